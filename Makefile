@@ -1,0 +1,69 @@
+# `make` lists what there is. Everything below sets itself up on first use; a second call starts at once.
+
+PYTHON ?= python3.11
+VENV   ?= .venv
+RUN    := $(VENV)/bin/python
+PIP    := $(RUN) -m pip --disable-pip-version-check
+PYTEST := $(RUN) -m pytest
+LOCKS  := requirements/build.txt requirements/lock.txt requirements/assets.txt requirements/detectron2.txt
+# Named after what was installed, so that a changed lock, not a new time stamp, sets up again.
+READY  := $(VENV)/.ready-$(shell cat $(LOCKS) pyproject.toml | sha256sum | cut -c1-16)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-gpu lint format bench doctor lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## install everything, pinned, into .venv (about 6 GB)
+
+demo: $(READY) ## adapt a detector of tree crowns to a new domain, and write a report
+	@$(RUN) -m pipelines.sfod train
+
+test: $(READY) ## run the tests (ARGS='-k name' for some)
+	@$(PYTEST) --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not slow and not gpu' $(ARGS)
+
+test-slow: $(READY) ## run the tests that take long
+	@$(PYTEST) -m 'slow and not gpu' $(ARGS)
+
+test-gpu: $(READY) ## run the tests that need a GPU
+	@$(PYTEST) -m gpu $(ARGS)
+
+lint: $(READY) ## check style, types and the direction of imports
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(READY) ## put the code into shape
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: $(READY) ## list the benchmarks, or run one: make bench NAME=startup
+ifdef NAME
+	@$(RUN) -m benchmarks.$(NAME) $(ARGS)
+else
+	@for script in $(basename $(notdir $(wildcard benchmarks/*.py))); do echo "  make bench NAME=$$script"; done
+endif
+
+doctor: ## say what this machine has and lacks
+	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m apps.doctor
+
+lock: $(READY) ## resolve requirements/lock.txt anew
+	$(RUN) requirements/lock.py $(ARGS)
+
+clean: ## remove the environment
+	rm -rf $(VENV)
+
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed, and '$(PYTHON)' is not it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing into $(VENV): about 6 GB, a few minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes --no-deps --requirement requirements/build.txt
+	$(PIP) install --require-hashes --no-deps --no-build-isolation \
+		--requirement requirements/lock.txt --requirement requirements/assets.txt
+	$(RUN) requirements/install_detectron2.py
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.ready-*
+	@touch $@

@@ -1,0 +1,1 @@
+"""What a person opens on their own files."""

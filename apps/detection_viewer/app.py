@@ -1,0 +1,247 @@
+"""The page of the detection viewer. It calls two predictors and shows what they return; it computes no scores."""
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from apps import ui
+from vision_core.bundle import Card
+from vision_core.images import IMAGE_SUFFIXES, ORANGE, SKY_BLUE, draw_boxes, read_image, resize_shortest
+from vision_core.results import Detections
+
+Image = NDArray[np.uint8]
+_DISPLAY_PX = 1280  # Bounds what a session holds in memory and how long a move of the slider takes.
+_SMALLEST_DISPLAY_PX = 640  # Small tiles are enlarged, or labels would not be readable.
+_MAX_MEGAPIXELS = 50.0
+_LABELLED_BOXES = 15  # Beyond it, labels hide what they name.
+_FIRST_SCORE = 0.5
+_PROMPT = "Give an image, or try an example."
+_ROLES = ("Source", "Adapted")
+
+
+class Predictor(Protocol):
+    """A detector: an RGB image ``(H, W, 3)`` uint8 in, boxes in its pixels out."""
+
+    @property
+    def card(self) -> Card:
+        """What its bundle says of itself."""
+
+    def __call__(self, image: Image, /) -> Detections:
+        """Find objects."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPair:
+    """A model as it came, and the same model after adaptation."""
+
+    name: str
+    source: Predictor
+    adapted: Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """An image that the page offers; ``origin`` names its source and licence."""
+
+    name: str
+    image: Image
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One image and what both models found in it: all that the slider needs.
+
+    Attributes:
+        name: File name or name of the example.
+        display: ``(H, W, 3)`` uint8, 640 to 1280 pixels.
+        source: Boxes of the source model, in pixels of the original image.
+        adapted: Boxes of the adapted model, likewise.
+    """
+
+    name: str
+    display: Image
+    source: Detections
+    adapted: Detections
+
+
+def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Blocks:
+    """The page: an image in, the boxes of both models side by side, a score slider, and a download."""
+    page = ui.page("Detection viewer")
+    with page:
+        gr.Markdown("# Detection viewer\nOne image, two models: as trained at the source, and adapted to a new domain.")
+        ui.notice()
+        ui.banner(warnings(pairs))
+        picker = ui.checkpoint_picker([pair.name for pair in pairs])
+        with gr.Row():
+            upload = gr.File(label="Your image", file_types=sorted(IMAGE_SUFFIXES), height=150)
+            buttons = _example_buttons(examples)
+        error, summary = ui.error_panel(), ui.status_line(_PROMPT)
+        score = gr.Slider(0.0, 1.0, value=_FIRST_SCORE, step=0.01, label="Show boxes with a score above", buttons=[])
+        with gr.Row(equal_height=True):
+            pictures = [_picture(f"{role} model") for role in _ROLES]
+        download = gr.DownloadButton("Download the boxes of both models (JSON)", interactive=False)
+        _about(pairs, examples)
+        wires = _Wires(picker=picker, upload=upload, score=score, error=error, shown=(summary, *pictures, download))
+        _connect(wires, _Viewer(pairs=tuple(pairs), download=download), list(zip(buttons, examples, strict=True)))
+    return page
+
+
+def warnings(pairs: Sequence[ModelPair]) -> list[str]:
+    """What must be known of the models before any result."""
+    made = [
+        pair.name for pair in pairs if pair.source.card.trained_on.synthetic or pair.adapted.card.trained_on.synthetic
+    ]
+    return [f"{name}: this model has only seen made images." for name in made]
+
+
+def describe(case: Case, score: float) -> str:
+    """What adaptation changed, in words and counts."""
+    source, adapted = case.source.above(score), case.adapted.above(score)
+    line = (
+        f"{case.name}: above a score of {score:.2f} the source model finds {_boxes(len(source))}, "
+        f"the adapted model {_boxes(len(adapted))} ({len(adapted) - len(source):+d})."
+    )
+    before, after = _by_class(source), _by_class(adapted)
+    if len(before | after) < 2:
+        return line
+    return f"{line} By class: " + "; ".join(f"{name} {before[name]} → {after[name]}" for name in before | after) + "."
+
+
+def draw(case: Case, found: Detections, score: float, colour: tuple[int, int, int]) -> Image:
+    """The case's picture with the boxes above ``score`` and the notice below it."""
+    shown = found.above(score)
+    scale = case.display.shape[1] / found.image_size[1]
+    texts = _labels(shown) if len(shown) <= _LABELLED_BOXES else [""] * len(shown)
+    boxes = (shown.boxes * scale).astype(np.float32)
+    return ui.with_notice(draw_boxes(case.display, boxes, texts, colour), found.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Viewer:
+    """The handlers: each returns the status line, both pictures and the download; ``read`` puts the case first."""
+
+    pairs: tuple[ModelPair, ...]
+    download: gr.DownloadButton
+
+    def read(self, pair_name: str, path: str | None, score: float) -> tuple[Any, ...]:
+        """Run both models on an uploaded file; nothing uploaded is a blank page."""
+        if path is None:
+            return None, *_blank()
+        image = read_image(Path(path), max_megapixels=_MAX_MEGAPIXELS)
+        return self.analyse(pair_name, Path(path).name, image, score)
+
+    def analyse(self, pair_name: str, name: str, image: Image, score: float) -> tuple[Any, ...]:
+        """Run both models on an image."""
+        pair = next(pair for pair in self.pairs if pair.name == pair_name)
+        display = resize_shortest(image, max(_SMALLEST_DISPLAY_PX, min(image.shape[:2])), _DISPLAY_PX)
+        case = Case(name=name, display=display, source=pair.source(image), adapted=pair.adapted(image))
+        return case, *self.show(case, score)
+
+    def show(self, case: Case | None, score: float) -> tuple[Any, ...]:
+        """Draw a case at a score; no model runs."""
+        if case is None:
+            return _blank()
+        return (
+            html.escape(describe(case, score)),
+            _shown(case, case.source, score, ORANGE, "Source"),
+            _shown(case, case.adapted, score, SKY_BLUE, "Adapted"),
+            gr.update(value=self._record(case, score), interactive=True),
+        )
+
+    def _record(self, case: Case, score: float) -> str:
+        both = {"source": case.source.above(score).to_record(), "adapted": case.adapted.above(score).to_record()}
+        return ui.json_download(self.download, f"{case.name}", {"image": case.name, "score_above": score, **both})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wires:
+    """The components that events join."""
+
+    picker: gr.Dropdown
+    upload: gr.File
+    score: gr.Slider
+    error: gr.HTML
+    shown: tuple[gr.Component, ...]
+
+
+def _connect(wires: _Wires, viewer: _Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
+    case = gr.State(None)
+    everything = [wires.error, case, *wires.shown]
+    once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
+    gr.on(
+        [wires.upload.upload, wires.upload.clear, wires.picker.change],
+        ui.guarded(viewer.read, (None, *_blank())),
+        [wires.picker, wires.upload, wires.score],
+        everything,
+        **once,
+    )
+    for button, example in examples:
+        take = partial(_take, viewer, example)
+        button.click(
+            ui.guarded(take, (None, None, *_blank())),
+            [wires.picker, wires.score],
+            [wires.error, wires.upload, case, *wires.shown],
+            **once,
+        )
+    wires.score.change(
+        ui.guarded(viewer.show, _blank()),
+        [case, wires.score],
+        [wires.error, *wires.shown],
+        trigger_mode="always_last",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _take(viewer: _Viewer, example: Example, pair_name: str, score: float) -> tuple[Any, ...]:
+    return None, *viewer.analyse(pair_name, example.name, example.image, score)
+
+
+def _blank() -> tuple[Any, ...]:
+    return _PROMPT, None, None, gr.update(value=None, interactive=False)
+
+
+def _shown(case: Case, found: Detections, score: float, colour: tuple[int, int, int], role: str) -> dict[str, Any]:
+    text = f"{role} model: {_boxes(len(found.above(score)))} on {case.name}"
+    return gr.update(value=draw(case, found, score, colour), alt_text=text)
+
+
+def _picture(label: str) -> gr.Image:
+    # PNG, since the default loses detail; never an input, since it would reduce 16 bits to 8.
+    return gr.Image(label=label, format="png", interactive=False, buttons=["download", "fullscreen"])
+
+
+def _example_buttons(examples: Sequence[Example]) -> list[gr.Button]:
+    with gr.Column(visible=bool(examples)):
+        return [gr.Button(f"Try: {example.name}") for example in examples]
+
+
+def _about(pairs: Sequence[ModelPair], examples: Sequence[Example]) -> None:
+    with gr.Accordion("About the models and the examples", open=False):
+        for pair in pairs:
+            for role, card in (("source", pair.source.card), ("adapted", pair.adapted.card)):
+                ui.card_text(f"{pair.name}, {role} model", card)
+        ui.plain_lines(sorted({example.origin for example in examples}))
+
+
+def _labels(found: Detections) -> list[str]:
+    if len(found.classes) == 1:
+        return [f"{score:.2f}" for score in found.scores]
+    return [f"{found.classes[label]} {score:.2f}" for label, score in zip(found.labels, found.scores, strict=True)]
+
+
+def _by_class(found: Detections) -> Counter[str]:
+    return Counter(found.classes[label] for label in found.labels)
+
+
+def _boxes(number: int) -> str:
+    return "1 box" if number == 1 else f"{number} boxes"

@@ -1,0 +1,245 @@
+"""One safe way to serve a page. It refuses what would open the page to strangers, before any model is loaded."""
+
+import argparse
+import fcntl
+import ipaddress
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vision_core.environment import set_gradio_folder, unsafe_gradio_variables
+from vision_core.errors import EnvironmentFault, UsageError, UserError
+from vision_core.optional import require
+from vision_core.results import RESEARCH_NOTICE
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+_FLOOR = (6, 24)  # Below it a failing auth_dependency let visitors in.
+_WHY = "the page is made with it"
+_PREFIX = "domainsight-app-"
+_log = logging.getLogger("domainsight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """How a page is offered; the defaults reach nobody but this computer.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port to listen on; empty: the first free one from 7860.
+        auth: File with one ``name:password`` a line. A file, since a command line is visible to all users.
+        cert: TLS certificate (PEM), and
+        key: its private key.
+        share: A tunnel through an outside host; always refused.
+        blocked: Folders no file of which may be served, beside the home and the working folder.
+        max_file_size: Larger uploads are answered with status 413.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    auth: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    share: bool = False
+    blocked: tuple[Path, ...] = ()
+    max_file_size: str = "200mb"
+
+
+def main(build: "Callable[[], gr.Blocks]", title: str, argv: Sequence[str] | None = None) -> int:
+    """Serve the page that ``build`` makes until Ctrl-C or SIGTERM, and return the exit code."""
+    serving = parse(title, argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        check(serving)
+        with private_folder():
+            safe_launch(build(), serving)
+    except UserError as error:
+        sys.stderr.write(error.lines() + "\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def parse(title: str, argv: Sequence[str] | None = None) -> Serving:
+    """Read the flags that all pages have."""
+    parser = argparse.ArgumentParser(description=f"{title} {RESEARCH_NOTICE}")
+    parser.add_argument("--host", default="127.0.0.1", help="address; others than this computer's need --auth and TLS")
+    parser.add_argument("--port", type=int, help="port; default: the first free one from 7860")
+    parser.add_argument("--auth", type=Path, metavar="FILE", help="who may enter: one name:password a line")
+    parser.add_argument("--cert", type=Path, metavar="FILE", help="TLS certificate (PEM)")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="private key of the certificate (PEM)")
+    parser.add_argument("--share", action="store_true", help="refused: no page of ours goes through an outside host")
+    return Serving(**vars(parser.parse_args(argv)))
+
+
+def check(serving: Serving) -> None:
+    """Refuse what would open a page to strangers, or could not work.
+
+    Raises:
+        UsageError: Every reason at once.
+    """
+    problems = [*_opened_by_variables(), *_opened_by_flags(serving), *_missing_files(serving), *_blocked_cache(serving)]
+    problems += _old_gradio()
+    if problems:
+        raise UsageError(problems)
+
+
+def safe_launch(blocks: "gr.Blocks", serving: Serving) -> None:
+    """Serve ``blocks`` until interrupted; nothing leaves the machine and no file of it is served.
+
+    Raises:
+        UsageError: ``check`` refuses.
+        EnvironmentFault: The port is taken.
+    """
+    check(serving)
+    blocks.queue(max_size=16, default_concurrency_limit=1, api_open=False)
+    try:
+        blocks.launch(**_launch_options(serving))
+    except OSError as error:
+        raise EnvironmentFault(
+            f"Cannot listen on '{serving.host}' port '{serving.port or '7860 and up'}': give another with --port."
+        ) from error
+    print(f"Open {blocks.local_url} in a browser. Ctrl-C ends it and deletes what was uploaded.", flush=True)
+    try:
+        threading.Event().wait()
+    finally:
+        blocks.close(verbose=False)
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder for uploads and results that only this user can open (0700), wiped at the end.
+
+    The living folder is locked, so that the next start can tell it from one a killed server left, and remove that.
+    """
+    for leftover in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
+        _wipe_if_dead(leftover)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        set_gradio_folder(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _launch_options(serving: Serving) -> dict[str, Any]:
+    themes = require("gradio.themes", _WHY)
+    return {
+        "server_name": serving.host,
+        "server_port": serving.port,
+        "auth": _accounts(serving.auth) if serving.auth else None,
+        "ssl_certfile": str(serving.cert) if serving.cert else None,
+        "ssl_keyfile": str(serving.key) if serving.key else None,
+        "ssl_verify": False,  # Concerns only the server's first call to itself, by an address no certificate names.
+        "share": False,
+        "max_file_size": serving.max_file_size,
+        "allowed_paths": [],
+        "blocked_paths": [str(folder) for folder in _blocked(serving)],
+        "strict_cors": True,
+        "run_history": False,
+        "footer_links": [],
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "pwa": False,
+        "ssr_mode": False,
+        "num_workers": 0,
+        "root_path": "",
+        "show_error": False,
+        "state_session_capacity": 32,
+        "theme": themes.Default(primary_hue="blue", font=("system-ui", "sans-serif")),
+        "css_paths": [Path(__file__).with_name("page.css")],
+        "quiet": True,
+        "prevent_thread_lock": True,
+    }
+
+
+def _old_gradio() -> list[str]:
+    found = str(require("gradio", _WHY).__version__)
+    if tuple(int(number) for number in re.findall(r"\d+", found)[:2]) >= _FLOOR:
+        return []
+    return [f"Gradio '{found}' is unsafe: 6.24 or later is needed. Run: pip install 'gradio>=6.24,<7'."]
+
+
+def _opened_by_variables() -> list[str]:
+    return [
+        f"The environment sets '{name}', which could open the page to others. Unset it."
+        for name in unsafe_gradio_variables()
+    ]
+
+
+def _opened_by_flags(serving: Serving) -> list[str]:
+    problems = []
+    if serving.share:
+        problems.append("'--share' sends images through an outside host. Use --host with --auth, --cert and --key.")
+    if not _is_loopback(serving.host) and not (serving.auth and serving.cert and serving.key):
+        problems.append(f"'{serving.host}' can be reached from other computers: give --auth, --cert and --key too.")
+    if bool(serving.cert) != bool(serving.key):
+        problems.append("TLS needs both --cert and --key; found one of them.")
+    return problems
+
+
+def _missing_files(serving: Serving) -> list[str]:
+    given = {"--auth": serving.auth, "--cert": serving.cert, "--key": serving.key}
+    return [f"{flag} '{path}' is not a file." for flag, path in given.items() if path and not path.is_file()]
+
+
+def _blocked_cache(serving: Serving) -> list[str]:
+    """Gradio looks at the blocked folders before its own cache: below one of them, every upload would be refused."""
+    temporary = Path(tempfile.gettempdir()).resolve()
+    return [
+        f"The temporary folder '{temporary}' lies in '{folder}', of which no file may be served, so every upload would "
+        "be refused. Set TMPDIR to a folder outside it, or start from another folder."
+        for folder in _blocked(serving)
+        if _is_below(temporary, folder)
+    ]
+
+
+def _blocked(serving: Serving) -> list[Path]:
+    return sorted({folder.resolve() for folder in (Path.home(), Path.cwd(), *serving.blocked)})
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    # Gradio compares lower case.
+    return Path(str(path).lower()).is_relative_to(str(folder).lower())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _accounts(path: Path) -> list[tuple[str, str]]:
+    pairs = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not pairs or not all(name and password for name, _, password in pairs):
+        raise UsageError(f"--auth '{path.name}': expected one name:password a line, found a line without either.")
+    return [(name, password) for name, _, password in pairs]
+
+
+def _wipe_if_dead(folder: Path) -> None:
+    if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        _log.debug("another page is running in %s", folder)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""An app with demo data and a small shipped checkpoint, offline, on a CPU."""

@@ -1,0 +1,23 @@
+"""``python -m pipelines.sfod``: the verbs of this task."""
+
+import sys
+
+from vision_core.environment import enter
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    enter()
+    from pipelines.sfod.config import SfodConfig
+    from vision_core.cli import run
+
+    def build() -> object:
+        from pipelines.sfod.pipeline import SfodPipeline
+
+        return SfodPipeline()
+
+    return run(SfodConfig, build, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Scores and before/after pictures of detectors on a labelled list."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.sfod.predict import DRAWN_SCORE, label_texts
+from vision_core.detection.average_precision import AveragePrecision, area_ap50, coco_ap, voc07_ap50
+from vision_core.detection.datasets import DetectionDataset
+from vision_core.files import write_atomic
+from vision_core.images import draw_boxes, read_image, write_png
+from vision_core.pipeline import Row
+from vision_core.results import Detections
+from vision_core.runlog import track
+
+_METRICS: dict[str, Callable[..., AveragePrecision]] = {
+    "voc07_ap50": voc07_ap50,
+    "area_ap50": area_ap50,
+    "coco_ap": coco_ap,
+}
+_PICTURES = 6
+_GAP_PX = 8
+
+Predict = Callable[[Path], Detections]
+
+
+def detect_all(predict: Predict, dataset: DetectionDataset, label: str) -> list[Detections]:
+    """The detections of each image, in order."""
+    return [predict(record.path) for record in track(dataset.records, len(dataset.records), label, "image")]
+
+
+def score(
+    model: str, dataset: DetectionDataset, found: Sequence[Detections], classes: tuple[str, ...] | None = None
+) -> Row:
+    """VOC-2007 AP50, area AP50 and COCO AP of one model, over the classes that have labels or those named."""
+    counted = classes or dataset.classes
+    results = {name: measure(dataset.records, found, dataset.classes) for name, measure in _METRICS.items()}
+    truths = results["voc07_ap50"].truths
+    return Row(
+        model=model,
+        split=dataset.name,
+        images=len(dataset.records),
+        boxes=sum(truths[name] for name in counted),
+        metrics={name: _mean(result, counted) for name, result in results.items()},
+        per_class={f"{each}.{name}": result.per_class[each] for name, result in results.items() for each in counted},
+    )
+
+
+def draw_comparison(dataset: DetectionDataset, found: Mapping[str, Sequence[Detections]], folder: Path) -> None:
+    """Pictures of evenly spaced images of the list, one model beside the other, with their captions."""
+    count = len(dataset.records)
+    chosen = sorted({round(place) for place in np.linspace(0, count - 1, min(_PICTURES, count))}) if count else []
+    captions = {}
+    for index in chosen:
+        record = dataset.records[index]
+        image = read_image(record.path)
+        shown = {model: detections[index].above(DRAWN_SCORE) for model, detections in found.items()}
+        panels = [draw_boxes(image, each.boxes, label_texts(each)) for each in shown.values()]
+        name = f"{index:04d}-{record.path.stem}.png"
+        write_png(folder / name, _beside(panels))
+        told = "; ".join(f"{model}: {len(each)} above {DRAWN_SCORE:g}" for model, each in shown.items())
+        captions[name] = f"{record.path.stem}, left to right {told}; {len(record.boxes)} labelled"
+    write_atomic(folder / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+
+
+def _mean(result: AveragePrecision, counted: Sequence[str]) -> float | None:
+    present = [value for name in counted if (value := result.per_class[name]) is not None]
+    return float(np.mean(present)) if present else None
+
+
+def _beside(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    gap = np.full((panels[0].shape[0], _GAP_PX, 3), 255, np.uint8)
+    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)

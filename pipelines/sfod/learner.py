@@ -1,0 +1,203 @@
+"""The training steps: source training, statistics alone, mean teacher, and mean teacher with LPLD."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
+
+from pipelines.sfod import lpld
+from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.views import Batch
+from vision_core.detection.detector import Detector, Features, Found, Proposals, Targets
+from vision_core.detection.norms import adapting_norms
+from vision_core.detection.pseudo_labels import confident_targets
+from vision_core.errors import TrainingError
+from vision_core.randomness import key
+from vision_core.teacher import MeanTeacher
+from vision_core.training import Learner
+
+_PATIENCE_IMAGES = 200
+
+
+class SourceLearner(Learner):
+    """Trains on labels. With ``teacher.keep_rate`` above 0 the weight average is what leaves the run."""
+
+    def __init__(self, config: SfodConfig, detector: Detector) -> None:
+        super().__init__()
+        self.config = config
+        self.student = detector
+        self.teacher = MeanTeacher(detector) if config.teacher.keep_rate else None
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """The four detection losses on the labels."""
+        features = self.student.features(batch.strong)
+        return self.student.losses(features, batch.targets, _sampling(self, batch), append_truth=True)
+
+    def after_step(self, step: int) -> None:
+        """Move the average, if it moves per step."""
+        if self.teacher and self.config.teacher.every == "step":
+            self.teacher.update(self.student, self.config.teacher.keep_rate)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Move the average, if it moves per epoch."""
+        if self.teacher and self.config.teacher.every == "epoch":
+            self.teacher.update(self.student, self.config.teacher.keep_rate)
+
+    def product(self) -> Detector:
+        """The weight average if there is one, else the student."""
+        return self.teacher.module if self.teacher else self.student  # type: ignore[return-value]
+
+
+class StatisticsLearner(Learner):
+    """BN: the normalisation statistics become the mean over one pass of weak target views; nothing else moves."""
+
+    def __init__(self, config: SfodConfig, detector: Detector) -> None:
+        super().__init__()
+        self.config = config
+        self.student = detector.freeze()
+
+    @torch.no_grad()
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """One forward pass; no loss."""
+        with adapting_norms(self.student, passes=self.step):
+            self.student.features(batch.weak)
+        return {}
+
+    def product(self) -> Detector:
+        """The detector with the new statistics."""
+        return self.student
+
+
+class MeanTeacherLearner(Learner):
+    """Mean teacher on unlabelled images, with LPLD where the method says so (Yoon et al., ECCV 2024)."""
+
+    def __init__(self, config: SfodConfig, detector: Detector) -> None:
+        super().__init__()
+        self.config = config
+        self.student = detector
+        self.teacher = MeanTeacher(detector)
+        # How the first images went: seen, with a pseudo label, highest score. A buffer, for a resume.
+        self.first_images: Tensor
+        self.register_buffer("first_images", torch.zeros(3))
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Teacher on the weak view, student on the strong view with the teacher's boxes as labels, distillation."""
+        taught = self._teach(batch.weak)
+        labels = [confident_targets(found, self.config.pseudo_labels.threshold) for found in taught.found]
+        self._watch(taught.found, labels)
+        rows = [row for row, each in enumerate(labels) if len(each.labels) or not self._skips_empty]
+        if not rows:
+            return {}
+        features = self.student.features([batch.strong[row] for row in rows])
+        losses = self.student.losses(
+            features,
+            [labels[row] for row in rows],
+            _sampling(self, batch, rows),
+            append_truth=self.config.pseudo_labels.append_boxes,
+        )
+        if self.config.method == "lpld":
+            losses |= self._distil(taught, labels, features, rows)
+        return losses
+
+    def after_step(self, step: int) -> None:
+        """Move the teacher, if it moves per step."""
+        if self.config.teacher.every == "step":
+            self.teacher.update(self.student, self.config.teacher.keep_rate)
+
+    def after_epoch(self, epoch: int) -> None:
+        """Move the teacher, if it moves per epoch."""
+        if self.config.teacher.every == "epoch":
+            self.teacher.update(self.student, self.config.teacher.keep_rate)
+
+    def product(self) -> Detector:
+        """The teacher."""
+        return self.teacher.module  # type: ignore[return-value]
+
+    @property
+    def _skips_empty(self) -> bool:
+        return self.config.pseudo_labels.skip_empty_hpl
+
+    @torch.no_grad()
+    def _teach(self, images: list[Tensor]) -> "_Taught":
+        teacher = self.product()
+        features = teacher.features(images)
+        proposals = teacher.propose(features)
+        embedded = teacher.embed(teacher.pool(features, [each.boxes for each in proposals]))
+        logits, deltas = teacher.score(embedded)
+        found = teacher.select(features, proposals, logits, deltas)
+        counts = [len(each.boxes) for each in proposals]
+        return _Taught(
+            sizes=features.sizes,
+            proposals=proposals,
+            embedded=embedded.split(counts),
+            logits=logits.split(counts),
+            deltas=deltas.split(counts),
+            found=found,
+        )
+
+    def _distil(
+        self, taught: "_Taught", labels: list[Targets], features: Features, rows: list[int]
+    ) -> dict[str, Tensor]:
+        kept = [self._low_confidence(taught, row, labels[row].boxes) for row in rows]
+        self.metrics["lpl_per_image"] = sum(map(len, kept)) / len(kept)
+        if not any(map(len, kept)):
+            return {}
+        boxes = [taught.proposals[row].boxes[keep] for row, keep in zip(rows, kept, strict=True)]
+        # Selection needs the teacher alone, so the student pools the selected regions and no others.
+        embedded = self.student.embed(self.student.pool(features, boxes))
+        logits, _ = self.student.score(embedded)
+        counts = [len(keep) for keep in kept]
+        terms = [
+            lpld.distil(
+                scores,
+                taught.logits[row][keep],
+                lpld.distance_weights(pooled, taught.embedded[row][keep]),
+                self.config.lpld,
+            )
+            for row, keep, pooled, scores in zip(rows, kept, embedded.split(counts), logits.split(counts), strict=True)
+            if len(keep)
+        ]
+        return {"loss_lpld": torch.stack(terms).sum() / len(rows)}
+
+    def _low_confidence(self, taught: "_Taught", row: int, confident: Tensor) -> Tensor:
+        proposals, logits = taught.proposals[row].boxes, taught.logits[row]
+        decoded = self.product().decode(taught.deltas[row], proposals)
+        boxes = lpld.teacher_boxes(proposals, logits, decoded)
+        if self.config.lpld.clip_decoded_boxes:
+            boxes = clip_boxes_to_image(boxes, taught.sizes[row])
+        return lpld.select_low_confidence(boxes, logits, confident, self.config.lpld)
+
+    def _watch(self, found: list[Found], labels: list[Targets]) -> None:
+        self.metrics["hpl_per_image"] = sum(len(each.labels) for each in labels) / len(labels)
+        seen, with_labels, best = self.first_images.tolist()
+        if seen >= _PATIENCE_IMAGES:
+            return
+        best = max([best, *(float(each.scores[0]) for each in found if len(each.scores))])
+        seen, with_labels = seen + len(labels), with_labels + sum(len(each.labels) > 0 for each in labels)
+        self.first_images.copy_(torch.tensor([seen, with_labels, best]))
+        if seen >= _PATIENCE_IMAGES and not with_labels:
+            threshold = self.config.pseudo_labels.threshold
+            raise TrainingError(
+                f"pseudo_labels.threshold {threshold:g} is too high: no detection passed it on the first {seen:.0f} "
+                f"images, the highest score was {best:.2f}. Set pseudo_labels.threshold below that, "
+                "or give a source model that fits the target better."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Taught:
+    """All that the teacher makes of a batch, image by image."""
+
+    sizes: list[tuple[int, int]]
+    proposals: list[Proposals]
+    embedded: tuple[Tensor, ...]
+    logits: tuple[Tensor, ...]
+    deltas: tuple[Tensor, ...]
+    found: list[Found]
+
+
+def _sampling(learner: SourceLearner | MeanTeacherLearner, batch: Batch, rows: list[int] | None = None) -> list[tuple[int, int]]:
+    seed, step = learner.config.train.seed, learner.step
+    indices = batch.indices if rows is None else [batch.indices[row] for row in rows]
+    return [(key("rpn", seed, step, index), key("roi", seed, step, index)) for index in indices]

@@ -1,0 +1,114 @@
+"""The page to read first: how data, detector and method become a run of source-free adaptation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.evaluate import detect_all, draw_comparison, score
+from pipelines.sfod.learner import MeanTeacherLearner, SourceLearner, StatisticsLearner
+from pipelines.sfod.predict import SfodPredictor
+from pipelines.sfod.start import new_detector, starting_detector
+from pipelines.sfod.views import LabelledViews, TargetViews
+from vision_core.bundle import Card, TrainedOn
+from vision_core.detection.bundles import save_detector
+from vision_core.detection.datasets import DetectionDataset, read_dataset
+from vision_core.detection.detector import Detector
+from vision_core.errors import ConfigError, DataError
+from vision_core.pipeline import Prepared, Row
+from vision_core.runtime import Runtime, machine
+from vision_core.training import Learner
+
+_LEARNERS = {"bn": StatisticsLearner, "mt": MeanTeacherLearner, "lpld": MeanTeacherLearner}
+_LIMITS = (
+    "Trained or adapted on the images named here; elsewhere its scores are not known. Adaptation can also make a "
+    "detector worse: compare both models on labelled images of your own before use."
+)
+
+
+class SfodPipeline:
+    """Source-free adaptation as the verbs see it."""
+
+    def prepare(self, config: SfodConfig, runtime: Runtime) -> Prepared:
+        """Learner and training views of a run."""
+        return self._prepare_source(config) if config.method == "source" else self._prepare_target(config)
+
+    def deliver(self, config: SfodConfig, learner: Learner, folder: Path) -> Card:
+        """Write the detector that leaves the run."""
+        detector = learner.product()
+        if not isinstance(detector, Detector):
+            raise TypeError(f"expected a Detector, got {type(detector).__name__}")
+        return save_detector(folder, detector, self._card(config))
+
+    def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
+        """Score bundles on ``data.eval_split``."""
+        predictors = {model: SfodPredictor.from_checkpoint(path) for model, path in bundles.items()}
+        classes = next(iter(predictors.values())).card.classes
+        dataset = self.eval_set(config, classes)
+        found = {model: detect_all(each, dataset, f"evaluate {model}") for model, each in predictors.items()}
+        if folder:
+            draw_comparison(dataset, found, folder)
+        return [score(model, dataset, each, config.data.eval_classes or None) for model, each in found.items()]
+
+    def predictor(self, bundle: Path, device: torch.device) -> SfodPredictor:
+        """Load a bundle for inference."""
+        return SfodPredictor.from_checkpoint(bundle, device)
+
+    def demo_data(self, folder: Path) -> str:
+        """Write tiles of the tree-crown images, clean and under rendered shifts."""
+        from pipelines.sfod.demo_data import make_demo_data
+
+        return make_demo_data(folder)
+
+    def eval_set(self, config: SfodConfig, classes: tuple[str, ...]) -> DetectionDataset:
+        """The labelled list to evaluate on, in the detector's classes."""
+        if not config.data.eval_split:
+            raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
+        data = config.data.model_copy(update={"classes": config.data.classes or classes})
+        return read_dataset(data, config.data.eval_split, with_labels=True)
+
+    def _prepare_source(self, config: SfodConfig) -> Prepared:
+        dataset = read_dataset(config.data, config.data.split, with_labels=True)
+        detector, notes = new_detector(config, dataset.classes)
+        return Prepared(
+            learner=SourceLearner(config, detector),
+            items=LabelledViews(_not_empty(dataset), config, detector.settings),
+            notes=(*dataset.notes, *notes),
+        )
+
+    def _prepare_target(self, config: SfodConfig) -> Prepared:
+        start = starting_detector(config)
+        data = config.data.model_copy(update={"classes": config.data.classes or start.detector.classes})
+        dataset = read_dataset(data, data.split, with_labels=False)
+        learner = _LEARNERS[config.method](config, start.detector)
+        return Prepared(
+            learner=learner,
+            items=TargetViews(_not_empty(dataset), config, start.detector.settings),
+            notes=(*start.notes, *dataset.notes),
+            start=start.path,
+        )
+
+    def _card(self, config: SfodConfig) -> Card:
+        return Card(
+            task=config.task,
+            method=config.method,
+            config=config.model_dump(mode="json"),
+            architecture={},
+            preprocessing={},
+            classes=(),
+            trained_on=TrainedOn(description=_described(config), synthetic=False),
+            software=machine()["versions"],
+            limits=_LIMITS,
+        )
+
+
+def _described(config: SfodConfig) -> str:
+    labels = "with its labels" if config.method == "source" else "without labels"
+    return f"{config.data.format} list '{config.data.split}' of '{config.data.root}', {labels}"
+
+
+def _not_empty(dataset: DetectionDataset) -> DetectionDataset:
+    if not dataset.records:
+        raise DataError(f"'{dataset.name}' lists no image to train on.")
+    return dataset

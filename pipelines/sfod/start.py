@@ -1,0 +1,78 @@
+"""The detector that a run starts from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.sfod.config import SfodConfig
+from vision_core import bundle
+from vision_core.detection.bundles import detector_of
+from vision_core.detection.detector import Detector
+from vision_core.detection.settings import DetectorSettings
+from vision_core.errors import CheckpointError, ConfigError
+
+DEMO_BUNDLE = Path(__file__).resolve().parents[2] / "demos" / "checkpoints" / "sfod-source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A source detector, trainable where its architecture lets it train.
+
+    Attributes:
+        detector: With the source weights.
+        path: The bundle it came from.
+        parent: Hash of its weights.
+        notes: What was found out on the way.
+    """
+
+    detector: Detector
+    path: Path
+    parent: str
+    notes: tuple[str, ...]
+
+
+def starting_detector(config: SfodConfig) -> Start:
+    """Load ``source.weights``, or the demo's source bundle when it is empty.
+
+    Raises:
+        CheckpointError: No sound bundle, or its classes are not those of the data.
+        ConfigError: The configuration describes another architecture than the bundle brings.
+    """
+    if config.detector is not None:
+        raise ConfigError("detector: adaptation takes the architecture from source.weights; remove this section.")
+    path = config.source.weights or DEMO_BUNDLE
+    content = bundle.load(path)
+    _check_classes(path, content.card.classes, config.data.classes)
+    detector_of(content)  # refuses what does not fit
+    detector = Detector(DetectorSettings.model_validate(content.card.architecture), content.card.classes)
+    detector.load_state_dict(content.tensors)
+    notes = (f"Source: {content.card.identity()}, {content.card.trained_on.description}.",)
+    return Start(detector=detector, path=path, parent=content.card.hashes["weights.safetensors"], notes=notes)
+
+
+def new_detector(config: SfodConfig, classes: tuple[str, ...]) -> tuple[Detector, tuple[str, ...]]:
+    """A detector for source training: from a bundle, from an ImageNet backbone, or from nothing.
+
+    Raises:
+        ConfigError: Both a bundle and an architecture are given.
+    """
+    if config.source.weights:
+        start = starting_detector(config)
+        return start.detector, start.notes
+    settings = config.detector or DetectorSettings()
+    detector = Detector(settings, classes)
+    if settings.backbone == "lite0":
+        detector.load_imagenet()
+        return detector, ("Backbone: EfficientNet-Lite0 trained on ImageNet.",)
+    return detector, (f"Backbone: {settings.backbone} from random numbers; give source.weights to start from more.",)
+
+
+def _check_classes(path: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    if not wanted or len(wanted) == len(found):
+        return
+    raise CheckpointError(
+        f"'{path}' detects {len(found)} classes ({', '.join(found[:8])}), data.classes lists {len(wanted)}: the heads "
+        "'roi_heads.box_predictor.cls_score' and '.bbox_pred' do not fit. Give data.classes as the model was trained, "
+        "and data.eval_classes for a subset to score."
+    )
+
+

@@ -1,0 +1,105 @@
+"""Training items: the views of an image that each method sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.sfod.config import SfodConfig
+from vision_core.augment import StrongView
+from vision_core.detection.boxes import scale_boxes
+from vision_core.detection.datasets import DetectionDataset
+from vision_core.detection.detector import Targets
+from vision_core.detection.settings import DetectorSettings
+from vision_core.images import read_image, resize_shortest
+from vision_core.randomness import key
+
+_FLIP_PROBABILITY = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Images of one step, RGB ``(3, H, W)`` uint8, pixel-aligned between the views.
+
+    Attributes:
+        weak: Resized only.
+        strong: The same pixels changed in colour, sharpness and a few areas.
+        indices: Numbers of the images in the list; keys of random draws.
+        targets: Labels, for source training alone.
+    """
+
+    weak: list[Tensor]
+    strong: list[Tensor]
+    indices: list[int]
+    targets: list[Targets]
+
+
+class _Views:
+    """Reads an image and makes its two views; draws follow from (seed, epoch, index)."""
+
+    def __init__(self, dataset: DetectionDataset, config: SfodConfig, detector: DetectorSettings) -> None:
+        self.dataset = dataset
+        self.strong_view = StrongView(config.strong_view)
+        self.seed = config.train.seed
+        self.edges = detector.shortest_edge_px, detector.longest_edge_px
+        self.max_megapixels = config.data.max_megapixels
+
+    def __len__(self) -> int:
+        return len(self.dataset.records)
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """File names of items."""
+        return [self.dataset.records[index].path.name for index in indices]
+
+    def collate(self, items: list[Batch]) -> Batch:
+        """Join items into one batch."""
+        return Batch(
+            weak=[image for item in items for image in item.weak],
+            strong=[image for item in items for image in item.strong],
+            indices=[index for item in items for index in item.indices],
+            targets=[target for item in items for target in item.targets],
+        )
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        return read_image(self.dataset.records[index].path, self.max_megapixels)
+
+    def _strong(self, image: NDArray[np.uint8], epoch: int, index: int) -> NDArray[np.uint8]:
+        return self.strong_view(image, key("view", self.seed, epoch, index))
+
+
+class TargetViews(_Views):
+    """Unlabelled target images. The weak view is never flipped; labels are never touched."""
+
+    def __getitem__(self, place: tuple[int, int]) -> Batch:
+        epoch, index = place
+        weak = resize_shortest(self._read(index), *self.edges)
+        strong = self._strong(weak, epoch, index)
+        return Batch(weak=[_tensor(weak)], strong=[_tensor(strong)], indices=[index], targets=[])
+
+
+class LabelledViews(_Views):
+    """Labelled source images, flipped left to right half of the time; the strong view may be switched off."""
+
+    def __getitem__(self, place: tuple[int, int]) -> Batch:
+        epoch, index = place
+        record = self.dataset.records[index]
+        original = self._read(index)
+        image = resize_shortest(original, *self.edges)
+        boxes = scale_boxes(torch.from_numpy(record.boxes), original.shape[:2], image.shape[:2])
+        if np.random.default_rng(key("flip", self.seed, epoch, index)).random() < _FLIP_PROBABILITY:
+            image = image[:, ::-1]
+            boxes = boxes[:, [2, 1, 0, 3]] * boxes.new_tensor([-1, 1, -1, 1]) + boxes.new_tensor(
+                [image.shape[1], 0, image.shape[1], 0]
+            )
+        learned = ~torch.from_numpy(record.crowd)
+        targets = Targets(boxes=boxes[learned], labels=torch.from_numpy(record.labels)[learned])
+        strong = self._strong(np.ascontiguousarray(image), epoch, index)
+        return Batch(weak=[], strong=[_tensor(strong)], indices=[index], targets=[targets])
+
+
+def _tensor(image: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

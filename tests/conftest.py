@@ -1,0 +1,33 @@
+"""Quiet environment and one thread for every test: equality of bits needs a fixed number of threads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from vision_core.environment import is_ci, keep_offline
+
+keep_offline()
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_state() -> Iterator[None]:
+    torch.manual_seed(0)
+    yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip browser tests without a browser, except in continuous integration, where its absence is a failure."""
+    if CHROMIUM.exists() or is_ci():
+        return
+    skip = pytest.mark.skip(reason="apt-get install -y --no-install-recommends chromium fonts-dejavu-core")
+    for item in items:
+        if "browser" in item.keywords:
+            item.add_marker(skip)

@@ -1,0 +1,153 @@
+"""The loop: accounting, resume, accumulation, and what stops it."""
+
+import json
+import os
+import signal
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.vision_core.toy import ToyLearner, toy_config, train
+
+from vision_core.errors import CheckpointError, Interrupted, TrainingError
+from vision_core.training import Learner, make_optimizer
+
+EVERY = {"train.epochs": 3, "train.save_every": 2, "train.log_every": 1, "optim.lr": 0.05}
+
+
+def _weights(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+
+
+def _assert_same(one: Learner, other: Learner) -> None:
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def _lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_fit__seven_items_ten_epochs_make_seventy_updates_and_ten_moves(tmp_path: Path) -> None:
+    learner, counters = train(tmp_path, toy_config(**{"train.epochs": 10, "train.log_every": 1}))
+    assert isinstance(learner, ToyLearner)
+    assert (counters.step, counters.updates, learner.moves) == (70, 70, 10)
+    assert {line["lr"] for line in _lines(tmp_path)} == {1e-3}
+
+
+def test_fit__an_empty_step_moves_nothing_and_is_counted(tmp_path: Path) -> None:
+    config = toy_config(**{"train.epochs": 1, "optim.weight_decay": 0.1})
+    learner, counters = train(tmp_path, config, ToyLearner(empty_items=(1, 3, 5)))
+    assert (counters.step, counters.updates, counters.empty_steps) == (7, 4, 3)
+
+
+def test_fit__max_steps_ends_in_mid_epoch(tmp_path: Path) -> None:
+    learner, counters = train(tmp_path, toy_config(**{"train.epochs": 9, "train.max_steps": 10}))
+    assert isinstance(learner, ToyLearner)
+    assert (counters.step, learner.moves) == (10, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop_at", [1, 4, 7, 12])
+def test_fit__resumed_at_any_step_gives_the_same_bits(tmp_path: Path, stop_at: int, workers: int) -> None:
+    config = toy_config(**EVERY)
+    whole, _ = train(tmp_path / "whole", config)
+    config = toy_config(**EVERY, **{"train.workers": workers})
+
+    class Stopping(ToyLearner):
+        def after_step(self, step: int) -> None:
+            if step == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=f"step {stop_at} of 21"):
+        train(tmp_path / "parts", config, Stopping())
+    resumed, counters = train(tmp_path / "parts", config)
+    assert counters.step == 21
+    _assert_same(whole, resumed)
+    assert [line["step"] for line in _lines(tmp_path / "parts")] == list(range(1, 22))
+
+
+def test_fit__resume_falls_back_to_the_checkpoint_before_a_damaged_one(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", toy_config(**EVERY))
+    train(tmp_path / "torn", toy_config(**EVERY))
+    (tmp_path / "torn" / "last.pt").write_bytes(b"half a file")
+    resumed, _ = train(tmp_path / "torn", toy_config(**EVERY))
+    _assert_same(whole, resumed)
+
+
+def test_fit__all_checkpoints_damaged_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, toy_config(**EVERY))
+    for name in ("last.pt", "last.prev.pt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"last\.pt is damaged"):
+        train(tmp_path, toy_config(**EVERY))
+
+
+def test_fit__resume_with_other_settings_is_refused_by_name(tmp_path: Path) -> None:
+    train(tmp_path, toy_config(**EVERY))
+    with pytest.raises(CheckpointError, match=r"optim\.momentum: 0\.9 then, 0\.5 now"):
+        train(tmp_path, toy_config(**EVERY, **{"optim.momentum": 0.5}))
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_fit__accumulated_small_batches_equal_one_large(tmp_path: Path, accumulate: int) -> None:
+    settings = {"train.epochs": 2, "optim.lr": 0.05}
+    small = toy_config(**settings, **{"train.batch_size": 2, "train.accumulate": accumulate})
+    large = toy_config(**settings, **{"train.batch_size": 2 * accumulate})
+
+    class Noiseless(ToyLearner):
+        def training_step(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"loss_square": super().training_step(batch)["loss_square"]}
+
+    one, first = train(tmp_path / "small", small, Noiseless(), count=12)
+    other, second = train(tmp_path / "large", large, Noiseless(), count=12)
+    assert first.updates == second.updates
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(tensor, other.state_dict()[name], atol=1e-6, rtol=0)
+
+
+def test_fit__loss_not_finite_names_step_items_and_terms(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"step 4 .*loss_noise nan.*number \d.*checkpoint is of step 4"):
+        train(tmp_path, toy_config(**EVERY), ToyLearner(poison_step=4))
+    assert (tmp_path / "last.pt").exists()
+
+
+def test_fit__the_one_host_synchronisation_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+    plain = torch.Tensor.tolist
+
+    def counted(tensor: torch.Tensor) -> object:
+        nonlocal calls
+        calls += 1
+        return plain(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "tolist", counted)
+    train(tmp_path, toy_config(**{"train.epochs": 1, "train.log_every": 100}))
+    assert calls <= 7 + 1  # one a step, one for the order of the epoch
+
+
+def test_make_optimizer__norms_take_no_decay_and_frozen_parameters_are_left_out() -> None:
+    learner = ToyLearner()
+    optimizer = make_optimizer(learner, toy_config())
+    assert optimizer is not None
+    decayed, free = optimizer.param_groups
+    assert [parameter.shape for parameter in free["params"]] == [(4,), (4,)]
+    assert free["weight_decay"] == 0
+    assert sum(len(group["params"]) for group in (decayed, free)) == len(list(learner.student.parameters()))
+
+
+def test_fit__bf16_follows_full_precision(tmp_path: Path) -> None:
+    from tests.vision_core.toy import ToyItems
+
+    from vision_core.runfolder import RunFolder
+    from vision_core.runtime import Runtime
+    from vision_core.training import fit
+
+    whole, _ = train(tmp_path / "whole", toy_config(**EVERY))
+    half = ToyLearner()
+    folder = tmp_path / "half"
+    folder.mkdir()
+    fit(half, ToyItems(7), toy_config(**EVERY), Runtime(device=torch.device("cpu"), precision="bf16"), RunFolder(folder))
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(tensor, half.state_dict()[name], atol=0.05, rtol=0.05)

@@ -1,0 +1,1 @@
+"""What two or more pipelines need: configuration, training loop, checkpoints, bundles, detectors, batches."""

@@ -1,0 +1,194 @@
+"""Many inputs through one predictor: each is done whole, recorded, and never done twice without a reason.
+
+Under the output folder stand ``outputs/``, ``ledger/``, ``results.csv``, ``failures.csv``, ``summary.html`` and
+``job.json``, which says whose folder it is. Killed at any moment, the same command ends with the same files.
+"""
+
+import errno
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from vision_core.batch_plan import OUTPUTS, BatchJob, Predictor, Task, plan, plan_lock, refuse_foreign, take_folder
+from vision_core.batch_tables import write_tables
+from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError
+from vision_core.files import atomic_path
+from vision_core.ledger import Ledger, Output, Record, output, read_ledgers, stamp, writing
+
+__all__ = ["BatchJob", "Predictor", "Summary", "run_batch"]
+
+BACKOFF_SECONDS = (0.5, 1.0, 2.0)
+
+_LOG = logging.getLogger("domainsight")
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
+_ROUNDS = 2  # the second makes again what was deleted while the first went on
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How a batch ended, earlier runs of it included."""
+
+    out: Path
+    done: int
+    failures: Mapping[str, str] = field(default_factory=dict)
+    left: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is done, 3 when nothing is, else 4."""
+        if not self.failures and not self.left:
+            return 0
+        return EXIT_PARTIAL if self.done else AllInputsError.exit_code
+
+    def lines(self) -> list[str]:
+        """The end of the batch in words."""
+        total = self.done + self.left + len(self.failures)
+        told = [f"{self.done} of {total} inputs done; results in '{self.out}'."]
+        if self.failures:
+            told.append(f"{len(self.failures)} failed, listed in '{self.out / 'failures.csv'}'.")
+        if self.left:
+            told.append(f"{self.left} not tried, as --strict stops at the first failure.")
+        return told
+
+
+OnInput = Callable[[Record, int, int], None]
+
+
+def run_batch(job: BatchJob[R], on_input: OnInput | None = None) -> Summary:
+    """Do all inputs that are not done yet.
+
+    Args:
+        job: What to do.
+        on_input: Called after each input with its record, its number in this run, and how many there are.
+
+    Raises:
+        UsageError: The folder holds something else, or another process works on it.
+        EnvironmentFault: The disk is full or cannot be written; what was done stays valid.
+        Interrupted: Ctrl-C; the same command goes on.
+    """
+    refuse_foreign(job)
+    with Ledger(job.out / "ledger" / f"{job.shard}.jsonl") as ledger:
+        with plan_lock(job.out):
+            take_folder(job, ledger)
+        worker = _Worker(job, ledger, on_input)
+        try:
+            worker.run()
+        except KeyboardInterrupt as error:
+            summary = _conclude(job, worker.failed)
+            raise Interrupted(f"{summary.lines()[0]} The same command goes on with the rest.") from error
+        return _conclude(job, worker.failed)
+
+
+class _Worker(Generic[R]):
+    """One process at its share of the inputs."""
+
+    def __init__(self, job: BatchJob[R], ledger: Ledger, on_input: OnInput | None) -> None:
+        self.job, self.ledger, self.on_input = job, ledger, on_input
+        self.failed: set[Path] = set()
+        self.staging = job.out / f".staging-{job.shard}"
+        self.predictor: Predictor[R] | None = None
+
+    def run(self) -> None:
+        """Do the plan, then once more what was spoilt meanwhile."""
+        try:
+            for _ in range(_ROUNDS):
+                tasks = [task for task in plan(self.job) if task.path not in self.failed]
+                if not tasks or not self._do_all(tasks):
+                    return
+        finally:
+            shutil.rmtree(self.staging, ignore_errors=True)
+
+    def _do_all(self, tasks: Sequence[Task]) -> bool:
+        """Do these in turn; false when a failure ends the batch."""
+        self.predictor = self.predictor or self.job.make_predictor()
+        for number, task in enumerate(tasks, start=1):
+            if task.reason:
+                _LOG.info("'%s' is done again: %s.", task.path, task.reason)
+            record = self._do(task)
+            self.ledger.append(record)
+            if self.on_input:
+                self.on_input(record, number, len(tasks))
+            if record.status == "failed":
+                self.failed.add(task.path)
+                if self.job.strict:
+                    return False
+        return True
+
+    def _do(self, task: Task) -> Record:
+        started = time.monotonic()
+        facts: dict[str, Any] = {"input": str(task.path), "name": task.name}
+        try:
+            facts |= {"status": "done", **_with_retries(lambda: self._attempt(task))}
+        except Exception as error:  # an input must not end the batch, whatever a decoder or a model makes of it
+            if isinstance(error, UserError) and not isinstance(error, DataError):
+                raise
+            _LOG.debug("'%s' failed", task.path, exc_info=True)
+            facts |= {"status": "failed", "reason": _reason(error)}
+        seconds = round(time.monotonic() - started, 3)
+        return Record(seconds=seconds, version=self.job.version, fingerprint=self.job.fingerprint, **facts)
+
+    def _attempt(self, task: Task) -> dict[str, Any]:
+        assert self.predictor is not None
+        before = stamp(task.path)
+        result = self.predictor(task.path)
+        self._empty_staging()
+        with writing(self.job.out / OUTPUTS):
+            written = self.predictor.write(result, task.path, self.staging)
+        if stamp(task.path) != before:
+            raise InputError(f"'{task.path}' changed while reading. Run again when it is complete.")
+        return {"stamp": before, "outputs": self._commit(task, written), "values": dict(self.job.columns(result))}
+
+    def _commit(self, task: Task, written: Sequence[Path]) -> tuple[Output, ...]:
+        """Move what was written to its place, each file flushed and renamed."""
+        finals = []
+        for path in written:
+            if not path.name.startswith(task.path.stem):
+                raise ValueError(f"output '{path.name}': expected a name that starts with '{task.path.stem}'")
+            final = self.job.out / OUTPUTS / (task.name + path.name.removeprefix(task.path.stem))
+            with atomic_path(final) as partial:
+                path.replace(partial)
+            finals.append(final)
+        return tuple(output(final, self.job.out) for final in finals)
+
+    def _empty_staging(self) -> None:
+        with writing(self.staging):
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self.staging.mkdir()
+
+
+def _with_retries(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """``action``, tried again when the disk or share fails in a way that may pass."""
+    for wait in BACKOFF_SECONDS:
+        try:
+            return action()
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+            _LOG.warning("%s; trying again in %g s.", error, wait)
+            time.sleep(wait)
+    return action()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DataError):
+        return " ".join(error.problems)
+    if isinstance(error, MemoryError):
+        return "It needs more memory than is free. Use a machine with more, or a smaller input."
+    if isinstance(error, OSError):
+        return f"It cannot be read: {(error.strerror or str(error)).lower()}."
+    return f"Internal error ({type(error).__name__}: {error}). Please report it; --debug shows more."
+
+
+def _conclude(job: BatchJob[R], failed: set[Path]) -> Summary:
+    """Merge the ledgers into the tables."""
+    known = read_ledgers(job.out / "ledger")
+    records = [known[str(path)] for path in dict.fromkeys(job.inputs) if str(path) in known]
+    write_tables(job.out, records, len(set(job.inputs)))
+    failures = {record.input: record.reason for record in records if record.status == "failed"}
+    done = len(records) - len(failures)
+    return Summary(out=job.out, done=done, failures=failures, left=len(set(job.inputs)) - len(records))

@@ -1,0 +1,190 @@
+"""What a batch is to do, and whose its output folder is."""
+
+import fcntl
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from vision_core.errors import InputError, UsageError
+from vision_core.files import remove_leftovers, write_atomic
+from vision_core.ledger import Cell, Ledger, Record, fault_of, read_ledgers, stamp, writing
+
+OUTPUTS = "outputs"
+
+R = TypeVar("R")
+
+
+class Predictor(Protocol[R]):
+    """What a worker needs of a loaded model."""
+
+    def __call__(self, path: Path) -> R:
+        """The result for one input."""
+        ...
+
+    def write(self, result: R, path: Path, folder: Path) -> list[Path]:
+        """Write the files of a result into ``folder``, each named after the stem of ``path``; returns them."""
+        ...
+
+
+def _no_columns(_result: Any) -> Mapping[str, Cell]:  # noqa: ANN401 (any result)
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchJob(Generic[R]):
+    """What to do.
+
+    Attributes:
+        inputs: Files, in the order of the tables.
+        out: Output folder.
+        make_predictor: Called once, and only when there is work; picklable, so that other processes can call it.
+        fingerprint: Changes whenever results would: hash of model and settings.
+        version: Of this software, for the ledger.
+        columns: What a result puts into ``results.csv``.
+        strict: Stop at the first input that fails.
+        overwrite: Begin anew in a folder that holds another batch.
+        shard: Name of this process's share.
+    """
+
+    inputs: Sequence[Path]
+    out: Path
+    make_predictor: Callable[[], Predictor[R]]
+    fingerprint: str
+    version: str
+    columns: Callable[[R], Mapping[str, Cell]] = _no_columns
+    strict: bool = False
+    overwrite: bool = False
+    shard: str = "0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One input that is to be done.
+
+    Attributes:
+        path: The input.
+        name: What its outputs are called.
+        reason: Why it is done though it was done before; empty at the first time.
+    """
+
+    path: Path
+    name: str
+    reason: str = ""
+
+
+def plan(job: BatchJob[R]) -> list[Task]:
+    """The inputs that are not done, whole, and made from this input with these settings."""
+    known = read_ledgers(job.out / "ledger")
+    names = output_names(job.inputs)
+    tasks = []
+    for path, name in names.items():
+        record = known.get(str(path))
+        reason = _why_again(record, path, name, job) if record else ""
+        if not record or reason:
+            tasks.append(Task(path=path, name=name, reason=reason))
+    return tasks
+
+
+def output_names(inputs: Sequence[Path]) -> dict[Path, str]:
+    """What the outputs of each input are called: its stem; where two share that, its name; else with a hash added."""
+    unique = list(dict.fromkeys(inputs))
+    stems = Counter(path.stem.casefold() for path in unique)
+    names = Counter(path.name.casefold() for path in unique)
+    return {path: _output_name(path, stems[path.stem.casefold()], names[path.name.casefold()]) for path in unique}
+
+
+def refuse_foreign(job: BatchJob[R]) -> None:
+    """Make sure that the output folder is free or of this job, before anything is made or loaded.
+
+    Raises:
+        UsageError: It is neither, and ``overwrite`` was not asked for.
+    """
+    if job.overwrite or not job.out.exists():
+        return
+    if not job.out.is_dir():
+        raise UsageError(f"--out '{job.out}' is a file; give a folder.")
+    path = job.out / "job.json"
+    if not path.exists():
+        strange = sorted(entry.name for entry in job.out.iterdir() if not entry.name.startswith("."))
+        if set(strange) - {"ledger"}:
+            raise UsageError(f"'{job.out}' is not empty ('{strange[0]}'). Choose another --out, or use --overwrite.")
+        return
+    if _known_identity(path) != _identity(job):
+        raise UsageError(
+            f"'{job.out}' holds a batch of other inputs, another model or other settings. "
+            "Choose another --out, or use --overwrite to replace it."
+        )
+
+
+def take_folder(job: BatchJob[R], ledger: Ledger) -> None:
+    """Write down whose folder it is, and clear what a killed process, or with ``overwrite`` another batch, left.
+
+    Raises:
+        UsageError: The folder has become another batch's meanwhile.
+        EnvironmentFault: It cannot be written.
+    """
+    refuse_foreign(job)  # again, now that nobody else can change it
+    if job.overwrite:
+        _remove_recorded(job.out)
+        ledger.clear()
+    (job.out / OUTPUTS).mkdir(exist_ok=True)
+    for folder in (job.out, job.out / OUTPUTS):
+        remove_leftovers(folder)
+    write_atomic(job.out / "job.json", json.dumps(_identity(job), indent=1, ensure_ascii=False))
+
+
+@contextmanager
+def plan_lock(out: Path) -> Iterator[None]:
+    """One process at a time plans; the system frees the lock of a killed one."""
+    with writing(out), (out / ".plan.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _why_again(record: Record, path: Path, name: str, job: BatchJob[R]) -> str:
+    if record.status == "failed":
+        return "it failed before"
+    if record.fingerprint != job.fingerprint:
+        return "it was made with other settings"
+    if record.name != name:
+        return f"its outputs are now called '{name}'"
+    try:
+        if stamp(path) != record.stamp:
+            return "the input has changed"
+    except (InputError, OSError):
+        return "the input cannot be read any more"
+    return next((fault for made in record.outputs if (fault := fault_of(made, job.out))), "")
+
+
+def _output_name(path: Path, same_stem: int, same_name: int) -> str:
+    if same_stem == 1:
+        return path.stem
+    if same_name == 1:
+        return path.name
+    return f"{path.name}-{blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+
+
+def _identity(job: BatchJob[R]) -> dict[str, Any]:
+    folders = sorted({str(path.resolve().parent) for path in job.inputs})
+    return {"format": 1, "fingerprint": job.fingerprint, "version": job.version, "input_folders": folders}
+
+
+def _known_identity(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):  # damaged by hand: whose it was cannot be told
+        return {}
+
+
+def _remove_recorded(out: Path) -> None:
+    """Remove the outputs of an earlier batch, and nothing that it did not make."""
+    for record in read_ledgers(out / "ledger").values():
+        for made in record.outputs:
+            path = out / made.file
+            if path.resolve().is_relative_to((out / OUTPUTS).resolve()):
+                path.unlink(missing_ok=True)

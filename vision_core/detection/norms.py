@@ -1,0 +1,72 @@
+"""Frozen normalisation layers, thawed for a while so that their statistics follow new images."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from detectron2.layers import FrozenBatchNorm2d
+from timm.layers.norm_act import FrozenBatchNormAct2d
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vision_core.errors import ConfigError
+
+_FROZEN = (FrozenBatchNorm2d, FrozenBatchNormAct2d)
+
+
+@contextmanager
+def adapting_norms(network: nn.Module, passes: int = 0) -> Iterator[None]:
+    """Inside, every forward pass normalises by its own batch and moves the statistics to the mean over all passes.
+
+    The affine parameters stay, and so do the modules and the names in the state dict. Layers whose statistics were
+    folded into the affine parameters (mean 0, variance 1: weights from Caffe2) have none to adapt and stay frozen.
+
+    Args:
+        network: The network whose frozen layers thaw.
+        passes: Passes that the statistics hold already; 0 lets the first pass replace them.
+
+    Raises:
+        ConfigError: No layer has statistics to adapt.
+    """
+    layers = [module for module in network.modules() if isinstance(module, _FROZEN)]
+    adaptable = [layer for layer in layers if _has_statistics(layer)]
+    if not adaptable:
+        raise ConfigError(
+            f"The detector has no normalisation statistics to adapt: {len(layers)} frozen layers, all with mean 0 and "
+            "variance 1. Choose another method, or weights whose statistics were not folded into the layers."
+        )
+    for layer in adaptable:
+        layer.forward = _BatchForward(layer, passes)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer in adaptable:
+            del layer.forward  # the class's own, frozen forward is seen again
+
+
+class _BatchForward:
+    """Batch normalisation with a cumulative mean, on the buffers of a frozen layer."""
+
+    def __init__(self, layer: FrozenBatchNorm2d, passes: int) -> None:
+        self.layer = layer
+        self.passes = passes
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        self.passes += 1
+        layer = self.layer
+        normalised = functional.batch_norm(
+            maps,
+            layer.running_mean,
+            layer.running_var,
+            layer.weight,
+            layer.bias,
+            training=True,
+            momentum=1 / self.passes,
+            eps=layer.eps,
+        )
+        # timm's layers carry their activation.
+        return layer.act(normalised) if hasattr(layer, "act") else normalised
+
+
+def _has_statistics(layer: FrozenBatchNorm2d) -> bool:
+    # detectron2 starts at a variance of 1 - eps.
+    return bool(layer.running_mean.any() or ((layer.running_var - 1).abs() > 2 * layer.eps).any())

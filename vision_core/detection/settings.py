@@ -1,0 +1,64 @@
+"""Sections that detection tasks share: the data set and the detector. Pydantic only."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from vision_core.settings import Fraction, NonNegativeFloat, PositiveFloat, Section
+
+
+class DetectionData(Section):
+    """Which images, with which labels."""
+
+    root: Path | None = Field(None, description="Folder of the data set; empty: the demo data, made on the spot.")
+    format: Literal["voc", "coco", "images"] = Field(
+        "voc",
+        description="voc: Annotations, ImageSets/Main, JPEGImages. coco: a folder of images with <split>.json. "
+        "images: a plain folder, no labels.",
+    )
+    split: str = Field("train", description="Name of the list of training images.")
+    eval_split: str | None = Field(None, description="Labelled list to evaluate on; never used to adapt or to choose.")
+    classes: tuple[str, ...] = Field((), description="Class names in the order of the detector's logits.")
+    eval_classes: tuple[str, ...] = Field((), description="Classes that count in the metric; empty: all with boxes.")
+    filter_empty: bool = Field(
+        False,
+        description="Drop training images without boxes. Reads target labels: for parity with published code only.",
+    )
+    on_bad_box: Literal["refuse", "drop"] = Field("refuse", description="A labelled box without area or off the image.")
+    max_megapixels: PositiveFloat = Field(100.0, description="Largest image to decode, in millions of pixels.")
+
+
+class DetectorSettings(Section):
+    """Architecture and constants of a Faster R-CNN; the defaults are the C4 detector of the published benchmarks."""
+
+    backbone: Literal["r18", "r34", "r50", "r101", "lite0"] = Field("r50", description="Backbone.")
+    neck: Literal["c4", "fpn"] = Field("c4", description="c4: res4 features and res5 head. fpn: feature pyramid.")
+    stride_in_1x1: bool = Field(True, description="Stride on the 1x1 convolution (MSRA, caffe style) or on the 3x3.")
+    freeze_at: int = Field(2, ge=0, le=5, description="Stages that do not train: 2 freezes stem and res2.")
+    fpn_channels: int = Field(256, ge=1, description="Width of the feature pyramid.")
+    head_channels: int = Field(1024, ge=1, description="Width of the two-layer box head on a pyramid.")
+    anchor_sizes: tuple[tuple[float, ...], ...] = Field(
+        ((128, 256, 512),), description="Anchor sizes in pixels, one list per feature level."
+    )
+    anchor_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), description="Height over width of the anchors.")
+    channel_order: Literal["bgr", "rgb"] = Field("bgr", description="Channel order the weights expect.")
+    pixel_mean: tuple[float, float, float] = Field((103.53, 116.28, 123.675), description="In that channel order.")
+    pixel_std: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="In that channel order.")
+    shortest_edge_px: int = Field(
+        600, ge=0, description="Images are resized to this shortest edge; 0 keeps their own resolution ..."
+    )
+    longest_edge_px: int = Field(1333, ge=16, description="... but not beyond this longest edge.")
+    rpn_batch: int = Field(256, ge=1, description="Anchors sampled per image for the RPN losses.")
+    rpn_pre_nms_train: int = Field(12000, ge=1, description="Proposals before suppression, training.")
+    rpn_post_nms_train: int = Field(2000, ge=1, description="Proposals after suppression, training.")
+    rpn_pre_nms_test: int = Field(6000, ge=1, description="Proposals before suppression, teacher and tests.")
+    rpn_post_nms_test: int = Field(300, ge=1, description="Proposals after suppression, teacher and tests.")
+    rpn_nms: Fraction = Field(0.7, description="Overlap above which a proposal is suppressed.")
+    pool_size: int = Field(14, ge=1, description="Side of the pooled region: 14 for c4, 7 for fpn.")
+    roi_batch: int = Field(512, ge=1, description="Regions sampled per image for the head's losses.")
+    roi_positive_fraction: Fraction = Field(0.25, description="Largest share of foreground among them.")
+    box_smooth_l1_beta: NonNegativeFloat = Field(0.0, description="0 is plain L1.")
+    test_score: Fraction = Field(0.05, description="Detections at or below this score are dropped.")
+    test_nms: Fraction = Field(0.5, description="Overlap of two detections of a class above which the weaker goes.")
+    test_detections: int = Field(100, ge=1, description="Detections per image at most.")

@@ -1,0 +1,87 @@
+"""Environment variables and the interpreter: the one file that reads or sets them. Standard library only."""
+
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_QUIET = {
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "DISABLE_TELEMETRY": "1",
+}
+_NEEDED = ("pydantic", "yaml", "torch", "detectron2")
+_UNSAFE_GRADIO = ("GRADIO_SHARE", "GRADIO_SERVER_NAME", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """Where this process stands among those that ``torchrun`` started."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+
+
+def enter() -> None:
+    """Call first in every ``__main__``: switch off what phones home, speak UTF-8, and refuse a foreign interpreter."""
+    keep_offline()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.stderr.write(_wrong_interpreter(missing))
+        sys.exit(5)
+
+
+def keep_offline() -> None:
+    """Turn off update checks, usage statistics and hub look-ups, here and in child processes."""
+    os.environ.update(_QUIET)
+
+
+def launched() -> Launched:
+    """Rank and world size from ``torchrun``'s variables; a single process without them."""
+    return Launched(
+        rank=int(os.environ.get("RANK", "0")),
+        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+    )
+
+
+def is_ci() -> bool:
+    """Whether a continuous-integration service runs us (``CI=true``)."""
+    return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def datasets_root() -> Path:
+    """The folder that relative paths of published data sets start from (``DETECTRON2_DATASETS``, else ``dataset``)."""
+    return Path(os.environ.get("DETECTRON2_DATASETS", "dataset"))
+
+
+def unsafe_gradio_variables() -> list[str]:
+    """Names of set variables that would open an app to others behind our back."""
+    return [name for name in _UNSAFE_GRADIO if os.environ.get(name)]
+
+
+def set_gradio_folder(folder: Path) -> None:
+    """Where Gradio keeps uploads; a fresh private folder per start."""
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+
+
+def _wrong_interpreter(missing: list[str]) -> str:
+    root = Path(__file__).resolve().parent.parent
+    ours = root / ".venv" / "bin" / "python"
+    module = getattr(sys.modules["__main__"].__spec__, "name", "") or "pipelines.sfod"
+    module = module.removesuffix(".__main__")
+    command = f"{ours} -m {module}"
+    remedy = f"Use '{command}'" if ours.exists() else f"Run 'make setup' in {root}, then use '{command}'"
+    return (
+        f"error[ENVIRONMENT] {sys.executable} lacks {', '.join(missing)}: it is not the environment of this package. "
+        f"{remedy}.\n"
+    )

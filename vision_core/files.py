@@ -1,0 +1,124 @@
+"""Files that are there whole or not at all: written beside, flushed to disk, renamed."""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vision_core.errors import EnvironmentFault
+
+_PARTIAL = re.compile(r"\.partial-(?P<process>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}(\..*)?")
+_REMEDIES = {
+    errno.ENOSPC: "Free some space, or write elsewhere",
+    errno.EDQUOT: "Free some of your quota, or write elsewhere",
+    errno.EFBIG: "Raise the limit on file size (ulimit -f), or write elsewhere",
+    errno.EACCES: "Get write access, or write elsewhere",
+    errno.EPERM: "Get write access, or write elsewhere",
+    errno.EROFS: "Write to a disk that is not read-only",
+    errno.EEXIST: "A file stands where a folder is needed: choose another place",
+    errno.ENOTDIR: "A file stands where a folder is needed: choose another place",
+}
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; it becomes ``path`` when the block ends well, and goes when it does not.
+
+    Missing folders are made. File and folder are flushed to disk, so that a crash leaves the old file or the new one.
+
+    Raises:
+        EnvironmentFault: The disk is full, the file too large, or writing is not allowed.
+    """
+    partial = path.parent / _partial_name(path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        flush(partial)
+        partial.replace(path)
+        flush(path.parent)
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        raise EnvironmentFault(_describe(error, path, partial)) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``data`` (text as UTF-8) to ``path``, whole or not at all.
+
+    Raises:
+        EnvironmentFault: As for ``atomic_path``.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
+def flush(path: Path) -> None:
+    """Force a file's content, or a folder's entries, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove what a killed process of this machine left half-written in ``folder``; call it before writing anything.
+
+    Returns:
+        The files removed. Those of running processes and of other machines stay.
+    """
+    leftovers = [path for path in sorted(folder.iterdir()) if _is_abandoned(path.name)]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
+
+
+def _partial_name(suffix: str) -> str:
+    # The suffix stays at the end because writers choose the format by it; the length is bounded whatever the name.
+    return f".partial-{os.getpid()}-{_host()}-{secrets.token_hex(4)}{suffix}"
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_abandoned(name: str) -> bool:
+    match = _PARTIAL.fullmatch(name)
+    if match is None or match["host"] != _host():
+        return False
+    # A partial file under our own process number is of a dead namesake: the caller has written nothing yet.
+    return int(match["process"]) == os.getpid() or not _is_running(int(match["process"]))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _describe(error: OSError, path: Path, partial: Path) -> str:
+    try:
+        written = partial.stat().st_size
+    except OSError:
+        written = 0
+    reason = os.strerror(error.errno or 0).lower()
+    return f"Cannot write '{path}': {reason}, after {written} bytes. {_REMEDIES[error.errno or 0]}."

@@ -1,0 +1,256 @@
+"""Images of any common kind in, 8-bit RGB arrays out: found, read with every refusal named, resized, drawn on."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+
+from vision_core.errors import DataError, InputError
+from vision_core.files import atomic_path
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+
+Colour = tuple[int, int, int]
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+ORANGE: Colour = (230, 159, 0)  # Okabe and Ito's palette: told apart with every common colour blindness
+SKY_BLUE: Colour = (86, 180, 233)
+
+_ORIENTATION_TAG = 0x0112
+_FIRST_TURNED = 5  # orientations 5 to 8 exchange width and height
+_BACKGROUND = (255, 255, 255)
+_SIXTEEN_BIT_STEP = 257  # 65535 / 255
+_SUPERSAMPLING = 2
+_LOG = logging.getLogger("domainsight")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of ``folder`` itself, sorted by name; hidden files are left out.
+
+    Links that lead out of the folder or in a circle are left out and named in a warning.
+
+    Raises:
+        DataError: There is no such folder, or no image in it; the message counts what is there instead.
+    """
+    if not folder.is_dir():
+        raise DataError(f"'{folder}' is not a folder. Give a folder of images.")
+    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    images = [path for path in entries if _is_image(path, folder)]
+    if not images:
+        raise DataError(f"'{folder}' holds {_inventory(entries)}. Give the folder that the images themselves lie in.")
+    return images
+
+
+def read_image(path: Path, max_megapixels: float = 100.0) -> NDArray[np.uint8]:
+    """Read one image completely.
+
+    The rules: the orientation of the camera is applied; 16-bit grey is divided by 257; transparency is laid over
+    white; palettes, CMYK and 1-bit are converted; of an animation or a multi-page file the first frame is used, with a
+    warning.
+
+    Args:
+        path: The file.
+        max_megapixels: Larger images are refused by their header, undecoded. Pillow's own limit is 178.
+
+    Returns:
+        ``(H, W, 3)`` uint8, RGB.
+
+    Raises:
+        InputError: The file is missing, empty, damaged, too large or no image.
+        OSError: The disk or share failed while reading; trying again may help.
+    """
+    try:
+        _refuse_empty(path)
+        with path.open("rb") as file, Image.open(file) as image:
+            _refuse_huge(path, image.size, max_megapixels)
+            _warn_of_frames(path, image)
+            image.load()
+            return np.array(_to_rgb(path, ImageOps.exif_transpose(image)))
+    except InputError:
+        raise
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"'{path}' cannot be opened: {(error.strerror or 'no reason given').lower()}.") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"'{path}' is refused as a decompression bomb: {error}.") from error
+    except Exception as error:  # decoders meet a damaged file with any exception; errno marks those of the disk
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InputError(f"'{path}' cannot be decoded: {_diagnose(path, error)}.") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """``(height, width)`` in pixels as ``read_image`` would give it, from the header alone.
+
+    Raises:
+        InputError: The header cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            is_turned = image.getexif().get(_ORIENTATION_TAG, 1) >= _FIRST_TURNED
+    except Exception as error:  # as in read_image
+        raise InputError(f"'{path}' has no readable image header: {_diagnose(path, error)}.") from error
+    return (width, height) if is_turned else (height, width)
+
+
+def shortest_edge_size(size: tuple[int, int], shortest_px: int, longest_px: int) -> tuple[int, int]:
+    """The size with its shorter edge at ``shortest_px``, or its longer at ``longest_px`` where that is smaller.
+
+    The order of the operations is detectron2's, because it decides how halves are rounded.
+
+    Args:
+        size: ``(height, width)``.
+        shortest_px: Wanted shorter edge; 0 for the one it has.
+        longest_px: Largest longer edge.
+
+    Returns:
+        ``(height, width)``.
+    """
+    shortest_px = shortest_px or min(size)
+    scale = shortest_px / min(size)
+    edges = [float(shortest_px) if edge == min(size) else scale * edge for edge in size]
+    if max(edges) > longest_px:
+        shrink = longest_px / max(edges)
+        edges = [edge * shrink for edge in edges]
+    return int(edges[0] + 0.5), int(edges[1] + 0.5)
+
+
+def resize_shortest(image: NDArray[np.uint8], shortest_px: int, longest_px: int) -> NDArray[np.uint8]:
+    """Resize ``(H, W, 3)`` uint8 as detectron2's test-time resize does: same size, same pixels (Pillow, bilinear)."""
+    height, width = shortest_edge_size(image.shape[:2], shortest_px, longest_px)
+    if (height, width) == image.shape[:2]:
+        return image
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write ``(H, W, 3)`` uint8 without loss, whole or not at all."""
+    with atomic_path(path) as partial:
+        Image.fromarray(image).save(partial, format="PNG", compress_level=1)
+
+
+def draw_boxes(
+    image: NDArray[np.uint8], boxes: NDArray[np.float32], labels_text: Sequence[str], colour: Colour = ORANGE
+) -> NDArray[np.uint8]:
+    """A copy of ``image`` with its boxes drawn and labelled.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB.
+        boxes: ``(N, 4)`` ``xyxy`` in pixels.
+        labels_text: One text per box; an empty one leaves the box unlabelled.
+        colour: RGB of lines and label backgrounds; a dark rim keeps them visible on any ground.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    height, width = image.shape[:2]
+    layer = Image.new("RGBA", (width * _SUPERSAMPLING, height * _SUPERSAMPLING), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(layer)
+    line_px = max(2, round(min(height, width) / 250)) * _SUPERSAMPLING
+    font = ImageFont.load_default(size=max(11, min(height, width) // 40) * _SUPERSAMPLING)
+    edges = [tuple(float(edge) * _SUPERSAMPLING for edge in box) for box in boxes]
+    for corners in edges:
+        draw.rectangle(corners, outline=(0, 0, 0, 160), width=line_px + _SUPERSAMPLING)
+        draw.rectangle(corners, outline=(*colour, 255), width=line_px)
+    for corners, text in zip(edges, labels_text, strict=True):
+        _write_label(draw, corners[:2], text, font, colour)
+    picture = Image.fromarray(image).convert("RGBA")
+    picture.alpha_composite(layer.reduce(_SUPERSAMPLING))
+    return np.array(picture.convert("RGB"))
+
+
+def _is_image(path: Path, folder: Path) -> bool:
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    if not path.is_symlink():
+        return path.is_file()
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        _LOG.warning("'%s' is left out: a link in a circle or to nothing.", path)
+        return False
+    if target.is_relative_to(folder.resolve()):
+        return target.is_file()
+    _LOG.warning("'%s' is left out: a link that leads out of its folder, to '%s'.", path, target)
+    return False
+
+
+def _inventory(entries: Sequence[Path]) -> str:
+    kinds = Counter("folders" if path.is_dir() else path.suffix.lower() or "without suffix" for path in entries)
+    found = "".join(f"; {count} {kind}" for kind, count in kinds.most_common(4))
+    return f"0 images{found}"
+
+
+def _refuse_empty(path: Path) -> None:
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"'{path}' is empty (0 bytes). Copy or download it again.")
+
+
+def _refuse_huge(path: Path, size: tuple[int, int], max_megapixels: float) -> None:
+    megapixels = size[0] * size[1] / 1e6
+    if megapixels > max_megapixels:
+        raise InputError(
+            f"'{path}' declares {size[0]} x {size[1]} pixels, '{megapixels:.1f}' megapixels; {max_megapixels:g} are "
+            "allowed. Cut it into tiles, or raise data.max_megapixels."
+        )
+
+
+def _warn_of_frames(path: Path, image: Image.Image) -> None:
+    # Cameras append a preview as a second frame and call the file MPO: the photograph is the first.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        _LOG.warning("'%s' holds %d frames; the first is used.", path, getattr(image, "n_frames", 2))
+
+
+def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image, dtype=np.uint32)
+        return _from_sixteen_bit(grey)
+    if image.mode in {"I", "F"}:
+        return _from_sixteen_bit(_whole_sixteen_bit(path, np.asarray(image)))
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_sixteen_bit(grey: NDArray[np.uint32]) -> Image.Image:
+    eight_bit = (grey + _SIXTEEN_BIT_STEP // 2) // _SIXTEEN_BIT_STEP
+    return Image.fromarray(eight_bit.astype(np.uint8)).convert("RGB")
+
+
+def _whole_sixteen_bit(path: Path, grey: NDArray[np.generic]) -> NDArray[np.uint32]:
+    values = grey.astype(np.float64)
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= 65535 and (values % 1 == 0).all()):  # NaN fails all three
+        raise InputError(
+            f"'{path}' holds values from '{low:g}' to '{high:g}', which no rule brings to 8 bits. "
+            "Save it with 8 or 16 bits a channel."
+        )
+    return values.astype(np.uint32)
+
+
+def _diagnose(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        start = file.read(256).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return "it looks like HTML (a login page?); download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; run 'git lfs pull'"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is of no image format known here"
+    return f"it is damaged ({error or type(error).__name__})"
+
+
+def _write_label(draw: ImageDraw.ImageDraw, corner: Sequence[float], text: str, font: _Font, colour: Colour) -> None:
+    if not text:
+        return
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    margin = _SUPERSAMPLING * 2
+    width, height = right - left + 2 * margin, bottom - top + 2 * margin
+    x = max(0.0, min(corner[0], draw.im.size[0] - width))
+    y = corner[1] - height if corner[1] >= height else corner[1]
+    draw.rectangle((x, y, x + width, y + height), fill=(*colour, 235))
+    draw.text((x + margin - left, y + margin - top), text, font=font, fill=(0, 0, 0, 255))

@@ -1,0 +1,189 @@
+"""What a batch has done, one line an input, on disk before the next input starts."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vision_core.errors import EnvironmentFault, InputError, UsageError
+from vision_core.files import sha256
+
+Cell = str | int | float | None
+_ENDS_BYTES = 65536
+_NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stamp(_Line):
+    """What tells whether an input is still the one that was read."""
+
+    size: int
+    modified_ns: int
+    ends: str
+
+
+class Output(_Line):
+    """One file that was made, relative to the output folder."""
+
+    file: str
+    size: int
+    sha256: str
+
+
+class Record(_Line):
+    """One input, done or failed.
+
+    Attributes:
+        input: Its path, as the plan spells it.
+        name: What its outputs are called.
+        reason: Why it failed.
+        values: Its columns in ``results.csv``.
+    """
+
+    input: str
+    name: str
+    status: Literal["done", "failed"]
+    reason: str = ""
+    seconds: float
+    version: str
+    fingerprint: str
+    stamp: Stamp | None = None
+    outputs: tuple[Output, ...] = ()
+    values: Mapping[str, Cell] = {}
+
+
+class Ledger:
+    """The lines of one process, which owns the file while it has it open; a killed owner leaves no lock behind.
+
+    Args:
+        path: ``ledger/<shard>.jsonl``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "Ledger":
+        """Open the file.
+
+        Raises:
+            UsageError: Another process has it.
+            EnvironmentFault: It cannot be written.
+        """
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise UsageError(
+                f"Another process works on '{self.path.parent.parent}'. Wait for it, or choose another --out."
+            ) from error
+        self._drop_torn_line()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file:
+            self._file.close()
+
+    def append(self, record: Record) -> None:
+        """Add a line; it is on disk when this returns.
+
+        Raises:
+            EnvironmentFault: The disk is full.
+        """
+        assert self._file is not None
+        with writing(self.path):
+            self._file.write(record.model_dump_json().encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def clear(self) -> None:
+        """Forget all lines."""
+        assert self._file is not None
+        self._file.truncate(0)
+
+    def _drop_torn_line(self) -> None:
+        # A process that was killed, or had no space left, may have written half a line: the next must not join it.
+        assert self._file is not None
+        self._file.seek(0)
+        self._file.truncate(self._file.read().rfind(b"\n") + 1)
+
+
+def read_ledgers(folder: Path) -> dict[str, Record]:
+    """The last word on each input, from the ledgers of all shards; done counts more than failed between two shards.
+
+    Lines that cannot be read are passed over: their inputs are then not done.
+    """
+    known: dict[str, Record] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        own = {record.input: record for record in _records(path)}
+        known |= {name: record for name, record in own.items() if name not in known or record.status == "done"}
+    return known
+
+
+def stamp(path: Path) -> Stamp:
+    """Size, time of change, and a hash of the first and last 64 KiB.
+
+    Raises:
+        InputError: The file is not there.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            digest = blake2b(file.read(_ENDS_BYTES), digest_size=16)
+            file.seek(max(0, status.st_size - _ENDS_BYTES))
+            digest.update(file.read(_ENDS_BYTES))
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"'{path}' cannot be opened: {(error.strerror or 'no reason given').lower()}.") from error
+    return Stamp(size=status.st_size, modified_ns=status.st_mtime_ns, ends=digest.hexdigest())
+
+
+def output(path: Path, folder: Path) -> Output:
+    """The record of a file that was made in ``folder``."""
+    return Output(file=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=sha256(path))
+
+
+def fault_of(made: Output, folder: Path) -> str:
+    """What has happened to an output since; empty when it is there and whole."""
+    path = folder / made.file
+    if not path.is_file():
+        return f"its output '{made.file}' is missing"
+    if path.stat().st_size != made.size or sha256(path) != made.sha256:
+        return f"its output '{made.file}' is not what was written"
+    return ""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say that ``path`` cannot be written, and why, when the block cannot write.
+
+    Raises:
+        EnvironmentFault: The disk is full, the file too large, or writing is not allowed.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_WRITING:
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise EnvironmentFault(f"Cannot write '{path}': {reason}. Mend that, then run the same command.") from error
+
+
+def _records(path: Path) -> Iterator[Record]:
+    for line in path.read_bytes().splitlines():
+        try:
+            yield Record.model_validate_json(line)
+        except ValidationError:
+            continue

@@ -1,0 +1,94 @@
+"""What a task supplies; the verbs are built on these five methods and are the same for every task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Protocol
+
+import torch
+from torch import Tensor
+
+from vision_core.bundle import Card
+from vision_core.config import ConfigT
+from vision_core.runtime import Runtime
+from vision_core.training import Learner, TrainingSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What training needs.
+
+    Attributes:
+        learner: With its starting weights.
+        items: The training set.
+        notes: What the person should know before it starts.
+        start: The bundle that the run starts from, if it is one; evaluated beside the result.
+    """
+
+    learner: Learner
+    items: TrainingSet
+    notes: tuple[str, ...] = ()
+    start: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model on one labelled list.
+
+    Attributes:
+        model: ``source`` or ``adapted``, or the bundle's name.
+        split: The list.
+        images: Number of images.
+        boxes: Number of objects that count.
+        metrics: Values by name; none where undefined.
+        per_class: Values by class and name.
+    """
+
+    model: str
+    split: str
+    images: int
+    boxes: int
+    metrics: Mapping[str, float | None]
+    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+
+
+class Predictor(Protocol):
+    """A loaded bundle that answers."""
+
+    card: Card
+
+    def __call__(self, path: Path) -> Any:  # noqa: ANN401 (each task has its own result)
+        """The result for one file."""
+        ...
+
+    def write(self, result: Any, path: Path, folder: Path) -> list[Path]:  # noqa: ANN401
+        """Write the files of one result, named after its input; returns them."""
+        ...
+
+    def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Raw outputs for the golden input."""
+        ...
+
+
+class Pipeline(Protocol, Generic[ConfigT]):
+    """One task."""
+
+    def prepare(self, config: ConfigT, runtime: Runtime) -> Prepared:
+        """Learner and training set of a run."""
+        ...
+
+    def deliver(self, config: ConfigT, learner: Learner, folder: Path) -> Card:
+        """Write what leaves the run as a bundle."""
+        ...
+
+    def evaluate(self, config: ConfigT, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
+        """Score bundles on ``data.eval_split``; pictures go to ``folder``."""
+        ...
+
+    def predictor(self, bundle: Path, device: torch.device) -> Predictor:
+        """Load a bundle for inference."""
+        ...
+
+    def demo_data(self, folder: Path) -> str:
+        """Write the demo's data set; returns a sentence on what it is."""
+        ...

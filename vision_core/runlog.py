@@ -1,0 +1,134 @@
+"""What a run tells: console lines, a progress bar with rate and ETA, ``metrics.jsonl``, ``log.txt``."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+ItemT = TypeVar("ItemT")
+_PLAIN_SECONDS = 10.0
+
+
+class Progress:
+    """A progress bar on a terminal; elsewhere a plain line every ten seconds. Both show count, rate and ETA."""
+
+    def __init__(self, total: int, label: str, unit: str = "it", initial: int = 0) -> None:
+        self._bar = tqdm(
+            total=total,
+            initial=initial,
+            desc=label,
+            unit=unit,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._label, self._unit, self._total = label, unit, total
+        self._first, self._done = initial, initial
+        self._start = self._told = time.monotonic()
+
+    def advance(self, note: str = "") -> None:
+        """One item is done; ``note`` is shown behind the bar."""
+        self._done += 1
+        if note and not self._bar.disable:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update()
+        now = time.monotonic()
+        if self._bar.disable and (now - self._told >= _PLAIN_SECONDS or self._done == self._total):
+            self._told = now
+            self._tell(now, note)
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        self._bar.close()
+
+    def _tell(self, now: float, note: str) -> None:
+        rate = (self._done - self._first) / max(now - self._start, 1e-9)
+        left = (self._total - self._done) / rate if rate else 0
+        sys.stderr.write(
+            f"{self._label}: {self._done}/{self._total} {self._unit}, {rate:.2f} {self._unit}/s, "
+            f"{_clock(left)} left {note}".rstrip()
+            + "\n"
+        )
+        sys.stderr.flush()
+
+
+def track(items: Iterable[ItemT], total: int, label: str, unit: str = "it") -> Iterator[ItemT]:
+    """Pass ``items`` on under a progress bar."""
+    progress = Progress(total, label, unit)
+    try:
+        for item in items:
+            yield item
+            progress.advance()
+    finally:
+        progress.close()
+
+
+def say(text: str) -> None:
+    """A line for the person at the console; does not tear a progress bar."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+class RunLog:
+    """The log files of one run folder."""
+
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+        self._metrics = folder / "metrics.jsonl"
+        self._text = folder / "log.txt"
+        self._writer = _tensorboard(folder) if tensorboard else None
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps after ``step``: a resumed run computes them again."""
+        if not self._metrics.exists():
+            return
+        lines = self._metrics.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _step_of(line) <= step]
+        self._metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def metrics(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """One line of ``metrics.jsonl``."""
+        row = {"step": step, "epoch": epoch, "time": round(time.time(), 3), **values}
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self._writer:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def say(self, text: str) -> None:
+        """A line on the console and in ``log.txt``."""
+        say(text)
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """A line in ``log.txt`` alone."""
+        with self._text.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def close(self) -> None:
+        """Flush what is open."""
+        if self._writer:
+            self._writer.close()
+
+
+def _tensorboard(folder: Path) -> Any:  # noqa: ANN401 (an untyped library's object)
+    from vision_core.optional import require
+
+    writer = require("torch.utils.tensorboard", "train.tensorboard is on")
+    return writer.SummaryWriter(str(folder / "tensorboard"))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

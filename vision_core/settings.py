@@ -1,0 +1,71 @@
+"""Sections of a configuration that every task shares. Pydantic only: reading a configuration imports no torch."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+
+Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
+PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
+NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
+# YAML 1.1 reads a bare `off` as false.
+Precision = Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(lambda value: "off" if value is False else value)]
+
+
+class Section(BaseModel):
+    """A frozen part of a configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Source(Section):
+    """What the run starts from."""
+
+    weights: Path | None = Field(
+        None, description="Bundle or checkpoint to start from; empty: the small bundle shipped with the demo."
+    )
+    config: Path | None = Field(
+        None, description="Architecture of a foreign checkpoint: its detectron2 config.yaml, when not beside the file."
+    )
+
+
+class Train(Section):
+    """How long, how often, on what."""
+
+    epochs: int = Field(10, ge=1, description="Passes over the training list.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after so many steps, even in mid-epoch.")
+    batch_size: int = Field(1, ge=1, description="Items per step and process.")
+    accumulate: int = Field(1, ge=1, description="Steps whose gradients are added up before the optimizer moves.")
+    seed: int = Field(0, ge=0, description="All randomness follows from it.")
+    workers: int = Field(0, ge=0, description="Loader processes; 0 reads in the training process.")
+    save_every: int = Field(200, ge=1, description="Steps between two checkpoints.")
+    eval_every: int = Field(
+        0, ge=0, description="Epochs between two evaluations on data.eval_split; 0 evaluates at the end only."
+    )
+    log_every: int = Field(20, ge=1, description="Steps between two lines of metrics.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    precision: Precision = Field("off", description="Automatic mixed precision.")
+    compile: bool = Field(False, description="Compile the learner with torch.compile.")
+    tensorboard: bool = Field(False, description="Write TensorBoard events beside metrics.jsonl.")
+
+
+class Optim(Section):
+    """Optimizer and learning rate."""
+
+    name: Literal["sgd", "adamw"] = Field("sgd", description="Optimizer.")
+    lr: PositiveFloat = Field(1e-3, description="Base learning rate.")
+    momentum: Fraction = Field(0.9, description="Momentum of SGD.")
+    weight_decay: NonNegativeFloat = Field(1e-4, description="Weight decay; normalisation layers take none.")
+    schedule: Literal["constant", "cosine", "warmup_cosine", "warmup_multistep"] = Field(
+        "constant", description="Learning rate as a function of the step."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up, for the schedules that have one.")
+    milestones: tuple[int, ...] = Field((), description="Steps at which warmup_multistep divides the rate by ten.")
+    clip_norm: NonNegativeFloat = Field(0.0, description="Largest gradient norm; 0 leaves gradients as they are.")
+
+
+class Teacher(Section):
+    """The averaged copy that makes pseudo labels."""
+
+    keep_rate: Fraction = Field(0.75, description="Share of itself that the teacher keeps at a move.")
+    every: Literal["epoch", "step"] = Field("epoch", description="When the teacher moves.")

@@ -1,0 +1,42 @@
+"""The mean teacher: a frozen copy of a module that follows it as a moving average."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class MeanTeacher(nn.Module):
+    """A frozen copy, in evaluation mode for its whole life.
+
+    When it moves is the learner's affair (``after_step`` or ``after_epoch``), how fast the keep rate's.
+    Source: Tarvainen and Valpola, "Mean teachers are better role models", 2017.
+    """
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(student).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "MeanTeacher":
+        """Stay in evaluation mode whatever the learner around it does."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def update(self, student: nn.Module, keep_rate: float) -> None:
+        """Move every entry: ``teacher = keep_rate * teacher + (1 - keep_rate) * student``.
+
+        Integer entries are copied, not averaged. What the student has beyond the teacher is ignored.
+
+        Raises:
+            KeyError: The student lacks an entry of the teacher.
+        """
+        theirs = student.state_dict(keep_vars=True)
+        ours = self.module.state_dict(keep_vars=True)
+        missing = [name for name in ours if name not in theirs]
+        if missing:
+            raise KeyError(f"The student lacks {len(missing)} entries of the teacher, first '{missing[0]}'.")
+        for name, entry in ours.items():
+            if entry.is_floating_point():
+                entry.lerp_(theirs[name], 1 - keep_rate)
+            else:
+                entry.copy_(theirs[name])

@@ -1,0 +1,358 @@
+"""The training loop: ``fit`` takes any learner through its steps and can be stopped and resumed at each."""
+
+import itertools
+import math
+import signal
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vision_core import checkpoint
+from vision_core.config import Config
+from vision_core.errors import Interrupted, TrainingError
+from vision_core.loaders import EpochBatches, batches, to_device
+from vision_core.randomness import key
+from vision_core.runfolder import RunFolder
+from vision_core.runlog import Progress, RunLog
+from vision_core.runtime import Runtime
+from vision_core.schedules import learning_rate
+
+_MAX_SKIPPED = 10
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm2d)
+
+
+class Learner(nn.Module, ABC):
+    """Owns everything trained or saved; its ``forward`` is the training step.
+
+    Attributes:
+        step: Number of the step about to run, set by ``fit``; for keyed draws.
+        metrics: What the last step wants logged beside its losses.
+        notes: What the person should be told at the end, each once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = 0
+        self.metrics: dict[str, float] = {}
+        self.notes: list[str] = []
+
+    @abstractmethod
+    def training_step(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401 (each task has its own batch)
+        """The losses, whose sum is minimised; an empty dict means that there is nothing to learn here."""
+
+    @abstractmethod
+    def product(self) -> nn.Module:
+        """The module that leaves the run."""
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
+        """The training step, so that a data-parallel wrapper needs no special case."""
+        return self.training_step(batch)
+
+    def after_step(self, step: int) -> None:  # noqa: B027 (optional)
+        """Called after the optimizer has moved."""
+
+    def after_epoch(self, epoch: int) -> None:  # noqa: B027 (optional)
+        """Called after the last step of an epoch."""
+
+
+class TrainingSet(Protocol):
+    """Items by (epoch, index); ``collate`` joins those of a step into the batch that the learner gets."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: tuple[int, int]) -> Any: ...  # noqa: ANN401
+    def collate(self, items: list[Any]) -> Any: ...  # noqa: ANN401
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """What the items are called, for messages."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Counters:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    updates: int = 0
+    empty_steps: int = 0
+    skipped_updates: int = 0
+    skipped_in_a_row: int = 0
+    best: float | None = None
+
+
+Evaluate = Callable[[int, nn.Module], Mapping[str, float]]
+
+
+def fit(
+    learner: Learner,
+    items: TrainingSet,
+    config: Config,
+    runtime: Runtime,
+    run: RunFolder,
+    evaluate: Evaluate | None = None,
+) -> Counters:
+    """Train ``learner`` on ``items`` to the last epoch, from the newest checkpoint of ``run`` if there is one.
+
+    Args:
+        learner: Moved to the runtime's device here.
+        items: The training set.
+        config: Its ``train`` and ``optim`` sections are used here.
+        runtime: Device and precision.
+        run: Where checkpoints and logs go.
+        evaluate: Called with (epoch, product) every ``train.eval_every`` epochs; its values are logged only.
+
+    Raises:
+        TrainingError: A loss is not finite, or ten updates in a row had a gradient that is not.
+        Interrupted: SIGTERM or Ctrl-C; a checkpoint was written before.
+    """
+    loop = _Loop(learner.to(runtime.device), items, config, runtime, run)
+    loop.resume()
+    loop.run(evaluate)
+    return loop.counters
+
+
+class _Loop:
+    """One call of ``fit``; its state is what a checkpoint holds."""
+
+    def __init__(
+        self, learner: Learner, items: TrainingSet, config: Config, runtime: Runtime, run: RunFolder
+    ) -> None:
+        self.learner, self.items, self.config, self.runtime, self.folder = learner, items, config, runtime, run
+        train = config.train
+        self.optimizer = make_optimizer(learner, config)
+        self.scaler = runtime.scaler()
+        self.counters = Counters()
+        self.forward = torch.compile(learner) if train.compile else learner
+        self.per_epoch = math.ceil(len(items) / train.batch_size)
+        self.total = min(self.per_epoch * train.epochs, train.max_steps or sys.maxsize)
+        self.log = RunLog(run.path, tensorboard=train.tensorboard)
+        self.saved_step = -1
+
+    def resume(self) -> None:
+        state = checkpoint.load(self.folder.path, self._settings())
+        if state is None:
+            return
+        self.learner.load_state_dict(state["learner"], strict=True)
+        if self.optimizer:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.counters = Counters(**state["counters"])
+        self.saved_step = self.counters.step
+        self.log.forget_after(self.counters.step)
+        if state["threads"] != torch.get_num_threads():
+            self.log.say(
+                f"note: started with {state['threads']} threads, going on with {torch.get_num_threads()}: "
+                "the last bits of the result can differ."
+            )
+        self.log.say(f"Resuming at step {self.counters.step} of {self.total}.")
+
+    def run(self, evaluate: Evaluate | None) -> None:
+        train = self.config.train
+        order = EpochBatches(
+            num_items=len(self.items),
+            batch_size=train.batch_size,
+            epochs=train.epochs,
+            seed=train.seed,
+            start_step=self.counters.step,
+        )
+        progress = Progress(self.total, "train", "step", initial=self.counters.step)
+        self.learner.train()
+        try:
+            with stop_signals() as stop:
+                read = batches(self.items, order, workers=train.workers, pin_memory=self._is_gpu())
+                for batch in itertools.islice(read, self.total - self.counters.step):
+                    self._step(batch)
+                    self._after(evaluate)
+                    progress.advance()
+                    if stop.requested and self._at_update():
+                        self._interrupt()
+        finally:
+            progress.close()
+            self.log.close()
+        self.save()
+
+    def _step(self, batch: Any) -> None:  # noqa: ANN401
+        step = self.counters.step
+        torch.manual_seed(key("step", self.config.train.seed, step, self.runtime.rank))
+        self.learner.step = step
+        started = time.monotonic()
+        with self.runtime.autocast():
+            losses = self.forward(to_device(batch, self.runtime.device))
+        if losses:
+            self._backward(losses)
+        else:
+            self.counters.empty_steps += 1
+        self.counters.step += 1
+        if self._at_update():
+            self._update()
+        if self.counters.step % self.config.train.log_every == 0 or self.counters.step == self.total:
+            self._write(losses, time.monotonic() - started)
+
+    def _backward(self, losses: Mapping[str, Tensor]) -> None:
+        terms = torch.stack([loss.float() for loss in losses.values()])
+        # The one host synchronisation of a step: the values are needed to stop at once when they are not finite.
+        values = terms.detach().tolist()
+        if not all(map(math.isfinite, values)):
+            self._refuse(dict(zip(losses, values, strict=True)))
+        self.scaler.scale(terms.sum() / self._group_size()).backward()
+
+    def _update(self) -> None:
+        if self.optimizer is None or not any(p.grad is not None for p in self.learner.parameters()):
+            return
+        rate = learning_rate(self.config.optim, self.counters.step - 1, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.config.optim.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.optim.clip_norm)
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scaler.get_scale() < scale:
+            self._skipped()
+            return
+        self.counters.updates += 1
+        self.counters.skipped_in_a_row = 0
+        self.learner.after_step(self.counters.step)
+
+    def _skipped(self) -> None:
+        self.counters.skipped_updates += 1
+        self.counters.skipped_in_a_row += 1
+        if self.counters.skipped_in_a_row >= _MAX_SKIPPED:
+            raise TrainingError(
+                f"{_MAX_SKIPPED} updates in a row had gradients beyond fp16 (step {self.counters.step}). "
+                "Use train.precision=bf16 or off, or a smaller optim.lr."
+            )
+
+    def _after(self, evaluate: Evaluate | None) -> None:
+        step, train = self.counters.step, self.config.train
+        if step % self.per_epoch == 0:
+            epoch = step // self.per_epoch
+            self.learner.after_epoch(epoch)
+            if evaluate and train.eval_every and epoch % train.eval_every == 0:
+                values = evaluate(epoch, self.learner.product())
+                self.log.metrics(step, epoch, {f"eval/{name}": value for name, value in values.items()})
+                self.learner.train()
+        if step - self.saved_step >= train.save_every and self._at_update():
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint, unless the newest one is of this step."""
+        if self.saved_step == self.counters.step:
+            return
+        state = {
+            "config": self._settings(),
+            "learner": self.learner.state_dict(),
+            "optimizer": self.optimizer.state_dict() if self.optimizer else {},
+            "scaler": self.scaler.state_dict(),
+            "counters": asdict(self.counters),
+            "threads": torch.get_num_threads(),
+        }
+        checkpoint.save(self.folder.path, state)
+        self.saved_step = self.counters.step
+
+    def _interrupt(self) -> None:
+        self.save()
+        raise Interrupted(f"Stopped at step {self.counters.step} of {self.total}; the checkpoint is written.")
+
+    def _refuse(self, values: Mapping[str, float]) -> None:
+        step = self.counters.step
+        names = ", ".join(self.items.names(self._items_of(step)))
+        told = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        raise TrainingError(
+            f"The loss is not finite at step {step} ({told}); items of the batch: {names}. "
+            f"The last checkpoint is of step {max(self.saved_step, 0)}. Lower optim.lr or set optim.clip_norm."
+        )
+
+    def _items_of(self, step: int) -> list[int]:
+        train = self.config.train
+        order = EpochBatches(
+            num_items=len(self.items),
+            batch_size=train.batch_size,
+            epochs=train.epochs,
+            seed=train.seed,
+            start_step=step,
+        )
+        return [index for _, index in next(iter(order))]
+
+    def _write(self, losses: Mapping[str, Tensor], seconds: float) -> None:
+        step = self.counters.step
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        values |= {name: float(value) for name, value in self.learner.metrics.items()}
+        values["lr"] = learning_rate(self.config.optim, step - 1, self.total)
+        values["step_seconds"] = round(seconds, 4)
+        values["peak_memory_mib"] = round(self.runtime.peak_memory_mib(), 1)
+        self.log.metrics(step, math.ceil(step / self.per_epoch), values)
+
+    def _at_update(self) -> bool:
+        in_epoch = (self.counters.step - 1) % self.per_epoch + 1
+        ends = in_epoch == self.per_epoch or self.counters.step == self.total
+        return ends or in_epoch % self.config.train.accumulate == 0
+
+    def _group_size(self) -> int:
+        """Steps whose gradients make this update; the last group of an epoch may be smaller."""
+        accumulate = self.config.train.accumulate
+        first = self.counters.step - self.counters.step % self.per_epoch % accumulate
+        epoch_end = (self.counters.step // self.per_epoch + 1) * self.per_epoch
+        return min(accumulate, epoch_end - first, self.total - first)
+
+    def _is_gpu(self) -> bool:
+        return self.runtime.device.type == "cuda"
+
+    def _settings(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json")
+
+
+def make_optimizer(learner: Learner, config: Config) -> torch.optim.Optimizer | None:
+    """The optimizer over everything that trains; none when nothing does. Normalisation layers take no decay."""
+    plain, undecayed = [], []
+    for module in learner.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.requires_grad:
+                (undecayed if isinstance(module, _NORMS) else plain).append(parameter)
+    groups = [{"params": plain}, {"params": undecayed, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    optim = config.optim
+    if not groups:
+        return None
+    if optim.name == "adamw":
+        return torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay)
+    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+
+
+@dataclass
+class StopRequest:
+    """Set by SIGTERM or Ctrl-C; looked at between two steps."""
+
+    requested: bool = False
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopRequest]:
+    """Turn the first SIGTERM or Ctrl-C into a request; the second one acts as usual."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,127 @@
+"""What the verbs do, for every task: the command line calls these and nothing here knows a method."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vision_core import bundle as bundles
+from vision_core import config as configs
+from vision_core.config import Config
+from vision_core.errors import UsageError
+from vision_core.files import write_atomic
+from vision_core.pipeline import Pipeline, Row
+from vision_core.results import RESEARCH_NOTICE
+from vision_core.runlog import say
+from vision_core.runtime import launch
+from vision_core.train import train as _train
+
+Build = Callable[[], Pipeline[Any]]
+
+trainer = _train
+
+
+def demo_data(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Write the demo's data set."""
+    folder: Path = arguments.out
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; give a new folder.")
+    say(build().demo_data(folder))
+    say(f"Written to {folder}. Train on it: python -m pipelines.{config_class.task} train data.root={folder}")
+    return 0
+
+
+def validate(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Read every item once and list every fault."""
+    from vision_core.runlog import Progress
+
+    config = configs.load(config_class, arguments.config, arguments.words)
+    bars: list[Progress] = []
+
+    def tell(done: int, total: int) -> None:
+        if done == 1:
+            bars.append(Progress(total, "validate", "item"))
+        bars[-1].advance()
+
+    validations = build().validate(config, arguments.sample, tell)
+    for bar in bars:
+        bar.close()
+    for validation in validations:
+        say("\n".join(validation.lines()))
+    return max((validation.exit_code for validation in validations), default=0)
+
+
+def evaluate(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Score a bundle on a labelled list."""
+    card = bundles.read_card(arguments.checkpoint)
+    if arguments.config:
+        config = configs.load(config_class, arguments.config, arguments.words)
+    else:
+        keys = {name: card.config[name] for name in config_class.model_fields if name in card.config}
+        config = configs.from_mapping(config_class, keys, arguments.words, f"{arguments.checkpoint}/card.json")
+    rows = build().evaluate(config, {card.method: arguments.checkpoint}, arguments.out and arguments.out / "pictures")
+    say(table(rows))
+    if arguments.out:
+        write_rows(arguments.out / "evaluation.json", rows)
+        say(f"Written to {arguments.out}.")
+    return 0
+
+
+def predict(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Run a bundle over a file or a folder."""
+    from vision_core.predicting import predict as run_predict
+
+    return run_predict(arguments, config_class.task, build())
+
+
+def report(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Write one offline HTML file."""
+    from vision_core.report import write_report
+
+    say(f"Report: {write_report(arguments.run)}")
+    return 0
+
+
+def verify(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Check a bundle: hashes, numbers, golden pair."""
+    content = bundles.load(arguments.bundle, config_class.task)
+    predictor = build().predictor(arguments.bundle, launch(arguments.device or "auto").device)
+    deviation = bundles.check_golden(content, predictor.answer)
+    say(f"{content.card.identity()}: hashes and numbers are sound, {len(content.tensors)} tensors.")
+    say(f"Golden pair: relative deviation {deviation:.2g} (fine up to {bundles.GOLDEN_FINE:g}).")
+    if deviation > bundles.GOLDEN_FINE:
+        say("warning: this machine computes visibly different values; compare results before you rely on them.")
+    return 0
+
+
+def import_weights(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Make a bundle of a foreign checkpoint."""
+    out: Path = arguments.out
+    if out.exists() and not arguments.overwrite:
+        raise UsageError(f"{out} exists; use --overwrite to replace it, or another --out.")
+    config = configs.load(config_class, None, arguments.words)
+    for line in build().import_weights(arguments.file, config, out, trusted=arguments.i_trust_this_file):
+        say(line)
+    say(f"Bundle: {out}. Check it: python -m pipelines.{config_class.task} verify {out}")
+    return 0
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Evaluation rows as JSON."""
+    write_atomic(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Evaluation rows as text columns, metrics in percent."""
+    names = list(rows[0].metrics) if rows else []
+    head = ["model", "split", "images", "boxes", *names]
+    lines = [head, *([row.model, row.split, str(row.images), str(row.boxes), *map(_percent, row.metrics.values())] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    text = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return f"{text}\n{RESEARCH_NOTICE}"
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.1f}"
