@@ -13,11 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from vision_core.batch_plan import OUTPUTS, BatchJob, Predictor, Task, plan, plan_lock, refuse_foreign, take_folder
+from vision_core.batch_plan import (
+    OUTPUTS,
+    BatchJob,
+    Predictor,
+    Task,
+    plan,
+    plan_lock,
+    refuse_foreign,
+    remove_outputs,
+    take_folder,
+)
 from vision_core.batch_tables import write_tables
 from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError
 from vision_core.files import atomic_path
-from vision_core.ledger import Ledger, Output, Record, output, read_ledgers, stamp, writing
+from vision_core.ledger import Ledger, Output, Record, all_records, output, read_ledgers, stamp, writing
 
 __all__ = ["BatchJob", "Predictor", "Summary", "run_batch"]
 
@@ -185,8 +195,10 @@ def _reason(error: Exception) -> str:
 
 
 def _conclude(job: BatchJob[R], failed: set[Path]) -> Summary:
-    """Merge the ledgers into the tables."""
+    """Merge the ledgers into the tables, and remove outputs that a later line replaced by others."""
     known = read_ledgers(job.out / "ledger")
+    ever = {made.file for record in all_records(job.out / "ledger") for made in record.outputs}
+    remove_outputs(job.out, ever - {made.file for record in known.values() for made in record.outputs})
     records = [known[str(path)] for path in dict.fromkeys(job.inputs) if str(path) in known]
     write_tables(job.out, records, len(set(job.inputs)))
     failures = {record.input: record.reason for record in records if record.status == "failed"}

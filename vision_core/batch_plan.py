@@ -3,7 +3,7 @@
 import fcntl
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from vision_core.errors import InputError, UsageError
 from vision_core.files import remove_leftovers, write_atomic
-from vision_core.ledger import Cell, Ledger, Record, fault_of, read_ledgers, stamp, writing
+from vision_core.ledger import Cell, Ledger, Record, all_records, fault_of, read_ledgers, stamp, writing
 
 OUTPUTS = "outputs"
 
@@ -138,6 +138,14 @@ def take_folder(job: BatchJob[R], ledger: Ledger) -> None:
     write_atomic(job.out / "job.json", json.dumps(_identity(job), indent=1, ensure_ascii=False))
 
 
+def remove_outputs(out: Path, files: Iterable[str]) -> None:
+    """Remove these outputs, as the ledger names them; a name that leads elsewhere is left alone."""
+    ours = (out / OUTPUTS).resolve()
+    for path in (out / file for file in files):
+        if path.parent.resolve() == ours:
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def plan_lock(out: Path) -> Iterator[None]:
     """One process at a time plans; the system frees the lock of a killed one."""
@@ -170,7 +178,7 @@ def _output_name(path: Path, same_stem: int, same_name: int) -> str:
 
 
 def _identity(job: BatchJob[R]) -> dict[str, Any]:
-    folders = sorted({str(path.resolve().parent) for path in job.inputs})
+    folders = sorted({str(path.parent.resolve()) for path in job.inputs})
     return {"format": 1, "fingerprint": job.fingerprint, "version": job.version, "input_folders": folders}
 
 
@@ -183,8 +191,4 @@ def _known_identity(path: Path) -> dict[str, Any]:
 
 def _remove_recorded(out: Path) -> None:
     """Remove the outputs of an earlier batch, and nothing that it did not make."""
-    for record in read_ledgers(out / "ledger").values():
-        for made in record.outputs:
-            path = out / made.file
-            if path.resolve().is_relative_to((out / OUTPUTS).resolve()):
-                path.unlink(missing_ok=True)
+    remove_outputs(out, {made.file for record in all_records(out / "ledger") for made in record.outputs})

@@ -107,7 +107,7 @@ class _Child:
                 process_group=0,  # Ctrl-C is for the parent, which then ends the child
             )
         self._line = Connection(ours.detach())
-        self._seconds = limits["seconds"]
+        self._limits = limits
         self.stop = weakref.finalize(self, _end, self._process, self._line)
         self._expect(_START_SECONDS)
 
@@ -117,7 +117,7 @@ class _Child:
             self._line.send_bytes(str(path.absolute()).encode(errors="surrogateescape"))
         except OSError as error:
             raise _ChildLost("could not be given to the decoder, which has ended") from error
-        header = self._expect(self._seconds)
+        header = self._expect(self._limits["seconds"])
         for warning in header.get("warnings", ()):
             _LOG.warning("%s", _shortened(str(warning), path))
         if "shape" not in header:
@@ -133,14 +133,21 @@ class _Child:
             raise _ChildLost(self._cause()) from error
 
     def _pixels(self, shape: list[int]) -> NDArray[np.uint8]:
+        if not self._is_sane(shape):
+            raise _ChildLost("made the decoder answer nonsense")
         pixels = np.empty(shape, np.uint8)
         try:
-            size = self._line.recv_bytes_into(memoryview(pixels).cast("B"))
+            size = self._line.recv_bytes_into(pixels.data.cast("B"))
         except (EOFError, OSError, BufferError) as error:
             raise _ChildLost(self._cause()) from error
         if size != pixels.nbytes:
             raise _ChildLost("gave fewer pixels than its decoder announced")
         return pixels
+
+    def _is_sane(self, shape: list[int]) -> bool:
+        if len(shape) != 3 or shape[2] != 3 or min(shape) < 1:
+            return False
+        return shape[0] * shape[1] <= self._limits["max_megapixels"] * 1e6
 
     def _cause(self) -> str:
         try:
@@ -197,16 +204,20 @@ def _serve(line: Connection, limits: dict[str, float]) -> None:
         try:
             pixels = np.ascontiguousarray(read_image(path, limits["max_megapixels"]))
             header: dict[str, Any] = {"shape": pixels.shape}
-        except InputError as error:
-            header = {"problems": error.problems}
-        except MemoryError:
-            header = {"problems": [f"'{path}' needs more than {limits['memory_mib']:g} MiB to decode. Cut it up."]}
-        except OSError as error:
-            header = {"errno": error.errno, "problems": [f"'{path}' cannot be read: {error}."]}
+        except (InputError, OSError, MemoryError) as error:
+            header = _told(error, path, limits)
         line.send_bytes(json.dumps({**header, "warnings": warnings.texts[:10]}).encode())
         if pixels is not None:
-            line.send_bytes(memoryview(pixels).cast("B"))
+            line.send_bytes(pixels.data.cast("B"))
         signal.alarm(0)
+
+
+def _told(error: Exception, path: Path, limits: dict[str, float]) -> dict[str, Any]:
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return {"problems": [f"'{path}' needs more than {limits['memory_mib']:g} MiB to decode. Cut it into tiles."]}
+    if isinstance(error, InputError):
+        return {"problems": error.problems}
+    return {"errno": getattr(error, "errno", None), "problems": [f"'{path}' cannot be read: {error}."]}
 
 
 def _limit_memory(memory_mib: int) -> None:

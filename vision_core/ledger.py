@@ -17,7 +17,7 @@ from vision_core.files import sha256
 
 Cell = str | int | float | None
 _ENDS_BYTES = 65536
-_NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 class _Line(BaseModel):
@@ -128,9 +128,15 @@ def read_ledgers(folder: Path) -> dict[str, Record]:
     """
     known: dict[str, Record] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        own = {record.input: record for record in _records(path)}
+        own = {record.input: record for record in _records(path)}  # a later line replaces an earlier one
         known |= {name: record for name, record in own.items() if name not in known or record.status == "done"}
     return known
+
+
+def all_records(folder: Path) -> Iterator[Record]:
+    """Every line of every shard, those that a later one replaces included."""
+    for path in sorted(folder.glob("*.jsonl")):
+        yield from _records(path)
 
 
 def stamp(path: Path) -> Stamp:

@@ -133,7 +133,7 @@ class _Loop:
         self.per_epoch = math.ceil(len(items) / train.batch_size)
         self.total = min(self.per_epoch * train.epochs, train.max_steps or sys.maxsize)
         self.log = RunLog(run.path, tensorboard=train.tensorboard)
-        self.saved_step = -1
+        self.saved_step = 0
 
     def resume(self) -> None:
         state = checkpoint.load(self.folder.path, self._settings())
@@ -269,7 +269,7 @@ class _Loop:
         told = ", ".join(f"{name} {value:g}" for name, value in values.items())
         raise TrainingError(
             f"The loss is not finite at step {step} ({told}); items of the batch: {names}. "
-            f"The last checkpoint is of step {max(self.saved_step, 0)}. Lower optim.lr or set optim.clip_norm."
+            f"The last checkpoint is of step {self.saved_step}. Lower optim.lr or set optim.clip_norm."
         )
 
     def _items_of(self, step: int) -> list[int]:

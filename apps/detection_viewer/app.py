@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import gradio as gr
 import numpy as np
@@ -18,13 +18,14 @@ from vision_core.images import IMAGE_SUFFIXES, ORANGE, SKY_BLUE, draw_boxes, rea
 from vision_core.results import Detections
 
 Image = NDArray[np.uint8]
+Role = Literal["source", "adapted"]
 _DISPLAY_PX = 1280  # Bounds what a session holds in memory and how long a move of the slider takes.
 _SMALLEST_DISPLAY_PX = 640  # Small tiles are enlarged, or labels would not be readable.
 _MAX_MEGAPIXELS = 50.0
 _LABELLED_BOXES = 15  # Beyond it, labels hide what they name.
 _FIRST_SCORE = 0.5
 _PROMPT = "Give an image, or try an example."
-_ROLES = ("Source", "Adapted")
+_COLOURS: dict[Role, tuple[int, int, int]] = {"source": ORANGE, "adapted": SKY_BLUE}
 
 
 class Predictor(Protocol):
@@ -72,6 +73,10 @@ class Case:
     source: Detections
     adapted: Detections
 
+    def found(self, role: Role) -> Detections:
+        """The boxes of one of the two models."""
+        return self.source if role == "source" else self.adapted
+
 
 def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Blocks:
     """The page: an image in, the boxes of both models side by side, a score slider, and a download."""
@@ -87,11 +92,11 @@ def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Bl
         error, summary = ui.error_panel(), ui.status_line(_PROMPT)
         score = gr.Slider(0.0, 1.0, value=_FIRST_SCORE, step=0.01, label="Show boxes with a score above", buttons=[])
         with gr.Row(equal_height=True):
-            pictures = [_picture(f"{role} model") for role in _ROLES]
+            pictures = [_picture(f"{role.capitalize()} model") for role in _COLOURS]
         download = gr.DownloadButton("Download the boxes of both models (JSON)", interactive=False)
         _about(pairs, examples)
         wires = _Wires(picker=picker, upload=upload, score=score, error=error, shown=(summary, *pictures, download))
-        _connect(wires, _Viewer(pairs=tuple(pairs), download=download), list(zip(buttons, examples, strict=True)))
+        _connect(wires, Viewer(pairs=tuple(pairs), download=download), list(zip(buttons, examples, strict=True)))
     return page
 
 
@@ -116,17 +121,19 @@ def describe(case: Case, score: float) -> str:
     return f"{line} By class: " + "; ".join(f"{name} {before[name]} → {after[name]}" for name in before | after) + "."
 
 
-def draw(case: Case, found: Detections, score: float, colour: tuple[int, int, int]) -> Image:
-    """The case's picture with the boxes above ``score`` and the notice below it."""
+def draw(case: Case, role: Role, score: float) -> Image:
+    """The case's picture with the boxes of one model above ``score``, and the notice below it."""
+    found = case.found(role)
     shown = found.above(score)
     scale = case.display.shape[1] / found.image_size[1]
-    texts = _labels(shown) if len(shown) <= _LABELLED_BOXES else [""] * len(shown)
+    is_labelled = max(len(case.source.above(score)), len(case.adapted.above(score))) <= _LABELLED_BOXES
+    texts = _labels(shown) if is_labelled else [""] * len(shown)
     boxes = (shown.boxes * scale).astype(np.float32)
-    return ui.with_notice(draw_boxes(case.display, boxes, texts, colour), found.model)
+    return ui.with_notice(draw_boxes(case.display, boxes, texts, _COLOURS[role]), found.model)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Viewer:
+class Viewer:
     """The handlers: each returns the status line, both pictures and the download; ``read`` puts the case first."""
 
     pairs: tuple[ModelPair, ...]
@@ -152,14 +159,14 @@ class _Viewer:
             return _blank()
         return (
             html.escape(describe(case, score)),
-            _shown(case, case.source, score, ORANGE, "Source"),
-            _shown(case, case.adapted, score, SKY_BLUE, "Adapted"),
+            _shown(case, "source", score),
+            _shown(case, "adapted", score),
             gr.update(value=self._record(case, score), interactive=True),
         )
 
     def _record(self, case: Case, score: float) -> str:
         both = {"source": case.source.above(score).to_record(), "adapted": case.adapted.above(score).to_record()}
-        return ui.json_download(self.download, f"{case.name}", {"image": case.name, "score_above": score, **both})
+        return ui.json_download(self.download, case.name, {"image": case.name, "score_above": score, **both})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +180,7 @@ class _Wires:
     shown: tuple[gr.Component, ...]
 
 
-def _connect(wires: _Wires, viewer: _Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
+def _connect(wires: _Wires, viewer: Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
     case = gr.State(None)
     everything = [wires.error, case, *wires.shown]
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
@@ -202,7 +209,7 @@ def _connect(wires: _Wires, viewer: _Viewer, examples: Sequence[tuple[gr.Button,
     )
 
 
-def _take(viewer: _Viewer, example: Example, pair_name: str, score: float) -> tuple[Any, ...]:
+def _take(viewer: Viewer, example: Example, pair_name: str, score: float) -> tuple[Any, ...]:
     return None, *viewer.analyse(pair_name, example.name, example.image, score)
 
 
@@ -210,9 +217,9 @@ def _blank() -> tuple[Any, ...]:
     return _PROMPT, None, None, gr.update(value=None, interactive=False)
 
 
-def _shown(case: Case, found: Detections, score: float, colour: tuple[int, int, int], role: str) -> dict[str, Any]:
-    text = f"{role} model: {_boxes(len(found.above(score)))} on {case.name}"
-    return gr.update(value=draw(case, found, score, colour), alt_text=text)
+def _shown(case: Case, role: Role, score: float) -> dict[str, Any]:
+    text = f"{role.capitalize()} model: {_boxes(len(case.found(role).above(score)))} on {case.name}"
+    return gr.update(value=draw(case, role, score), alt_text=text)
 
 
 def _picture(label: str) -> gr.Image:

@@ -6,16 +6,19 @@ from pathlib import Path
 import torch
 
 from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.demo_data import make_demo_data
 from pipelines.sfod.evaluate import detect_all, draw_comparison, score
 from pipelines.sfod.learner import MeanTeacherLearner, SourceLearner, StatisticsLearner
 from pipelines.sfod.predict import SfodPredictor
-from pipelines.sfod.start import new_detector, starting_detector
+from pipelines.sfod.start import is_bundle, new_detector, starting_detector, weights_hash
 from pipelines.sfod.views import LabelledViews, TargetViews
 from vision_core.bundle import Card, TrainedOn
 from vision_core.detection.bundles import save_detector
 from vision_core.detection.datasets import DetectionDataset, read_dataset
 from vision_core.detection.detector import Detector
+from vision_core.detection.foreign import import_detector
 from vision_core.errors import ConfigError, DataError
+from vision_core.files import sha256
 from vision_core.pipeline import Prepared, Row
 from vision_core.runtime import Runtime, machine
 from vision_core.training import Learner
@@ -39,7 +42,8 @@ class SfodPipeline:
         detector = learner.product()
         if not isinstance(detector, Detector):
             raise TypeError(f"expected a Detector, got {type(detector).__name__}")
-        return save_detector(folder, detector, self._card(config))
+        trained_on = TrainedOn(description=_described(config), synthetic=False)
+        return save_detector(folder, detector, self._card(config, trained_on, config.method, _parent(config)))
 
     def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``."""
@@ -57,9 +61,18 @@ class SfodPipeline:
 
     def demo_data(self, folder: Path) -> str:
         """Write tiles of the tree-crown images, clean and under rendered shifts."""
-        from pipelines.sfod.demo_data import make_demo_data
+        make_demo_data(folder)
+        return "Demo data: aerial images of tree crowns (DeepForest package, MIT), cut into tiles; night and fog are rendered."
 
-        return make_demo_data(folder)
+    def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
+        """Make a bundle of a detectron2 checkpoint; returns what was inferred."""
+        foreign = import_detector(file, config.source.config, config.data.classes, trust=trusted)
+        detector = Detector(foreign.settings, foreign.classes)
+        detector.load_state_dict(foreign.tensors)
+        description = f"unknown: imported from '{file.name}' (sha256 {sha256(file)})"
+        trained_on = TrainedOn(description=description, synthetic=False)
+        save_detector(out, detector, self._card(config, trained_on, method="imported", parent=None))
+        return foreign.notes
 
     def eval_set(self, config: SfodConfig, classes: tuple[str, ...]) -> DetectionDataset:
         """The labelled list to evaluate on, in the detector's classes."""
@@ -89,15 +102,16 @@ class SfodPipeline:
             start=start.path,
         )
 
-    def _card(self, config: SfodConfig) -> Card:
+    def _card(self, config: SfodConfig, trained_on: TrainedOn, method: str, parent: str | None) -> Card:
         return Card(
             task=config.task,
-            method=config.method,
+            method=method,
             config=config.model_dump(mode="json"),
             architecture={},
             preprocessing={},
             classes=(),
-            trained_on=TrainedOn(description=_described(config), synthetic=False),
+            trained_on=trained_on,
+            parent=parent,
             software=machine()["versions"],
             limits=_LIMITS,
         )
@@ -106,6 +120,12 @@ class SfodPipeline:
 def _described(config: SfodConfig) -> str:
     labels = "with its labels" if config.method == "source" else "without labels"
     return f"{config.data.format} list '{config.data.split}' of '{config.data.root}', {labels}"
+
+
+def _parent(config: SfodConfig) -> str | None:
+    if config.method == "source" and not (config.source.weights and is_bundle(config.source.weights)):
+        return None
+    return weights_hash(config)
 
 
 def _not_empty(dataset: DetectionDataset) -> DetectionDataset:

@@ -7,6 +7,7 @@ from pipelines.sfod.config import SfodConfig
 from vision_core import bundle
 from vision_core.detection.bundles import detector_of
 from vision_core.detection.detector import Detector
+from vision_core.detection.foreign import load_backbone
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import CheckpointError, ConfigError
 
@@ -20,13 +21,11 @@ class Start:
     Attributes:
         detector: With the source weights.
         path: The bundle it came from.
-        parent: Hash of its weights.
         notes: What was found out on the way.
     """
 
     detector: Detector
     path: Path
-    parent: str
     notes: tuple[str, ...]
 
 
@@ -46,24 +45,35 @@ def starting_detector(config: SfodConfig) -> Start:
     detector = Detector(DetectorSettings.model_validate(content.card.architecture), content.card.classes)
     detector.load_state_dict(content.tensors)
     notes = (f"Source: {content.card.identity()}, {content.card.trained_on.description}.",)
-    return Start(detector=detector, path=path, parent=content.card.hashes["weights.safetensors"], notes=notes)
+    return Start(detector=detector, path=path, notes=notes)
+
+
+def weights_hash(config: SfodConfig) -> str:
+    """sha256 of the weights in the bundle that a run starts from."""
+    return bundle.read_card(config.source.weights or DEMO_BUNDLE).hashes["weights.safetensors"]
 
 
 def new_detector(config: SfodConfig, classes: tuple[str, ...]) -> tuple[Detector, tuple[str, ...]]:
-    """A detector for source training: from a bundle, from an ImageNet backbone, or from nothing.
+    """A detector for source training: from a bundle, from a backbone's weights, or from random numbers.
 
     Raises:
+        CheckpointError: The weights cannot be used.
         ConfigError: Both a bundle and an architecture are given.
     """
-    if config.source.weights:
+    weights = config.source.weights
+    if weights and is_bundle(weights):
         start = starting_detector(config)
         return start.detector, start.notes
     settings = config.detector or DetectorSettings()
     detector = Detector(settings, classes)
-    if settings.backbone == "lite0":
-        detector.load_imagenet()
-        return detector, ("Backbone: EfficientNet-Lite0 trained on ImageNet.",)
+    if weights or settings.backbone == "lite0":
+        return detector, load_backbone(detector, weights)
     return detector, (f"Backbone: {settings.backbone} from random numbers; give source.weights to start from more.",)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path looks like a bundle (a folder or a zip) and not like a foreign checkpoint."""
+    return path.is_dir() or path.suffix == ".zip"
 
 
 def _check_classes(path: Path, found: tuple[str, ...], wanted: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ from vision_core.detection.records import (
 )
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
-from vision_core.images import list_images
+from vision_core.images import IMAGE_SUFFIXES, list_images
 
 Entry = Mapping[str, Any]
 
@@ -63,31 +63,36 @@ def read_coco_images(root: Path, split: str, data: DetectionData) -> DetectionDa
 
 @dataclass(frozen=True, kw_only=True)
 class _Index:
-    """A checked index: images and names of categories by number, annotations by number of their image."""
+    """A checked index: images and names of categories by number, annotations by the number of their image."""
 
     path: Path
-    images: dict[Any, Entry]
-    names: dict[Any, str]
-    annotations: dict[Any, list[Entry]]
+    images: dict[int | str, Entry]
+    names: dict[int | str, str]
+    annotations: dict[int | str, list[Entry]]
 
     @classmethod
     def parse(cls, path: Path, reading: Reading) -> "_Index":
         tables = _load(path)
-        images = _by_number(tables["images"], f"{path.name}: image", "file_name", reading)
-        categories = _by_number(tables["categories"], f"{path.name}: category", "name", reading)
-        _by_number(tables["annotations"], f"{path.name}: annotation", "bbox", reading)
-        grouped: dict[Any, list[Entry]] = {}
-        for entry in tables["annotations"]:
-            if entry.get("image_id") in images:
-                grouped.setdefault(entry["image_id"], []).append(entry)
+        images = _by_number(tables["images"], "image", "file_name", reading)
+        categories = _by_number(tables["categories"], "category", "name", reading)
+        annotations = _by_number(tables["annotations"], "annotation", "bbox", reading)
+        grouped: dict[int | str, list[Entry]] = {}
+        for number, entry in annotations.items():
+            if (image := _key(entry, "image_id")) in images:
+                grouped.setdefault(image, []).append(entry)
             else:
-                reading.note("annotations of images that are not listed, left out", str(entry.get("id")))
-        names = {number: str(category["name"]) for number, category in sorted(categories.items(), key=_by_key)}
+                reading.note("annotations of images that are not listed, left out", str(number))
+        names = {number: str(categories[number]["name"]) for number in sorted(categories, key=_order)}
         return cls(path=path, images=images, names=names, annotations=grouped)
 
 
-def _by_key(item: tuple[Any, Entry]) -> tuple[bool, Any]:
-    return isinstance(item[0], str), item[0]
+def _key(entry: Entry, name: str) -> int | str:
+    value = entry.get(name)
+    return value if isinstance(value, int | str) else repr(value)
+
+
+def _order(number: int | str) -> tuple[bool, int | str]:
+    return isinstance(number, str), number
 
 
 def _index_path(root: Path, split: str) -> Path:
@@ -96,8 +101,8 @@ def _index_path(root: Path, split: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    there = ", ".join(sorted(path.name for path in _indexes(root))) or "none"
-    raise DataError(f"'{candidates[0]}' does not exist, nor '{candidates[1]}'. Indexes there: '{there}'. Correct data.split.")
+    there = ", ".join(sorted(path.name for path in _indexes(root))) or "no index"
+    raise DataError(f"'{candidates[0]}' does not exist, nor '{candidates[1]}'; there is '{there}'. Correct data.split.")
 
 
 def _indexes(root: Path) -> list[Path]:
@@ -107,13 +112,11 @@ def _indexes(root: Path) -> list[Path]:
 def _load(path: Path) -> dict[str, list[Entry]]:
     _refuse_oversized(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        content = json.loads(text)
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         offset = len(error.doc[: error.pos].encode())
-        raise DataError(
-            f"'{path}' is not whole JSON: {error.msg} at byte '{offset}' of {path.stat().st_size}. Copy it again."
-        ) from error
+        size = path.stat().st_size
+        raise DataError(f"'{path}' breaks off: {error.msg} at byte '{offset}' of {size}. Copy it again.") from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"'{path}' is not a COCO index: {error}. Correct data.split or data.format.") from error
     return {name: _table(content, name, path) for name in ("images", "annotations", "categories")}
@@ -121,11 +124,11 @@ def _load(path: Path) -> dict[str, list[Entry]]:
 
 def _refuse_oversized(path: Path) -> None:
     needed = path.stat().st_size * _MEMORY_PER_BYTE
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
         raise DataError(
-            f"'{path}' would need about '{needed / 1e9:.0f}' GB of memory; this machine has {available / 1e9:.0f} GB. "
-            "Split it by images."
+            f"'{path}' would take about '{needed / 1e9:.0f}' GB of memory; this machine has {memory / 1e9:.0f} GB. "
+            "Split it into several indexes."
         )
 
 
@@ -136,27 +139,109 @@ def _table(content: object, name: str, path: Path) -> list[Entry]:
     return table
 
 
-def _by_number(entries: Sequence[Entry], kind: str, needed: str, reading: Reading) -> dict[Any, Entry]:
-    numbers = [entry.get("id") for entry in entries]
-    repeated = [number for number, count in Counter(map(repr, numbers)).items() if count > 1]
-    reading.problems += [f"'{kind} {number}' is there more than once. Give each its own id." for number in repeated]
-    lacking = [number for number, entry in zip(numbers, entries, strict=True) if number is None or needed not in entry]
-    reading.problems += [f"'{kind} {number}' lacks 'id' or '{needed}'. Complete it." for number in lacking]
-    return {number: entry for number, entry in zip(numbers, entries, strict=True) if needed in entry}
+def _by_number(entries: Sequence[Entry], kind: str, needed: str, reading: Reading) -> dict[int | str, Entry]:
+    """The entries that can be used, by id; the others are problems."""
+    usable: dict[int | str, Entry] = {}
+    for entry in entries:
+        number = entry.get("id")
+        if not isinstance(number, int | str) or needed not in entry:
+            reading.problems.append(f"{kind} '{number}' lacks 'id' or '{needed}'. Complete the index.")
+        elif number in usable:
+            reading.problems.append(f"{kind} id '{number}' is there more than once. Give each {kind} its own.")
+        else:
+            usable[number] = entry
+    return usable
 
 
 def _class_list(index: _Index, wanted: tuple[str, ...], reading: Reading) -> ClassList:
     names = list(index.names.values())
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    reading.problems += [f"category '{name}' has two ids. Merge them." for name in repeated]
     classes = wanted or tuple(names)
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    reading.problems += [f"'{index.path.name}: category '{name}'' has two numbers. Merge them." for name in twice]
-    absent = [name for name in classes if name not in names]
-    if len(absent) == len(classes):
+    if not set(classes) & set(names):
         reading.problems.append(
-            f"'{index.path}' has none of the classes '{', '.join(classes)}', but '{', '.join(names)}'. Correct data.classes."
+            f"'{index.path}': no category is of the classes '{', '.join(classes)}'; the index names "
+            f"'{', '.join(names)}'. Correct data.classes."
         )
-    for name in absent:
-        reading.note(f"class '{name}' of data.classes is no category of the index", index.path.name)
-    pairs = ", ".join(f"{number} -> {name}" for number, name in index.names.items() if name in classes)
-    reading.note(f"categories read as classes ({pairs})", index.path.name)
+    pairs = [f"{number} is '{name}' ({classes.index(name)})" for number, name in index.names.items() if name in classes]
+    reading.remarks.append(f"category ids and the classes they are read as: {', '.join(pairs)}")
+    reading.remarks += [f"class '{name}' has no category in the index" for name in classes if name not in names]
     return ClassList(names=classes)
+
+
+def _image_path(root: Path, split: str, image: Entry, reading: Reading) -> Path | None:
+    name = str(image["file_name"])
+    for folder in _image_folders(root, split):
+        path = folder / name
+        if path.is_file():
+            if path.resolve().is_relative_to(root.resolve()):
+                return path
+            reading.note("images outside the data set (by a link or '..'), left out", name)
+            return None
+    reading.note("images listed but missing, left out", name)
+    return None
+
+
+def _image_folders(root: Path, split: str) -> tuple[Path, ...]:
+    return root / split, root / "images" / split, root / "images", root
+
+
+def _record(index: _Index, number: int | str, path: Path, rules: tuple[ClassList, Reading]) -> ImageRecord:
+    classes, reading = rules
+    image = index.images[number]
+    height, width = image.get("height"), image.get("width")
+    is_declared = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
+    size = (int(height or 0), int(width or 0)) if is_declared else size_from_header(path, reading)
+    objects = []
+    for entry in index.annotations.get(number, ()):
+        where = f"annotation {entry['id']}"
+        for item in classes.keep(_objects(entry, index, reading), where, reading):
+            box = reading.admit(item.box, size, where)
+            objects += [replace(item, box=box)] if box is not None else []
+    return classes.record(str(number), path, objects, size)
+
+
+def _objects(entry: Entry, index: _Index, reading: Reading) -> list[LabelledBox]:
+    """The one object of an annotation, or none where it is a problem."""
+    found = _key(entry, "category_id")
+    name = index.names.get(found)
+    if name is None:
+        known = ", ".join(map(str, index.names))
+        reading.problems.append(f"annotation '{entry['id']}' has category id '{found}'; there are {known}. Correct it.")
+        return []
+    try:
+        left, top, width, height = (float(value) for value in entry["bbox"])
+    except (TypeError, ValueError):
+        reading.problems.append(f"annotation '{entry['id']}' has bbox '{entry['bbox']}', not x, y, width, height.")
+        return []
+    is_crowd = bool(entry.get("iscrowd")) or bool(entry.get("ignore"))
+    return [LabelledBox(name=name, box=(left, top, left + width, top + height), is_crowd=is_crowd)]
+
+
+def _note_unlisted(paths: Sequence[Path], reading: Reading) -> None:
+    for folder in sorted({path.parent for path in paths}):
+        on_disk = {path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+        for path in sorted(on_disk.difference(paths)):
+            reading.note("images on disk that the index does not list, not used", path.name)
+
+
+def _named_images(root: Path, listing: Path, reading: Reading) -> list[Path]:
+    names = [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    found = [_image_path(root, listing.stem, {"file_name": name}, reading) for name in dict.fromkeys(names)]
+    paths = [path for path in found if path is not None]
+    if not paths:
+        raise DataError(f"'{listing}': none of its '{len(names)}' images is under '{root}'. Correct data.root.")
+    return paths
+
+
+def _images_of_folder(root: Path, split: str, reading: Reading) -> list[Path]:
+    for folder in (root / split, root / "images" / split):
+        if folder.is_dir():
+            return list_images(folder)
+    if len(_indexes(root)) > 1:
+        raise DataError(
+            f"'{root}': which images belong to '{split}' stands only in a file with labels, which is not opened here. "
+            f"Put the images into '{split}/', or their names into '{split}.txt'."
+        )
+    reading.remarks.append(f"'{split}' is every image of the folder: the index, which holds labels, was not opened")
+    return list_images(root / "images" if (root / "images").is_dir() else root)

@@ -74,10 +74,11 @@ class LabelledBox:
 
 @dataclass
 class Reading:
-    """What a reader meets on its way: problems, which refuse the data set, and facts, which its notes count."""
+    """What a reader meets on its way: problems, which refuse the data set, remarks, and facts, which are counted."""
 
     on_bad_box: Literal["refuse", "drop"]
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     facts: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, fact: str, where: str) -> None:
@@ -94,7 +95,8 @@ class Reading:
         """
         if self.problems:
             raise DataError(_shortened(self.problems, name))
-        notes = tuple(f"{fact}: {len(places)} ({_examples(places)})" for fact, places in self.facts.items())
+        counted = [f"{fact}: {len(places)} ({_examples(places)})" for fact, places in self.facts.items()]
+        notes = (*self.remarks, *counted)
         return DetectionDataset(name=name, classes=classes, records=tuple(records), notes=notes, has_labels=has_labels)
 
     def admit(self, box: Box, size: tuple[int, int] | None, where: str) -> Box | None:
@@ -128,11 +130,10 @@ class ClassList:
 
     def keep(self, objects: Sequence[LabelledBox], where: str, reading: Reading) -> list[LabelledBox]:
         """Those objects whose name is on the list; the others are noted."""
-        known = set(self.names)
         for item in objects:
-            if item.name not in known:
+            if item.name not in self.names:
                 reading.note(f"objects of class '{item.name}', not in data.classes, dropped", where)
-        return [item for item in objects if item.name in known]
+        return [item for item in objects if item.name in self.names]
 
     def record(
         self, image_id: str, path: Path, objects: Sequence[LabelledBox], size: tuple[int, int] | None
