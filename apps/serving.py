@@ -59,9 +59,9 @@ class Serving:
 def main(build: "Callable[[], gr.Blocks]", title: str, argv: Sequence[str] | None = None) -> int:
     """Serve the page that ``build`` makes until Ctrl-C or SIGTERM, and return the exit code."""
     serving = parse(title, argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check(serving)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it, too, wipes the folder
         with private_folder():
             safe_launch(build(), serving)
     except UserError as error:
@@ -90,7 +90,7 @@ def check(serving: Serving) -> None:
     Raises:
         UsageError: Every reason at once.
     """
-    problems = [*_opened_by_variables(), *_opened_by_flags(serving), *_missing_files(serving), *_blocked_cache(serving)]
+    problems = [*_opened_by_variables(), *_opened_by_flags(serving), *_bad_files(serving), *_blocked_cache(serving)]
     problems += _old_gradio()
     if problems:
         raise UsageError(problems)
@@ -193,9 +193,15 @@ def _opened_by_flags(serving: Serving) -> list[str]:
     return problems
 
 
-def _missing_files(serving: Serving) -> list[str]:
+def _bad_files(serving: Serving) -> list[str]:
     given = {"--auth": serving.auth, "--cert": serving.cert, "--key": serving.key}
-    return [f"{flag} '{path}' is not a file." for flag, path in given.items() if path and not path.is_file()]
+    missing = [f"{flag} '{path}' is not a file." for flag, path in given.items() if path and not path.is_file()]
+    if missing or serving.auth is None:
+        return missing
+    accounts = _accounts(serving.auth)
+    if accounts and all(name and password for name, password in accounts):
+        return []
+    return [f"--auth '{serving.auth}': expected one name:password a line, found a line without, or no line."]
 
 
 def _blocked_cache(serving: Serving) -> list[str]:
@@ -226,10 +232,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _accounts(path: Path) -> list[tuple[str, str]]:
-    pairs = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not pairs or not all(name and password for name, _, password in pairs):
-        raise UsageError(f"--auth '{path.name}': expected one name:password a line, found a line without either.")
-    return [(name, password) for name, _, password in pairs]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [(name, password) for name, _, password in (line.partition(":") for line in lines)]
 
 
 def _wipe_if_dead(folder: Path) -> None:

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apps.serving import main
 from vision_core.environment import enter
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 
 
 def page() -> "Page":
-    """The detection viewer with the shipped bundles and real tiles they were not trained on."""
+    """The detection viewer with the shipped bundles, and tiles of real aerial images to try."""
     from apps.detection_viewer.app import Example, ModelPair, build
     from pipelines.sfod.predict import SfodPredictor
     from pipelines.sfod.shifts import night
@@ -26,16 +25,15 @@ def page() -> "Page":
         source=SfodPredictor.from_checkpoint(CHECKPOINTS / "sfod-source"),
         adapted=SfodPredictor.from_checkpoint(CHECKPOINTS / "sfod-night"),
     )
-    tiles = {site: read_image(tree_crowns()[site].image_path)[:256, :256] for site in ("yell_small", "osbs")}
-    names = {"yell_small": "Yellowstone", "osbs": "Florida"}
+    yellowstone, florida = (read_image(tree_crowns()[site].image_path) for site in ("yell_small", "osbs"))
+    tiles = {"Yellowstone": yellowstone[700:956, 900:1156], "Florida": florida[:256, :256]}
+    tiles |= {f"{place}, rendered as by night": night(tile, 0) for place, tile in tiles.items()}
     origin = tree_crowns_origin().line()
-    examples = [Example(name=f"{names[site]}, by day", image=tile, origin=origin) for site, tile in tiles.items()]
-    examples += [
-        Example(name=f"{names[s]}, by rendered night", image=night(t, 0), origin=origin) for s, t in tiles.items()
-    ]
-    return build([pair], examples)
+    return build([pair], [Example(name=name, image=tile, origin=origin) for name, tile in tiles.items()])
 
 
 if __name__ == "__main__":
     enter()
+    from apps.serving import main
+
     sys.exit(main(page, "Detections before and after adaptation."))

@@ -1,7 +1,5 @@
 """The strong view of an image: photometric changes only, so that boxes of the weak view stay valid."""
 
-# mypy: allow-subclassing-any
-
 import math
 import random
 from collections.abc import Callable

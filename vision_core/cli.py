@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vision_core.config import Config
+from vision_core.environment import quiet_libraries
 from vision_core.errors import EnvironmentFault, Interrupted, UserError
 
 Build = Callable[[], object]
@@ -24,6 +25,7 @@ def run(config_class: type[Config], build: Build, argv: Sequence[str] | None = N
         argv: Words of the command line; those of this process if None.
     """
     arguments = make_parser(config_class).parse_args(argv)
+    quiet_libraries()
     before = signal.getsignal(signal.SIGTERM)
     _on_terminate(signal.default_int_handler)
     try:

@@ -1,8 +1,10 @@
 """Environment variables and the interpreter: the one file that reads or sets them. Standard library only."""
 
 import importlib.util
+import logging
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +45,13 @@ def enter() -> None:
 def keep_offline() -> None:
     """Turn off update checks, usage statistics and hub look-ups, here and in child processes."""
     os.environ.update(_QUIET)
+
+
+def quiet_libraries() -> None:
+    """Drop warnings of libraries about each other that a user can do nothing about."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\..*")
+    warnings.filterwarnings("ignore", message=r"torch\.meshgrid")
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
 def launched() -> Launched:

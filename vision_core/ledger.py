@@ -17,7 +17,8 @@ from vision_core.files import sha256
 
 Cell = str | int | float | None
 _ENDS_BYTES = 65536
-_NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_WRITING = _FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 class _Line(BaseModel):

@@ -46,6 +46,7 @@ class Train(Section):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Precision = Field("off", description="Automatic mixed precision.")
     compile: bool = Field(False, description="Compile the learner with torch.compile.")
+    storage: Literal["fp32", "fp16"] = Field("fp32", description="Precision in which the bundle stores weights.")
     tensorboard: bool = Field(False, description="Write TensorBoard events beside metrics.jsonl.")
 
 

@@ -84,7 +84,7 @@ def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Bl
     with page:
         gr.Markdown("# Detection viewer\nOne image, two models: as trained at the source, and adapted to a new domain.")
         ui.notice()
-        ui.banner(warnings(pairs))
+        ui.banner(scope_lines(pairs))
         picker = ui.checkpoint_picker([pair.name for pair in pairs])
         with gr.Row():
             upload = gr.File(label="Your image", file_types=sorted(IMAGE_SUFFIXES), height=150)
@@ -100,7 +100,7 @@ def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Bl
     return page
 
 
-def warnings(pairs: Sequence[ModelPair]) -> list[str]:
+def scope_lines(pairs: Sequence[ModelPair]) -> list[str]:
     """What must be known of the models before any result."""
     made = [
         pair.name for pair in pairs if pair.source.card.trained_on.synthetic or pair.adapted.card.trained_on.synthetic

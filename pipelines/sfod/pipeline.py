@@ -14,9 +14,10 @@ from pipelines.sfod.start import is_bundle, new_detector, starting_detector, wei
 from pipelines.sfod.views import LabelledViews, TargetViews
 from vision_core.bundle import Card, TrainedOn
 from vision_core.detection.bundles import save_detector
-from vision_core.detection.datasets import DetectionDataset, read_dataset
+from vision_core.detection.datasets import DetectionDataset, drop_empty, read_dataset, shared_images
 from vision_core.detection.detector import Detector
 from vision_core.detection.foreign import import_detector
+from vision_core.detection.settings import DetectionData
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256
 from vision_core.pipeline import Prepared, Row
@@ -83,6 +84,7 @@ class SfodPipeline:
 
     def _prepare_source(self, config: SfodConfig) -> Prepared:
         dataset = read_dataset(config.data, config.data.split, with_labels=True)
+        dataset = drop_empty(dataset) if config.data.filter_empty else dataset
         detector, notes = new_detector(config, dataset.classes)
         return Prepared(
             learner=SourceLearner(config, detector),
@@ -98,7 +100,7 @@ class SfodPipeline:
         return Prepared(
             learner=learner,
             items=TargetViews(_not_empty(dataset), config, start.detector.settings),
-            notes=(*start.notes, *dataset.notes),
+            notes=(*start.notes, *dataset.notes, *_warnings(config), *_transductive(data, dataset)),
             start=start.path,
         )
 
@@ -114,7 +116,30 @@ class SfodPipeline:
             parent=parent,
             software=machine()["versions"],
             limits=_LIMITS,
+            storage=config.train.storage,
         )
+
+
+def _warnings(config: SfodConfig) -> list[str]:
+    found = []
+    if config.method in {"mt", "lpld"} and config.teacher.keep_rate == 1:
+        found.append("warning: teacher.keep_rate is 1: the teacher never moves, and the result is the source model.")
+    if config.method in {"mt", "lpld"} and config.teacher.keep_rate == 0:
+        found.append("warning: teacher.keep_rate is 0: there is no average; the teacher jumps to the student.")
+    return found
+
+
+def _transductive(data: DetectionData, dataset: DetectionDataset) -> list[str]:
+    if not data.eval_split or data.format == "images":
+        return []
+    scored = read_dataset(data, data.eval_split, with_labels=False)
+    shared = shared_images(dataset, scored)
+    if not shared:
+        return []
+    return [
+        f"TRANSDUCTIVE: {len(shared)} of the {len(scored)} images of data.eval_split are also adapted to "
+        f"(first '{shared[0]}'). Say so beside the figures, or evaluate on other images."
+    ]
 
 
 def _described(config: SfodConfig) -> str:

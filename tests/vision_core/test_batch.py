@@ -78,7 +78,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def undisturbed(job: BatchJob[int]) -> dict[str, bytes]:
     """The files of the same job in another folder."""
-    elsewhere = replace(job, out=job.out.with_name("undisturbed"), make_predictor=Counter)
+    elsewhere = replace(job, out=job.out.parent / "undisturbed" / job.out.name, make_predictor=Counter)
     run_batch(elsewhere)
     return files_of(elsewhere.out)
 

@@ -33,8 +33,8 @@ def test_to_csv__quotes_what_csv_needs() -> None:
 def test_write_tables__done_and_failed_with_their_columns(tmp_path: Path) -> None:
     made = Output(file="outputs/a b.json", size=2, sha256="0")
     shared = {"seconds": 1.0, "version": "1", "fingerprint": "f"}
-    done = Record(input="a b.png", name="a b", status="done", outputs=(made,), values={"objects": 3}, **shared)  # type: ignore[arg-type]
-    failed = Record(input="<b>.png", name="b", status="failed", reason="=bad & worse", **shared)  # type: ignore[arg-type]
+    done = Record(input="a b.png", name="a b", status="done", outputs=(made,), values={"objects": 3}, **shared)
+    failed = Record(input="<b>.png", name="b", status="failed", reason="=bad & worse", **shared)
     write_tables(tmp_path, [done, failed], 3)
     with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [["input", "objects", "outputs"], ["a b.png", "3", "outputs/a b.json"]]

@@ -19,6 +19,7 @@ from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import CheckpointError
 
 _PARTS = ("backbone.", "proposal_generator.", "roi_heads.")
+_BACKBONE_PARTS = ("backbone.", "roi_heads.res5.")  # res5 is part of the ImageNet network, also where it is the head
 # The teacher first: it is what the papers report.
 _PREFIXES = ("modelTeacher.", "model_teacher.", "teacher.", "module.", "model.", "modelStudent.", "student.")
 _CLASS_ROWS = ("cls_score.weight", "cls_score_w")
@@ -87,13 +88,18 @@ def load_backbone(detector: Detector, weights: Path | None, *, trust: bool = Fal
         return _load_shipped(detector)
     found, author = read_weights(weights, trust=trust)
     check_finite(found, weights)
-    matched = _renamed(found, detector, author)
-    if not any(name.startswith("backbone.") for name in matched):
+    own = detector.state_dict()
+    used = {
+        name: tensor
+        for name, tensor in _renamed(pick_network(found)[0], detector, author).items()
+        if name.startswith(_BACKBONE_PARTS) and name in own and own[name].shape == tensor.shape
+    }
+    if not used:
         raise CheckpointError(f"'{weights}' shares no tensor with a {detector.settings.backbone} backbone.")
-    missing = detector.load_state_dict(matched, strict=False).missing_keys
+    missing = detector.load_state_dict(used, strict=False).missing_keys
     random = [name for name in missing if not name.endswith(_STATISTICS)]
     return (
-        f"backbone: {len(matched)} of the {len(found)} tensors of '{weights}'",
+        f"backbone: {len(used)} of the {len(found)} tensors of '{weights}'",
         *(f"stays random: '{name}'" for name in random),
     )
 

@@ -68,14 +68,18 @@ def _load_torch(path: Path, *, trust: bool) -> object:
         with _admitted(path, trust=trust and is_zip):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
-        if trust or not is_zip:
-            reason = str(error).strip().splitlines()[-1]
-            raise CheckpointError(
-                f"'{path}' is no checkpoint that can be read without running its code: {reason}"
-            ) from error
-        raise _untrusted(path, f"it names {_unknown_classes(path)}") from error
+        raise _refusal(path, is_zip=is_zip, trust=trust) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"'{path}' is damaged or no PyTorch file: {str(error).splitlines()[0]}") from error
+
+
+def _refusal(path: Path, *, is_zip: bool, trust: bool) -> CheckpointError:
+    if not is_zip:
+        return CheckpointError(f"'{path}' is no PyTorch file, or an old one. Save its state dict anew with torch 2.")
+    names = ", ".join(_unknown_classes(path))
+    if trust:
+        return CheckpointError(f"'{path}' asks for '{names}', which no weights need. Nothing of it was run.")
+    return _untrusted(path, f"it asks for '{names}'")
 
 
 def _admitted(path: Path, *, trust: bool) -> AbstractContextManager[None]:

@@ -6,7 +6,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from torch import Tensor
+from torch import Tensor, nn
 
 from vision_core.detection.detector import Detector, Targets
 from vision_core.detection.engine import detectron2_config
@@ -65,10 +65,10 @@ def values_of(losses: dict[str, Tensor]) -> dict[str, float]:
     return {name: value.item() for name, value in losses.items()}
 
 
-def their_model(detector: Detector) -> Any:
+def their_model(detector: Detector) -> nn.Module:
     config = detectron2_config(detector.settings, len(CLASSES))
     config.MODEL.DEVICE = "cpu"
-    model = build_model(config)
+    model: nn.Module = build_model(config)
     model.load_state_dict(detector.state_dict(), strict=True)
     return model
 
@@ -86,7 +86,7 @@ def their_inputs(images: list[Tensor], targets: list[Targets]) -> list[dict[str,
 @pytest.mark.parametrize("values", [SMALL, PYRAMID], ids=["c4-r50", "fpn-r18"])
 def test_detect__same_bits_as_detectron2(values: dict[str, Any]) -> None:
     detector = make_detector(values).eval()
-    model = their_model(detector).eval()
+    model: Any = their_model(detector).eval()
     images = make_images()
     with torch.no_grad():
         ours = detector.detect(detector.features(images))
@@ -102,7 +102,7 @@ def test_detect__same_bits_as_detectron2(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("append_truth", [True, False])
 def test_losses__same_bits_as_detectron2(values: dict[str, Any], append_truth: bool) -> None:
     detector = make_detector(values).train()
-    model = their_model(detector).train()
+    model: Any = their_model(detector).train()
     model.roi_heads.proposal_append_gt = append_truth
     images, targets = make_images(), make_targets()
     torch.manual_seed(3)
@@ -141,7 +141,9 @@ def test_losses__batch_of_two_is_the_mean_of_two_images() -> None:
 
 def test_losses__without_targets_nothing_is_regressed() -> None:
     detector = make_detector(PYRAMID)
-    losses = detector.losses(detector.features(make_images()), [nothing(), nothing()], seeds(step=0), append_truth=False)
+    losses = detector.losses(
+        detector.features(make_images()), [nothing(), nothing()], seeds(step=0), append_truth=False
+    )
     values = values_of(losses)
     assert values["loss_rpn_loc"] == values["loss_box_reg"] == 0
     assert values["loss_cls"] > 0

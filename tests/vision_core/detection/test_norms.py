@@ -15,8 +15,8 @@ def batches() -> list[Tensor]:
 
 def frozen(kind: type[nn.Module] = FrozenBatchNorm2d) -> nn.Module:
     layer = kind(4)
-    layer.running_mean.fill_(7.0)  # type: ignore[operator, union-attr]
-    layer.weight.fill_(2.0)  # type: ignore[operator, union-attr]
+    layer.running_mean.fill_(7.0)  # type: ignore[operator]
+    layer.weight.fill_(2.0)  # type: ignore[operator]
     return nn.Sequential(layer)
 
 
@@ -66,8 +66,9 @@ def test_adapting_norms__in_pieces_equals_in_one() -> None:
 
 
 def test_adapting_norms__folded_statistics_are_refused() -> None:
-    with pytest.raises(ConfigError, match="1 frozen layers, all with mean 0"), adapting_norms(
-        nn.Sequential(FrozenBatchNorm2d(4))
+    with (
+        pytest.raises(ConfigError, match="1 frozen layers, all with mean 0"),
+        adapting_norms(nn.Sequential(FrozenBatchNorm2d(4))),
     ):
         pass
 

@@ -1,0 +1,99 @@
+"""What the tree-crown studies share: ordinary runs of ``pipelines.sfod`` on one thread, and detections of halves."""
+
+import hashlib
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.sfod.__main__ import main as sfod
+from pipelines.sfod.demo_data import make_demo_data
+from pipelines.sfod.evaluate import detect_all
+from pipelines.sfod.predict import SfodPredictor
+from vision_core.detection.average_precision import voc07_ap50
+from vision_core.detection.datasets import DetectionDataset, read_dataset
+from vision_core.detection.settings import DetectionData
+from vision_core.results import Detections
+from vision_core.runtime import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+# What the figures depend on beside the code of the methods: generator, shifts and splits.
+_GENERATOR = [ROOT / "pipelines" / "sfod" / name for name in ("demo_data.py", "shifts.py", "tiles.py")]
+
+Scored = list[tuple[DetectionDataset, list[Detections]]]
+
+
+def protocol_hash(protocol: Path) -> str:
+    """Hash over the protocol and all that makes its data."""
+    digest = hashlib.sha256()
+    for path in (protocol, *_GENERATOR):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def demo_data(folder: Path) -> Path:
+    """The demo's data below ``folder``, made once."""
+    data = folder / "data"
+    if not (data / "ATTRIBUTION.txt").exists():
+        make_demo_data(data)
+    return data
+
+
+def run(out: Path, words: Sequence[str], config: Path | None = None) -> Path:
+    """``python -m pipelines.sfod train`` with these words, on one thread, unless it is finished; returns the bundle.
+
+    Raises:
+        RuntimeError: The run failed.
+    """
+    torch.set_num_threads(1)
+    done = out / "run.json"
+    if done.exists() and json.loads(done.read_text(encoding="utf-8")).get("status") == "finished":
+        return out / "model"
+    options = ["--config", str(config)] if config else []
+    code = sfod(["train", *options, "--out", str(out), "--overwrite", "--device", "cpu", *words])
+    if code:
+        raise RuntimeError(f"{out}: exit code {code}")
+    return out / "model"
+
+
+def detect(bundle: Path, data: Path, splits: Sequence[str]) -> Scored:
+    """Labelled lists with the detections of a bundle."""
+    torch.set_num_threads(1)
+    predictor = SfodPredictor.from_checkpoint(bundle)
+    settings = DetectionData(root=data, classes=predictor.card.classes)
+    sets = [read_dataset(settings, split, with_labels=True) for split in splits]
+    return [(each, detect_all(predictor, each, f"{bundle.parent.name} on {each.name}")) for each in sets]
+
+
+def ap50(scored: Scored, tiles: NDArray[np.int64] | None = None) -> float:
+    """VOC-2007 AP50 in percent over the pooled tiles of all lists, or over those drawn."""
+    records = [record for dataset, _ in scored for record in dataset.records]
+    found = [each for _, detections in scored for each in detections]
+    chosen = range(len(records)) if tiles is None else tiles
+    value = voc07_ap50([records[i] for i in chosen], [found[i] for i in chosen], scored[0][0].classes).mean
+    return 100 * (value or 0.0)
+
+
+def boxes(scored: Scored) -> int:
+    """Labelled boxes that count."""
+    return int(sum((~record.difficult).sum() for dataset, _ in scored for record in dataset.records))
+
+
+def tiles(scored: Scored) -> int:
+    """Number of tiles."""
+    return sum(len(dataset.records) for dataset, _ in scored)
+
+
+def write_result(path: Path, **facts: Any) -> None:
+    """One result file with commit and machine."""
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    content = {**facts, "commit": commit.stdout.strip(), "machine": machine(), "written": time.strftime("%Y-%m-%d")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,210 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from apps.serving import Serving, check, main, parse, private_folder
+from vision_core.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = """
+import gradio as gr, sys
+from pathlib import Path
+from apps import ui
+from apps.serving import Serving, private_folder, safe_launch
+
+with private_folder() as folder:
+    print(folder, flush=True)
+    page = ui.page("test")
+    with page:
+        file, text = gr.File(), gr.Textbox()
+        file.upload(lambda path: Path(path).read_text(), file, text, api_visibility="private")
+    import signal
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        safe_launch(page, Serving(port=int(sys.argv[1]), max_file_size="1kb"))
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def _home_and_work_apart_from_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("home", "work", "tmp"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards, whatever a test sets
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Path:
+    path = tmp_path / "accounts"
+    path.write_text("ada:pass:word\n")
+    return path
+
+
+def _refusals(serving: Serving) -> str:
+    with pytest.raises(UsageError) as refused:
+        check(serving)
+    return str(refused.value)
+
+
+def test_check__defaults_are_accepted() -> None:
+    check(Serving())
+
+
+def test_check__share_is_refused() -> None:
+    assert "outside host" in _refusals(Serving(share=True))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example"])
+def test_check__reachable_address_needs_login_and_tls(host: str, account: Path) -> None:
+    assert f"'{host}' can be reached" in _refusals(Serving(host=host))
+    assert f"'{host}' can be reached" in _refusals(Serving(host=host, auth=account))
+    check(Serving(host=host, auth=account, cert=account, key=account))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
+def test_check__own_computer_needs_neither(host: str) -> None:
+    check(Serving(host=host))
+
+
+@pytest.mark.parametrize("name", ["GRADIO_SHARE", "GRADIO_SERVER_NAME", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER"])
+def test_check__opening_variable_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    assert f"'{name}'" in _refusals(Serving())
+
+
+def test_check__old_gradio_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradio.__version__", "6.23.9")
+    assert "'6.23.9' is unsafe" in _refusals(Serving())
+    monkeypatch.setattr("gradio.__version__", "6.24.0")
+    check(Serving())
+
+
+@pytest.mark.parametrize("folder", ["home", "work", "data"])
+def test_check__temporary_folder_below_a_blocked_one_is_refused(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Gradio compares lower case, so the check must.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / folder.upper() / "tmp"))
+    assert "every upload would be refused" in _refusals(Serving(blocked=(tmp_path / "data",)))
+
+
+def test_check__working_folder_at_the_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert "lies in '/'" in _refusals(Serving())
+
+
+def test_check__all_reasons_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        check(Serving(share=True, host="0.0.0.0", cert=tmp_path / "none"))
+    assert len(refused.value.problems) == 4
+
+
+def test_main__refusal_exits_2_before_the_page_is_built(capsys: pytest.CaptureFixture[str]) -> None:
+    def build() -> None:
+        raise AssertionError("models were loaded")
+
+    assert main(build, "Page.", ["--share"]) == 2  # type: ignore[arg-type]
+    assert capsys.readouterr().err.startswith("error[USAGE] '--share'")
+
+
+@pytest.mark.parametrize("content", ["", "ada\n", "ada:x\n:y\n"])
+def test_check__account_without_name_or_password_is_refused(content: str, account: Path) -> None:
+    account.write_text(content)
+    assert "expected one name:password a line" in _refusals(Serving(auth=account))
+
+
+def test_parse__defaults_listen_on_this_computer_alone() -> None:
+    assert parse("Page.", []) == Serving()
+
+
+def test_private_folder__closed_to_others_and_wiped() -> None:
+    with private_folder() as folder:
+        (folder / "upload.png").write_text("case A")
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+
+
+def test_private_folder__leftover_of_a_killed_page_is_removed_and_a_living_one_stays(tmp_path: Path) -> None:
+    dead = tmp_path / "tmp" / "domainsight-app-dead"
+    dead.mkdir()
+    (dead / "upload.png").write_text("case A")
+    with private_folder() as living, private_folder():
+        assert not dead.exists()
+        assert living.exists()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Server:
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[_Server]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
+    command = [sys.executable, "-c", PAGE, str(port)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            folder = Path(process.stdout.readline().strip())
+            assert process.stdout.readline().startswith("Open http://127.0.0.1")
+            yield _Server(process=process, url=f"http://127.0.0.1:{port}", folder=folder)
+        finally:
+            process.kill()
+
+
+def _upload(server: _Server, name: str, content: bytes) -> httpx.Response:
+    return httpx.post(f"{server.url}/gradio_api/upload", files={"files": (name, content)})
+
+
+def _outcome(server: _Server, path: str) -> str:
+    """Call the page's one event directly, as a hostile script would, and return the event that ends it."""
+    payload = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    call = {"data": [payload], "fn_index": 0, "session_hash": "hostile"}
+    httpx.post(f"{server.url}/gradio_api/queue/join", json=call).raise_for_status()
+    with httpx.stream("GET", f"{server.url}/gradio_api/queue/data?session_hash=hostile", timeout=30) as stream:
+        return next(line for line in stream.iter_lines() if "process_completed" in line)
+
+
+def test_safe_launch__serves_uploads_and_no_file_of_the_machine(server: _Server, tmp_path: Path) -> None:
+    (tmp_path / "work" / "source.py").write_text("secret source")
+    for path in ("/etc/passwd", tmp_path / "work" / "source.py"):
+        assert httpx.get(f"{server.url}/gradio_api/file={path}").status_code == 403
+        assert json.loads(_outcome(server, str(path)).removeprefix("data:"))["success"] is False
+    assert json.loads(_outcome(server, "http://127.0.0.1:9/x").removeprefix("data:"))["success"] is False
+    stored = _upload(server, "../../a.txt", b"case A").json()[0]
+    assert Path(stored).is_relative_to(server.folder) and Path(stored).name == "a.txt"
+    assert "case A" in _outcome(server, stored)
+    assert _upload(server, "big.txt", b"x" * 2000).status_code == 413
+    foreign = httpx.get(f"{server.url}/config", headers={"Origin": "http://other.example"})
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_safe_launch__sigterm_closes_clean_and_leaves_nothing(server: _Server) -> None:
+    _upload(server, "a.txt", b"case A").raise_for_status()
+    assert any(server.folder.rglob("a.txt"))
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=15) == 0
+    deadline = time.monotonic() + 5
+    while server.folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not server.folder.exists()

@@ -1,0 +1,69 @@
+import logging
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from apps import ui
+from vision_core.errors import InputError
+from vision_core.results import RESEARCH_NOTICE
+
+
+def test_guarded__result_follows_a_hidden_error() -> None:
+    error, value = ui.guarded(lambda number: (number + 1,), (0,))(1)
+    assert (error["visible"], value) == (False, 2)
+
+
+def test_guarded__user_error_is_shown_without_folders() -> None:
+    def fail() -> tuple[Any, ...]:
+        raise InputError("'/tmp/private folder/x/<b>.png' is empty (0 bytes).")
+
+    error, value = ui.guarded(fail, (None,))()
+    assert error["visible"] and value is None
+    assert "&#x27;&lt;b&gt;.png&#x27; is empty" in error["value"]
+    assert "private" not in error["value"]
+
+
+def test_guarded__our_fault_goes_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> tuple[Any, ...]:
+        raise ZeroDivisionError("secret")
+
+    with caplog.at_level(logging.ERROR, logger="domainsight"):
+        error, value = ui.guarded(fail, (None,))()
+    assert value is None and "Internal error" in error["value"] and "secret" not in error["value"]
+    assert "ZeroDivisionError: secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("'/a/b c/d.png' is empty.", "'d.png' is empty."),
+        ("/a/b/d.png: truncated", "d.png: truncated"),
+        ("read /a/b/d.png and '/e/f.png'", "read d.png and 'f.png'"),
+        ("1/2 of the images and/or masks", "1/2 of the images and/or masks"),
+    ],
+)
+def test_without_folders__keeps_the_last_part(message: str, shown: str) -> None:
+    assert ui.without_folders(message) == shown
+
+
+def test_with_notice__picture_above_the_strip_is_unchanged() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 300, 3)).astype(np.uint8)
+    marked = ui.with_notice(image, "sfod/lpld/abc")
+    np.testing.assert_array_equal(marked[:40], image)
+    strip = marked[40:]
+    assert strip.max() == 255 and strip.min() < 128
+
+
+def test_notice_and_banner__text_is_escaped() -> None:
+    with gr.Blocks():
+        assert RESEARCH_NOTICE in ui.notice().value
+        assert "&lt;b&gt;" in ui.banner(["<b>"]).value
+        assert ui.banner([]).visible is False
+
+
+def test_checkpoint_picker__one_model_needs_no_choice() -> None:
+    with gr.Blocks():
+        assert ui.checkpoint_picker(["a"]).visible is False
+        assert ui.checkpoint_picker(["a", "b"]).visible is True

