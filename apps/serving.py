@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import sys
 import tempfile
 import threading
@@ -196,12 +197,25 @@ def _opened_by_flags(serving: Serving) -> list[str]:
 def _bad_files(serving: Serving) -> list[str]:
     given = {"--auth": serving.auth, "--cert": serving.cert, "--key": serving.key}
     missing = [f"{flag} '{path}' is not a file." for flag, path in given.items() if path and not path.is_file()]
-    if missing or serving.auth is None:
-        return missing
-    accounts = _accounts(serving.auth)
+    return missing or [*_bad_accounts(serving.auth), *_bad_certificate(serving.cert, serving.key)]
+
+
+def _bad_accounts(path: Path | None) -> list[str]:
+    accounts = _accounts(path) if path else [("not", "asked for")]
     if accounts and all(name and password for name, password in accounts):
         return []
-    return [f"--auth '{serving.auth}': expected one name:password a line, found a line without, or no line."]
+    return [f"--auth '{path}': expected one name:password a line, found a line without, or no line."]
+
+
+def _bad_certificate(cert: Path | None, key: Path | None) -> list[str]:
+    if not (cert and key):
+        return []
+    try:
+        # An empty password, since a key that has one would be asked for at the terminal.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        return [f"--cert '{cert}' and --key '{key}' are no matching pair without password, in PEM ({error})."]
+    return []
 
 
 def _blocked_cache(serving: Serving) -> list[str]:

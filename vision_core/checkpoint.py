@@ -3,15 +3,14 @@
 All randomness is keyed (``randomness.py``), hence no random state is saved.
 """
 
-import os
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from vision_core.errors import CheckpointError
-from vision_core.files import atomic_path
+from vision_core.files import atomic_path, flush
 
 FORMAT = 1
 _NAMES = ("last.pt", "last.prev.pt")
@@ -21,12 +20,18 @@ State = dict[str, Any]
 
 
 def save(folder: Path, state: State) -> None:
-    """Write ``last.pt`` beside, flush it, and rename; the one before stays as ``last.prev.pt``."""
+    """Write ``last.pt`` beside, flush it, and rename; the one before stays as ``last.prev.pt``.
+
+    Raises:
+        EnvironmentFault: The disk is full or cannot be written.
+    """
     last, previous = (folder / name for name in _NAMES)
     with atomic_path(last) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+        with temporary.open("wb") as file:
+            _write({"format": FORMAT, **state}, file)
+        flush(temporary)
         if last.exists():
-            _keep(last, previous)
+            last.replace(previous)  # killed here, the folder has one whole checkpoint under the name of the previous
 
 
 def load(folder: Path, config: State) -> State | None:
@@ -54,12 +59,14 @@ def load(folder: Path, config: State) -> State | None:
     return None
 
 
-def _keep(last: Path, previous: Path) -> None:
-    # A hard link, then a rename: at no moment is there a folder without a whole checkpoint.
-    link = previous.with_name(previous.name + ".link")
-    link.unlink(missing_ok=True)
-    os.link(last, link)
-    link.replace(previous)
+def _write(state: State, file: BinaryIO) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        # Torch reports a failed write as its own error and keeps the reason, such as a full disk, as the context.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _check(path: Path, state: State, config: State) -> None:

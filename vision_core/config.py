@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from vision_core.errors import ConfigError
 from vision_core.settings import Optim, Section, Source, Teacher, Train
+from vision_core.strict_yaml import Keys, load_yaml, read_yaml
 
 
 class Config(Section):
@@ -24,8 +26,16 @@ class Config(Section):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
-Keys = dict[str, Any]
 _COMMAND_LINE = "command line"
+_RUN_NAME = re.compile(r"\w[\w.-]*")
+_MESSAGES = {
+    "int_from_float": "should be a valid integer",
+    "missing": "is missing",
+    "model_type": "should be a section of 'key: value' lines",
+    "path_type": "should be a path",
+    "string_type": "should be text, a number in quotes",
+    "tuple_type": "should be a list such as [a, b]",
+}
 
 
 def load(config_class: type[ConfigT], path: Path | None, words: Sequence[str] = ()) -> ConfigT:
@@ -36,7 +46,7 @@ def load(config_class: type[ConfigT], path: Path | None, words: Sequence[str] = 
     """
     runs = load_runs(config_class, path, words)
     if list(runs) != [""]:
-        raise ConfigError(f"{path} describes {len(runs)} runs ({', '.join(runs)}); this command takes one.")
+        raise ConfigError(f"{path} describes the runs {', '.join(runs)}; this command takes a file without 'runs'.")
     return runs[""]
 
 
@@ -48,14 +58,22 @@ def load_runs(config_class: type[ConfigT], path: Path | None, words: Sequence[st
     Raises:
         ConfigError: Every unknown key, wrong type and value out of range, each with its origin.
     """
-    shared = read_yaml(path) if path else {}
-    runs = shared.pop("runs", None) or {"": {}}
+    content = read_yaml(path) if path else {}
     origin = str(path)
-    if not isinstance(runs, dict) or not all(isinstance(keys, dict | None) for keys in runs.values()):
-        raise ConfigError(f"runs: should map names to keys  [{origin}]")
-    said = _from_words(words)
-    return {str(name): _build(config_class, [(origin, shared), (origin, keys or {}), (_COMMAND_LINE, said)])
-            for name, keys in runs.items()}  # fmt: skip
+    differences = _differences(content.pop("runs", None), origin)
+    shared, said = _undot(content, origin), _from_words(words)
+    runs: dict[str, ConfigT] = {}
+    problems: list[str] = []
+    for name, keys in differences.items():
+        of_run = f"{origin}, run '{name}'" if name else origin
+        layers = [(origin, shared), (of_run, _undot(keys, of_run)), (_COMMAND_LINE, said)]
+        try:
+            runs[name] = _build(config_class, layers)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return runs
 
 
 def from_mapping(config_class: type[ConfigT], keys: Mapping[str, Any], words: Sequence[str], origin: str) -> ConfigT:
@@ -69,42 +87,6 @@ def replace(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
     for dotted, value in changes.items():
         _put(keys, dotted.split("."), value)
     return _build(type(config), [("", config.model_dump(mode="python")), ("", keys)])
-
-
-def read_yaml(path: Path) -> Keys:
-    """The mapping in a YAML file.
-
-    Raises:
-        ConfigError: No such file (with the nearest name), a folder, not YAML, a duplicate key, not a mapping.
-    """
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; give the YAML file in it.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} does not exist.{_nearest_file(path)}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    return parse_yaml(text, str(path))
-
-
-def parse_yaml(text: str, origin: str) -> Keys:
-    """The mapping in YAML text; as ``read_yaml``."""
-    try:
-        content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a subclass of the safe loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ConfigError(f"{origin}{place}: {error.problem or 'not YAML'}. Indent with spaces.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: not YAML: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{origin}: should hold 'key: value' lines, found a {type(content).__name__}.")
-    return _undot(content)
 
 
 def dump(config: BaseModel) -> str:
@@ -124,54 +106,62 @@ def fingerprint(settings: object) -> str:
     return blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, which also refuses a key given twice."""
-
-
-def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> Keys:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        name = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-        if not isinstance(name, str):
-            raise yaml.MarkedYAMLError(problem=f"key {name!r} is not text", problem_mark=key_node.start_mark)
-        if name in seen:
-            raise yaml.MarkedYAMLError(problem=f"key '{name}' is given twice", problem_mark=key_node.start_mark)
-        seen.add(name)
-    return loader.construct_mapping(node, deep=True)
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def _from_words(words: Sequence[str]) -> Keys:
     keys: Keys = {}
     problems = []
     for word in words:
         dotted, equals, text = word.partition("=")
-        if not equals or not dotted:
-            problems.append(f"'{word}': expected key=value  [{_COMMAND_LINE}]")
+        parts = dotted.split(".")
+        if not equals or not all(parts):
+            problems.append(f"{_short(word)}: expected key=value  [{_COMMAND_LINE}]")
             continue
         try:
-            _put(keys, dotted.split("."), yaml.safe_load(text) if text else None)
-        except yaml.YAMLError:
-            problems.append(f"{dotted}: cannot read the value '{text}'; quote it  [{_COMMAND_LINE}]")
+            _put(keys, parts, load_yaml(text))
+        except (yaml.YAMLError, RecursionError, ValueError):
+            problems.append(f"{dotted}: cannot read the value {_short(text)}; quote it  [{_COMMAND_LINE}]")
     if problems:
         raise ConfigError(problems)
     return keys
 
 
-def _undot(content: Keys) -> Keys:
+def _differences(runs: object, origin: str) -> dict[str, Keys]:
+    """What each run says beside the shared keys, by its name."""
+    if not runs and (runs is None or isinstance(runs, dict)):
+        return {"": {}}
+    if not isinstance(runs, dict):
+        raise ConfigError(f"runs: should map names to keys, got {_short(runs)}  [{origin}]")
+    problems = [f"runs: '{name}' cannot name a folder; use letters, digits, '-', '_' and '.'  [{origin}]"
+                for name in runs if not _RUN_NAME.fullmatch(name)]  # fmt: skip
+    problems += [f"runs.{name}: should be a section of 'key: value' lines, got {_short(keys)}  [{origin}]"
+                 for name, keys in runs.items() if not isinstance(keys, dict | None)]  # fmt: skip
+    if problems:
+        raise ConfigError(problems)
+    return {name: keys or {} for name, keys in runs.items()}
+
+
+def _undot(content: Keys, origin: str) -> Keys:
+    """``{"train.epochs": 2}`` as ``{"train": {"epochs": 2}}``."""
     keys: Keys = {}
     for dotted, value in content.items():
-        inner = _undot(value) if isinstance(value, dict) else value
-        _merge(keys, _nested(dotted.split("."), inner))
+        parts = dotted.split(".")
+        if not all(parts):
+            raise ConfigError(f"'{dotted}' is no key: a name is missing beside a dot  [{origin}]")
+        addition: Keys = {}
+        _put(addition, parts, _undot(value, origin) if isinstance(value, dict) else value)
+        if twice := _shared(keys, addition):
+            raise ConfigError(f"{twice}: is given twice  [{origin}]")
+        _merge(keys, addition)
     return keys
 
 
-def _nested(parts: Sequence[str], value: object) -> Keys:
-    keys: Keys = {}
-    _put(keys, parts, value)
-    return keys
+def _shared(one: Keys, other: Keys) -> str:
+    """The first dotted key that both give a value to, or an empty text."""
+    for name in one.keys() & other.keys():
+        if not (isinstance(one[name], dict) and isinstance(other[name], dict)):
+            return name
+        if inner := _shared(one[name], other[name]):
+            return f"{name}.{inner}"
+    return ""
 
 
 def _put(keys: Keys, parts: Sequence[str], value: object) -> None:
@@ -214,11 +204,12 @@ def _problem(config_class: type[BaseModel], item: Mapping[str, Any], layers: Seq
     where = f"  [{origin}]" if origin else ""
     if item["type"] == "extra_forbidden":
         return f"{dotted}: unknown key{_nearest_key(config_class, place)}{where}"
-    message = str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")
+    message = _MESSAGES.get(item["type"]) or str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")
     message = message.partition(", unable to parse")[0]
     if not place:
         return message
-    return f"{dotted}: {message}, got {_short(item['input'])}{where}"
+    got = "" if item["type"] == "missing" else f", got {_short(item['input'])}"
+    return f"{dotted}: {message}{got}{where}"
 
 
 def _origin(place: Sequence[Any], layers: Sequence[tuple[str, Keys]]) -> str:
@@ -252,9 +243,12 @@ def _nearest_key(config_class: type[BaseModel], place: Sequence[Any]) -> str:
     near = difflib.get_close_matches(name, section.model_fields, n=1)
     if near:
         return f"; did you mean '{near[0]}'?"
-    elsewhere = [dotted for dotted in _dotted(config_class) if dotted.rpartition(".")[2] == name]
-    if elsewhere:
-        return f"; did you mean '{elsewhere[0]}'?"
+    elsewhere: dict[str, str] = {}
+    for dotted in _dotted(config_class):
+        elsewhere.setdefault(dotted.rpartition(".")[2], dotted)
+    near = difflib.get_close_matches(name, elsewhere, n=1)
+    if near:
+        return f"; did you mean '{elsewhere[near[0]]}'?"
     return f"; known here: {', '.join(section.model_fields)}"
 
 
@@ -282,7 +276,8 @@ def _described(section: BaseModel, indent: str) -> Iterator[tuple[str, str]]:
             yield from _described(value, indent + "  ")
         else:
             plain = section.model_dump(mode="json", include={name})[name]
-            yield f"{indent}{name}: {json.dumps(plain, ensure_ascii=False)}", _choices(field.annotation, field.description)
+            line = f"{indent}{name}: {json.dumps(plain, ensure_ascii=False)}"
+            yield line, _choices(field.annotation, field.description)
 
 
 def _choices(annotation: object, description: str | None) -> str:
@@ -292,13 +287,5 @@ def _choices(annotation: object, description: str | None) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _nearest_file(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" Nor does the folder '{path.parent}'."
-    names = [found.name for found in path.parent.iterdir()]
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f" Did you mean '{path.parent / near[0]}'?" if near else ""

@@ -8,6 +8,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from vision_core.errors import UsageError
+
 _QUIET = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -55,12 +57,12 @@ def quiet_libraries() -> None:
 
 
 def launched() -> Launched:
-    """Rank and world size from ``torchrun``'s variables; a single process without them."""
-    return Launched(
-        rank=int(os.environ.get("RANK", "0")),
-        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-        world_size=int(os.environ.get("WORLD_SIZE", "1")),
-    )
+    """Rank and world size from ``torchrun``'s variables; a single process without them.
+
+    Raises:
+        UsageError: One of them is set to something that is no number.
+    """
+    return Launched(rank=_number("RANK", 0), local_rank=_number("LOCAL_RANK", 0), world_size=_number("WORLD_SIZE", 1))
 
 
 def is_ci() -> bool:
@@ -81,6 +83,13 @@ def unsafe_gradio_variables() -> list[str]:
 def set_gradio_folder(folder: Path) -> None:
     """Where Gradio keeps uploads; a fresh private folder per start."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise UsageError(f"Environment variable {name}='{text}': expected a number as torchrun sets it. Unset it.")
+    return int(text)
 
 
 def _wrong_interpreter(missing: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a task supplies; the verbs are built on these five methods and are the same for every task."""
+"""What a task supplies; the verbs are built on it and are the same for every task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,6 +87,18 @@ class Pipeline(Protocol, Generic[ConfigT]):
 
     def predictor(self, bundle: Path, device: torch.device) -> Predictor:
         """Load a bundle for inference."""
+        ...
+
+    def inputs(self, folder: Path) -> list[Path]:
+        """The files of a folder that ``predict`` takes."""
+        ...
+
+    def columns(self, result: Any) -> Mapping[str, str | int | float | None]:  # noqa: ANN401
+        """What a result puts into ``results.csv``."""
+        ...
+
+    def conclude(self, folder: Path) -> None:
+        """Write what spans all results of a batch, below its folder."""
         ...
 
     def demo_data(self, folder: Path) -> str:

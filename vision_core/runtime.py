@@ -5,6 +5,7 @@ import resource
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -95,8 +96,9 @@ def pick_device(name: str) -> torch.device:
 
 def machine() -> dict[str, Any]:
     """What a result must name to be understood later: versions, processor, threads."""
+    packages = ("domainsight", "torch", "torchvision", "sal-detectron2", "numpy")
     return {
-        "versions": {name: _version(name) for name in ("domainsight", "torch", "torchvision", "sal-detectron2", "numpy")},
+        "versions": {name: _version(name) for name in packages},
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),
@@ -113,7 +115,7 @@ def _version(package: str) -> str:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     except OSError:
         return platform.processor() or "unknown"

@@ -15,7 +15,8 @@ def constant(step: int, total: int) -> float:
 
 def cosine(step: int, total: int) -> float:
     """From 1 at step 0 to 0 at step ``total`` along half a cosine."""
-    return 0.5 * (1 + math.cos(math.pi * min(step, total) / max(total, 1)))
+    length = max(total, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(step, length) / length))
 
 
 def warmup(step: int, steps: int) -> float:

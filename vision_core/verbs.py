@@ -10,11 +10,11 @@ from typing import Any
 from vision_core import bundle as bundles
 from vision_core import config as configs
 from vision_core.config import Config
-from vision_core.errors import UsageError
+from vision_core.errors import EXIT_PARTIAL, AllInputsError, UsageError
 from vision_core.files import write_atomic
 from vision_core.pipeline import Pipeline, Row
 from vision_core.results import RESEARCH_NOTICE
-from vision_core.runlog import say
+from vision_core.runlog import Progress, say
 from vision_core.runtime import launch
 from vision_core.train import train as _train
 
@@ -35,22 +35,27 @@ def demo_data(arguments: argparse.Namespace, config_class: type[Config], build: 
 
 def validate(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Read every item once and list every fault."""
-    from vision_core.runlog import Progress
-
     config = configs.load(config_class, arguments.config, arguments.words)
-    bars: list[Progress] = []
+    bar: Progress | None = None
 
     def tell(done: int, total: int) -> None:
-        if done == 1:
-            bars.append(Progress(total, "validate", "item"))
-        bars[-1].advance()
+        nonlocal bar
+        if bar is None or done == 1:
+            bar = Progress(total, "validate", "item")
+        bar.advance()
 
-    validations = build().validate(config, arguments.sample, tell)
-    for bar in bars:
+    found = build().validate(config, arguments.sample, tell)
+    if bar:
         bar.close()
-    for validation in validations:
-        say("\n".join(validation.lines()))
-    return max((validation.exit_code for validation in validations), default=0)
+    for each in found:
+        say("\n".join(each.lines()))
+    return max(_exit_code(len(each.faults), each.num_read) for each in found)
+
+
+def _exit_code(faults: int, items: int) -> int:
+    if not faults:
+        return 0
+    return EXIT_PARTIAL if faults < items else AllInputsError.exit_code
 
 
 def evaluate(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:

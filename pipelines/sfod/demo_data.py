@@ -14,7 +14,7 @@ difficult, so that finding them is neither right nor wrong. ``<half>_adapt`` are
 adapt to; they have no annotation files. Adapt to one half, score the other.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -90,7 +90,7 @@ class Tile:
 Splits = Iterator[tuple[str, list[Tile]]]
 
 
-def make_demo_data(folder: Path, tile_px: int = 256, parts: Collection[Part] = ALL_PARTS) -> Path:
+def make_demo_data(folder: Path, tile_px: int = 256, parts: Sequence[Part] = ALL_PARTS) -> Path:
     """Write the demo data set, or the named parts of it, into ``folder``: the same bytes at every call.
 
     Raises:
@@ -105,7 +105,7 @@ def make_demo_data(folder: Path, tile_px: int = 256, parts: Collection[Part] = A
     return folder
 
 
-def demo_splits(tile_px: int, parts: Collection[Part]) -> Splits:
+def demo_splits(tile_px: int, parts: Sequence[Part]) -> Splits:
     """Every split of the parts, by name, as tiles not yet written."""
     if "source" in parts:
         large = _scene("yell_large")

@@ -1,6 +1,7 @@
 """The page to read first: how data, detector and method become a run of source-free adaptation."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.demo_data import make_demo_data
 from pipelines.sfod.evaluate import detect_all, draw_comparison, score
 from pipelines.sfod.learner import MeanTeacherLearner, SourceLearner, StatisticsLearner
-from pipelines.sfod.predict import SfodPredictor
+from pipelines.sfod.predict import DRAWN_SCORE, SfodPredictor, write_coco
 from pipelines.sfod.start import is_bundle, new_detector, starting_detector, weights_hash
 from pipelines.sfod.views import LabelledViews, TargetViews
 from vision_core.bundle import Card, TrainedOn
@@ -18,9 +19,13 @@ from vision_core.detection.datasets import DetectionDataset, drop_empty, read_da
 from vision_core.detection.detector import Detector
 from vision_core.detection.foreign import import_detector
 from vision_core.detection.settings import DetectionData
+from vision_core.detection.validation import Validation, check_dataset
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256
+from vision_core.images import list_images
+from vision_core.isolation import Decoder
 from vision_core.pipeline import Prepared, Row
+from vision_core.results import Detections
 from vision_core.runtime import Runtime, machine
 from vision_core.training import Learner
 
@@ -57,8 +62,33 @@ class SfodPipeline:
         return [score(model, dataset, each, config.data.eval_classes or None) for model, each in found.items()]
 
     def predictor(self, bundle: Path, device: torch.device) -> SfodPredictor:
-        """Load a bundle for inference."""
-        return SfodPredictor.from_checkpoint(bundle, device)
+        """Load a bundle for inference on files of unknown origin: a child process decodes them."""
+        return SfodPredictor.from_checkpoint(bundle, device, read=Decoder().read_image)
+
+    def inputs(self, folder: Path) -> list[Path]:
+        """The images in a folder."""
+        return list_images(folder)
+
+    def columns(self, result: Detections) -> dict[str, int]:
+        """Objects above the drawing threshold, by class."""
+        counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
+        return {f"{name} (score > {DRAWN_SCORE:g})": counts[name] for name in result.classes}
+
+    def conclude(self, folder: Path) -> None:
+        """All detections as one COCO file, which labelling tools open."""
+        write_coco(folder / "outputs", folder / "detections.coco.json")
+
+    def validate(
+        self, config: SfodConfig, sample: int | None, on_item: Callable[[int, int], None]
+    ) -> list[Validation]:
+        """Read every image of the training list and of the labelled list once."""
+        is_source = config.method == "source"
+        classes = config.data.classes or (() if is_source else starting_detector(config).detector.classes)
+        data = config.data.model_copy(update={"classes": classes})
+        sets = [read_dataset(data, data.split, with_labels=is_source)]
+        if data.eval_split:
+            sets.append(read_dataset(data, data.eval_split, with_labels=True))
+        return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in sets]
 
     def demo_data(self, folder: Path) -> str:
         """Write tiles of the tree-crown images, clean and under rendered shifts."""

@@ -1,7 +1,7 @@
 """Inference with a bundle: one image in, ``Detections`` out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ from vision_core.detection.bundles import answer, load_detector
 from vision_core.detection.detector import Detector
 from vision_core.files import write_atomic
 from vision_core.images import draw_boxes, read_image, resize_shortest, write_png
-from vision_core.results import Detections
+from vision_core.results import RESEARCH_NOTICE, Detections
 
 DRAWN_SCORE = 0.5
+
+Read = Callable[[Path], NDArray[np.uint8]]
 
 
 class SfodPredictor:
@@ -27,14 +29,23 @@ class SfodPredictor:
         card: What the bundle says of itself.
     """
 
-    def __init__(self, detector: Detector, card: Card, device: torch.device) -> None:
+    def __init__(self, detector: Detector, card: Card, device: torch.device, read: Read = read_image) -> None:
         self.card = card
         self._detector = detector.to(device)
         self._device = device
+        self._read = read
+        self._last: tuple[Path, NDArray[np.uint8]] | None = None
 
     @classmethod
-    def from_checkpoint(cls, path: Path, device: str | torch.device = "cpu") -> "SfodPredictor":
+    def from_checkpoint(
+        cls, path: Path, device: str | torch.device = "cpu", read: Read = read_image
+    ) -> "SfodPredictor":
         """Load a bundle, a folder or its zip.
+
+        Args:
+            path: The bundle.
+            device: Where to compute.
+            read: Reads an image file; ``isolation.Decoder.read_image`` for files of unknown origin.
 
         Raises:
             CheckpointError: It is no sound bundle of a detector.
@@ -49,7 +60,7 @@ class SfodPredictor:
         Raises:
             InputError: The file cannot be read.
         """
-        pixels = read_image(image) if isinstance(image, Path) else image
+        pixels = self._pixels(image) if isinstance(image, Path) else image
         size = (pixels.shape[0], pixels.shape[1])
         settings = self._detector.settings
         resized = resize_shortest(pixels, settings.shortest_edge_px, settings.longest_edge_px)
@@ -70,12 +81,18 @@ class SfodPredictor:
         record, picture = folder / f"{path.stem}.json", folder / f"{path.stem}.png"
         write_atomic(record, json.dumps({"image": path.name, **result.to_record()}, indent=1, ensure_ascii=False))
         shown = result.above(DRAWN_SCORE)
-        write_png(picture, draw_boxes(read_image(path), shown.boxes, label_texts(shown)))
+        write_png(picture, draw_boxes(self._pixels(path), shown.boxes, label_texts(shown)))
         return [record, picture]
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Raw outputs for the golden input."""
         return answer(self._detector, inputs)
+
+    def _pixels(self, path: Path) -> NDArray[np.uint8]:
+        # ``write`` follows the prediction of the same file, which need not be decoded twice.
+        if self._last is None or self._last[0] != path:
+            self._last = path, self._read(path)
+        return self._last[1]
 
 
 def label_texts(found: Detections) -> list[str]:
@@ -83,3 +100,31 @@ def label_texts(found: Detections) -> list[str]:
     if len(found.classes) == 1:
         return [f"{score:.2f}" for score in found.scores]
     return [f"{found.classes[label]} {score:.2f}" for label, score in zip(found.labels, found.scores, strict=True)]
+
+
+def write_coco(records: Path, path: Path) -> None:
+    """Join the JSON records of a folder into one COCO file with images, categories and scored annotations."""
+    found = [json.loads(record.read_text(encoding="utf-8")) for record in sorted(records.glob("*.json"))]
+    names = sorted({each["label"] for record in found for each in record["objects"]})
+    annotations = [
+        {"image_id": number, "category_id": names.index(each["label"]) + 1, "score": each["score"], "iscrowd": 0}
+        | _coco_box(each["box"])
+        for number, record in enumerate(found, start=1)
+        for each in record["objects"]
+    ]
+    content = {
+        "info": {"description": RESEARCH_NOTICE, "models": sorted({record["model"] for record in found})},
+        "images": [
+            {"id": number, "file_name": record["image"], "width": record["width"], "height": record["height"]}
+            for number, record in enumerate(found, start=1)
+        ],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
+        "annotations": [{"id": number} | each for number, each in enumerate(annotations, start=1)],
+    }
+    write_atomic(path, json.dumps(content, ensure_ascii=False))
+
+
+def _coco_box(box: list[float]) -> dict[str, object]:
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    return {"bbox": [left, top, round(width, 2), round(height, 2)], "area": round(width * height, 2)}

@@ -73,7 +73,13 @@ def test_check__share_is_refused() -> None:
 def test_check__reachable_address_needs_login_and_tls(host: str, account: Path) -> None:
     assert f"'{host}' can be reached" in _refusals(Serving(host=host))
     assert f"'{host}' can be reached" in _refusals(Serving(host=host, auth=account))
-    check(Serving(host=host, auth=account, cert=account, key=account))
+    complete = Serving(host=host, auth=account, cert=account, key=account)
+    assert "can be reached" not in _refusals(complete)  # what is left is that the file is no certificate
+
+
+def test_check__what_is_no_certificate_is_refused(account: Path) -> None:
+    assert "are no matching pair" in _refusals(Serving(cert=account, key=account))
+    assert "found one of them" in _refusals(Serving(cert=account))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
