@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from trees import RESULTS, ap50, demo_data, detect, run, write_result
+from trees import RESULTS, ap50, demo_data, detect, match, run, write_result
 
 WORK = Path("runs") / "bench-sfod-schedule"
 SHIFTS = ("noise", "blur", "colour_cast")
@@ -58,8 +58,8 @@ def cell(setting: dict[str, float], shift: str) -> None:
         study="sfod-schedule",
         shift=shift,
         settings={**FIXED, **setting},
-        ap50=ap50(scored),
-        source_ap50=ap50(before),
+        ap50=ap50(match(scored)),
+        source_ap50=ap50(match(before)),
     )
 
 

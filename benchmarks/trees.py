@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pipelines.sfod.__main__ import main as sfod
 from pipelines.sfod.demo_data import make_demo_data
 from pipelines.sfod.evaluate import detect_all
 from pipelines.sfod.predict import SfodPredictor
-from vision_core.detection.average_precision import voc07_ap50
+from vision_core.detection.average_precision import Matches, curve, eleven_points, match_image, pool_matches
 from vision_core.detection.datasets import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData
 from vision_core.results import Detections
@@ -47,14 +46,14 @@ def demo_data(folder: Path) -> Path:
 
 
 def run(out: Path, words: Sequence[str], config: Path | None = None) -> Path:
-    """``python -m pipelines.sfod train`` with these words, on one thread, unless it is finished; returns the bundle.
+    """``python -m pipelines.sfod train`` with these words, on one thread, unless it is done; returns the bundle.
 
     Raises:
         RuntimeError: The run failed.
     """
     torch.set_num_threads(1)
     done = out / "run.json"
-    if done.exists() and json.loads(done.read_text(encoding="utf-8")).get("status") == "finished":
+    if done.exists() and json.loads(done.read_text(encoding="utf-8")).get("status") == "done":
         return out / "model"
     options = ["--config", str(config)] if config else []
     code = sfod(["train", *options, "--out", str(out), "--overwrite", "--device", "cpu", *words])
@@ -72,23 +71,33 @@ def detect(bundle: Path, data: Path, splits: Sequence[str]) -> Scored:
     return [(each, detect_all(predictor, each, f"{bundle.parent.name} on {each.name}")) for each in sets]
 
 
-def ap50(scored: Scored, tiles: NDArray[np.int64] | None = None) -> float:
-    """VOC-2007 AP50 in percent over the pooled tiles of all lists, or over those drawn."""
-    records = [record for dataset, _ in scored for record in dataset.records]
-    found = [each for _, detections in scored for each in detections]
-    chosen = range(len(records)) if tiles is None else tiles
-    value = voc07_ap50([records[i] for i in chosen], [found[i] for i in chosen], scored[0][0].classes).mean
-    return 100 * (value or 0.0)
+def match(scored: Scored) -> list[Matches]:
+    """Every tile's detections against its boxes, in the order of the lists."""
+    return [
+        match_image(record, found, 0, dataset.classes[0])
+        for dataset, detections in scored
+        for record, found in zip(dataset.records, detections, strict=True)
+    ]
+
+
+def ap50(matches: Sequence[Matches]) -> float:
+    """VOC-2007 AP50 in percent over tiles."""
+    wanted, outcomes = pool_matches(matches)
+    return 100 * eleven_points(*curve(outcomes, wanted)) if wanted else 0.0
+
+
+def bootstrap(matches: Sequence[Matches], resamples: int = 1000) -> tuple[float, float]:
+    """95 % percentile interval of the pooled AP50 over resampled tiles."""
+    draw = np.random.default_rng(0)
+    count = len(matches)
+    values = [ap50([matches[tile] for tile in draw.integers(0, count, count)]) for _ in range(resamples)]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def boxes(scored: Scored) -> int:
     """Labelled boxes that count."""
     return int(sum((~record.difficult).sum() for dataset, _ in scored for record in dataset.records))
-
-
-def tiles(scored: Scored) -> int:
-    """Number of tiles."""
-    return sum(len(dataset.records) for dataset, _ in scored)
 
 
 def write_result(path: Path, **facts: Any) -> None:

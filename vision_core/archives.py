@@ -1,8 +1,10 @@
 """The one archive extractor: real paths, no links, caps on count, size and ratio; refuses before it writes."""
 
+import lzma
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from vision_core.errors import CheckpointError
@@ -11,6 +13,17 @@ MAX_FILES = 10_000
 MAX_BYTES = 8 * 2**30
 MAX_RATIO = 200
 _SMALL = 2**20
+_DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
 
 
 def extract_zip(archive: Path, folder: Path) -> None:
@@ -25,7 +38,7 @@ def extract_zip(archive: Path, folder: Path) -> None:
             _check(archive, entries)
             for entry in entries:
                 _write(content, entry, folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGES as error:
         raise CheckpointError(f"'{archive}' is not a whole zip: {error}. Fetch it again.") from error
 
 
@@ -35,17 +48,30 @@ def _check(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
     total = sum(entry.file_size for entry in entries)
     if total > MAX_BYTES:
         raise CheckpointError(f"'{archive}' inflates to {total} bytes, at most {MAX_BYTES} are accepted.")
+    if ratio := _excess(total, archive.stat().st_size):
+        raise CheckpointError(f"'{archive}' inflates {ratio}-fold, at most {MAX_RATIO} is accepted. Do not use it.")
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise CheckpointError(f"'{archive}' holds two files of the same name. Do not use this file.")
     for entry in entries:
-        name = PurePosixPath(entry.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-            raise CheckpointError(f"'{archive}': entry '{entry.filename}' leaves the folder. Do not use this file.")
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            raise CheckpointError(f"'{archive}': entry '{entry.filename}' is a link. Do not use this file.")
-        if entry.file_size > _SMALL and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
-            raise CheckpointError(
-                f"'{archive}': entry '{entry.filename}' inflates {entry.file_size // max(entry.compress_size, 1)}-fold, "
-                f"at most {MAX_RATIO} is accepted. Do not use this file."
-            )
+        if fault := _fault(entry):
+            raise CheckpointError(f"'{archive}': entry '{entry.filename}' {fault}. Do not use this file.")
+
+
+def _fault(entry: zipfile.ZipInfo) -> str:
+    name = PurePosixPath(entry.filename.replace("\\", "/"))
+    if not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        return "leaves the folder"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "is a link"
+    if ratio := _excess(entry.file_size, entry.compress_size):
+        return f"inflates {ratio}-fold, at most {MAX_RATIO} is accepted"
+    return ""
+
+
+def _excess(inflated: int, stored: int) -> int:
+    """By how much it inflates where that is too much, else 0."""
+    is_bomb = inflated > _SMALL and inflated > MAX_RATIO * max(stored, 1)
+    return inflated // max(stored, 1) if is_bomb else 0
 
 
 def _write(content: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:

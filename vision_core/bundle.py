@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import torch as safetensors
 from torch import Tensor
 
 from vision_core.archives import extract_zip
@@ -103,15 +103,22 @@ def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golde
 
     Returns:
         The card with hashes.
+
+    Raises:
+        CheckpointError: Something that is no bundle stands there; or NaN or infinity in the weights.
+        EnvironmentFault: The disk is full or cannot be written.
     """
+    folder = folder.absolute()
+    refuse_other_content(folder)
+    stored = {name: _stored(tensor, card.storage) for name, tensor in tensors.items()}
+    check_finite(stored, str(folder))
+    outputs = golden.answer(_computed(stored), golden.inputs)
+    pair = _prefixed("input.", golden.inputs) | _prefixed("output.", outputs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        stored = {name: _stored(tensor, card.storage) for name, tensor in tensors.items()}
-        outputs = golden.answer(_computed(stored), golden.inputs)
-        pair = _prefixed("input.", golden.inputs) | _prefixed("output.", outputs)
-        save_file(stored, beside / _WEIGHTS)
-        save_file(pair, beside / _GOLDEN)
+        write_atomic(beside / _WEIGHTS, safetensors.save(stored))
+        write_atomic(beside / _GOLDEN, safetensors.save(pair))
         card = card.model_copy(update={"hashes": {name: sha256(beside / name) for name in (_WEIGHTS, _GOLDEN)}})
         write_atomic(beside / _CARD, card.model_dump_json(indent=2))
         beside.chmod(0o755)
@@ -119,6 +126,20 @@ def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golde
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return card
+
+
+def refuse_other_content(folder: Path) -> None:
+    """Refuse to write a bundle over anything but an older bundle or an empty folder; touches nothing.
+
+    Raises:
+        CheckpointError: Names what is there.
+    """
+    if not folder.exists():
+        return
+    names = {item.name for item in folder.iterdir()} if folder.is_dir() else {folder.name}
+    other = sorted(names - {_WEIGHTS, _CARD, _GOLDEN})
+    if other:
+        raise CheckpointError(f"'{folder}' holds '{other[0]}' and is no bundle: nothing was replaced. Give a new one.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,15 +177,16 @@ def load(path: Path, task: str | None = None) -> Bundle:
                 f"Bundle '{path}' is of pipeline '{card.task}', not '{task}'. "
                 f"Give a bundle made by pipelines.{task} train."
             )
-        problems = [text for name, digest in card.hashes.items() if (text := _damage(folder / name, digest))]
-        if set(card.hashes) != {_WEIGHTS, _GOLDEN}:
-            problems.append(f"{path}: card.json lists hashes of {sorted(card.hashes)}, expected {[_GOLDEN, _WEIGHTS]}.")
+        problems = _damages(folder, card)
         if problems:
-            raise CheckpointError([f"{problem} Fetch the bundle again." for problem in problems])
+            raise CheckpointError([f"'{path}': {problem} Fetch the bundle again." for problem in problems])
         tensors = _computed(_tensors(folder / _WEIGHTS))
         golden = _tensors(folder / _GOLDEN)
     check_finite(tensors, str(path))
-    return Bundle(card=card, tensors=tensors, golden=golden)
+    bundle = Bundle(card=card, tensors=tensors, golden=golden)
+    if not (bundle.inputs() and bundle.outputs()):
+        raise CheckpointError(f"'{path}': {_GOLDEN} has no input or no output. Fetch the bundle again.")
+    return bundle
 
 
 def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
@@ -175,15 +197,18 @@ def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
     """
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
-        raise CheckpointError(f"{origin}: NaN or infinity in {len(bad)} tensors, first '{bad[0]}'. The file is unusable.")
+        raise CheckpointError(f"{origin}: NaN or infinity in {len(bad)} tensors, first '{bad[0]}'. It is unusable.")
 
 
 def deviation(outputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
-    """Largest relative deviation over all tensors, each against its own largest magnitude; infinity when shapes differ."""
+    """Largest deviation over all tensors, each relative to its own largest magnitude.
+
+    Infinity when a tensor is missing, has another shape, or is not finite on either side.
+    """
     worst = 0.0
     for name, target in expected.items():
         found = outputs.get(name)
-        if found is None or found.shape != target.shape or not found.isfinite().all():
+        if found is None or found.shape != target.shape or not (found.isfinite().all() and target.isfinite().all()):
             return float("inf")
         if target.numel():
             scale = target.abs().max().clamp(min=1e-12)
@@ -213,7 +238,7 @@ def _opened(path: Path) -> Iterator[Path]:
         return
     if not path.exists():
         raise CheckpointError(f"Bundle '{path}' does not exist.")
-    if path.suffix != ".zip":
+    if path.suffix.lower() != ".zip":
         raise CheckpointError(
             f"'{path}' is a file, not a bundle (a folder with {_CARD}). "
             "For a foreign checkpoint use the verb import-weights first."
@@ -221,6 +246,8 @@ def _opened(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bundle-") as temporary:
         extract_zip(path, Path(temporary))
         inner = sorted(Path(temporary).rglob(_CARD))
+        if len(inner) > 1:
+            raise CheckpointError(f"'{path}' holds {len(inner)} bundles. Unpack it and give one of them.")
         yield inner[0].parent if inner else Path(temporary)
 
 
@@ -230,11 +257,13 @@ def _card(folder: Path, path: Path) -> Card:
     except FileNotFoundError as error:
         inside = ", ".join(sorted(item.name for item in folder.iterdir())[:5]) or "nothing"
         raise CheckpointError(f"'{path}' has no {_CARD} (found: {inside}); it is not a bundle.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"'{path}': {_CARD} is not JSON. Fetch the bundle again.") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        raise CheckpointError(f"'{path}': {_CARD} has format {found!r}, this version reads {FORMAT}. Update domainsight.")
+        raise CheckpointError(
+            f"'{path}': {_CARD} has format {found!r}, this version reads {FORMAT}. Update domainsight."
+        )
     try:
         return Card.model_validate(content)
     except ValidationError as error:
@@ -243,9 +272,13 @@ def _card(folder: Path, path: Path) -> Card:
         raise CheckpointError(f"'{path}': {_CARD}, {place}: {first['msg']}.") from error
 
 
+def _damages(folder: Path, card: Card) -> list[str]:
+    if set(card.hashes) != {_WEIGHTS, _GOLDEN}:
+        return [f"{_CARD} lists hashes of {sorted(card.hashes)}, expected {[_GOLDEN, _WEIGHTS]}."]
+    return [text for name, digest in card.hashes.items() if (text := _damage(folder / name, digest))]
+
+
 def _damage(path: Path, digest: str) -> str:
-    if path.name not in {_WEIGHTS, _GOLDEN}:
-        return f"card.json names a foreign file '{path.name}'."
     if not path.is_file():
         return f"{path.name} is missing."
     found = sha256(path)
@@ -254,7 +287,7 @@ def _damage(path: Path, digest: str) -> str:
 
 def _tensors(path: Path) -> Tensors:
     try:
-        return load_file(path)
+        return safetensors.load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path.name} is damaged: {error}. Fetch the bundle again.") from error
 
@@ -279,8 +312,7 @@ def _under(prefix: str, tensors: Tensors) -> Tensors:
 
 
 def _swap(beside: Path, folder: Path) -> None:
-    for path in (beside / _WEIGHTS, beside / _GOLDEN, beside):
-        flush(path)
+    flush(beside)
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

@@ -3,7 +3,9 @@
 All randomness is keyed (``randomness.py``), hence no random state is saved.
 """
 
+import logging
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +17,8 @@ from vision_core.files import atomic_path, flush
 FORMAT = 1
 _NAMES = ("last.pt", "last.prev.pt")
 _FREE = ("train.workers", "train.save_every", "train.log_every", "train.eval_every", "train.tensorboard")
+_DAMAGES = (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)
+_LOG = logging.getLogger("domainsight")
 
 State = dict[str, Any]
 
@@ -44,19 +48,28 @@ def load(folder: Path, config: State) -> State | None:
     Raises:
         CheckpointError: All are damaged, of another format, or made with other settings.
     """
-    present = [folder / name for name in _NAMES if (folder / name).exists()]
-    faults = []
-    for path in present:
+    faults: list[str] = []
+    for path in (folder / name for name in _NAMES if (folder / name).exists()):
         try:
-            state: State = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
-            faults.append(f"{path} is damaged: {str(error).splitlines()[0][:120]}. Start again with --overwrite.")
+            state = _read(path)
+        except _DAMAGES as error:
+            faults.append(f"{path} is damaged: {str(error).partition(chr(10))[0][:120]}.")
             continue
         _check(path, state, config)
+        for fault in faults:
+            _LOG.warning("%s Going on from %s.", fault, path.name)
         return state
     if faults:
-        raise CheckpointError(faults)
+        raise CheckpointError([f"{fault} Start again with --overwrite." for fault in faults])
     return None
+
+
+def _read(path: Path) -> State:
+    with zipfile.ZipFile(path) as content:  # torch does not compare the sums that it writes
+        if changed := content.testzip():
+            raise ValueError(f"the bytes of '{changed}' have changed")
+    state: State = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return state
 
 
 def _write(state: State, file: BinaryIO) -> None:
@@ -70,14 +83,17 @@ def _write(state: State, file: BinaryIO) -> None:
 
 
 def _check(path: Path, state: State, config: State) -> None:
-    if state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {state.get('format')!r}, expected {FORMAT}. Start again.")
+    found = state.get("format") if isinstance(state, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{path} has format {found!r}, expected {FORMAT}. Start again with --overwrite.")
     ours, theirs = _flat(config), _flat(state["config"])
     changed = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
     changed = sorted(name for name in changed if name not in _FREE)
     if changed:
         listed = ", ".join(f"{name}: {theirs.get(name)!r} then, {ours.get(name)!r} now" for name in changed[:5])
-        raise CheckpointError(f"{path} was made with other settings ({listed}). Resume with the same, or use --overwrite.")
+        raise CheckpointError(
+            f"{path} was made with other settings ({listed}). Resume with the same, or use --overwrite."
+        )
 
 
 def _flat(keys: State, prefix: str = "") -> State:

@@ -1,19 +1,26 @@
 """The command line that every task shares: its verbs, its messages, its exit codes. Imports no torch."""
 
 import argparse
+import difflib
+import errno
+import os
 import signal
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
-from vision_core.config import Config
+from vision_core.config import Config, load_runs, nearest_key
 from vision_core.environment import quiet_libraries
-from vision_core.errors import EnvironmentFault, Interrupted, UserError
+from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UsageError, UserError
 
 Build = Callable[[], object]
+_MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+                   errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE}  # fmt: skip
+_MEMORY_TEXTS = ("out of memory", "can't allocate memory")  # torch's own, on a GPU and on the CPU
 
 
 def run(config_class: type[Config], build: Build, argv: Sequence[str] | None = None) -> int:
@@ -24,30 +31,48 @@ def run(config_class: type[Config], build: Build, argv: Sequence[str] | None = N
         build: Makes the task's pipeline; its imports happen here and not before.
         argv: Words of the command line; those of this process if None.
     """
-    arguments = make_parser(config_class).parse_args(argv)
     quiet_libraries()
     before = signal.getsignal(signal.SIGTERM)
     _on_terminate(signal.default_int_handler)
+    arguments = argparse.Namespace(debug=False)
     try:
+        arguments = parse(config_class, argv)
         return int(arguments.action(arguments, config_class, build))
     except KeyboardInterrupt:
         return _stopped(Interrupted("Stopped."), arguments)
     except UserError as error:
         return _stopped(error, arguments)
-    except MemoryError:
-        return _stopped(EnvironmentFault("Memory is used up. Use a smaller batch, or fewer workers."), arguments)
     except BrokenPipeError:
-        return 0
-    except Exception as error:  # noqa: BLE001 (the last resort: one line instead of a traceback)
-        return _our_bug(error, arguments)
+        return _unheard()
+    except Exception as error:
+        fault = _machine_fault(error)
+        return _stopped(fault, arguments) if fault else _our_bug(error, arguments)
     finally:
         _on_terminate(before)
+
+
+def parse(config_class: type[Config], argv: Sequence[str] | None) -> argparse.Namespace:
+    """The verb, its options and its ``key=value`` words, which may stand before, between and behind options.
+
+    Raises:
+        UsageError: An unknown verb or option, or a value that an option does not take.
+    """
+    arguments, rest = make_parser(config_class).parse_known_args(argv)
+    # argparse itself takes words up to the first option only.
+    late = [word for word in rest if "words" in arguments and not word.startswith("-")]
+    unknown = [word for word in rest if word not in late]
+    if unknown:
+        remedy = _remedy(unknown[0], arguments, config_class)
+        raise UsageError(f"'{arguments.verb}' does not take '{unknown[0]}'. {remedy}")
+    if "words" in arguments:
+        arguments.words = [*arguments.words, *late]
+    return arguments
 
 
 def make_parser(config_class: type[Config]) -> argparse.ArgumentParser:
     """The parser with all verbs of a task."""
     task = config_class.task
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"python -m pipelines.{task}",
         description=_first_lines(config_class),
         epilog=_EXAMPLES.format(task=task),
@@ -56,7 +81,19 @@ def make_parser(config_class: type[Config]) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
     for add in (_train, _demo_data, _validate, _evaluate, _predict, _report, _verify, _import_weights):
         add(verbs)
+    for verb in verbs.choices.values():
+        verb.set_defaults(options=sorted(option for option in verb._option_string_actions if option.startswith("--")))
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells faults as we do, and takes options in full only: ``--over`` must not throw a run away."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 (as argparse takes them)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. See: {self.prog} --help")
 
 
 _EXAMPLES = """\
@@ -73,10 +110,11 @@ exit codes: 0 done, 2 usage or settings, 3 every input was bad, 4 some inputs fa
 
 def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private)
     parser = _verb(verbs, "train", "Train or adapt; without arguments, the demo.", "trainer", has_words=True)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file; its 'runs' may describe several runs")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/<task>-<time>)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
-    parser.add_argument("--overwrite", action="store_true", help="throw away the run in --out")
+    parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file; its 'runs' may describe several runs")
+    parser.add_argument("--out", type=_path, metavar="DIR", help="folder of the run (default: runs/<task>-<time>)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
+    again.add_argument("--overwrite", action="store_true", help="throw away the run in --out")
     parser.add_argument("--dry-run", action="store_true", help="read, build and count everything; train nothing")
     parser.add_argument("--show-config", action="store_true", help="print all settings, described, and stop")
     parser.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="one run per seed, and a table with the spread")
@@ -85,27 +123,27 @@ def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private
 
 def _demo_data(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "demo-data", "Write the demo's data set.", "demo_data")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder")
+    parser.add_argument("--out", type=_path, required=True, metavar="DIR", help="new or empty folder")
 
 
 def _validate(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "validate", "Read every item once and list every fault.", "validate", has_words=True)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file")
+    parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file")
     parser.add_argument("--sample", type=_positive, metavar="N", help="look at N evenly spaced items only")
 
 
 def _evaluate(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "evaluate", "Score a bundle on a labelled list.", "evaluate", has_words=True)
     _checkpoint(parser)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: the bundle's own settings)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluation.json and pictures there")
+    parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file (default: the bundle's own settings)")
+    parser.add_argument("--out", type=_path, metavar="DIR", help="write evaluation.json and pictures there")
 
 
 def _predict(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "predict", "Run a bundle over a file or a folder.", "predict")
     _checkpoint(parser)
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="a file, or a folder of files")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="results, ledger and summary go there")
+    parser.add_argument("--input", type=_path, required=True, metavar="PATH", help="a file, or a folder of files")
+    parser.add_argument("--out", type=_path, required=True, metavar="DIR", help="results, ledger and summary go there")
     parser.add_argument("--resume", action="store_true", help="the default: finished inputs are left alone")
     parser.add_argument("--overwrite", action="store_true", help="accept results of other settings in --out: redo them")
     parser.add_argument("--strict", action="store_true", help="stop at the first bad input")
@@ -117,19 +155,19 @@ def _predict(verbs: Any) -> None:  # noqa: ANN401
 
 def _report(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "report", "Write one offline HTML file about a run or a folder of runs.", "report")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder, or the parent of several")
+    parser.add_argument("--run", type=_path, required=True, metavar="DIR", help="run folder, or the parent of several")
 
 
 def _verify(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "verify", "Check a bundle: hashes, numbers, golden pair.", "verify")
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder, or its zip")
+    parser.add_argument("bundle", type=_path, metavar="BUNDLE", help="folder, or its zip")
     _device(parser)
 
 
 def _import_weights(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "import-weights", "Make a bundle of a foreign checkpoint.", "import_weights", has_words=True)
-    parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint: .pth or .pkl")
-    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the new bundle")
+    parser.add_argument("file", type=_path, metavar="FILE", help="the checkpoint: .pth or .pkl")
+    parser.add_argument("--out", type=_path, required=True, metavar="BUNDLE", help="folder of the new bundle")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle in --out")
     parser.add_argument(
         "--i-trust-this-file", action="store_true", help="read a pickle, in a child process that runs no code from it"
@@ -147,6 +185,8 @@ def _verb(verbs: Any, name: str, text: str, function: str, *, has_words: bool = 
 
 def _lazy(function: str) -> Callable[..., int]:
     def call(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+        if "words" in arguments:  # faults of the settings are told before torch is imported
+            load_runs(config_class, getattr(arguments, "config", None), arguments.words)
         from vision_core import verbs
 
         return cast(int, getattr(verbs, function)(arguments, config_class, build))
@@ -155,11 +195,17 @@ def _lazy(function: str) -> Callable[..., int]:
 
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="BUNDLE", help="bundle: folder or zip")
+    parser.add_argument("--checkpoint", type=_path, required=True, metavar="BUNDLE", help="bundle: folder or zip")
 
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty (an unset variable?)")
+    return Path(text)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -186,17 +232,46 @@ def _first_lines(config_class: type[Config]) -> str:
 def _on_terminate(handler: Any) -> None:  # noqa: ANN401 (as signal.signal takes it)
     try:
         signal.signal(signal.SIGTERM, handler)
-    except ValueError:  # not in the main thread: whoever started us handles signals
+    except (ValueError, TypeError):  # not in the main thread, or set by other than Python: its owner handles signals
         return
+
+
+def _remedy(word: str, arguments: argparse.Namespace, config_class: type[Config]) -> str:
+    name = word.partition("=")[0]
+    if name in arguments.options:
+        return "Options stand behind the verb."
+    begun = [option for option in arguments.options if name.startswith("--") and option.startswith(name)]
+    if near := begun or difflib.get_close_matches(name, arguments.options, n=1, cutoff=0.75):
+        return f"Did you mean '{near[0]}'?"
+    if "words" in arguments and (key := nearest_key(config_class, name.lstrip("-"))):
+        return f"Did you mean the setting '{key}='?"
+    return f"It takes: {', '.join(arguments.options)}."
 
 
 def _stopped(error: UserError, arguments: argparse.Namespace) -> int:
     sys.stderr.write(error.lines() + "\n")
-    if isinstance(error, Interrupted) and getattr(arguments, "resume_command", ""):
-        sys.stderr.write(f"Resume with: {arguments.resume_command}\n")
+    command: str = getattr(arguments, "resume_command", "")
+    if isinstance(error, Interrupted) and command:
+        sys.stderr.write(f"Resume with: {command}\n")
     if arguments.debug:
         traceback.print_exc()
     return error.exit_code
+
+
+def _machine_fault(error: Exception) -> EnvironmentFault | None:
+    """The fault of the machine behind an error that no part of ours foresaw, if it is one."""
+    if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
+        named = f"'{error.filename}': " if error.filename else ""
+        return EnvironmentFault(f"{named}{os.strerror(error.errno)}. Mend that, then run the same command again.")
+    is_memory = isinstance(error, MemoryError) or any(text in str(error) for text in _MEMORY_TEXTS)
+    return EnvironmentFault("Memory is used up. Use a smaller batch, or fewer workers.") if is_memory else None
+
+
+def _unheard() -> int:
+    """Nobody reads our output any more (``| head``): what was under way is not done."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
+    return EXIT_INTERRUPTED
 
 
 def _our_bug(error: Exception, arguments: argparse.Namespace) -> int:

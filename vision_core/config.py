@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,8 +17,13 @@ from vision_core.strict_yaml import Keys, load_yaml, read_yaml
 
 
 class Config(Section):
-    """What every task's configuration has; a task adds its own sections and overrides defaults."""
+    """What every task's configuration has; a task adds its own sections and overrides defaults.
 
+    Attributes:
+        task: Name of the pipeline, set by its own class.
+    """
+
+    task: ClassVar[str]
     source: Source = Source()
     train: Train = Train()
     optim: Optim = Optim()
@@ -104,6 +109,15 @@ def describe(config: BaseModel) -> str:
 def fingerprint(settings: object) -> str:
     """A short hash of settings that are JSON-ready; equal settings give equal hashes."""
     return blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+def nearest_key(config_class: type[BaseModel], name: str) -> str:
+    """The dotted key whose last name is like ``name``, or an empty text."""
+    keys: dict[str, str] = {}
+    for dotted in _dotted(config_class):
+        keys.setdefault(dotted.rpartition(".")[2], dotted)
+    near = difflib.get_close_matches(name, keys, n=1)
+    return keys[near[0]] if near else ""
 
 
 def _from_words(words: Sequence[str]) -> Keys:
@@ -203,7 +217,7 @@ def _problem(config_class: type[BaseModel], item: Mapping[str, Any], layers: Seq
     origin = _origin(place, layers)
     where = f"  [{origin}]" if origin else ""
     if item["type"] == "extra_forbidden":
-        return f"{dotted}: unknown key{_nearest_key(config_class, place)}{where}"
+        return f"{dotted}: unknown key{_hint(config_class, place)}{where}"
     message = _MESSAGES.get(item["type"]) or str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")
     message = message.partition(", unable to parse")[0]
     if not place:
@@ -231,7 +245,7 @@ def _origin(place: Sequence[Any], layers: Sequence[tuple[str, Keys]]) -> str:
 _ABSENT = object()
 
 
-def _nearest_key(config_class: type[BaseModel], place: Sequence[Any]) -> str:
+def _hint(config_class: type[BaseModel], place: Sequence[Any]) -> str:
     section: type[BaseModel] = config_class
     for part in place[:-1]:
         field = section.model_fields.get(str(part))
@@ -243,12 +257,8 @@ def _nearest_key(config_class: type[BaseModel], place: Sequence[Any]) -> str:
     near = difflib.get_close_matches(name, section.model_fields, n=1)
     if near:
         return f"; did you mean '{near[0]}'?"
-    elsewhere: dict[str, str] = {}
-    for dotted in _dotted(config_class):
-        elsewhere.setdefault(dotted.rpartition(".")[2], dotted)
-    near = difflib.get_close_matches(name, elsewhere, n=1)
-    if near:
-        return f"; did you mean '{elsewhere[near[0]]}'?"
+    if elsewhere := nearest_key(config_class, name):
+        return f"; did you mean '{elsewhere}'?"
     return f"; known here: {', '.join(section.model_fields)}"
 
 

@@ -78,5 +78,3 @@ class _Shown:
         if record.status == "failed":
             say(f"failed: {record.reason}")
         self._bar.advance()
-
-

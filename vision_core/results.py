@@ -34,12 +34,16 @@ class Detections:
         _check("boxes", self.boxes, (count, 4), np.float32)
         _check("scores", self.scores, (count,), np.float32)
         _check("labels", self.labels, (count,), np.int64)
-        if count and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)):
+        if count and (self.labels.min() < 0 or self.labels.max() >= len(self.classes)):
             raise ValueError(
                 f"labels: expected 0 to {len(self.classes) - 1}, found {self.labels.min()} to {self.labels.max()}"
             )
         if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
             raise ValueError("boxes and scores: expected finite numbers, found NaN or infinity")
+        if count and (self.scores.min() < 0 or self.scores.max() > 1):
+            raise ValueError(f"scores: expected 0 to 1, found {self.scores.min():g} to {self.scores.max():g}")
+        if (np.diff(self.scores) > 0).any():
+            raise ValueError("scores: expected the highest first")
 
     def __len__(self) -> int:
         return len(self.scores)

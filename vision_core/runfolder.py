@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,9 @@ from vision_core.errors import EnvironmentFault, UsageError
 from vision_core.files import remove_leftovers, write_atomic
 
 _OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
+_CLEARED = (*_OURS, "metrics.jsonl", "log.txt", "evaluation.json", "report.html", "best.safetensors")
+_CLEARED_FOLDERS = ("model", "pictures", "source", "tensorboard")
+_KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, "data", "lock.json"}
 
 
 class RunFolder:
@@ -30,26 +34,42 @@ class RunFolder:
         """Whether a run has been here."""
         return any((self.path / name).exists() for name in _OURS)
 
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder that is not for this run; touches nothing.
+
+        Raises:
+            UsageError: Another run is here and neither ``resume`` nor ``overwrite`` was asked for, a living process
+                trains here, or the folder holds other files.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--out {self.path} is a file; give a folder.")
+        # Names such as config.yaml are common: only run.json says for sure that what is here may be overwritten.
+        foreign = [] if (self.path / "run.json").exists() else _foreign_names(self.path)
+        if foreign:
+            raise UsageError(
+                f"{self.path} is no run folder: it holds {len(foreign)} other files, such as '{foreign[0]}'. "
+                "Give a new or empty folder as --out."
+            )
+        if self.is_used() and not (resume or overwrite):
+            raise UsageError(f"{self.path} holds another run. Use --resume to go on with it, or --overwrite, or --out.")
+        self._refuse_other_process()
+
     def open(self, *, resume: bool, overwrite: bool) -> None:
         """Make the folder ready for a run.
 
         Raises:
-            UsageError: Another run is here and neither ``resume`` nor ``overwrite`` was asked for, or the folder holds
-                other files.
+            UsageError: As for ``check``.
             EnvironmentFault: It cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"--out {self.path} is a file; give a folder.")
-        if self.is_used() and not (resume or overwrite):
-            raise UsageError(f"{self.path} holds another run. Use --resume to go on with it, or --overwrite, or --out.")
         try:
+            self.check(resume=resume, overwrite=overwrite)
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path / ".writable", "")
             (self.path / ".writable").unlink()
+            remove_leftovers(self.path)
         except OSError as error:
             raise EnvironmentFault(f"{self.path} cannot be written: {error.strerror}. Choose another --out.") from error
-        remove_leftovers(self.path)
-        if overwrite and not resume:
+        if overwrite and not resume and self.is_used():
             self._clear()
 
     @contextmanager
@@ -59,40 +79,63 @@ class RunFolder:
         Raises:
             UsageError: A living process trains here.
         """
-        lock = self.path / "lock.json"
-        holder = _holder()
-        if lock.exists() and (other := _alive(lock, holder)):
-            raise UsageError(f"{self.path} is in use by process {other}. Wait for it, or choose another --out.")
-        write_atomic(lock, json.dumps(holder))
+        self._refuse_other_process()
+        self._lock.unlink(missing_ok=True)
+        try:
+            with self._lock.open("x", encoding="utf-8") as file:  # of two that come here at once, one fails
+                json.dump(_holder(), file)
+        except FileExistsError as error:
+            raise UsageError(f"{self.path} was taken by another process just now. Choose another --out.") from error
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            self._lock.unlink(missing_ok=True)
 
     def describe(self, **facts: Any) -> None:  # noqa: ANN401 (whatever JSON can hold)
         """Add facts to ``run.json``."""
         path = self.path / "run.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        write_atomic(path, json.dumps({**known, **facts}, indent=2, ensure_ascii=False, default=str))
+        write_atomic(path, json.dumps({**_read_facts(path), **facts}, indent=2, ensure_ascii=False, default=str))
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / "lock.json"
+
+    def _refuse_other_process(self) -> None:
+        if self._lock.exists() and (other := _alive(self._lock, _holder())):
+            raise UsageError(f"{self.path} is in use by process {other}. Wait for it, or choose another --out.")
 
     def _clear(self) -> None:
-        for name in (*_OURS, "metrics.jsonl", "log.txt", "evaluation.json", "report.html", "best.safetensors"):
+        for name in _CLEARED:
             (self.path / name).unlink(missing_ok=True)
-        for folder in (self.model, self.pictures, self.path / "tensorboard"):
-            shutil.rmtree(folder, ignore_errors=True)
+        for name in _CLEARED_FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
 
 def started() -> dict[str, Any]:
     """What ``run.json`` says of the start: command, commit, time."""
-    return {"command": " ".join(sys.orig_argv[1:]), "commit": _commit(), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return {"command": shlex.join(sys.orig_argv[1:]), "commit": _commit(), "started": now}
 
 
 def _commit() -> str | None:
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
-    found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+def _foreign_names(folder: Path) -> list[str]:
+    found = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return sorted(name for name in found if name not in _KNOWN and not name.startswith("."))
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # a damaged one is written anew: training does not depend on it
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _holder() -> dict[str, Any]:

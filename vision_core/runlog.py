@@ -1,6 +1,7 @@
 """What a run tells: console lines, a progress bar with rate and ETA, ``metrics.jsonl``, ``log.txt``."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from vision_core.files import write_atomic
 
 ItemT = TypeVar("ItemT")
 _PLAIN_SECONDS = 10.0
@@ -85,13 +88,14 @@ class RunLog:
         """Drop the metrics of steps after ``step``: a resumed run computes them again."""
         if not self._metrics.exists():
             return
-        lines = self._metrics.read_text(encoding="utf-8").splitlines()
+        lines = self._metrics.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if _step_of(line) <= step]
-        self._metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        write_atomic(self._metrics, "".join(line + "\n" for line in kept))
 
     def metrics(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         """One line of ``metrics.jsonl``."""
-        row = {"step": step, "epoch": epoch, "time": round(time.time(), 3), **values}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        row = {"step": step, "epoch": epoch, "time": round(time.time(), 3), **finite}
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self._writer:

@@ -32,7 +32,9 @@ def train(arguments: argparse.Namespace, config_class: type[Config], build: Buil
         for name, config in runs.items():
             say((f"# run: {name}\n" if name else "") + configs.describe(config))
         return 0
-    arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{config_class.task}", "train", "--out", str(out), "--resume"])
+    arguments.resume_command = shlex.join(
+        ["python", "-m", f"pipelines.{config_class.task}", "train", "--out", str(out), "--resume"]
+    )
     pipeline = build()
     first = next(iter(runs.values())).train
     runtime = launch(arguments.device or first.device, first.precision)
@@ -129,7 +131,7 @@ def _one_run(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtime
             write_rows(folder.path / "evaluation.json", rows)
             say(table(rows))
         folder.describe(
-            status="finished",
+            status="done",
             seconds=round(time.monotonic() - begun, 1),
             notes=[*prepared.notes, *prepared.learner.notes],
             updates=counters.updates,
@@ -201,7 +203,9 @@ def _conclude(task: str, out: Path, rows: Mapping[str, list[Row]], folders: Mapp
     say(f"\nReport:  {write_report(out)}")
     say(f"Model:   {model}")
     say(f"Use it:  python -m pipelines.{task} predict --checkpoint {model} --input YOUR_IMAGES --out found")
-    say(f"Own data: python -m pipelines.{task} train data.root=YOUR_FOLDER data.format=images source.weights=YOUR_BUNDLE")
+    say(
+        f"Own data: python -m pipelines.{task} train data.root=YOUR_FOLDER data.format=images source.weights=YOUR_BUNDLE"
+    )
 
 
 def _spread(rows: Mapping[str, list[Row]]) -> str:
@@ -211,12 +215,12 @@ def _spread(rows: Mapping[str, list[Row]]) -> str:
         for row in found:
             value = next(iter(row.metrics.values()))
             if value is not None:
-                groups.setdefault((name.partition("seed-")[0].rstrip("-") or row.split, row.model), []).append(100 * value)
+                groups.setdefault((name.partition("seed-")[0].rstrip("-") or row.split, row.model), []).append(
+                    100 * value
+                )
     lines = [
         f"{run:12} {model:8} {statistics.fmean(values):5.1f}"
         + (f" +- {statistics.stdev(values):.1f} over {len(values)} seeds" if len(values) > 1 else "")
         for (run, model), values in groups.items()
     ]
     return "\n".join(lines)
-
-

@@ -121,9 +121,7 @@ def fit(
 class _Loop:
     """One call of ``fit``; its state is what a checkpoint holds."""
 
-    def __init__(
-        self, learner: Learner, items: TrainingSet, config: Config, runtime: Runtime, run: RunFolder
-    ) -> None:
+    def __init__(self, learner: Learner, items: TrainingSet, config: Config, runtime: Runtime, run: RunFolder) -> None:
         self.learner, self.items, self.config, self.runtime, self.folder = learner, items, config, runtime, run
         train = config.train
         self.optimizer = make_optimizer(learner, config)

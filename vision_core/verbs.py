@@ -122,9 +122,17 @@ def table(rows: Sequence[Row]) -> str:
     """Evaluation rows as text columns, metrics in percent."""
     names = list(rows[0].metrics) if rows else []
     head = ["model", "split", "images", "boxes", *names]
-    lines = [head, *([row.model, row.split, str(row.images), str(row.boxes), *map(_percent, row.metrics.values())] for row in rows)]
+    lines = [
+        head,
+        *(
+            [row.model, row.split, str(row.images), str(row.boxes), *map(_percent, row.metrics.values())]
+            for row in rows
+        ),
+    ]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    text = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    text = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
     return f"{text}\n{RESEARCH_NOTICE}"
 
 

@@ -197,7 +197,9 @@ class _Taught:
     found: list[Found]
 
 
-def _sampling(learner: SourceLearner | MeanTeacherLearner, batch: Batch, rows: list[int] | None = None) -> list[tuple[int, int]]:
+def _sampling(
+    learner: SourceLearner | MeanTeacherLearner, batch: Batch, rows: list[int] | None = None
+) -> list[tuple[int, int]]:
     seed, step = learner.config.train.seed, learner.step
     indices = batch.indices if rows is None else [batch.indices[row] for row in rows]
     return [(key("rpn", seed, step, index), key("roi", seed, step, index)) for index in indices]

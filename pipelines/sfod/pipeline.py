@@ -78,9 +78,7 @@ class SfodPipeline:
         """All detections as one COCO file, which labelling tools open."""
         write_coco(folder / "outputs", folder / "detections.coco.json")
 
-    def validate(
-        self, config: SfodConfig, sample: int | None, on_item: Callable[[int, int], None]
-    ) -> list[Validation]:
+    def validate(self, config: SfodConfig, sample: int | None, on_item: Callable[[int, int], None]) -> list[Validation]:
         """Read every image of the training list and of the labelled list once."""
         is_source = config.method == "source"
         classes = config.data.classes or (() if is_source else starting_detector(config).detector.classes)

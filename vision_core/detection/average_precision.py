@@ -113,6 +113,46 @@ def area_under_envelope(recall: Floats, precision: Floats) -> float:
     return float((np.diff(recall, prepend=0.0) * envelope).sum())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Matches:
+    """The detections of one class in one image against its truth.
+
+    Attributes:
+        wanted: Objects that count.
+        scores: ``(N,)``, highest first.
+        outcomes: ``(N,)``: 1 for a hit, -1 for a miss, 0 for neither.
+    """
+
+    wanted: int
+    scores: Floats
+    outcomes: NDArray[np.int64]
+
+
+def match_image(truth: Truth, found: Detections, label: int, name: str) -> Matches:
+    """Match the detections of class ``name`` by the VOC rule; images do not depend on each other."""
+    of_class = truth.labels == label
+    boxes = truth.boxes[of_class].astype(np.float64) + _FROM_ONE
+    ignored = (truth.difficult | truth.crowd)[of_class]
+    taken = np.zeros(len(ignored), dtype=bool)
+    scores, written = _written(found, name)
+    order = np.argsort(-scores, kind="stable")
+    outcomes = [_judge(box, boxes, ignored, taken) for box in written[order]]
+    return Matches(wanted=int((~ignored).sum()), scores=scores[order], outcomes=np.array(outcomes, dtype=np.int64))
+
+
+def pool_matches(matches: Sequence[Matches]) -> tuple[int, NDArray[np.int64]]:
+    """Objects wanted and outcomes over several images, best score first; equal scores keep the order of images."""
+    scores = np.concatenate([each.scores for each in matches]) if matches else np.empty(0)
+    outcomes = np.concatenate([each.outcomes for each in matches]) if matches else np.empty(0, np.int64)
+    return sum(each.wanted for each in matches), outcomes[np.argsort(-scores, kind="stable")]
+
+
+def curve(outcomes: NDArray[np.int64], wanted: int) -> tuple[Floats, Floats]:
+    """Recall and precision after each detection; ``outcomes`` best score first."""
+    true, false = np.cumsum(outcomes > 0), np.cumsum(outcomes < 0)
+    return true / wanted, true / np.maximum(true + false, np.finfo(np.float64).eps)
+
+
 def _voc(
     truths: Sequence[Truth],
     found: Sequence[Detections],
@@ -125,31 +165,16 @@ def _voc(
         wanted, hits = _match_class(truths, found, label, name)
         counts.append(wanted)
         detections.append(len(hits))
-        values.append(integrate(*_curve(hits, wanted)) if wanted else None)
+        values.append(integrate(*curve(hits, wanted)) if wanted else None)
     return _summary(classes, values, counts, detections)
-
-
-def _curve(hits: NDArray[np.int64], wanted: int) -> tuple[Floats, Floats]:
-    true, false = np.cumsum(hits > 0), np.cumsum(hits < 0)
-    return true / wanted, true / np.maximum(true + false, np.finfo(np.float64).eps)
 
 
 def _match_class(
     truths: Sequence[Truth], found: Sequence[Detections], label: int, name: str
 ) -> tuple[int, NDArray[np.int64]]:
-    """How many objects are wanted; and per detection, best first, 1 for a hit, -1 for a miss, 0 for neither."""
-    truth_boxes, ignored = [], []
-    for truth in truths:
-        of_class = truth.labels == label
-        truth_boxes.append(truth.boxes[of_class].astype(np.float64) + _FROM_ONE)
-        ignored.append((truth.difficult | truth.crowd)[of_class])
-    images, scores, boxes = _written(found, name)
-    taken = [np.zeros(len(each), dtype=bool) for each in ignored]
-    hits = np.zeros(len(scores), dtype=np.int64)
-    for rank, index in enumerate(np.argsort(-scores, kind="stable")):
-        image = images[index]
-        hits[rank] = _judge(boxes[index], truth_boxes[image], ignored[image], taken[image])
-    return int(sum((~each).sum() for each in ignored)), hits
+    """How many objects are wanted, and the outcomes of all detections, best score first."""
+    matched = [match_image(truth, each, label, name) for truth, each in zip(truths, found, strict=True)]
+    return pool_matches(matched)
 
 
 def _judge(box: Floats, truths: Floats, ignored: NDArray[np.bool_], taken: NDArray[np.bool_]) -> int:
@@ -168,17 +193,12 @@ def _inclusive_iou(box: Floats, others: Floats) -> Floats:
     return shared / (area + (others[:, 2:] - others[:, :2] + 1.0).prod(axis=1) - shared)  # type: ignore[no-any-return]
 
 
-def _written(found: Sequence[Detections], name: str) -> tuple[list[int], Floats, Floats]:
-    """Image index, score and box of each detection of a class, as a result file in text would give them back."""
-    images: list[int] = []
-    scores: list[float] = []
-    boxes: list[list[float]] = []
-    for image, each in enumerate(found):
-        for index in np.flatnonzero(each.labels == _label_of(name, each)):
-            images.append(image)
-            scores.append(float(f"{each.scores[index]:.3f}"))
-            boxes.append([float(f"{edge:.1f}") for edge in each.boxes[index] + _FROM_ONE])
-    return images, np.array(scores), np.array(boxes).reshape(-1, 4)
+def _written(found: Detections, name: str) -> tuple[Floats, Floats]:
+    """Scores and boxes of a class, as a result file in text would give them back."""
+    rows = np.flatnonzero(found.labels == _label_of(name, found))
+    scores = [float(f"{found.scores[row]:.3f}") for row in rows]
+    boxes = [[float(f"{edge:.1f}") for edge in found.boxes[row] + _FROM_ONE] for row in rows]
+    return np.array(scores), np.array(boxes).reshape(-1, 4)
 
 
 def _label_of(name: str, found: Detections) -> int:

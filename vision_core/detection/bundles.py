@@ -11,7 +11,7 @@ from vision_core import bundle
 from vision_core.bundle import Bundle, Card, Golden, Tensors
 from vision_core.detection.detector import Detector
 from vision_core.detection.settings import DetectorSettings
-from vision_core.errors import CheckpointError
+from vision_core.errors import CheckpointError, ConfigError
 from vision_core.randomness import key
 
 _GOLDEN_SIZE = (64, 96)
@@ -96,11 +96,13 @@ def preprocessing(settings: DetectorSettings) -> dict[str, object]:
 
 
 def _built(settings: DetectorSettings, classes: tuple[str, ...], tensors: Tensors) -> Detector:
-    detector = Detector(settings, classes)
     try:
+        detector = Detector(settings, classes)
         detector.load_state_dict(tensors, strict=True)
+    except ConfigError as error:
+        raise CheckpointError(f"card.json: the architecture cannot be built: {error.problems[0]}") from error
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
         raise CheckpointError(f"The weights do not fit the architecture: {first[:200]}") from error
     return detector.freeze()
 

@@ -76,6 +76,9 @@ class Detector(nn.Module):
         self.proposal_generator: Any
         self.roi_heads: Any
         self.backbone, self.proposal_generator, self.roi_heads = build_parts(settings, len(classes))
+        if settings.backbone == "lite0":
+            # Depthwise convolutions: in this layout a training step takes three quarters of the time on a CPU.
+            self.to(memory_format=torch.channels_last)
         # Not persistent: they are settings, and detectron2's own checkpoints do not have them either.
         self.register_buffer("pixel_mean", torch.tensor(settings.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(settings.pixel_std).view(3, 1, 1), persistent=False)

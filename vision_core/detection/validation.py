@@ -21,6 +21,7 @@ class Validation:
         num_read: Images decoded, fewer if only a sample was.
         faults: One line per fault, with the file.
         boxes_per_class: Number of boxes by class; empty if labels were not read.
+        num_difficult: Boxes that metrics pass over: marked difficult, or crowd regions.
         num_without_boxes: Images without a box; None if labels were not read.
         sizes: Images by ``(height, width)``, among those decoded.
         notes: What the reader noted.
@@ -31,6 +32,7 @@ class Validation:
     num_read: int
     faults: tuple[str, ...]
     boxes_per_class: dict[str, int]
+    num_difficult: int
     num_without_boxes: int | None
     sizes: dict[tuple[int, int], int]
     notes: tuple[str, ...]
@@ -48,8 +50,8 @@ class Validation:
         if self.num_without_boxes is None:
             return ["labels: not read"]
         counts = [f"  {name}: {count}" for name, count in self.boxes_per_class.items()]
-        total = sum(self.boxes_per_class.values())
-        return [f"boxes: {total}; images without boxes: {self.num_without_boxes}", *counts]
+        total = f"boxes: {sum(self.boxes_per_class.values())}, of which difficult or crowd: {self.num_difficult}"
+        return [f"{total}; images without boxes: {self.num_without_boxes}", *counts]
 
 
 def check_dataset(
@@ -82,6 +84,7 @@ def check_dataset(
         num_read=len(chosen),
         faults=tuple(faults),
         boxes_per_class=_boxes_per_class(dataset) if dataset.has_labels else {},
+        num_difficult=sum(int((record.difficult | record.crowd).sum()) for record in dataset.records),
         num_without_boxes=sum(len(record.boxes) == 0 for record in dataset.records) if dataset.has_labels else None,
         sizes=dict(sizes),
         notes=dataset.notes,

@@ -13,7 +13,9 @@ def _dataset(folder: Path) -> DetectionDataset:
 
 def test_check_dataset__sound_data_is_counted(tmp_path: Path) -> None:
     dataset = _dataset(tmp_path)
+    dataset.records[0].difficult[0] = dataset.records[1].crowd[0] = True
     found = check_dataset(dataset)
+    assert found.num_difficult == 2
     assert found.faults == ()
     assert found.sizes == {(64, 96): 4}
     assert sum(found.boxes_per_class.values()) == sum(len(record.boxes) for record in dataset.records)

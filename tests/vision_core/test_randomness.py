@@ -1,0 +1,25 @@
+import subprocess
+import sys
+
+from vision_core.randomness import key
+
+
+def test_key__is_63_bit_and_the_same_in_every_process() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", "from vision_core.randomness import key; print(key('view', 0, 1, 2))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(found.stdout) == key("view", 0, 1, 2)
+    assert all(0 <= key(number) < 2**63 for number in range(200))
+
+
+def test_key__every_part_its_type_and_the_order_count() -> None:
+    keys = [key("view", 0, 1), key("view", 1, 0), key("step", 0, 1), key("view", "0", 1), key("view", 0), key("view", 0, 1, 0)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_key__neighbours_share_no_bits_in_particular() -> None:
+    flips = [(key("order", 0, number) ^ key("order", 0, number + 1)).bit_count() for number in range(500)]
+    assert 30 < sum(flips) / len(flips) < 33
