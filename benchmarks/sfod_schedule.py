@@ -2,7 +2,8 @@
 
 The strip is the band of the source image that source training never saw; half a is adapted to, half b is scored. The
 winner is the setting with the best mean gain of the mean teacher over the three shifts; LPLD then runs with the same
-one, so that the search favours the baseline. ``python benchmarks/sfod_schedule.py [--workers 2]`` resumes per cell; ``--table`` prints what is there.
+one, so that the search favours the baseline. ``make bench NAME=sfod_schedule`` resumes per cell; ``ARGS=--table``
+prints what is there.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from trees import RESULTS, ap50, demo_data, detect, match, run, write_result
+from benchmarks.trees import RESULTS, ap50, demo_data, detect, match, run, write_result
 
 WORK = Path("runs") / "bench-sfod-schedule"
 SHIFTS = ("noise", "blur", "colour_cast")

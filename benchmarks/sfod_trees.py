@@ -1,6 +1,6 @@
 """The study behind the table in docs/sfod.md: five seeds, two sources, three methods, four targets, two folds.
 
-``python benchmarks/sfod_trees.py [--workers 2] [--seeds 0,1]`` resumes per cell; ``claims.py`` makes the table. What it
+``make bench NAME=sfod_trees ARGS='--workers 2 --seeds 0,1'`` resumes per cell; ``claims.py`` makes the table. What it
 does is fixed in ``protocols/sfod_trees.yaml``.
 """
 
@@ -13,7 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from trees import RESULTS, Scored, ap50, bootstrap, boxes, demo_data, detect, match, protocol_hash, run, write_result
+
+from benchmarks.trees import (
+    RESULTS,
+    Scored,
+    ap50,
+    bootstrap,
+    boxes,
+    demo_data,
+    detect,
+    match,
+    protocol_hash,
+    run,
+    write_result,
+)
 
 PROTOCOL_PATH = Path(__file__).resolve().parent / "protocols" / "sfod_trees.yaml"
 PROTOCOL: dict[str, Any] = yaml.safe_load(PROTOCOL_PATH.read_text(encoding="utf-8"))
@@ -69,7 +82,7 @@ def _write(method: str, target: str, seed: int, scored: Scored, settings: dict[s
         ap50=ap50(matches),
         ap50_halves=[ap50(match([half])) for half in scored],
         interval=bootstrap(matches),
-        command="python benchmarks/sfod_trees.py",
+        command="make bench NAME=sfod_trees",
     )
 
 

@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +99,7 @@ def boxes(scored: Scored) -> int:
     return int(sum((~record.difficult).sum() for dataset, _ in scored for record in dataset.records))
 
 
-def write_result(path: Path, **facts: Any) -> None:
+def write_result(path: Path, **facts: object) -> None:
     """One result file with commit and machine."""
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     content = {**facts, "commit": commit.stdout.strip(), "machine": machine(), "written": time.strftime("%Y-%m-%d")}

@@ -16,7 +16,17 @@ from vision_core.files import atomic_path, flush
 
 FORMAT = 1
 _NAMES = ("last.pt", "last.prev.pt")
-_FREE = ("train.workers", "train.save_every", "train.log_every", "train.eval_every", "train.tensorboard")
+_FREE = (
+    "train.workers",
+    "train.save_every",
+    "train.log_every",
+    "train.eval_every",
+    "train.tensorboard",
+    "train.storage",
+    "data.about",
+    "data.licence",
+    "data.synthetic",
+)
 _DAMAGES = (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)
 _LOG = logging.getLogger("domainsight")
 

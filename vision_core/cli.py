@@ -109,7 +109,7 @@ exit codes: 0 done, 2 usage or settings, 3 every input was bad, 4 some inputs fa
 
 
 def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private)
-    parser = _verb(verbs, "train", "Train or adapt; without arguments, the demo.", "trainer", has_words=True)
+    parser = _verb(verbs, "train", "Train or adapt; without arguments, the demo.", "train", has_words=True)
     parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file; its 'runs' may describe several runs")
     parser.add_argument("--out", type=_path, metavar="DIR", help="folder of the run (default: runs/<task>-<time>)")
     again = parser.add_mutually_exclusive_group()
@@ -282,5 +282,3 @@ def _our_bug(error: Exception, arguments: argparse.Namespace) -> int:
         "command with --debug and report what it prints.\n"
     )
     return 1
-
-

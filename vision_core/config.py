@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from vision_core.errors import ConfigError
-from vision_core.settings import Optim, Section, Source, Teacher, Train
+from vision_core.settings import Data, Optim, Section, Source, Teacher, Train
 from vision_core.strict_yaml import Keys, load_yaml, read_yaml
 
 
@@ -24,6 +24,8 @@ class Config(Section):
     """
 
     task: ClassVar[str]
+    method: str = Field(description="Method of the task.")
+    data: Data = Data()
     source: Source = Source()
     train: Train = Train()
     optim: Optim = Optim()

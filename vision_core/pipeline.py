@@ -1,34 +1,16 @@
 """What a task supplies; the verbs are built on it and are the same for every task."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from vision_core.bundle import Card
-from vision_core.config import ConfigT
-from vision_core.runtime import Runtime
-from vision_core.training import Learner, TrainingSet
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """What training needs.
-
-    Attributes:
-        learner: With its starting weights.
-        items: The training set.
-        notes: What the person should know before it starts.
-        start: The bundle that the run starts from, if it is one; evaluated beside the result.
-    """
-
-    learner: Learner
-    items: TrainingSet
-    notes: tuple[str, ...] = ()
-    start: Path | None = None
+from vision_core.config import Config
+from vision_core.training import Learner, Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +23,7 @@ class Row:
         images: Number of images.
         boxes: Number of objects that count.
         metrics: Values by name; none where undefined.
-        per_class: Values by class and name.
+        per_class: Values by ``class.metric``.
     """
 
     model: str
@@ -49,7 +31,25 @@ class Row:
     images: int
     boxes: int
     metrics: Mapping[str, float | None]
-    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    per_class: Mapping[str, float | None] = field(default_factory=dict)
+
+
+class Findings(Protocol):
+    """What reading a data set once has shown."""
+
+    @property
+    def faults(self) -> Sequence[str]:
+        """One line per fault."""
+        ...
+
+    @property
+    def num_read(self) -> int:
+        """Items looked at."""
+        ...
+
+    def lines(self) -> list[str]:
+        """All of it in words."""
+        ...
 
 
 class Predictor(Protocol):
@@ -70,10 +70,13 @@ class Predictor(Protocol):
         ...
 
 
+ConfigT = TypeVar("ConfigT", bound=Config, contravariant=True)
+
+
 class Pipeline(Protocol, Generic[ConfigT]):
     """One task."""
 
-    def prepare(self, config: ConfigT, runtime: Runtime) -> Prepared:
+    def prepare(self, config: ConfigT) -> Prepared:
         """Learner and training set of a run."""
         ...
 
@@ -87,6 +90,14 @@ class Pipeline(Protocol, Generic[ConfigT]):
 
     def predictor(self, bundle: Path, device: torch.device) -> Predictor:
         """Load a bundle for inference."""
+        ...
+
+    def validate(self, config: ConfigT, sample: int | None, on_item: Callable[[int, int], None]) -> Sequence[Findings]:
+        """Read every item once, or a sample; ``on_item`` is told how many of how many are done."""
+        ...
+
+    def import_weights(self, file: Path, config: ConfigT, out: Path, *, trusted: bool) -> Sequence[str]:
+        """Make a bundle of a foreign checkpoint; returns what was inferred, a line each."""
         ...
 
     def inputs(self, folder: Path) -> list[Path]:

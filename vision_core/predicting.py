@@ -27,10 +27,8 @@ def predict(arguments: argparse.Namespace, task: str, pipeline: Pipeline[Any]) -
         )
     inputs = _inputs(pipeline, arguments.input)
     device = launch(arguments.device or "auto").device
-    arguments.resume_command = shlex.join(
-        ["python", "-m", f"pipelines.{task}", "predict", "--checkpoint", str(arguments.checkpoint)]
-        + ["--input", str(arguments.input), "--out", str(arguments.out)]
-    )
+    places = [f"--checkpoint={arguments.checkpoint}", f"--input={arguments.input}", f"--out={arguments.out}"]
+    arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "predict", *places])
     job = BatchJob(
         inputs=inputs,
         out=arguments.out,

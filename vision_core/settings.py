@@ -18,6 +18,18 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
+class Data(Section):
+    """Which items, with which labels; a task adds its formats."""
+
+    root: Path | None = Field(None, description="Folder of the data set; empty: the demo data, made on the spot.")
+    split: str = Field("train", description="Name of the list to train on.")
+    eval_split: str | None = Field(None, description="Labelled list to evaluate on; never used to adapt or to choose.")
+    classes: tuple[str, ...] = Field((), description="Class names in the order of the model's logits.")
+    about: str = Field("", description="What the data is, a sentence for the card; empty: its list and folder.")
+    licence: str | None = Field(None, description="Licence of the data, for the card.")
+    synthetic: bool = Field(False, description="Made images only; the card and the apps then say so.")
+
+
 class Source(Section):
     """What the run starts from."""
 

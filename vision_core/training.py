@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
@@ -35,6 +36,7 @@ class Learner(nn.Module, ABC):
 
     Attributes:
         step: Number of the step about to run, set by ``fit``; for keyed draws.
+        is_selected: Whether the best epoch on validation leaves the run (supervised training), not the last.
         metrics: What the last step wants logged beside its losses.
         notes: What the person should be told at the end, each once.
     """
@@ -42,6 +44,7 @@ class Learner(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.step = 0
+        self.is_selected = False
         self.metrics: dict[str, float] = {}
         self.notes: list[str] = []
 
@@ -57,22 +60,48 @@ class Learner(nn.Module, ABC):
         """The training step, so that a data-parallel wrapper needs no special case."""
         return self.training_step(batch)
 
-    def after_step(self, step: int) -> None:  # noqa: B027 (optional)
+    def after_step(self, step: int) -> None:
         """Called after the optimizer has moved."""
 
-    def after_epoch(self, epoch: int) -> None:  # noqa: B027 (optional)
+    def after_epoch(self, epoch: int) -> None:
         """Called after the last step of an epoch."""
 
 
 class TrainingSet(Protocol):
     """Items by (epoch, index); ``collate`` joins those of a step into the batch that the learner gets."""
 
-    def __len__(self) -> int: ...
-    def __getitem__(self, place: tuple[int, int]) -> Any: ...  # noqa: ANN401
-    def collate(self, items: list[Any]) -> Any: ...  # noqa: ANN401
+    def __len__(self) -> int:
+        """Number of items."""
+        ...
+
+    def __getitem__(self, place: tuple[int, int]) -> Any:  # noqa: ANN401
+        """The item ``index`` as it is in ``epoch``."""
+        ...
+
+    def collate(self, items: list[Any]) -> Any:  # noqa: ANN401
+        """The batch of a step."""
+        ...
+
     def names(self, indices: Sequence[int]) -> list[str]:
         """What the items are called, for messages."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What training needs.
+
+    Attributes:
+        learner: With its starting weights.
+        items: The training set.
+        notes: What the person should know before it starts.
+        start: The bundle that the run starts from, if it is one; evaluated beside the result.
+    """
+
+    learner: Learner
+    items: TrainingSet
+    notes: tuple[str, ...] = ()
+    start: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -84,35 +113,28 @@ class Counters:
     empty_steps: int = 0
     skipped_updates: int = 0
     skipped_in_a_row: int = 0
-    best: float | None = None
 
 
-Evaluate = Callable[[int, nn.Module], Mapping[str, float]]
+Evaluate = Callable[[int], Mapping[str, float]]
 
 
 def fit(
-    learner: Learner,
-    items: TrainingSet,
-    config: Config,
-    runtime: Runtime,
-    run: RunFolder,
-    evaluate: Evaluate | None = None,
+    prepared: Prepared, config: Config, runtime: Runtime, run: RunFolder, evaluate: Evaluate | None = None
 ) -> Counters:
-    """Train ``learner`` on ``items`` to the last epoch, from the newest checkpoint of ``run`` if there is one.
+    """Train to the last epoch, from the newest checkpoint of ``run`` if there is one.
 
     Args:
-        learner: Moved to the runtime's device here.
-        items: The training set.
+        prepared: Learner, moved to the runtime's device here, and training set.
         config: Its ``train`` and ``optim`` sections are used here.
         runtime: Device and precision.
         run: Where checkpoints and logs go.
-        evaluate: Called with (epoch, product) every ``train.eval_every`` epochs; its values are logged only.
+        evaluate: Called with the epoch every ``train.eval_every`` epochs; its values are logged.
 
     Raises:
         TrainingError: A loss is not finite, or ten updates in a row had a gradient that is not.
         Interrupted: SIGTERM or Ctrl-C; a checkpoint was written before.
     """
-    loop = _Loop(learner.to(runtime.device), items, config, runtime, run)
+    loop = _Loop(prepared, config, runtime, run)
     loop.resume()
     loop.run(evaluate)
     return loop.counters
@@ -121,14 +143,15 @@ def fit(
 class _Loop:
     """One call of ``fit``; its state is what a checkpoint holds."""
 
-    def __init__(self, learner: Learner, items: TrainingSet, config: Config, runtime: Runtime, run: RunFolder) -> None:
-        self.learner, self.items, self.config, self.runtime, self.folder = learner, items, config, runtime, run
+    def __init__(self, prepared: Prepared, config: Config, runtime: Runtime, run: RunFolder) -> None:
+        self.learner, self.items = prepared.learner.to(runtime.device), prepared.items
+        self.config, self.runtime, self.folder = config, runtime, run
         train = config.train
-        self.optimizer = make_optimizer(learner, config)
+        self.optimizer = make_optimizer(self.learner, config)
         self.scaler = runtime.scaler()
         self.counters = Counters()
-        self.forward = torch.compile(learner) if train.compile else learner
-        self.per_epoch = math.ceil(len(items) / train.batch_size)
+        self.forward = torch.compile(self.learner) if train.compile else self.learner
+        self.per_epoch = math.ceil(len(self.items) / train.batch_size)
         self.total = min(self.per_epoch * train.epochs, train.max_steps or sys.maxsize)
         self.log = RunLog(run.path, tensorboard=train.tensorboard)
         self.saved_step = 0
@@ -236,7 +259,7 @@ class _Loop:
             epoch = step // self.per_epoch
             self.learner.after_epoch(epoch)
             if evaluate and train.eval_every and epoch % train.eval_every == 0:
-                values = evaluate(epoch, self.learner.product())
+                values = evaluate(epoch)
                 self.log.metrics(step, epoch, {f"eval/{name}": value for name, value in values.items()})
                 self.learner.train()
         if step - self.saved_step >= train.save_every and self._at_update():
@@ -311,12 +334,13 @@ class _Loop:
 
 def make_optimizer(learner: Learner, config: Config) -> torch.optim.Optimizer | None:
     """The optimizer over everything that trains; none when nothing does. Normalisation layers take no decay."""
-    plain, undecayed = [], []
+    plain: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for module in learner.modules():
         for parameter in module.parameters(recurse=False):
             if parameter.requires_grad:
                 (undecayed if isinstance(module, _NORMS) else plain).append(parameter)
-    groups = [{"params": plain}, {"params": undecayed, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": plain}, {"params": undecayed, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     optim = config.optim
     if not groups:

@@ -1,9 +1,7 @@
 """What the verbs do, for every task: the command line calls these and nothing here knows a method."""
 
 import argparse
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +9,15 @@ from vision_core import bundle as bundles
 from vision_core import config as configs
 from vision_core.config import Config
 from vision_core.errors import EXIT_PARTIAL, AllInputsError, UsageError
-from vision_core.files import write_atomic
-from vision_core.pipeline import Pipeline, Row
-from vision_core.results import RESEARCH_NOTICE
+from vision_core.pipeline import Pipeline
 from vision_core.runlog import Progress, say
+from vision_core.running import table, write_rows
 from vision_core.runtime import launch
-from vision_core.train import train as _train
+from vision_core.train import train
+
+__all__ = ["demo_data", "evaluate", "import_weights", "predict", "report", "train", "validate", "verify"]
 
 Build = Callable[[], Pipeline[Any]]
-
-trainer = _train
 
 
 def demo_data(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
@@ -111,30 +108,3 @@ def import_weights(arguments: argparse.Namespace, config_class: type[Config], bu
         say(line)
     say(f"Bundle: {out}. Check it: python -m pipelines.{config_class.task} verify {out}")
     return 0
-
-
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Evaluation rows as JSON."""
-    write_atomic(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Evaluation rows as text columns, metrics in percent."""
-    names = list(rows[0].metrics) if rows else []
-    head = ["model", "split", "images", "boxes", *names]
-    lines = [
-        head,
-        *(
-            [row.model, row.split, str(row.images), str(row.boxes), *map(_percent, row.metrics.values())]
-            for row in rows
-        ),
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    text = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-    return f"{text}\n{RESEARCH_NOTICE}"
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"

@@ -26,6 +26,7 @@ class SourceLearner(Learner):
     def __init__(self, config: SfodConfig, detector: Detector) -> None:
         super().__init__()
         self.config = config
+        self.is_selected = True
         self.student = detector
         self.teacher = MeanTeacher(detector) if config.teacher.keep_rate else None
 

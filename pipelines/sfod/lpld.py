@@ -56,7 +56,7 @@ def select_low_confidence(boxes: Tensor, logits: Tensor, confident: Tensor, sett
 
 
 def soft_log_labels(logits: Tensor, epsilon: float) -> Tensor:
-    """Logarithm of the soft label ``t``: softmax over the foreground, then ``epsilon`` for background, not renormalised.
+    """Logarithm of the soft label ``t``: softmax over the foreground, then ``epsilon`` for background; sums to over 1.
 
     Args:
         logits: ``(n, classes + 1)`` of the teacher.

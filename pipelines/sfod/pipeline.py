@@ -24,12 +24,16 @@ from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256
 from vision_core.images import list_images
 from vision_core.isolation import Decoder
-from vision_core.pipeline import Prepared, Row
+from vision_core.pipeline import Row
 from vision_core.results import Detections
-from vision_core.runtime import Runtime, machine
-from vision_core.training import Learner
+from vision_core.runtime import machine
+from vision_core.training import Learner, Prepared
 
-_LEARNERS = {"bn": StatisticsLearner, "mt": MeanTeacherLearner, "lpld": MeanTeacherLearner}
+_LEARNERS: dict[str, Callable[[SfodConfig, Detector], Learner]] = {
+    "bn": StatisticsLearner,
+    "mt": MeanTeacherLearner,
+    "lpld": MeanTeacherLearner,
+}
 _LIMITS = (
     "Trained or adapted on the images named here; elsewhere its scores are not known. Adaptation can also make a "
     "detector worse: compare both models on labelled images of your own before use."
@@ -39,7 +43,7 @@ _LIMITS = (
 class SfodPipeline:
     """Source-free adaptation as the verbs see it."""
 
-    def prepare(self, config: SfodConfig, runtime: Runtime) -> Prepared:
+    def prepare(self, config: SfodConfig) -> Prepared:
         """Learner and training views of a run."""
         return self._prepare_source(config) if config.method == "source" else self._prepare_target(config)
 
@@ -48,7 +52,8 @@ class SfodPipeline:
         detector = learner.product()
         if not isinstance(detector, Detector):
             raise TypeError(f"expected a Detector, got {type(detector).__name__}")
-        trained_on = TrainedOn(description=_described(config), synthetic=False)
+        data = config.data
+        trained_on = TrainedOn(description=_described(config), synthetic=data.synthetic, licence=data.licence)
         return save_detector(folder, detector, self._card(config, trained_on, config.method, _parent(config)))
 
     def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
@@ -91,7 +96,10 @@ class SfodPipeline:
     def demo_data(self, folder: Path) -> str:
         """Write tiles of the tree-crown images, clean and under rendered shifts."""
         make_demo_data(folder)
-        return "Demo data: aerial images of tree crowns (DeepForest package, MIT), cut into tiles; night and fog are rendered."
+        return (
+            "Demo data: real aerial images of tree crowns (of the package deepforest, MIT), cut into tiles; "
+            "night and fog are rendered."
+        )
 
     def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Make a bundle of a detectron2 checkpoint; returns what was inferred."""
@@ -172,7 +180,8 @@ def _transductive(data: DetectionData, dataset: DetectionDataset) -> list[str]:
 
 def _described(config: SfodConfig) -> str:
     labels = "with its labels" if config.method == "source" else "without labels"
-    return f"{config.data.format} list '{config.data.split}' of '{config.data.root}', {labels}"
+    about = config.data.about or f"{config.data.format} list '{config.data.split}' of '{config.data.root}'"
+    return f"{about}, {labels}"
 
 
 def _parent(config: SfodConfig) -> str | None:

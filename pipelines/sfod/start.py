@@ -84,5 +84,3 @@ def _check_classes(path: Path, found: tuple[str, ...], wanted: tuple[str, ...]) 
         "'roi_heads.box_predictor.cls_score' and '.bbox_pred' do not fit. Give data.classes as the model was trained, "
         "and data.eval_classes for a subset to score."
     )
-
-

@@ -15,6 +15,7 @@ from vision_core.detection.boxes import scale_boxes
 from vision_core.detection.datasets import DetectionDataset
 from vision_core.detection.detector import Targets
 from vision_core.detection.settings import DetectorSettings
+from vision_core.errors import InputError
 from vision_core.images import read_image, resize_shortest
 from vision_core.randomness import key
 
@@ -46,6 +47,7 @@ class _Views:
         self.strong_view = StrongView(config.strong_view)
         self.seed = config.train.seed
         self.edges = detector.shortest_edge_px, detector.longest_edge_px
+        self.smallest_anchor_px = min(min(sizes) for sizes in detector.anchor_sizes)
         self.max_megapixels = config.data.max_megapixels
 
     def __len__(self) -> int:
@@ -67,6 +69,16 @@ class _Views:
     def _read(self, index: int) -> NDArray[np.uint8]:
         return read_image(self.dataset.records[index].path, self.max_megapixels)
 
+    def _resized(self, image: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+        resized = resize_shortest(image, *self.edges)
+        height, width = resized.shape[:2]
+        if max(height, width) < self.smallest_anchor_px:
+            raise InputError(
+                f"'{self.dataset.records[index].path}' is '{width} x {height}' px after resizing; the detector's smallest "
+                f"anchor has {self.smallest_anchor_px:g} px. Enlarge the images, or take a detector for small ones."
+            )
+        return resized
+
     def _strong(self, image: NDArray[np.uint8], epoch: int, index: int) -> NDArray[np.uint8]:
         return self.strong_view(image, key("view", self.seed, epoch, index))
 
@@ -76,7 +88,7 @@ class TargetViews(_Views):
 
     def __getitem__(self, place: tuple[int, int]) -> Batch:
         epoch, index = place
-        weak = resize_shortest(self._read(index), *self.edges)
+        weak = self._resized(self._read(index), index)
         strong = self._strong(weak, epoch, index)
         return Batch(weak=[_tensor(weak)], strong=[_tensor(strong)], indices=[index], targets=[])
 
@@ -88,17 +100,21 @@ class LabelledViews(_Views):
         epoch, index = place
         record = self.dataset.records[index]
         original = self._read(index)
-        image = resize_shortest(original, *self.edges)
+        image = self._resized(original, index)
         boxes = scale_boxes(torch.from_numpy(record.boxes), original.shape[:2], image.shape[:2])
         if np.random.default_rng(key("flip", self.seed, epoch, index)).random() < _FLIP_PROBABILITY:
             image = image[:, ::-1]
-            boxes = boxes[:, [2, 1, 0, 3]] * boxes.new_tensor([-1, 1, -1, 1]) + boxes.new_tensor(
-                [image.shape[1], 0, image.shape[1], 0]
-            )
+            boxes = flip_boxes(boxes, image.shape[1])
         learned = ~torch.from_numpy(record.crowd)
         targets = Targets(boxes=boxes[learned], labels=torch.from_numpy(record.labels)[learned])
         strong = self._strong(np.ascontiguousarray(image), epoch, index)
         return Batch(weak=[], strong=[_tensor(strong)], indices=[index], targets=[targets])
+
+
+def flip_boxes(boxes: Tensor, width: int) -> Tensor:
+    """Boxes ``(N, 4)`` as they lie in the image mirrored from left to right."""
+    left, top, right, bottom = boxes.unbind(dim=1)
+    return torch.stack([width - right, top, width - left, bottom], dim=1)
 
 
 def _tensor(image: NDArray[Any]) -> Tensor:

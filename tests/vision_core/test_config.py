@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ from pydantic import Field
 
 from tests.vision_core.toy import ToyConfig
 from vision_core.config import (
+    Config,
     describe,
     dump,
     fingerprint,
@@ -183,8 +185,9 @@ def test_load__does_not_change_what_it_was_given() -> None:
 
 
 @pytest.mark.parametrize("write", [dump, describe])
-def test_dump_and_describe__load_to_the_same_configuration(write: type[str], tmp_path: Path) -> None:
-    config = load(DeepConfig, None, ["names=[a, 'no', '3', 'ü # b']", "folder=x y", "optim.lr=1e-5", "optim.milestones=[3, 3]"])
+def test_dump_and_describe__load_to_the_same_configuration(write: Callable[[Config], str], tmp_path: Path) -> None:
+    words = ["names=[a, 'no', '3', 'ü # b']", "folder=x y", "optim.lr=1e-5", "optim.milestones=[3, 3]"]
+    config = load(DeepConfig, None, words)
     assert load(DeepConfig, written(tmp_path, write(config))) == config
 
 

@@ -16,8 +16,8 @@ def test_key__is_63_bit_and_the_same_in_every_process() -> None:
 
 
 def test_key__every_part_its_type_and_the_order_count() -> None:
-    keys = [key("view", 0, 1), key("view", 1, 0), key("step", 0, 1), key("view", "0", 1), key("view", 0), key("view", 0, 1, 0)]
-    assert len(set(keys)) == len(keys)
+    parts = [("view", 0, 1), ("view", 1, 0), ("step", 0, 1), ("view", "0", 1), ("view", 0), ("view", 0, 1, 0)]
+    assert len({key(*each) for each in parts}) == len(parts)
 
 
 def test_key__neighbours_share_no_bits_in_particular() -> None:

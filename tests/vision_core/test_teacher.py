@@ -61,14 +61,14 @@ def test_teacher__does_not_follow_the_student_between_moves() -> None:
     student = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     teacher = MeanTeacher(student)
     before = {name: entry.clone() for name, entry in teacher.state_dict().items()}
-    learner = nn.ModuleDict({"student": student, "teacher": teacher}).train()
+    nn.ModuleList([student, teacher]).train()
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1, weight_decay=0.1)
     for _ in range(3):
         batch = torch.randn(4, 2)
-        (learner["student"](batch) - learner["teacher"].module(batch)).square().mean().backward()
+        (student(batch) - teacher.module(batch)).square().mean().backward()
         optimizer.step()
     assert all(torch.equal(entry, before[name]) for name, entry in teacher.state_dict().items())
-    assert not torch.equal(student[0].weight, teacher.module[0].weight)
+    assert not torch.equal(student.state_dict()["0.weight"], before["module.0.weight"])
 
 
 def test_teacher__has_no_gradient_and_stays_in_evaluation_mode() -> None:

@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-
 from pathlib import Path
 
 import pytest
 import torch
-from tests.vision_core.toy import ToyLearner, toy_config, train
 
+from tests.vision_core.toy import ToyLearner, toy_config, train
 from vision_core.errors import CheckpointError, Interrupted, TrainingError
 from vision_core.training import Learner, make_optimizer
 
@@ -38,7 +37,7 @@ def test_fit__seven_items_ten_epochs_make_seventy_updates_and_ten_moves(tmp_path
 
 def test_fit__an_empty_step_moves_nothing_and_is_counted(tmp_path: Path) -> None:
     config = toy_config(**{"train.epochs": 1, "optim.weight_decay": 0.1})
-    learner, counters = train(tmp_path, config, ToyLearner(empty_items=(1, 3, 5)))
+    _, counters = train(tmp_path, config, ToyLearner(empty_items=(1, 3, 5)))
     assert (counters.step, counters.updates, counters.empty_steps) == (7, 4, 3)
 
 
@@ -139,15 +138,15 @@ def test_make_optimizer__norms_take_no_decay_and_frozen_parameters_are_left_out(
 
 def test_fit__bf16_follows_full_precision(tmp_path: Path) -> None:
     from tests.vision_core.toy import ToyItems
-
     from vision_core.runfolder import RunFolder
     from vision_core.runtime import Runtime
-    from vision_core.training import fit
+    from vision_core.training import Prepared, fit
 
     whole, _ = train(tmp_path / "whole", toy_config(**EVERY))
     half = ToyLearner()
     folder = tmp_path / "half"
     folder.mkdir()
-    fit(half, ToyItems(7), toy_config(**EVERY), Runtime(device=torch.device("cpu"), precision="bf16"), RunFolder(folder))
+    runtime = Runtime(device=torch.device("cpu"), precision="bf16")
+    fit(Prepared(learner=half, items=ToyItems(7)), toy_config(**EVERY), runtime, RunFolder(folder))
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(tensor, half.state_dict()[name], atol=0.05, rtol=0.05)

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vision_core.config import Config
+from vision_core.config import Config, replace
 from vision_core.loaders import Place
 from vision_core.randomness import key
 from vision_core.runfolder import RunFolder
 from vision_core.runtime import Runtime
 from vision_core.teacher import MeanTeacher
-from vision_core.training import Counters, Learner, fit
+from vision_core.training import Counters, Learner, Prepared, fit
 
 RUNTIME = Runtime(device=torch.device("cpu"))
 
@@ -74,15 +74,13 @@ class ToyLearner(Learner):
         return self.teacher.module
 
 
-def train(folder: Path, config: ToyConfig, learner: Learner | None = None, count: int = 7, **options: Any) -> tuple[Learner, Counters]:
+def train(folder: Path, config: ToyConfig, learner: Learner | None = None, count: int = 7) -> tuple[Learner, Counters]:
     """One call of ``fit`` into ``folder``."""
     learner = learner or ToyLearner()
     folder.mkdir(parents=True, exist_ok=True)
-    return learner, fit(learner, ToyItems(count), config, RUNTIME, RunFolder(folder), **options)
+    return learner, fit(Prepared(learner=learner, items=ToyItems(count)), config, RUNTIME, RunFolder(folder))
 
 
-def toy_config(**changes: Any) -> ToyConfig:
+def toy_config(**changes: object) -> ToyConfig:
     """Settings with dotted changes: ``toy_config(**{"train.epochs": 3})``."""
-    from vision_core.config import replace
-
     return replace(ToyConfig(), changes)

@@ -1,25 +1,20 @@
 """Sections that detection tasks share: the data set and the detector. Pydantic only."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from vision_core.settings import Fraction, NonNegativeFloat, PositiveFloat, Section
+from vision_core.settings import Data, Fraction, NonNegativeFloat, PositiveFloat, Section
 
 
-class DetectionData(Section):
-    """Which images, with which labels."""
+class DetectionData(Data):
+    """Which images, with which boxes."""
 
-    root: Path | None = Field(None, description="Folder of the data set; empty: the demo data, made on the spot.")
     format: Literal["voc", "coco", "images"] = Field(
         "voc",
         description="voc: Annotations, ImageSets/Main, JPEGImages. coco: a folder of images with <split>.json. "
         "images: a plain folder, no labels.",
     )
-    split: str = Field("train", description="Name of the list of training images.")
-    eval_split: str | None = Field(None, description="Labelled list to evaluate on; never used to adapt or to choose.")
-    classes: tuple[str, ...] = Field((), description="Class names in the order of the detector's logits.")
     eval_classes: tuple[str, ...] = Field((), description="Classes that count in the metric; empty: all with boxes.")
     filter_empty: bool = Field(
         False,

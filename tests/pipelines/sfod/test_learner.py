@@ -13,7 +13,6 @@ from vision_core.config import replace
 from vision_core.detection.detector import Detector, Targets
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import ConfigError, TrainingError
-from vision_core.settings import Train
 
 CLASSES = ("person", "rider", "car")
 SMALL = DetectorSettings(
@@ -165,7 +164,7 @@ def test_statistics__folded_norms_are_refused(detector: Detector) -> None:
 
 @pytest.mark.parametrize("keep_rate", [0.0, 0.5])
 def test_source__average_leaves_the_run_when_there_is_one(detector: Detector, keep_rate: float) -> None:
-    config = replace(SfodConfig(method="source", train=Train()), {"teacher.keep_rate": keep_rate, "teacher.every": "step"})
+    config = replace(SfodConfig(method="source"), {"teacher.keep_rate": keep_rate, "teacher.every": "step"})
     learner = SourceLearner(config, copy.deepcopy(detector)).train()
     targets = [Targets(boxes=torch.tensor([[20.0, 20, 90, 100]]), labels=torch.tensor([1]))]
     batch = Batch(weak=[], strong=_batch().strong, indices=[0], targets=targets)

@@ -1,0 +1,75 @@
+"""From sampled cells to the noise mask: nearest-neighbour enlargement, then a Gaussian blur with reflected borders."""
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.pretrain.config import Mask
+from vision_core.errors import ConfigError
+
+
+class NoiseMask(nn.Module):
+    """Makes masks for square images; has no parameters and no entry in a checkpoint.
+
+    Both operations are linear and separable, so one matrix ``S`` does them: the mask is ``S M Sᵀ``.
+
+    Args:
+        settings: Grid and blur.
+        image_px: Side of the images.
+
+    Raises:
+        ConfigError: The grid or the blur does not fit on the image.
+    """
+
+    def __init__(self, settings: Mask, image_px: int) -> None:
+        super().__init__()
+        _check(settings, image_px)
+        self.grid = settings.grid
+        self.spread: Tensor
+        self.register_buffer("spread", spread_matrix(settings, image_px), persistent=False)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """The masks ``(B, 1, image_px, image_px)`` of ``cells`` ``(B, grid²)``, which are read row by row."""
+        rows = cells.unflatten(1, (1, self.grid, self.grid))
+        with torch.autocast(cells.device.type, enabled=False):
+            return self.spread @ rows @ self.spread.T
+
+
+def spread_matrix(settings: Mask, image_px: int) -> Tensor:
+    """How much of each cell reaches each pixel of a line: ``(image_px, grid)``, rows sum to 1.
+
+    Pixel ``i`` lies in cell ``floor(i grid / image_px)``; a pixel beyond the border is its mirror image, the border
+    pixel itself not repeated.
+    """
+    half = settings.kernel // 2
+    reached = (torch.arange(image_px)[:, None] + torch.arange(-half, half + 1)).abs()
+    reached = (image_px - 1) - ((image_px - 1) - reached).abs()  # (image_px, kernel)
+    weights = gaussian(settings).expand(image_px, -1)
+    spread = torch.zeros(image_px, settings.grid, dtype=weights.dtype)
+    return spread.scatter_add_(1, reached * settings.grid // image_px, weights).to(torch.get_default_dtype())
+
+
+def gaussian(settings: Mask) -> Tensor:
+    """Weights ``(kernel,)`` of the blur along one axis, in double precision; their sum is 1."""
+    half = settings.kernel // 2
+    offsets = torch.arange(-half, half + 1, dtype=torch.float64)
+    return (-0.5 * (offsets / settings.sigma) ** 2).softmax(dim=0)
+
+
+def blend(images: Tensor, masks: Tensor) -> Tensor:
+    """Multiply masks ``(B, 1, H, W)`` into all channels of normalised images: they fade to the mean grey, not to black."""
+    return images * masks
+
+
+def _check(settings: Mask, image_px: int) -> None:
+    problems = []
+    if settings.grid > image_px:
+        problems.append(
+            f"mask.grid '{settings.grid}' is finer than the image of {image_px} pixels. Set it to {image_px} at most."
+        )
+    if settings.kernel >= 2 * image_px:
+        problems.append(
+            f"mask.kernel '{settings.kernel}' reaches beyond the mirror image of {image_px} pixels. "
+            f"Set it below {2 * image_px}."
+        )
+    if problems:
+        raise ConfigError(problems)

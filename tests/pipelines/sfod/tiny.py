@@ -1,0 +1,100 @@
+"""A real detector and real runs at the smallest size: 64 x 96 px, seconds on one thread."""
+
+import atexit
+import io
+import shutil
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from pipelines.sfod.__main__ import main
+from tests.pipelines.contract import TinyTask
+from vision_core.detection.detector import Detector
+from vision_core.detection.engine import detectron2_config
+from vision_core.detection.settings import DetectorSettings
+from vision_core.synthetic import SHAPES, make_voc
+
+DETECTOR = {
+    "backbone": "lite0",
+    "neck": "fpn",
+    "freeze_at": 0,
+    "fpn_channels": 32,
+    "head_channels": 64,
+    "pool_size": 7,
+    "anchor_sizes": [[16], [32], [64], [128], [256]],
+    "channel_order": "rgb",
+    "pixel_mean": [127, 127, 127],
+    "pixel_std": [128, 128, 128],
+    "shortest_edge_px": 0,
+    "rpn_batch": 32,
+    "rpn_pre_nms_train": 100,
+    "rpn_post_nms_train": 30,
+    "rpn_pre_nms_test": 100,
+    "rpn_post_nms_test": 30,
+    "roi_batch": 16,
+}
+SUPERVISED = (
+    "method=source",
+    *(f"detector.{name}={value}" for name, value in DETECTOR.items()),
+    "strong_view.kind=none",
+    "teacher.keep_rate=0",
+    "train.batch_size=2",
+    "optim.lr=0.02",
+    "optim.schedule=warmup_cosine",
+    "optim.warmup_steps=10",
+    "optim.clip_norm=5",
+)
+# A detector of 48 steps is sure of few things.
+ADAPTATION = ("pseudo_labels.threshold=0.5", "train.batch_size=2", "train.log_every=1")
+CLASSES = SHAPES
+
+
+@cache
+def source_bundle() -> Path:
+    """A detector of discs and squares that finds most of them; trained once a process, and to be left as it is."""
+    folder = Path(tempfile.mkdtemp(prefix="sfod-tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    data = make_voc(folder / "data", count=8)
+    words = [*SUPERVISED, "train.epochs=12", "train.save_every=1000"]
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as told:
+        code = main(["train", "--out", str(folder / "run"), f"data.root={data}", *words])
+    if code:
+        raise RuntimeError(told.getvalue())
+    return folder / "run" / "model"
+
+
+def adapt_words(data: Path, *words: str) -> list[str]:
+    """The settings of an adaptation to ``data``; later ``words`` win."""
+    return [f"data.root={data}", f"source.weights={source_bundle()}", *ADAPTATION, *words]
+
+
+def adapt(out: Path, data: Path, *words: str) -> int:
+    """``train`` from the tiny bundle into ``out``; returns the exit code."""
+    return main(["train", "--out", str(out), *adapt_words(data, *words)])
+
+
+def weights(run: Path) -> bytes:
+    """The weights that a run delivered, as bytes: equal bytes are equal bits."""
+    return (run / "model" / "weights.safetensors").read_bytes()
+
+
+def make_foreign(folder: Path) -> tuple[Path, list[str]]:
+    """A detector as detectron2 saves it, ``model.pth`` beside ``config.yaml``, and the settings to read it with."""
+    settings = DetectorSettings(
+        backbone="r18", neck="fpn", fpn_channels=8, head_channels=16, pool_size=7, stride_in_1x1=False, freeze_at=0
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(detectron2_config(settings, len(CLASSES)).dump())
+    torch.save({"model": Detector(settings, CLASSES).state_dict()}, folder / "model.pth")
+    return folder / "model.pth", ["data.classes=[disc, square]"]
+
+
+TASK = TinyTask(
+    make_data=make_voc,
+    words=lambda data: adapt_words(data, "method=mt", "train.epochs=2", "data.eval_split=test"),
+    inputs=lambda data: data / "JPEGImages",
+    make_foreign=make_foreign,
+)

@@ -1,0 +1,149 @@
+"""One training run from its configuration to its bundle and scores, all within its folder."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vision_core.config import Config
+from vision_core.errors import EnvironmentFault, Interrupted, UserError
+from vision_core.files import write_atomic
+from vision_core.pipeline import Pipeline, Row
+from vision_core.results import RESEARCH_NOTICE
+from vision_core.runfolder import RunFolder, started
+from vision_core.runlog import say
+from vision_core.runtime import Runtime, machine
+from vision_core.training import Evaluate, Learner, Prepared, fit
+
+
+def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtime: Runtime) -> list[Row]:
+    """Train, deliver and evaluate one run; a finished run is evaluated from what it left.
+
+    Returns:
+        Rows of the source and the result on ``data.eval_split``, none without one.
+    """
+    with folder.locked():
+        begun = time.monotonic()
+        folder.describe(**started(), machine=machine(), settings=config.model_dump(mode="json"), status="running")
+        try:
+            prepared = pipeline.prepare(config)
+            introduce(folder.path.name, config, prepared)
+            _check_disk(folder.path, prepared.learner, config)
+            selection = _Selection(pipeline, config, folder, prepared.learner)
+            counters = fit(prepared, config, runtime, folder, selection.evaluate())
+            selection.deliver()
+            rows = _evaluate(pipeline, config, folder, prepared.start)
+        except BaseException as error:
+            _record_failure(folder, error)
+            raise
+        notes = [*prepared.notes, *prepared.learner.notes]
+        seconds = round(time.monotonic() - begun, 1)
+        folder.describe(status="done", seconds=seconds, notes=notes, **asdict(counters))
+    return rows
+
+
+def introduce(name: str, config: Config, prepared: Prepared) -> None:
+    """Say what is about to be trained, on how much."""
+    train = config.train
+    steps = -(-len(prepared.items) // train.batch_size) * train.epochs
+    if train.max_steps:
+        steps = min(steps, train.max_steps)
+    trained = sum(p.numel() for p in prepared.learner.parameters() if p.requires_grad)
+    say(
+        f"\n{name or config.task}: {config.method}, {len(prepared.items)} items, {steps} steps of {train.batch_size}, "
+        f"{trained / 1e6:.1f} M trained parameters, seed {train.seed}"
+    )
+    for note in prepared.notes:
+        say(f"  {note}")
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Evaluation rows as JSON."""
+    write_atomic(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Evaluation rows as text columns, metrics in percent."""
+    names = list(rows[0].metrics) if rows else []
+    lines = [["model", "split", "images", "boxes", *names]]
+    for row in rows:
+        lines.append([row.model, row.split, str(row.images), str(row.boxes), *map(_percent, row.metrics.values())])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*told, RESEARCH_NOTICE])
+
+
+class _Selection:
+    """Which weights leave the run: the last, or under supervision the best epoch on validation."""
+
+    def __init__(self, pipeline: Pipeline[Any], config: Config, folder: RunFolder, learner: Learner) -> None:
+        self.pipeline, self.config, self.folder, self.learner = pipeline, config, folder, learner
+        self.epoch, self.best = folder.path / "epoch", folder.path / "best"
+        self.score = folder.path / "best.json"
+
+    def evaluate(self) -> Evaluate | None:
+        """What ``fit`` calls between epochs."""
+        return self._evaluate if self.config.train.eval_every and self.config.data.eval_split else None
+
+    def deliver(self) -> None:
+        """Write the bundle that leaves the run."""
+        if self.learner.is_selected and self.best.exists():
+            shutil.rmtree(self.folder.model, ignore_errors=True)
+            shutil.copytree(self.best, self.folder.model)
+            return
+        self.pipeline.deliver(self.config, self.learner, self.folder.model)
+
+    def _evaluate(self, epoch: int) -> Mapping[str, float]:
+        self.pipeline.deliver(self.config, self.learner, self.epoch)
+        row = self.pipeline.evaluate(self.config, {"epoch": self.epoch}, None)[0]
+        values = {name: value for name, value in row.metrics.items() if value is not None}
+        if self.learner.is_selected and values:
+            self._keep_if_best(epoch, next(iter(values.values())))
+        shutil.rmtree(self.epoch, ignore_errors=True)
+        return values
+
+    def _keep_if_best(self, epoch: int, value: float) -> None:
+        known = json.loads(self.score.read_text(encoding="utf-8")) if self.score.exists() else None
+        # A resumed run may see epochs again; only a strictly better one replaces the best.
+        if known and value <= known["value"]:
+            return
+        shutil.rmtree(self.best, ignore_errors=True)
+        self.epoch.rename(self.best)
+        write_atomic(self.score, json.dumps({"epoch": epoch, "value": value}))
+
+
+def _check_disk(path: Path, learner: Learner, config: Config) -> None:
+    held = sum(tensor.numel() * tensor.element_size() for tensor in learner.state_dict().values())
+    trained = sum(p.numel() * p.element_size() for p in learner.parameters() if p.requires_grad)
+    moments = 2 if config.optim.name == "adamw" else 1
+    needed = 3 * (held + moments * trained)  # two checkpoints and the one being written; the bundle is smaller
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise EnvironmentFault(
+            f"{path}: checkpoints need about {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free. "
+            "Free some space, or choose another --out."
+        )
+
+
+def _evaluate(pipeline: Pipeline[Any], config: Config, folder: RunFolder, start: Path | None) -> list[Row]:
+    if not config.data.eval_split:
+        return []
+    bundles = {"source": start, "adapted": folder.model} if start else {"trained": folder.model}
+    rows = pipeline.evaluate(config, bundles, folder.pictures)
+    write_rows(folder.path / "evaluation.json", rows)
+    say(table(rows))
+    return rows
+
+
+def _record_failure(folder: RunFolder, error: BaseException) -> None:
+    stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+    told = error.lines() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    exit_code = error.exit_code if isinstance(error, UserError) else 130 if stopped else 1
+    folder.describe(status="interrupted" if stopped else "failed", error=told, exit_code=exit_code)
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.1f}"
