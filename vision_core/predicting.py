@@ -9,6 +9,7 @@ from typing import Any
 
 from vision_core import bundle as bundles
 from vision_core.batch import BatchJob, run_batch
+from vision_core.bundle import Card
 from vision_core.config import fingerprint
 from vision_core.errors import CheckpointError, DataError
 from vision_core.ledger import Record
@@ -19,12 +20,7 @@ from vision_core.runtime import launch
 
 def predict(arguments: argparse.Namespace, task: str, pipeline: Pipeline[Any]) -> int:
     """Plan, predict one input after the other, and merge the tables; returns the exit code."""
-    card = bundles.read_card(arguments.checkpoint)
-    if card.task != task:
-        raise CheckpointError(
-            f"Bundle '{arguments.checkpoint}' is of pipeline '{card.task}', not '{task}'. "
-            f"Use python -m pipelines.{card.task} predict."
-        )
+    card = own_card(arguments.checkpoint, task)
     inputs = _inputs(pipeline, arguments.input)
     device = launch(arguments.device or "auto").device
     places = [f"--checkpoint={arguments.checkpoint}", f"--input={arguments.input}", f"--out={arguments.out}"]
@@ -46,6 +42,20 @@ def predict(arguments: argparse.Namespace, task: str, pipeline: Pipeline[Any]) -
         say(line)
     say(f"Look at {arguments.out / 'summary.html'}, or at the pictures in {arguments.out / 'outputs'}.")
     return summary.exit_code
+
+
+def own_card(path: Path, task: str) -> Card:
+    """The card of a bundle that was made by this task.
+
+    Raises:
+        CheckpointError: No bundle, or one of another task.
+    """
+    card = bundles.read_card(path)
+    if card.task != task:
+        raise CheckpointError(
+            f"Bundle '{path}' is of pipeline '{card.task}', not '{task}'. Use it with python -m pipelines.{card.task}."
+        )
+    return card
 
 
 def _inputs(pipeline: Pipeline[Any], path: Path) -> list[Path]:

@@ -26,7 +26,9 @@ def demo_data(arguments: argparse.Namespace, config_class: type[Config], build: 
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; give a new folder.")
     say(build().demo_data(folder))
-    say(f"Written to {folder}. Train on it: python -m pipelines.{config_class.task} train data.root={folder}")
+    task = config_class.task
+    say(f"Written to {folder}. Train on it:")
+    say(f"  python -m pipelines.{task} train --config configs/{task}/demo.yaml data.root={folder}")
     return 0
 
 
@@ -57,7 +59,9 @@ def _exit_code(faults: int, items: int) -> int:
 
 def evaluate(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Score a bundle on a labelled list."""
-    card = bundles.read_card(arguments.checkpoint)
+    from vision_core.predicting import own_card
+
+    card = own_card(arguments.checkpoint, config_class.task)
     if arguments.config:
         config = configs.load(config_class, arguments.config, arguments.words)
     else:

@@ -1,7 +1,7 @@
 """Beta distributions of the mask's cells, kept as the logarithms of their concentrations.
 
 Symbols: ``a = log α`` and ``b = log β`` the logarithms of the concentrations, ``m`` the sampled cells,
-``ℓ = log Beta(m; α, β)`` their log-densities.
+``l = log Beta(m; α, β)`` their log-densities.
 """
 
 from collections.abc import Sequence
@@ -56,8 +56,9 @@ class BetaCells:
         return torch.stack(rows)
 
     def log_density(self, cells: Tensor) -> Tensor:
-        """``ℓ`` ``(B, cells)`` of sampled ``cells``, which are moved 1e-6 off 0 and 1, where it may be infinite."""
-        return self._distribution().log_prob(cells.clamp(_BORDER, 1 - _BORDER))
+        """``l`` ``(B, cells)`` of sampled ``cells``, which are moved 1e-6 off 0 and 1, where it may be infinite."""
+        densities: Tensor = self._distribution().log_prob(cells.clamp(_BORDER, 1 - _BORDER))
+        return densities
 
     def mean(self) -> Tensor:
         """Expected cells ``(B, cells)``: ``α / (α + β)``."""
@@ -65,7 +66,8 @@ class BetaCells:
 
     def entropy(self) -> Tensor:
         """Differential entropies ``(B, cells)``, at most 0, which is that of the flat distribution."""
-        return self._distribution().entropy()
+        entropies: Tensor = self._distribution().entropy()
+        return entropies
 
     def _distribution(self) -> Beta:
         # Its checks of arguments would make the host wait for the device.

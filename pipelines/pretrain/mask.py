@@ -31,7 +31,8 @@ class NoiseMask(nn.Module):
         """The masks ``(B, 1, image_px, image_px)`` of ``cells`` ``(B, grid²)``, which are read row by row."""
         rows = cells.unflatten(1, (1, self.grid, self.grid))
         with torch.autocast(cells.device.type, enabled=False):
-            return self.spread @ rows @ self.spread.T
+            masks: Tensor = self.spread @ rows @ self.spread.T
+        return masks
 
 
 def spread_matrix(settings: Mask, image_px: int) -> Tensor:
@@ -56,7 +57,7 @@ def gaussian(settings: Mask) -> Tensor:
 
 
 def blend(images: Tensor, masks: Tensor) -> Tensor:
-    """Multiply masks ``(B, 1, H, W)`` into all channels of normalised images: they fade to the mean grey, not to black."""
+    """Multiply masks ``(B, 1, H, W)`` into all channels of normalised images, which fade to mean grey, not to black."""
     return images * masks
 
 

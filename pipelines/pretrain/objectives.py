@@ -1,6 +1,6 @@
 """The two objectives under which classifier and policy learn together.
 
-Symbols: ``cost`` the cross-entropy of an image, ``ℓ`` the log-densities of its cells, ``LSE`` the logarithm of the sum
+Symbols: ``cost`` the cross-entropy of an image, ``l`` the log-densities of its cells, ``LSE`` the logarithm of the sum
 of its cells' densities. Each objective is a loss for the classifier and one for the policy. Their graphs do not meet,
 since a sampled mask carries no gradient; so one backward pass of the sum serves both.
 """
@@ -24,14 +24,14 @@ def image_costs(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -
 
 
 def mean_log_total_density(log_densities: Tensor) -> Tensor:
-    """``mean LSE`` over the batch: for each image the logarithm of the sum over cells of ``exp ℓ`` ``(B, cells)``."""
+    """``mean LSE`` over the batch: for each image the logarithm of the sum over cells of ``exp l`` ``(B, cells)``."""
     return log_densities.logsumexp(dim=1).mean()
 
 
 def released_losses(
     cost: Tensor, density: Tensor, everywhere: tuple[Tensor, Tensor] | None = None, *, scale_classifier: bool = True
 ) -> dict[str, Tensor]:
-    """The released objective ``L = mean LSE * mean cost``, by the product rule: each factor scales the other's gradient.
+    """The released objective ``L = mean LSE * mean cost``: each factor scales the gradient of the other.
 
     The two losses add up to ``L``; the policy's has the value 0 on one process. ``L`` is no score-function estimator:
     the sum of densities is not the mask's likelihood, and all images share one cost. It is here for parity.
@@ -59,7 +59,7 @@ def reinforce_losses(
     Args:
         costs: ``(B,)``.
         cells: Distributions the masks were drawn from, for their entropy.
-        log_densities: ``ℓ`` ``(B, cells)``.
+        log_densities: ``l`` ``(B, cells)``.
         advantages: ``(B,)``, taken as constants.
         settings: Reduction over cells, entropy bonus.
     """

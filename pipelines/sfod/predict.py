@@ -51,7 +51,7 @@ class SfodPredictor:
             CheckpointError: It is no sound bundle of a detector.
         """
         detector, card = load_detector(path)
-        return cls(detector, card, torch.device(device))
+        return cls(detector, card, torch.device(device), read)
 
     @torch.inference_mode()
     def __call__(self, image: Path | NDArray[np.uint8]) -> Detections:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from pipelines.sfod.config import SfodConfig
 from vision_core import bundle
 from vision_core.detection.bundles import detector_of
@@ -10,6 +12,7 @@ from vision_core.detection.detector import Detector
 from vision_core.detection.foreign import load_backbone
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import CheckpointError, ConfigError
+from vision_core.randomness import key
 
 DEMO_BUNDLE = Path(__file__).resolve().parents[2] / "demos" / "checkpoints" / "sfod-source"
 
@@ -65,6 +68,7 @@ def new_detector(config: SfodConfig, classes: tuple[str, ...]) -> tuple[Detector
         start = starting_detector(config)
         return start.detector, start.notes
     settings = config.detector or DetectorSettings()
+    torch.manual_seed(key("init", config.train.seed))
     detector = Detector(settings, classes)
     if weights or settings.backbone == "lite0":
         return detector, load_backbone(detector, weights)

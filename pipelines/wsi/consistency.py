@@ -5,7 +5,7 @@ Source: Tang et al., ICCV 2023, eq. 9, with the student's softmax that the equat
 
 from torch import Tensor
 
-from pipelines.wsi.aggregation import full_precision
+from pipelines.wsi.precision import full_precision
 
 
 def consistency(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -23,12 +23,13 @@ class Attended:
     """The output of an attention layer, and what it takes to see how the first token attends to the others.
 
     Attributes:
-        output: ``(n, D)``.
+        output: ``(rows, D)``.
         query: ``(heads, 1, head_dim)`` of the first token.
-        keys: ``(heads, padded, head_dim)``, zero rows in front; ``values`` likewise.
+        keys: ``(heads, padding + n, head_dim)``.
         values: As ``keys``.
         landmarks: Of queries and of keys, each ``(heads, m, head_dim)``.
         inverse: ``(heads, m, m)``.
+        padding: Rows of zeros in front.
     """
 
     output: Tensor
@@ -37,26 +38,26 @@ class Attended:
     values: Tensor
     landmarks: tuple[Tensor, Tensor]
     inverse: Tensor
+    padding: int
 
     def other_values(self) -> Tensor:
         """Values without the first token's: ``(heads, n - 1, head_dim)``."""
-        return self.values[:, self._padding + 1 :]
+        return self.values[:, self.padding + 1 :]
 
     def first_row(self) -> Tensor:
         """How the first token attends to the others: ``(heads, n - 1)``.
 
         An approximation: the rows do not sum to one, and entries can be negative.
         """
-        queries, keys = self.landmarks
+        near, far = self.landmarks
         with outside_autocast(self.keys.device):
-            near = _attention(full_precision(self.query), keys) @ self.inverse  # (heads, 1, m)
+            weights = _attention(full_precision(self.query), far) @ self.inverse  # (heads, 1, m)
             # Head by head, so that only one matrix of landmarks by tokens exists at a time.
-            rows = [near[head] @ _attention(queries[head], full_precision(self.keys[head])) for head in range(len(near))]
-        return torch.cat(rows)[:, self._padding + 1 :]
-
-    @property
-    def _padding(self) -> int:
-        return self.keys.shape[1] - len(self.output)
+            rows = [
+                weight @ _attention(landmarks, full_precision(keys))
+                for weight, landmarks, keys in zip(weights, near, self.keys, strict=True)
+            ]
+        return torch.cat(rows)[:, self.padding + 1 :]
 
 
 class NystromAttention(nn.Module):
@@ -73,41 +74,56 @@ class NystromAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Attended tokens ``(n, D)``."""
-        return self.attend(tokens).output
+        return self.attend(tokens, len(tokens)).output
 
-    def attend(self, tokens: Tensor) -> Attended:
-        """Attended tokens with the parts of the attention. Rows of zeros fill up to a multiple of the landmarks."""
-        count = len(tokens)
-        padded = functional.pad(tokens, (0, 0, -count % self.landmarks, 0))
-        queries, keys, values = self.to_qkv(padded).unflatten(1, (3, self.heads, self.head_dim)).permute(1, 2, 0, 3)
-        near, far = (full_precision(each.unflatten(1, (self.landmarks, -1)).mean(dim=2)) for each in (queries, keys))
+    def attend(self, tokens: Tensor, rows: int) -> Attended:
+        """The first ``rows`` of the attended tokens, and the parts of the attention.
+
+        Rows of zeros fill up to a multiple of the landmarks and take part in it.
+        """
+        padding = -len(tokens) % self.landmarks
+        padded = functional.pad(tokens, (0, 0, padding, 0))
+        query_weight, key_weight, value_weight = self.to_qkv.weight.chunk(3)
+        queries, keys, values = (
+            self._heads(functional.linear(inputs, weight))
+            for inputs, weight in ((tokens[:rows], query_weight), (padded, key_weight), (padded, value_weight))
+        )
+        # The projection has no bias: the mean of the queries is the query of the mean.
+        means = padded.unflatten(0, (self.landmarks, -1)).mean(dim=1)  # (m, D)
+        near, far = (
+            full_precision(self._heads(functional.linear(means, weight))) for weight in (query_weight, key_weight)
+        )
         seen = _attend(near, keys, values)  # (heads, m, head_dim)
         with outside_autocast(tokens.device):
             inverse = pseudo_inverse(_attention(near, far))
             seen = inverse @ full_precision(seen)
-        own = queries[:, -count:]
-        heads = _attend(own, far, seen).transpose(0, 1).flatten(1)  # (n, heads * head_dim)
+        heads = _attend(queries, far, seen) + self._convolve(values[:, padding:], rows)
         return Attended(
-            output=self.project(heads + self._convolve(values[:, -count:])),
-            query=own[:, :1],
+            output=self.project(heads),
+            query=queries[:, :1],
             keys=keys,
             values=values,
             landmarks=(near, far),
             inverse=inverse,
+            padding=padding,
         )
 
     def project(self, heads: Tensor) -> Tensor:
-        """The output layer, from joined heads ``(n, heads * head_dim)`` to ``(n, D)``."""
-        projected: Tensor = self.dropout(self.output(heads))
+        """The output layer, from ``(heads, n, head_dim)`` to ``(n, D)``."""
+        projected: Tensor = self.dropout(self.output(_join(heads)))
         return projected
 
-    def _convolve(self, values: Tensor) -> Tensor:
-        joined = values.transpose(0, 1).flatten(1)  # (n, heads * head_dim)
-        # As one image, n high and one wide, with its channels last: several times faster than an image per head.
+    def _heads(self, joined: Tensor) -> Tensor:
+        return joined.unflatten(1, (self.heads, self.head_dim)).transpose(0, 1)
+
+    def _convolve(self, values: Tensor, rows: int) -> Tensor:
+        reach = _CONVOLUTION_WIDTH // 2
+        joined = _join(values[:, : rows + reach])
+        # As one image, a pixel wide, with its channels last: several times faster than an image per head.
         image = joined.T[None, :, :, None].contiguous(memory_format=torch.channels_last)
         weight = self.convolution.weight.repeat_interleave(self.head_dim, dim=0)
-        padding = (_CONVOLUTION_WIDTH // 2, 0)
-        return functional.conv2d(image, weight, padding=padding, groups=len(weight))[0, :, :, 0].T
+        convolved = functional.conv2d(image, weight, padding=(reach, 0), groups=len(weight))
+        return self._heads(convolved[0, :, :rows, 0].T)
 
 
 def pseudo_inverse(matrices: Tensor) -> Tensor:
@@ -124,6 +140,10 @@ def pseudo_inverse(matrices: Tensor) -> Tensor:
         inner = torch.baddbmm(product, product, inner, beta=15, alpha=-1)
         inverse = torch.baddbmm(inverse, inverse, inner, beta=13 / 4, alpha=-1 / 4)
     return inverse
+
+
+def _join(heads: Tensor) -> Tensor:
+    return heads.transpose(0, 1).flatten(1)  # (n, heads * head_dim)
 
 
 def _attention(queries: Tensor, keys: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_WIDTHS = (7, 5, 3)
+_WIDEST = 7
 
 
 def fill_square(tokens: Tensor) -> Tensor:
     """The tokens ``(N, D)`` and, behind them, the first ones again up to the next square number."""
-    side = math.isqrt(len(tokens) - 1) + 1
-    return torch.cat([tokens, tokens[: side**2 - len(tokens)]]) if side**2 > len(tokens) else tokens
+    missing = _side(len(tokens)) ** 2 - len(tokens)
+    return torch.cat([tokens, tokens[:missing]]) if missing else tokens
 
 
 class Ppeg(nn.Module):
@@ -26,24 +26,31 @@ class Ppeg(nn.Module):
         least_side: Smaller squares are filled up with zeros to this side.
     """
 
-    def __init__(self, dim: int, least_side: int = 7) -> None:
+    def __init__(self, dim: int, least_side: int = _WIDEST) -> None:
         super().__init__()
         self.least_side = least_side
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(dim, dim, width, padding=width // 2, groups=dim) for width in _WIDTHS
-        )
+        self.wide = _depthwise(dim, _WIDEST)
+        self.middle = _depthwise(dim, 5)
+        self.narrow = _depthwise(dim, 3)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens ``(N, D)`` with positions."""
         square = fill_square(tokens)
-        side = max(math.isqrt(len(square)), self.least_side)
+        side = max(_side(len(tokens)), self.least_side)
         square = functional.pad(square, (0, 0, 0, side**2 - len(square)))
         image = square.unflatten(0, (side, side)).permute(2, 0, 1)[None]  # (1, D, side, side), channels last
-        weight, bias = self._joined()
-        convolved = functional.conv2d(image, weight, bias, padding=_WIDTHS[0] // 2, groups=len(weight))
+        convolved = functional.conv2d(image, *self._joined(), padding=_WIDEST // 2, groups=image.shape[1])
         return tokens + convolved[0].permute(1, 2, 0).flatten(0, 1)[: len(tokens)]
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         # Convolution is linear: the narrow kernels, framed by zeros, join the widest, and one pass does for three.
-        weights = [functional.pad(each.weight, [(_WIDTHS[0] - each.kernel_size[0]) // 2] * 4) for each in self._layers]
-        return torch.stack(weights).sum(dim=0), torch.stack([each.bias for each in self._layers]).sum(dim=0)
+        weight = self.wide.weight + functional.pad(self.middle.weight, [1] * 4) + functional.pad(self.narrow.weight, [2] * 4)
+        return weight, self.wide.bias + self.middle.bias + self.narrow.bias
+
+
+def _depthwise(dim: int, width: int) -> nn.Conv2d:
+    return nn.Conv2d(dim, dim, width, padding=width // 2, groups=dim)
+
+
+def _side(count: int) -> int:
+    return math.isqrt(count - 1) + 1

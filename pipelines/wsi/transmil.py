@@ -18,22 +18,66 @@ class Transmil(Aggregator):
 
     def __init__(self, settings: ModelSettings, feature_dim: int, num_classes: int) -> None:
         super().__init__()
-        dim = settings.embedding.dim
-        self.settings = settings.transmil
+        dim, alone = settings.embedding.dim, settings.transmil.square_first
+        self.square_first = alone
         self.embedding = Embedding(settings.embedding, feature_dim)
-        self.class_token = nn.Parameter(torch.randn(1, dim))
-        self.first = Layer(settings)
-        self.positions = Ppeg(dim, least_side=1 if settings.transmil.square_first else 7)
-        self.second = Layer(settings)
+        self.class_token = nn.Parameter(torch.randn(1, dim) * (1e-6 if alone else 1))
+        self.first = _Layer(settings)
+        self.positions = Ppeg(dim, least_side=1) if alone else Ppeg(dim)
+        self.second = _Layer(settings)
         self.norm = nn.LayerNorm(dim)
         self.classifier = nn.Linear(dim, num_classes)
         self.apply(initialise)
-        if settings.transmil.square_first:
-            self._initialise_alone()
+        if alone:
+            self.apply(_initialise_convolution)
 
     def aggregate(self, embedded: Tensor, scores: Scores | None = None) -> Aggregated:
         """Two layers with positions between them. Scores: the class token's attention in the first, or by class."""
-        tiles = fill_square(embedded) if self.settings.square_first else embedded
-        tokens, attended = self.first(torch.cat([self.class_token, tiles]))
-        scored = self._scores(attended, scores)[:, : len(embedded)] if scores else None
-        ...
+        tiles = fill_square(embedded) if self.square_first else embedded
+        tokens, ranked = self._first_layer(torch.cat([self.class_token, tiles]), scores)
+        tokens = torch.cat([tokens[:1], self.positions(tokens[1:])])
+        # Nobody reads the second layer but the class token.
+        feature = self.norm(tokens[:1] + self.second.attend(tokens, rows=1).output)  # (1, D)
+        return Aggregated(
+            logits=self.classifier(feature)[0],
+            feature=feature,
+            scores=None if ranked is None else ranked[:, : len(embedded)],
+        )
+
+    def _first_layer(self, tokens: Tensor, scores: Scores | None) -> tuple[Tensor, Tensor | None]:
+        attended = self.first.attend(tokens, rows=len(tokens))
+        return tokens + attended.output, self._scores(attended, scores) if scores else None
+
+    def _scores(self, attended: Attended, scores: Scores) -> Tensor:
+        attention = attended.first_row()  # (heads, N)
+        if scores.kind == "attention":
+            return attention
+        shares = self.first.attention.project(attention[..., None] * attended.other_values())  # (N, D)
+        bias = self.classifier.bias if scores.bias else None
+        return class_confidence(precise_linear(shares, self.classifier.weight, bias))
+
+
+class _Layer(nn.Module):
+    """Attention after a normalisation; the caller adds the input."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        dim = settings.embedding.dim
+        self.norm = nn.LayerNorm(dim)
+        self.attention = NystromAttention(
+            dim,
+            heads=settings.transmil.heads,
+            head_dim=max(dim // 8, 1),
+            landmarks=max(dim // 2, 1),
+            dropout=settings.transmil.dropout,
+        )
+
+    def attend(self, tokens: Tensor, rows: int) -> Attended:
+        return self.attention.attend(self.norm(tokens), rows)
+
+
+def _initialise_convolution(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_normal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

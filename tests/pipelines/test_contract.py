@@ -15,7 +15,8 @@ from tests.pipelines.contract import TinyTask
 from vision_core import training
 from vision_core.training import StopRequest
 
-TASKS = sorted(path.parent.name for path in Path("pipelines").glob("*/pipeline.py"))
+_PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"
+TASKS = sorted(path.parent.name for path in _PIPELINES.glob("*/pipeline.py"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def test_resume__stopped_after_a_step_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(training, "stop_signals", _stop_at_once)
         assert life.train(out) == 130
-    assert f"train --out {out} --resume" in capsys.readouterr().err
+    assert f"{out} --resume" in capsys.readouterr().err
     assert not (out / "model").exists()
     assert life.main(["train", "--out", str(out), "--resume"]) == 0
     assert "Resuming at step 1 of" in capsys.readouterr().out

@@ -14,7 +14,7 @@ def test_average__floats_are_averaged_and_counters_come_from_the_last() -> None:
     ]
     averaged = average_weights(states)
     assert averaged["weight"].tolist() == [1.5, 1.0]
-    assert averaged["num_batches_tracked"].tolist() == 31
+    assert averaged["num_batches_tracked"].item() == 31
     assert averaged["num_batches_tracked"].dtype == torch.int64
 
 

@@ -44,7 +44,7 @@ def test_policy__larger_images_are_averaged_down(input_px: int, seen: int) -> No
 
 
 def test_policy__training_on_one_image_is_refused() -> None:
-    with pytest.raises(TrainingError, match="'1' image.*at least 2"):
+    with pytest.raises(TrainingError, match=r"'1' image.*at least 2"):
         PolicyNetwork(2)(torch.randn(1, 3, 32, 32))
 
 

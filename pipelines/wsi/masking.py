@@ -1,0 +1,140 @@
+"""Which tiles of a bag the student does not see: the most salient ones first, so that what is left is hard.
+
+Source: Tang et al., "Multiple Instance Learning Framework with Masked Hard Instance Mining", ICCV 2023. Symbols:
+``H`` rows of scores, ``N`` tiles, ``beta`` ratio, ``q`` pool, ``k`` candidates, ``m`` masked. Ours: ties go to the
+lower index, kept tiles stay in the order of the slide, and one tile is always kept.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pipelines.wsi.config import Fusion, Masking
+from vision_core.errors import TrainingError
+
+
+def keep_instances(scores: Tensor, masking: Masking, high: float, generator: torch.Generator | None = None) -> Tensor:
+    """Indices of the tiles that the student sees, ascending, at least one.
+
+    Args:
+        scores: ``(H, N)`` of the teacher.
+        masking: Ratios, each of the whole bag, whatever another one has masked already.
+        high: The ratio of the highest scores at this step.
+        generator: Of the draws, first random, then high; the global one when None.
+
+    Raises:
+        TrainingError: A score is not a number.
+    """
+    _require_numbers(scores)
+    count = scores.shape[1]
+    if count == 1:
+        return torch.zeros(1, dtype=torch.int64, device=scores.device)
+    masks = (
+        random_mask(count, masking.random, scores.device, generator),
+        select_mask(scores, masking.low, largest=False, fusion=masking.fusion),
+        select_mask(scores, high, largest=True, pool=masking.high_pool, fusion=masking.fusion, generator=generator),
+    )
+    kept = kept_indices(union_masks(masks, count))
+    return kept if len(kept) else _last_resort(scores, masking, high)
+
+
+def mask_counts(count: int, ratio: float, pool: float = 1.0) -> tuple[int, int]:
+    """How many of ``count`` tiles are candidates, and how many of these are masked; both rounded up."""
+    share = ratio / pool
+    if share > 1:
+        share, pool = 1.0, ratio
+    candidates = math.ceil(count * share)
+    return candidates, math.ceil(candidates * pool) if pool < 1 else candidates
+
+
+def random_mask(count: int, ratio: float, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """Indices of a share of ``count`` tiles, drawn without replacement; nothing is drawn for a ratio of 0."""
+    if not ratio:
+        return torch.empty(0, dtype=torch.int64, device=device)
+    return permutation(count, device, generator)[: math.ceil(count * ratio)]
+
+
+def select_mask(  # noqa: PLR0913 (each a setting of its own)
+    scores: Tensor,
+    ratio: float,
+    largest: bool,
+    pool: float = 1.0,
+    fusion: Fusion = "vote",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Indices of the tiles with the highest or lowest scores.
+
+    Args:
+        scores: ``(H, N)``.
+        ratio: Share of the bag to mask.
+        largest: The highest scores, else the lowest.
+        pool: Below 1, that share is drawn at random from candidates as much more numerous.
+        fusion: How several rows agree.
+        generator: Of the draw.
+    """
+    num_candidates, num_masked = mask_counts(scores.shape[1], ratio, pool)
+    chosen = candidates(scores, num_candidates, largest, fusion)
+    if num_masked == num_candidates:
+        return chosen
+    return chosen[permutation(len(chosen), scores.device, generator)[:num_masked]]
+
+
+def candidates(scores: Tensor, count: int, largest: bool, fusion: Fusion = "vote") -> Tensor:
+    """The ``count`` tiles with the highest or lowest scores, the most extreme first.
+
+    With several rows, ``vote`` takes those that most rows have among their own ``count``, and of equal votes those
+    with the more extreme sum of scores. ``average`` joins an equal part of each row, at most ``count`` in all.
+
+    Args:
+        scores: ``(H, N)``.
+        count: How many.
+        largest: The highest scores, else the lowest.
+        fusion: How several rows agree.
+    """
+    ranked = scores.sort(dim=1, descending=largest, stable=True).indices
+    if len(scores) == 1:
+        return ranked[0, :count]
+    if fusion == "average":
+        return ranked[:, : count // len(scores)].unique()
+    votes = torch.zeros_like(ranked).scatter_(1, ranked[:, :count], 1).sum(dim=0)
+    extreme = scores.sum(dim=0).sort(descending=largest, stable=True).indices
+    return extreme[votes[extreme].sort(descending=True, stable=True).indices[:count]]
+
+
+def union_masks(masks: Sequence[Tensor], count: int) -> Tensor:
+    """``(count,)`` bool: the tiles that any of the index tensors names."""
+    masked = torch.zeros(count, dtype=torch.bool, device=masks[0].device)
+    masked[torch.cat(list(masks))] = True
+    return masked
+
+
+def kept_indices(masked: Tensor) -> Tensor:
+    """Indices of what is not masked, ascending."""
+    return masked.logical_not().nonzero()[:, 0]
+
+
+def permutation(count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """A random order of ``count`` things, drawn where the generator lives."""
+    home = device if generator is None else generator.device
+    return torch.randperm(count, generator=generator, device=home).to(device)
+
+
+def _last_resort(scores: Tensor, masking: Masking, high: float) -> Tensor:
+    """The best tile that is no candidate for its high score, or the worst one if all are."""
+    num_candidates, _ = mask_counts(scores.shape[1], high, masking.high_pool)
+    hard = candidates(scores, num_candidates, largest=True, fusion=masking.fusion)
+    total = scores.sum(dim=0)
+    if len(hard) == len(total):
+        return total.argmin()[None]
+    return total.index_fill(0, hard, -math.inf).argmax()[None]
+
+
+def _require_numbers(scores: Tensor) -> None:
+    missing = int(scores.isnan().any(dim=0).sum())
+    if missing:
+        raise TrainingError(
+            f"The teacher's scores of '{missing}' of {scores.shape[1]} tiles are not numbers. "
+            "Look for NaN in the features of this bag, or start from another teacher."
+        )

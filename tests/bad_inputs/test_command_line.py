@@ -1,0 +1,241 @@
+"""Rows A1 to A15: the command line, settings files, and folders to write to."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.sfod.__main__ import main
+from tests.bad_inputs import museum
+from tests.bad_inputs.bundles import make_bundle
+from tests.bad_inputs.seen import Seen, tree
+
+ROOT = Path(__file__).parents[2]
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "model")
+
+
+@pytest.fixture
+def seen(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    monkeypatch.chdir(tmp_path)
+    return Seen(main, capsys)
+
+
+def images(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(2):
+        shutil.copy(museum.b09_palette(folder), folder / f"{number}.png")
+    return folder
+
+
+# --- A1 to A5: settings ---
+
+
+def test_a1__missing_file_names_the_nearest(seen: Seen, tmp_path: Path) -> None:
+    (tmp_path / "demo.yaml").touch()
+    seen.refused(["train", "--config", "dmo.yaml"], 2, "dmo.yaml does not exist. Did you mean 'demo.yaml'?")
+
+
+def test_a1__folder_instead_of_a_file(seen: Seen, tmp_path: Path) -> None:
+    seen.refused(["train", "--config", str(tmp_path)], 2, "is a folder; give the YAML file in it")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param("train:\n\tepochs: 3", "a.yaml:2:1: ", id="A2 tabs"),
+        pytest.param("method: mt\nmethod: bn", "a.yaml:2:1: key 'method' is given twice", id="A2 twice"),
+        pytest.param("train.epochs: 1\ntrain: {epochs: 2}", "train.epochs: is given twice", id="A2 twice, dotted"),
+        pytest.param("thresold: 0.5", "did you mean 'pseudo_labels.threshold'?", id="A3 at the top"),
+        pytest.param("pseudo_labels: {thresold: 0.5}", "did you mean 'threshold'?", id="A3 in its section"),
+        pytest.param("train: {epochs: ten}", "train.epochs: should be a valid integer, got 'ten'", id="A4 type"),
+        pytest.param("teacher.keep_rate: 1.7", "should be less than or equal to 1, got 1.7", id="A4 keep rate"),
+        pytest.param("pseudo_labels.threshold: -1", "should be greater than or equal to 0, got -1", id="A4 threshold"),
+        pytest.param("optim.lr: .nan", "optim.lr: should be a finite number, got nan", id="A5 nan"),
+        pytest.param("optim.lr: -.inf", "optim.lr: should be a finite number, got -inf", id="A5 infinity"),
+        pytest.param("runs: [a]", "runs: should map names to keys", id="runs as a list"),
+        pytest.param("runs: {fog: {train.epoch: 1}}", "a.yaml, run 'fog']", id="the run is named"),
+        pytest.param("a: &a [1]\nb: *a", "alias '*a'", id="alias"),
+        pytest.param("- method: mt", "found a list", id="list"),
+        pytest.param("[" * 3000, "cannot be read", id="deep"),
+        pytest.param("method: !!python/name:os.system", "python/name:os.system", id="python object"),
+    ],
+)
+def test_a2_to_a5__bad_settings_file(seen: Seen, tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    seen.refused(["train", "--config", "a.yaml"], 2, told)
+    assert tree(tmp_path) == {"a.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("thresold=0.5", "did you mean 'pseudo_labels.threshold'?"),
+        ("optim.lr=inf", "should be a finite number, got 'inf'"),
+        ("train=3", "train: should be a section"),
+        ("train.epochs=", "got nothing"),
+        ("=3", "expected key=value"),
+        ("train.epochs", "expected key=value"),
+        ("method=lpdl", "should be 'source', 'bn', 'mt' or 'lpld', got 'lpdl'"),
+    ],
+)
+def test_a3_to_a5__bad_word(seen: Seen, word: str, told: str) -> None:
+    seen.refused(["train", word], 2, told)
+
+
+def test_a3__option_that_is_a_setting(seen: Seen) -> None:
+    seen.refused(["train", "--thresold", "0.5"], 2, "Did you mean the setting 'pseudo_labels.threshold='?")
+
+
+# --- A7 and A8: where to write ---
+
+
+@pytest.mark.parametrize("name", ["run.json", "last.pt", "config.yaml"])
+def test_a7__folder_of_another_run_is_not_touched(seen: Seen, tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("another")
+    words = ["data.root=.", "data.format=images"]
+    seen.refused(["train", "--out", "run", *words], 2, "run holds another run. Use --resume")
+    assert tree(tmp_path) == {f"run/{name}"}
+    assert (tmp_path / "run" / name).read_text() == "another"
+
+
+@pytest.mark.parametrize("option", ["--overwrite", "--resume"])
+def test_a7__folder_that_is_no_run_is_never_overwritten(seen: Seen, tmp_path: Path, option: str) -> None:
+    project = {"project/config.yaml", "project/model/net.py", "project/thesis.tex"}
+    for name in project:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    seen.refused(["train", "--out", "project", option, "data.root=."], 2, "is no run folder: it holds 1 other files")
+    assert tree(tmp_path) == project
+
+
+def test_a7__resume_without_a_run(seen: Seen, tmp_path: Path) -> None:
+    seen.refused(["train", "--out", "empty", "--resume"], 2, "There is no run in 'empty' to resume")
+    seen.refused(["train", "--resume"], 2, "--resume needs --out")
+    assert tree(tmp_path) == set()
+
+
+@pytest.mark.parametrize("out", ["/proc/run", "/sys/run", "file/run", "a" * 300])
+def test_a8__folder_that_cannot_be_written(seen: Seen, tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").touch()
+    seen.refused(["train", "--out", out, "data.root=."], 5, "cannot be written: ")
+    assert tree(tmp_path) == {"file"}
+
+
+def test_a8__file_as_folder(seen: Seen, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    seen.refused(["train", "--out", "file", "data.root=."], 2, "file is a file; give a folder")
+
+
+def test_a8__empty_path_is_not_the_current_folder(seen: Seen) -> None:
+    seen.refused(["train", "--out", ""], 2, "--out: the path is empty")
+
+
+# --- A9: nothing to read ---
+
+
+@pytest.mark.parametrize("verb", ["train", "validate"])
+def test_a9__folder_without_images_says_what_is_there(seen: Seen, tmp_path: Path, bundle: Path, verb: str) -> None:
+    folder = museum.a09_other_files_only(tmp_path)
+    words = [f"data.root={folder}", "data.format=images", f"source.weights={bundle}"]
+    seen.refused([verb, *words], (2, 3), "0 images; 14 .txt")
+
+
+def test_a9__predict_on_a_folder_without_images(seen: Seen, tmp_path: Path, bundle: Path) -> None:
+    folder = museum.a09_other_files_only(tmp_path)
+    argv = ["predict", "--checkpoint", str(bundle), "--input", str(folder), "--out", "found"]
+    seen.refused(argv, (2, 3), "0 images; 14 .txt")
+
+
+def test_a9__input_that_does_not_exist(seen: Seen, bundle: Path) -> None:
+    argv = ["predict", "--checkpoint", str(bundle), "--input", "absent", "--out", "found"]
+    seen.refused(argv, (2, 3), "absent")
+
+
+# --- A13 and A14: the machine ---
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("argv", [["--device", "cuda"], ["train.device=cuda:1"]])
+def test_a13__gpu_that_is_not_there(seen: Seen, tmp_path: Path, argv: list[str]) -> None:
+    seen.refused(["train", "data.root=.", *argv], 5, "use --device cpu")
+    assert tree(tmp_path) == set()
+
+
+def test_a13__device_that_is_none(seen: Seen) -> None:
+    seen.refused(["train", "data.root=.", "--device", "gpu"], 2, "'gpu' is not a device; use auto, cpu, cuda or cuda:N")
+
+
+def test_a14__too_little_space_is_told_before_training(
+    seen: Seen, tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The disk itself cannot be made small: what it answers is.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(total=2**40, used=2**40, free=2**20))
+    words = [f"data.root={images(tmp_path / 'in')}", "data.format=images", f"source.weights={bundle}"]
+    seen.refused(["train", "--out", "run", *words], 5, "checkpoints need about ", "1 MiB are free")
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+# --- what only looks ---
+
+
+def test_show_config__prints_every_setting_and_writes_nothing(seen: Seen, tmp_path: Path) -> None:
+    out = seen.done(["train", "--show-config", "train.epochs=3"])
+    assert "# run: night" in out
+    assert out.count("  epochs: 3") == 3
+    assert "# Detections with a score strictly above are pseudo labels." in out
+    assert tree(tmp_path) == set()
+
+
+def test_dry_run__counts_and_writes_nothing(seen: Seen, tmp_path: Path, bundle: Path) -> None:
+    folder = images(tmp_path / "in")
+    before = tree(tmp_path)
+    words = [f"data.root={folder}", "data.format=images", f"source.weights={bundle}", "train.epochs=4"]
+    out = seen.done(["train", "--dry-run", *words])
+    assert "3 items" in out
+    assert "12 steps" in out
+    assert tree(tmp_path) == before
+
+
+def test_dry_run__of_the_demo_says_what_would_be_made(seen: Seen, tmp_path: Path) -> None:
+    assert seen.done(["train", "--dry-run"]).count("demo's data") == 3
+    assert tree(tmp_path) == set()
+
+
+# --- real processes ---
+
+
+def started(argv: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-m", "pipelines.sfod", *argv]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("forced", [{}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], ids=["C", "ASCII"])
+def test_a15__locale_c_reads_and_writes_utf8(tmp_path: Path, forced: dict[str, str]) -> None:
+    (tmp_path / "größe.yaml").write_text("method: größe 木", encoding="utf-8")
+    found = started(["train", "--config", "größe.yaml"], tmp_path, LC_ALL="C", **forced)
+    assert found.returncode == 2
+    assert "got 'größe 木'" in found.stderr.decode("utf-8")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"]])
+def test_help__needs_no_torch(argv: list[str]) -> None:
+    code = (
+        "import sys\nfrom pipelines.sfod.__main__ import main\n"
+        f"try:\n    main({argv})\nfinally:\n    print('torch' in sys.modules, file=sys.stderr)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0
+    assert found.stderr == "False\n"
+    assert found.stdout.startswith("usage: python -m pipelines.sfod")

@@ -1,0 +1,103 @@
+"""One image in, detections in its own pixels out, and the files of a result."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.pipelines.sfod.tiny import CLASSES, source_bundle
+
+from pipelines.sfod.predict import SfodPredictor, label_texts, write_coco
+from vision_core.images import read_image
+from vision_core.results import Detections
+from vision_core.synthetic import make_picture
+
+
+@pytest.fixture(scope="module")
+def predictor() -> SfodPredictor:
+    return SfodPredictor.from_checkpoint(source_bundle())
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    image, _ = make_picture((64, 96), CLASSES, 3)
+    Image.fromarray(image).save(tmp_path / "a.b.png")
+    return tmp_path / "a.b.png"
+
+
+def _found(count: int, classes: tuple[str, ...] = CLASSES) -> Detections:
+    return Detections(
+        boxes=np.array([[1, 2, 11, 22]] * count, np.float32).reshape(-1, 4),
+        scores=np.linspace(0.9, 0.3, count, dtype=np.float32),
+        labels=np.zeros(count, np.int64),
+        classes=classes,
+        image_size=(64, 96),
+        model="sfod/test/0",
+    )
+
+
+def test_call__file_and_array_give_the_same(predictor: SfodPredictor, picture: Path) -> None:
+    of_file, of_array = predictor(picture), predictor(read_image(picture))
+    assert len(of_file) > 0
+    np.testing.assert_array_equal(of_file.boxes, of_array.boxes)
+    np.testing.assert_array_equal(of_file.scores, of_array.scores)
+    assert of_file.classes == CLASSES
+    assert of_file.model == predictor.card.identity()
+    assert of_file.image_size == (64, 96)
+
+
+def test_call__finds_a_large_disc_where_it_is(predictor: SfodPredictor) -> None:
+    hits = 0
+    for seed in range(8):
+        image, objects = make_picture((64, 96), CLASSES, seed)
+        found = predictor(image).above(0.5)
+        middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+        for item in objects:
+            centre = np.array([item.box[0] + item.box[2], item.box[1] + item.box[3]]) / 2
+            hits += bool((np.abs(middles - centre).max(axis=1, initial=0) < 6).any()) if len(middles) else 0
+    assert hits >= 6
+
+
+def test_write__record_and_picture_are_named_after_the_input(
+    predictor: SfodPredictor, picture: Path, tmp_path: Path
+) -> None:
+    found = predictor(picture)
+    written = predictor.write(found, picture, tmp_path / "out")
+    assert [path.name for path in written] == ["a.b.json", "a.b.png"]
+    record = json.loads(written[0].read_text())
+    assert (record["image"], record["width"], record["height"]) == ("a.b.png", 96, 64)
+    assert len(record["objects"]) == len(found)
+    assert record["notice"] == "For research use. Not for diagnosis."
+    assert read_image(written[1]).shape == (64, 96, 3)
+
+
+def test_call__a_file_is_decoded_once_for_result_and_picture(picture: Path, tmp_path: Path) -> None:
+    reads: list[Path] = []
+
+    def read(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        reads.append(path)
+        return read_image(path)
+
+    counting = SfodPredictor.from_checkpoint(source_bundle(), read=read)
+    counting.write(counting(picture), picture, tmp_path)
+    assert reads == [picture]
+
+
+def test_label_texts__class_only_where_there_is_a_choice() -> None:
+    assert label_texts(_found(2)) == ["disc 0.90", "disc 0.30"]
+    assert label_texts(_found(1, ("Tree",))) == ["0.90"]
+
+
+def test_write_coco__joins_records_and_keeps_empty_images(tmp_path: Path) -> None:
+    for name, count in (("one", 2), ("two", 0)):
+        record = {"image": f"{name}.png", **_found(count).to_record()}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    write_coco(tmp_path, tmp_path / "all" / "coco.json")
+    content = json.loads((tmp_path / "all" / "coco.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["one.png", "two.png"]
+    assert [each["bbox"] for each in content["annotations"]] == [[1, 2, 10, 20]] * 2
+    assert [each["id"] for each in content["annotations"]] == [1, 2]
+    assert {each["image_id"] for each in content["annotations"]} == {1}
+    assert content["categories"] == [{"id": 1, "name": "disc"}]
+    assert content["info"]["models"] == ["sfod/test/0"]

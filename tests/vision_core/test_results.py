@@ -1,0 +1,78 @@
+import json
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vision_core.results import RESEARCH_NOTICE, Detections
+
+
+def detections(**changes: Any) -> Detections:  # noqa: ANN401 (any field, right or wrong)
+    fields: dict[str, Any] = {
+        "boxes": np.array([[1, 2, 3, 4], [5, 6, 7.123, 8]], np.float32),
+        "scores": np.array([0.9, 0.5], np.float32),
+        "labels": np.array([1, 0], np.int64),
+        "classes": ("car", "baum"),
+        "image_size": (40, 60),
+    }
+    return Detections(**fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"boxes": np.zeros((2, 5), np.float32)}, r"boxes: expected shape \(2, 4\), found \(2, 5\)"),
+        ({"boxes": np.zeros((3, 4), np.float32)}, r"boxes: expected shape \(2, 4\), found \(3, 4\)"),
+        ({"boxes": np.zeros((2, 4))}, "boxes: expected float32, found float64"),
+        ({"scores": np.zeros((2, 1), np.float32)}, r"scores: expected shape \(2,\)"),
+        ({"labels": np.zeros(3, np.int64)}, r"labels: expected shape \(2,\), found \(3,\)"),
+        ({"labels": np.zeros(2, np.int32)}, "labels: expected int64, found int32"),
+        ({"labels": np.array([0, 2])}, "labels: expected 0 to 1, found 0 to 2"),
+        ({"labels": np.array([-1, 0])}, "labels: expected 0 to 1, found -1 to 0"),
+        ({"scores": np.array([0.9, np.nan], np.float32)}, "expected finite numbers"),
+        ({"boxes": np.full((2, 4), np.inf, np.float32)}, "expected finite numbers"),
+        ({"scores": np.array([1.5, 0.5], np.float32)}, "scores: expected 0 to 1, found 0.5 to 1.5"),
+        ({"scores": np.array([0.5, -0.5], np.float32)}, "scores: expected 0 to 1, found -0.5 to 0.5"),
+        ({"scores": np.array([0.5, 0.9], np.float32)}, "scores: expected the highest first"),
+    ],
+)
+def test_detections__wrong_arrays_are_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        detections(**changes)
+
+
+def empty() -> Detections:
+    return detections(
+        boxes=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32), labels=np.zeros(0, np.int64), classes=()
+    )
+
+
+def test_detections__none_found_is_legal() -> None:
+    assert len(empty()) == len(empty().above(0)) == 0
+    assert empty().to_record()["objects"] == []
+
+
+def test_detections__is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        detections().model = "other"  # type: ignore[misc]
+
+
+def test_above__strictly_greater() -> None:
+    assert len(detections().above(0.5)) == 1
+    assert detections().above(0.5).labels.tolist() == [1]
+    assert len(detections().above(0.4999)) == 2
+
+
+def test_to_record__goes_through_json() -> None:
+    record = json.loads(json.dumps(detections(model="sfod/lpld/abc").to_record()))
+    assert record == {
+        "width": 60,
+        "height": 40,
+        "model": "sfod/lpld/abc",
+        "notice": RESEARCH_NOTICE,
+        "objects": [
+            {"label": "baum", "score": 0.9, "box": [1, 2, 3, 4]},
+            {"label": "car", "score": 0.5, "box": [5, 6, 7.12, 8]},
+        ],
+    }
