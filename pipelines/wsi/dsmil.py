@@ -4,6 +4,8 @@ Source: Li et al., "Dual-stream Multiple Instance Learning Network", CVPR 2021. 
 ``q`` query, ``v`` value, ``A`` attention, ``B`` bag feature.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -60,8 +62,8 @@ class Dsmil(Aggregator):
                 return torch.lerp(bag.softmax(dim=0), instances, self.settings.instance_weight)
 
     def _attention(self, embedded: Tensor, critical: Tensor) -> Tensor:
-        queries = self.query(embedded)  # (N, Q)
-        likeness = precise_linear(queries, queries[critical]) * queries.shape[1] ** -0.5
+        queries: Tensor = self.query(embedded)  # (N, Q)
+        likeness = precise_linear(queries, queries[critical]) / math.sqrt(queries.shape[1])
         return likeness.softmax(dim=0)
 
     def _mixed_logits(self, aggregated: Aggregated) -> Tensor:

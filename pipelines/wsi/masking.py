@@ -97,7 +97,8 @@ def candidates(scores: Tensor, count: int, largest: bool, fusion: Fusion = "vote
     if len(scores) == 1:
         return ranked[0, :count]
     if fusion == "average":
-        return ranked[:, : count // len(scores)].unique()
+        joined: Tensor = ranked[:, : count // len(scores)].unique()
+        return joined
     votes = torch.zeros_like(ranked).scatter_(1, ranked[:, :count], 1).sum(dim=0)
     extreme = scores.sum(dim=0).sort(descending=largest, stable=True).indices
     return extreme[votes[extreme].sort(descending=True, stable=True).indices[:count]]

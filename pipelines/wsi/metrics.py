@@ -1,10 +1,9 @@
 """Figures of merit of predicted probabilities, in plain numpy. Micro and macro are told apart by name."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -19,12 +18,11 @@ def binary_auc(labels: Labels, scores: Floats) -> float:
         labels: ``(n,)`` of 0 and 1.
         scores: ``(n,)``, higher for 1.
     """
-    positives = labels == 1
-    num_positives, num_negatives = int(positives.sum()), int((~positives).sum())
-    if not num_positives or not num_negatives:
+    positives, negatives = scores[labels == 1], np.sort(scores[labels == 0])
+    if not len(positives) or not len(negatives):
         return float("nan")
-    above = rankdata(scores)[positives].sum() - num_positives * (num_positives + 1) / 2
-    return float(above / (num_positives * num_negatives))
+    below = np.searchsorted(negatives, positives, side="left") + np.searchsorted(negatives, positives, side="right")
+    return float(below.mean() / 2 / len(negatives))
 
 
 def macro_auc(labels: Labels, probabilities: Floats) -> float:
@@ -52,3 +50,34 @@ def f1(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
     """Harmonic mean of precision and recall of one class; 0 where nothing is right."""
     named = int(truth.sum()) + int(predicted.sum())
     return 2 * int((truth & predicted).sum()) / named if named else 0.0
+
+
+def youden_threshold(labels: Labels, scores: Floats) -> float:
+    """The score from which on (``>=``) calling a slide positive has the lowest FPR - TPR; the highest of equals.
+
+    Args:
+        labels: ``(n,)`` of 0 and 1, both present.
+        scores: ``(n,)``, higher for 1.
+    """
+    thresholds = np.unique(scores)[::-1]
+    called = scores[None] >= thresholds[:, None]  # (thresholds, n)
+    cost = called[:, labels == 0].mean(axis=1) - called[:, labels == 1].mean(axis=1)
+    return float(thresholds[cost.argmin()])
+
+
+def bootstrap(
+    metric: Callable[[Labels, Floats], float], labels: Labels, predictions: Floats, fold: int, samples: int = 1000
+) -> Floats:
+    """The metric on resampled slides ``(samples,)``; resamples without a class that occurs are left out.
+
+    Args:
+        metric: Of labels and predictions.
+        labels: ``(n,)``.
+        predictions: ``(n, ...)``.
+        fold: Number of the fold, for the seed.
+        samples: How many draws of ``n`` slides with replacement.
+    """
+    draws = np.random.default_rng(fold + _BOOTSTRAP_SEED).integers(len(labels), size=(samples, len(labels)))
+    present = np.unique(labels)
+    whole = [rows for rows in draws if np.isin(present, labels[rows]).all()]
+    return np.array([metric(labels[rows], predictions[rows]) for rows in whole])

@@ -61,7 +61,8 @@ class Mhim(nn.Module):
             recycled: Indices of the tiles to recycle.
 
         Returns:
-            The prediction, and the detached tokens ``(k, D)`` that the queries are to follow, none if no tile was recycled.
+            What the network makes of them, and the detached tokens ``(k, D)`` that the queries are to follow, none
+            where no tile was recycled.
         """
         embedded = self.aggregator.embedding(features[torch.cat([tiles, recycled])])
         if self.recycler is None or len(recycled) == 0:

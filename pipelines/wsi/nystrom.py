@@ -6,6 +6,7 @@ values; ``q~``, ``k~`` their landmarks; ``A1 = softmax(q k~)``, ``A2 = softmax(q
 tokens by landmarks is kept.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -114,7 +115,7 @@ class NystromAttention(nn.Module):
         return projected
 
     def _heads(self, joined: Tensor) -> Tensor:
-        return joined.unflatten(1, (self.heads, self.head_dim)).transpose(0, 1)
+        return joined.reshape(-1, self.heads, self.head_dim).transpose(0, 1)
 
     def _convolve(self, values: Tensor, rows: int) -> Tensor:
         reach = _CONVOLUTION_WIDTH // 2
@@ -147,7 +148,7 @@ def _join(heads: Tensor) -> Tensor:
 
 
 def _attention(queries: Tensor, keys: Tensor) -> Tensor:
-    return (queries @ keys.mT * keys.shape[-1] ** -0.5).softmax(dim=-1)
+    return (queries @ keys.mT / math.sqrt(keys.shape[-1])).softmax(dim=-1)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

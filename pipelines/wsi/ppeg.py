@@ -44,8 +44,10 @@ class Ppeg(nn.Module):
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         # Convolution is linear: the narrow kernels, framed by zeros, join the widest, and one pass does for three.
-        weight = self.wide.weight + functional.pad(self.middle.weight, [1] * 4) + functional.pad(self.narrow.weight, [2] * 4)
-        return weight, self.wide.bias + self.middle.bias + self.narrow.bias
+        layers = (self.wide, self.middle, self.narrow)
+        weights = [functional.pad(each.weight, [(_WIDEST - each.kernel_size[0]) // 2] * 4) for each in layers]
+        biases = [each.bias for each in layers if each.bias is not None]
+        return torch.stack(weights).sum(dim=0), torch.stack(biases).sum(dim=0)
 
 
 def _depthwise(dim: int, width: int) -> nn.Conv2d:

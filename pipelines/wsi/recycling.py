@@ -9,7 +9,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipelines.wsi.aggregation import initialise
 from pipelines.wsi.config import Recycling
@@ -76,7 +75,7 @@ class Recycler(nn.Module):
         """
         queries = self.to_query(self.norm(self.queries)).unflatten(1, self.split)  # (k, heads, head_dim)
         to_key, _ = self._key_value_weights()
-        carried = torch.einsum("khd,hdD->hkD", queries, to_key) * self.split[1] ** -0.5
+        carried = torch.einsum("khd,hdD->hkD", queries, to_key) / math.sqrt(self.split[1])
         likeness = (carried.flatten(0, 1) @ inputs.T).unflatten(0, carried.shape[:2])
         return full_precision(likeness).softmax(dim=-1)
 

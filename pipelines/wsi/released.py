@@ -114,7 +114,9 @@ def _checked(tensors: dict[str, Tensor], dropped: tuple[str, ...]) -> Released:
 def _settings(tensors: Mapping[str, Tensor], dim: int) -> ModelSettings:
     embedding = EmbeddingSettings(dim=dim)
     if "query.0.weight" in tensors:
-        return ModelSettings(name="dsmil", embedding=embedding, dsmil=DsmilSettings(query=len(tensors["query.0.weight"])))
+        return ModelSettings(
+            name="dsmil", embedding=embedding, dsmil=DsmilSettings(query=len(tensors["query.0.weight"]))
+        )
     attention = AbmilSettings(hidden=len(tensors["attention.hidden.weight"]), gated="attention.gate.weight" in tensors)
     return ModelSettings(name="abmil", embedding=embedding, abmil=attention)
 

@@ -17,6 +17,13 @@ def test_policy__parameters_at_grid_64() -> None:
     assert _size(policy) == 10_179_704
 
 
+def test_policy__heads_of_three_layers_with_norms_and_rectifiers() -> None:
+    policy = PolicyNetwork(2)
+    for head in (policy.alpha, policy.beta):
+        kinds = [type(layer) for layer in head]
+        assert kinds == [nn.Linear, nn.BatchNorm1d, nn.ReLU] * 2 + [nn.Linear]
+
+
 def test_policy__an_output_per_image_and_cell() -> None:
     cells = PolicyNetwork(3)(torch.randn(2, 3, 32, 32))
     assert cells.log_alpha.shape == cells.log_beta.shape == (2, 9)
