@@ -16,6 +16,7 @@ from typing import Any, NoReturn, cast
 from vision_core.config import Config, load_runs, nearest_key
 from vision_core.environment import quiet_libraries
 from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UsageError, UserError
+from vision_core.planning import describe_runs, show
 
 Build = Callable[[], object]
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
@@ -187,6 +188,9 @@ def _lazy(function: str) -> Callable[..., int]:
     def call(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
         if "words" in arguments:  # faults of the settings are told before torch is imported
             load_runs(config_class, getattr(arguments, "config", None), arguments.words)
+        if getattr(arguments, "show_config", False):
+            print(show(describe_runs(arguments, config_class)))
+            return 0
         from vision_core import verbs
 
         return cast(int, getattr(verbs, function)(arguments, config_class, build))

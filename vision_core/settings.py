@@ -15,7 +15,7 @@ Precision = Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(lambda val
 class Section(BaseModel):
     """A frozen part of a configuration; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -44,11 +44,11 @@ class Source(Section):
 class Train(Section):
     """How long, how often, on what."""
 
-    epochs: int = Field(10, ge=1, description="Passes over the training list.")
+    epochs: int = Field(10, ge=1, le=1_000_000, description="Passes over the training list.")
     max_steps: int | None = Field(None, ge=1, description="Stop after so many steps, even in mid-epoch.")
     batch_size: int = Field(1, ge=1, description="Items per step and process.")
     accumulate: int = Field(1, ge=1, description="Steps whose gradients are added up before the optimizer moves.")
-    seed: int = Field(0, ge=0, description="All randomness follows from it.")
+    seed: int = Field(0, ge=0, lt=2**63, description="All randomness follows from it.")
     workers: int = Field(0, ge=0, description="Loader processes; 0 reads in the training process.")
     save_every: int = Field(200, ge=1, description="Steps between two checkpoints.")
     eval_every: int = Field(

@@ -1,19 +1,19 @@
-"""The verb ``train``: one run, or several that a file or ``--seeds`` describe, each in a folder of its own."""
+"""The verb ``train``: every run that the command describes, each in a folder of its own, and one report."""
 
 import argparse
 import shlex
 import shutil
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vision_core import config as configs
 from vision_core.config import Config
-from vision_core.errors import EnvironmentFault, UsageError
+from vision_core.errors import UsageError
 from vision_core.files import write_atomic
 from vision_core.pipeline import Pipeline, Row
+from vision_core.planning import Runs, describe_runs, output_folder
 from vision_core.report import write_report
 from vision_core.runfolder import RunFolder
 from vision_core.runlog import say
@@ -21,67 +21,34 @@ from vision_core.running import introduce, train_one
 from vision_core.runtime import launch
 
 Build = Callable[[], Pipeline[Any]]
-Runs = dict[str, Config]
-_CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+_DEMO_DATA_MARK = ".demo-data"
 
 
 def train(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Train every run that the arguments describe, then report on them together."""
     task = config_class.task
-    out: Path = arguments.out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
-    runs = _describe_runs(arguments, config_class, out)
-    if arguments.show_config:
-        say("\n".join((f"# run: {name}\n" if name else "") + configs.describe(config) for name, config in runs.items()))
-        return 0
-    arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
+    out = output_folder(arguments, task)
+    runs = describe_runs(arguments, config_class)
+    runtimes = {
+        name: launch(arguments.device or config.train.device, config.train.precision) for name, config in runs.items()
+    }
     pipeline = build()
-    settings = next(iter(runs.values())).train
-    runtime = launch(arguments.device or settings.device, settings.precision)
     if arguments.dry_run:
         return _rehearse(pipeline, runs)
     folders = {name: RunFolder(out / name if name else out) for name in runs}
+    # All are looked at before one is touched.
+    for folder in folders.values():
+        folder.check(resume=arguments.resume, overwrite=arguments.overwrite)
     for folder in folders.values():
         folder.open(resume=arguments.resume, overwrite=arguments.overwrite)
+    arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
     runs = _with_demo_data(pipeline, runs, out)
     for name, folder in folders.items():
-        write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
-    rows = {name: train_one(pipeline, runs[name], folder, runtime) for name, folder in folders.items()}
+        if not (folder.path / "config.yaml").exists():
+            write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
+    rows = {name: train_one(pipeline, runs[name], folder, runtimes[name]) for name, folder in folders.items()}
     _conclude(task, out, rows, folders)
     return 0
-
-
-def _describe_runs(arguments: argparse.Namespace, config_class: type[Config], out: Path) -> Runs:
-    if arguments.resume and not arguments.config:
-        return _found_runs(arguments, config_class, out)
-    has_data = any(word.startswith("data.root=") for word in arguments.words)
-    path = arguments.config or (None if has_data else _demo_config(config_class.task))
-    runs = configs.load_runs(config_class, path, arguments.words)
-    if not arguments.seeds:
-        return runs
-    return {
-        f"{name}-seed-{seed}".lstrip("-"): configs.replace(config, {"train.seed": seed})
-        for name, config in runs.items()
-        for seed in arguments.seeds
-    }
-
-
-def _found_runs(arguments: argparse.Namespace, config_class: type[Config], out: Path) -> Runs:
-    if not arguments.out:
-        raise UsageError("--resume needs --out: the folder of the run to go on with.")
-    found = [out / "config.yaml"] if (out / "config.yaml").exists() else sorted(out.glob("*/config.yaml"))
-    if not found:
-        raise UsageError(f"There is no run in '{out}' to resume (no config.yaml). Start it without --resume.")
-    return {
-        "" if path.parent == out else path.parent.name: configs.load(config_class, path, arguments.words)
-        for path in found
-    }
-
-
-def _demo_config(task: str) -> Path:
-    path = _CONFIGS / task / "demo.yaml"
-    if not path.exists():
-        raise EnvironmentFault(f"The demo's settings are missing ({path}). Install domainsight from its repository.")
-    return path
 
 
 def _with_demo_data(pipeline: Pipeline[Any], runs: Runs, out: Path) -> Runs:
@@ -89,14 +56,22 @@ def _with_demo_data(pipeline: Pipeline[Any], runs: Runs, out: Path) -> Runs:
     if all(config.data.root for config in runs.values()):
         return runs
     folder = out / "data"
-    if not (folder / "COMPLETE").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        say(pipeline.demo_data(folder))
-        write_atomic(folder / "COMPLETE", "")
+    if not (folder / _DEMO_DATA_MARK).exists():
+        _make_demo_data(pipeline, folder)
     return {
         name: config if config.data.root else configs.replace(config, {"data.root": folder})
         for name, config in runs.items()
     }
+
+
+def _make_demo_data(pipeline: Pipeline[Any], folder: Path) -> None:
+    if folder.exists():
+        raise UsageError(f"{folder} is there and does not hold the demo's data. Give another --out, or data.root.")
+    beside = folder.with_name(".data.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    say(pipeline.demo_data(beside))
+    write_atomic(beside / _DEMO_DATA_MARK, "")
+    beside.rename(folder)
 
 
 def _rehearse(pipeline: Pipeline[Any], runs: Runs) -> int:

@@ -239,3 +239,19 @@ def test_help__needs_no_torch(argv: list[str]) -> None:
     assert found.returncode == 0
     assert found.stderr == "False\n"
     assert found.stdout.startswith("usage: python -m pipelines.sfod")
+
+
+def test_a7__data_folder_of_a_person_is_not_the_demos(seen: Seen, tmp_path: Path) -> None:
+    (tmp_path / "project" / "data").mkdir(parents=True)
+    (tmp_path / "project" / "data" / "thesis.csv").write_text("precious")
+    seen.refused(["train", "--out", "project"], 2, "project/data")
+    assert tree(tmp_path) == {"project/data/thesis.csv"}
+
+
+def test_a7__refused_resume_leaves_the_settings_of_the_run(seen: Seen, tmp_path: Path, bundle: Path) -> None:
+    words = [f"data.root={images(tmp_path / 'in')}", "data.format=images", f"source.weights={bundle}", "train.epochs=1"]
+    seen.done(["train", "--out", "run", *words])
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    seen.refused(["train", "--out", "run", "--resume", "optim.lr=0.5"], 2, "optim.lr: 0.001 then, 0.5 now")
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+    seen.done(["train", "--out", "run", "--resume"])

@@ -4,8 +4,8 @@ import importlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def test_resume__stopped_after_a_step_ends_with_the_same_bits(
 ) -> None:
     out = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(training, "stop_signals", _stop_at_once)
+        patch.setattr(training, "stop_signals", lambda: nullcontext(StopRequest(requested=True)))
         assert life.train(out) == 130
     assert f"{out} --resume" in capsys.readouterr().err
     assert not (out / "model").exists()
@@ -167,11 +167,6 @@ def test_import_weights__gives_a_bundle_that_verifies(
     assert life.main(["verify", str(tmp_path / "bundle")]) == 0
     assert life.main(command) == 2
     assert "use --overwrite" in capsys.readouterr().err
-
-
-@contextmanager
-def _stop_at_once() -> Iterator[StopRequest]:
-    yield StopRequest(requested=True)
 
 
 def _weights(run: Path) -> bytes:

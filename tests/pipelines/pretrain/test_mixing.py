@@ -47,5 +47,5 @@ def test_mix__what_is_switched_on_acts_and_follows_from_the_seed(settings: Mixin
 
 def test_mix__both_switched_on_take_turns() -> None:
     mixed = [mix(IMAGES, TARGETS, Mixing(mixup=1, cutmix=1), seed)[0][0] for seed in range(20)]
-    has_edge = {bool(image.amax() > image.amin()) for image in mixed}  # mixup of even images is even
-    assert has_edge == {True, False}
+    assert any(image.amax() > image.amin() for image in mixed)  # cutmix makes edges
+    assert any(0 < image.amin() == image.amax() < 2 for image in mixed)  # mixup makes a new, even grey

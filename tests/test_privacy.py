@@ -1,0 +1,101 @@
+"""A whole job with every name look-up and every connection beyond the loopback refused: nothing is even tried."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.pipelines.sfod.tiny import adapt_words, source_bundle
+
+from vision_core.synthetic import make_voc
+
+ROOT = Path(__file__).resolve().parents[1]
+# Several commands in one process, as each would spend most of its time on imports.
+COMMANDS = """
+import json, sys
+from pipelines.sfod.__main__ import main
+for command in json.loads(sys.argv[1]):
+    code = main(command)
+    if code:
+        sys.exit(f"{command[0]} ended with {code}")
+"""
+# A look-up, a connection and a datagram, from the process and from a child of it.
+TALKATIVE = """
+import socket, subprocess, sys
+def attempt(action):
+    try:
+        action()
+    except OSError:
+        pass
+attempt(lambda: socket.getaddrinfo("example.com", 443))
+attempt(lambda: socket.create_connection(("192.0.2.1", 443), timeout=1))
+attempt(lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"", ("192.0.2.1", 53)))
+if len(sys.argv) < 2:
+    subprocess.run([sys.executable, __file__, "child"], check=True)
+"""
+
+
+def _without_route() -> list[str]:
+    """The words that put a command into a network namespace of its own, where that is allowed."""
+    words = ["unshare", "--user", "--map-root-user", "--net"]
+    if shutil.which("unshare") and not subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        return words
+    return []
+
+
+def _attempts(folder: Path, command: list[str], prefix: list[str]) -> list[str]:
+    """What ``command`` and its children tried to reach; it has to end well."""
+    record = folder / "attempts.txt"
+    paths = f"{ROOT / 'tests' / 'refuse_network'}{os.pathsep}{ROOT}"
+    environment = {**os.environ, "PYTHONPATH": paths, "NETWORK_ATTEMPTS": str(record), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*prefix, sys.executable, *command], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return record.read_text().splitlines() if record.exists() else []
+
+
+def _job(folder: Path) -> list[str]:
+    data, run = make_voc(folder / "data", seed=1), folder / "run"
+    words = ["train.workers=2", "train.epochs=1", "train.tensorboard=true", "data.eval_split=test"]
+    commands = [
+        ["train", "--out", str(run), *adapt_words(data, *words)],
+        ["predict", f"--checkpoint={run / 'model'}", f"--input={data / 'JPEGImages'}", f"--out={folder / 'found'}"],
+        ["report", "--run", str(run)],
+        ["verify", str(run / "model")],
+    ]
+    return ["-c", COMMANDS, json.dumps(commands)]
+
+
+def test_refusal__counts_the_process_and_its_children(tmp_path: Path) -> None:
+    script = tmp_path / "talkative.py"
+    script.write_text(TALKATIVE)
+    attempts = _attempts(tmp_path, [str(script)], [])
+    assert [line.split()[1] for line in attempts] == 2 * ["socket.getaddrinfo", "socket.connect", "socket.sendto"]
+    assert len({line.split()[0] for line in attempts}) == 2
+
+
+def test_job__tries_nothing_and_needs_no_route(tmp_path: Path) -> None:
+    source_bundle()  # made before, as it is not what is looked at
+    prefix = _without_route()
+    assert _attempts(tmp_path, _job(tmp_path), prefix) == []
+    assert (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "found" / "summary.html").exists()
+    if not prefix:
+        pytest.skip("nothing was tried; no proof without a route, as no network namespace can be made here")
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="apt-get install -y --no-install-recommends strace")
+def test_job__libraries_below_python_try_nothing(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.txt"
+    prefix = ["strace", "--seccomp-bpf", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(trace)]
+    assert _attempts(tmp_path, _job(tmp_path), prefix) == []
+    beyond = [line for line in trace.read_text().splitlines() if "AF_INET" in line and not _is_loopback(line)]
+    assert beyond == []
+
+
+def _is_loopback(line: str) -> bool:
+    return '"127.0.0.1"' in line or '"::1"' in line
