@@ -74,8 +74,8 @@ class _Views:
         height, width = resized.shape[:2]
         if max(height, width) < self.smallest_anchor_px:
             raise InputError(
-                f"'{self.dataset.records[index].path}' is '{width} x {height}' px after resizing; the detector's smallest "
-                f"anchor has {self.smallest_anchor_px:g} px. Enlarge the images, or take a detector for small ones."
+                f"'{self.dataset.records[index].path}' is '{width} x {height}' px after resizing; the detector's "
+                f"smallest anchor has {self.smallest_anchor_px:g} px. Enlarge the images, or take another detector."
             )
         return resized
 

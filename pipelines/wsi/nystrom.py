@@ -89,19 +89,24 @@ class NystromAttention(nn.Module):
             self._heads(functional.linear(inputs, weight))
             for inputs, weight in ((tokens[:rows], query_weight), (padded, key_weight), (padded, value_weight))
         )
+        device = tokens.device
         # The projection has no bias: the mean of the queries is the query of the mean.
         means = padded.unflatten(0, (self.landmarks, -1)).mean(dim=1)  # (m, D)
         near, far = (
             full_precision(self._heads(functional.linear(means, weight))) for weight in (query_weight, key_weight)
         )
+        del tokens, padded  # as large as all tokens
         seen = _attend(near, keys, values)  # (heads, m, head_dim)
-        with outside_autocast(tokens.device):
+        with outside_autocast(device):
             inverse = pseudo_inverse(_attention(near, far))
             seen = inverse @ full_precision(seen)
-        heads = _attend(queries, far, seen) + self._convolve(values[:, padding:], rows)
+        query = queries[:, :1].clone()
+        heads = _attend(queries, far, seen)
+        del queries
+        heads = self._convolve(values[:, padding:], rows).add_(heads)
         return Attended(
             output=self.project(heads),
-            query=queries[:, :1],
+            query=query,
             keys=keys,
             values=values,
             landmarks=(near, far),

@@ -34,14 +34,17 @@ class Transmil(Aggregator):
     def aggregate(self, embedded: Tensor, scores: Scores | None = None) -> Aggregated:
         """Two layers with positions between them. Scores: the class token's attention in the first, or by class."""
         tiles = fill_square(embedded) if self.square_first else embedded
-        tokens, ranked = self._first_layer(torch.cat([self.class_token, tiles]), scores)
+        count = len(embedded)
+        tokens = torch.cat([self.class_token, tiles])
+        del embedded, tiles
+        tokens, ranked = self._first_layer(tokens, scores)
         tokens = torch.cat([tokens[:1], self.positions(tokens[1:])])
         # Nobody reads the second layer but the class token.
         feature = self.norm(tokens[:1] + self.second.attend(tokens, rows=1).output)  # (1, D)
         return Aggregated(
             logits=self.classifier(feature)[0],
             feature=feature,
-            scores=None if ranked is None else ranked[:, : len(embedded)],
+            scores=None if ranked is None else ranked[:, :count],
         )
 
     def _first_layer(self, tokens: Tensor, scores: Scores | None) -> tuple[Tensor, Tensor | None]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.pipelines.sfod.tiny import adapt, make_foreign, source_bundle, weights
 
 from pipelines.sfod import learner
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.views import Batch
+from tests.pipelines.sfod.tiny import adapt, make_foreign, source_bundle, weights
 from vision_core.synthetic import make_coco, make_voc
 
 Capture = pytest.CaptureFixture[str]
@@ -155,7 +155,7 @@ def test_c12_a_teacher_that_is_none(keep_rate: str, line: str, data: Path, tmp_p
     assert re.search(rf"warning: teacher\.keep_rate is {keep_rate}: {line}", capsys.readouterr().out)
 
 
-def test_train__a_truncated_image_is_named_and_the_run_goes_on_once_it_is_mended(tmp_path: Path, capsys: Capture) -> None:
+def test_b02_a_truncated_image_is_named_and_the_run_goes_on_once_mended(tmp_path: Path, capsys: Capture) -> None:
     data = make_voc(tmp_path / "data", seed=1)
     good = (data / "JPEGImages" / "train_002.png").read_bytes()
     (data / "JPEGImages" / "train_002.png").write_bytes(good[: len(good) // 2])
@@ -165,4 +165,3 @@ def test_train__a_truncated_image_is_named_and_the_run_goes_on_once_it_is_mended
     )
     (data / "JPEGImages" / "train_002.png").write_bytes(good)
     assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0
-

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.bad_inputs import museum
-from tests.pipelines.sfod.tiny import SUPERVISED, source_bundle
 
 from pipelines.sfod.__main__ import main
+from tests.bad_inputs import museum
+from tests.pipelines.sfod.tiny import SUPERVISED, source_bundle
 from vision_core.synthetic import make_coco, make_voc
 
 Capture = pytest.CaptureFixture[str]

@@ -81,9 +81,7 @@ def test_resume__a_finished_run_stays_as_it_is(life: Life) -> None:
     assert _weights(life.run) == before
 
 
-def test_train__a_used_folder_is_refused_and_nothing_is_touched(
-    life: Life, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train__a_used_folder_is_refused_and_nothing_is_touched(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
     before = _snapshot(life.run)
     assert life.train(life.run) == 2
     assert re.fullmatch(r"error\[USAGE\] .*holds another run\. Use --resume .*\n", capsys.readouterr().err)

@@ -87,7 +87,10 @@ def test_detect_all__in_the_order_of_the_list(dataset: DetectionDataset) -> None
 
 
 def test_draw_comparison__six_evenly_spaced_pictures_side_by_side(dataset: DetectionDataset, tmp_path: Path) -> None:
-    found = {"source": [_nothing(each) for each in dataset.records], "adapted": [_truth(each) for each in dataset.records]}
+    found = {
+        "source": [_nothing(each) for each in dataset.records],
+        "adapted": [_truth(each) for each in dataset.records],
+    }
     draw_comparison(dataset, found, tmp_path)
     captions = json.loads((tmp_path / "captions.json").read_text())
     assert sorted(captions) == sorted(path.name for path in tmp_path.glob("*.png"))

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.pipelines.sfod.tiny import CLASSES, SUPERVISED, adapt, adapt_words, make_foreign, source_bundle, weights
 
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.config import SfodConfig
@@ -15,6 +14,7 @@ from pipelines.sfod.learner import MeanTeacherLearner, SourceLearner, Statistics
 from pipelines.sfod.pipeline import SfodPipeline
 from pipelines.sfod.predict import SfodPredictor
 from pipelines.sfod.views import LabelledViews, TargetViews
+from tests.pipelines.sfod.tiny import CLASSES, SUPERVISED, adapt, adapt_words, make_foreign, source_bundle, weights
 from vision_core import bundle, config
 from vision_core.errors import ConfigError
 from vision_core.synthetic import make_picture, make_voc
@@ -93,6 +93,16 @@ def test_train__source_of_a_seed_is_the_same_whatever_ran_before(data: Path, tmp
     assert weights(tmp_path / "0") == weights(tmp_path / "1")
 
 
+@pytest.mark.xfail(reason="best/ and best.json of the run before stay, and its model leaves the new run", strict=True)
+def test_train__overwritten_run_leaves_nothing_to_the_new_one(data: Path, tmp_path: Path) -> None:
+    words = ["train", "--out", str(tmp_path), f"data.root={data}", "data.eval_split=test", *SUPERVISED]
+    words += ["train.epochs=1", "train.eval_every=1"]
+    assert main(words) == 0
+    before = weights(tmp_path)
+    assert main([*words, "--overwrite", "train.seed=1"]) == 0
+    assert weights(tmp_path) != before
+
+
 def test_train__statistics_alone_move_nothing_else(data: Path, tmp_path: Path) -> None:
     assert adapt(tmp_path, data, "method=bn", "train.epochs=1") == 0
     before, after = bundle.load(source_bundle()).tensors, bundle.load(tmp_path / "model").tensors
@@ -127,7 +137,7 @@ def test_train__a_list_of_one_image_and_a_batch_of_two(tmp_path: Path) -> None:
 
 
 def test_evaluate__without_a_list_is_refused(data: Path) -> None:
-    with pytest.raises(ConfigError, match="data.eval_split is empty"):
+    with pytest.raises(ConfigError, match=r"data\.eval_split is empty"):
         SfodPipeline().eval_set(_config(data), CLASSES)
 
 

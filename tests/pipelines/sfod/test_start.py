@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, source_bundle
 
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.start import is_bundle, new_detector, starting_detector, weights_hash
+from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, source_bundle
 from vision_core.config import replace
 from vision_core.detection.bundles import load_detector
 from vision_core.errors import CheckpointError, ConfigError
@@ -30,7 +30,7 @@ def test_starting_detector__brings_weights_classes_and_trains() -> None:
 
 
 def test_starting_detector__a_section_for_the_architecture_is_refused() -> None:
-    with pytest.raises(ConfigError, match="takes the architecture from source.weights; remove this section"):
+    with pytest.raises(ConfigError, match=r"takes the architecture from source\.weights; remove this section"):
         starting_detector(_config(detector=DETECTOR))
 
 
@@ -70,8 +70,10 @@ def test_new_detector__other_backbones_start_from_random_numbers_and_say_so() ->
 def test_new_detector__random_numbers_follow_from_the_seed_alone() -> None:
     def head(seed: int, state: int) -> torch.Tensor:
         torch.manual_seed(state)
-        detector, _ = new_detector(_config(**{"source.weights": None, "detector": DETECTOR, "train.seed": seed}), CLASSES)
-        return detector.state_dict()["roi_heads.box_head.fc1.weight"]
+        changes = {"source.weights": None, "detector": DETECTOR, "train.seed": seed}
+        detector, _ = new_detector(_config(**changes), CLASSES)
+        weight: torch.Tensor = detector.state_dict()["roi_heads.box_head.fc1.weight"]
+        return weight
 
     assert torch.equal(head(seed=0, state=1), head(seed=0, state=2))
     assert not torch.equal(head(seed=0, state=1), head(seed=1, state=1))
