@@ -134,7 +134,6 @@ def test_kill__while_a_checkpoint_is_written(data: Path, undisturbed: bytes, tmp
     assert not list(out.glob(".partial-*"))
 
 
-@pytest.mark.xfail(reason="the lines of steps that no checkpoint holds stay in metrics.jsonl", strict=True)
 def test_fault__before_the_first_checkpoint_leaves_no_line_twice(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

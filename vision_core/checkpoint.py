@@ -17,6 +17,7 @@ from vision_core.files import atomic_path, flush
 FORMAT = 1
 _NAMES = ("last.pt", "last.prev.pt")
 _FREE = (
+    "train.device",
     "train.workers",
     "train.save_every",
     "train.log_every",

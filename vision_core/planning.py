@@ -20,10 +20,15 @@ def output_folder(arguments: argparse.Namespace, task: str) -> Path:
 def describe_runs(arguments: argparse.Namespace, config_class: type[Config]) -> Runs:
     """The configurations by the name of their folder; a single run is named ``""``.
 
+    ``--device`` is the key ``train.device`` in short.
+
     Raises:
         ConfigError: Every problem of every run.
         UsageError: There is nothing to resume.
     """
+    if arguments.device:
+        arguments.words = [*arguments.words, f"train.device={arguments.device}"]
+        arguments.device = None
     if arguments.resume and not arguments.config:
         return _found_runs(arguments, config_class)
     has_data = any(word.startswith("data.root=") for word in arguments.words)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from vision_core.errors import EnvironmentFault, UsageError
 from vision_core.files import remove_leftovers, write_atomic
 
 _OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
-_CLEARED = (*_OURS, "metrics.jsonl", "log.txt", "evaluation.json", "report.html", "best.safetensors")
-_CLEARED_FOLDERS = ("model", "pictures", "source", "tensorboard")
+_MARKS = ("run.json", "last.pt", "last.prev.pt")
+_CLEARED = (*_OURS, "metrics.jsonl", "log.txt", "evaluation.json", "report.html", "best.json")
+_CLEARED_FOLDERS = ("model", "pictures", "best", "epoch", "tensorboard")
 _KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, "data", "lock.json"}
 
 
@@ -32,7 +33,7 @@ class RunFolder:
 
     def is_used(self) -> bool:
         """Whether a run has been here."""
-        return any((self.path / name).exists() for name in _OURS)
+        return any((self.path / name).exists() for name in _MARKS)
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that is not for this run; touches nothing.
@@ -103,6 +104,13 @@ class RunFolder:
     def _refuse_other_process(self) -> None:
         if self._lock.exists() and (other := _alive(self._lock, _holder())):
             raise UsageError(f"{self.path} is in use by process {other}. Wait for it, or choose another --out.")
+
+    def withdraw(self) -> None:
+        """Leave no trace of a run that could not begin, so that the corrected command may take the folder."""
+        if not any((self.path / name).exists() for name in ("last.pt", "last.prev.pt")):
+            self._clear()
+        with suppress(OSError):  # others' files, or a lock, keep it
+            self.path.rmdir()
 
     def _clear(self) -> None:
         for name in _CLEARED:

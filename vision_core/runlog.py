@@ -5,6 +5,8 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,18 +72,39 @@ def track(items: Iterable[ItemT], total: int, label: str, unit: str = "it") -> I
         progress.close()
 
 
+_LOG_PATH: ContextVar[Path | None] = ContextVar("log_path", default=None)
+
+
 def say(text: str) -> None:
-    """A line for the person at the console; does not tear a progress bar."""
+    """A line for the person at the console, which does not tear a progress bar, and for the log of the run."""
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
+    note(text)
+
+
+def note(text: str) -> None:
+    """A line for the log of the run alone."""
+    path = _LOG_PATH.get()
+    if path:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text.strip()}\n")
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Inside, all that is said goes to ``path`` too."""
+    before = _LOG_PATH.set(path)
+    try:
+        yield
+    finally:
+        _LOG_PATH.reset(before)
 
 
 class RunLog:
-    """The log files of one run folder."""
+    """The metrics of one run folder."""
 
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
         self._metrics = folder / "metrics.jsonl"
-        self._text = folder / "log.txt"
         self._writer = _tensorboard(folder) if tensorboard else None
 
     def forget_after(self, step: int) -> None:
@@ -101,16 +124,6 @@ class RunLog:
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
-
-    def say(self, text: str) -> None:
-        """A line on the console and in ``log.txt``."""
-        say(text)
-        self.note(text)
-
-    def note(self, text: str) -> None:
-        """A line in ``log.txt`` alone."""
-        with self._text.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def close(self) -> None:
         """Flush what is open."""

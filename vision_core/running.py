@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from vision_core.files import write_atomic
 from vision_core.pipeline import Pipeline, Row
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.runfolder import RunFolder, started
-from vision_core.runlog import say
+from vision_core.runlog import logged, note, say
 from vision_core.runtime import Runtime, machine
 from vision_core.training import Evaluate, Learner, Prepared, fit
 
@@ -25,13 +26,12 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
     Returns:
         Rows of the source and the result on ``data.eval_split``, none without one.
     """
-    with folder.locked():
+    prepared = _prepare(pipeline, config, folder)
+    with folder.locked(), logged(folder.path / "log.txt"):
         begun = time.monotonic()
         folder.describe(**started(), machine=machine(), settings=config.model_dump(mode="json"), status="running")
+        introduce(folder.path.name, config, prepared)
         try:
-            prepared = pipeline.prepare(config)
-            introduce(folder.path.name, config, prepared)
-            _check_disk(folder.path, prepared.learner, config)
             selection = _Selection(pipeline, config, folder, prepared.learner)
             counters = fit(prepared, config, runtime, folder, selection.evaluate())
             selection.deliver()
@@ -39,10 +39,22 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
         except BaseException as error:
             _record_failure(folder, error)
             raise
+        for remark in prepared.learner.notes:
+            say(remark)
         notes = [*prepared.notes, *prepared.learner.notes]
         seconds = round(time.monotonic() - begun, 1)
         folder.describe(status="done", seconds=seconds, notes=notes, **asdict(counters))
     return rows
+
+
+def _prepare(pipeline: Pipeline[Any], config: Config, folder: RunFolder) -> Prepared:
+    try:
+        prepared = pipeline.prepare(config)
+        _check_disk(folder.path, prepared.learner, config)
+    except UserError:
+        folder.withdraw()
+        raise
+    return prepared
 
 
 def introduce(name: str, config: Config, prepared: Prepared) -> None:
@@ -56,8 +68,8 @@ def introduce(name: str, config: Config, prepared: Prepared) -> None:
         f"\n{name or config.task}: {config.method}, {len(prepared.items)} items, {steps} steps of {train.batch_size}, "
         f"{trained / 1e6:.1f} M trained parameters, seed {train.seed}"
     )
-    for note in prepared.notes:
-        say(f"  {note}")
+    for remark in prepared.notes:
+        say(f"  {remark}")
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -141,6 +153,7 @@ def _evaluate(pipeline: Pipeline[Any], config: Config, folder: RunFolder, start:
 def _record_failure(folder: RunFolder, error: BaseException) -> None:
     stopped = isinstance(error, Interrupted | KeyboardInterrupt)
     told = error.lines() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    note(told if stopped or isinstance(error, UserError) else traceback.format_exc())
     exit_code = error.exit_code if isinstance(error, UserError) else 130 if stopped else 1
     folder.describe(status="interrupted" if stopped else "failed", error=told, exit_code=exit_code)
 

@@ -23,7 +23,11 @@ class Data(Section):
 
     root: Path | None = Field(None, description="Folder of the data set; empty: the demo data, made on the spot.")
     split: str = Field("train", description="Name of the list to train on.")
-    eval_split: str | None = Field(None, description="Labelled list to evaluate on; never used to adapt or to choose.")
+    eval_split: str | None = Field(
+        None,
+        description="Labelled list to evaluate on. Adaptation never uses it; supervised training with train.eval_every "
+        "keeps the best epoch on it, so report on another.",
+    )
     classes: tuple[str, ...] = Field((), description="Class names in the order of the model's logits.")
     about: str = Field("", description="What the data is, a sentence for the card; empty: its list and folder.")
     licence: str | None = Field(None, description="Licence of the data, for the card.")
@@ -34,10 +38,10 @@ class Source(Section):
     """What the run starts from."""
 
     weights: Path | None = Field(
-        None, description="Bundle or checkpoint to start from; empty: the small bundle shipped with the demo."
+        None, description="Bundle to start from (import-weights makes one); empty: the one shipped with the demo."
     )
     config: Path | None = Field(
-        None, description="Architecture of a foreign checkpoint: its detectron2 config.yaml, when not beside the file."
+        None, description="For import-weights: the checkpoint's detectron2 config.yaml, when not beside the file."
     )
 
 

@@ -29,9 +29,7 @@ def train(arguments: argparse.Namespace, config_class: type[Config], build: Buil
     task = config_class.task
     out = output_folder(arguments, task)
     runs = describe_runs(arguments, config_class)
-    runtimes = {
-        name: launch(arguments.device or config.train.device, config.train.precision) for name, config in runs.items()
-    }
+    runtimes = {name: launch(config.train.device, config.train.precision) for name, config in runs.items()}
     pipeline = build()
     if arguments.dry_run:
         return _rehearse(pipeline, runs)
@@ -44,7 +42,7 @@ def train(arguments: argparse.Namespace, config_class: type[Config], build: Buil
     arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
     runs = _with_demo_data(pipeline, runs, out)
     for name, folder in folders.items():
-        if not (folder.path / "config.yaml").exists():
+        if not arguments.resume:
             write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
     rows = {name: train_one(pipeline, runs[name], folder, runtimes[name]) for name, folder in folders.items()}
     _conclude(task, out, rows, folders)

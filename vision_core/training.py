@@ -23,7 +23,7 @@ from vision_core.errors import Interrupted, TrainingError
 from vision_core.loaders import EpochBatches, batches, to_device
 from vision_core.randomness import key
 from vision_core.runfolder import RunFolder
-from vision_core.runlog import Progress, RunLog
+from vision_core.runlog import Progress, RunLog, say
 from vision_core.runtime import Runtime
 from vision_core.schedules import learning_rate
 
@@ -159,6 +159,7 @@ class _Loop:
     def resume(self) -> None:
         state = checkpoint.load(self.folder.path, self._settings())
         if state is None:
+            self.log.forget_after(0)
             return
         self.learner.load_state_dict(state["learner"], strict=True)
         if self.optimizer:
@@ -168,11 +169,11 @@ class _Loop:
         self.saved_step = self.counters.step
         self.log.forget_after(self.counters.step)
         if state["threads"] != torch.get_num_threads():
-            self.log.say(
+            say(
                 f"note: started with {state['threads']} threads, going on with {torch.get_num_threads()}: "
                 "the last bits of the result can differ."
             )
-        self.log.say(f"Resuming at step {self.counters.step} of {self.total}.")
+        say(f"Resuming at step {self.counters.step} of {self.total}.")
 
     def run(self, evaluate: Evaluate | None) -> None:
         train = self.config.train
@@ -204,8 +205,7 @@ class _Loop:
         torch.manual_seed(key("step", self.config.train.seed, step, self.runtime.rank))
         self.learner.step = step
         started = time.monotonic()
-        with self.runtime.autocast():
-            losses = self.forward(to_device(batch, self.runtime.device))
+        losses = self._losses(batch)
         if losses:
             self._backward(losses)
         else:
@@ -216,12 +216,20 @@ class _Loop:
         if self.counters.step % self.config.train.log_every == 0 or self.counters.step == self.total:
             self._write(losses, time.monotonic() - started)
 
+    def _losses(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
+        try:
+            with self.runtime.autocast():
+                return self.forward(to_device(batch, self.runtime.device))  # type: ignore[no-any-return]
+        except FloatingPointError as error:  # the detector engine looks at its own numbers
+            raise self._diverged(str(error)) from error
+
     def _backward(self, losses: Mapping[str, Tensor]) -> None:
         terms = torch.stack([loss.float() for loss in losses.values()])
         # The one host synchronisation of a step: the values are needed to stop at once when they are not finite.
         values = terms.detach().tolist()
         if not all(map(math.isfinite, values)):
-            self._refuse(dict(zip(losses, values, strict=True)))
+            told = zip(losses, values, strict=True)
+            raise self._diverged(", ".join(f"{name} {value:g}" for name, value in told))
         self.scaler.scale(terms.sum() / self._group_size()).backward()
 
     def _update(self) -> None:
@@ -284,11 +292,10 @@ class _Loop:
         self.save()
         raise Interrupted(f"Stopped at step {self.counters.step} of {self.total}; the checkpoint is written.")
 
-    def _refuse(self, values: Mapping[str, float]) -> None:
+    def _diverged(self, told: str) -> TrainingError:
         step = self.counters.step
         names = ", ".join(self.items.names(self._items_of(step)))
-        told = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        raise TrainingError(
+        return TrainingError(
             f"The loss is not finite at step {step} ({told}); items of the batch: {names}. "
             f"The last checkpoint is of step {self.saved_step}. Lower optim.lr or set optim.clip_norm."
         )

@@ -17,6 +17,10 @@ class PseudoLabels(Section):
     skip_empty_hpl: bool = Field(
         False, description="Skip an image without pseudo labels; else all of it counts as background."
     )
+    collapse_guard: bool = Field(
+        True,
+        description="Ours: when pseudo labels die out or fall into one class, deliver the teacher of the epoch before.",
+    )
     append_boxes: bool = Field(False, description="Add pseudo boxes to the student's proposals.")
 
 

@@ -1,12 +1,14 @@
 """The training steps: source training, statistics alone, mean teacher, and mean teacher with LPLD."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from pipelines.sfod import lpld
+from pipelines.sfod.collapse import describe_collapse
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.views import Batch
 from vision_core.detection.detector import Detector, Features, Found, Proposals, Targets
@@ -78,6 +80,7 @@ class MeanTeacherLearner(Learner):
         self.config = config
         self.student = detector
         self.teacher = MeanTeacher(detector)
+        self.guard = _CollapseGuard(self.teacher, detector.num_classes) if config.pseudo_labels.collapse_guard else None
         # How the first images went: seen, with a pseudo label, highest score. A buffer, for a resume.
         self.first_images: Tensor
         self.register_buffer("first_images", torch.zeros(3))
@@ -108,11 +111,21 @@ class MeanTeacherLearner(Learner):
 
     def after_epoch(self, epoch: int) -> None:
         """Move the teacher, if it moves per epoch."""
+        fault = self.guard.end_epoch(epoch) if self.guard else ""
         if self.config.teacher.every == "epoch":
             self.teacher.update(self.student, self.config.teacher.keep_rate)
+        if self.guard and self.guard.is_healthy:
+            self.guard.keep(self.teacher)
+        if fault:
+            self.notes.append(f"ALARM after epoch {epoch}: {fault}. The teacher before it is delivered.")
 
     def product(self) -> Detector:
-        """The teacher."""
+        """The teacher; after a collapse, as it was before."""
+        teacher = self.guard.before if self.guard and not self.guard.is_healthy else self.teacher
+        return teacher.module  # type: ignore[return-value]
+
+    @property
+    def _teacher(self) -> Detector:
         return self.teacher.module  # type: ignore[return-value]
 
     @property
@@ -121,7 +134,7 @@ class MeanTeacherLearner(Learner):
 
     @torch.no_grad()
     def _teach(self, images: list[Tensor]) -> "_Taught":
-        teacher = self.product()
+        teacher = self._teacher
         features = teacher.features(images)
         proposals = teacher.propose(features)
         embedded = teacher.embed(teacher.pool(features, [each.boxes for each in proposals]))
@@ -163,13 +176,15 @@ class MeanTeacherLearner(Learner):
 
     def _low_confidence(self, taught: "_Taught", row: int, confident: Tensor) -> Tensor:
         proposals, logits = taught.proposals[row].boxes, taught.logits[row]
-        decoded = self.product().decode(taught.deltas[row], proposals)
+        decoded = self._teacher.decode(taught.deltas[row], proposals)
         boxes = lpld.teacher_boxes(proposals, logits, decoded)
         if self.config.lpld.clip_decoded_boxes:
             boxes = clip_boxes_to_image(boxes, taught.sizes[row])
         return lpld.select_low_confidence(boxes, logits, confident, self.config.lpld)
 
     def _watch(self, found: list[Found], labels: list[Targets]) -> None:
+        if self.guard:
+            self.guard.count(labels)
         self.metrics["hpl_per_image"] = sum(len(each.labels) for each in labels) / len(labels)
         seen, with_labels, best = self.first_images.tolist()
         if seen >= _PATIENCE_IMAGES:
@@ -184,6 +199,44 @@ class MeanTeacherLearner(Learner):
                 f"images, the highest score was {best:.2f}. Set pseudo_labels.threshold below that, "
                 "or give a source model that fits the target better."
             )
+
+
+class _CollapseGuard(nn.Module):
+    """Counts pseudo labels per epoch and keeps the teacher of the last healthy one; all of it in checkpoints."""
+
+    def __init__(self, teacher: MeanTeacher, num_classes: int) -> None:
+        super().__init__()
+        self.before = copy.deepcopy(teacher)
+        self.first: Tensor
+        self.now: Tensor
+        self.healthy: Tensor
+        self.register_buffer("first", torch.zeros(num_classes, dtype=torch.int64))
+        self.register_buffer("now", torch.zeros(num_classes, dtype=torch.int64))
+        self.register_buffer("healthy", torch.ones((), dtype=torch.bool))
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether no epoch has collapsed so far."""
+        return bool(self.healthy)
+
+    def count(self, labels: list[Targets]) -> None:
+        """Add the pseudo labels of a step."""
+        for each in labels:
+            self.now += torch.bincount(each.labels, minlength=len(self.now))
+
+    def end_epoch(self, epoch: int) -> str:
+        """Judge the epoch just over; what has collapsed, in words, the first time it is seen."""
+        if epoch == 1:
+            self.first.copy_(self.now)
+        fault = describe_collapse(self.first, self.now) if self.is_healthy else ""
+        self.now.zero_()
+        if fault:
+            self.healthy.fill_(False)
+        return fault
+
+    def keep(self, teacher: MeanTeacher) -> None:
+        """Remember the teacher as it is."""
+        self.before.load_state_dict(teacher.state_dict())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from vision_core.bundle import Card, TrainedOn
 from vision_core.detection.bundles import save_detector
 from vision_core.detection.datasets import DetectionDataset, drop_empty, read_dataset, shared_images
 from vision_core.detection.detector import Detector
-from vision_core.detection.foreign import import_detector
-from vision_core.detection.settings import DetectionData
+from vision_core.detection.foreign import import_detector, load_backbone
+from vision_core.detection.settings import DetectionData, DetectorSettings
 from vision_core.detection.validation import Validation, check_dataset
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256
@@ -26,7 +26,7 @@ from vision_core.images import list_images
 from vision_core.isolation import Decoder
 from vision_core.pipeline import Row
 from vision_core.results import Detections
-from vision_core.runtime import machine
+from vision_core.runtime import machine, pick_device
 from vision_core.training import Learner, Prepared
 
 _LEARNERS: dict[str, Callable[[SfodConfig, Detector], Learner]] = {
@@ -34,6 +34,7 @@ _LEARNERS: dict[str, Callable[[SfodConfig, Detector], Learner]] = {
     "mt": MeanTeacherLearner,
     "lpld": MeanTeacherLearner,
 }
+_LABELS_UNREAD = "Adaptation reads images alone; labels that may lie beside them are not opened."
 _LIMITS = (
     "Trained or adapted on the images named here; elsewhere its scores are not known. Adaptation can also make a "
     "detector worse: compare both models on labelled images of your own before use."
@@ -58,7 +59,8 @@ class SfodPipeline:
 
     def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``."""
-        predictors = {model: SfodPredictor.from_checkpoint(path) for model, path in bundles.items()}
+        device = pick_device(config.train.device)
+        predictors = {model: SfodPredictor.from_checkpoint(path, device) for model, path in bundles.items()}
         classes = next(iter(predictors.values())).card.classes
         dataset = self.eval_set(config, classes)
         found = {model: detect_all(each, dataset, f"evaluate {model}") for model, each in predictors.items()}
@@ -103,6 +105,8 @@ class SfodPipeline:
 
     def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Make a bundle of a detectron2 checkpoint; returns what was inferred."""
+        if config.method == "source":
+            return self._import_backbone(file, config, out, trusted=trusted)
         foreign = import_detector(file, config.source.config, config.data.classes, trust=trusted)
         detector = Detector(foreign.settings, foreign.classes)
         detector.load_state_dict(foreign.tensors)
@@ -110,6 +114,16 @@ class SfodPipeline:
         trained_on = TrainedOn(description=description, synthetic=False)
         save_detector(out, detector, self._card(config, trained_on, method="imported", parent=None))
         return foreign.notes
+
+    def _import_backbone(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
+        if not config.data.classes:
+            raise ConfigError("data.classes is empty: name the classes that the detector shall learn.")
+        detector = Detector(config.detector or DetectorSettings(), config.data.classes)
+        notes = load_backbone(detector, file, trust=trusted)
+        description = f"backbone of '{file.name}' (sha256 {sha256(file)}), untrained heads"
+        trained_on = TrainedOn(description=description, synthetic=False)
+        save_detector(out, detector, self._card(config, trained_on, method="backbone", parent=None))
+        return notes
 
     def eval_set(self, config: SfodConfig, classes: tuple[str, ...]) -> DetectionDataset:
         """The labelled list to evaluate on, in the detector's classes."""
@@ -136,7 +150,7 @@ class SfodPipeline:
         return Prepared(
             learner=learner,
             items=TargetViews(_not_empty(dataset), config, start.detector.settings),
-            notes=(*start.notes, *dataset.notes, *_warnings(config), *_transductive(data, dataset)),
+            notes=(*start.notes, *_warnings(config), *dataset.notes, *_transductive(data, dataset)),
             start=start.path,
         )
 
@@ -157,7 +171,9 @@ class SfodPipeline:
 
 
 def _warnings(config: SfodConfig) -> list[str]:
-    found = []
+    found = [] if config.data.filter_empty else [_LABELS_UNREAD]
+    if config.method == "bn":
+        found.append("bn assumes that the statistics in the weights are of the source images, not of ImageNet.")
     if config.method in {"mt", "lpld"} and config.teacher.keep_rate == 1:
         found.append("warning: teacher.keep_rate is 1: the teacher never moves, and the result is the source model.")
     if config.method in {"mt", "lpld"} and config.teacher.keep_rate == 0:

@@ -36,7 +36,7 @@ _CAST_LIFT = (14.0, 4.0, 0.0)
 
 
 def night(image: Picture, seed: int) -> Picture:
-    """Moonlight: a seventh of the light, bluish, with the shot and read noise of a sensor that collects few electrons."""
+    """Moonlight: a seventh of the light, bluish, with shot and read noise of a sensor that collects few electrons."""
     light = (image.astype(np.float32) / _DISPLAY_MAX) ** _GAMMA * np.float32(_NIGHT_EXPOSURE)
     electrons = light * np.asarray(_MOONLIGHT, np.float32) * np.float32(_FULL_WELL_ELECTRONS)
     spread = np.sqrt(electrons + np.float32(_READ_NOISE_ELECTRONS**2))  # Poisson's variance is its mean

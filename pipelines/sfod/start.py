@@ -40,7 +40,7 @@ def starting_detector(config: SfodConfig) -> Start:
         ConfigError: The configuration describes another architecture than the bundle brings.
     """
     if config.detector is not None:
-        raise ConfigError("detector: adaptation takes the architecture from source.weights; remove this section.")
+        raise ConfigError("detector: the architecture comes with the bundle in source.weights; remove this section.")
     path = config.source.weights or DEMO_BUNDLE
     content = bundle.load(path)
     _check_classes(path, content.card.classes, config.data.classes)

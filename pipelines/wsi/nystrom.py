@@ -83,30 +83,24 @@ class NystromAttention(nn.Module):
         Rows of zeros fill up to a multiple of the landmarks and take part in it.
         """
         padding = -len(tokens) % self.landmarks
+        device = tokens.device
         padded = functional.pad(tokens, (0, 0, padding, 0))
         query_weight, key_weight, value_weight = self.to_qkv.weight.chunk(3)
-        queries, keys, values = (
-            self._heads(functional.linear(inputs, weight))
-            for inputs, weight in ((tokens[:rows], query_weight), (padded, key_weight), (padded, value_weight))
-        )
-        device = tokens.device
         # The projection has no bias: the mean of the queries is the query of the mean.
         means = padded.unflatten(0, (self.landmarks, -1)).mean(dim=1)  # (m, D)
-        near, far = (
-            full_precision(self._heads(functional.linear(means, weight))) for weight in (query_weight, key_weight)
-        )
-        del tokens, padded  # as large as all tokens
-        seen = _attend(near, keys, values)  # (heads, m, head_dim)
+        near, far = (full_precision(self._heads(means, weight)) for weight in (query_weight, key_weight))
+        values = self._heads(padded, value_weight)
+        heads = self._convolve(values[:, padding:], rows)
+        keys = self._heads(padded, key_weight)
+        queries = self._heads(padded[padding:][:rows], query_weight)
+        del tokens, padded  # each as large as the bag, like all that follows
         with outside_autocast(device):
             inverse = pseudo_inverse(_attention(near, far))
-            seen = inverse @ full_precision(seen)
-        query = queries[:, :1].clone()
-        heads = _attend(queries, far, seen)
-        del queries
-        heads = self._convolve(values[:, padding:], rows).add_(heads)
+            seen = inverse @ full_precision(_attend(near, keys, values))  # (heads, m, head_dim)
+        heads = heads.add_(_attend(queries, far, seen))
         return Attended(
             output=self.project(heads),
-            query=query,
+            query=queries[:, :1].clone(),
             keys=keys,
             values=values,
             landmarks=(near, far),
@@ -119,7 +113,10 @@ class NystromAttention(nn.Module):
         projected: Tensor = self.dropout(self.output(_join(heads)))
         return projected
 
-    def _heads(self, joined: Tensor) -> Tensor:
+    def _heads(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        return self._divide(functional.linear(inputs, weight))
+
+    def _divide(self, joined: Tensor) -> Tensor:
         return joined.reshape(-1, self.heads, self.head_dim).transpose(0, 1)
 
     def _convolve(self, values: Tensor, rows: int) -> Tensor:
@@ -129,7 +126,7 @@ class NystromAttention(nn.Module):
         image = joined.T[None, :, :, None].contiguous(memory_format=torch.channels_last)
         weight = self.convolution.weight.repeat_interleave(self.head_dim, dim=0)
         convolved = functional.conv2d(image, weight, padding=(reach, 0), groups=len(weight))
-        return self._heads(convolved[0, :, :rows, 0].T)
+        return self._divide(convolved[0, :, :rows, 0].T)
 
 
 def pseudo_inverse(matrices: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ class Ppeg(nn.Module):
         """Tokens ``(N, D)`` with positions."""
         square = fill_square(tokens)
         side = max(_side(len(tokens)), self.least_side)
-        square = functional.pad(square, (0, 0, 0, side**2 - len(square)))
+        if side**2 > len(square):
+            square = functional.pad(square, (0, 0, 0, side**2 - len(square)))
         image = square.unflatten(0, (side, side)).permute(2, 0, 1)[None]  # (1, D, side, side), channels last
         convolved = functional.conv2d(image, *self._joined(), padding=_WIDEST // 2, groups=image.shape[1])
         return tokens + convolved[0].permute(1, 2, 0).flatten(0, 1)[: len(tokens)]

@@ -133,7 +133,6 @@ def test_c10_a_loss_that_is_not_finite_stops_at_that_step_and_keeps_what_was_goo
     assert weights(tmp_path) == from_good_labels
 
 
-@pytest.mark.xfail(reason="the engine's own FloatingPointError comes first and is called a fault of ours", strict=True)
 @pytest.mark.parametrize("method", ["mt", "source"])
 def test_c10_weights_that_are_not_finite_stop_as_a_loss_does(
     method: str, data: Path, tmp_path: Path, capsys: Capture

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vision_core.runlog import Progress, RunLog, say, track
+from vision_core.runlog import Progress, RunLog, logged, note, say, track
 
 
 def steps(folder: Path) -> list[int]:
@@ -36,13 +36,13 @@ def test_forget_after__without_metrics_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_run_log__say_goes_to_console_and_file_and_note_to_the_file_alone(
+def test_logged__say_goes_to_console_and_file_and_note_to_the_file_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = RunLog(tmp_path)
-    log.say("größer")
-    log.note("only here")
-    log.close()
+    with logged(tmp_path / "log.txt"):
+        say("größer")
+        note("only here")
+    note("nowhere")
     assert capsys.readouterr().out == "größer\n"
     first, second = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
     assert first.endswith(" größer")

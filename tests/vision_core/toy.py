@@ -51,7 +51,8 @@ class ToyLearner(Learner):
     def __init__(self, empty_items: Sequence[float] = (), poison_step: int = -1) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.student = nn.Sequential(nn.Linear(1, 4), nn.LayerNorm(4), nn.Linear(4, 1))
+        self.first = nn.Linear(1, 4)
+        self.student = nn.Sequential(self.first, nn.LayerNorm(4), nn.Linear(4, 1))
         self.teacher = MeanTeacher(self.student)
         self.moves = 0
         self.rates: list[float] = []
@@ -64,7 +65,7 @@ class ToyLearner(Learner):
         noise = torch.randn(())  # drawn from the step's own seed
         error = (self.student(batch[:, :1]) - batch[:, 1:]).square().mean()
         bad = float("nan") if self.step == self.poison_step else 0.0
-        return {"loss_square": error, "loss_noise": 0.01 * noise * self.student[0].bias.sum() + bad}
+        return {"loss_square": error, "loss_noise": 0.01 * noise * self.first.bias.sum() + bad}
 
     def after_epoch(self, epoch: int) -> None:
         self.moves += 1

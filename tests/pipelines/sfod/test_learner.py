@@ -112,7 +112,8 @@ def test_step__same_key_same_losses_and_another_step_other_samples(detector: Det
     def cls_loss(step: int) -> Tensor:
         learner.step = step
         torch.manual_seed(step * 7)  # the global state must not matter
-        return learner(_batch())["loss_rpn_cls"].detach()
+        loss: Tensor = learner(_batch())["loss_rpn_cls"]
+        return loss.detach()
 
     first = cls_loss(0)
     assert torch.equal(first, cls_loss(0))
@@ -132,6 +133,30 @@ def test_teacher__moves_per_epoch_alone_and_stays_in_evaluation_mode(detector: D
     torch.testing.assert_close(learner.teacher.state_dict()[name], before[name] + 0.25)
     assert not learner.teacher.training
     assert not learner.product().training
+
+
+def test_guard__a_collapse_delivers_the_teacher_before_it(detector: Detector) -> None:
+    learner = _learner(detector, method="mt")
+    assert learner.guard is not None
+    bias = learner.teacher.module.roi_heads.box_predictor.cls_score.bias
+
+    def epoch(number: int, labels: int) -> None:
+        learner.guard.now += torch.tensor([labels, 0, 0])
+        with torch.no_grad():
+            bias.fill_(float(number))
+        learner.student.load_state_dict(learner.teacher.module.state_dict())
+        learner.after_epoch(number)
+
+    epoch(1, 100)
+    epoch(2, 80)
+    assert learner.product().roi_heads.box_predictor.cls_score.bias[0] == 2
+    epoch(3, 10)
+    assert learner.product().roi_heads.box_predictor.cls_score.bias[0] == 2
+    assert learner.notes == [
+        "ALARM after epoch 3: pseudo labels fell from 100 in the first epoch to 10. The teacher before it is delivered."
+    ]
+    epoch(4, 100)
+    assert learner.product().roi_heads.box_predictor.cls_score.bias[0] == 2
 
 
 def test_watch__two_hundred_images_without_pseudo_label_stop_with_the_highest_score(detector: Detector) -> None:
