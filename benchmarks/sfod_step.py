@@ -75,7 +75,8 @@ def main() -> int:
     ratios = [lpld / plain for plain, lpld in pairs]
     kept = distilling.metrics.get("lpl_per_image", 0)
     print(f"image {arguments.height} x {arguments.width}, 8 classes, |K| = {kept:.0f}, one thread, {len(pairs)} pairs")
-    print(f"mean teacher {statistics.median(a for a, _ in pairs):.2f} s, LPLD {statistics.median(b for _, b in pairs):.2f} s")
+    plain, distilled = (statistics.median(column) for column in zip(*pairs, strict=True))
+    print(f"mean teacher {plain:.2f} s, LPLD {distilled:.2f} s")
     ratio = statistics.median(ratios)
     print(f"sfod_step: {ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f}) (target <= {TARGET})")
     return int(arguments.check and (ratio > TARGET or kept == 0))

@@ -11,6 +11,14 @@ import time
 
 RUNS = 11
 TARGET_SECONDS = 0.4
+_ASK = """
+import sys
+from pipelines.sfod.__main__ import main
+try:
+    main(["--help"])
+except SystemExit:
+    print("torch" in sys.modules)
+"""
 
 
 def seconds(words: list[str]) -> float:
@@ -29,8 +37,7 @@ def main() -> int:
     for _ in range(RUNS):
         ours.append(seconds(["-m", "pipelines.sfod", "train", "--help"]))
         empty.append(seconds(["-c", "pass"]))
-    listed = "import sys, pipelines.sfod.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    imports = subprocess.run([sys.executable, "-c", listed], check=True, capture_output=True, text=True)
+    imports = subprocess.run([sys.executable, "-c", _ASK], check=True, capture_output=True, text=True)
     has_torch = imports.stdout.splitlines()[-1] == "True"
     median = statistics.median(ours)
     print(f"--help: median {median:.3f} s, {min(ours):.3f} to {max(ours):.3f} over {RUNS} runs")

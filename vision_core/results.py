@@ -80,6 +80,13 @@ class Detections:
         }
 
 
+def label_texts(found: Detections) -> list[str]:
+    """Class and score of each object; the score alone where there is one class."""
+    if len(found.classes) == 1:
+        return [f"{score:.2f}" for score in found.scores]
+    return [f"{found.classes[label]} {score:.2f}" for label, score in zip(found.labels, found.scores, strict=True)]
+
+
 def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: type) -> None:
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, found {array.shape}")

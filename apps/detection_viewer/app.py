@@ -3,7 +3,7 @@
 import html
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from apps import ui
 from vision_core.bundle import Card
-from vision_core.images import IMAGE_SUFFIXES, ORANGE, SKY_BLUE, draw_boxes, read_image, resize_shortest
-from vision_core.results import Detections
+from vision_core.images import IMAGE_SUFFIXES, ORANGE, SKY_BLUE, draw_boxes, resize_shortest
+from vision_core.isolation import Decoder
+from vision_core.results import Detections, label_texts
 
 Image = NDArray[np.uint8]
 Role = Literal["source", "adapted"]
@@ -127,7 +128,7 @@ def draw(case: Case, role: Role, score: float) -> Image:
     shown = found.above(score)
     scale = case.display.shape[1] / found.image_size[1]
     is_labelled = max(len(case.source.above(score)), len(case.adapted.above(score))) <= _LABELLED_BOXES
-    texts = _labels(shown) if is_labelled else [""] * len(shown)
+    texts = label_texts(shown) if is_labelled else [""] * len(shown)
     boxes = (shown.boxes * scale).astype(np.float32)
     return ui.with_notice(draw_boxes(case.display, boxes, texts, _COLOURS[role]), found.model)
 
@@ -138,12 +139,14 @@ class Viewer:
 
     pairs: tuple[ModelPair, ...]
     download: gr.DownloadButton
+    # Uploads are of unknown origin: a child process with limits decodes them.
+    decoder: Decoder = field(default_factory=lambda: Decoder(max_megapixels=_MAX_MEGAPIXELS, seconds=20.0))
 
     def read(self, pair_name: str, path: str | None, score: float) -> tuple[Any, ...]:
         """Run both models on an uploaded file; nothing uploaded is a blank page."""
         if path is None:
             return None, *_blank()
-        image = read_image(Path(path), max_megapixels=_MAX_MEGAPIXELS)
+        image = self.decoder.read_image(Path(path))
         return self.analyse(pair_name, Path(path).name, image, score)
 
     def analyse(self, pair_name: str, name: str, image: Image, score: float) -> tuple[Any, ...]:
@@ -238,12 +241,6 @@ def _about(pairs: Sequence[ModelPair], examples: Sequence[Example]) -> None:
             for role, card in (("source", pair.source.card), ("adapted", pair.adapted.card)):
                 ui.card_text(f"{pair.name}, {role} model", card)
         ui.plain_lines(sorted({example.origin for example in examples}))
-
-
-def _labels(found: Detections) -> list[str]:
-    if len(found.classes) == 1:
-        return [f"{score:.2f}" for score in found.scores]
-    return [f"{found.classes[label]} {score:.2f}" for label, score in zip(found.labels, found.scores, strict=True)]
 
 
 def _by_class(found: Detections) -> Counter[str]:

@@ -15,7 +15,7 @@ from vision_core.detection.bundles import answer, load_detector
 from vision_core.detection.detector import Detector
 from vision_core.files import write_atomic
 from vision_core.images import draw_boxes, read_image, resize_shortest, write_png
-from vision_core.results import RESEARCH_NOTICE, Detections
+from vision_core.results import RESEARCH_NOTICE, Detections, label_texts
 
 DRAWN_SCORE = 0.5
 
@@ -93,13 +93,6 @@ class SfodPredictor:
         if self._last is None or self._last[0] != path:
             self._last = path, self._read(path)
         return self._last[1]
-
-
-def label_texts(found: Detections) -> list[str]:
-    """Class and score of each object; the score alone where there is one class."""
-    if len(found.classes) == 1:
-        return [f"{score:.2f}" for score in found.scores]
-    return [f"{found.classes[label]} {score:.2f}" for label, score in zip(found.labels, found.scores, strict=True)]
 
 
 def write_coco(records: Path, path: Path) -> None:

@@ -83,8 +83,8 @@ class NystromAttention(nn.Module):
         Rows of zeros fill up to a multiple of the landmarks and take part in it.
         """
         padding = -len(tokens) % self.landmarks
-        device = tokens.device
         padded = functional.pad(tokens, (0, 0, padding, 0))
+        del tokens  # as large as the bag, like most of what follows
         query_weight, key_weight, value_weight = self.to_qkv.weight.chunk(3)
         # The projection has no bias: the mean of the queries is the query of the mean.
         means = padded.unflatten(0, (self.landmarks, -1)).mean(dim=1)  # (m, D)
@@ -93,10 +93,11 @@ class NystromAttention(nn.Module):
         heads = self._convolve(values[:, padding:], rows)
         keys = self._heads(padded, key_weight)
         queries = self._heads(padded[padding:][:rows], query_weight)
-        del tokens, padded  # each as large as the bag, like all that follows
-        with outside_autocast(device):
+        del padded
+        seen = _attend(near, keys, values)  # (heads, m, head_dim)
+        with outside_autocast(keys.device):
             inverse = pseudo_inverse(_attention(near, far))
-            seen = inverse @ full_precision(_attend(near, keys, values))  # (heads, m, head_dim)
+            seen = inverse @ full_precision(seen)
         heads = heads.add_(_attend(queries, far, seen))
         return Attended(
             output=self.project(heads),
