@@ -39,12 +39,11 @@ format: $(READY) ## put the code into shape
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(READY) ## list the benchmarks, or run one: make bench NAME=startup
-ifdef NAME
-	@$(RUN) -m benchmarks.$(NAME) $(ARGS)
-else
-	@for script in $(basename $(notdir $(wildcard benchmarks/*.py))); do echo "  make bench NAME=$$script"; done
-endif
+bench: ## list the benchmarks; `make bench-startup` runs that one
+	@grep -l '__main__' benchmarks/*.py | sed 's|benchmarks/\(.*\).py|  make bench-\1|; s|_|-|g'
+
+bench-%: $(READY)
+	@$(RUN) -m benchmarks.$(subst -,_,$*) $(ARGS)
 
 doctor: ## say what this machine has and lacks
 	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m apps.doctor

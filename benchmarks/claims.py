@@ -1,6 +1,6 @@
 """Write the tables of README and docs from the result files, or check that they follow from them.
 
-``make bench NAME=claims`` writes; ``ARGS=--check`` exits 1 when a table or a claim does not follow from the files.
+``make bench-claims`` writes; ``ARGS=--check`` exits 1 when a table or a claim does not follow from the files.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 The strip is the band of the source image that source training never saw; half a is adapted to, half b is scored. The
 winner is the setting with the best mean gain of the mean teacher over the three shifts; LPLD then runs with the same
-one, so that the search favours the baseline. ``make bench NAME=sfod_schedule`` resumes per cell; ``ARGS=--table``
+one, so that the search favours the baseline. ``make bench-sfod-schedule`` resumes per cell; ``ARGS=--table``
 prints what is there.
 """
 

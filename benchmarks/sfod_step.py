@@ -3,7 +3,7 @@
 LPLD selects by the teacher alone, so the student pools the selected regions and no others. The detector is the
 published one (600 px, 300 teacher proposals, 2000 for the student, 512 regions) with random weights that are made
 sure of themselves, so that labels and candidates exist; |K|, the number of distilled regions, is printed. Steps run in
-turn; the ratio is the median over the pairs. ``make bench NAME=sfod_step``.
+turn; the ratio is the median over the pairs. ``make bench-sfod-step``.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The study behind the table in docs/sfod.md: five seeds, two sources, three methods, four targets, two folds.
 
-``make bench NAME=sfod_trees ARGS='--workers 2 --seeds 0,1'`` resumes per cell; ``claims.py`` makes the table. What it
+``make bench-sfod-trees ARGS='--workers 2 --seeds 0,1'`` resumes per cell; ``claims.py`` makes the table. What it
 does is fixed in ``protocols/sfod_trees.yaml``.
 """
 
@@ -82,7 +82,7 @@ def _write(method: str, target: str, seed: int, scored: Scored, settings: dict[s
         ap50=ap50(matches),
         ap50_halves=[ap50(match([half])) for half in scored],
         interval=bootstrap(matches),
-        command="make bench NAME=sfod_trees",
+        command="make bench-sfod-trees",
     )
 
 

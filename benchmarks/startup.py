@@ -1,6 +1,6 @@
 """How long ``--help`` takes, beside an empty Python process.
 
-Target: at most 0.4 s, and no import of torch. ``make bench NAME=startup``.
+Target: at most 0.4 s, and no import of torch. ``make bench-startup``.
 """
 
 import argparse

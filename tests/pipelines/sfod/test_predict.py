@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.sfod.predict import SfodPredictor, label_texts, write_coco
+from pipelines.sfod.predict import SfodPredictor, write_coco
 from tests.pipelines.sfod.tiny import CLASSES, source_bundle
 from vision_core.images import read_image
-from vision_core.results import Detections
+from vision_core.results import Detections, label_texts
 from vision_core.synthetic import make_picture
 
 
