@@ -40,7 +40,7 @@ format: $(READY) ## put the code into shape
 	$(RUN) -m ruff format .
 
 bench: ## list the benchmarks; `make bench-startup` runs that one
-	@grep -l '__main__' benchmarks/*.py | sed 's|benchmarks/\(.*\).py|  make bench-\1|; s|_|-|g'
+	@grep -l '^if __name__' benchmarks/*.py | sed 's|benchmarks/\(.*\).py|  make bench-\1|; s|_|-|g'
 
 bench-%: $(READY)
 	@$(RUN) -m benchmarks.$(subst -,_,$*) $(ARGS)

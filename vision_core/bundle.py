@@ -150,14 +150,21 @@ class Golden:
     answer: Callable[[Tensors, Tensors], Tensors]
 
 
-def read_card(path: Path) -> Card:
-    """The card alone, of a folder or a zip.
+def read_card(path: Path, task: str | None = None) -> Card:
+    """The card alone, of a folder or a zip; ``task`` as for ``load``.
 
     Raises:
-        CheckpointError: No bundle, or a card that this version cannot read.
+        CheckpointError: No bundle, a card that this version cannot read, or of another task.
     """
     with _opened(path) as folder:
-        return _card(folder, path)
+        return _card(folder, path, task)
+
+
+def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write scores of the weights into the card of a bundle; nothing else changes."""
+    card = read_card(folder)
+    card = card.model_copy(update={"metrics": {**card.metrics, **metrics}})
+    write_atomic(folder / _CARD, card.model_dump_json(indent=2))
 
 
 def load(path: Path, task: str | None = None) -> Bundle:
@@ -171,12 +178,7 @@ def load(path: Path, task: str | None = None) -> Bundle:
         CheckpointError: Not a bundle, damaged, of another task, or with NaN in its weights.
     """
     with _opened(path) as folder:
-        card = _card(folder, path)
-        if task and card.task != task:
-            raise CheckpointError(
-                f"Bundle '{path}' is of pipeline '{card.task}', not '{task}'. "
-                f"Give a bundle made by pipelines.{task} train."
-            )
+        card = _card(folder, path, task)
         problems = _damages(folder, card)
         if problems:
             raise CheckpointError([f"'{path}': {problem} Fetch the bundle again." for problem in problems])
@@ -251,7 +253,17 @@ def _opened(path: Path) -> Iterator[Path]:
         yield inner[0].parent if inner else Path(temporary)
 
 
-def _card(folder: Path, path: Path) -> Card:
+def _card(folder: Path, path: Path, task: str | None = None) -> Card:
+    card = _parsed_card(folder, path)
+    if task and card.task != task:
+        raise CheckpointError(
+            f"Bundle '{path}' is of pipeline '{card.task}', not '{task}'. "
+            f"Give a bundle made by pipelines.{task} train, or use this one with python -m pipelines.{card.task}."
+        )
+    return card
+
+
+def _parsed_card(folder: Path, path: Path) -> Card:
     try:
         content = json.loads((folder / _CARD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

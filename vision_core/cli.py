@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import errno
+import importlib
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Any, NoReturn, cast
 from vision_core.config import Config, load_runs, nearest_key
 from vision_core.environment import quiet_libraries
 from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UsageError, UserError
-from vision_core.planning import describe_runs, show
+from vision_core.runs import describe_runs, show
 
 Build = Callable[[], object]
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
@@ -110,7 +111,7 @@ exit codes: 0 done, 2 usage or settings, 3 every input was bad, 4 some inputs fa
 
 
 def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private)
-    parser = _verb(verbs, "train", "Train or adapt; without arguments, the demo.", "train", has_words=True)
+    parser = _verb(verbs, "train", "Train or adapt; without arguments, the demo.", has_words=True)
     parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file; its 'runs' may describe several runs")
     parser.add_argument("--out", type=_path, metavar="DIR", help="folder of the run (default: runs/<task>-<time>)")
     again = parser.add_mutually_exclusive_group()
@@ -123,25 +124,25 @@ def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private
 
 
 def _demo_data(verbs: Any) -> None:  # noqa: ANN401
-    parser = _verb(verbs, "demo-data", "Write the demo's data set.", "demo_data")
+    parser = _verb(verbs, "demo-data", "Write the demo's data set.")
     parser.add_argument("--out", type=_path, required=True, metavar="DIR", help="new or empty folder")
 
 
 def _validate(verbs: Any) -> None:  # noqa: ANN401
-    parser = _verb(verbs, "validate", "Read every item once and list every fault.", "validate", has_words=True)
+    parser = _verb(verbs, "validate", "Read every item once and list every fault.", has_words=True)
     parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file")
     parser.add_argument("--sample", type=_positive, metavar="N", help="look at N evenly spaced items only")
 
 
 def _evaluate(verbs: Any) -> None:  # noqa: ANN401
-    parser = _verb(verbs, "evaluate", "Score a bundle on a labelled list.", "evaluate", has_words=True)
+    parser = _verb(verbs, "evaluate", "Score a bundle on a labelled list.", has_words=True)
     _checkpoint(parser)
     parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file (default: the bundle's own settings)")
     parser.add_argument("--out", type=_path, metavar="DIR", help="write evaluation.json and pictures there")
 
 
 def _predict(verbs: Any) -> None:  # noqa: ANN401
-    parser = _verb(verbs, "predict", "Run a bundle over a file or a folder.", "predict")
+    parser = _verb(verbs, "predict", "Run a bundle over a file or a folder.")
     _checkpoint(parser)
     parser.add_argument("--input", type=_path, required=True, metavar="PATH", help="a file, or a folder of files")
     parser.add_argument("--out", type=_path, required=True, metavar="DIR", help="results, ledger and summary go there")
@@ -155,18 +156,18 @@ def _predict(verbs: Any) -> None:  # noqa: ANN401
 
 
 def _report(verbs: Any) -> None:  # noqa: ANN401
-    parser = _verb(verbs, "report", "Write one offline HTML file about a run or a folder of runs.", "report")
+    parser = _verb(verbs, "report", "Write one offline HTML file about a run or a folder of runs.")
     parser.add_argument("--run", type=_path, required=True, metavar="DIR", help="run folder, or the parent of several")
 
 
 def _verify(verbs: Any) -> None:  # noqa: ANN401
-    parser = _verb(verbs, "verify", "Check a bundle: hashes, numbers, golden pair.", "verify")
+    parser = _verb(verbs, "verify", "Check a bundle: hashes, numbers, golden pair.")
     parser.add_argument("bundle", type=_path, metavar="BUNDLE", help="folder, or its zip")
     _device(parser)
 
 
 def _import_weights(verbs: Any) -> None:  # noqa: ANN401
-    parser = _verb(verbs, "import-weights", "Make a bundle of a foreign checkpoint.", "import_weights", has_words=True)
+    parser = _verb(verbs, "import-weights", "Make a bundle of a foreign checkpoint.", has_words=True)
     parser.add_argument("file", type=_path, metavar="FILE", help="the checkpoint: .pth or .pkl")
     parser.add_argument("--out", type=_path, required=True, metavar="BUNDLE", help="folder of the new bundle")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle in --out")
@@ -175,25 +176,24 @@ def _import_weights(verbs: Any) -> None:  # noqa: ANN401
     )
 
 
-def _verb(verbs: Any, name: str, text: str, function: str, *, has_words: bool = False) -> argparse.ArgumentParser:  # noqa: ANN401
+def _verb(verbs: Any, name: str, text: str, *, has_words: bool = False) -> argparse.ArgumentParser:  # noqa: ANN401
     parser = cast(argparse.ArgumentParser, verbs.add_parser(name, help=text, description=text))
     if has_words:
         parser.add_argument("words", nargs="*", metavar="key=value", help="settings, see train --show-config")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(action=_lazy(function))
+    parser.set_defaults(action=_lazy(name))
     return parser
 
 
-def _lazy(function: str) -> Callable[..., int]:
+def _lazy(verb: str) -> Callable[..., int]:
     def call(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
         if "words" in arguments:  # faults of the settings are told before torch is imported
             load_runs(config_class, getattr(arguments, "config", None), arguments.words)
         if getattr(arguments, "show_config", False):
             print(show(describe_runs(arguments, config_class)))
             return 0
-        from vision_core import verbs
-
-        return cast(int, getattr(verbs, function)(arguments, config_class, build))
+        module = importlib.import_module(f"vision_core.verbs.{verb.replace('-', '_')}")
+        return cast(int, module.run(arguments, config_class, build))
 
     return call
 

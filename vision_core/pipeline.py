@@ -1,7 +1,6 @@
 """What a task supplies; the verbs are built on it and are the same for every task."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -10,28 +9,8 @@ from torch import Tensor
 
 from vision_core.bundle import Card
 from vision_core.config import Config
+from vision_core.evaluation import Row
 from vision_core.training import Learner, Prepared
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One model on one labelled list.
-
-    Attributes:
-        model: ``source`` or ``adapted``, or the bundle's name.
-        split: The list.
-        images: Number of images.
-        boxes: Number of objects that count.
-        metrics: Values by name; none where undefined.
-        per_class: Values by ``class.metric``.
-    """
-
-    model: str
-    split: str
-    images: int
-    boxes: int
-    metrics: Mapping[str, float | None]
-    per_class: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Findings(Protocol):

@@ -2,16 +2,12 @@
 
 import itertools
 import math
-import signal
 import sys
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -21,14 +17,15 @@ from vision_core import checkpoint
 from vision_core.config import Config
 from vision_core.errors import Interrupted, TrainingError
 from vision_core.loaders import EpochBatches, batches, to_device
+from vision_core.optimizer import make_optimizer
 from vision_core.randomness import key
 from vision_core.runfolder import RunFolder
 from vision_core.runlog import Progress, RunLog, say
 from vision_core.runtime import Runtime
 from vision_core.schedules import learning_rate
+from vision_core.stopping import stop_signals
 
 _MAX_SKIPPED = 10
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm2d)
 
 
 class Learner(nn.Module, ABC):
@@ -147,7 +144,7 @@ class _Loop:
         self.learner, self.items = prepared.learner.to(runtime.device), prepared.items
         self.config, self.runtime, self.folder = config, runtime, run
         train = config.train
-        self.optimizer = make_optimizer(self.learner, config)
+        self.optimizer = make_optimizer(self.learner, config.optim)
         self.scaler = runtime.scaler()
         self.counters = Counters()
         self.forward = torch.compile(self.learner) if train.compile else self.learner
@@ -337,51 +334,3 @@ class _Loop:
 
     def _settings(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")
-
-
-def make_optimizer(learner: Learner, config: Config) -> torch.optim.Optimizer | None:
-    """The optimizer over everything that trains; none when nothing does. Normalisation layers take no decay."""
-    plain: list[nn.Parameter] = []
-    undecayed: list[nn.Parameter] = []
-    for module in learner.modules():
-        for parameter in module.parameters(recurse=False):
-            if parameter.requires_grad:
-                (undecayed if isinstance(module, _NORMS) else plain).append(parameter)
-    groups: list[dict[str, Any]] = [{"params": plain}, {"params": undecayed, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    optim = config.optim
-    if not groups:
-        return None
-    if optim.name == "adamw":
-        return torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay)
-    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
-
-
-@dataclass
-class StopRequest:
-    """Set by SIGTERM or Ctrl-C; looked at between two steps."""
-
-    requested: bool = False
-
-
-@contextmanager
-def stop_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGTERM or Ctrl-C into a request; the second one acts as usual."""
-    stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.requested:
-            raise KeyboardInterrupt
-        stop.requested = True
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -21,10 +21,10 @@ from vision_core.detection.foreign import import_detector, load_backbone
 from vision_core.detection.settings import DetectionData, DetectorSettings
 from vision_core.detection.validation import Validation, check_dataset
 from vision_core.errors import ConfigError, DataError
+from vision_core.evaluation import Row
 from vision_core.files import sha256
 from vision_core.images import list_images
 from vision_core.isolation import Decoder
-from vision_core.pipeline import Row
 from vision_core.results import Detections
 from vision_core.runtime import machine, pick_device
 from vision_core.training import Learner, Prepared

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.vision_core.toy import ToyConfig
-from vision_core import verbs
 from vision_core.cli import make_parser, parse, run
 from vision_core.errors import (
     AllInputsError,
@@ -22,6 +21,7 @@ from vision_core.errors import (
     MissingDependencyError,
     UsageError,
 )
+from vision_core.verbs import report as report_verb
 
 VERBS = ("train", "demo-data", "validate", "evaluate", "predict", "report", "verify", "import-weights")
 Main = Callable[..., int]
@@ -39,7 +39,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Main:
         def report(*_: object) -> int:
             raise error
 
-        monkeypatch.setattr(verbs, "report", report)
+        monkeypatch.setattr(report_verb, "run", report)
         return run(ToyConfig, nothing, ["report", "--run", "x", *options])
 
     return main
@@ -91,7 +91,7 @@ def test_run__the_handler_of_sigterm_is_put_back(failing: Main) -> None:
 
 
 def test_run__sigterm_stops_a_verb_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verbs, "report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(report_verb, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert run(ToyConfig, nothing, ["report", "--run", "x"]) == 130
 
 
@@ -102,7 +102,7 @@ def test_run__interrupted_run_prints_the_resume_line(
         arguments.resume_command = "python -m pipelines.toy train --out a --resume"
         raise Interrupted("Stopped at step 3.")
 
-    monkeypatch.setattr(verbs, "report", report)
+    monkeypatch.setattr(report_verb, "run", report)
     assert run(ToyConfig, nothing, ["report", "--run", "x"]) == 130
     assert capsys.readouterr().err.endswith("Resume with: python -m pipelines.toy train --out a --resume\n")
 
@@ -111,7 +111,7 @@ def test_run__reader_that_went_away_is_no_success() -> None:
     code = (
         "import sys, types\nfrom pipelines.sfod.config import SfodConfig\nfrom vision_core import cli\n"
         "report = lambda *_: [print('x' * 9999, flush=True) for _ in range(99)] and 0\n"
-        "sys.modules['vision_core.verbs'] = types.SimpleNamespace(report=report)\n"
+        "sys.modules['vision_core.verbs.report'] = types.SimpleNamespace(run=report)\n"
         "sys.exit(cli.run(SfodConfig, None, ['report', '--run', 'x']))"
     )
     reading, writing = os.pipe()

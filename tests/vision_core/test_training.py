@@ -10,7 +10,7 @@ import torch
 
 from tests.vision_core.toy import ToyLearner, toy_config, train
 from vision_core.errors import CheckpointError, Interrupted, TrainingError
-from vision_core.training import Learner, make_optimizer
+from vision_core.training import Learner
 
 EVERY = {"train.epochs": 3, "train.save_every": 2, "train.log_every": 1, "optim.lr": 0.05}
 
@@ -124,16 +124,6 @@ def test_fit__the_one_host_synchronisation_of_a_step(tmp_path: Path, monkeypatch
     monkeypatch.setattr(torch.Tensor, "tolist", counted)
     train(tmp_path, toy_config(**{"train.epochs": 1, "train.log_every": 100}))
     assert calls <= 7 + 1  # one a step, one for the order of the epoch
-
-
-def test_make_optimizer__norms_take_no_decay_and_frozen_parameters_are_left_out() -> None:
-    learner = ToyLearner()
-    optimizer = make_optimizer(learner, toy_config())
-    assert optimizer is not None
-    decayed, free = optimizer.param_groups
-    assert [parameter.shape for parameter in free["params"]] == [(4,), (4,)]
-    assert free["weight_decay"] == 0
-    assert sum(len(group["params"]) for group in (decayed, free)) == len(list(learner.student.parameters()))
 
 
 def test_fit__bf16_follows_full_precision(tmp_path: Path) -> None:

@@ -4,16 +4,17 @@ import json
 import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vision_core.bundle import add_metrics
 from vision_core.config import Config
 from vision_core.errors import EnvironmentFault, Interrupted, UserError
+from vision_core.evaluation import Row, table, write_rows
 from vision_core.files import write_atomic
-from vision_core.pipeline import Pipeline, Row
-from vision_core.results import RESEARCH_NOTICE
+from vision_core.pipeline import Pipeline
 from vision_core.runfolder import RunFolder, started
 from vision_core.runlog import logged, note, say
 from vision_core.runtime import Runtime, machine
@@ -70,22 +71,6 @@ def introduce(name: str, config: Config, prepared: Prepared) -> None:
     )
     for remark in prepared.notes:
         say(f"  {remark}")
-
-
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Evaluation rows as JSON."""
-    write_atomic(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Evaluation rows as text columns, metrics in percent."""
-    names = list(rows[0].metrics) if rows else []
-    lines = [["model", "split", "images", "boxes", *names]]
-    for row in rows:
-        lines.append([row.model, row.split, str(row.images), str(row.boxes), *map(_percent, row.metrics.values())])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*told, RESEARCH_NOTICE])
 
 
 class _Selection:
@@ -146,6 +131,9 @@ def _evaluate(pipeline: Pipeline[Any], config: Config, folder: RunFolder, start:
     bundles = {"source": start, "adapted": folder.model} if start else {"trained": folder.model}
     rows = pipeline.evaluate(config, bundles, folder.pictures)
     write_rows(folder.path / "evaluation.json", rows)
+    result = rows[-1]
+    scores = {"images": result.images, "boxes": result.boxes, **result.metrics}
+    add_metrics(folder.model, {result.split: scores})
     say(table(rows))
     return rows
 
@@ -156,7 +144,3 @@ def _record_failure(folder: RunFolder, error: BaseException) -> None:
     note(told if stopped or isinstance(error, UserError) else traceback.format_exc())
     exit_code = error.exit_code if isinstance(error, UserError) else 130 if stopped else 1
     folder.describe(status="interrupted" if stopped else "failed", error=told, exit_code=exit_code)
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -9,18 +10,21 @@ from typing import Any
 
 from vision_core import bundle as bundles
 from vision_core.batch import BatchJob, run_batch
-from vision_core.bundle import Card
-from vision_core.config import fingerprint
-from vision_core.errors import CheckpointError, DataError
+from vision_core.config import Config, fingerprint
+from vision_core.errors import DataError
 from vision_core.ledger import Record
 from vision_core.pipeline import Pipeline
 from vision_core.runlog import Progress, say
 from vision_core.runtime import launch
 
+Build = Callable[[], Pipeline[Any]]
 
-def predict(arguments: argparse.Namespace, task: str, pipeline: Pipeline[Any]) -> int:
-    """Plan, predict one input after the other, and merge the tables; returns the exit code."""
-    card = own_card(arguments.checkpoint, task)
+
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Plan, predict one input after the other, and merge the tables."""
+    task = config_class.task
+    card = bundles.read_card(arguments.checkpoint, task)
+    pipeline = build()
     inputs = _inputs(pipeline, arguments.input)
     device = launch(arguments.device or "auto").device
     places = [f"--checkpoint={arguments.checkpoint}", f"--input={arguments.input}", f"--out={arguments.out}"]
@@ -42,20 +46,6 @@ def predict(arguments: argparse.Namespace, task: str, pipeline: Pipeline[Any]) -
         say(line)
     say(f"Look at {arguments.out / 'summary.html'}, or at the pictures in {arguments.out / 'outputs'}.")
     return summary.exit_code
-
-
-def own_card(path: Path, task: str) -> Card:
-    """The card of a bundle that was made by this task.
-
-    Raises:
-        CheckpointError: No bundle, or one of another task.
-    """
-    card = bundles.read_card(path)
-    if card.task != task:
-        raise CheckpointError(
-            f"Bundle '{path}' is of pipeline '{card.task}', not '{task}'. Use it with python -m pipelines.{card.task}."
-        )
-    return card
 
 
 def _inputs(pipeline: Pipeline[Any], path: Path) -> list[Path]:

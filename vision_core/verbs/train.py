@@ -11,20 +11,21 @@ from typing import Any
 from vision_core import config as configs
 from vision_core.config import Config
 from vision_core.errors import UsageError
+from vision_core.evaluation import Row
 from vision_core.files import write_atomic
-from vision_core.pipeline import Pipeline, Row
-from vision_core.planning import Runs, describe_runs, output_folder
+from vision_core.one_run import introduce, train_one
+from vision_core.pipeline import Pipeline
 from vision_core.report import write_report
 from vision_core.runfolder import RunFolder
 from vision_core.runlog import say
-from vision_core.running import introduce, train_one
+from vision_core.runs import Runs, describe_runs, output_folder
 from vision_core.runtime import launch
 
 Build = Callable[[], Pipeline[Any]]
 _DEMO_DATA_MARK = ".demo-data"
 
 
-def train(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Train every run that the arguments describe, then report on them together."""
     task = config_class.task
     out = output_folder(arguments, task)

@@ -1,0 +1,61 @@
+"""Metrics against the numbers of the specification (check C14)."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pipelines.wsi.metrics import (
+    binary_auc,
+    bootstrap,
+    f1,
+    macro_accuracy,
+    macro_auc,
+    macro_f1,
+    micro_accuracy,
+    youden_threshold,
+)
+
+LABELS = np.array([0, 0, 1, 1, 0, 1, 0, 1, 1, 0])
+SCORES = np.array([0.1, 0.4, 0.35, 0.8, 0.5, 0.9, 0.2, 0.5, 0.6, 0.7])
+
+
+def test_metrics__ten_slides() -> None:
+    predicted = (SCORES > 0.5).astype(np.int64)
+    assert binary_auc(LABELS, SCORES) == pytest.approx(0.78)
+    assert micro_accuracy(LABELS, predicted) == pytest.approx(0.7)
+    assert macro_accuracy(LABELS, predicted) == pytest.approx(0.7)
+    assert macro_f1(LABELS, predicted) == pytest.approx(0.696970, abs=1e-6)
+
+
+def test_youden_threshold__highest_of_equals() -> None:
+    threshold = youden_threshold(LABELS, SCORES)
+    predicted = (threshold <= SCORES).astype(np.int64)
+    assert threshold == 0.8
+    assert micro_accuracy(LABELS, predicted) == pytest.approx(0.7)
+    assert f1(LABELS == 1, predicted == 1) == pytest.approx(0.571429, abs=1e-6)
+
+
+def test_macro_auc__of_two_classes_is_the_binary_one() -> None:
+    assert macro_auc(LABELS, np.stack([1 - SCORES, SCORES], axis=1)) == pytest.approx(0.78)
+
+
+def test_macro_accuracy__differs_from_micro_on_unequal_classes() -> None:
+    labels, predicted = np.array([0, 0, 0, 1]), np.zeros(4, dtype=np.int64)
+    assert (micro_accuracy(labels, predicted), macro_accuracy(labels, predicted)) == (0.75, 0.5)
+
+
+def test_binary_auc__one_class_is_not_a_number() -> None:
+    assert math.isnan(binary_auc(np.ones(3, dtype=np.int64), SCORES[:3]))
+
+
+def test_bootstrap__resamples_without_a_class_are_left_out() -> None:
+    values = bootstrap(binary_auc, LABELS[:3], SCORES[:3], fold=0, samples=200)
+    assert 100 < len(values) < 200
+    assert np.isfinite(values).all()
+
+
+def test_bootstrap__same_fold_same_values() -> None:
+    first, again, other = (bootstrap(binary_auc, LABELS, SCORES, fold, samples=50) for fold in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other[: len(first)])

@@ -1,0 +1,30 @@
+"""The verb ``evaluate``: a bundle scored on a labelled list."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from vision_core import bundle as bundles
+from vision_core import config as configs
+from vision_core.config import Config
+from vision_core.evaluation import table, write_rows
+from vision_core.pipeline import Pipeline
+from vision_core.runlog import say
+
+Build = Callable[[], Pipeline[Any]]
+
+
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Score, print, and with ``--out`` write the rows and pictures."""
+    card = bundles.read_card(arguments.checkpoint, config_class.task)
+    if arguments.config:
+        config = configs.load(config_class, arguments.config, arguments.words)
+    else:
+        keys = {name: card.config[name] for name in config_class.model_fields if name in card.config}
+        config = configs.from_mapping(config_class, keys, arguments.words, f"{arguments.checkpoint}/card.json")
+    rows = build().evaluate(config, {card.method: arguments.checkpoint}, arguments.out and arguments.out / "pictures")
+    say(table(rows))
+    if arguments.out:
+        write_rows(arguments.out / "evaluation.json", rows)
+        say(f"Written to {arguments.out}.")
+    return 0
