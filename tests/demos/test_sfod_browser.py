@@ -54,6 +54,7 @@ def page(address: str) -> Iterator[Page]:
         page.set_default_timeout(PATIENCE_MS)
         page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
         page.goto(address, wait_until="domcontentloaded")
+        expect(page.get_by_role("button", name="Try: ").first).to_be_visible()  # the page builds itself after loading
         yield page
         browser.close()
     assert hosts <= {"127.0.0.1", None}

@@ -27,21 +27,18 @@ def _set(indices: Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("count", "plain", "pooled", "wider", "random", "low"),
+    ("count", "pairs", "random", "low"),
     [
-        (37, (2, 2), (1, 1), (3, 2), 19, 30),
-        (1000, (30, 30), (20, 10), (60, 30), 500, 800),
-        (9000, (270, 270), (180, 90), (540, 270), 4500, 7200),
-        (15702, (472, 472), (315, 158), (943, 472), 7851, 12562),
-        (50000, (1500, 1500), (1000, 500), (3000, 1500), 25000, 40000),
+        (37, [(2, 2), (1, 1), (3, 2)], 19, 30),
+        (1000, [(30, 30), (20, 10), (60, 30)], 500, 800),
+        (9000, [(270, 270), (180, 90), (540, 270)], 4500, 7200),
+        (15702, [(472, 472), (315, 158), (943, 472)], 7851, 12562),
+        (50000, [(1500, 1500), (1000, 500), (3000, 1500)], 25000, 40000),
     ],
 )
-def test_mask_counts__table(
-    count: int, plain: tuple[int, int], pooled: tuple[int, int], wider: tuple[int, int], random: int, low: int
-) -> None:
-    assert mask_counts(count, 0.03) == plain
-    assert mask_counts(count, 0.01, pool=0.5) == pooled
-    assert mask_counts(count, 0.03, pool=0.5) == wider
+def test_mask_counts__table(count: int, pairs: list[tuple[int, int]], random: int, low: int) -> None:
+    settings = ((0.03, 1.0), (0.01, 0.5), (0.03, 0.5))
+    assert [mask_counts(count, ratio, pool) for ratio, pool in settings] == pairs
     assert mask_counts(count, 0.8) == (low, low)
     assert len(random_mask(count, 0.5, CPU)) == random
 

@@ -55,7 +55,7 @@ def test_autocast__scores_and_loss_stay_in_full_precision(settings: ModelSetting
 
 
 @pytest.mark.parametrize("settings", ALL)
-def test_aggregate__memory_grows_with_the_tiles_alone(settings: ModelSettings) -> None:
+def test_forward__hundred_thousand_tiles(settings: ModelSettings) -> None:
     network = build_model(settings, feature_dim=6, num_classes=2).eval()
     with torch.no_grad():
         assert network(torch.randn(100_000, 6)).isfinite().all()

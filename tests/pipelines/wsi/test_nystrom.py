@@ -80,4 +80,5 @@ def _formula(attention: NystromAttention, tokens: Tensor) -> Tensor:
     first, second, third = (a @ b.mT for a, b in ((queries, far), (near, far), (near, keys)))
     mixed = first.softmax(-1) @ pseudo_inverse(second.softmax(-1)) @ third.softmax(-1) @ values
     mixed = mixed + attention.convolution(functional.pad(values, (0, 0, 16, 16))[None])[0]
-    return attention.output(mixed.transpose(0, 1).flatten(1))[-len(tokens) :]
+    output: Tensor = attention.output(mixed.transpose(0, 1).flatten(1))
+    return output[-len(tokens) :]

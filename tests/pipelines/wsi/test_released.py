@@ -77,7 +77,7 @@ def test_import_released__what_has_no_place_is_named() -> None:
 
 
 def test_import_released__another_network_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="first entry is 'layer1.weight'"):
+    with pytest.raises(CheckpointError, match=r"first entry is 'layer1\.weight'"):
         import_released({"layer1.weight": torch.zeros(1)})
 
 

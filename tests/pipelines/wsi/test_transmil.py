@@ -24,7 +24,8 @@ def _whole(network: Transmil, tiles: Tensor) -> Tensor:
     tokens = tokens + network.first.attention(network.first.norm(tokens))
     tokens = torch.cat([tokens[:1], network.positions(tokens[1:])])
     tokens = tokens + network.second.attention(network.second.norm(tokens))
-    return network.norm(tokens)[:1]
+    feature: Tensor = network.norm(tokens)[:1]
+    return feature
 
 
 @pytest.mark.parametrize("count", [1, 7, 60])
