@@ -67,8 +67,9 @@ class Mhim(nn.Module):
         embedded = self.aggregator.embedding(features[torch.cat([tiles, recycled])])
         if self.recycler is None or len(recycled) == 0:
             return self.aggregator.aggregate(embedded), None
-        tokens = self.recycler(embedded[len(tiles) :])
-        seen = torch.cat([embedded[: len(tiles)], tokens])
+        stay, recycle = embedded.split([len(tiles), len(recycled)])
+        tokens = self.recycler(recycle)
+        seen = torch.cat([stay, tokens])
         return self.aggregator.aggregate(seen), tokens.detach()
 
     def forward(self, features: Tensor) -> Tensor:
