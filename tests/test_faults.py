@@ -22,8 +22,8 @@ from pipelines.sfod.learner import MeanTeacherLearner
 from pipelines.sfod.views import Batch
 from tests.pipelines.sfod.tiny import adapt, adapt_words, weights
 from vision_core import training
+from vision_core.stopping import StopRequest
 from vision_core.synthetic import make_voc
-from vision_core.training import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 12

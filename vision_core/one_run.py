@@ -27,7 +27,8 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
     Returns:
         Rows of the source and the result on ``data.eval_split``, none without one.
     """
-    prepared = _prepare(pipeline, config, folder)
+    prepared = pipeline.prepare(config)
+    _check_disk(folder.path, prepared.learner, config)
     with folder.locked(), logged(folder.path / "log.txt"):
         begun = time.monotonic()
         folder.describe(**started(), machine=machine(), settings=config.model_dump(mode="json"), status="running")
@@ -46,16 +47,6 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
         seconds = round(time.monotonic() - begun, 1)
         folder.describe(status="done", seconds=seconds, notes=notes, **asdict(counters))
     return rows
-
-
-def _prepare(pipeline: Pipeline[Any], config: Config, folder: RunFolder) -> Prepared:
-    try:
-        prepared = pipeline.prepare(config)
-        _check_disk(folder.path, prepared.learner, config)
-    except UserError:
-        folder.withdraw()
-        raise
-    return prepared
 
 
 def introduce(name: str, config: Config, prepared: Prepared) -> None:

@@ -17,7 +17,6 @@ from vision_core.errors import EnvironmentFault, UsageError
 from vision_core.files import remove_leftovers, write_atomic
 
 _OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
-_MARKS = ("run.json", "last.pt", "last.prev.pt")
 _CLEARED = (*_OURS, "metrics.jsonl", "log.txt", "evaluation.json", "report.html", "best.json")
 _CLEARED_FOLDERS = ("model", "pictures", "best", "epoch", "tensorboard")
 _KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, "data", "lock.json"}
@@ -33,7 +32,7 @@ class RunFolder:
 
     def is_used(self) -> bool:
         """Whether a run has been here."""
-        return any((self.path / name).exists() for name in _MARKS)
+        return any((self.path / name).exists() for name in _OURS)
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that is not for this run; touches nothing.
@@ -42,7 +41,11 @@ class RunFolder:
             UsageError: Another run is here and neither ``resume`` nor ``overwrite`` was asked for, a living process
                 trains here, or the folder holds other files.
         """
-        if self.path.exists() and not self.path.is_dir():
+        try:
+            is_file = self.path.exists() and not self.path.is_dir()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if is_file:
             raise UsageError(f"--out {self.path} is a file; give a folder.")
         # Names such as config.yaml are common: only run.json says for sure that what is here may be overwritten.
         foreign = [] if (self.path / "run.json").exists() else _foreign_names(self.path)
@@ -69,7 +72,7 @@ class RunFolder:
             (self.path / ".writable").unlink()
             remove_leftovers(self.path)
         except OSError as error:
-            raise EnvironmentFault(f"{self.path} cannot be written: {error.strerror}. Choose another --out.") from error
+            raise self._unwritable(error) from error
         if overwrite and not resume and self.is_used():
             self._clear()
 
@@ -97,6 +100,9 @@ class RunFolder:
         path = self.path / "run.json"
         write_atomic(path, json.dumps({**_read_facts(path), **facts}, indent=2, ensure_ascii=False, default=str))
 
+    def _unwritable(self, error: OSError) -> EnvironmentFault:
+        return EnvironmentFault(f"{self.path} cannot be written: {error.strerror}. Choose another --out.")
+
     @property
     def _lock(self) -> Path:
         return self.path / "lock.json"
@@ -104,6 +110,10 @@ class RunFolder:
     def _refuse_other_process(self) -> None:
         if self._lock.exists() and (other := _alive(self._lock, _holder())):
             raise UsageError(f"{self.path} is in use by process {other}. Wait for it, or choose another --out.")
+
+    def has_begun(self) -> bool:
+        """Whether training has begun here, rather than only been described."""
+        return (self.path / "run.json").exists()
 
     def withdraw(self) -> None:
         """Leave no trace of a run that could not begin, so that the corrected command may take the folder."""

@@ -13,7 +13,7 @@ import pytest
 
 from tests.pipelines.contract import TinyTask
 from vision_core import training
-from vision_core.training import StopRequest
+from vision_core.stopping import StopRequest
 
 _PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"
 TASKS = sorted(path.parent.name for path in _PIPELINES.glob("*/pipeline.py"))

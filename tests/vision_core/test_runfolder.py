@@ -50,7 +50,7 @@ def test_open__resume_keeps_everything(tmp_path: Path) -> None:
 
 
 def test_open__overwrite_clears_the_run_and_nothing_else(tmp_path: Path) -> None:
-    written(tmp_path, *RUN_FILES, "source/card.json", "data/image.png", "notes.txt").open(resume=False, overwrite=True)
+    written(tmp_path, *RUN_FILES, "data/image.png", "notes.txt").open(resume=False, overwrite=True)
     assert files(tmp_path) == {"data/image.png", "notes.txt"}
 
 

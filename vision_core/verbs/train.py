@@ -10,7 +10,7 @@ from typing import Any
 
 from vision_core import config as configs
 from vision_core.config import Config
-from vision_core.errors import UsageError
+from vision_core.errors import UsageError, UserError
 from vision_core.evaluation import Row
 from vision_core.files import write_atomic
 from vision_core.one_run import introduce, train_one
@@ -45,9 +45,20 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     for name, folder in folders.items():
         if not arguments.resume:
             write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
-    rows = {name: train_one(pipeline, runs[name], folder, runtimes[name]) for name, folder in folders.items()}
+    try:
+        rows = {name: train_one(pipeline, runs[name], folder, runtimes[name]) for name, folder in folders.items()}
+    except UserError:
+        _withdraw(list(folders.values()))
+        raise
     _conclude(task, out, rows, folders)
     return 0
+
+
+def _withdraw(folders: Sequence[RunFolder]) -> None:
+    """A mistake in the settings leaves nothing behind, so that the corrected command may take the same folder."""
+    if not any(folder.has_begun() for folder in folders):
+        for folder in folders:
+            folder.withdraw()
 
 
 def _with_demo_data(pipeline: Pipeline[Any], runs: Runs, out: Path) -> Runs:
