@@ -30,9 +30,7 @@ def test_starting_detector__brings_weights_classes_and_trains() -> None:
 
 
 def test_starting_detector__a_section_for_the_architecture_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"comes with the bundle in source\.weights; remove this section"
-    ):
+    with pytest.raises(ConfigError, match=r"comes with the bundle in source\.weights; remove this section"):
         starting_detector(_config(detector=DETECTOR))
 
 
