@@ -13,9 +13,10 @@ import jinja2
 from PIL import Image, UnidentifiedImageError
 
 from vision_core.errors import DataError
+from vision_core.evaluation import Row
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
-from vision_core.runrecord import Evaluation, RunRecord, find_runs, flatten, read_run
+from vision_core.runrecord import RunRecord, find_runs, flatten, read_run
 
 SMALL_BOXES = 100
 _SEED = "train.seed"
@@ -217,7 +218,7 @@ def _notes(facts: Mapping[str, Any]) -> list[str]:
     return [str(note) for note in notes] if isinstance(notes, list) else [str(notes)]
 
 
-def _per_class(rows: Iterable[Evaluation]) -> list[tuple[str, str, list[float], list[float]]]:
+def _per_class(rows: Iterable[Row]) -> list[tuple[str, str, list[float], list[float]]]:
     """Split, class, and the value of either model as a list of none or one."""
     cells: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:

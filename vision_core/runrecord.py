@@ -3,36 +3,17 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from vision_core.evaluation import Row
+
 JsonT = TypeVar("JsonT", dict[str, Any], list[Any])
 _MARKS = ("run.json", "metrics.jsonl", "config.yaml")
 _NOT_CURVES = frozenset({"step", "epoch", "time"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """One model on one labelled list.
-
-    Attributes:
-        model: ``source`` or ``adapted``.
-        split: Name of the list.
-        images: Images scored.
-        boxes: Labelled boxes in them.
-        metrics: Fractions in [0, 1], or None where the metric is undefined.
-        per_class: The same by class, with names like ``tree.ap50``.
-    """
-
-    model: str
-    split: str
-    images: int
-    boxes: int
-    metrics: Mapping[str, float | None]
-    per_class: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +34,7 @@ class RunRecord:
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
     curves: Mapping[str, tuple[tuple[float, float], ...]]
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[Row, ...]
     pictures: tuple[tuple[Path, str], ...]
     gaps: tuple[str, ...]
 
@@ -150,7 +131,7 @@ def _lines(path: Path, gaps: list[str]) -> list[str]:
         return []
 
 
-def _evaluations(rows: list[Any], gaps: list[str]) -> list[Evaluation]:
+def _evaluations(rows: list[Any], gaps: list[str]) -> list[Row]:
     found = []
     for number, row in enumerate(rows, start=1):
         try:
@@ -160,8 +141,8 @@ def _evaluations(rows: list[Any], gaps: list[str]) -> list[Evaluation]:
     return found
 
 
-def _evaluation(row: Mapping[str, Any]) -> Evaluation:
-    return Evaluation(
+def _evaluation(row: Mapping[str, Any]) -> Row:
+    return Row(
         model=str(row["model"]),
         split=str(row["split"]),
         images=int(row["images"]),

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from vision_core.errors import DataError
+from vision_core.evaluation import Row
 from vision_core.images import write_png
 from vision_core.report import compare, embed, in_points, layout_curve, write_report
 from vision_core.results import RESEARCH_NOTICE
-from vision_core.runrecord import Evaluation, RunRecord
+from vision_core.runrecord import RunRecord
 
 
 def _run(name: str = "night", seed: int = 0, boxes: int = 141, **scores: float | None) -> RunRecord:
     rows = [
-        Evaluation(model=model, split="night_b", images=20, boxes=boxes, metrics={"voc07_ap50": value})
+        Row(model=model, split="night_b", images=20, boxes=boxes, metrics={"voc07_ap50": value})
         for model, value in scores.items()
     ]
     return RunRecord(
