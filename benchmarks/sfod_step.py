@@ -24,6 +24,7 @@ from vision_core.config import replace
 from vision_core.detection.boxes import largest_iou
 from vision_core.detection.detector import Detector
 from vision_core.detection.settings import DetectorSettings
+from vision_core.environment import quiet_libraries
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 TARGET = 1.25
@@ -83,6 +84,7 @@ def main() -> int:
     parser.add_argument("--kept", type=int, default=30, help="regions to distil, about")
     parser.add_argument("--regions", type=int, default=64, help="regions sampled for the student's head")
     arguments = parser.parse_args()
+    quiet_libraries()
     image = torch.randint(0, 256, (3, arguments.height, arguments.width), dtype=torch.uint8)
     batch = Batch(weak=[image], strong=[255 - image], indices=[0], targets=[])
     detector = make_detector(arguments.regions)
