@@ -1,6 +1,7 @@
 """Results: frozen, validated records of numpy arrays; the only things that apps and files ever see."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,71 @@ class Detections:
             "model": self.model,
             "notice": RESEARCH_NOTICE,
             "objects": objects,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlideResult:
+    """What a model makes of one whole slide.
+
+    Attributes:
+        slide: File name of the slide.
+        size: ``(height, width)`` at level 0 in pixels.
+        mpp: Microns per pixel at level 0.
+        classes: Names of the classes.
+        probabilities: ``(C,)`` float32, summing to one; empty for a slide without tissue.
+        category: The class called by the model's threshold, or ``no tissue``.
+        tiles: ``(N, 2)`` int64, upper left corner ``(x, y)`` of each tile in pixels of level 0.
+        tile_side: Side of a tile in pixels of level 0.
+        scores: ``(N,)`` float32, how much the model looked at each tile; finite, in any unit.
+        facts: Numbers for ``results.csv`` beside the probabilities: areas, shares of pen and blur, seconds.
+        notes: What the person should know, each a sentence.
+        model: What made it: method, version, and the hash of its weights.
+    """
+
+    slide: str
+    size: tuple[int, int]
+    mpp: float
+    classes: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    category: str
+    tiles: NDArray[np.int64]
+    tile_side: int
+    scores: NDArray[np.float32]
+    facts: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    model: str = "unknown"
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        _check("tiles", self.tiles, (count, 2), np.int64)
+        _check("scores", self.scores, (count,), np.float32)
+        _check("probabilities", self.probabilities, (len(self.classes) if count else 0,), np.float32)
+        if not (np.isfinite(self.scores).all() and np.isfinite(self.probabilities).all()):
+            raise ValueError("scores and probabilities: expected finite numbers, found NaN or infinity")
+        if count and abs(float(self.probabilities.sum()) - 1) > 1e-3:
+            raise ValueError(f"probabilities: expected a sum of 1, found {self.probabilities.sum():g}")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def to_record(self) -> dict[str, Any]:
+        """A JSON-ready record without the tiles: category, probabilities by class, facts, notes, model, notice."""
+        height, width = self.size
+        shares = [round(float(share), 4) for share in self.probabilities]
+        return {
+            "slide": self.slide,
+            "width": width,
+            "height": height,
+            "mpp": self.mpp,
+            "category": self.category,
+            "probabilities": dict(zip(self.classes, shares, strict=False)),
+            "tiles": len(self),
+            "tile_side": self.tile_side,
+            "facts": dict(self.facts),
+            "notes": list(self.notes),
+            "model": self.model,
+            "notice": RESEARCH_NOTICE,
         }
 
 
