@@ -14,7 +14,7 @@ import torch
 from vision_core.errors import CheckpointError
 from vision_core.files import atomic_path, flush
 
-FORMAT = 1
+FORMAT = 2
 _NAMES = ("last.pt", "last.prev.pt")
 _FREE = (
     "train.device",

@@ -11,6 +11,8 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -20,25 +22,49 @@ from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, 
 from vision_core.runs import describe_runs, show
 
 Build = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnVerb:
+    """A verb that one task has beside the common ones.
+
+    Attributes:
+        name: As typed.
+        text: What it does, a sentence for ``--help``.
+        module: Has ``run(arguments, config_class, build) -> exit code``; imported when the verb is run.
+        add: Adds its options to the parser.
+        has_words: Whether it takes ``key=value`` settings.
+    """
+
+    name: str
+    text: str
+    module: str
+    add: Callable[[argparse.ArgumentParser], None]
+    has_words: bool = False
+
+
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
                    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE}  # fmt: skip
 _MEMORY_TEXTS = ("out of memory", "can't allocate memory")  # torch's own, on a GPU and on the CPU
 
 
-def run(config_class: type[Config], build: Build, argv: Sequence[str] | None = None) -> int:
+def run(
+    config_class: type[Config], build: Build, argv: Sequence[str] | None = None, own: Sequence[OwnVerb] = ()
+) -> int:
     """Parse, run one verb, and return the exit code.
 
     Args:
         config_class: The task's configuration.
         build: Makes the task's pipeline; its imports happen here and not before.
         argv: Words of the command line; those of this process if None.
+        own: Verbs that this task alone has.
     """
     quiet_libraries()
     before = signal.getsignal(signal.SIGTERM)
     _on_terminate(signal.default_int_handler)
     arguments = argparse.Namespace(debug=False)
     try:
-        arguments = parse(config_class, argv)
+        arguments = parse(config_class, argv, own)
         return int(arguments.action(arguments, config_class, build))
     except KeyboardInterrupt:
         return _stopped(Interrupted("Stopped."), arguments)
@@ -53,13 +79,13 @@ def run(config_class: type[Config], build: Build, argv: Sequence[str] | None = N
         _on_terminate(before)
 
 
-def parse(config_class: type[Config], argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(config_class: type[Config], argv: Sequence[str] | None, own: Sequence[OwnVerb] = ()) -> argparse.Namespace:
     """The verb, its options and its ``key=value`` words, which may stand before, between and behind options.
 
     Raises:
         UsageError: An unknown verb or option, or a value that an option does not take.
     """
-    arguments, rest = make_parser(config_class).parse_known_args(argv)
+    arguments, rest = make_parser(config_class, own).parse_known_args(argv)
     # argparse itself takes words up to the first option only.
     late = [word for word in rest if "words" in arguments and not word.startswith("-")]
     unknown = [word for word in rest if word not in late]
@@ -71,7 +97,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None) -> argparse.Na
     return arguments
 
 
-def make_parser(config_class: type[Config]) -> argparse.ArgumentParser:
+def make_parser(config_class: type[Config], own: Sequence[OwnVerb] = ()) -> argparse.ArgumentParser:
     """The parser with all verbs of a task."""
     task = config_class.task
     parser = _Parser(
@@ -81,8 +107,12 @@ def make_parser(config_class: type[Config]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
-    for add in (_train, _demo_data, _validate, _evaluate, _predict, _report, _verify, _import_weights):
+    predict = partial(_predict, has_words="predict" in config_class.model_fields)
+    for add in (_train, _demo_data, _validate, _evaluate, predict, _report, _verify, _import_weights):
         add(verbs)
+    for each in own:
+        each.add(_verb(verbs, each.name, each.text, has_words=each.has_words))
+        verbs.choices[each.name].set_defaults(action=_lazy(each.module))
     for verb in verbs.choices.values():
         verb.set_defaults(options=sorted(option for option in verb._option_string_actions if option.startswith("--")))
     return parser
@@ -112,8 +142,8 @@ exit codes: 0 done, 2 usage or settings, 3 every input was bad, 4 some inputs fa
 
 def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private)
     parser = _verb(verbs, "train", "Train or adapt; without arguments, the demo.", has_words=True)
-    parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file; its 'runs' may describe several runs")
-    parser.add_argument("--out", type=_path, metavar="DIR", help="folder of the run (default: runs/<task>-<time>)")
+    parser.add_argument("--config", type=path, metavar="FILE", help="YAML file; its 'runs' may describe several runs")
+    parser.add_argument("--out", type=path, metavar="DIR", help="folder of the run (default: runs/<task>-<time>)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
     again.add_argument("--overwrite", action="store_true", help="throw away the run in --out")
@@ -125,27 +155,28 @@ def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private
 
 def _demo_data(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "demo-data", "Write the demo's data set.")
-    parser.add_argument("--out", type=_path, required=True, metavar="DIR", help="new or empty folder")
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="new or empty folder")
 
 
 def _validate(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "validate", "Read every item once and list every fault.", has_words=True)
-    parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file")
+    parser.add_argument("--config", type=path, metavar="FILE", help="YAML file")
     parser.add_argument("--sample", type=_positive, metavar="N", help="look at N evenly spaced items only")
 
 
 def _evaluate(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "evaluate", "Score a bundle on a labelled list.", has_words=True)
     _checkpoint(parser)
-    parser.add_argument("--config", type=_path, metavar="FILE", help="YAML file (default: the bundle's own settings)")
-    parser.add_argument("--out", type=_path, metavar="DIR", help="write evaluation.json and pictures there")
+    parser.add_argument("--config", type=path, metavar="FILE", help="YAML file (default: the bundle's own settings)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="write evaluation.json and pictures there")
 
 
-def _predict(verbs: Any) -> None:  # noqa: ANN401
-    parser = _verb(verbs, "predict", "Run a bundle over a file or a folder.")
+def _predict(verbs: Any, *, has_words: bool) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "predict", "Run a bundle over a file or a folder.", has_words=has_words)
     _checkpoint(parser)
-    parser.add_argument("--input", type=_path, required=True, metavar="PATH", help="a file, or a folder of files")
-    parser.add_argument("--out", type=_path, required=True, metavar="DIR", help="results, ledger and summary go there")
+    told = "a file, a folder of files, or a CSV that lists them" if has_words else "a file, or a folder of files"
+    parser.add_argument("--input", type=path, required=True, metavar="PATH", help=told)
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="results, ledger and summary go there")
     parser.add_argument("--resume", action="store_true", help="the default: finished inputs are left alone")
     parser.add_argument("--overwrite", action="store_true", help="accept results of other settings in --out: redo them")
     parser.add_argument("--strict", action="store_true", help="stop at the first bad input")
@@ -157,19 +188,19 @@ def _predict(verbs: Any) -> None:  # noqa: ANN401
 
 def _report(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "report", "Write one offline HTML file about a run or a folder of runs.")
-    parser.add_argument("--run", type=_path, required=True, metavar="DIR", help="run folder, or the parent of several")
+    parser.add_argument("--run", type=path, required=True, metavar="DIR", help="run folder, or the parent of several")
 
 
 def _verify(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "verify", "Check a bundle: hashes, numbers, golden pair.")
-    parser.add_argument("bundle", type=_path, metavar="BUNDLE", help="folder, or its zip")
+    parser.add_argument("bundle", type=path, metavar="BUNDLE", help="folder, or its zip")
     _device(parser)
 
 
 def _import_weights(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "import-weights", "Make a bundle of a foreign checkpoint.", has_words=True)
-    parser.add_argument("file", type=_path, metavar="FILE", help="the checkpoint: .pth or .pkl")
-    parser.add_argument("--out", type=_path, required=True, metavar="BUNDLE", help="folder of the new bundle")
+    parser.add_argument("file", type=path, metavar="FILE", help="the checkpoint: .pth or .pkl")
+    parser.add_argument("--out", type=path, required=True, metavar="BUNDLE", help="folder of the new bundle")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle in --out")
     parser.add_argument(
         "--i-trust-this-file", action="store_true", help="read a pickle, in a child process that runs no code from it"
@@ -181,32 +212,33 @@ def _verb(verbs: Any, name: str, text: str, *, has_words: bool = False) -> argpa
     if has_words:
         parser.add_argument("words", nargs="*", metavar="key=value", help="settings, see train --show-config")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(action=_lazy(name))
+    parser.set_defaults(action=_lazy(f"vision_core.verbs.{name.replace('-', '_')}"))
     return parser
 
 
-def _lazy(verb: str) -> Callable[..., int]:
+def _lazy(module: str) -> Callable[..., int]:
     def call(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
         if "words" in arguments:  # faults of the settings are told before torch is imported
             load_runs(config_class, getattr(arguments, "config", None), arguments.words)
         if getattr(arguments, "show_config", False):
             print(show(describe_runs(arguments, config_class)))
             return 0
-        module = importlib.import_module(f"vision_core.verbs.{verb.replace('-', '_')}")
-        return cast(int, module.run(arguments, config_class, build))
+        verb = importlib.import_module(module)
+        return cast(int, verb.run(arguments, config_class, build))
 
     return call
 
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=_path, required=True, metavar="BUNDLE", help="bundle: folder or zip")
+    parser.add_argument("--checkpoint", type=path, required=True, metavar="BUNDLE", help="bundle: folder or zip")
 
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
-def _path(text: str) -> Path:
+def path(text: str) -> Path:
+    """A path on the command line, for ``argparse``."""
     if not text:
         raise argparse.ArgumentTypeError("the path is empty (an unset variable?)")
     return Path(text)

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from vision_core.errors import ConfigError
-from vision_core.settings import Data, Optim, Section, Source, Teacher, Train
+from vision_core.settings import Data, Optim, Section, Source, Train
 from vision_core.strict_yaml import Keys, load_yaml, read_yaml
 
 
@@ -29,7 +29,10 @@ class Config(Section):
     source: Source = Source()
     train: Train = Train()
     optim: Optim = Optim()
-    teacher: Teacher = Teacher()
+
+    def expand(self) -> "dict[str, Config]":
+        """The runs that these settings stand for, by name: folds, or stages that ``source.run`` joins, in order."""
+        return {"": self}
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -16,17 +16,17 @@ class Row:
     Attributes:
         model: ``source`` or ``adapted``, or the bundle's name.
         split: The list.
-        images: Number of images.
-        boxes: Number of objects that count.
+        counts: How much was scored, by its name in the plural; last, what is scored one by one: boxes, slides.
         metrics: Values by name; none where undefined.
+        intervals: 95 % intervals of metrics, where they were estimated.
         per_class: Values by ``class.metric``.
     """
 
     model: str
     split: str
-    images: int
-    boxes: int
+    counts: Mapping[str, int]
     metrics: Mapping[str, float | None]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     per_class: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -37,14 +37,19 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def table(rows: Sequence[Row]) -> str:
     """Evaluation rows as text columns, metrics in percent."""
-    names = list(rows[0].metrics) if rows else []
-    lines = [["model", "split", "images", "boxes", *names]]
+    lines = [["model", "split", *rows[0].counts, *rows[0].metrics]] if rows else []
     for row in rows:
-        lines.append([row.model, row.split, str(row.images), str(row.boxes), *map(_percent, row.metrics.values())])
+        cells = [_cell(row, name) for name in row.metrics]
+        lines.append([row.model, row.split, *map(str, row.counts.values()), *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([*told, RESEARCH_NOTICE])
 
 
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"
+def _cell(row: Row, name: str) -> str:
+    value = row.metrics[name]
+    if value is None:
+        return "n/a"
+    low_high = row.intervals.get(name)
+    shown = f"{100 * value:.1f}"
+    return f"{shown} [{100 * low_high[0]:.1f}, {100 * low_high[1]:.1f}]" if low_high else shown

@@ -50,6 +50,7 @@ class EpochBatches:
         start_step: Steps done already; the order goes on in mid-epoch.
         rank: This process among ``world_size``.
         world_size: Processes that share each step.
+        drop_last: Leave out the last step of an epoch when it has fewer items than the others.
         shuffled: False keeps the order of the data set, as evaluation wants it.
     """
 
@@ -60,11 +61,14 @@ class EpochBatches:
     start_step: int = 0
     rank: int = 0
     world_size: int = 1
+    drop_last: bool = False
     shuffled: bool = True
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in a pass over the data set, the last partial one included."""
+        """Steps in a pass over the data set, the last partial one included unless ``drop_last``."""
+        if self.drop_last:
+            return self.num_items // self._items_per_step
         return -(-self.num_items // self._items_per_step)
 
     def __len__(self) -> int:
@@ -72,13 +76,14 @@ class EpochBatches:
         return max(0, self.epochs * self.steps_per_epoch - self.start_step)
 
     def __iter__(self) -> Iterator[list[Place]]:
-        if not self.num_items:
+        if not self.steps_per_epoch:
             return
         first_epoch, skipped = divmod(self.start_step, self.steps_per_epoch)
         for epoch in range(first_epoch, self.epochs):
             order = self._order(epoch)
             start = skipped * self._items_per_step if epoch == first_epoch else 0
-            for at in range(start, self.num_items, self._items_per_step):
+            end = min(self.steps_per_epoch * self._items_per_step, self.num_items)
+            for at in range(start, end, self._items_per_step):
                 of_all = order[at : at + self._items_per_step]
                 yield [(epoch, index) for index in of_all[self.rank :: self.world_size]]
 

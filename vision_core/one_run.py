@@ -34,7 +34,7 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
         folder.describe(**started(), machine=machine(), settings=config.model_dump(mode="json"), status="running")
         introduce(folder.path.name, config, prepared)
         try:
-            selection = _Selection(pipeline, config, folder, prepared.learner)
+            selection = _Selection(pipeline, config, folder, prepared)
             counters = fit(prepared, config, runtime, folder, selection.evaluate())
             selection.deliver()
             rows = _evaluate(pipeline, config, folder, prepared.start)
@@ -67,14 +67,19 @@ def introduce(name: str, config: Config, prepared: Prepared) -> None:
 class _Selection:
     """Which weights leave the run: the last, or under supervision the best epoch on validation."""
 
-    def __init__(self, pipeline: Pipeline[Any], config: Config, folder: RunFolder, learner: Learner) -> None:
-        self.pipeline, self.config, self.folder, self.learner = pipeline, config, folder, learner
+    def __init__(self, pipeline: Pipeline[Any], config: Config, folder: RunFolder, prepared: Prepared) -> None:
+        self.pipeline, self.config, self.folder = pipeline, config, folder
+        self.learner, self.scored = prepared.learner, prepared.score
         self.epoch, self.best = folder.path / "epoch", folder.path / "best"
         self.score = folder.path / "best.json"
 
     def evaluate(self) -> Evaluate | None:
         """What ``fit`` calls between epochs."""
-        return self._evaluate if self.config.train.eval_every and self.config.data.eval_split else None
+        if not self.config.train.eval_every:
+            return None
+        if self.scored:
+            return self._evaluate_learner
+        return self._evaluate_bundle if self.config.data.eval_split else None
 
     def deliver(self) -> None:
         """Write the bundle that leaves the run."""
@@ -84,29 +89,40 @@ class _Selection:
             return
         self.pipeline.deliver(self.config, self.learner, self.folder.model)
 
-    def _evaluate(self, epoch: int) -> Mapping[str, float]:
+    def _evaluate_learner(self, epoch: int) -> Mapping[str, float]:
+        assert self.scored is not None
+        values = self.scored()
+        if self._is_better(values):
+            self.pipeline.deliver(self.config, self.learner, self.epoch)
+            self._keep(epoch, values)
+        return values
+
+    def _evaluate_bundle(self, epoch: int) -> Mapping[str, float]:
         self.pipeline.deliver(self.config, self.learner, self.epoch)
         row = self.pipeline.evaluate(self.config, {"epoch": self.epoch}, None)[0]
         values = {name: value for name, value in row.metrics.items() if value is not None}
-        if self.learner.is_selected and values:
-            self._keep_if_best(epoch, next(iter(values.values())))
+        if self._is_better(values):
+            self._keep(epoch, values)
         shutil.rmtree(self.epoch, ignore_errors=True)
         return values
 
-    def _keep_if_best(self, epoch: int, value: float) -> None:
+    def _is_better(self, values: Mapping[str, float]) -> bool:
+        if not (self.learner.is_selected and values):
+            return False
         known = json.loads(self.score.read_text(encoding="utf-8")) if self.score.exists() else None
         # A resumed run may see epochs again; only a strictly better one replaces the best.
-        if known and value <= known["value"]:
-            return
+        return known is None or next(iter(values.values())) > known["value"]
+
+    def _keep(self, epoch: int, values: Mapping[str, float]) -> None:
         shutil.rmtree(self.best, ignore_errors=True)
         self.epoch.rename(self.best)
-        write_atomic(self.score, json.dumps({"epoch": epoch, "value": value}))
+        write_atomic(self.score, json.dumps({"epoch": epoch, "value": next(iter(values.values()))}))
 
 
 def _check_disk(path: Path, learner: Learner, config: Config) -> None:
     held = sum(tensor.numel() * tensor.element_size() for tensor in learner.state_dict().values())
     trained = sum(p.numel() * p.element_size() for p in learner.parameters() if p.requires_grad)
-    moments = 2 if config.optim.name == "adamw" else 1
+    moments = 1 if config.optim.name == "sgd" else 2
     needed = 3 * (held + moments * trained)  # two checkpoints and the one being written; the bundle is smaller
     free = shutil.disk_usage(path).free
     if free < needed:
@@ -123,7 +139,7 @@ def _evaluate(pipeline: Pipeline[Any], config: Config, folder: RunFolder, start:
     rows = pipeline.evaluate(config, bundles, folder.pictures)
     write_rows(folder.path / "evaluation.json", rows)
     result = rows[-1]
-    scores = {"images": result.images, "boxes": result.boxes, **result.metrics}
+    scores = {**result.counts, **result.metrics}
     add_metrics(folder.model, {result.split: scores})
     say(table(rows))
     return rows

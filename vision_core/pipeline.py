@@ -53,7 +53,13 @@ ConfigT = TypeVar("ConfigT", bound=Config, contravariant=True)
 
 
 class Pipeline(Protocol, Generic[ConfigT]):
-    """One task."""
+    """One task.
+
+    Attributes:
+        own_data: The words of ``train`` on a user's own data, told at the end of a run.
+    """
+
+    own_data: str
 
     def prepare(self, config: ConfigT) -> Prepared:
         """Learner and training set of a run."""
@@ -67,8 +73,8 @@ class Pipeline(Protocol, Generic[ConfigT]):
         """Score bundles on ``data.eval_split``; pictures go to ``folder``."""
         ...
 
-    def predictor(self, bundle: Path, device: torch.device) -> Predictor:
-        """Load a bundle for inference."""
+    def predictor(self, bundle: Path, device: torch.device, config: ConfigT | None = None) -> Predictor:
+        """Load a bundle for inference, with its own settings unless ``config`` has others."""
         ...
 
     def validate(self, config: ConfigT, sample: int | None, on_item: Callable[[int, int], None]) -> Sequence[Findings]:
@@ -79,12 +85,16 @@ class Pipeline(Protocol, Generic[ConfigT]):
         """Make a bundle of a foreign checkpoint; returns what was inferred, a line each."""
         ...
 
-    def inputs(self, folder: Path) -> list[Path]:
-        """The files of a folder that ``predict`` takes."""
+    def inputs(self, path: Path) -> list[Path]:
+        """The files that ``predict`` takes, of a folder or a CSV that lists them."""
         ...
 
     def columns(self, result: Any) -> Mapping[str, str | int | float | None]:  # noqa: ANN401
         """What a result puts into ``results.csv``."""
+        ...
+
+    def compare(self, runs: Mapping[str, Path]) -> Sequence[str]:
+        """What several run folders of one command say together, a line each."""
         ...
 
     def conclude(self, folder: Path) -> None:

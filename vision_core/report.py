@@ -18,11 +18,12 @@ from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.runrecord import RunRecord, find_runs, flatten, read_run
 
-SMALL_BOXES = 100
+SMALL_LIST = 100
 _SEED = "train.seed"
 _EMBED_BYTES = 400_000
 _EMBED_PX = 1600
 _CURVE_POINTS = 300
+_ROLES = {"trained": "adapted"}  # a model without a predecessor stands in the column of results
 _METRIC_NAMES = {
     "voc07_ap50": "AP50 (VOC 2007)",
     "area_ap50": "AP50 (area under the curve)",
@@ -38,8 +39,7 @@ class Comparison:
         target: Name of the run, or of the runs.
         split: Name of the labelled list.
         metric: Name of the metric, for people.
-        images: Images scored.
-        boxes: Labelled boxes in them.
+        counts: How much was scored, as in ``Row``.
         source: Fractions of the source model, one per seed; empty when it was not scored.
         adapted: Fractions of the adapted model, one per seed.
     """
@@ -47,15 +47,14 @@ class Comparison:
     target: str
     split: str
     metric: str
-    images: int
-    boxes: int
+    counts: Mapping[str, int]
     source: tuple[float, ...]
     adapted: tuple[float, ...]
 
     @property
     def is_illustration(self) -> bool:
         """Whether the list is too small for its score to carry a claim."""
-        return self.boxes < SMALL_BOXES
+        return list(self.counts.values())[-1] < SMALL_LIST
 
     @property
     def changes(self) -> tuple[float, ...]:
@@ -64,16 +63,27 @@ class Comparison:
             return ()
         return tuple(after - before for before, after in zip(self.source, self.adapted, strict=True))
 
+    @property
+    def amount(self) -> str:
+        """How much was scored, in words."""
+        return ", ".join(f"{number:,} {name}" for name, number in self.counts.items())
+
     def sentence(self) -> str:
         """The comparison in words."""
-        where = f"On {self.split} ({count(self.images, 'image')}, {count(self.boxes, 'box')}) {self.metric}"
+        where = f"On {self.split} ({self.amount}) {self.metric}"
         caution = " Too small for a claim: an illustration." if self.is_illustration else ""
         if not self.changes:
-            return f"{where} cannot be compared: not both models have a score.{caution}"
+            return f"{where} {self._alone()}{caution}"
         seeds = f", means of {len(self.changes)} seeds" if len(self.changes) > 1 else ""
         verb = _verb(statistics.fmean(self.changes))
         source, adapted = (100 * statistics.fmean(values) for values in (self.source, self.adapted))
         return f"{where} {verb} from {source:.1f} to {adapted:.1f}{seeds}.{caution}"
+
+    def _alone(self) -> str:
+        if self.source or not self.adapted:
+            return "cannot be compared: not both models have a score."
+        seeds = f", mean of {len(self.adapted)} seeds" if len(self.adapted) > 1 else ""
+        return f"is {100 * statistics.fmean(self.adapted):.1f}{seeds}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +195,7 @@ def _render(name: str, runs: Sequence[RunRecord]) -> str:
         comparisons=comparisons,
         headlines=_headlines(comparisons),
         runs=[_section(run) for run in runs],
-        small=SMALL_BOXES,
+        small=SMALL_LIST,
     )
 
 
@@ -251,8 +261,7 @@ def _compare_split(seeds: Sequence[RunRecord], split: str) -> list[Comparison]:
                 target=_target(seeds),
                 split=split,
                 metric=_METRIC_NAMES.get(metric, metric),
-                images=rows[0].images,
-                boxes=rows[0].boxes,
+                counts=rows[0].counts,
                 source=source,
                 adapted=adapted,
             )
@@ -267,7 +276,7 @@ def _target(seeds: Sequence[RunRecord]) -> str:
 
 
 def _scores(run: RunRecord, split: str, metric: str) -> dict[str, float]:
-    found = {row.model: row.metrics.get(metric) for row in run.evaluations if row.split == split}
+    found = {_ROLES.get(row.model, row.model): row.metrics.get(metric) for row in run.evaluations if row.split == split}
     return {model: value for model, value in found.items() if value is not None}
 
 

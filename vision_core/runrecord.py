@@ -145,9 +145,9 @@ def _evaluation(row: Mapping[str, Any]) -> Row:
     return Row(
         model=str(row["model"]),
         split=str(row["split"]),
-        images=int(row["images"]),
-        boxes=int(row["boxes"]),
+        counts={str(name): int(count) for name, count in row["counts"].items()},
         metrics=_fractions(row["metrics"]),
+        intervals={str(name): (float(low), float(high)) for name, (low, high) in row.get("intervals", {}).items()},
         per_class=_fractions(flatten(row.get("per_class", {}))),
     )
 

@@ -34,12 +34,16 @@ def describe_runs(arguments: argparse.Namespace, config_class: type[Config]) -> 
     has_data = any(word.startswith("data.root=") for word in arguments.words)
     path = arguments.config or (None if has_data else _demo_config(config_class.task))
     runs = configs.load_runs(config_class, path, arguments.words)
-    if not arguments.seeds:
-        return runs
+    if arguments.seeds:
+        runs = {
+            _joined(name, f"seed-{seed}"): configs.replace(config, {"train.seed": seed})
+            for name, config in runs.items()
+            for seed in arguments.seeds
+        }
     return {
-        f"{name}-seed-{seed}".lstrip("-"): configs.replace(config, {"train.seed": seed})
-        for name, config in runs.items()
-        for seed in arguments.seeds
+        _joined(name, part): _started_from(name, config)
+        for name, whole in runs.items()
+        for part, config in whole.expand().items()
     }
 
 
@@ -55,10 +59,38 @@ def _found_runs(arguments: argparse.Namespace, config_class: type[Config]) -> Ru
     found = [out / "config.yaml"] if (out / "config.yaml").exists() else sorted(out.glob("*/config.yaml"))
     if not found:
         raise UsageError(f"There is no run in '{out}' to resume (no config.yaml). Start it without --resume.")
-    return {
+    runs = {
         "" if path.parent == out else path.parent.name: configs.load(config_class, path, arguments.words)
         for path in found
     }
+    return _in_order(runs)
+
+
+def _in_order(runs: Runs) -> Runs:
+    """Each run behind the one that it starts from."""
+    ordered: Runs = {}
+    while len(ordered) < len(runs):
+        ready = {
+            name: config
+            for name, config in runs.items()
+            if name not in ordered and (config.source.run is None or config.source.run in ordered)
+        }
+        if not ready:
+            name, config = next((name, config) for name, config in runs.items() if name not in ordered)
+            raise UsageError(f"Run '{name}' starts from the run '{config.source.run}', which is not here.")
+        ordered |= ready
+    return ordered
+
+
+def _started_from(prefix: str, config: Config) -> Config:
+    """``config`` of a part, with the full name of the part that it starts from."""
+    if not (prefix and config.source.run):
+        return config
+    return configs.replace(config, {"source.run": _joined(prefix, config.source.run)})
+
+
+def _joined(*parts: str) -> str:
+    return "-".join(part for part in parts if part)
 
 
 def _demo_config(task: str) -> Path:

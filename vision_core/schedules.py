@@ -5,13 +5,6 @@ from collections.abc import Sequence
 
 from vision_core.settings import Optim
 
-_WARMUP_START = 1e-3
-
-
-def constant(step: int, total: int) -> float:
-    """Always 1."""
-    return 1.0
-
 
 def cosine(step: int, total: int) -> float:
     """From 1 at step 0 to 0 at step ``total`` along half a cosine."""
@@ -19,32 +12,29 @@ def cosine(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(step, length) / length))
 
 
-def warmup(step: int, steps: int) -> float:
-    """From 0.001 at step 0 to 1 at ``steps``, linearly; 1 after that and where ``steps`` is 0."""
+def warmup(step: int, steps: int, start: float = 1e-3) -> float:
+    """From ``start`` at step 0 to 1 at ``steps``, linearly; 1 after that and where ``steps`` is 0."""
     if step >= steps:
         return 1.0
-    return _WARMUP_START + (1 - _WARMUP_START) * step / steps
+    return start + (1 - start) * step / steps
 
 
-def warmup_cosine(step: int, total: int, warmup_steps: int) -> float:
-    """Linear warm-up, then a cosine over the steps that are left."""
-    return warmup(step, warmup_steps) * cosine(max(step - warmup_steps, 0), total - warmup_steps)
+def multistep(step: int, milestones: Sequence[int]) -> float:
+    """From 1, divided by ten at every milestone that has been reached."""
+    return 0.1 ** sum(step >= milestone for milestone in milestones)  # type: ignore[no-any-return]
 
 
-def warmup_multistep(step: int, warmup_steps: int, milestones: Sequence[int]) -> float:
-    """Linear warm-up; divided by ten at every milestone that has been reached."""
-    return warmup(step, warmup_steps) * 0.1 ** sum(step >= milestone for milestone in milestones)
-
-
-def learning_rate(optim: Optim, step: int, total: int) -> float:
-    """The learning rate of ``step`` (0-based) in a run of ``total`` steps."""
+def learning_rate(optim: Optim, step: int, total: int, per_epoch: int = 1) -> float:
+    """The learning rate of ``step`` (0-based) in a run of ``total`` steps, ``per_epoch`` of them in an epoch."""
+    if optim.schedule_by == "epoch":
+        step, total = step // per_epoch, -(-total // per_epoch)
+    warmup_steps = optim.warmup_steps if optim.schedule.startswith("warmup") else 0
+    rate = optim.lr * warmup(step, warmup_steps, optim.warmup_start)
     match optim.schedule:
-        case "constant":
-            factor = constant(step, total)
-        case "cosine":
-            factor = cosine(step, total)
-        case "warmup_cosine":
-            factor = warmup_cosine(step, total, optim.warmup_steps)
+        case "cosine" | "warmup_cosine":
+            falling = cosine(max(step - warmup_steps, 0), total - warmup_steps)
+            return optim.lr_end + (rate - optim.lr_end) * falling
         case "warmup_multistep":
-            factor = warmup_multistep(step, optim.warmup_steps, optim.milestones)
-    return optim.lr * factor
+            return rate * multistep(step, optim.milestones)
+        case "constant":
+            return rate

@@ -37,6 +37,10 @@ class Data(Section):
 class Source(Section):
     """What the run starts from."""
 
+    run: str | None = Field(
+        None, description="Name of an earlier run of the same command to start from; methods of several stages set it."
+    )
+
     weights: Path | None = Field(
         None, description="Bundle to start from (import-weights makes one); empty: the one shipped with the demo."
     )
@@ -51,6 +55,7 @@ class Train(Section):
     epochs: int = Field(10, ge=1, le=1_000_000, description="Passes over the training list.")
     max_steps: int | None = Field(None, ge=1, description="Stop after so many steps, even in mid-epoch.")
     batch_size: int = Field(1, ge=1, description="Items per step and process.")
+    drop_last: bool = Field(False, description="Leave out the last step of an epoch when it has fewer items.")
     accumulate: int = Field(1, ge=1, description="Steps whose gradients are added up before the optimizer moves.")
     seed: int = Field(0, ge=0, lt=2**63, description="All randomness follows from it.")
     workers: int = Field(0, ge=0, description="Loader processes; 0 reads in the training process.")
@@ -58,6 +63,12 @@ class Train(Section):
     eval_every: int = Field(
         0, ge=0, description="Epochs between two evaluations on data.eval_split; 0 evaluates at the end only."
     )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Evaluations in a row below the best before after which supervised training stops; 0 never stops.",
+    )
+    patience_from: int = Field(0, ge=0, description="Number, from 0, of the last evaluation that is made in any case.")
     log_every: int = Field(20, ge=1, description="Steps between two lines of metrics.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Precision = Field("off", description="Automatic mixed precision.")
@@ -69,15 +80,23 @@ class Train(Section):
 class Optim(Section):
     """Optimizer and learning rate."""
 
-    name: Literal["sgd", "adamw"] = Field("sgd", description="Optimizer.")
+    name: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd", description="Optimizer. adam: weight decay is part of the gradient (L2); adamw: it is not."
+    )
     lr: PositiveFloat = Field(1e-3, description="Base learning rate.")
     momentum: Fraction = Field(0.9, description="Momentum of SGD.")
-    weight_decay: NonNegativeFloat = Field(1e-4, description="Weight decay; normalisation layers take none.")
+    weight_decay: NonNegativeFloat = Field(1e-4, description="Weight decay.")
+    decay_norms: bool = Field(False, description="Normalisation layers decay too, as in much published code.")
     schedule: Literal["constant", "cosine", "warmup_cosine", "warmup_multistep"] = Field(
-        "constant", description="Learning rate as a function of the step."
+        "constant", description="Learning rate over time."
     )
-    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up, for the schedules that have one.")
-    milestones: tuple[int, ...] = Field((), description="Steps at which warmup_multistep divides the rate by ten.")
+    schedule_by: Literal["step", "epoch"] = Field(
+        "step", description="What the schedule counts, its warm-up and milestones too; epoch: the rate moves between."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Length of linear warm-up, for the schedules that have one.")
+    warmup_start: Fraction = Field(1e-3, description="Share of the rate that warm-up begins with.")
+    milestones: tuple[int, ...] = Field((), description="Where warmup_multistep divides the rate by ten.")
+    lr_end: NonNegativeFloat = Field(0.0, description="Where a cosine ends.")
     clip_norm: NonNegativeFloat = Field(0.0, description="Largest gradient norm; 0 leaves gradients as they are.")
 
 

@@ -1,25 +1,32 @@
 """The mean teacher: a frozen copy of a module that follows it as a moving average."""
 
 import copy
+from typing import Literal
 
 import torch
 from torch import nn
 
 
 class MeanTeacher(nn.Module):
-    """A frozen copy, in evaluation mode for its whole life.
+    """A frozen copy that stays in one mode for its whole life.
 
     When it moves is the learner's affair (``after_step`` or ``after_epoch``), how fast the keep rate's.
     Source: Tarvainen and Valpola, "Mean teachers are better role models", 2017.
+
+    Args:
+        student: What it copies.
+        mode: ``eval``; ``train`` leaves dropout on, as some published code does.
     """
 
-    def __init__(self, student: nn.Module) -> None:
+    def __init__(self, student: nn.Module, mode: Literal["eval", "train"] = "eval") -> None:
         super().__init__()
-        self.module = copy.deepcopy(student).requires_grad_(False).eval()
+        self.mode = mode
+        self.module = copy.deepcopy(student).requires_grad_(False)
+        self.train()
 
     def train(self, mode: bool = True) -> "MeanTeacher":
-        """Stay in evaluation mode whatever the learner around it does."""
-        return super().train(False)
+        """Stay in its own mode whatever the learner around it does."""
+        return super().train(self.mode == "train")
 
     @torch.no_grad()
     def update(self, student: nn.Module, keep_rate: float) -> None:

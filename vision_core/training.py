@@ -6,7 +6,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,14 +15,16 @@ from torch import Tensor, nn
 
 from vision_core import checkpoint
 from vision_core.config import Config
-from vision_core.errors import Interrupted, TrainingError
+from vision_core.early_stopping import should_stop
+from vision_core.errors import DataError, Interrupted, TrainingError
 from vision_core.loaders import EpochBatches, batches, to_device
-from vision_core.optimizer import make_optimizer
+from vision_core.optimizer import Optimizer, Trained, make_optimizers
 from vision_core.randomness import key
 from vision_core.runfolder import RunFolder
 from vision_core.runlog import Progress, RunLog, say
 from vision_core.runtime import Runtime
 from vision_core.schedules import learning_rate
+from vision_core.settings import Optim
 from vision_core.stopping import stop_signals
 
 _MAX_SKIPPED = 10
@@ -52,6 +54,10 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def product(self) -> nn.Module:
         """The module that leaves the run."""
+
+    def trained(self, optim: Optim) -> Sequence[Trained]:
+        """What trains, and how: all of it by ``optim``, unless parts have optimizers of their own."""
+        return [Trained(module=self, optim=optim)]
 
     def forward(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
         """The training step, so that a data-parallel wrapper needs no special case."""
@@ -93,23 +99,27 @@ class Prepared:
         items: The training set.
         notes: What the person should know before it starts.
         start: The bundle that the run starts from, if it is one; evaluated beside the result.
+        score: Scores the learner as it is on validation, the value that chooses the best epoch first; none: a bundle
+            is written and evaluated on ``data.eval_split``.
     """
 
     learner: Learner
     items: TrainingSet
     notes: tuple[str, ...] = ()
     start: Path | None = None
+    score: Callable[[], Mapping[str, float]] | None = None
 
 
 @dataclass(kw_only=True)
 class Counters:
-    """Where a run stands; saved with every checkpoint."""
+    """Where a run stands; saved with every checkpoint. ``history`` has the first value of each evaluation."""
 
     step: int = 0
     updates: int = 0
     empty_steps: int = 0
     skipped_updates: int = 0
     skipped_in_a_row: int = 0
+    history: list[float] = field(default_factory=list)
 
 
 Evaluate = Callable[[int], Mapping[str, float]]
@@ -144,11 +154,16 @@ class _Loop:
         self.learner, self.items = prepared.learner.to(runtime.device), prepared.items
         self.config, self.runtime, self.folder = config, runtime, run
         train = config.train
-        self.optimizer = make_optimizer(self.learner, config.optim)
+        self.optimizers = make_optimizers(self.learner.trained(config.optim))
         self.scaler = runtime.scaler()
         self.counters = Counters()
         self.forward = torch.compile(self.learner) if train.compile else self.learner
-        self.per_epoch = math.ceil(len(self.items) / train.batch_size)
+        self.per_epoch = self._order().steps_per_epoch
+        if not self.per_epoch:
+            raise DataError(
+                f"{len(self.items)} items make no step of {train.batch_size} (train.batch_size, train.drop_last). "
+                "Use a smaller batch, or more items."
+            )
         self.total = min(self.per_epoch * train.epochs, train.max_steps or sys.maxsize)
         self.log = RunLog(run.path, tensorboard=train.tensorboard)
         self.saved_step = 0
@@ -159,8 +174,8 @@ class _Loop:
             self.log.forget_after(0)
             return
         self.learner.load_state_dict(state["learner"], strict=True)
-        if self.optimizer:
-            self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer in self.optimizers:
+            optimizer.torch.load_state_dict(state["optimizers"][optimizer.trained.name])
         self.scaler.load_state_dict(state["scaler"])
         self.counters = Counters(**state["counters"])
         self.saved_step = self.counters.step
@@ -174,22 +189,18 @@ class _Loop:
 
     def run(self, evaluate: Evaluate | None) -> None:
         train = self.config.train
-        order = EpochBatches(
-            num_items=len(self.items),
-            batch_size=train.batch_size,
-            epochs=train.epochs,
-            seed=train.seed,
-            start_step=self.counters.step,
-        )
+        order = self._order(self.counters.step)
         progress = Progress(self.total, "train", "step", initial=self.counters.step)
         self.learner.train()
         try:
             with stop_signals() as stop:
                 read = batches(self.items, order, workers=train.workers, pin_memory=self._is_gpu())
-                for batch in itertools.islice(read, self.total - self.counters.step):
+                for batch in itertools.islice(read, 0 if self._is_settled() else self.total - self.counters.step):
                     self._step(batch)
                     self._after(evaluate)
                     progress.advance()
+                    if self._is_settled():
+                        break
                     if stop.requested and self._at_update():
                         self._interrupt()
         finally:
@@ -230,24 +241,31 @@ class _Loop:
         self.scaler.scale(terms.sum() / self._group_size()).backward()
 
     def _update(self) -> None:
-        if self.optimizer is None or not any(p.grad is not None for p in self.learner.parameters()):
+        moving = [optimizer for optimizer in self.optimizers if optimizer.has_gradients()]
+        if not moving:
             return
-        rate = learning_rate(self.config.optim, self.counters.step - 1, self.total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        if self.config.optim.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.optim.clip_norm)
+        for optimizer in moving:
+            self._move(optimizer)
         scale = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         if self.scaler.get_scale() < scale:
             self._skipped()
             return
         self.counters.updates += 1
         self.counters.skipped_in_a_row = 0
         self.learner.after_step(self.counters.step)
+
+    def _move(self, optimizer: Optimizer) -> None:
+        part = optimizer.trained
+        optimizer.set_rate(self._rate(part.optim))
+        if part.optim.clip_norm:
+            self.scaler.unscale_(optimizer.torch)
+            torch.nn.utils.clip_grad_norm_(part.module.parameters(), part.optim.clip_norm)
+        self.scaler.step(optimizer.torch)
+        optimizer.torch.zero_grad(set_to_none=True)
+
+    def _rate(self, optim: Optim) -> float:
+        return learning_rate(optim, self.counters.step - 1, self.total, self.per_epoch)
 
     def _skipped(self) -> None:
         self.counters.skipped_updates += 1
@@ -265,6 +283,7 @@ class _Loop:
             self.learner.after_epoch(epoch)
             if evaluate and train.eval_every and epoch % train.eval_every == 0:
                 values = evaluate(epoch)
+                self.counters.history.extend(list(values.values())[:1])
                 self.log.metrics(step, epoch, {f"eval/{name}": value for name, value in values.items()})
                 self.learner.train()
         if step - self.saved_step >= train.save_every and self._at_update():
@@ -277,7 +296,7 @@ class _Loop:
         state = {
             "config": self._settings(),
             "learner": self.learner.state_dict(),
-            "optimizer": self.optimizer.state_dict() if self.optimizer else {},
+            "optimizers": {each.trained.name: each.torch.state_dict() for each in self.optimizers},
             "scaler": self.scaler.state_dict(),
             "counters": asdict(self.counters),
             "threads": torch.get_num_threads(),
@@ -298,21 +317,32 @@ class _Loop:
         )
 
     def _items_of(self, step: int) -> list[int]:
+        return [index for _, index in next(iter(self._order(step)))]
+
+    def _order(self, start_step: int = 0) -> EpochBatches:
         train = self.config.train
-        order = EpochBatches(
+        return EpochBatches(
             num_items=len(self.items),
             batch_size=train.batch_size,
             epochs=train.epochs,
             seed=train.seed,
-            start_step=step,
+            start_step=start_step,
+            drop_last=train.drop_last,
         )
-        return [index for _, index in next(iter(order))]
+
+    def _is_settled(self) -> bool:
+        """Whether supervised training has stopped getting better, right after an evaluation."""
+        train, history = self.config.train, self.counters.history
+        if not (train.patience and self.learner.is_selected and history):
+            return False
+        return should_stop(history, train.patience, train.patience_from)
 
     def _write(self, losses: Mapping[str, Tensor], seconds: float) -> None:
         step = self.counters.step
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         values |= {name: float(value) for name, value in self.learner.metrics.items()}
-        values["lr"] = learning_rate(self.config.optim, step - 1, self.total)
+        for optimizer in self.optimizers:
+            values["_".join(filter(None, ("lr", optimizer.trained.name)))] = self._rate(optimizer.trained.optim)
         values["step_seconds"] = round(seconds, 4)
         values["peak_memory_mib"] = round(self.runtime.peak_memory_mib(), 1)
         self.log.metrics(step, math.ceil(step / self.per_epoch), values)

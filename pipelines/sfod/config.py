@@ -6,7 +6,7 @@ from pydantic import Field
 
 from vision_core.config import Config
 from vision_core.detection.settings import DetectionData, DetectorSettings
-from vision_core.settings import Fraction, NonNegativeFloat, PositiveFloat, Section
+from vision_core.settings import Fraction, NonNegativeFloat, PositiveFloat, Section, Teacher
 from vision_core.view_settings import StrongViewSettings
 
 
@@ -50,6 +50,7 @@ class SfodConfig(Config):
     detector: DetectorSettings | None = Field(
         None, description="Architecture, for method source; adaptation takes it from source.weights."
     )
+    teacher: Teacher = Teacher()
     strong_view: StrongViewSettings = StrongViewSettings()
     pseudo_labels: PseudoLabels = PseudoLabels()
     lpld: Lpld = Lpld()

@@ -42,8 +42,7 @@ def score(
     return Row(
         model=model,
         split=dataset.name,
-        images=len(dataset.records),
-        boxes=sum(truths[name] for name in counted),
+        counts={"images": len(dataset.records), "boxes": sum(truths[name] for name in counted)},
         metrics={name: _mean(result, counted) for name, result in results.items()},
         per_class={f"{each}.{name}": result.per_class[each] for name, result in results.items() for each in counted},
     )

@@ -44,6 +44,8 @@ _LIMITS = (
 class SfodPipeline:
     """Source-free adaptation as the verbs see it."""
 
+    own_data = "data.root=YOUR_IMAGES data.format=images source.weights=BUNDLE"
+
     def prepare(self, config: SfodConfig) -> Prepared:
         """Learner and training views of a run."""
         return self._prepare_source(config) if config.method == "source" else self._prepare_target(config)
@@ -68,18 +70,28 @@ class SfodPipeline:
             draw_comparison(dataset, found, folder)
         return [score(model, dataset, each, config.data.eval_classes or None) for model, each in found.items()]
 
-    def predictor(self, bundle: Path, device: torch.device) -> SfodPredictor:
+    def predictor(self, bundle: Path, device: torch.device, config: SfodConfig | None = None) -> SfodPredictor:
         """Load a bundle for inference on files of unknown origin: a child process decodes them."""
         return SfodPredictor.from_checkpoint(bundle, device, read=Decoder().read_image)
 
-    def inputs(self, folder: Path) -> list[Path]:
-        """The images in a folder."""
-        return list_images(folder)
+    def inputs(self, path: Path) -> list[Path]:
+        """The images in a folder.
+
+        Raises:
+            DataError: There is none, or ``path`` is no folder.
+        """
+        if path.is_file():
+            raise DataError(f"--input '{path}' is a list; give an image, or a folder of images.")
+        return list_images(path)
 
     def columns(self, result: Detections) -> dict[str, int]:
         """Objects above the drawing threshold, by class."""
         counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
         return {f"{name} (score > {DRAWN_SCORE:g})": counts[name] for name in result.classes}
+
+    def compare(self, runs: Mapping[str, Path]) -> tuple[str, ...]:
+        """Nothing beyond the spread over seeds."""
+        return ()
 
     def conclude(self, folder: Path) -> None:
         """All detections as one COCO file, which labelling tools open."""

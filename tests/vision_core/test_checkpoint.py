@@ -74,10 +74,10 @@ def test_load__code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
     assert not proof.exists()
 
 
-@pytest.mark.parametrize("found", [{"format": 2, "config": {}}, {"weight": torch.zeros(1)}, [1, 2]])
+@pytest.mark.parametrize("found", [{"format": 1, "config": {}}, {"weight": torch.zeros(1)}, [1, 2]])
 def test_load__other_formats_are_refused(tmp_path: Path, found: object) -> None:
     torch.save(found, tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match=r"has format (2|None), expected 1"):
+    with pytest.raises(CheckpointError, match=r"has format (1|None), expected 2"):
         checkpoint.load(tmp_path, CONFIG)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.vision_core.toy import ToyConfig
-from vision_core.cli import make_parser, parse, run
+from vision_core.cli import OwnVerb, make_parser, parse, run
 from vision_core.errors import (
     AllInputsError,
     CheckpointError,
@@ -194,3 +194,14 @@ def test_run__faults_of_the_command_line_are_told_without_torch(argv: list[str])
         f"code = main({argv})\nsys.exit(code + 10 * ('torch' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 2
+
+
+def test_run__a_task_may_have_a_verb_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--count", type=int, required=True)
+
+    own = OwnVerb(name="toys", text="Count toys.", module="tests.vision_core.toy_verb", add=add, has_words=True)
+    assert run(ToyConfig, nothing, ["toys", "--count", "3", "train.epochs=2"], [own]) == 3
+    assert run(ToyConfig, nothing, ["toys", "--count", "3", "train.epoch=2"], [own]) == 2
+    assert "did you mean 'epochs'" in capsys.readouterr().err
+    assert "toys" in make_parser(ToyConfig, [own]).format_help()

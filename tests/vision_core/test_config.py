@@ -77,7 +77,7 @@ def test_load__all_problems_at_once_each_with_its_origin(tmp_path: Path) -> None
         ("zzz=3", r"zzz: unknown key; known here: .*train, .*labels"),
         ("runs=3", "runs: unknown key"),
         ("labels.threshold=-1", r"labels\.threshold: should be greater than or equal to 0, got -1"),
-        ("teacher.keep_rate=1.7", r"teacher\.keep_rate: should be less than or equal to 1, got 1\.7"),
+        ("optim.momentum=1.7", r"optim\.momentum: should be less than or equal to 1, got 1\.7"),
         ("train.epochs=ten", r"train\.epochs: should be a valid integer, got 'ten'"),
         ("train.epochs=2.5", r"train\.epochs: should be a valid integer, got 2\.5"),
         ("train.epochs=", r"train\.epochs: should be a valid integer, got nothing"),
@@ -86,7 +86,7 @@ def test_load__all_problems_at_once_each_with_its_origin(tmp_path: Path) -> None
         ("names=car", r"names: should be a list such as \[a, b\], got 'car'"),
         ("names=[yes]", r"names\.0: should be text, a number in quotes, got True"),
         ("folder=2024", "folder: should be a path, got 2024"),
-        ("optim.name=sdg", "optim.name: should be 'sgd' or 'adamw', got 'sdg'"),
+        ("optim.name=sdg", "optim.name: should be 'sgd', 'adam' or 'adamw', got 'sdg'"),
         ("optim.lr=.nan", "optim.lr: should be a finite number, got nan"),
         ("optim.lr=NaN", "optim.lr: should be a finite number, got 'NaN'"),
         ("optim.lr=inf", "optim.lr: should be a finite number"),
@@ -194,7 +194,7 @@ def test_dump_and_describe__load_to_the_same_configuration(write: Callable[[Conf
 def test_describe__every_key_has_a_description() -> None:
     lines = [line for line in describe(ToyConfig()).splitlines() if not line.endswith(":") and "method" not in line]
     assert all(len(line.partition("  # ")[2]) > 5 for line in lines)
-    assert any("One of: sgd, adamw." in line for line in lines)
+    assert any("One of: sgd, adam, adamw." in line for line in lines)
 
 
 def test_dump__is_strict_yaml() -> None:

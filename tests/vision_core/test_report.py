@@ -17,7 +17,7 @@ from vision_core.runrecord import RunRecord
 
 def _run(name: str = "night", seed: int = 0, boxes: int = 141, **scores: float | None) -> RunRecord:
     rows = [
-        Row(model=model, split="night_b", images=20, boxes=boxes, metrics={"voc07_ap50": value})
+        Row(model=model, split="night_b", counts={"images": 20, "boxes": boxes}, metrics={"voc07_ap50": value})
         for model, value in scores.items()
     ]
     return RunRecord(
@@ -37,7 +37,7 @@ def _write_run(folder: Path, facts: Mapping[str, object] | None = None) -> Path:
     (folder / "run.json").write_text(json.dumps({"status": "done", "command": "train", **(facts or {})}))
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 3, "loss": 1}\n')
     rows = [
-        {"model": model, "split": "night_b", "images": 20, "boxes": 141, "metrics": {"voc07_ap50": value}}
+        {"model": model, "split": "night_b", "counts": {"images": 20, "boxes": 141}, "metrics": {"voc07_ap50": value}}
         for model, value in (("source", 0.32), ("adapted", 0.43))
     ]
     (folder / "evaluation.json").write_text(json.dumps(rows))
@@ -48,6 +48,11 @@ def test_compare__sentence_gives_both_scores_images_and_boxes() -> None:
     (comparison,) = compare([_run(source=0.321, adapted=0.431)])
     assert comparison.sentence() == "On night_b (20 images, 141 boxes) AP50 (VOC 2007) rose from 32.1 to 43.1."
     assert in_points(comparison.changes, sign=True) == "+11.0"
+
+
+def test_compare__a_model_without_predecessor_is_told_alone() -> None:
+    (comparison,) = compare([_run(trained=0.431)])
+    assert comparison.sentence() == "On night_b (20 images, 141 boxes) AP50 (VOC 2007) is 43.1."
 
 
 @pytest.mark.parametrize(("adapted", "verb"), [(0.2, "fell"), (0.3, "stayed")])

@@ -38,7 +38,7 @@ def test_read_run__torn_metrics_keep_whole_lines_and_finite_values(tmp_path: Pat
 
 
 def test_read_run__bad_row_is_left_out_and_named(tmp_path: Path) -> None:
-    good = {"model": "source", "split": "b", "images": 2, "boxes": 3, "metrics": {"ap": None, "other": 0.5}}
+    good = {"model": "source", "split": "b", "counts": {"images": 2, "boxes": 3}, "metrics": {"ap": None, "other": 0.5}}
     (tmp_path / "evaluation.json").write_text(json.dumps([{"model": "source"}, good]))
     run = read_run(tmp_path)
     assert run.evaluations[0].metrics == {"ap": None, "other": 0.5}

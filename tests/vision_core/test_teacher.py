@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
@@ -79,3 +81,11 @@ def test_teacher__has_no_gradient_and_stays_in_evaluation_mode() -> None:
     assert not any(module.training for module in teacher.modules())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert all(parameter.requires_grad for parameter in student.parameters())
+
+
+@pytest.mark.parametrize(("mode", "is_training"), [("eval", False), ("train", True)])
+def test_train__it_stays_in_its_own_mode(mode: Literal["eval", "train"], is_training: bool) -> None:
+    teacher = MeanTeacher(nn.Sequential(nn.Dropout()), mode)
+    for asked in (True, False):
+        teacher.train(asked)
+        assert next(iter(teacher.module.children())).training is is_training

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.vision_core.toy import ToyLearner, toy_config, train
-from vision_core.errors import CheckpointError, Interrupted, TrainingError
-from vision_core.training import Learner
+from tests.vision_core.toy import RUNTIME, ToyItems, ToyLearner, toy_config, train
+from vision_core.errors import CheckpointError, DataError, Interrupted, TrainingError
+from vision_core.optimizer import Trained
+from vision_core.runfolder import RunFolder
+from vision_core.settings import Optim
+from vision_core.training import Counters, Learner, Prepared, fit
 
 EVERY = {"train.epochs": 3, "train.save_every": 2, "train.log_every": 1, "optim.lr": 0.05}
 
@@ -140,3 +143,63 @@ def test_fit__bf16_follows_full_precision(tmp_path: Path) -> None:
     fit(Prepared(learner=half, items=ToyItems(7)), toy_config(**EVERY), runtime, RunFolder(folder))
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(tensor, half.state_dict()[name], atol=0.05, rtol=0.05)
+
+
+def test_fit__a_last_step_with_fewer_items_can_be_left_out(tmp_path: Path) -> None:
+    whole = {"train.epochs": 2, "train.batch_size": 3}
+    assert train(tmp_path / "whole", toy_config(**whole))[1].step == 6
+    assert train(tmp_path / "dropped", toy_config(**whole, **{"train.drop_last": True}))[1].step == 4
+
+
+def test_fit__too_few_items_for_a_whole_step(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"7 items make no step of 8 \(train.batch_size"):
+        train(tmp_path, toy_config(**{"train.batch_size": 8, "train.drop_last": True}))
+
+
+class TwoRates(ToyLearner):
+    """The first layer and the rest have optimizers of their own."""
+
+    def trained(self, optim: Optim) -> list[Trained]:
+        slow = optim.model_copy(update={"lr": optim.lr / 10, "name": "adam"})
+        return [
+            Trained(name="first", module=self.first, optim=slow),
+            Trained(name="rest", module=self.student[1:], optim=optim),
+        ]
+
+
+def test_fit__parts_have_rates_of_their_own_and_resume_with_them(tmp_path: Path) -> None:
+    config = toy_config(**EVERY)
+    whole, _ = train(tmp_path / "whole", config, TwoRates())
+    assert {(line["lr_first"], line["lr_rest"]) for line in _lines(tmp_path / "whole")} == {(0.005, 0.05)}
+
+    class Stopping(TwoRates):
+        def after_step(self, step: int) -> None:
+            if step == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", config, Stopping())
+    resumed, _ = train(tmp_path / "parts", config, TwoRates())
+    _assert_same(resumed, whole)
+
+
+def scored_fit(folder: Path, scores: list[float], *, is_selected: bool = True) -> Counters:
+    """Ten epochs with these scores on validation, stopping when two in a row are below the best."""
+    config = toy_config(**{"train.epochs": 10, "train.eval_every": 1, "train.patience": 2, "train.patience_from": 1})
+    learner = ToyLearner()
+    learner.is_selected = is_selected
+    folder.mkdir(exist_ok=True)
+    prepared = Prepared(learner=learner, items=ToyItems(7))
+    return fit(prepared, config, RUNTIME, RunFolder(folder), lambda epoch: {"score": scores[epoch - 1], "other": 0.0})
+
+
+def test_fit__stops_when_validation_has_not_got_better(tmp_path: Path) -> None:
+    scores = [0.5, 0.4, 0.6, 0.5, 0.6, 0.5, 0.4, 0.9, 0.9, 0.9]
+    counters = scored_fit(tmp_path, scores)
+    assert counters.step == 7 * 7
+    assert counters.history == scores[:7]
+    assert scored_fit(tmp_path, scores) == counters  # a run that has settled is not gone on with
+
+
+def test_fit__what_is_not_selected_on_validation_is_not_stopped_by_it(tmp_path: Path) -> None:
+    assert scored_fit(tmp_path, [0.5] + [0.1] * 9, is_selected=False).step == 70

@@ -10,8 +10,8 @@ from typing import Any
 
 from vision_core import bundle as bundles
 from vision_core.batch import BatchJob, run_batch
-from vision_core.config import Config, fingerprint
-from vision_core.errors import DataError
+from vision_core.config import Config, ConfigT, fingerprint, from_mapping
+from vision_core.errors import ConfigError, DataError
 from vision_core.ledger import Record
 from vision_core.pipeline import Pipeline
 from vision_core.runlog import Progress, say
@@ -24,16 +24,18 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     """Plan, predict one input after the other, and merge the tables."""
     task = config_class.task
     card = bundles.read_card(arguments.checkpoint, task)
+    config = _settings(arguments, card, config_class)
     pipeline = build()
     inputs = _inputs(pipeline, arguments.input)
     device = launch(arguments.device or "auto").device
     places = [f"--checkpoint={arguments.checkpoint}", f"--input={arguments.input}", f"--out={arguments.out}"]
-    arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "predict", *places])
+    words = getattr(arguments, "words", [])
+    arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "predict", *places, *words])
     job = BatchJob(
         inputs=inputs,
         out=arguments.out,
-        make_predictor=partial(pipeline.predictor, arguments.checkpoint, device),
-        fingerprint=fingerprint(card.hashes),
+        make_predictor=partial(pipeline.predictor, arguments.checkpoint, device, config),
+        fingerprint=fingerprint([card.hashes, config and config.model_dump(mode="json")["predict"]]),
         version=version("domainsight"),
         columns=pipeline.columns,
         strict=arguments.strict or arguments.on_error == "stop",
@@ -48,8 +50,25 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     return summary.exit_code
 
 
+def _settings(arguments: argparse.Namespace, card: bundles.Card, config_class: type[ConfigT]) -> ConfigT | None:
+    """The bundle's settings with words on top, where the task has a section for inference."""
+    if "predict" not in config_class.model_fields:
+        return None
+    words: list[str] = arguments.words
+    strange = [word for word in words if not word.startswith("predict.")]
+    if strange:
+        raise ConfigError(
+            f"'{strange[0]}' is no setting of inference, and the bundle has its own of training. Use predict.* keys; "
+            "train --show-config lists them."
+        )
+    if arguments.input.suffix.lower() == ".csv":
+        words = [*words, f"predict.manifest={arguments.input}"]
+    keys = {name: card.config[name] for name in config_class.model_fields if name in card.config}
+    return from_mapping(config_class, keys, words, f"{arguments.checkpoint}/card.json")
+
+
 def _inputs(pipeline: Pipeline[Any], path: Path) -> list[Path]:
-    if path.is_file():
+    if path.is_file() and path.suffix.lower() != ".csv":
         return [path]
     if not path.exists():
         raise DataError(f"--input '{path}' does not exist.")

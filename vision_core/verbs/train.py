@@ -1,10 +1,11 @@
 """The verb ``train``: every run that the command describes, each in a folder of its own, and one report."""
 
 import argparse
+import re
 import shlex
 import shutil
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from vision_core.runtime import launch
 
 Build = Callable[[], Pipeline[Any]]
 _DEMO_DATA_MARK = ".demo-data"
+_REPEATED = re.compile(r"-?\b(seed|fold)-(\d+)")
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
@@ -46,12 +48,23 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         if not arguments.resume:
             write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
     try:
-        rows = {name: train_one(pipeline, runs[name], folder, runtimes[name]) for name, folder in folders.items()}
+        rows = {
+            name: train_one(pipeline, _with_start(runs[name], folders), folder, runtimes[name])
+            for name, folder in folders.items()
+        }
     except UserError:
         _withdraw(list(folders.values()))
         raise
-    _conclude(task, out, rows, folders)
+    _conclude(pipeline, task, rows, folders)
+    say(f"\nReport:    {write_report(out)}")
     return 0
+
+
+def _with_start(config: Config, folders: Mapping[str, RunFolder]) -> Config:
+    """The settings of a run that starts from another's model, with the place of that model."""
+    if not config.source.run:
+        return config
+    return configs.replace(config, {"source.weights": folders[config.source.run].model})
 
 
 def _withdraw(folders: Sequence[RunFolder]) -> None:
@@ -93,28 +106,40 @@ def _rehearse(pipeline: Pipeline[Any], runs: Runs) -> int:
     return 0
 
 
-def _conclude(task: str, out: Path, rows: Mapping[str, Sequence[Row]], folders: Mapping[str, RunFolder]) -> None:
-    model = next(iter(folders.values())).model
+def _conclude(
+    pipeline: Pipeline[Any], task: str, rows: Mapping[str, Sequence[Row]], folders: Mapping[str, RunFolder]
+) -> None:
     if len(rows) > 1:
         say(f"\n{_spread(rows)}")
-    say(f"\nReport:    {write_report(out)}")
-    say(f"Model:     {model}")
-    say(f"Use it:    python -m pipelines.{task} predict --checkpoint {model} --input YOUR_IMAGES --out found")
-    say(f"Own data:  python -m pipelines.{task} train data.root=YOUR_IMAGES data.format=images source.weights=BUNDLE")
+        for line in pipeline.compare({name: folder.path for name, folder in folders.items()}):
+            say(line)
+    model = list(folders.values())[-1].model
+    say(f"\nModel:     {model}")
+    say(f"Use it:    python -m pipelines.{task} predict --checkpoint {model} --input YOUR_FILES --out found")
+    say(f"Own data:  python -m pipelines.{task} train {pipeline.own_data}")
 
 
 def _spread(rows: Mapping[str, Sequence[Row]]) -> str:
-    """The first metric of every run, in percent; mean and spread where runs differ in their seed alone."""
+    """The first metric of every run, in percent; mean and spread where runs differ in seed or fold alone."""
     groups: dict[tuple[str, str], list[float]] = {}
     for name, found in rows.items():
         for row in found:
             metric, value = next(iter(row.metrics.items()))
             if value is not None:
-                group = f"{name.partition('seed-')[0].rstrip('-') or row.split} {row.model}"
+                group = f"{_REPEATED.sub('', name).strip('-') or row.split} {row.model}"
                 groups.setdefault((group, metric), []).append(100 * value)
-    return "\n".join(f"{group:24} {metric} {_mean(values)}" for (group, metric), values in groups.items())
+    repeats = _repeats(rows)
+    return "\n".join(f"{group:24} {metric} {_mean(values, repeats)}" for (group, metric), values in groups.items())
 
 
-def _mean(values: Sequence[float]) -> str:
+def _repeats(names: Iterable[str]) -> str:
+    """What the spread is over: seeds, folds, or both."""
+    found: dict[str, set[str]] = {}
+    for kind, number in (match.groups() for name in names for match in _REPEATED.finditer(name)):
+        found.setdefault(kind, set()).add(number)
+    return " × ".join(f"{len(numbers)} {kind}s" for kind, numbers in found.items())
+
+
+def _mean(values: Sequence[float], repeats: str) -> str:
     mean = f"{statistics.fmean(values):5.1f}"
-    return f"{mean} ± {statistics.stdev(values):.1f} over {len(values)} seeds" if len(values) > 1 else mean
+    return f"{mean} ± {statistics.stdev(values):.1f} over {repeats}" if len(values) > 1 else mean

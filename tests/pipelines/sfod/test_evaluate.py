@@ -40,8 +40,8 @@ def _nothing(record: ImageRecord) -> Detections:
 def test_score__the_truth_is_perfect_in_every_metric(dataset: DetectionDataset) -> None:
     row = score("truth", dataset, [_truth(record) for record in dataset.records])
     assert row.metrics == pytest.approx({"voc07_ap50": 1.0, "area_ap50": 1.0, "coco_ap": 1.0})
-    assert (row.model, row.split, row.images) == ("truth", dataset.name, 8)
-    assert row.boxes == sum(len(record.boxes) for record in dataset.records)
+    assert (row.model, row.split, row.counts["images"]) == ("truth", dataset.name, 8)
+    assert row.counts["boxes"] == sum(len(record.boxes) for record in dataset.records)
 
 
 def test_score__nothing_found_is_zero(dataset: DetectionDataset) -> None:
@@ -66,7 +66,7 @@ def test_score__named_classes_alone_count(dataset: DetectionDataset) -> None:
     assert score("half", dataset, discs_only).metrics["voc07_ap50"] == pytest.approx(0.5)
     row = score("half", dataset, discs_only, classes=("disc",))
     assert row.metrics["voc07_ap50"] == pytest.approx(1.0)
-    assert row.boxes == sum(int((record.labels == 0).sum()) for record in dataset.records)
+    assert row.counts["boxes"] == sum(int((record.labels == 0).sum()) for record in dataset.records)
 
 
 def test_score__no_boxes_at_all_is_undefined(dataset: DetectionDataset) -> None:
@@ -78,7 +78,7 @@ def test_score__no_boxes_at_all_is_undefined(dataset: DetectionDataset) -> None:
     ]  # fmt: skip
     row = score("any", dataclasses.replace(dataset, records=tuple(empty)), [_truth(each) for each in dataset.records])
     assert set(row.metrics.values()) == {None}
-    assert row.boxes == 0
+    assert row.counts["boxes"] == 0
 
 
 def test_detect_all__in_the_order_of_the_list(dataset: DetectionDataset) -> None:

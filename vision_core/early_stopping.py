@@ -9,11 +9,6 @@ def stale_epochs(history: Sequence[float]) -> int:
     return next((age for age, score in enumerate(reversed(history)) if score >= best), 0)
 
 
-def best_epoch(history: Sequence[float], first: int = 0) -> int:
-    """The earliest of the best epochs from ``first`` on."""
-    return max(range(first, len(history)), key=lambda epoch: history[epoch])
-
-
 def should_stop(history: Sequence[float], patience: int, earliest: int) -> bool:
     """Whether to stop after the last epoch of ``history``: stale for ``patience`` epochs, and past ``earliest``.
 
