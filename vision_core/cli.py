@@ -107,7 +107,7 @@ def make_parser(config_class: type[Config], own: Sequence[OwnVerb] = ()) -> argp
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
-    predict = partial(_predict, has_words="predict" in config_class.model_fields)
+    predict = partial(_predict, has_words=bool(config_class.at_inference))
     for add in (_train, _demo_data, _validate, _evaluate, predict, _report, _verify, _import_weights):
         add(verbs)
     for each in own:

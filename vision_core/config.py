@@ -21,6 +21,8 @@ class Config(Section):
 
     Attributes:
         task: Name of the pipeline, set by its own class.
+        at_inference: What the keys that ``predict`` takes begin with; empty: the bundle's settings stand.
+        input_list: The key that takes a CSV given as ``predict --input``; empty: the task takes none.
     """
 
     task: ClassVar[str]
@@ -29,6 +31,9 @@ class Config(Section):
     source: Source = Source()
     train: Train = Train()
     optim: Optim = Optim()
+
+    at_inference: ClassVar[tuple[str, ...]] = ()
+    input_list: ClassVar[str] = ""
 
     def expand(self) -> "dict[str, Config]":
         """The runs that these settings stand for, by name: folds, or stages that ``source.run`` joins, in order."""

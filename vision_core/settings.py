@@ -1,9 +1,10 @@
 """Sections of a configuration that every task shares. Pydantic only: reading a configuration imports no torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
@@ -13,9 +14,43 @@ Precision = Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(lambda val
 
 
 class Section(BaseModel):
-    """A frozen part of a configuration; unknown keys are refused."""
+    """A frozen part of a configuration; unknown keys are refused.
+
+    Of a section that is given in part, the other keys are as its place in the configuration has them by default, not
+    as its class has them: with ``optim: Optim = Optim(name="adam")``, ``optim.lr=1e-4`` leaves the optimizer Adam.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``keys`` of a whole configuration, with defaults that hang on other keys; what is given wins."""
+        return keys
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, keys: Any) -> Any:  # noqa: ANN401 (whatever was given, not yet checked)
+        if not isinstance(keys, Mapping):
+            return keys
+        keys = cls.conditional_defaults(keys)
+        return {name: _over(cls.model_fields[name].default, value) if name in cls.model_fields else value
+                for name, value in keys.items()}  # fmt: skip
+
+
+def _over(default: Any, given: Any) -> Any:  # noqa: ANN401
+    """A section given in part, on top of the default of its place."""
+    if not (isinstance(default, Section) and isinstance(given, Mapping)):
+        return given
+    return merged(default.model_dump(), given)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested keys of both; those of ``above`` win."""
+    both = dict(below)
+    for name, value in above.items():
+        inner = both.get(name)
+        both[name] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return both
 
 
 class Data(Section):

@@ -1,12 +1,14 @@
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from tests.vision_core.toy import ToyConfig
 from vision_core.detection.settings import DetectionData, DetectorSettings
-from vision_core.settings import Optim, Section, Source, Teacher, Train
+from vision_core.settings import Optim, Section, Source, Teacher, Train, merged
 from vision_core.view_settings import StrongViewSettings
 
 SECTIONS = [Source, Train, Optim, Teacher, DetectionData, DetectorSettings, StrongViewSettings]
@@ -16,6 +18,47 @@ SECTIONS = [Source, Train, Optim, Teacher, DetectionData, DetectorSettings, Stro
 def test_section__every_key_is_described_and_the_defaults_are_valid(section: type[BaseModel]) -> None:
     assert all(field.description for field in section.model_fields.values())
     section()
+
+
+class Inner(Section):
+    red: int = 1
+    green: int = 1
+    blue: int = 1
+
+
+class Outer(Section):
+    inner: Inner = Inner(red=2)
+
+
+class Outermost(Section):
+    outer: Outer = Outer(inner=Inner(green=3))
+    plain: Outer = Outer()
+    is_blue: bool = False
+
+    @classmethod
+    def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
+        return merged({"plain": {"inner": {"blue": 9}}}, keys) if keys.get("is_blue") else keys
+
+
+@pytest.mark.parametrize(
+    ("given", "colours"),
+    [
+        ({}, (1, 3, 1)),
+        ({"outer": {}}, (1, 3, 1)),
+        ({"outer": {"inner": {"blue": 5}}}, (1, 3, 5)),
+        ({"outer": {"inner": Inner(blue=5)}}, (1, 1, 5)),
+    ],
+)
+def test_section__given_in_part_keeps_the_defaults_of_its_place(given: Any, colours: tuple[int, ...]) -> None:
+    inner = Outermost.model_validate(given).outer.inner
+    assert (inner.red, inner.green, inner.blue) == colours
+
+
+def test_section__defaults_that_hang_on_other_keys_yield_to_what_is_given() -> None:
+    inner = Outermost.model_validate({"is_blue": True}).plain.inner
+    assert (inner.red, inner.green, inner.blue) == (2, 1, 9)
+    inner = Outermost.model_validate({"is_blue": True, "plain": {"inner": {"green": 4, "blue": 5}}}).plain.inner
+    assert (inner.red, inner.green, inner.blue) == (2, 4, 5)
 
 
 def test_section__is_frozen_and_refuses_unknown_keys() -> None:

@@ -1,6 +1,7 @@
 """The verb ``predict``: a bundle over a file or a folder, through the batch engine."""
 
 import argparse
+import json
 import shlex
 from collections.abc import Callable
 from functools import partial
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         inputs=inputs,
         out=arguments.out,
         make_predictor=partial(pipeline.predictor, arguments.checkpoint, device, config),
-        fingerprint=fingerprint([card.hashes, config and config.model_dump(mode="json")["predict"]]),
+        fingerprint=fingerprint([card.hashes, words]),
         version=version("domainsight"),
         columns=pipeline.columns,
         strict=arguments.strict or arguments.on_error == "stop",
@@ -51,18 +52,17 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
 
 
 def _settings(arguments: argparse.Namespace, card: bundles.Card, config_class: type[ConfigT]) -> ConfigT | None:
-    """The bundle's settings with words on top, where the task has a section for inference."""
-    if "predict" not in config_class.model_fields:
+    """The bundle's settings with words on top, where the task has settings of inference."""
+    if not config_class.at_inference:
         return None
     words: list[str] = arguments.words
-    strange = [word for word in words if not word.startswith("predict.")]
-    if strange:
+    if strange := [word for word in words if not word.startswith(config_class.at_inference)]:
         raise ConfigError(
-            f"'{strange[0]}' is no setting of inference, and the bundle has its own of training. Use predict.* keys; "
-            "train --show-config lists them."
+            f"'{strange[0]}' is of training, for which the bundle has its own settings. predict takes "
+            f"{', '.join(config_class.at_inference)}…; train --show-config lists them."
         )
-    if arguments.input.suffix.lower() == ".csv":
-        words = [*words, f"predict.manifest={arguments.input}"]
+    if config_class.input_list and arguments.input.suffix.lower() == ".csv":
+        words = [*words, f"{config_class.input_list}={json.dumps(str(arguments.input))}"]
     keys = {name: card.config[name] for name in config_class.model_fields if name in card.config}
     return from_mapping(config_class, keys, words, f"{arguments.checkpoint}/card.json")
 
