@@ -1,10 +1,23 @@
-"""Settings of the slide networks and of MHIM; the defaults are CAMELYON-16 as released, with AB-MIL inside."""
+"""Settings of slide classification; the defaults are MHIM-MIL v1 on CAMELYON-16 as released, with AB-MIL inside."""
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from vision_core.settings import Fraction, NonNegativeFloat, PositiveFloat, Section
+from vision_core.config import Config, replace
+from vision_core.settings import (
+    Data,
+    Fraction,
+    NonNegativeFloat,
+    Optim,
+    PositiveFloat,
+    Section,
+    Train,
+    merged,
+)
+from vision_core.slides.settings import EncoderSettings, Mpp, ReadSettings, TileSettings, TissueSettings
 
 Schedule = Literal["constant", "cosine"]
 Fusion = Literal["vote", "average"]
@@ -101,7 +114,7 @@ class Consistency(Section):
     temperature: PositiveFloat = Field(0.1, description="Temperature of the teacher's softmax.")
 
 
-class Momentum(Section):
+class FollowingTeacher(Section):
     """How the teacher follows the student, after every step."""
 
     keep_rate: Fraction = Field(0.9999, description="Share of itself that the teacher keeps.")
@@ -115,7 +128,7 @@ class MhimV1(Section):
     scores: Scores = Scores()
     masking: Masking = Masking()
     consistency: Consistency = Consistency()
-    momentum: Momentum = Momentum()
+    teacher: FollowingTeacher = FollowingTeacher()
 
 
 class MhimV2(Section):
@@ -125,4 +138,105 @@ class MhimV2(Section):
     masking: Masking = Masking(random=0.0, high=0.03, high_schedule="constant", high_pool=1.0)
     recycling: Recycling = Recycling()
     consistency: Consistency = Consistency(weight=0.5)
-    momentum: Momentum = Momentum(keep_rate=0.9997)
+    teacher: FollowingTeacher = FollowingTeacher(keep_rate=0.9997)
+
+
+class WsiData(Data):
+    """Which slides, with which labels, in which parts."""
+
+    format: Literal["slides", "features"] = Field(
+        "slides",
+        description="slides: slide files below data.root, whose features are made when missing. features: feature "
+        "files made before (.h5, .pt or .npy, one a slide).",
+    )
+    labels: Path | None = Field(
+        None,
+        description="CSV with columns slide and label, and where known patient, split or fold, mpp; empty: labels.csv "
+        "in data.root.",
+    )
+    features: Path | None = Field(None, description="Folder of feature files; empty: 'features' in data.root.")
+    protocol: Literal["given", "stratified", "r1", "r2"] = Field(
+        "given",
+        description="given: the column split or fold of the CSV. stratified: ours, by patient. r1, r2: the folds of "
+        "the two published code generations.",
+    )
+    folds: int = Field(0, ge=0, le=100, description="Folds to train one after the other; 0: one fixed division.")
+    fold: int | None = Field(None, ge=0, description="The one fold of a run; folds sets it.")
+    split_seed: int | None = Field(None, ge=0, description="Seed of the division; empty: train.seed.")
+    val_share: Fraction = Field(
+        0.15, description="Share of the training patients that validates, where the CSV gives no validation."
+    )
+    val_split: str = Field("val", description="Name of the list that chooses the epoch and the threshold.")
+    eval_split: str | None = Field("test", description="Name of the list to report on; it chooses nothing.")
+    select_on_test: bool = Field(
+        False, description="Choose epoch and threshold on the test list, as published code did; the report says so."
+    )
+    on_missing: Literal["refuse", "drop"] = Field("refuse", description="A labelled slide without a file.")
+    max_tiles: int = Field(0, ge=0, description="Tiles drawn from a bag in training, anew each epoch; 0: all.")
+    shuffle_tiles: bool = Field(False, description="Shuffle the tiles of a bag in training, as advised for TransMIL.")
+
+
+class ResultSettings(Section):
+    """What is written about a slide."""
+
+    heatmap_mpp: Mpp = Field(8.0, description="Microns per pixel of the heatmap TIFF.")
+    top_tiles: int = Field(12, ge=0, le=200, description="Tiles on the sheet of those that the model looked at most.")
+    features: bool = Field(False, description="Keep the features of each slide as a file.")
+
+
+class WsiConfig(Config):
+    """Classification of whole slides."""
+
+    task: ClassVar[str] = "wsi"
+    at_inference: ClassVar[tuple[str, ...]] = ("read.", "results.", "tissue.regions")
+    input_list: ClassVar[str] = "data.labels"
+    method: Literal["plain", "mhim_v1", "mhim_v2"] = Field(
+        "mhim_v1",
+        description="plain: the network alone. mhim_v1, mhim_v2: masked hard instance mining around it; its teacher "
+        "is trained first, by plain.",
+    )
+    data: WsiData = WsiData()
+    train: Train = Train(epochs=200, eval_every=1, patience=30, patience_from=130, save_every=1000)
+    optim: Optim = Optim(name="adam", lr=2e-4, weight_decay=1e-5, schedule="cosine", schedule_by="epoch")
+    model: ModelSettings = ModelSettings()
+    mhim_v1: MhimV1 = MhimV1()
+    mhim_v2: MhimV2 = MhimV2()
+    random_teacher: bool = Field(False, description="Begin MHIM with a random teacher instead of a trained one.")
+    tissue: TissueSettings = TissueSettings()
+    tiles: TileSettings = TileSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    read: ReadSettings = ReadSettings()
+    results: ResultSettings = ResultSettings()
+
+    @classmethod
+    def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As released: v2 has GELU, averages DSMIL's logits and keeps a little of the rate; DSMIL scores by class."""
+        defaults: dict[str, Any] = {}
+        if keys.get("method") == "mhim_v2":
+            released = {"embedding": {"activation": "gelu"}, "dsmil": {"combine": "logits"}}
+            defaults |= {"model": released, "optim": {"lr_end": 1e-7}}
+        model = keys.get("model")
+        if isinstance(model, Mapping) and model.get("name") == "dsmil":
+            defaults["mhim_v1"] = {"scores": {"kind": "class"}}
+        return merged(defaults, keys)
+
+    def expand(self) -> dict[str, Config]:
+        """A run per fold, and before each run of MHIM one that trains its teacher."""
+        if not self.data.folds or self.data.fold is not None:
+            return dict(self._stages(""))
+        return {
+            name: run
+            for fold in range(self.data.folds)
+            for name, run in replace(self, {"data.fold": fold})._stages(f"fold-{fold}").items()
+        }
+
+    def _stages(self, prefix: str) -> "dict[str, WsiConfig]":
+        has_start = self.random_teacher or self.source.weights or self.source.run
+        if self.method == "plain" or has_start:
+            return {prefix: self}
+        teacher = f"{prefix}-teacher".removeprefix("-")
+        return {
+            teacher: replace(self, {"method": "plain"}),
+            f"{prefix}-{self.method}".removeprefix("-"): replace(self, {"source.run": teacher}),
+        }
+

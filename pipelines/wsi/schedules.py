@@ -1,6 +1,6 @@
 """Settings that move with the step."""
 
-from pipelines.wsi.config import Masking, Momentum
+from pipelines.wsi.config import FollowingTeacher, Masking
 from vision_core import schedules
 
 
@@ -17,8 +17,8 @@ def high_share(masking: Masking, step: int, total: int) -> float:
     return cosine_between(masking.high, 0.0, step, total) if masking.high_schedule == "cosine" else masking.high
 
 
-def keep_rate(momentum: Momentum, step: int, total: int) -> float:
+def keep_rate(teacher: FollowingTeacher, step: int, total: int) -> float:
     """Share of itself that the teacher keeps after ``step`` (0-based) of ``total``."""
-    if momentum.schedule == "constant":
-        return momentum.keep_rate
-    return cosine_between(momentum.keep_rate, 1.0, step, total)
+    if teacher.schedule == "constant":
+        return teacher.keep_rate
+    return cosine_between(teacher.keep_rate, 1.0, step, total)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.wsi.config import Masking, MhimV1, MhimV2, Momentum
+from pipelines.wsi.config import FollowingTeacher, Masking, MhimV1, MhimV2
 from pipelines.wsi.schedules import cosine_between, high_share, keep_rate
 
 
@@ -20,12 +20,12 @@ def test_high_share__constant_in_v2() -> None:
 
 @pytest.mark.parametrize(("step", "rate"), [(0, 0.9997), (500, 0.999743934), (1000, 0.99985)])
 def test_keep_rate__rises_to_one(step: int, rate: float) -> None:
-    momentum = Momentum(keep_rate=0.9997, schedule="cosine")
-    assert keep_rate(momentum, step, 2000) == pytest.approx(rate, abs=1e-9)
+    teacher = FollowingTeacher(keep_rate=0.9997, schedule="cosine")
+    assert keep_rate(teacher, step, 2000) == pytest.approx(rate, abs=1e-9)
 
 
 def test_keep_rate__constant_by_default() -> None:
-    assert [keep_rate(profile.momentum, 1000, 2000) for profile in (MhimV1(), MhimV2())] == [0.9999, 0.9997]
+    assert [keep_rate(profile.teacher, 1000, 2000) for profile in (MhimV1(), MhimV2())] == [0.9999, 0.9997]
 
 
 @pytest.mark.parametrize(
