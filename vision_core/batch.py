@@ -1,7 +1,8 @@
 """Many inputs through one predictor: each is done whole, recorded, and never done twice without a reason.
 
-Under the output folder stand ``outputs/``, ``ledger/``, ``results.csv``, ``failures.csv``, ``summary.html`` and
-``job.json``, which says whose folder it is. Killed at any moment, the same command ends with the same files.
+Under the output folder stand ``outputs/``, ``ledger/``, ``results.csv``, ``failures.csv``, ``summary.html``,
+``job.json``, which says whose folder it is, and where inputs are worth a look before, ``plan.json``. Killed at any
+moment, the same command ends with the same files.
 """
 
 import errno
@@ -27,6 +28,7 @@ from vision_core.batch_plan import (
 from vision_core.batch_tables import write_tables
 from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError
 from vision_core.files import atomic_path
+from vision_core.inspection import Plan, inspect_inputs
 from vision_core.ledger import Ledger, Output, Record, all_records, output, read_ledgers, stamp, writing
 
 __all__ = ["BatchJob", "Predictor", "Summary", "run_batch"]
@@ -66,15 +68,28 @@ class Summary:
         return told
 
 
-OnInput = Callable[[Record, int, int], None]
+class Watcher:
+    """What may be told while a batch goes on; this one tells nothing."""
+
+    def inspecting(self, total: int) -> None:
+        """So many inputs are about to be opened."""
+
+    def inspected(self) -> None:
+        """One more was."""
+
+    def planned(self, plan: Plan) -> None:
+        """All were, with this result."""
+
+    def done(self, record: Record, number: int, total: int) -> None:
+        """An input is done or failed, the ``number``-th of ``total`` in this run."""
 
 
-def run_batch(job: BatchJob[R], on_input: OnInput | None = None) -> Summary:
+def run_batch(job: BatchJob[R], watcher: Watcher | None = None) -> Summary:
     """Do all inputs that are not done yet.
 
     Args:
         job: What to do.
-        on_input: Called after each input with its record, its number in this run, and how many there are.
+        watcher: Is told how it goes.
 
     Raises:
         UsageError: The folder holds something else, or another process works on it.
@@ -85,7 +100,7 @@ def run_batch(job: BatchJob[R], on_input: OnInput | None = None) -> Summary:
     with Ledger(job.out / "ledger" / f"{job.shard}.jsonl") as ledger:
         with plan_lock(job.out):
             take_folder(job, ledger)
-        worker = _Worker(job, ledger, on_input)
+        worker = _Worker(job, ledger, watcher or Watcher())
         try:
             worker.run()
         except KeyboardInterrupt as error:
@@ -97,8 +112,9 @@ def run_batch(job: BatchJob[R], on_input: OnInput | None = None) -> Summary:
 class _Worker(Generic[R]):
     """One process at its share of the inputs."""
 
-    def __init__(self, job: BatchJob[R], ledger: Ledger, on_input: OnInput | None) -> None:
-        self.job, self.ledger, self.on_input = job, ledger, on_input
+    def __init__(self, job: BatchJob[R], ledger: Ledger, watcher: Watcher) -> None:
+        self.job, self.ledger, self.watcher = job, ledger, watcher
+        self.plan: Plan = {}
         self.failed: set[Path] = set()
         self.staging = job.out / f".staging-{job.shard}"
         self.predictor: Predictor[R] | None = None
@@ -115,19 +131,32 @@ class _Worker(Generic[R]):
 
     def _do_all(self, tasks: Sequence[Task]) -> bool:
         """Do these in turn; false when a failure ends the batch."""
-        self.predictor = self.predictor or self.job.make_predictor()
+        self._inspect(tasks)
+        if any(not self._refused(task) for task in tasks):
+            self.predictor = self.predictor or self.job.make_predictor()
         for number, task in enumerate(tasks, start=1):
             if task.reason:
                 _LOG.info("'%s' is done again: %s.", task.path, task.reason)
             record = self._do(task)
             self.ledger.append(record)
-            if self.on_input:
-                self.on_input(record, number, len(tasks))
+            self.watcher.done(record, number, len(tasks))
             if record.status == "failed":
                 self.failed.add(task.path)
                 if self.job.strict:
                     return False
         return True
+
+    def _inspect(self, tasks: Sequence[Task]) -> None:
+        paths = [task.path for task in tasks if str(task.path) not in self.plan]
+        if self.job.inspect is None or not paths:
+            return
+        self.watcher.inspecting(len(paths))
+        self.plan |= inspect_inputs(paths, self.job.inspect, self.job.out, self.watcher.inspected)
+        self.watcher.planned(self.plan)
+
+    def _refused(self, task: Task) -> str:
+        planned = self.plan.get(str(task.path))
+        return planned.reason if planned else ""
 
     def _do(self, task: Task) -> Record:
         started = time.monotonic()
@@ -143,6 +172,8 @@ class _Worker(Generic[R]):
         return Record(seconds=seconds, version=self.job.version, fingerprint=self.job.fingerprint, **facts)
 
     def _attempt(self, task: Task) -> dict[str, Any]:
+        if reason := self._refused(task):
+            raise InputError(reason)
         assert self.predictor is not None
         before = stamp(task.path)
         result = self.predictor(task.path)

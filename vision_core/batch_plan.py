@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from vision_core.errors import InputError, UsageError
 from vision_core.files import remove_leftovers, write_atomic
+from vision_core.inspection import PLAN, Inspect
 from vision_core.ledger import Cell, Ledger, Record, all_records, fault_of, read_ledgers, stamp, writing
 
 OUTPUTS = "outputs"
@@ -45,6 +46,7 @@ class BatchJob(Generic[R]):
         make_predictor: Called once, and only when there is work; picklable, so that other processes can call it.
         fingerprint: Changes whenever results would: hash of model and settings.
         version: Of this software, for the ledger.
+        inspect: Opens an input before the first is done; what it cannot open fails at once. None: nothing is planned.
         columns: What a result puts into ``results.csv``.
         strict: Stop at the first input that fails.
         overwrite: Begin anew in a folder that holds another batch.
@@ -56,6 +58,7 @@ class BatchJob(Generic[R]):
     make_predictor: Callable[[], Predictor[R]]
     fingerprint: str
     version: str
+    inspect: Inspect | None = None
     columns: Callable[[R], Mapping[str, Cell]] = _no_columns
     strict: bool = False
     overwrite: bool = False
@@ -131,6 +134,7 @@ def take_folder(job: BatchJob[R], ledger: Ledger) -> None:
     refuse_foreign(job)  # again, now that nobody else can change it
     if job.overwrite:
         _remove_recorded(job.out)
+        (job.out / PLAN).unlink(missing_ok=True)
         ledger.clear()
     (job.out / OUTPUTS).mkdir(exist_ok=True)
     for folder in (job.out, job.out / OUTPUTS):

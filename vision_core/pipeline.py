@@ -10,6 +10,7 @@ from torch import Tensor
 from vision_core.bundle import Card
 from vision_core.config import Config
 from vision_core.evaluation import Row
+from vision_core.inspection import Inspected
 from vision_core.training import Learner, Prepared
 
 
@@ -87,6 +88,10 @@ class Pipeline(Protocol, Generic[ConfigT]):
 
     def inputs(self, path: Path) -> list[Path]:
         """The files that ``predict`` takes, of a folder or a CSV that lists them."""
+        ...
+
+    def inspector(self, config: ConfigT | None) -> Callable[[Path], Inspected] | None:
+        """What opens an input for the plan of a batch; none where a plan would cost as much as the work."""
         ...
 
     def columns(self, result: Any) -> Mapping[str, str | int | float | None]:  # noqa: ANN401

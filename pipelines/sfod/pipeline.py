@@ -84,6 +84,9 @@ class SfodPipeline:
             raise DataError(f"--input '{path}' is a list; give an image, or a folder of images.")
         return list_images(path)
 
+    def inspector(self, config: SfodConfig | None) -> None:
+        """An image is decoded as fast as it is checked: no plan."""
+
     def columns(self, result: Detections) -> dict[str, int]:
         """Objects above the drawing threshold, by class."""
         counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)

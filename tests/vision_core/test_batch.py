@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from vision_core import batch
-from vision_core.batch import BatchJob, run_batch
+from vision_core.batch import BatchJob, Watcher, run_batch
 from vision_core.batch_plan import output_names, plan
 from vision_core.errors import EnvironmentFault, InputError, Interrupted, MissingDependencyError, UsageError
 from vision_core.files import write_atomic
@@ -98,7 +98,12 @@ def kill_at(name: str, path: Path) -> None:
 
 def test_run_batch__bad_input_is_listed_and_the_others_are_done(job: BatchJob[int]) -> None:
     seen: list[tuple[str, int, int]] = []
-    summary = run_batch(job, lambda record, number, total: seen.append((record.status, number, total)))
+
+    class Seeing(Watcher):
+        def done(self, record: Record, number: int, total: int) -> None:
+            seen.append((record.status, number, total))
+
+    summary = run_batch(job, Seeing())
     assert (summary.done, summary.exit_code, summary.left) == (4, 4, 0)
     assert summary.failures == {str(job.inputs[2]): "'c.png' is bad."}
     assert seen == [("done", 1, 5), ("done", 2, 5), ("failed", 3, 5), ("done", 4, 5), ("done", 5, 5)]

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from vision_core import bundle as bundles
-from vision_core.batch import BatchJob, run_batch
+from vision_core.batch import BatchJob, Watcher, run_batch
 from vision_core.config import Config, ConfigT, fingerprint, from_mapping
 from vision_core.errors import ConfigError, DataError
+from vision_core.inspection import Plan, in_words
 from vision_core.ledger import Record
 from vision_core.pipeline import Pipeline
 from vision_core.runlog import Progress, say
@@ -38,12 +39,13 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         make_predictor=partial(pipeline.predictor, arguments.checkpoint, device, config),
         fingerprint=fingerprint([card.hashes, words]),
         version=version("domainsight"),
+        inspect=pipeline.inspector(config),
         columns=pipeline.columns,
         strict=arguments.strict or arguments.on_error == "stop",
         overwrite=arguments.overwrite,
     )
     with _Shown() as shown:
-        summary = run_batch(job, shown.tell)
+        summary = run_batch(job, shown)
     pipeline.conclude(arguments.out)
     for line in summary.lines():
         say(line)
@@ -75,8 +77,8 @@ def _inputs(pipeline: Pipeline[Any], path: Path) -> list[Path]:
     return pipeline.inputs(path)
 
 
-class _Shown:
-    """The progress of a batch: a bar that starts with the first input, and a line per failure."""
+class _Shown(Watcher):
+    """The progress of a batch: a bar for the plan and one for the work, and a line per failure."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -88,7 +90,24 @@ class _Shown:
         if self._bar:
             self._bar.close()
 
-    def tell(self, record: Record, number: int, total: int) -> None:
+    def inspecting(self, total: int) -> None:
+        """A bar for the plan."""
+        self._bar = Progress(total, "plan", "input")
+
+    def inspected(self) -> None:
+        """One step of it."""
+        assert self._bar
+        self._bar.advance()
+
+    def planned(self, plan: Plan) -> None:
+        """The plan in words."""
+        assert self._bar
+        self._bar.close()
+        self._bar = None
+        for line in in_words(plan):
+            say(line)
+
+    def done(self, record: Record, number: int, total: int) -> None:
         """One input is done or failed."""
         if self._bar is None or number == 1:
             self._bar = Progress(total, "predict", "input")
