@@ -49,7 +49,9 @@ class Outermost(Section):
         ({"outer": {"inner": Inner(blue=5)}}, (1, 1, 5)),
     ],
 )
-def test_section__given_in_part_keeps_the_defaults_of_its_place(given: dict[str, object], colours: tuple[int, ...]) -> None:
+def test_section__given_in_part_keeps_the_defaults_of_its_place(
+    given: dict[str, object], colours: tuple[int, ...]
+) -> None:
     inner = Outermost.model_validate(given).outer.inner
     assert (inner.red, inner.green, inner.blue) == colours
 
