@@ -219,7 +219,10 @@ class _Packer:
 
     def __call__(self, items: list[Any]) -> Parcel:
         faults = [item for item in items if isinstance(item, UserError)]
-        return Parcel(fault=faults[0]) if faults else Parcel(content=self._collate(items))
+        if faults:
+            return Parcel(fault=faults[0])
+        # Of a last partial step among several processes, one may have nothing.
+        return Parcel(content=self._collate(items) if items else None)
 
 
 def _settle(_worker: int) -> None:

@@ -5,39 +5,45 @@ import shutil
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vision_core import processes
 from vision_core.bundle import add_metrics
 from vision_core.config import Config
 from vision_core.errors import EnvironmentFault, Interrupted, UserError
 from vision_core.evaluation import Row, table, write_rows
 from vision_core.files import write_atomic
+from vision_core.learner import Learner, Prepared
 from vision_core.pipeline import Pipeline
 from vision_core.runfolder import RunFolder, started
 from vision_core.runlog import logged, note, say
 from vision_core.runtime import Runtime, machine
-from vision_core.training import Evaluate, Learner, Prepared, fit
+from vision_core.training import Evaluate, fit
 
 
 def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtime: Runtime) -> list[Row]:
     """Train, deliver and evaluate one run; a finished run is evaluated from what it left.
 
     Returns:
-        Rows of the source and the result on ``data.eval_split``, none without one.
+        Rows of the source and the result on ``data.eval_split``, none without one, or in all but the first process.
     """
     prepared = pipeline.prepare(config)
     _check_disk(folder.path, prepared.learner, config)
-    with folder.locked(), logged(folder.path / "log.txt"):
+    with folder.locked(), logged(folder.path / "log.txt") if runtime.is_first else nullcontext():
         begun = time.monotonic()
         folder.describe(**started(), machine=machine(), settings=config.model_dump(mode="json"), status="running")
-        introduce(folder.path.name, config, prepared)
+        introduce(folder.path.name, config, prepared, runtime.world_size)
         try:
             selection = _Selection(pipeline, config, folder, prepared)
             counters = fit(prepared, config, runtime, folder, selection.evaluate())
-            selection.deliver()
-            rows = _evaluate(pipeline, config, folder, prepared.start)
+            rows = []
+            if runtime.is_first:
+                selection.deliver()
+                rows = _evaluate(pipeline, config, folder, prepared.start)
+            processes.wait()
         except BaseException as error:
             _record_failure(folder, error)
             raise
@@ -49,10 +55,11 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
     return rows
 
 
-def introduce(name: str, config: Config, prepared: Prepared) -> None:
-    """Say what is about to be trained, on how much."""
+def introduce(name: str, config: Config, prepared: Prepared, world_size: int = 1) -> None:
+    """Say what is about to be trained, on how much, by how many processes."""
     train = config.train
-    steps = -(-len(prepared.items) // train.batch_size) * train.epochs
+    per_step = train.batch_size * world_size
+    steps = -(-len(prepared.items) // per_step) * train.epochs
     if train.max_steps:
         steps = min(steps, train.max_steps)
     trained = sum(p.numel() for p in prepared.learner.parameters() if p.requires_grad)
@@ -60,6 +67,12 @@ def introduce(name: str, config: Config, prepared: Prepared) -> None:
         f"\n{name or config.task}: {config.method}, {len(prepared.items)} items, {steps} steps of {train.batch_size}, "
         f"{trained / 1e6:.1f} M trained parameters, seed {train.seed}"
     )
+    if world_size > 1 or train.accumulate > 1:
+        say(
+            f"  {world_size} processes of {train.batch_size}, gradients of {train.accumulate} steps: an update is of "
+            f"{per_step * train.accumulate} items. optim.lr is taken as it stands, {config.optim.lr:g}: scale it where "
+            "the method was published with another effective batch."
+        )
     for remark in prepared.notes:
         say(f"  {remark}")
 

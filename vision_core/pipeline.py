@@ -11,7 +11,7 @@ from vision_core.bundle import Card
 from vision_core.config import Config
 from vision_core.evaluation import Row
 from vision_core.inspection import Inspected
-from vision_core.training import Learner, Prepared
+from vision_core.learner import Learner, Prepared
 
 
 class Findings(Protocol):

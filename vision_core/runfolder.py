@@ -23,10 +23,15 @@ _KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, "data", "lock.json"}
 
 
 class RunFolder:
-    """One run: ``config.yaml``, ``metrics.jsonl``, ``log.txt``, ``run.json``, ``last.pt``, ``model/``."""
+    """One run: ``config.yaml``, ``metrics.jsonl``, ``log.txt``, ``run.json``, ``last.pt``, ``model/``.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: The folder.
+        is_written: False in all but the first of several processes: they read the folder and leave it as it is.
+    """
+
+    def __init__(self, path: Path, *, is_written: bool = True) -> None:
+        self.path, self.is_written = path, is_written
         self.model = path / "model"
         self.pictures = path / "pictures"
 
@@ -83,6 +88,9 @@ class RunFolder:
         Raises:
             UsageError: A living process trains here.
         """
+        if not self.is_written:
+            yield
+            return
         self._refuse_other_process()
         self._lock.unlink(missing_ok=True)
         try:
@@ -97,6 +105,8 @@ class RunFolder:
 
     def describe(self, **facts: Any) -> None:  # noqa: ANN401 (whatever JSON can hold)
         """Add facts to ``run.json``."""
+        if not self.is_written:
+            return
         path = self.path / "run.json"
         write_atomic(path, json.dumps({**_read_facts(path), **facts}, indent=2, ensure_ascii=False, default=str))
 

@@ -29,7 +29,7 @@ class Progress:
             unit=unit,
             file=sys.stderr,
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=_is_silent or not sys.stderr.isatty(),
         )
         self._label, self._unit, self._total = label, unit, total
         self._first, self._done = initial, initial
@@ -42,7 +42,7 @@ class Progress:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update()
         now = time.monotonic()
-        if self._bar.disable and (now - self._told >= _PLAIN_SECONDS or self._done == self._total):
+        if self._bar.disable and not _is_silent and (now - self._told >= _PLAIN_SECONDS or self._done == self._total):
             self._told = now
             self._tell(now, note)
 
@@ -72,11 +72,20 @@ def track(items: Iterable[ItemT], total: int, label: str, unit: str = "it") -> I
         progress.close()
 
 
+_is_silent = False
 _LOG_PATH: ContextVar[Path | None] = ContextVar("log_path", default=None)
+
+
+def be_silent() -> None:
+    """From now on this process neither speaks nor shows progress: another one of the same training does."""
+    global _is_silent
+    _is_silent = True
 
 
 def say(text: str) -> None:
     """A line for the person at the console, which does not tear a progress bar, and for the log of the run."""
+    if _is_silent:
+        return
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
     note(text)

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-from vision_core.environment import launched
+from vision_core import processes
+from vision_core.environment import Launched, launched
 from vision_core.errors import EnvironmentFault, UsageError
+from vision_core.runlog import be_silent
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -32,6 +34,11 @@ class Runtime:
     rank: int = 0
     world_size: int = 1
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.rank == 0
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The mixed-precision context of a forward pass."""
         if self.precision == "off":
@@ -50,22 +57,29 @@ class Runtime:
 
 
 def launch(device: str = "auto", precision: str = "off") -> Runtime:
-    """Make the runtime of this process.
+    """Make the runtime of this process, which joins the others that ``torchrun`` started, if any.
 
     Raises:
         EnvironmentFault: The device is not there or cannot compute; the message has the reason.
-        UsageError: The name is no device, or several processes were started.
+        UsageError: The name is no device.
     """
     where = launched()
+    chosen = pick_device(_own_gpu(device, where))
     if where.world_size > 1:
-        raise UsageError(
-            f"Started as {where.world_size} processes; training runs in one process so far. "
-            "Start it without torchrun; --seeds trains one seed after the other."
-        )
+        processes.join(chosen)
+        if where.rank:
+            be_silent()
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    return Runtime(device=pick_device(device), precision=precision)
+    return Runtime(device=chosen, precision=precision, rank=where.rank, world_size=where.world_size)
+
+
+def _own_gpu(name: str, where: Launched) -> str:
+    """Each of several processes on a machine has a GPU of its own."""
+    if where.world_size > 1 and name in {"auto", "cuda"} and torch.cuda.is_available():
+        return f"cuda:{where.local_rank}"
+    return name
 
 
 def pick_device(name: str) -> torch.device:

@@ -21,7 +21,7 @@ def warmup(step: int, steps: int, start: float = 1e-3) -> float:
 
 def multistep(step: int, milestones: Sequence[int]) -> float:
     """From 1, divided by ten at every milestone that has been reached."""
-    return 0.1 ** sum(step >= milestone for milestone in milestones)  # type: ignore[no-any-return]
+    return 0.1 ** sum(step >= milestone for milestone in milestones)
 
 
 def learning_rate(optim: Optim, step: int, total: int, per_epoch: int = 1) -> float:

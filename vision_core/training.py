@@ -1,113 +1,33 @@
 """The training loop: ``fit`` takes any learner through its steps and can be stopped and resumed at each."""
 
-import itertools
 import math
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from itertools import chain, islice
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vision_core import checkpoint
+from vision_core import checkpoint, processes
 from vision_core.config import Config
 from vision_core.early_stopping import should_stop
 from vision_core.errors import DataError, Interrupted, TrainingError
+from vision_core.learner import Prepared
 from vision_core.loaders import EpochBatches, batches, to_device
-from vision_core.optimizer import Optimizer, Trained, make_optimizers
+from vision_core.optimizer import Optimizer, make_optimizers
+from vision_core.parallel import TOUCH, shared_forward
 from vision_core.randomness import key
 from vision_core.runfolder import RunFolder
 from vision_core.runlog import Progress, RunLog, say
 from vision_core.runtime import Runtime
 from vision_core.schedules import learning_rate
 from vision_core.settings import Optim
-from vision_core.stopping import stop_signals
+from vision_core.stopping import StopRequest, stop_signals
 
 _MAX_SKIPPED = 10
-
-
-class Learner(nn.Module, ABC):
-    """Owns everything trained or saved; its ``forward`` is the training step.
-
-    Attributes:
-        step: Number of the step about to run, set by ``fit``; for keyed draws.
-        is_selected: Whether the best epoch on validation leaves the run (supervised training), not the last.
-        metrics: What the last step wants logged beside its losses.
-        notes: What the person should be told at the end, each once.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.step = 0
-        self.is_selected = False
-        self.metrics: dict[str, float] = {}
-        self.notes: list[str] = []
-
-    @abstractmethod
-    def training_step(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401 (each task has its own batch)
-        """The losses, whose sum is minimised; an empty dict means that there is nothing to learn here."""
-
-    @abstractmethod
-    def product(self) -> nn.Module:
-        """The module that leaves the run."""
-
-    def trained(self, optim: Optim) -> Sequence[Trained]:
-        """What trains, and how: all of it by ``optim``, unless parts have optimizers of their own."""
-        return [Trained(module=self, optim=optim)]
-
-    def forward(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
-        """The training step, so that a data-parallel wrapper needs no special case."""
-        return self.training_step(batch)
-
-    def after_step(self, step: int) -> None:
-        """Called after the optimizer has moved."""
-
-    def after_epoch(self, epoch: int) -> None:
-        """Called after the last step of an epoch."""
-
-
-class TrainingSet(Protocol):
-    """Items by (epoch, index); ``collate`` joins those of a step into the batch that the learner gets."""
-
-    def __len__(self) -> int:
-        """Number of items."""
-        ...
-
-    def __getitem__(self, place: tuple[int, int]) -> Any:  # noqa: ANN401
-        """The item ``index`` as it is in ``epoch``."""
-        ...
-
-    def collate(self, items: list[Any]) -> Any:  # noqa: ANN401
-        """The batch of a step."""
-        ...
-
-    def names(self, indices: Sequence[int]) -> list[str]:
-        """What the items are called, for messages."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """What training needs.
-
-    Attributes:
-        learner: With its starting weights.
-        items: The training set.
-        notes: What the person should know before it starts.
-        start: The bundle that the run starts from, if it is one; evaluated beside the result.
-        score: Scores the learner as it is on validation, the value that chooses the best epoch first; none: a bundle
-            is written and evaluated on ``data.eval_split``.
-    """
-
-    learner: Learner
-    items: TrainingSet
-    notes: tuple[str, ...] = ()
-    start: Path | None = None
-    score: Callable[[], Mapping[str, float]] | None = None
 
 
 @dataclass(kw_only=True)
@@ -157,7 +77,8 @@ class _Loop:
         self.optimizers = make_optimizers(self.learner.trained(config.optim))
         self.scaler = runtime.scaler()
         self.counters = Counters()
-        self.forward = torch.compile(self.learner) if train.compile else self.learner
+        self.forward = shared_forward(self.learner, runtime, compiled=train.compile)
+        self.must_stop = False
         self.per_epoch = self._order().steps_per_epoch
         if not self.per_epoch:
             raise DataError(
@@ -165,13 +86,14 @@ class _Loop:
                 "Use a smaller batch, or more items."
             )
         self.total = min(self.per_epoch * train.epochs, train.max_steps or sys.maxsize)
-        self.log = RunLog(run.path, tensorboard=train.tensorboard)
+        self.log = RunLog(run.path, tensorboard=train.tensorboard) if runtime.is_first else None
         self.saved_step = 0
 
     def resume(self) -> None:
         state = checkpoint.load(self.folder.path, self._settings())
         if state is None:
-            self.log.forget_after(0)
+            if self.log:
+                self.log.forget_after(0)
             return
         self.learner.load_state_dict(state["learner"], strict=True)
         for optimizer in self.optimizers:
@@ -179,7 +101,8 @@ class _Loop:
         self.scaler.load_state_dict(state["scaler"])
         self.counters = Counters(**state["counters"])
         self.saved_step = self.counters.step
-        self.log.forget_after(self.counters.step)
+        if self.log:
+            self.log.forget_after(self.counters.step)
         if state["threads"] != torch.get_num_threads():
             say(
                 f"note: started with {state['threads']} threads, going on with {torch.get_num_threads()}: "
@@ -195,30 +118,32 @@ class _Loop:
         try:
             with stop_signals() as stop:
                 read = batches(self.items, order, workers=train.workers, pin_memory=self._is_gpu())
-                for batch in itertools.islice(read, 0 if self._is_settled() else self.total - self.counters.step):
-                    self._step(batch)
+                for batch in islice(read, 0 if self._is_settled() else self.total - self.counters.step):
+                    self._step(batch, stop)
                     self._after(evaluate)
                     progress.advance()
                     if self._is_settled():
                         break
-                    if stop.requested and self._at_update():
+                    if self.must_stop and self._at_update():
                         self._interrupt()
         finally:
             progress.close()
-            self.log.close()
+            if self.log:
+                self.log.close()
         self.save()
 
-    def _step(self, batch: Any) -> None:  # noqa: ANN401
+    def _step(self, batch: Any, stop: StopRequest) -> None:  # noqa: ANN401
         step = self.counters.step
         torch.manual_seed(key("step", self.config.train.seed, step, self.runtime.rank))
         self.learner.step = step
         started = time.monotonic()
         losses = self._losses(batch)
-        if losses:
+        if self._has_anyone_learnt(losses, stop):
             self._backward(losses)
         else:
             self.counters.empty_steps += 1
         self.counters.step += 1
+        self.must_stop |= self.runtime.world_size == 1 and stop.requested
         if self._at_update():
             self._update()
         if self.counters.step % self.config.train.log_every == 0 or self.counters.step == self.total:
@@ -227,18 +152,39 @@ class _Loop:
     def _losses(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
         try:
             with self.runtime.autocast():
-                return self.forward(to_device(batch, self.runtime.device))  # type: ignore[no-any-return]
+                return self.forward(to_device(batch, self.runtime.device))
         except FloatingPointError as error:  # the detector engine looks at its own numbers
             raise self._diverged(str(error)) from error
 
-    def _backward(self, losses: Mapping[str, Tensor]) -> None:
-        terms = torch.stack([loss.float() for loss in losses.values()])
+    def _has_anyone_learnt(self, losses: Mapping[str, Tensor], stop: StopRequest) -> bool:
+        """Whether a process has something to learn from in this step; then all take it, else none does."""
         # The one host synchronisation of a step: the values are needed to stop at once when they are not finite.
-        values = terms.detach().tolist()
-        if not all(map(math.isfinite, values)):
+        values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist() if losses else []
+        is_bad = not all(map(math.isfinite, values))
+        has_loss = any(name != TOUCH for name in losses)
+        is_any_bad, learns, must_stop = processes.any_of([is_bad, has_loss, stop.requested], self.runtime.device)
+        self.must_stop = must_stop
+        if is_bad:
             told = zip(losses, values, strict=True)
             raise self._diverged(", ".join(f"{name} {value:g}" for name, value in told))
-        self.scaler.scale(terms.sum() / self._group_size()).backward()
+        if is_any_bad:
+            raise TrainingError(
+                f"The loss of another process is not finite at step {self.counters.step}; see its line."
+            )
+        return learns
+
+    def _backward(self, losses: Mapping[str, Tensor]) -> None:
+        terms = torch.stack([loss.float() for loss in losses.values()])
+        self.scaler.scale(terms.sum() * self._own_share(self.counters.step) / self._group_size()).backward()
+
+    def _own_share(self, step: int) -> float:
+        """What makes the mean over processes one over items: they differ where a last step has fewer."""
+        world = self.runtime.world_size
+        if world == 1:
+            return 1.0
+        at = step % self.per_epoch * self.config.train.batch_size * world
+        of_all = min(self.config.train.batch_size * world, len(self.items) - at)
+        return len(range(self.runtime.rank, of_all, world)) * world / of_all
 
     def _update(self) -> None:
         moving = [optimizer for optimizer in self.optimizers if optimizer.has_gradients()]
@@ -282,16 +228,23 @@ class _Loop:
             epoch = step // self.per_epoch
             self.learner.after_epoch(epoch)
             if evaluate and train.eval_every and epoch % train.eval_every == 0:
-                values = evaluate(epoch)
-                self.counters.history.extend(list(values.values())[:1])
-                self.log.metrics(step, epoch, {f"eval/{name}": value for name, value in values.items()})
-                self.learner.train()
+                self._evaluate(evaluate, epoch)
         if step - self.saved_step >= train.save_every and self._at_update():
             self.save()
+
+    def _evaluate(self, evaluate: Evaluate, epoch: int) -> None:
+        values = processes.of_first(dict(evaluate(epoch)) if self.runtime.is_first else {})
+        self.counters.history.extend(list(values.values())[:1])
+        if self.log:
+            self.log.metrics(self.counters.step, epoch, {f"eval/{name}": value for name, value in values.items()})
+        self.learner.train()
 
     def save(self) -> None:
         """Write a checkpoint, unless the newest one is of this step."""
         if self.saved_step == self.counters.step:
+            return
+        if not self.runtime.is_first:
+            self.saved_step = self.counters.step
             return
         state = {
             "config": self._settings(),
@@ -328,6 +281,8 @@ class _Loop:
             seed=train.seed,
             start_step=start_step,
             drop_last=train.drop_last,
+            rank=self.runtime.rank,
+            world_size=self.runtime.world_size,
         )
 
     def _is_settled(self) -> bool:
@@ -339,13 +294,22 @@ class _Loop:
 
     def _write(self, losses: Mapping[str, Tensor], seconds: float) -> None:
         step = self.counters.step
-        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        values = self._mean_losses(losses)
+        if not self.log:
+            return
         values |= {name: float(value) for name, value in self.learner.metrics.items()}
         for optimizer in self.optimizers:
             values["_".join(filter(None, ("lr", optimizer.trained.name)))] = self._rate(optimizer.trained.optim)
         values["step_seconds"] = round(seconds, 4)
         values["peak_memory_mib"] = round(self.runtime.peak_memory_mib(), 1)
         self.log.metrics(step, math.ceil(step / self.per_epoch), values)
+
+    def _mean_losses(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Of all processes, weighted by their items."""
+        share = self._own_share(self.counters.step - 1) / self.runtime.world_size
+        own = {name: share * float(loss.detach()) for name, loss in losses.items() if name != TOUCH}
+        parts = processes.of_all(own)
+        return {name: sum(part.get(name, 0.0) for part in parts) for name in dict.fromkeys(chain(*parts))}
 
     def _at_update(self) -> bool:
         in_epoch = (self.counters.step - 1) % self.per_epoch + 1

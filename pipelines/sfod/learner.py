@@ -15,9 +15,9 @@ from vision_core.detection.detector import Detector, Features, Found, Proposals,
 from vision_core.detection.norms import adapting_norms
 from vision_core.detection.pseudo_labels import confident_targets
 from vision_core.errors import TrainingError
+from vision_core.learner import Learner
 from vision_core.randomness import key
 from vision_core.teacher import MeanTeacher
-from vision_core.training import Learner
 
 _PATIENCE_IMAGES = 200
 

@@ -25,9 +25,9 @@ from vision_core.evaluation import Row
 from vision_core.files import sha256
 from vision_core.images import list_images
 from vision_core.isolation import Decoder
+from vision_core.learner import Learner, Prepared
 from vision_core.results import Detections
 from vision_core.runtime import machine, pick_device
-from vision_core.training import Learner, Prepared
 
 _LEARNERS: dict[str, Callable[[SfodConfig, Detector], Learner]] = {
     "bn": StatisticsLearner,

@@ -12,12 +12,6 @@ def test_launch__one_process_on_the_cpu() -> None:
     assert launch("cpu") == Runtime(device=CPU, precision="off", rank=0, world_size=1)
 
 
-def test_launch__several_processes_are_refused_until_they_are_supported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="Started as 2 processes"):
-        launch("cpu")
-
-
 @without_gpu
 def test_pick_device__auto_is_the_cpu_where_no_gpu_is() -> None:
     assert pick_device("auto") == CPU

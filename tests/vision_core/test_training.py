@@ -10,10 +10,11 @@ import torch
 
 from tests.vision_core.toy import RUNTIME, ToyItems, ToyLearner, toy_config, train
 from vision_core.errors import CheckpointError, DataError, Interrupted, TrainingError
+from vision_core.learner import Learner, Prepared
 from vision_core.optimizer import Trained
 from vision_core.runfolder import RunFolder
 from vision_core.settings import Optim
-from vision_core.training import Counters, Learner, Prepared, fit
+from vision_core.training import Counters, fit
 
 EVERY = {"train.epochs": 3, "train.save_every": 2, "train.log_every": 1, "optim.lr": 0.05}
 
@@ -131,9 +132,10 @@ def test_fit__the_one_host_synchronisation_of_a_step(tmp_path: Path, monkeypatch
 
 def test_fit__bf16_follows_full_precision(tmp_path: Path) -> None:
     from tests.vision_core.toy import ToyItems
+    from vision_core.learner import Prepared
     from vision_core.runfolder import RunFolder
     from vision_core.runtime import Runtime
-    from vision_core.training import Prepared, fit
+    from vision_core.training import fit
 
     whole, _ = train(tmp_path / "whole", toy_config(**EVERY))
     half = ToyLearner()

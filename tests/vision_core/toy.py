@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from vision_core.config import Config, replace
+from vision_core.learner import Learner, Prepared
 from vision_core.loaders import Place
 from vision_core.randomness import key
 from vision_core.runfolder import RunFolder
 from vision_core.runtime import Runtime
 from vision_core.teacher import MeanTeacher
-from vision_core.training import Counters, Learner, Prepared, fit
+from vision_core.training import Counters, fit
 
 RUNTIME = Runtime(device=torch.device("cpu"))
 

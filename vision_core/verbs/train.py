@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_core import config as configs
+from vision_core import processes
 from vision_core.config import Config
 from vision_core.errors import UsageError, UserError
 from vision_core.evaluation import Row
@@ -30,22 +31,21 @@ _REPEATED = re.compile(r"-?\b(seed|fold)-(\d+)")
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Train every run that the arguments describe, then report on them together."""
     task = config_class.task
-    out = output_folder(arguments, task)
     runs = describe_runs(arguments, config_class)
     runtimes = {name: launch(config.train.device, config.train.precision) for name, config in runs.items()}
+    is_first = next(iter(runtimes.values())).is_first
+    out = processes.of_first(output_folder(arguments, task))
     pipeline = build()
     if arguments.dry_run:
         return _rehearse(pipeline, runs)
-    folders = {name: RunFolder(out / name if name else out) for name in runs}
-    # All are looked at before one is touched.
-    for folder in folders.values():
-        folder.check(resume=arguments.resume, overwrite=arguments.overwrite)
-    for folder in folders.values():
-        folder.open(resume=arguments.resume, overwrite=arguments.overwrite)
+    folders = {name: RunFolder(out / name if name else out, is_written=is_first) for name in runs}
+    if is_first:
+        _take(folders, resume=arguments.resume, overwrite=arguments.overwrite)
     arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
-    runs = _with_demo_data(pipeline, runs, out)
+    with processes.first_process_first():
+        runs = _with_demo_data(pipeline, runs, out)
     for name, folder in folders.items():
-        if not arguments.resume:
+        if is_first and not arguments.resume:
             write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
     try:
         rows = {
@@ -53,11 +53,22 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
             for name, folder in folders.items()
         }
     except UserError:
-        _withdraw(list(folders.values()))
+        if is_first:
+            _withdraw(list(folders.values()))
         raise
-    _conclude(pipeline, task, rows, folders)
-    say(f"\nReport:    {write_report(out)}")
+    if is_first:
+        _conclude(pipeline, task, rows, folders)
+        say(f"\nReport:    {write_report(out)}")
+    processes.leave()
     return 0
+
+
+def _take(folders: Mapping[str, RunFolder], *, resume: bool, overwrite: bool) -> None:
+    """Make all folders ready; all are looked at before one is touched."""
+    for folder in folders.values():
+        folder.check(resume=resume, overwrite=overwrite)
+    for folder in folders.values():
+        folder.open(resume=resume, overwrite=overwrite)
 
 
 def _with_start(config: Config, folders: Mapping[str, RunFolder]) -> Config:
