@@ -6,8 +6,11 @@ Source: Ilse et al., "Attention-based Deep Multiple Instance Learning", ICML 201
 
 from torch import Tensor, nn
 
-from pipelines.wsi.aggregation import Aggregated, Aggregator, Embedding, activation, class_confidence, initialise
+from pipelines.wsi.activations import activation
+from pipelines.wsi.aggregation import Aggregated, Aggregator, class_confidence, initialise
 from pipelines.wsi.config import AbmilSettings, ModelSettings, Scores
+from pipelines.wsi.dropout import Dropout
+from pipelines.wsi.embedding import Embedding
 from pipelines.wsi.precision import precise_linear
 
 
@@ -48,7 +51,7 @@ class Attention(nn.Module):
         self.gate = nn.Linear(dim, settings.hidden, bias=settings.bias) if settings.gated else None
         self.score = nn.Linear(settings.hidden, 1, bias=settings.bias)
         self.activation = activation(settings.activation)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, embedded: Tensor) -> Tensor:
         """One hidden layer, times the gate if there is one, then one unit."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.wsi.config import EmbeddingSettings, Scores
+from pipelines.wsi.config import Scores
+from pipelines.wsi.embedding import Embedding
 from pipelines.wsi.precision import full_precision
 
 
@@ -30,7 +31,7 @@ class Aggregated:
 class Aggregator(nn.Module, ABC):
     """A network from a bag ``(N, features)`` to the probabilities of ``C`` classes."""
 
-    embedding: "Embedding"
+    embedding: Embedding
 
     @abstractmethod
     def aggregate(self, embedded: Tensor, scores: Scores | None = None) -> Aggregated:
@@ -47,31 +48,6 @@ class Aggregator(nn.Module, ABC):
     def forward(self, features: Tensor) -> Tensor:
         """Probabilities ``(C,)`` of a whole bag ``(N, features)``."""
         return self.probabilities(self.aggregate(self.embedding(features)))
-
-
-class Embedding(nn.Module):
-    """Tile features ``(N, features)`` to embedded tiles ``(N, D)``."""
-
-    def __init__(self, settings: EmbeddingSettings, feature_dim: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(feature_dim, settings.dim)
-        self.activation = activation(settings.activation)
-        self.dropout = nn.Dropout(settings.dropout)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Linear layer, activation, dropout."""
-        embedded: Tensor = self.dropout(self.activation(self.linear(features)))
-        return embedded
-
-
-def activation(name: str) -> nn.Module:
-    """The activation ``relu``, ``gelu`` or ``tanh``.
-
-    ReLU works in place: here its input is always fresh from a linear layer, which does not need it again.
-    """
-    if name == "relu":
-        return nn.ReLU(inplace=True)
-    return nn.GELU() if name == "gelu" else nn.Tanh()
 
 
 def initialise(module: nn.Module) -> None:

@@ -9,8 +9,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pipelines.wsi.aggregation import Aggregated, Aggregator, Embedding, cross_entropy, initialise
+from pipelines.wsi.aggregation import Aggregated, Aggregator, cross_entropy, initialise
 from pipelines.wsi.config import ModelSettings, Scores
+from pipelines.wsi.embedding import Embedding
 from pipelines.wsi.precision import full_precision, precise_linear
 
 

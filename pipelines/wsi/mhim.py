@@ -49,8 +49,7 @@ class Mhim(nn.Module):
 
     def learn(self, features: Tensor, kept: Tensor) -> Aggregated:
         """The student's part in v1: the kept tiles alone."""
-        seen = features if len(kept) == len(features) else features[kept]
-        return self.aggregator.aggregate(self.aggregator.embedding(seen))
+        return self.aggregator.aggregate(self.aggregator.embedding(features, kept))
 
     def learn_recycling(self, features: Tensor, tiles: Tensor, recycled: Tensor) -> tuple[Aggregated, Tensor | None]:
         """The student's part in v2: some tiles as they are, the others as tokens behind them.
@@ -64,12 +63,11 @@ class Mhim(nn.Module):
             What the network makes of them, and the detached tokens ``(k, D)`` that the queries are to follow, none
             where no tile was recycled.
         """
-        embedded = self.aggregator.embedding(features[torch.cat([tiles, recycled])])
+        embed = self.aggregator.embedding
         if self.recycler is None or len(recycled) == 0:
-            return self.aggregator.aggregate(embedded), None
-        stay, recycle = embedded.split([len(tiles), len(recycled)])
-        tokens = self.recycler(recycle)
-        seen = torch.cat([stay, tokens])
+            return self.aggregator.aggregate(embed(features, tiles)), None
+        tokens = self.recycler(embed(features, recycled))
+        seen = torch.cat([embed(features, tiles), tokens])
         return self.aggregator.aggregate(seen), tokens.detach()
 
     def forward(self, features: Tensor) -> Tensor:

@@ -12,11 +12,52 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from pipelines.wsi.dropout import Dropout
 from pipelines.wsi.precision import full_precision, outside_autocast
+from pipelines.wsi.pseudo_inverse import PseudoInverse, pseudo_inverse
 
 _CONVOLUTION_WIDTH = 33
-_ITERATIONS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landmarks:
+    """Through which the tokens of a bag attend to each other, in full precision.
+
+    Attributes:
+        queries: ``(heads, m, head_dim)``.
+        keys: ``(heads, m, head_dim)``.
+        inverse: Of how the queries attend to the keys.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    inverse: PseudoInverse
+
+    def gather(self, keys: Tensor, values: Tensor) -> Tensor:
+        """``P A3 v`` ``(heads, m, head_dim)`` of all tokens' keys and values ``(heads, n, head_dim)``."""
+        seen = _attend(self.queries, keys, values)
+        with outside_autocast(keys.device):
+            return self.inverse.times(full_precision(seen))
+
+    def row(self, query: Tensor, keys: Tensor, *, sparing: bool = False) -> Tensor:
+        """How one token attends to all: ``(heads, n)``, of which some are negative, and which do not sum to one.
+
+        Args:
+            query: ``(heads, 1, head_dim)``.
+            keys: ``(heads, n, head_dim)``.
+            sparing: Compute the attention of the landmarks anew for the gradient instead of keeping it.
+        """
+        with outside_autocast(keys.device):
+            weights = self.inverse.after(_attention(full_precision(query), self.keys))  # (heads, 1, m)
+            # Head by head, so that only one matrix of landmarks by tokens exists at a time.
+            heads = zip(weights, self.queries, full_precision(keys), strict=True)
+            if sparing:
+                rows = [checkpoint(_through, *head, use_reentrant=False, preserve_rng_state=False) for head in heads]
+            else:
+                rows = [_through(*head) for head in heads]
+        return torch.cat(rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,41 +65,29 @@ class Attended:
     """The output of an attention layer, and what it takes to see how the first token attends to the others.
 
     Attributes:
-        output: ``(rows, D)``.
+        first: The first token's, ``(1, D)``.
+        others: The others', ``(n - 1, D)``.
         query: ``(heads, 1, head_dim)`` of the first token.
         keys: ``(heads, padding + n, head_dim)``.
         values: As ``keys``.
-        landmarks: Of queries and of keys, each ``(heads, m, head_dim)``.
-        inverse: ``(heads, m, m)``.
-        padding: Rows of zeros in front.
+        landmarks: Between the tokens.
     """
 
-    output: Tensor
+    first: Tensor
+    others: Tensor
     query: Tensor
     keys: Tensor
     values: Tensor
-    landmarks: tuple[Tensor, Tensor]
-    inverse: Tensor
-    padding: int
+    landmarks: Landmarks
 
     def other_values(self) -> Tensor:
         """Values without the first token's: ``(heads, n - 1, head_dim)``."""
-        return self.values[:, self.padding + 1 :]
+        return self.values[:, self.values.shape[1] - len(self.others) :]
 
     def first_row(self) -> Tensor:
-        """How the first token attends to the others: ``(heads, n - 1)``.
-
-        An approximation: the rows do not sum to one, and entries can be negative.
-        """
-        near, far = self.landmarks
-        with outside_autocast(self.keys.device):
-            weights = _attention(full_precision(self.query), far) @ self.inverse  # (heads, 1, m)
-            # Head by head, so that only one matrix of landmarks by tokens exists at a time.
-            rows = [
-                weight @ _attention(landmarks, full_precision(keys))
-                for weight, landmarks, keys in zip(weights, near, self.keys, strict=True)
-            ]
-        return torch.cat(rows)[:, self.padding + 1 :]
+        """How the first token attends to the others: ``(heads, n - 1)``."""
+        row = self.landmarks.row(self.query, self.keys)
+        return row[:, row.shape[1] - len(self.others) :]
 
 
 class NystromAttention(nn.Module):
@@ -71,48 +100,73 @@ class NystromAttention(nn.Module):
         self.to_qkv = nn.Linear(dim, 3 * inner, bias=False)
         self.convolution = nn.Conv2d(heads, heads, (_CONVOLUTION_WIDTH, 1), groups=heads, bias=False)
         self.output = nn.Linear(inner, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Attended tokens ``(n, D)``."""
-        return self.attend(tokens, len(tokens)).output
+        attended = self.attend(tokens[:1], tokens[1:])
+        return torch.cat([attended.first, attended.others])
 
-    def attend(self, tokens: Tensor, rows: int) -> Attended:
-        """The first ``rows`` of the attended tokens, and the parts of the attention.
+    def attend(self, first: Tensor, others: Tensor) -> Attended:
+        """All attended tokens, and the parts of the attention.
 
-        Rows of zeros fill up to a multiple of the landmarks and take part in it.
+        Args:
+            first: The first token, ``(1, D)``.
+            others: The others, ``(n - 1, D)``; apart, so that nobody joins them just to see them padded.
         """
-        padding = -len(tokens) % self.landmarks
-        padded = functional.pad(tokens, (0, 0, padding, 0))
-        del tokens  # as large as the bag, like most of what follows
-        query_weight, key_weight, value_weight = self.to_qkv.weight.chunk(3)
-        # The projection has no bias: the mean of the queries is the query of the mean.
-        means = padded.unflatten(0, (self.landmarks, -1)).mean(dim=1)  # (m, D)
-        near, far = (full_precision(self._heads(means, weight)) for weight in (query_weight, key_weight))
-        values = self._heads(padded, value_weight)
-        heads = self._convolve(values[:, padding:], rows)
-        keys = self._heads(padded, key_weight)
-        queries = self._heads(padded[padding:][:rows], query_weight)
-        del padded
-        seen = _attend(near, keys, values)  # (heads, m, head_dim)
-        with outside_autocast(keys.device):
-            inverse = pseudo_inverse(_attention(near, far))
-            seen = inverse @ full_precision(seen)
-        heads = heads.add_(_attend(queries, far, seen))
-        return Attended(
-            output=self.project(heads),
-            query=queries[:, :1].clone(),
-            keys=keys,
-            values=values,
-            landmarks=(near, far),
-            inverse=inverse,
-            padding=padding,
-        )
+        tokens, padding = self._pad(first, others)
+        parts = [padding, 1, len(others)]
+        del others  # as large as the bag, like most of what follows
+        landmarks = self._landmarks(tokens)
+        queries, keys, values = (self._heads(tokens, weight) for weight in self._weights())
+        del tokens
+        heads = self._convolve(values)
+        heads = heads.add_(_attend(queries, landmarks.keys, landmarks.gather(keys, values)))
+        query = queries[:, padding : padding + 1].clone()
+        del queries
+        _, first, others = self.project(heads).split(parts)
+        return Attended(first=first, others=others, query=query, keys=keys, values=values, landmarks=landmarks)
+
+    def attend_first(self, first: Tensor, others: Tensor) -> Tensor:
+        """The first attended token alone ``(1, D)``; it takes no other queries, and no values at all.
+
+        What it adds up are values, which are linear in the tokens: it adds up tokens, and projects their sum.
+        """
+        tokens, padding = self._pad(first, others)
+        del others
+        landmarks = self._landmarks(tokens)
+        query_weight, key_weight, value_weight = self._weights()
+        keys, query = self._heads(tokens, key_weight), self._heads(first, query_weight)
+        row = landmarks.row(query, keys, sparing=self.training and torch.is_grad_enabled())  # (heads, padding + n)
+        del keys
+        reach = self.convolution.weight[:, 0, _CONVOLUTION_WIDTH // 2 :, 0][:, : len(tokens) - padding]
+        row = row + functional.pad(reach, (padding, len(tokens) - padding - reach.shape[1]))
+        summed = row.to(tokens.dtype) @ tokens  # (heads, D)
+        values = summed[:, None] @ value_weight.unflatten(0, (self.heads, -1)).mT  # (heads, 1, head_dim)
+        return self.project(values)
 
     def project(self, heads: Tensor) -> Tensor:
         """The output layer, from ``(heads, n, head_dim)`` to ``(n, D)``."""
         projected: Tensor = self.dropout(self.output(_join(heads)))
         return projected
+
+    def _pad(self, first: Tensor, others: Tensor) -> tuple[Tensor, int]:
+        """All tokens behind rows of zeros up to a multiple of the landmarks, and how many rows these are."""
+        padding = -(1 + len(others)) % self.landmarks
+        return torch.cat([first.new_zeros(padding, first.shape[1]), first, others]), padding
+
+    def _landmarks(self, tokens: Tensor) -> Landmarks:
+        # The projection has no bias: the mean of the queries is the query of the mean.
+        means = tokens.unflatten(0, (self.landmarks, -1)).mean(dim=1)  # (m, D)
+        query_weight, key_weight, _ = self._weights()
+        queries, keys = (full_precision(self._heads(means, weight)) for weight in (query_weight, key_weight))
+        with outside_autocast(means.device):
+            inverse = pseudo_inverse(_attention(queries, keys))
+        return Landmarks(queries=queries, keys=keys, inverse=inverse)
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = self.to_qkv.weight.chunk(3)
+        return query, key, value
 
     def _heads(self, inputs: Tensor, weight: Tensor) -> Tensor:
         return self._divide(functional.linear(inputs, weight))
@@ -120,39 +174,25 @@ class NystromAttention(nn.Module):
     def _divide(self, joined: Tensor) -> Tensor:
         return joined.reshape(-1, self.heads, self.head_dim).transpose(0, 1)
 
-    def _convolve(self, values: Tensor, rows: int) -> Tensor:
-        reach = _CONVOLUTION_WIDTH // 2
-        joined = _join(values[:, : rows + reach])
+    def _convolve(self, values: Tensor) -> Tensor:
         # As one image, a pixel wide, with its channels last: several times faster than an image per head.
-        image = joined.T[None, :, :, None].contiguous(memory_format=torch.channels_last)
+        image = _join(values).T[None, :, :, None].contiguous(memory_format=torch.channels_last)
         weight = self.convolution.weight.repeat_interleave(self.head_dim, dim=0)
-        convolved = functional.conv2d(image, weight, padding=(reach, 0), groups=len(weight))
-        return self._divide(convolved[0, :, :rows, 0].T)
-
-
-def pseudo_inverse(matrices: Tensor) -> Tensor:
-    """Approximate inverses of ``(heads, m, m)`` row-stochastic matrices, by six iterations of third order.
-
-    The start is scaled by maxima over all heads together, so that the result of a head depends on the others.
-    """
-    rows, columns = (matrices.abs().sum(dim=dim).amax() for dim in (-1, -2))
-    inverse = matrices.mT / (rows * columns)
-    for _ in range(_ITERATIONS):
-        product = matrices @ inverse
-        # P (13 I - X (15 I - X (7 I - X))) / 4 with X = A P, multiplied out so that no identity is made.
-        inner = torch.baddbmm(product, product, product, beta=7, alpha=-1)
-        inner = torch.baddbmm(product, product, inner, beta=15, alpha=-1)
-        inverse = torch.baddbmm(inverse, inverse, inner, beta=13 / 4, alpha=-1 / 4)
-    return inverse
+        convolved = functional.conv2d(image, weight, padding=(_CONVOLUTION_WIDTH // 2, 0), groups=len(weight))
+        return self._divide(convolved.squeeze(3).squeeze(0).T)
 
 
 def _join(heads: Tensor) -> Tensor:
     return heads.transpose(0, 1).flatten(1)  # (n, heads * head_dim)
 
 
+def _through(weights: Tensor, landmarks: Tensor, keys: Tensor) -> Tensor:
+    return weights @ _attention(landmarks, keys)
+
+
 def _attention(queries: Tensor, keys: Tensor) -> Tensor:
-    return (queries @ keys.mT / math.sqrt(keys.shape[-1])).softmax(dim=-1)
+    return (queries / math.sqrt(keys.shape[-1]) @ keys.mT).softmax(dim=-1)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    return functional.scaled_dot_product_attention(queries[None], keys[None], values[None])[0]
+    return functional.scaled_dot_product_attention(queries[None], keys[None], values[None]).squeeze(0)

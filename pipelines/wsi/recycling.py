@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipelines.wsi.aggregation import initialise
 from pipelines.wsi.config import Recycling
+from pipelines.wsi.dropout import Dropout
 from pipelines.wsi.masking import permutation
 from pipelines.wsi.precision import full_precision
 
@@ -51,7 +52,7 @@ class Recycler(nn.Module):
         self.to_query = nn.Linear(dim, inner, bias=False)
         self.to_key_value = nn.Linear(dim, 2 * inner, bias=False)
         self.output = nn.Linear(inner, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.apply(initialise)
         bound = math.sqrt(6 / (3 * 16 * 16 + dim))
         # A buffer: no gradient moves the queries, but checkpoints and the teacher's average carry them.

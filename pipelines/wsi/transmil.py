@@ -6,11 +6,14 @@ Source: Shao et al., "TransMIL", NeurIPS 2021, in the form that MHIM-MIL (ICCV 2
 import torch
 from torch import Tensor, nn
 
-from pipelines.wsi.aggregation import Aggregated, Aggregator, Embedding, class_confidence, initialise
+from pipelines.wsi.aggregation import Aggregated, Aggregator, class_confidence, initialise
 from pipelines.wsi.config import ModelSettings, Scores
+from pipelines.wsi.embedding import Embedding
 from pipelines.wsi.nystrom import Attended, NystromAttention
 from pipelines.wsi.ppeg import Ppeg, fill_square
 from pipelines.wsi.precision import precise_linear
+
+_STRETCH = 4096  # tiles whose class scores are computed at a time
 
 
 class Transmil(Aggregator):
@@ -33,31 +36,31 @@ class Transmil(Aggregator):
 
     def aggregate(self, embedded: Tensor, scores: Scores | None = None) -> Aggregated:
         """Two layers with positions between them. Scores: the class token's attention in the first, or by class."""
-        tiles = fill_square(embedded) if self.square_first else embedded
         count = len(embedded)
-        tokens = torch.cat([self.class_token, tiles])
-        del embedded, tiles
-        tokens, ranked = self._first_layer(tokens, scores)
-        tokens = torch.cat([tokens[:1], self.positions(tokens[1:])])
+        tiles = fill_square(embedded) if self.square_first else embedded
+        del embedded
+        token, tiles, ranked = self._first_layer(tiles, scores)
         # Nobody reads the second layer but the class token.
-        feature = self.norm(tokens[:1] + self.second.attend(tokens, rows=1).output)  # (1, D)
+        feature = self.norm(token + self.second.attend_first(token, self.positions(tiles)))  # (1, D)
         return Aggregated(
             logits=self.classifier(feature)[0],
             feature=feature,
             scores=None if ranked is None else ranked[:, :count],
         )
 
-    def _first_layer(self, tokens: Tensor, scores: Scores | None) -> tuple[Tensor, Tensor | None]:
-        attended = self.first.attend(tokens, rows=len(tokens))
-        return tokens + attended.output, self._scores(attended, scores) if scores else None
+    def _first_layer(self, tiles: Tensor, scores: Scores | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        attended = self.first.attend(self.class_token, tiles)
+        ranked = self._scores(attended, scores) if scores else None
+        return self.class_token + attended.first, tiles + attended.others, ranked
 
     def _scores(self, attended: Attended, scores: Scores) -> Tensor:
         attention = attended.first_row()  # (heads, N)
         if scores.kind == "attention":
             return attention
-        shares = self.first.attention.project(attention[..., None] * attended.other_values())  # (N, D)
         bias = self.classifier.bias if scores.bias else None
-        return class_confidence(precise_linear(shares, self.classifier.weight, bias))
+        pieces = zip(attention.split(_STRETCH, dim=1), attended.other_values().split(_STRETCH, dim=1), strict=True)
+        shares = (self.first.attention.project(weights[..., None] * values) for weights, values in pieces)  # (n, D)
+        return class_confidence(torch.cat([precise_linear(each, self.classifier.weight, bias) for each in shares]))
 
 
 class _Layer(nn.Module):
@@ -75,8 +78,11 @@ class _Layer(nn.Module):
             dropout=settings.transmil.dropout,
         )
 
-    def attend(self, tokens: Tensor, rows: int) -> Attended:
-        return self.attention.attend(self.norm(tokens), rows)
+    def attend(self, token: Tensor, tiles: Tensor) -> Attended:
+        return self.attention.attend(self.norm(token), self.norm(tiles))
+
+    def attend_first(self, token: Tensor, tiles: Tensor) -> Tensor:
+        return self.attention.attend_first(self.norm(token), self.norm(tiles))
 
 
 def _initialise_convolution(module: nn.Module) -> None:

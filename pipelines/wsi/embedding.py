@@ -1,0 +1,97 @@
+"""The layer that every network begins with, and the widest: features of tiles to embedded tiles.
+
+It goes through the bag in stretches that fit the processor's cache, takes the tiles that it is asked for without a copy
+of their features, and keeps for its gradient a byte a number (ReLU) or a number a number (GELU).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipelines.wsi.activations import activation
+from pipelines.wsi.config import EmbeddingSettings
+from pipelines.wsi.dropout import Dropout, keep_mask, keep_scale
+
+_STRETCH = 1024
+
+
+class Embedding(nn.Module):
+    """Tile features ``(N, features)`` to embedded tiles ``(N, D)``: a linear layer, an activation, dropout."""
+
+    def __init__(self, settings: EmbeddingSettings, feature_dim: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.linear = nn.Linear(feature_dim, settings.dim)
+        self.activation = activation(settings.activation)
+        self.dropout = Dropout(settings.dropout)
+
+    def forward(self, features: Tensor, tiles: Tensor | None = None) -> Tensor:
+        """Embedded tiles.
+
+        Args:
+            features: ``(N, features)``.
+            tiles: Indices of those to embed, in their order; None for all.
+        """
+        if self.training and torch.is_grad_enabled() and not features.requires_grad:
+            weights = (self.linear.weight, self.linear.bias)
+            embedded: Tensor = _Stretches.apply(features, tiles, *weights, self.settings)  # type: ignore[no-untyped-call]
+            return embedded
+        embedded = self.dropout(self.activation(self.linear(features if tiles is None else features[tiles])))
+        return embedded
+
+
+class _Stretches(torch.autograd.Function):
+    """The layer in training; features take no gradient."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0913 (torch wants them one by one)
+        ctx: Any,  # noqa: ANN401 (torch declares none of what a context holds)
+        features: Tensor,
+        tiles: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        settings: EmbeddingSettings,
+    ) -> Tensor:
+        count = len(features) if tiles is None else len(tiles)
+        # No rows, for the type that autocast gives.
+        embedded = functional.linear(features[:0], weight, bias).new_empty(count, len(weight))
+        slopes = torch.empty_like(embedded, dtype=torch.bool if settings.activation == "relu" else None)
+        for part, inputs in _stretches(features, tiles):
+            embedded[part], slopes[part] = _activate(functional.linear(inputs, weight, bias), settings)
+        ctx.save_for_backward(features, tiles, weight, slopes)
+        ctx.scale = keep_scale(settings.dropout)
+        return embedded
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        features, tiles, weight, slopes = ctx.saved_tensors
+        of_weight, of_bias = torch.zeros_like(weight), weight.new_zeros(len(weight))
+        for part, inputs in _stretches(features, tiles):
+            of_linear = gradient[part] * slopes[part]
+            of_weight += of_linear.T @ inputs.to(of_linear.dtype)
+            of_bias += of_linear.sum(dim=0)
+        return None, None, of_weight.mul_(ctx.scale), of_bias.mul_(ctx.scale), None
+
+
+def _stretches(features: Tensor, tiles: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    count = len(features) if tiles is None else len(tiles)
+    for first in range(0, count, _STRETCH):
+        part = slice(first, first + _STRETCH)
+        yield part, features[part] if tiles is None else features[tiles[part]]
+
+
+def _activate(linear: Tensor, settings: EmbeddingSettings) -> tuple[Tensor, Tensor]:
+    """Outputs, and their slopes before they are scaled up for what dropout takes."""
+    keep = keep_mask(linear.shape, settings.dropout, linear.device) if settings.dropout else None
+    if settings.activation == "relu":
+        slopes = linear > 0
+        slopes = slopes if keep is None else slopes.logical_and_(keep)
+        outputs = linear.mul_(slopes)
+    else:
+        kept = torch.ones_like(linear) if keep is None else keep.to(linear.dtype)
+        slopes = torch.ops.aten.gelu_backward(kept, linear)
+        outputs = functional.gelu(linear).mul_(kept)
+    return outputs.mul_(keep_scale(settings.dropout)), slopes

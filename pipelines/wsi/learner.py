@@ -1,0 +1,103 @@
+"""The training steps: a plain network, and masked hard instance mining around it. A batch is one bag."""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.wsi.bags import Bag
+from pipelines.wsi.config import FollowingTeacher, MhimV1, MhimV2, WsiConfig
+from pipelines.wsi.masking import keep_instances
+from pipelines.wsi.mhim import Mhim, Taught, mhim_losses, start
+from pipelines.wsi.models import build_model
+from pipelines.wsi.recycling import split
+from pipelines.wsi.schedules import high_share, keep_rate
+from vision_core.teacher import MeanTeacher
+from vision_core.learner import Learner
+
+
+class BagLearner(Learner):
+    """What every method has: a student, of which the best epoch on validation leaves the run.
+
+    Attributes:
+        student: The network, with what recycles tiles where the method has it.
+        total: Steps of the longest run that the settings allow, for schedules.
+        threshold: Probability of class 1 from which on a slide is called so, chosen on validation.
+    """
+
+    threshold: Tensor
+
+    def __init__(self, student: Mhim, total: int) -> None:
+        super().__init__()
+        self.is_selected = True
+        self.student, self.total = student, total
+        self.register_buffer("threshold", torch.tensor(0.5, dtype=torch.float64))
+
+    def product(self) -> nn.Module:
+        """The student."""
+        return self.student
+
+
+class PlainLearner(BagLearner):
+    """The network alone on whole bags; also what trains the teacher that MHIM begins with."""
+
+    def training_step(self, batch: Bag) -> dict[str, Tensor]:
+        """Classify the bag."""
+        network = self.student.aggregator
+        return {"loss_cls": network.loss(network.aggregate(network.embedding(batch.features)), batch.label)}
+
+
+class MhimLearner(BagLearner):
+    """A teacher scores all tiles of the bag; the student learns from those that are left after masking."""
+
+    def __init__(self, student: Mhim, total: int, profile: MhimV1 | MhimV2) -> None:
+        super().__init__(student, total)
+        self.profile = profile
+        self.teacher = MeanTeacher(student, profile.teacher.mode)
+        self._tokens: Tensor | None = None
+
+    def training_step(self, batch: Bag) -> dict[str, Tensor]:
+        """Score, mask, and in v2 recycle; then classify, and follow the teacher's bag feature."""
+        profile = self.profile
+        taught = self._teach(batch.features)
+        high = high_share(profile.masking, self.step, self.total)
+        kept = keep_instances(taught.scores, profile.masking, high)
+        if isinstance(profile, MhimV2):
+            tiles, recycled = split(kept, profile.recycling)
+            aggregated, self._tokens = self.student.learn_recycling(batch.features, tiles, recycled)
+        else:
+            aggregated = self.student.learn(batch.features, kept)
+        self.metrics = {"kept_share": len(kept) / len(batch.features)}
+        return mhim_losses(self.student.aggregator, aggregated, taught, batch.label, profile.consistency)
+
+    def after_step(self, step: int) -> None:
+        """The queries follow their tokens, then the teacher follows the student."""
+        if self.student.recycler is not None and self._tokens is not None and isinstance(self.profile, MhimV2):
+            self.student.recycler.follow(self._tokens, self.profile.recycling.keep_rate)
+        self._tokens = None
+        self.teacher.update(self.student, self._keep_rate(self.profile.teacher))
+
+    def begin(self, baseline: Mapping[str, Tensor]) -> None:
+        """Start from a trained plain network."""
+        teacher = cast(Mhim, self.teacher.module)
+        start(self.student, teacher, baseline, share_embedding=isinstance(self.profile, MhimV1))
+
+    def _teach(self, features: Tensor) -> Taught:
+        return cast(Mhim, self.teacher.module).teach(features, self.profile.scores)
+
+    def _keep_rate(self, teacher: FollowingTeacher) -> float:
+        return keep_rate(teacher, self.step, self.total)
+
+
+def make_learner(config: WsiConfig, feature_dim: int, num_classes: int, total: int) -> BagLearner:
+    """The learner of ``config.method`` with random weights."""
+    recycling = config.mhim_v2.recycling if config.method == "mhim_v2" else None
+    student = Mhim(build_model(config.model, feature_dim, num_classes), recycling)
+    match config.method:
+        case "plain":
+            return PlainLearner(student, total)
+        case "mhim_v1":
+            return MhimLearner(student, total, config.mhim_v1)
+        case "mhim_v2":
+            return MhimLearner(student, total, config.mhim_v2)
