@@ -121,6 +121,8 @@ class _Loop:
                 for batch in islice(read, 0 if self._is_settled() else self.total - self.counters.step):
                     self._step(batch, stop)
                     self._after(evaluate)
+                    # Several processes agree on a stop in the middle of a step; one heeds it at once.
+                    self.must_stop |= self.runtime.world_size == 1 and stop.requested
                     progress.advance()
                     if self._is_settled():
                         break
@@ -143,7 +145,6 @@ class _Loop:
         else:
             self.counters.empty_steps += 1
         self.counters.step += 1
-        self.must_stop |= self.runtime.world_size == 1 and stop.requested
         if self._at_update():
             self._update()
         if self.counters.step % self.config.train.log_every == 0 or self.counters.step == self.total:
