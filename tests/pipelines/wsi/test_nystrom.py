@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.wsi.nystrom import NystromAttention, pseudo_inverse
+from pipelines.wsi.nystrom import NystromAttention
+from pipelines.wsi.pseudo_inverse import pseudo_inverse
 from tests.pipelines.wsi.waves import assert_near, wave
 
 TOKENS = wave(5, 8, a=0.31, b=0.2)
@@ -24,33 +25,24 @@ def _attention() -> NystromAttention:
     return attention
 
 
-def test_pseudo_inverse__three_by_three() -> None:
-    matrix = wave(3, 3, a=0.9, b=0.1).softmax(dim=-1)
-    expected = [[-2.057296, 2.129452, 0.927846], [6.606662, -1.103811, -4.502855], [-2.737372, 0.080588, 3.656786]]
-    assert_near(pseudo_inverse(matrix[None])[0], expected)
-
-
-def test_pseudo_inverse__scale_is_shared_by_the_heads() -> None:
-    matrix = wave(3, 3, a=0.9, b=0.1).softmax(dim=-1)
-    alone = pseudo_inverse(matrix[None])[0]
-    with_another = pseudo_inverse(torch.stack([matrix, wave(3, 3, a=2.3, b=0.4, c=3).softmax(dim=-1)]))[0]
-    assert not torch.allclose(alone, with_another, atol=1e-3)
-
-
 def test_attend__output_and_first_row() -> None:
-    attended = _attention().attend(TOKENS, rows=5)
+    attended = _attention().attend(TOKENS[:1], TOKENS[1:])
     first = [0.629577, 0.749276, -0.894089, -0.073916, 1.167357, -0.315837, -0.807413, 0.867706]
     last = [-0.376647, -0.307508, 0.674268, 0.148616, -0.519370, 0.358848, 0.520430, -0.513296]
-    assert_near(attended.output[[0, 4]], [first, last])
+    assert_near(torch.cat([attended.first, attended.others[-1:]]), [first, last])
     rows = [[-0.047566, 0.577971, -0.180564, 0.526340], [-0.023340, 0.404825, -0.156741, 0.704631]]
     assert_near(attended.first_row(), rows)
 
 
-def test_attend__first_rows_alone_are_the_same() -> None:
+@pytest.mark.parametrize("count", [1, 3, 17, 50])
+def test_attend_first__equals_the_first_row_of_all(count: int) -> None:
     attention = NystromAttention(8, heads=2, head_dim=4, landmarks=4, dropout=0.0).double()
-    tokens = torch.randn(50, 8, dtype=torch.float64)
-    for rows in (1, 20):
-        torch.testing.assert_close(attention.attend(tokens, rows).output, attention(tokens)[:rows], atol=1e-12, rtol=0)
+    tokens = torch.randn(count, 8, dtype=torch.float64, requires_grad=True)
+    weights = [tokens, attention.to_qkv.weight, attention.convolution.weight, attention.output.weight]
+    alone, among_all = attention.attend_first(tokens[:1], tokens[1:]), attention(tokens)[:1]
+    torch.testing.assert_close(alone, among_all, atol=1e-12, rtol=0)
+    gradients = [torch.autograd.grad(found.square().sum(), weights) for found in (alone, among_all)]
+    torch.testing.assert_close(*gradients, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 41])
@@ -58,8 +50,9 @@ def test_attend__equals_the_formula_from_the_left(count: int) -> None:
     attention = NystromAttention(8, heads=2, head_dim=4, landmarks=4, dropout=0.0).double()
     tokens = torch.randn(count, 8, dtype=torch.float64)
     torch.testing.assert_close(attention(tokens), _formula(attention, tokens), atol=1e-10, rtol=0)
-    assert attention.attend(tokens, count).first_row().shape == (2, count - 1)
-    assert attention.attend(tokens, 1).other_values().shape == (2, count - 1, 4)
+    attended = attention.attend(tokens[:1], tokens[1:])
+    assert attended.first_row().shape == (2, count - 1)
+    assert attended.other_values().shape == (2, count - 1, 4)
 
 
 def test_attend__gradients_equal_those_of_the_formula() -> None:
@@ -78,7 +71,8 @@ def _formula(attention: NystromAttention, tokens: Tensor) -> Tensor:
     queries = queries / width**0.5
     near, far = (each.reshape(heads, landmarks, -1, width).mean(dim=2) for each in (queries, keys))
     first, second, third = (a @ b.mT for a, b in ((queries, far), (near, far), (near, keys)))
-    mixed = first.softmax(-1) @ pseudo_inverse(second.softmax(-1)) @ third.softmax(-1) @ values
+    inverse = pseudo_inverse(second.softmax(-1)).times(torch.eye(landmarks, dtype=torch.float64).expand(heads, -1, -1))
+    mixed = first.softmax(-1) @ inverse @ third.softmax(-1) @ values
     mixed = mixed + attention.convolution(functional.pad(values, (0, 0, 16, 16))[None])[0]
     output: Tensor = attention.output(mixed.transpose(0, 1).flatten(1))
     return output[-len(tokens) :]

@@ -47,15 +47,14 @@ def test_aggregate__square_first_lets_the_copies_attend() -> None:
 
 def test_aggregate__attention_scores_are_the_first_layers() -> None:
     network, tiles = _network(), torch.randn(10, 16, dtype=torch.float64)
-    tokens = torch.cat([network.class_token, tiles])
-    expected = network.first.attention.attend(network.first.norm(tokens), rows=11).first_row()
+    expected = network.first.attend(network.class_token, tiles).first_row()
     assert torch.equal(_scores(network.aggregate(tiles, Scores())), expected)
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_aggregate__class_scores_tile_by_tile(bias: bool) -> None:
     network, tiles = _network(), torch.randn(10, 16, dtype=torch.float64)
-    attended = network.first.attention.attend(network.first.norm(torch.cat([network.class_token, tiles])), rows=1)
+    attended = network.first.attend(network.class_token, tiles)
     attention, values = attended.first_row(), attended.other_values()
     expected = []
     for tile in range(10):

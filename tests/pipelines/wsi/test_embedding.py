@@ -1,0 +1,58 @@
+"""The embedding layer in stretches against the same layer in plain torch."""
+
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipelines.wsi.config import EmbeddingSettings
+from pipelines.wsi.embedding import Embedding
+
+Activation = Literal["relu", "gelu"]
+FEATURES = torch.randn(2500, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+TILES = torch.randperm(2500, generator=torch.Generator().manual_seed(1))[:1100]
+
+
+def _layer(activation: Activation, dropout: float = 0.0) -> Embedding:
+    torch.manual_seed(2)
+    return Embedding(EmbeddingSettings(dim=8, activation=activation, dropout=dropout), 6).double()
+
+
+def _plain(layer: Embedding, features: Tensor) -> Tensor:
+    return layer.activation(layer.linear(features))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("tiles", [None, TILES, TILES[:1], TILES[:0]])
+def test_forward__outputs_and_gradients_equal_plain_torch(activation: Activation, tiles: Tensor | None) -> None:
+    layer = _layer(activation)
+    weights = list(layer.parameters())
+    found, expected = layer(FEATURES, tiles), _plain(layer, FEATURES if tiles is None else FEATURES[tiles])
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(each.square().sum(), weights) for each in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_forward__dropout_goes_through_the_gradient(activation: Activation) -> None:
+    layer = _layer(activation, dropout=0.25)
+    found = layer(FEATURES)
+    scaled = _plain(layer, FEATURES) / 0.75
+    kept = (found != 0).double()
+    torch.testing.assert_close(found, scaled * kept)
+    gradients = [torch.autograd.grad(each.square().sum(), list(layer.parameters())) for each in (found, scaled * kept)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_forward__evaluation_equals_training_without_dropout() -> None:
+    layer = _layer("gelu", dropout=0.25)
+    torch.testing.assert_close(layer.eval()(FEATURES, TILES), _plain(layer, FEATURES[TILES]))
+
+
+def test_forward__features_that_need_a_gradient_get_one() -> None:
+    features = FEATURES[:10].clone().requires_grad_()
+    functional.relu(_layer("relu")(features)).sum().backward()
+    assert features.grad is not None
+    assert features.grad.any()
