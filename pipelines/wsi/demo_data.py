@@ -18,7 +18,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pyvips
-from numpy.typing import NDArray
 
 from pipelines.wsi.alteration import MARGIN_PX, Change, Focus, change_focus
 from pipelines.wsi.blocks import Pool, divide
@@ -96,7 +95,7 @@ def make_demo_data(folder: Path, slides: Sequence[DemoSlide] = (), side_px: int 
 
 
 def plan_slides() -> list[DemoSlide]:
-    """All slides of the demo: of every group as many of each class, one or two of a patient, in an order that says nothing."""
+    """All slides of the demo: of every group as many of each class, one or two of a patient, in no telling order."""
     drawn = [
         (group, patient)
         for group in range(len(_SPLITS))

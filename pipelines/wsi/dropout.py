@@ -1,6 +1,6 @@
 """Dropout for wide layers on a CPU: two random bytes a number, and one byte a number until the gradient has passed.
 
-Torch draws a float for each number, which takes a third of the time of the linear layer before it, and keeps all of them.
+Torch draws a float for each number, which takes a third of the time of the linear layer before it, and keeps them.
 """
 
 import math

@@ -37,9 +37,9 @@ class Embedding(nn.Module):
         """
         if self.training and torch.is_grad_enabled() and not features.requires_grad:
             weights = (self.linear.weight, self.linear.bias)
-            embedded: Tensor = _Stretches.apply(features, tiles, *weights, self.settings)  # type: ignore[no-untyped-call]
-            return embedded
-        embedded = self.dropout(self.activation(self.linear(features if tiles is None else features[tiles])))
+            embedded: Tensor = _Stretches.apply(features, tiles, *weights, self.settings)
+        else:
+            embedded = self.dropout(self.activation(self.linear(features if tiles is None else features[tiles])))
         return embedded
 
 

@@ -2,7 +2,7 @@
 
 Source: Xiong et al., "Nyströmformer", AAAI 2021. ``P <- P q(X) / 4`` with ``X = A P`` and
 ``q(X) = 13 I - X (15 I - X (7 I - X))``. All ``X`` are polynomials of the first one, hence commute, so that
-``X <- X q(X) / 4`` needs no ``P``: two products of matrices instead of four, and ``P`` is applied only to what is narrow.
+``X <- X q(X) / 4`` needs no ``P``: two products of matrices instead of four, and ``P`` meets only what is narrow.
 """
 
 from dataclasses import dataclass

@@ -52,7 +52,7 @@ def stain_colours() -> NDArray[np.float64]:
 
 def optical_density(picture: Picture) -> Floats:
     """``(..., 3)`` of red, green and blue; 0 where all light comes through."""
-    return _DENSITIES[picture]
+    return np.asarray(_DENSITIES[picture])
 
 
 def haematoxylin(picture: Picture) -> Floats:

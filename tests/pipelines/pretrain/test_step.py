@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.special import betaln, digamma, logsumexp, softmax  # type: ignore[import-untyped]
+from scipy.special import betaln, digamma, logsumexp, softmax
 from torch import Tensor, nn
 
 from pipelines.pretrain.baselines import CostBaseline, advantages
