@@ -1,134 +1,66 @@
-"""Predictions for labelled slides: scored, tabled, and drawn as ROC curves."""
+"""Scores of predictions, with intervals, and ROC curves. Micro and macro are told apart by name."""
 
-import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from pipelines.wsi.bags import Bags
-from pipelines.wsi.metrics import Scores, binary_auc, macro_auc, score_bags, youden_threshold
+from pipelines.wsi.metrics import (
+    Labels,
+    binary_auc,
+    f1,
+    kappa,
+    macro_accuracy,
+    macro_f1,
+    macro_precision,
+    micro_accuracy,
+    resamples,
+)
+from pipelines.wsi.predictions import Predictions, auc
 from vision_core.evaluation import Row
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
-from vision_core.runlog import track
 
-PREDICTIONS = "predictions.csv"
+_INTERVAL = (2.5, 97.5)
+_AGREEMENTS: Mapping[str, Callable[[Labels, Labels], float]] = {
+    "micro_accuracy": micro_accuracy,
+    "macro_accuracy": macro_accuracy,
+    "macro_f1": macro_f1,
+    "macro_precision": macro_precision,
+    "kappa": kappa,
+}
+Rows = Labels | slice
 
 
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """What a model says of a list of labelled slides.
+def score(model: str, split: str, found: Predictions, fold: int = 0) -> Row:
+    """Discrimination and agreement; what has no prefix is of the classes called, ``argmax_`` of the most probable.
 
-    Attributes:
-        slides: Their names.
-        patients: Whose they are.
-        labels: ``(n,)`` int64.
-        probabilities: ``(n, C)`` float64.
-        classes: Names of the ``C`` classes.
+    Intervals are of a bootstrap over patients, 95 %; mean and spread of its samples stand beside the plain area.
+
+    Args:
+        model: What the row is called.
+        split: Name of the list.
+        found: Of a model.
+        fold: Seeds the bootstrap.
     """
-
-    slides: tuple[str, ...]
-    patients: tuple[str, ...]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    classes: tuple[str, ...]
-
-    def auc(self) -> float:
-        """Area under the ROC curve; of more than two classes, the mean of each against the rest. NaN if undefined."""
-        if len(self.classes) == 2:
-            return binary_auc(self.labels, self.probabilities[:, 1])
-        return macro_auc(self.labels, self.probabilities)
-
-    def threshold(self) -> float:
-        """Youden's threshold on class 1, or a half where it has none: not two classes, or one without a slide."""
-        if len(self.classes) != 2 or len(np.unique(self.labels)) < 2:
-            return 0.5
-        return youden_threshold(self.labels, self.probabilities[:, 1])
-
-
-@torch.no_grad()
-def predict_bags(network: nn.Module, bags: Bags, device: torch.device, label: str = "") -> Predictions:
-    """The probabilities of every bag, in evaluation mode; ``label`` names the progress bar, none without."""
-    network.eval()
-    places: Iterator[int] | range = range(len(bags))
-    places = track(places, len(bags), label, "slide") if label else places
-    found = [network(bags[(0, place)].features.to(device)).double().cpu().numpy() for place in places]
-    records = bags.records
-    return Predictions(
-        slides=tuple(record.slide for record in records),
-        patients=tuple(record.patient for record in records),
-        labels=np.array([record.label for record in records], np.int64),
-        probabilities=np.stack(found) if found else np.empty((0, len(bags.classes))),
-        classes=bags.classes,
-    )
-
-
-def score(model: str, split: str, found: Predictions, threshold: float, fold: int = 0) -> Row:
-    """Discrimination, and agreement at the threshold of the validation list and at the highest probability."""
-    scores: Scores = score_bags(found.labels, found.probabilities, threshold, fold)
+    measured = _Measured(resamples(_rows_of_patients(found.patients), found.labels, fold))
+    areas = measured("auc", lambda rows: auc(found.labels[rows], found.probabilities[rows]))
+    for prefix, called in (("", found.called), ("argmax_", found.probabilities.argmax(axis=1).astype(np.int64))):
+        for name, metric in _AGREEMENTS.items():
+            measured(f"{prefix}{name}", partial(_of_rows, metric, found.labels, called))
+    if len(areas):
+        measured.values |= {"auc_bootstrap_mean": float(areas.mean()), "auc_bootstrap_std": float(areas.std(ddof=1))}
     return Row(
         model=model,
         split=split,
-        counts={"patients": len(set(found.patients)), "slides": len(found.slides)},
-        metrics=scores.values,
-        intervals=scores.intervals,
-        per_class={
-            f"{name}.auc": _defined(binary_auc((found.labels == each).astype(np.int64), found.probabilities[:, each]))
-            for each, name in enumerate(found.classes)
-        },
+        counts={"patients": len(set(found.patients)), "slides": len(found)},
+        metrics=measured.values,
+        intervals=measured.intervals,
+        per_class=_per_class(found),
     )
-
-
-def write_predictions(path: Path, found: Predictions, threshold: float) -> None:
-    """A CSV with a row per slide: its label, its probabilities, and what it is called."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["slide", "patient", "label", *(f"p_{name}" for name in found.classes), "called", "notice"])
-    called = call(found.probabilities, threshold)
-    for place, slide in enumerate(found.slides):
-        shares = [repr(float(share)) for share in found.probabilities[place]]
-        named = [found.classes[found.labels[place]], *shares, found.classes[called[place]]]
-        rows.writerow([_quoted(slide), _quoted(found.patients[place]), *named, RESEARCH_NOTICE])
-    write_atomic(path, text.getvalue())
-
-
-def read_predictions(path: Path) -> Predictions:
-    """What ``write_predictions`` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in (rows[0] if rows else {}) if name.startswith("p_")]
-    classes = tuple(name.removeprefix("p_") for name in names)
-    return Predictions(
-        slides=tuple(row["slide"] for row in rows),
-        patients=tuple(row["patient"] for row in rows),
-        labels=np.array([classes.index(row["label"]) for row in rows], np.int64),
-        probabilities=np.array([[float(row[name]) for name in names] for row in rows]).reshape(len(rows), len(names)),
-        classes=classes,
-    )
-
-
-def pool(parts: Sequence[Predictions]) -> Predictions:
-    """Predictions of several folds as one list."""
-    return Predictions(
-        slides=tuple(slide for part in parts for slide in part.slides),
-        patients=tuple(patient for part in parts for patient in part.patients),
-        labels=np.concatenate([part.labels for part in parts]),
-        probabilities=np.concatenate([part.probabilities for part in parts]),
-        classes=parts[0].classes,
-    )
-
-
-def call(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:
-    """The class of each row ``(n, C)``: of two classes, 1 from the threshold on; else the most probable."""
-    if probabilities.shape[-1] == 2:
-        return (probabilities[..., 1] >= threshold).astype(np.int64)
-    return probabilities.argmax(axis=-1).astype(np.int64)
 
 
 def draw_roc(path: Path, found: Mapping[str, Predictions]) -> None:
@@ -153,9 +85,53 @@ def draw_roc(path: Path, found: Mapping[str, Predictions]) -> None:
 def roc(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """False and true positive rates ``(t,)`` from the strictest threshold to the laxest."""
     thresholds = np.concatenate([[np.inf], np.unique(scores)[::-1]])
-    called = scores[None] >= thresholds[:, None]
-    rate: Callable[[NDArray[np.bool_]], NDArray[np.float64]] = lambda rows: called[:, rows].sum(1) / max(rows.sum(), 1)  # noqa: E731
-    return rate(~truth), rate(truth)
+    called: NDArray[np.bool_] = scores[None] >= thresholds[:, None]
+    false = called[:, ~truth].sum(axis=1) / max(int((~truth).sum()), 1)
+    true = called[:, truth].sum(axis=1) / max(int(truth.sum()), 1)
+    return np.asarray(false, np.float64), np.asarray(true, np.float64)
+
+
+class _Measured:
+    """Metrics on all slides, and their intervals over resamples; each metric takes rows."""
+
+    def __init__(self, draws: Sequence[Labels]) -> None:
+        self.draws = draws
+        self.values: dict[str, float | None] = {}
+        self.intervals: dict[str, tuple[float, float]] = {}
+
+    def __call__(self, name: str, metric: Callable[[Rows], float]) -> NDArray[np.float64]:
+        """Note a metric; returns its values on the resamples, none where it is undefined on all slides."""
+        self.values[name] = _defined(metric(slice(None)))
+        if self.values[name] is None:
+            return np.empty(0)
+        samples: NDArray[np.float64] = np.array([metric(rows) for rows in self.draws])
+        samples = samples[np.isfinite(samples)]
+        if len(samples) < 2:
+            return np.empty(0)
+        low, high = np.percentile(samples, _INTERVAL)
+        self.intervals[name] = (float(low), float(high))
+        return samples
+
+
+def _of_rows(metric: Callable[[Labels, Labels], float], labels: Labels, called: Labels, rows: Rows) -> float:
+    return metric(labels[rows], called[rows])
+
+
+def _per_class(found: Predictions) -> dict[str, float | None]:
+    values: dict[str, float | None] = {}
+    for each, name in enumerate(found.classes):
+        truth, called = found.labels == each, found.called == each
+        values[f"{name}.auc"] = _defined(binary_auc(truth.astype(np.int64), found.probabilities[:, each]))
+        values[f"{name}.f1"] = f1(truth, called) if truth.any() else None
+        values[f"{name}.recall"] = float(called[truth].mean()) if truth.any() else None
+    return values
+
+
+def _rows_of_patients(patients: Sequence[str]) -> list[Labels]:
+    rows: dict[str, list[int]] = {}
+    for row, patient in enumerate(patients):
+        rows.setdefault(patient, []).append(row)
+    return [np.array(each, np.int64) for each in rows.values()]
 
 
 def _drawn(found: Predictions) -> list[tuple[int, str]]:
@@ -164,9 +140,4 @@ def _drawn(found: Predictions) -> list[tuple[int, str]]:
 
 
 def _defined(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _quoted(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@"} else text
+    return float(value) if np.isfinite(value) else None

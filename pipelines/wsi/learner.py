@@ -1,20 +1,20 @@
 """The training steps: a plain network, and masked hard instance mining around it. A batch is one bag."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipelines.wsi.bags import Bag
 from pipelines.wsi.config import FollowingTeacher, MhimV1, MhimV2, WsiConfig
 from pipelines.wsi.masking import keep_instances
 from pipelines.wsi.mhim import Mhim, Taught, mhim_losses, start
 from pipelines.wsi.models import build_model
+from pipelines.wsi.predictions import Predictions
 from pipelines.wsi.recycling import split
 from pipelines.wsi.schedules import high_share, keep_rate
-from vision_core.teacher import MeanTeacher
 from vision_core.learner import Learner
+from vision_core.teacher import MeanTeacher
 
 
 class BagLearner(Learner):
@@ -23,20 +23,24 @@ class BagLearner(Learner):
     Attributes:
         student: The network, with what recycles tiles where the method has it.
         total: Steps of the longest run that the settings allow, for schedules.
-        threshold: Probability of class 1 from which on a slide is called so, chosen on validation.
+        validated: What the student as it is now says of the validation list; none after each step.
+        scope: Where the training slides lie, as a record for the card; found once.
     """
-
-    threshold: Tensor
 
     def __init__(self, student: Mhim, total: int) -> None:
         super().__init__()
         self.is_selected = True
         self.student, self.total = student, total
-        self.register_buffer("threshold", torch.tensor(0.5, dtype=torch.float64))
+        self.validated: Predictions | None = None
+        self.scope: dict[str, Any] | None = None
 
-    def product(self) -> nn.Module:
+    def product(self) -> Mhim:
         """The student."""
         return self.student
+
+    def after_step(self, step: int) -> None:
+        """What was said of the validation list is of other weights now."""
+        self.validated = None
 
 
 class PlainLearner(BagLearner):
@@ -76,6 +80,7 @@ class MhimLearner(BagLearner):
         if self.student.recycler is not None and self._tokens is not None and isinstance(self.profile, MhimV2):
             self.student.recycler.follow(self._tokens, self.profile.recycling.keep_rate)
         self._tokens = None
+        super().after_step(step)
         self.teacher.update(self.student, self._keep_rate(self.profile.teacher))
 
     def begin(self, baseline: Mapping[str, Tensor]) -> None:

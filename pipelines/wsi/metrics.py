@@ -1,6 +1,6 @@
 """Figures of merit of predicted probabilities, in plain numpy. Micro and macro are told apart by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,20 @@ def f1(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> float:
     return 2 * int((truth & predicted).sum()) / named if named else 0.0
 
 
+def macro_precision(labels: Labels, predicted: Labels) -> float:
+    """Mean over the classes that occur of the share of the slides called so that are right; 0 where none is called."""
+    classes = np.union1d(labels, predicted)
+    return float(np.mean([(labels[predicted == each] == each).mean() if (predicted == each).any() else 0.0
+                          for each in classes]))  # fmt: skip
+
+
+def kappa(labels: Labels, predicted: Labels) -> float:
+    """Cohen's kappa: agreement beyond what the frequencies of the classes give by chance; NaN where chance is sure."""
+    classes = np.union1d(labels, predicted)
+    chance = float(sum((labels == each).mean() * (predicted == each).mean() for each in classes))
+    return (micro_accuracy(labels, predicted) - chance) / (1 - chance) if chance < 1 else float("nan")
+
+
 def youden_threshold(labels: Labels, scores: Floats) -> float:
     """The score from which on (``>=``) calling a slide positive has the lowest FPR - TPR; the highest of equals.
 
@@ -77,7 +91,20 @@ def bootstrap(
         fold: Number of the fold, for the seed.
         samples: How many draws of ``n`` slides with replacement.
     """
-    draws = np.random.default_rng(fold + _BOOTSTRAP_SEED).integers(len(labels), size=(samples, len(labels)))
+    draws = resamples([np.array([row]) for row in range(len(labels))], labels, fold, samples)
+    return np.array([metric(labels[rows], predictions[rows]) for rows in draws])
+
+
+def resamples(units: Sequence[Labels], labels: Labels, fold: int, samples: int = 1000) -> list[Labels]:
+    """Rows of each bootstrap sample: units with all their rows, drawn with replacement.
+
+    Args:
+        units: The rows of each independent unit: of a patient, all slides.
+        labels: ``(n,)``; samples without a class that occurs here are left out.
+        fold: Number of the fold, for the seed.
+        samples: How many draws of as many units as there are.
+    """
+    draws = np.random.default_rng(fold + _BOOTSTRAP_SEED).integers(len(units), size=(samples, len(units)))
     present = np.unique(labels)
-    whole = [rows for rows in draws if np.isin(present, labels[rows]).all()]
-    return np.array([metric(labels[rows], predictions[rows]) for rows in whole])
+    rows = (np.concatenate([units[unit] for unit in draw]) for draw in draws)
+    return [each for each in rows if np.isin(present, labels[each]).all()]
