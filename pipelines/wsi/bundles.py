@@ -229,7 +229,7 @@ def _logits(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 def _stretches(features: Tiles) -> Iterator[Tensor]:
     for first in range(0, len(features), _STRETCH):
         part = features[first : first + _STRETCH]
-        yield part.float() if isinstance(part, Tensor) else torch.from_numpy(np.asarray(part, np.float32))
+        yield part.float() if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.float32))
 
 
 def _golden_inputs(dim: int) -> Tensors:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.wsi.metrics import binary_auc, macro_auc, youden_threshold
+from pipelines.wsi.slide_table import unquoted
 from vision_core.batch_tables import to_csv
 from vision_core.errors import DataError
 from vision_core.files import write_atomic
@@ -152,8 +153,8 @@ def read_predictions(path: Path) -> Predictions:
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
         classes = tuple(name.removeprefix(_SHARE) for name in rows[0] if name.startswith(_SHARE)) if rows else ()
-        return _parsed(rows, classes)
-    except (KeyError, ValueError) as error:
+        return _parsed([{name: unquoted(cell) for name, cell in row.items()} for row in rows], classes)
+    except (KeyError, ValueError, AttributeError) as error:
         raise DataError(f"'{path}' is no list of predictions ({error}). Run evaluate again.") from error
 
 
