@@ -1,0 +1,221 @@
+"""The bones of a DICOM file, walked without reading values: how deep it nests, where it ends, how long its pixels are.
+
+Decoders find such faults late: after they have allocated what a header promises, or as an exhausted stack.
+Source: DICOM PS3.5, sections 7.1, 7.5 and A.4.
+"""
+
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from vision_core.errors import InputError
+
+MAX_DEPTH = 64
+
+_PREAMBLE_BYTES = 132
+_META_GROUP = b"\2\0"
+_UNDEFINED = 0xFFFFFFFF
+_PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # Float, Double Float, Pixel Data
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How the elements of a file are written."""
+
+    is_implicit: bool
+    is_little_endian: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelElement:
+    """The pixels of a file, unread.
+
+    Attributes:
+        tag: Pixel Data, or its floating-point kin.
+        num_bytes: Length of its value; of compressed pixels, of all fragments together.
+        num_fragments: Pieces of compressed pixels without the offset table; None where they are not compressed.
+    """
+
+    tag: int
+    num_bytes: int
+    num_fragments: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Element:
+    tag: int
+    vr: bytes
+    length: int
+    at: int  # where its value begins
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Open:
+    """A sequence or item that is being walked; ``end`` is None where a delimiter ends it."""
+
+    end: int | None
+    is_sequence: bool
+    encoding: Encoding
+
+
+def end_of_meta(file: BinaryIO, path: Path) -> int:
+    """Where the elements of the data set begin: after the preamble and the elements of group 2.
+
+    Raises:
+        InputError: An element reaches beyond the file.
+    """
+    walk = _Walk(file, path, Encoding(is_implicit=False, is_little_endian=True))
+    file.seek(_PREAMBLE_BYTES)
+    end = _PREAMBLE_BYTES
+    while file.read(2) == _META_GROUP:
+        file.seek(end)
+        walk.advance()
+        end = file.tell()
+    return end
+
+
+def find_pixels(file: BinaryIO, path: Path, start: int, encoding: Encoding) -> PixelElement | None:
+    """Walk all elements from ``start`` to the pixels, or to the end where there are none.
+
+    Args:
+        file: The file, or its inflated content.
+        path: Its name for messages.
+        start: Where the elements after the file meta information begin.
+        encoding: Of the data set.
+
+    Raises:
+        InputError: Sequences nest too deeply, or a length reaches beyond the file or is missing.
+    """
+    file.seek(start)
+    first = file.read(6)[4:]
+    # Some writers announce the other kind: the first element shows which it is, as other readers also hold.
+    walk = _Walk(file, path, replace(encoding, is_implicit=not (first.isalpha() and first.isupper())))
+    file.seek(start)
+    while (element := walk.advance()) is not None:
+        if element.tag in _PIXEL_TAGS and not walk.open:
+            return walk.pixels(element)
+    return None
+
+
+class _Walk:
+    """A position in the file and what is open there."""
+
+    def __init__(self, file: BinaryIO, path: Path, encoding: Encoding) -> None:
+        self._file, self._path, self._encoding = file, path, encoding
+        at = file.tell()
+        self._size = file.seek(0, 2)
+        file.seek(at)
+        self.open: list[_Open] = []
+
+    def advance(self) -> _Element | None:
+        """The next element whose value is no sequence, its value passed over; None at the end of the file."""
+        while (element := self._header()) is not None:
+            if element.tag in {_ITEM, _ITEM_END, _SEQUENCE_END}:
+                self._enter_or_leave(element)
+            elif self._is_sequence(element):
+                self._enter(element, is_sequence=True)
+            else:
+                self._pass_over(element)
+                return element
+        if any(each.end is None for each in self.open):
+            raise InputError(f"'{self._path}' breaks off inside a sequence, at byte '{self._size}'. Copy it again.")
+        return None
+
+    def pixels(self, element: _Element) -> PixelElement:
+        """The record of top-level pixels that have just been passed over."""
+        if element.length != _UNDEFINED:
+            return PixelElement(tag=element.tag, num_bytes=element.length, num_fragments=None)
+        lengths = self._fragments(element.at)
+        return PixelElement(tag=element.tag, num_bytes=sum(lengths[1:]), num_fragments=max(0, len(lengths) - 1))
+
+    def _header(self) -> _Element | None:
+        while self.open and self.open[-1].end is not None and self._file.tell() >= self.open[-1].end:
+            self.open.pop()
+        encoding = self.open[-1].encoding if self.open else self._encoding
+        order = "<" if encoding.is_little_endian else ">"
+        start = self._file.read(8)
+        if len(start) < 8:
+            return None
+        group, number, length = struct.unpack(f"{order}HHL", start)
+        tag, vr = group << 16 | number, start[4:6]
+        if group == 0xFFFE or encoding.is_implicit or not (vr.isalpha() and vr.isupper()):
+            return _Element(tag=tag, vr=b"", length=length, at=self._file.tell())
+        if vr not in _LONG:
+            return _Element(tag=tag, vr=vr, length=struct.unpack(f"{order}H", start[6:])[0], at=self._file.tell())
+        rest = self._file.read(4)
+        if len(rest) < 4:
+            return None
+        return _Element(tag=tag, vr=vr, length=struct.unpack(f"{order}L", rest)[0], at=self._file.tell())
+
+    def _is_sequence(self, element: _Element) -> bool:
+        if element.tag in _PIXEL_TAGS:
+            return False
+        if element.length == _UNDEFINED:
+            return element.vr in {b"", b"SQ", b"UN"}
+        return element.vr == b"SQ" or (not element.vr and _is_sequence_by_dictionary(element.tag))
+
+    def _enter_or_leave(self, element: _Element) -> None:
+        if not self.open:
+            return  # a stray delimiter, which readers pass over
+        is_in_sequence = self.open[-1].is_sequence
+        if element.tag == _ITEM and is_in_sequence:
+            self._enter(element, is_sequence=False)
+        elif element.tag == (_SEQUENCE_END if is_in_sequence else _ITEM_END):
+            self.open.pop()
+
+    def _enter(self, element: _Element, *, is_sequence: bool) -> None:
+        encoding = self.open[-1].encoding if self.open else self._encoding
+        if element.vr == b"UN":  # a sequence of unknown kind is written as in implicit little endian
+            encoding = Encoding(is_implicit=True, is_little_endian=True)
+        end = None if element.length == _UNDEFINED else self._end(element)
+        self.open.append(_Open(end=end, is_sequence=is_sequence, encoding=encoding))
+        if sum(each.is_sequence for each in self.open) > MAX_DEPTH:
+            raise InputError(f"'{self._path}' is refused: sequence depth >{MAX_DEPTH}. Real images nest a few levels.")
+
+    def _pass_over(self, element: _Element) -> None:
+        if element.length != _UNDEFINED:
+            self._file.seek(self._end(element))
+        elif element.tag in _PIXEL_TAGS:
+            self._fragments(element.at)
+        else:
+            raise InputError(
+                f"'{self._path}' is damaged: {_named(element.tag)} has no length. Copy or export it again."
+            )
+
+    def _end(self, element: _Element) -> int:
+        end = element.at + element.length
+        if end > self._size:
+            there = self._size - element.at
+            raise InputError(
+                f"'{self._path}' is damaged or cut off: {_named(element.tag)} claims '{element.length}' bytes, "
+                f"{there} are left in the file. Copy or export it again."
+            )
+        return end
+
+    def _fragments(self, start: int) -> list[int]:
+        """Lengths of the items of compressed pixels, the offset table first."""
+        self._file.seek(start)
+        lengths: list[int] = []
+        while len(header := self._file.read(8)) == 8:
+            group, number, length = struct.unpack("<HHL", header)  # compressed pixels are always little endian
+            if group << 16 | number != _ITEM:
+                return lengths
+            item = _Element(tag=_ITEM, vr=b"", length=length, at=self._file.tell())
+            self._file.seek(self._end(item))
+            lengths.append(length)
+        return lengths
+
+
+def _is_sequence_by_dictionary(tag: int) -> bool:
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+    return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
+
+
+def _named(tag: int) -> str:
+    number = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+    names = {0x7FE00010: "pixel data", 0x7FE00008: "pixel data", 0x7FE00009: "pixel data", _ITEM: "an item"}
+    return f"{names.get(tag, 'element')} {number}"
