@@ -108,7 +108,7 @@ def make_parser(config_class: type[Config], own: Sequence[OwnVerb] = ()) -> argp
     )
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
     predict = partial(_predict, has_words=bool(config_class.at_inference))
-    for add in (_train, _demo_data, _validate, _evaluate, predict, _report, _verify, _import_weights):
+    for add in (_train, _demo_data, _validate, _evaluate, predict, _export, _report, _verify, _import_weights):
         add(verbs)
     for each in own:
         each.add(_verb(verbs, each.name, each.text, has_words=each.has_words))
@@ -184,6 +184,15 @@ def _predict(verbs: Any, *, has_words: bool) -> None:  # noqa: ANN401
         "--on-error", choices=("continue", "stop"), default="continue", help="what a bad input does (default: continue)"
     )
     _device(parser)
+
+
+def _export(verbs: Any) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "export", "Write a bundle as one file for other programs, its answers compared.")
+    _checkpoint(parser)
+    parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="onnx, or torch.export (.pt2)")
+    parser.add_argument("--out", type=path, required=True, metavar="FILE", help="the file: .onnx or .pt2")
+    parser.add_argument("--size", type=_positive, metavar="N", help="what the file fixes: side of an image, or tiles")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file in --out")
 
 
 def _report(verbs: Any) -> None:  # noqa: ANN401

@@ -10,6 +10,7 @@ from torch import Tensor
 from vision_core.bundle import Card
 from vision_core.config import Config
 from vision_core.evaluation import Row
+from vision_core.export import Exportable
 from vision_core.inspection import Inspected
 from vision_core.learner import Learner, Prepared
 
@@ -84,6 +85,14 @@ class Pipeline(Protocol, Generic[ConfigT]):
 
     def import_weights(self, file: Path, config: ConfigT, out: Path, *, trusted: bool) -> Sequence[str]:
         """Make a bundle of a foreign checkpoint; returns what was inferred, a line each."""
+        ...
+
+    def exportable(self, bundle: Path, size: int | None) -> Exportable:
+        """What ``export`` writes of a bundle; ``size`` is that of the inputs where a file has to fix it.
+
+        Raises:
+            UsageError: This task has nothing to export.
+        """
         ...
 
     def inputs(self, path: Path) -> list[Path]:

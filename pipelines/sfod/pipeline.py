@@ -20,8 +20,9 @@ from vision_core.detection.detector import Detector
 from vision_core.detection.foreign import import_detector, load_backbone
 from vision_core.detection.settings import DetectionData, DetectorSettings
 from vision_core.detection.validation import Validation, check_dataset
-from vision_core.errors import ConfigError, DataError
+from vision_core.errors import ConfigError, DataError, UsageError
 from vision_core.evaluation import Row
+from vision_core.export import Exportable
 from vision_core.files import sha256
 from vision_core.images import list_images
 from vision_core.isolation import Decoder
@@ -73,6 +74,17 @@ class SfodPipeline:
     def predictor(self, bundle: Path, device: torch.device, config: SfodConfig | None = None) -> SfodPredictor:
         """Load a bundle for inference on files of unknown origin: a child process decodes them."""
         return SfodPredictor.from_checkpoint(bundle, device, read=Decoder().read_image)
+
+    def exportable(self, bundle: Path, size: int | None) -> Exportable:
+        """Nothing yet: how many boxes a detector answers with hangs on the image.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(
+            f"A detector ('{bundle}') is not exported yet: the number of its boxes hangs on the image. Use "
+            "SfodPredictor.from_checkpoint of pipelines/sfod/predict.py in Python, or the verb predict."
+        )
 
     def inputs(self, path: Path) -> list[Path]:
         """The images in a folder.

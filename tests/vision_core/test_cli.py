@@ -23,7 +23,7 @@ from vision_core.errors import (
 )
 from vision_core.verbs import report as report_verb
 
-VERBS = ("train", "demo-data", "validate", "evaluate", "predict", "report", "verify", "import-weights")
+VERBS = ("train", "demo-data", "validate", "evaluate", "predict", "export", "report", "verify", "import-weights")
 Main = Callable[..., int]
 
 
