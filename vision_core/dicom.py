@@ -136,9 +136,8 @@ def _opened(path: Path) -> Iterator[_Opened]:
 def _open(path: Path, file: BinaryIO) -> _Opened:
     _refuse_foreign(path, file)
     start = end_of_meta(file, path)
-    syntax = _transfer_syntax(path)
-    encoding = Encoding(is_implicit=syntax.is_implicit_VR, is_little_endian=syntax.is_little_endian)
-    if syntax.is_deflated:
+    encoding, is_deflated = _encoding(path)
+    if is_deflated:
         pixels = find_pixels(_inflated(path, file, start), path, 0, encoding)
     else:
         pixels = find_pixels(file, path, start, encoding)
@@ -156,14 +155,17 @@ def _refuse_foreign(path: Path, file: BinaryIO) -> None:
         raise InputError(f"'{path}' is not a DICOM file: the mark 'DICM' at byte 128 is missing. Export it as DICOM.")
 
 
-def _transfer_syntax(path: Path) -> Any:  # noqa: ANN401 (pydicom's UID)
+def _encoding(path: Path) -> tuple[Encoding, bool]:
+    """How the data set is written, and whether it is deflated."""
     from pydicom.filereader import read_file_meta_info
 
     try:
-        return read_file_meta_info(path).TransferSyntaxUID
+        syntax = read_file_meta_info(path).TransferSyntaxUID
+        encoding = Encoding(is_implicit=syntax.is_implicit_VR, is_little_endian=syntax.is_little_endian)
+        return encoding, bool(syntax.is_deflated)
     except Exception as error:  # readers meet a damaged file with any exception
         _raise_of_disk(error)
-        raise InputError(f"'{path}' is damaged: it does not tell its transfer syntax. Export it again.") from error
+        raise InputError(f"'{path}' is damaged: it tells no known transfer syntax. Export it again.") from error
 
 
 def _inflated(path: Path, file: BinaryIO, start: int) -> BinaryIO:

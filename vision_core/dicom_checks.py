@@ -29,7 +29,10 @@ def fault_of(header: "Dataset", pixels: PixelElement, max_megapixels: float) -> 
         pixels: What the file holds of pixels.
         max_megapixels: Larger images are a fault.
     """
-    return _fault_of_header(header, max_megapixels) or _fault_of_pixels(header, pixels) or _fault_of_decoder(header)
+    try:
+        return _fault_of_header(header, max_megapixels) or _fault_of_pixels(header, pixels) or _fault_of_decoder(header)
+    except (AttributeError, KeyError, TypeError, ValueError):  # an element is missing, empty, or of the wrong kind
+        return "has a header with elements missing or unreadable. Copy or export it again."
 
 
 def num_frames(header: "Dataset") -> int:
@@ -38,11 +41,11 @@ def num_frames(header: "Dataset") -> int:
 
 
 def _fault_of_header(header: "Dataset", max_megapixels: float) -> str:
-    try:
-        rows, columns, samples, allocated = (int(header[name].value) for name in _SHAPE)
-        frames = num_frames(header)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return f"lacks one of {', '.join(_SHAPE)}, or it is no number. Export it again."
+    missing = [name for name in (*_SHAPE, "PhotometricInterpretation") if header.get(name) in {None, ""}]
+    if missing:
+        return f"does not tell its {', '.join(missing)}. Export it again."
+    rows, columns, samples, allocated = (int(header[name].value) for name in _SHAPE)
+    frames = num_frames(header)
     if min(rows, columns, frames) < 1:
         return f"declares '{frames}' frames of '{columns} x {rows}' pixels. Export it again."
     if rows * columns > max_megapixels * 1e6:

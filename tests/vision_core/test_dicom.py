@@ -44,8 +44,8 @@ REFUSED: list[tuple[Make, str]] = [
     (dicoms.f12_stored_above_allocated, r"declares '12' stored bits in '8' allocated ones"),
     (dicoms.f12_high_bit, r"has its highest bit at '15' with 12 stored bits; 11 is expected"),
     (dicoms.f24_not_finite, r"nan\.dcm' has values or display tables that cannot be used"),
-    (dicoms.f25_no_rows, r"rows\.dcm' lacks one of Rows"),
-    (dicoms.f25_no_syntax, r"does not tell its transfer syntax"),
+    (dicoms.f25_no_rows, r"rows\.dcm' does not tell its Rows"),
+    (dicoms.f25_no_syntax, r"tells no known transfer syntax"),
 ]
 
 
