@@ -64,20 +64,21 @@ class Labels:
     notes: tuple[str, ...]
 
 
-def read_labels(path: Path, classes: Sequence[str] = ()) -> Labels:
+def read_labels(path: Path, classes: Sequence[str] = (), *, others: bool = False) -> Labels:
     """Read a list of labelled slides.
 
     Args:
         path: CSV, with comma, semicolon or tab.
         classes: Names in the order of the model's outputs; the list may also count them from 0. None: those of the
             list, in alphabetical or numerical order, ``normal`` first.
+        others: Pass over columns that we do not know, as lists made elsewhere have them.
 
     Raises:
         DataError: It cannot be read or has problems: all of them, with the numbers of their rows.
         ConfigError: ``classes`` are fewer than two, or one is named twice.
     """
     _check_classes(classes)
-    table = read_table(path)
+    table = read_table(path, others=others)
     problems = list(table.problems)
     if "slide" in table.columns and "label" not in table.columns:
         problems.append(f"row 1: no column 'label'; there is '{', '.join(table.columns)}'. Add it.")

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipelines.wsi.adopted import ADOPTED
 from pipelines.wsi.labels import LabelledSlide, Labels, slide_name, tcga_case
 from pipelines.wsi.slide_table import refuse
 from vision_core.errors import DataError
 from vision_core.slides.feature_files import FEATURE_SUFFIXES
 
 NUM_EXAMPLES = 5
-ADOPTED = ".adopted.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,8 +198,8 @@ def _check_published(labels: Labels, patients: Sequence[_Patient], data: WsiData
         if len(patient.labels) > 1:
             rows = ", ".join(str(labels.slides[place].row) for place in patient.places)
             problems.append(
-                f"rows {rows}: slides of patient '{patient.name}' differ in label; {data.protocol} divides by one label "
-                "a patient. Use data.protocol=stratified."
+                f"rows {rows}: slides of patient '{patient.name}' differ in label; {data.protocol} divides by one "
+                "label a patient. Use data.protocol=stratified."
             )
     counts = Counter(patient.label for patient in patients)
     for each, name in enumerate(labels.classes):
