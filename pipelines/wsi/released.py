@@ -4,8 +4,10 @@ TransMIL was not released, and a released DSMIL carries a classifier that nothin
 comes with its gate; the released code dropped it in silence.
 """
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from pipelines.wsi.config import AbmilSettings, DsmilSettings, EmbeddingSettings, ModelSettings
 from pipelines.wsi.models import build_model
+from vision_core.bundle import check_finite
 from vision_core.errors import CheckpointError
 
 _EMBEDDING = {"patch_to_emb.0": "embedding.linear"}
@@ -56,6 +59,36 @@ class Released:
     tensors: dict[str, Tensor]
     dropped: tuple[str, ...]
 
+    def lines(self) -> tuple[str, ...]:
+        """What was inferred, a line each."""
+        gate = ", gated" if self.settings.abmil.gated else ""
+        told = f"network: {self.settings.name}{gate}, {self.settings.embedding.dim} wide, relu"
+        features = f"features: {self.feature_dim} a tile; classes: {self.num_classes}"
+        left = (f"left out: {', '.join(self.dropped)}",) if self.dropped else ()
+        return (told, features, *left)
+
+
+def read_released(file: Path) -> Released:
+    """Read a released file; nothing in it is run.
+
+    Raises:
+        CheckpointError: It cannot be read safely, is damaged, or is of another network.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"'{file}' is not a file. Give a released .pt file.")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(
+            f"'{file}' holds more than tensors, or is damaged, and was not read. Give a released .pt file, which holds "
+            "tensors alone."
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"'{file}' holds a {type(content).__name__}, expected tensors by name.")
+    released = import_released(content)
+    check_finite(released.tensors, f"'{file}'")
+    return released
+
 
 def import_released(content: Mapping[str, Any], part: Literal["model", "teacher"] = "model") -> Released:
     """Rename the tensors of a released file.
@@ -68,6 +101,8 @@ def import_released(content: Mapping[str, Any], part: Literal["model", "teacher"
         CheckpointError: The file is of another network, lacks a tensor or has one of an unexpected shape.
     """
     state = content.get(part, content)
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise CheckpointError("The file does not hold tensors by name. Give one of the released .pt files.")
     names = _names(state)
     tensors: dict[str, Tensor] = {}
     dropped = []

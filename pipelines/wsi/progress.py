@@ -1,0 +1,50 @@
+"""How a batch of slides goes on, for the person who waits."""
+
+from vision_core.batch import Watcher
+from vision_core.inspection import Plan, in_words
+from vision_core.ledger import Record
+from vision_core.runlog import Progress, say
+
+
+class Shown(Watcher):
+    """A bar for the plan and one for the work, and a line per failure.
+
+    Args:
+        label: Names the second bar.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "Shown":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.close()
+
+    def inspecting(self, total: int) -> None:
+        """A bar for the plan."""
+        self._bar = Progress(total, "plan", "slide")
+
+    def inspected(self) -> None:
+        """One step of it."""
+        if self._bar:
+            self._bar.advance()
+
+    def planned(self, plan: Plan) -> None:
+        """The plan in words."""
+        if self._bar:
+            self._bar.close()
+        self._bar = None
+        for line in in_words(plan):
+            say(line)
+
+    def done(self, record: Record, number: int, total: int) -> None:
+        """A slide is done or failed."""
+        if self._bar is None or number == 1:
+            self._bar = Progress(total, self._label, "slide")
+        if record.status == "failed":
+            say(f"failed: {record.reason}")
+        self._bar.advance()
