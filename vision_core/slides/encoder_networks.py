@@ -1,0 +1,175 @@
+"""The network behind each name of an encoder, with its local weights and what it expects of its input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+from pydantic import ValidationError
+from torch import nn
+
+from vision_core import bundle
+from vision_core.assets import lite0_weights
+from vision_core.backbone_settings import Preprocessing
+from vision_core.backbones import LITE0_MEAN, LITE0_STD, backbone_spec, build_backbone, lite0_imagenet
+from vision_core.errors import CheckpointError, ConfigError
+from vision_core.files import sha256
+from vision_core.slides.encoder_weights import fill, read_tensors, weights_file
+from vision_core.slides.published_encoders import IMAGENET, PUBLISHED, build_published, own_names
+from vision_core.slides.settings import EncoderSettings
+
+Colour = tuple[float, float, float]
+_LITE0_CLASSIFIER = ("classifier.",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A network and what it expects.
+
+    Attributes:
+        name: As the settings have it.
+        network: From normalised images ``(B, 3, H, W)`` to ``(B, D)``.
+        weights: sha256 of the file that its weights came from.
+        mean: Subtracted, per channel in the order of ``channels``, of values from 0 to 255.
+        std: Divides, likewise.
+        channels: Order of the channels.
+        mpp: Microns per pixel of the tiles that it was trained on, where published.
+    """
+
+    name: str
+    network: nn.Module
+    weights: str
+    mean: Colour = tuple(255 * value for value in IMAGENET[0])  # type: ignore[assignment]
+    std: Colour = tuple(255 * value for value in IMAGENET[1])  # type: ignore[assignment]
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mpp: float | None = None
+
+
+def build_network(settings: EncoderSettings) -> Built:
+    """The network that the settings name, filled.
+
+    Raises:
+        ConfigError: The name is not known, or it needs weights of the user.
+        CheckpointError: The weights are damaged, unsafe, or of another network.
+    """
+    library, _, architecture = settings.name.partition(":")
+    if architecture and library in _LIBRARIES:
+        return _LIBRARIES[library](architecture, settings)
+    if settings.name in PUBLISHED:
+        return _published(settings)
+    if settings.name not in _OWN:
+        known = ", ".join([*_OWN, "timm:NAME", "torchvision:NAME", *PUBLISHED])
+        raise ConfigError(f"encoder.name: '{settings.name}' is not known. Give one of {known}.")
+    return _OWN[settings.name](settings)
+
+
+def _lite0(settings: EncoderSettings) -> Built:
+    """The pooled map after the last convolution, 1280 features: what its ImageNet classifier read.
+
+    The map of 320 channels before it is a bottleneck without activation, made to be expanded.
+    """
+    network = build_backbone("lite0", 0)
+    path = weights_file(settings.weights) if settings.weights else lite0_weights()
+    tensors = read_tensors(path) if settings.weights else lite0_imagenet()
+    fill(network, tensors, path, _LITE0_CLASSIFIER)
+    return Built(name=settings.name, network=network, weights=sha256(path), mean=LITE0_MEAN, std=LITE0_STD)
+
+
+def _resnet50(settings: EncoderSettings) -> Built:
+    """ResNet-50 without its fourth stage, 1024 features; torchvision and timm name its entries alike."""
+    path = _weights(settings, _ask_timm("resnet50.tv_in1k"))
+    tensors = read_tensors(path)
+    network: Any = timm.create_model("resnet50", pretrained=False, num_classes=0)
+    network.layer4 = nn.Identity()
+    fill(network, tensors, path, ("layer4.", "fc."))
+    return Built(name=settings.name, network=network, weights=sha256(path))
+
+
+def _published(settings: EncoderSettings) -> Built:
+    about = PUBLISHED[settings.name]
+    path = _weights(settings, f"Ask its authors for them: {about.source}.")
+    tensors = own_names(settings.name, read_tensors(path))
+    network = build_published(settings.name)
+    fill(network, tensors, path, about.dropped)
+    built = Built(name=settings.name, network=network, weights=sha256(path), mpp=about.mpp)
+    return replace(built, mean=_in_bytes(about.mean), std=_in_bytes(about.std))
+
+
+def _timm(architecture: str, settings: EncoderSettings) -> Built:
+    if not timm.is_model(architecture.partition(".")[0]) or ":" in architecture:
+        raise ConfigError(f"encoder.name: timm has no '{architecture}'. timm.list_models() lists its names.")
+    path = _weights(settings, _ask_timm(architecture))
+    network: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+    made_for = network.pretrained_cfg
+    if made_for.get("fixed_input_size") and made_for["input_size"][-1] != settings.input_px:
+        network = timm.create_model(architecture, pretrained=False, num_classes=0, img_size=settings.input_px)
+    classifier = made_for.get("classifier") or ()
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    fill(network, read_tensors(path), path, tuple(f"{name}." for name in names))
+    built = Built(name=settings.name, network=network, weights=sha256(path))
+    return replace(built, mean=_in_bytes(made_for["mean"]), std=_in_bytes(made_for["std"]))
+
+
+def _torchvision(architecture: str, settings: EncoderSettings) -> Built:
+    from torchvision import models
+
+    if architecture not in models.list_models(module=models):
+        raise ConfigError(f"encoder.name: torchvision has no classifier '{architecture}'. Give a name of its models.")
+    path = _weights(settings, _ASK_TORCHVISION.format(architecture))
+    network = models.get_model(architecture, weights=None)
+    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ConfigError(f"encoder.name: '{architecture}' ends in no linear layer to be left out. Choose another.")
+    network.set_submodule(layers[-1], nn.Identity())
+    fill(network, read_tensors(path), path, (f"{layers[-1]}.",))
+    return Built(name=settings.name, network=network, weights=sha256(path))
+
+
+def _bundle(settings: EncoderSettings) -> Built:
+    if settings.weights is None:
+        raise ConfigError("encoder.weights: the bundle is missing. Give the folder that pipelines.pretrain train made.")
+    found = bundle.load(settings.weights, task="pretrain")
+    try:
+        name = str(found.card.architecture["backbone"])
+        seen = Preprocessing.model_validate(found.card.preprocessing).in_bytes()
+        classifier = backbone_spec(name).classifier
+    except (KeyError, ValidationError, ConfigError) as error:
+        raise CheckpointError(
+            f"'{settings.weights}' does not say which backbone it is, or what it expects ({error}). Give a bundle made "
+            "by pipelines.pretrain."
+        ) from error
+    network = build_backbone(name, 0)
+    fill(network, found.tensors, settings.weights, (f"{classifier}.",))
+    built = Built(name=settings.name, network=network, weights=found.card.hashes["weights.safetensors"])
+    return replace(built, mean=seen.mean, std=seen.std, channels=seen.channel_order)
+
+
+def _weights(settings: EncoderSettings, remedy: str) -> Path:
+    if settings.weights is None:
+        raise ConfigError(
+            f"encoder.weights: '{settings.name}' needs a local file of weights; none is downloaded. {remedy}"
+        )
+    return weights_file(settings.weights)
+
+
+def _ask_timm(architecture: str) -> str:
+    return (
+        'Where there is a network: python -c "import timm; from safetensors.torch import save_file as s; '
+        f"s(timm.create_model('{architecture}', pretrained=True).state_dict(), 'weights.safetensors')\"."
+    )
+
+
+_ASK_TORCHVISION = (
+    'Where there is a network: python -c "import torchvision; from safetensors.torch import save_file as s; '
+    "s(torchvision.models.get_model('{}', weights='DEFAULT').state_dict(), 'weights.safetensors')\"."
+)
+
+
+def _in_bytes(colour: Any) -> Colour:  # noqa: ANN401 (three numbers, list or tuple)
+    red, green, blue = (255 * float(value) for value in colour)
+    return red, green, blue
+
+
+_OWN: dict[str, Callable[[EncoderSettings], Built]] = {"lite0": _lite0, "resnet50": _resnet50, "bundle": _bundle}
+_LIBRARIES: dict[str, Callable[[str, EncoderSettings], Built]] = {"timm": _timm, "torchvision": _torchvision}

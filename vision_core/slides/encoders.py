@@ -1,0 +1,172 @@
+"""Networks that turn tiles into features, built from settings and local weights; nothing is downloaded.
+
+Tiles stay bytes until they are on the device. There they are resized (bilinear, antialiased, rounded to bytes, as
+Pillow does it) and normalised. Normalisation is not folded into the first convolution: at the border, padding with
+zeros would no longer be padding with the mean colour.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vision_core.errors import ConfigError
+from vision_core.slides.encoder_networks import Built, build_network
+from vision_core.slides.settings import EncoderSettings
+
+Precision = Literal["auto", "off", "bf16"]
+_MPP_TOLERANCE = 0.2
+
+
+class Encoder(nn.Module):
+    """A frozen network with its preprocessing, from bytes to features.
+
+    Args:
+        built: The network and what it expects.
+        input_px: Side to which tiles are resized.
+        device: Where it computes.
+        precision: ``bf16`` under autocast, ``off`` for float32; ``auto`` is bf16 where the processor multiplies it.
+
+    Attributes:
+        name: As the settings have it.
+        dim: Features of a tile.
+        mpp: Microns per pixel of the tiles that it was trained on, where published.
+
+    Raises:
+        ConfigError: The network cannot take tiles of that size.
+    """
+
+    def __init__(
+        self, built: Built, input_px: int, device: torch.device | None = None, precision: Precision = "auto"
+    ) -> None:
+        super().__init__()
+        self._device = device or torch.device("cpu")
+        self._built, self._input_px = built, input_px
+        self.name, self.mpp = built.name, built.mpp
+        self.precision = resolved(precision, self._device)
+        self.network = built.network.eval().requires_grad_(False)
+        self.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._mean = torch.tensor(built.mean, device=self._device).view(3, 1, 1)
+        self._std = torch.tensor(built.std, device=self._device).view(3, 1, 1)
+        self.dim = self._probe()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells whether two files of features are of one kind; it goes into each."""
+        return {
+            "name": self.name,
+            "dim": self.dim,
+            "weights": self._built.weights,
+            "input_px": self._input_px,
+            "resize": "bilinear, antialiased",
+            "mean": list(self._built.mean),
+            "std": list(self._built.std),
+            "channels": self._built.channels,
+            "precision": self.precision,
+        }
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """It is not trained: batch norms and dropout stay as at inference, whatever contains it."""
+        return super().train(False)
+
+    @torch.inference_mode()
+    def encode(self, tiles: NDArray[Any] | Tensor) -> Tensor:
+        """Features of tiles.
+
+        Args:
+            tiles: ``(B, H, W, 3)`` RGB bytes.
+
+        Returns:
+            ``(B, dim)`` float32, on the device.
+        """
+        batch = torch.as_tensor(tiles)
+        if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+            raise ValueError(f"tiles: expected uint8 (B, H, W, 3), found {batch.dtype} {tuple(batch.shape)}")
+        if not len(batch):
+            return torch.zeros(0, self.dim, device=self._device)
+        with self._autocast():
+            features: Tensor = self.network(self.prepare(batch))
+        return features.float()
+
+    def prepare(self, tiles: Tensor) -> Tensor:
+        """``(B, H, W, 3)`` bytes to what the network sees: ``(B, 3, input_px, input_px)`` float32, channels last."""
+        images = tiles.to(self._device, non_blocking=True).permute(0, 3, 1, 2)  # a view, channels last
+        if images.shape[2:] != (self._input_px, self._input_px):
+            images = _resized(images, self._input_px)
+        if self._built.channels == "bgr":
+            images = images.flip(1)
+        return images.float().sub_(self._mean).div_(self._std)
+
+    def notes(self, mpp: float) -> tuple[str, ...]:
+        """What the person should know about tiles of ``mpp`` microns per pixel, each a sentence."""
+        if self.mpp is None or abs(mpp / self.mpp - 1) <= _MPP_TOLERANCE:
+            return ()
+        return (
+            f"Encoder '{self.name}' was trained on tiles of {self.mpp:g} microns per pixel; these have {mpp:.3g}. "
+            "Set tiles.mpp, unless the other scale is meant.",
+        )
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "off":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+    def _probe(self) -> int:
+        self.dim = 0
+        tile = torch.zeros(1, self._input_px, self._input_px, 3, dtype=torch.uint8)
+        try:
+            features = self.encode(tile)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = (str(error).splitlines() or ["no reason given"])[0]
+            raise ConfigError(
+                f"encoder.input_px: '{self.name}' cannot take tiles of {self._input_px} px ({reason}). "
+                "Give the size that it was made for."
+            ) from error
+        if features.ndim != 2:
+            raise ConfigError(
+                f"encoder.name: '{self.name}' gives {tuple(features.shape)}, not one row a tile. Choose another."
+            )
+        return int(features.shape[1])
+
+
+def build_encoder(
+    settings: EncoderSettings, device: torch.device | None = None, precision: Precision = "auto"
+) -> Encoder:
+    """The encoder that settings name.
+
+    Args:
+        settings: Name, local weights, input size.
+        device: Where it computes; none is the CPU.
+        precision: As for ``Encoder``.
+
+    Raises:
+        ConfigError: The name is not known, needs weights of the user, or cannot take the input size.
+        CheckpointError: The weights are damaged, unsafe, or of another network.
+    """
+    return Encoder(build_network(settings), settings.input_px, device, precision)
+
+
+def resolved(precision: Precision, device: torch.device) -> Literal["off", "bf16"]:
+    """``auto`` as this machine has it."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "off"
+    return "bf16" if has_cpu_bf16() else "off"
+
+
+def has_cpu_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself; without, autocast only costs time."""
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(asked and asked())
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    if images.device.type == "cpu":
+        return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    # Other devices interpolate floats alone; rounded, they differ from bytes by one at most.
+    floats = functional.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+    return floats.round_().clamp_(0, 255)
