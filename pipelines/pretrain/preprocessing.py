@@ -1,7 +1,12 @@
 """How pixels become what the networks see."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+
+from pipelines.pretrain.data_settings import PretrainData
 
 MEAN, STD = 0.3162, 0.3213
 
@@ -18,3 +23,39 @@ def normalise(pixels: Tensor) -> Tensor:
     scaled = pixels.to(torch.float32) / torch.iinfo(pixels.dtype).max
     shape = (*scaled.shape[:-3], 3, *scaled.shape[-2:])
     return ((scaled - MEAN) / STD).expand(shape)
+
+
+def centre_view(image: NDArray[np.uint8], resize_px: int, crop_px: int) -> NDArray[np.uint8]:
+    """The middle of an image whose shorter side is brought to ``resize_px`` (bilinear, antialiased).
+
+    Args:
+        image: ``(H, W, 3)``.
+        resize_px: Shorter side after resizing; the longer one is rounded down.
+        crop_px: Side of the square that is cut out, at most ``resize_px``.
+
+    Returns:
+        ``(crop_px, crop_px, 3)`` uint8.
+    """
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    height, width = (resize_px if edge == shorter else int(resize_px * edge / shorter) for edge in (height, width))
+    picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (round((edge - crop_px) / 2) for edge in (width, height))
+    return np.array(picture.crop((left, top, left + crop_px, top + crop_px)))
+
+
+def described(data: PretrainData) -> dict[str, object]:
+    """The one rule for images of every kind, as a bundle records it."""
+    return {
+        "channels": 3,
+        "channel_order": "rgb",
+        "grey": "repeated to three channels",
+        "alpha": "laid over white",
+        "sixteen_bit": "scaled by 65535 and rounded to 8 bits",
+        "dicom": "modality values, then the file's display table or first window; MONOCHROME1 inverted",
+        "resize_px": data.resize_px,
+        "image_px": data.image_px,
+        "interpolation": "bilinear, antialiased (Pillow)",
+        "mean": [MEAN] * 3,
+        "std": [STD] * 3,
+    }
