@@ -8,10 +8,10 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vision_core.dicom import inspect_dicom, read_dicom_image
-from vision_core.errors import InputError
-from vision_core.images import IMAGE_SUFFIXES, image_size, read_image
+from vision_core.images import IMAGE_SUFFIXES, read_image
 
 NUM_EXAMPLES = 5
 UNKNOWN = 0  # a patient nobody has named
@@ -192,11 +192,13 @@ class Files:
         if not is_image_name(path.name):
             inspect_dicom(path, self.max_megapixels)
             return
-        height, width = image_size(path)
-        if height * width > self.max_megapixels * 1e6:
-            raise InputError(
-                f"'{path}' declares {width} x {height} pixels; {self.max_megapixels:g} million are allowed."
-            )
+        try:
+            with Image.open(path) as image:
+                is_fine = image.width * image.height <= self.max_megapixels * 1e6
+        except Exception:  # decoders meet a damaged file with any exception
+            is_fine = False
+        if not is_fine:
+            self.read(index)  # says what is wrong
 
     def keep(self, indices: NDArray[np.int64]) -> "Files":
         """Those files alone."""

@@ -1,0 +1,140 @@
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.pretrain.data import prepare_images, read_images
+from pipelines.pretrain.data_settings import Format, PretrainData
+from pipelines.pretrain.validation import check_lists
+from tests.bad_inputs import labelled_images as museum
+from vision_core.errors import DataError, UserError
+
+Make = Callable[[Path], Path]
+
+REFUSED: list[tuple[Make, Format, str]] = [
+    (museum.g01_empty_class, "folders", "class folder 'MR__knee__tear' holds no image"),
+    (museum.g01_nested, "folders", r"train/CT' should hold the images of one class, but holds 2 folders.*=radimagenet"),
+    (museum.g01_nested_once_more, "folders", r"normal' should hold the images of one class, but holds 1 folders: more"),
+    (museum.g01_class_missing_in_train, "folders", "'train' lacks '1' of 165 classes: CT__abd__164"),
+    (museum.g01_class_missing_in_val, "folders", "'val' lacks '1' of 3 classes: US__thyroid"),
+    (museum.g02_missing, "csv", r"'2' of 3 listed files are not there: scans/train0.png, scans/train1.png"),
+    (museum.g16_pickled, "medmnist", "holds pickled objects, which are not opened"),
+    (museum.g16_truncated, "medmnist", "is no readable .npz file"),
+    (museum.g16_lying_header, "medmnist", "images of 'train' should take '783999999216' bytes"),
+]
+
+
+def _data(root: Path, kind: Format, **changes: object) -> PretrainData:
+    return PretrainData.model_validate({"root": root, "format": kind, "cache": None, **changes})
+
+
+@pytest.mark.parametrize(("make", "kind", "message"), REFUSED, ids=lambda value: getattr(value, "__name__", ""))
+def test_read_images__refused(make: Make, kind: Format, message: str, tmp_path: Path) -> None:
+    root = make(tmp_path / ("set.npz" if kind == "medmnist" else "set"))
+    with pytest.raises(DataError, match=message):
+        read_images(_data(root, kind), "train")
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_read_images__a_missing_class_can_be_noted(part: str, tmp_path: Path) -> None:
+    root = museum.g01_class_missing_in_val(tmp_path)
+    images = read_images(_data(root, "folders", on_missing_class="note"), part)
+    assert images.classes == museum.CLASSES
+    assert "'val' lacks '1' of 3 classes: US__thyroid" in images.notes
+
+
+@pytest.mark.parametrize("make", [museum.g02_windows_paths, museum.g02_absolute_paths])
+def test_read_images__paths_of_any_machine_are_found(make: Make, tmp_path: Path) -> None:
+    images = read_images(_data(make(tmp_path / "set"), "csv"), "train")
+    assert [images[index].name for index in range(3)] == [f"scans/train{number}.png" for number in range(3)]
+    assert images.labels.tolist() == [1, 0, 1]
+
+
+def test_read_images__missing_files_are_counted(tmp_path: Path) -> None:
+    images = read_images(
+        _data(museum.g02_missing(tmp_path), "csv", on_missing="skip", on_missing_class="note"), "train"
+    )
+    assert len(images) == 1
+    assert "listed files that are not there, left out: 2 (scans/train0.png, scans/train1.png)" in images.notes
+
+
+def test_read_images__every_kind_of_image_is_read_by_one_rule(tmp_path: Path) -> None:
+    images = prepare_images(_data(museum.g03_mixed(tmp_path), "dicom"), "train")
+    assert len(images) == 6
+    for index in range(6):
+        np.testing.assert_array_equal(images.read(index), np.full((16, 16, 3), 100))
+
+
+def test_read_images__imbalance_is_told_with_weights(tmp_path: Path) -> None:
+    images = read_images(_data(museum.g12_imbalance(tmp_path / "set.npz"), "medmnist"), "train")
+    assert images.notes[-1] == (
+        "class '0' has 100000 images, '1' has 1: they make 99.9990% and 0.0010% of the loss; "
+        "equal classes would need weights of 0.5 and 5e+04 an image"
+    )
+
+
+def test_prepare_images__corrupt_files_refuse_by_header_or_are_left_out_by_decoding(tmp_path: Path) -> None:
+    root = museum.g13_corrupt(tmp_path / "set")
+    with pytest.raises(DataError, match=r"0\.png' .*(?s:.*)has '1' files that cannot be read"):
+        prepare_images(_data(root, "folders"), "train")
+    images = prepare_images(_data(root, "folders", on_corrupt="skip", cache=tmp_path / "cache"), "train")
+    assert len(images) == 4
+    assert images.notes[-1].startswith("images that cannot be read, left out: 2; listed in")
+    lines = [json.loads(line) for line in (tmp_path / "cache" / "corrupt.jsonl").read_text().splitlines()]
+    assert [Path(line["file"]).name for line in lines] == ["0.png", "1.png"]
+    assert "is empty" in lines[0]["reason"]
+
+
+def test_check_lists__equal_and_empty_images_are_told_and_left_out_on_request(tmp_path: Path) -> None:
+    root = museum.g14_equal_and_empty(tmp_path / "set")
+    data = _data(root, "folders", cache=tmp_path / "cache")
+    lists = [read_images(data, part) for part in ("train", "val")]
+    *_, together = check_lists(lists, cache=tmp_path / "cache")
+    text = "\n".join(together.lines())
+    assert "the same image in several classes: 1 times" in text
+    assert "the same image in several lists: 1 times" in text
+    assert f"images of a single value: 1 (train/{museum.CLASSES[2]}/black.png)" in text
+    listed = next((tmp_path / "cache").glob("leave-out-*.txt"))
+    assert len(listed.read_text().splitlines()) == 4
+    kept = [read_images(_data(root, "folders", leave_out=listed), part) for part in ("train", "val")]
+    assert [len(images) for images in lists] == [9, 7]
+    assert [len(images) for images in kept] == [6, 6]
+    assert any(note.startswith("images left out by data.leave_out: 3") for note in kept[0].notes)
+
+
+def test_read_images__links_out_and_in_a_circle_are_named(tmp_path: Path) -> None:
+    images = read_images(_data(museum.g15_links(tmp_path / "set"), "folders"), "train")
+    assert len(images) == 6
+    note = next(note for note in images.notes if note.startswith("links that lead out"))
+    assert "out.png" in note
+    assert "circle.png" in note
+
+
+def test_read_images__a_list_that_is_not_there_says_what_is(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train/'.*Correct data\.root or data\.split"):
+        read_images(_data(museum.folders(tmp_path), "folders"), "validation")
+    with pytest.raises(DataError, match="there is 'no CSV'"):
+        read_images(_data(tmp_path, "csv"), "train")
+    with pytest.raises(DataError, match=r"RadiologyAI_train\.csv' does not exist"):
+        read_images(_data(tmp_path, "radimagenet"), "train")
+
+
+def test_read_images__no_patient_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = museum.table(tmp_path)
+    lines = museum.read_rows(root / "labels.csv")
+    museum.rows([{**line, "patient": "Secret^Person"} for line in lines], root / "labels.csv")
+    with caplog.at_level(logging.DEBUG):
+        lists = [read_images(_data(root, "csv"), part) for part in ("train", "val")]
+        text = "\n".join(line for found in check_lists(lists) for line in found.lines())
+    assert ":train and" in text
+    assert "Secret" not in text + caplog.text + repr(lists)
+
+
+def test_prepare_images__nothing_that_can_be_read(tmp_path: Path) -> None:
+    root = museum.folders(tmp_path, {"train": {"a": 1}})
+    (root / "train" / "a" / "0.png").write_bytes(b"")
+    with pytest.raises(UserError, match="has no image that can be read"):
+        prepare_images(_data(root, "folders", on_corrupt="skip"), "train")
