@@ -21,7 +21,7 @@ from vision_core.slides.foreign_features import foreign_attributes, read_npy, re
 
 FORMAT = "domainsight-features/1"
 FEATURE_SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".npy")
-_AS_JSON = {"encoder"}
+_AS_JSON = {"encoder", "left_out"}
 Attributes = Mapping[str, Any]
 
 
@@ -34,7 +34,8 @@ class Features:
         coords: ``(N, 2)`` int64, upper left corners ``(x, y)`` in pixels of level 0, where known.
         attributes: What they were made with: ``mpp`` and ``tile_px`` of a tile, ``tile_side`` in pixels of level 0,
             ``slide_mpp``, ``encoder`` (its identity), ``slide``, ``slide_size`` and ``slide_ends`` (its stamp),
-            ``fingerprint`` of the settings, ``software``, ``left_out``. Of files made elsewhere, what they say.
+            ``storage``, ``fingerprint`` of the settings, ``software``, ``left_out`` (corners of tiles that could not
+            be read). Of files made elsewhere, what they say.
         facts: Numbers on how they were made, for tables: seconds, tiles per second.
         notes: What the person should know, each a sentence.
     """

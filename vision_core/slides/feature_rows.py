@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -97,7 +97,20 @@ class H5Rows:
         return self._rows.chunks[0] if self._rows.chunks else rows_in(self, CHUNK_BYTES)
 
 
-Rows = NDArray[Any] | H5Rows
+class Rows(Protocol):
+    """``(N, D)`` floats, had by slices or by numbers: an array, or rows in a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, D)``."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the floats."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | NDArray[np.integer[Any]], /) -> NDArray[Any]: ...
 
 
 def open_h5(path: Path) -> Any:  # noqa: ANN401
