@@ -1,9 +1,58 @@
 """The uniform mean of the last checkpoints, which is what leaves a stage."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class RunningMean(nn.Module):
+    """The mean of the weights that a network has had at the ends of its last epochs.
+
+    Sums in double precision and their number are buffers: a checkpoint holds them, and a resumed run has the same bits.
+
+    Args:
+        network: What is averaged; not kept.
+        last_epochs: How many.
+        epochs: Of the whole run.
+    """
+
+    def __init__(self, network: nn.Module, last_epochs: int, epochs: int) -> None:
+        super().__init__()
+        self.first_epoch = epochs - last_epochs + 1
+        self.total = copy.deepcopy(network).double().requires_grad_(False)
+        for entry in self.total.state_dict(keep_vars=True).values():
+            if entry.is_floating_point():
+                entry.zero_()
+        self.count: Tensor
+        self.register_buffer("count", torch.tensor(0))
+
+    @torch.no_grad()
+    def after_epoch(self, network: nn.Module, epoch: int) -> None:
+        """Add the weights of ``network`` if ``epoch``, counted from 1, is among the last."""
+        if epoch < self.first_epoch:
+            return
+        theirs = network.state_dict()
+        for name, entry in self.total.state_dict(keep_vars=True).items():
+            if entry.is_floating_point():
+                entry.add_(theirs[name].double())
+            else:
+                entry.copy_(theirs[name])
+        self.count += 1
+
+    def mean(self, network: nn.Module) -> nn.Module:
+        """A copy of ``network`` with the mean weights; with its own where no epoch has been added yet."""
+        averaged = copy.deepcopy(network)
+        if int(self.count):
+            own = averaged.state_dict()
+            averaged.load_state_dict(
+                {
+                    name: (entry / self.count).to(own[name].dtype) if entry.is_floating_point() else entry
+                    for name, entry in self.total.state_dict().items()
+                }
+            )
+        return averaged
 
 
 def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,19 +1,35 @@
 """Settings of noise-mask pretraining; the defaults are the released recipe at 224 pixels. Pydantic only."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
-from vision_core.settings import Fraction, NonNegativeFloat, PositiveFloat, Section
+from pipelines.pretrain.data_settings import PretrainData
+from vision_core.backbone_settings import BackboneName
+from vision_core.config import Config, replace
+from vision_core.settings import Fraction, NonNegativeFloat, Optim, PositiveFloat, Section, Train, merged
 
 PolicyMode = Literal["released", "reinforce", "unlearned", "none"]
 PolicyInput = Literal[224, 112]
+Part = Literal["linear", "full"]
+_AS_PUBLISHED = Optim(lr=0.1, decay_norms=True, schedule_by="epoch")
 
 
 def _odd(value: int) -> int:
     if value % 2 == 0:
-        raise ValueError(f"should be odd, got '{value}'")
+        raise ValueError("should be odd")
     return value
+
+
+class StageData(PretrainData):
+    """Which images train, validate and are reported on."""
+
+    val_split: str | None = Field(
+        "val",
+        description="Labelled list that is scored between epochs; it chooses the epoch of a transfer, else nothing.",
+    )
+    eval_split: str | None = Field("test", description="Labelled list to report on; it chooses nothing.")
 
 
 class Mask(Section):
@@ -68,3 +84,176 @@ class Mixing(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="Probability that is taken from the label and spread over all classes."
     )
+
+
+class Alarm(Section):
+    """When the policy is stopped; the classifier goes on under the unlearned mask."""
+
+    lowest_entropy: FiniteFloat = Field(
+        -2.0, description="Mean entropy of the cells below which the masks hardly vary any more."
+    )
+    highest_entropy: FiniteFloat = Field(
+        -1e-6, description="Mean entropy of the cells above which they are flat and the policy says nothing; at most 0."
+    )
+
+
+class Averaging(Section):
+    """What leaves a run."""
+
+    last_epochs: int = Field(0, ge=0, description="Mean of the weights after so many last epochs; 0: the last weights.")
+    reestimate_norms: int = Field(
+        0, ge=0, description="Batches of clean images from which normalisation statistics are computed anew; 0: none."
+    )
+
+
+class Finetune(Section):
+    """The stage after pretraining: the same images, clean."""
+
+    epochs: int = Field(10, ge=1, description="Passes over the training list.")
+    batch_size: int = Field(256, ge=1, description="Images per step and process.")
+    optim: Optim = _AS_PUBLISHED.model_copy(
+        update={
+            "lr": 1e-3,
+            "schedule": "warmup_multistep",
+            "warmup_steps": 7,
+            "warmup_start": 0.01,
+            "milestones": (37, 67, 97),
+        }
+    )
+    averaging: Averaging = Averaging(last_epochs=3)
+
+
+class Transfer(Section):
+    """A new head on another data set; the best epoch on validation leaves the run."""
+
+    data: StageData = StageData()
+    parts: tuple[Part, ...] = Field(
+        ("linear", "full"),
+        min_length=1,
+        description="What trains, a run each. linear: the new head on frozen features. full: everything.",
+    )
+    epochs: int = Field(50, ge=1, description="Passes over the training list.")
+    batch_size: int = Field(64, ge=1, description="Images per step and process.")
+    optim: Optim = _AS_PUBLISHED.model_copy(update={"lr": 1e-2, "schedule": "cosine"})
+
+
+class PretrainConfig(Config):
+    """Pretraining of image classifiers."""
+
+    task: ClassVar[str] = "pretrain"
+    method: Literal["pretrain", "finetune", "transfer"] = Field(
+        "pretrain",
+        description="The stage of a run. pretrain: from random weights, under masks. finetune: a pretrained classifier "
+        "on clean images. transfer: a new head on other images. The last two start from source.weights.",
+    )
+    then: tuple[Literal["finetune", "transfer"], ...] = Field(
+        ("finetune",),
+        description="Stages that follow pretraining in the same command, each in a folder of its own; their settings "
+        "are the sections of their names.",
+    )
+    policy: PolicyMode = Field(
+        "released",
+        description="What draws the masks. released: a policy under the objective of the released code. reinforce: a "
+        "policy under the score-function estimator. unlearned: a fixed Beta. none: no masks, the baseline.",
+    )
+    classifier: BackboneName = Field("resnet50", description="The network; later stages take that of the bundle.")
+    policy_input: PolicyInput = Field(224, description="Pixels along a side of what the policy sees.")
+    freeze_norms: bool = Field(False, description="Keep the statistics of all normalisation layers as they are.")
+    data: StageData = StageData()
+    train: Train = Train(epochs=90, batch_size=256, drop_last=True, eval_every=1, save_every=1000)
+    optim: Optim = _AS_PUBLISHED.model_copy(update={"schedule": "warmup_multistep", "milestones": (30, 60)})
+    policy_optim: Optim = _AS_PUBLISHED.model_copy(update={"lr": 0.01, "schedule": "cosine"})
+    mask: Mask = Mask()
+    bases: Bases = Bases()
+    released: Released = Released()
+    reinforce: Reinforce = Reinforce()
+    alarm: Alarm = Alarm()
+    mixing: Mixing = Mixing()
+    averaging: Averaging = Averaging()
+    finetune: Finetune = Finetune()
+    transfer: Transfer = Transfer()
+
+    @classmethod
+    def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A later stage has the settings of its section; the baseline is one stage, a mean of its last three epochs."""
+        defaults: dict[str, Any] = {}
+        stage = keys.get("method")
+        if stage in ("finetune", "transfer"):
+            given = keys.get(stage)
+            section = merged(cls.model_fields[stage].default.model_dump(), given if isinstance(given, Mapping) else {})
+            defaults = {"then": (), "optim": section["optim"]} | {"averaging": section.get("averaging", {})}
+            defaults["train"] = {name: section[name] for name in ("epochs", "batch_size")}
+            if stage == "transfer":
+                defaults["train"]["drop_last"] = False
+        elif keys.get("policy") == "none":
+            defaults = {"averaging": {"last_epochs": 3}, "then": ()}
+        return merged(defaults, keys)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether this stage hides parts of its images."""
+        return self.method == "pretrain" and self.policy != "none"
+
+    def expand(self) -> dict[str, Config]:
+        """A run per stage, and per part that a transfer trains."""
+        if self.method == "transfer":
+            parts = self.transfer.parts
+            return {part if len(parts) > 1 else "": self._transfer(part) for part in parts}
+        if not self.then:
+            return {"": self}
+        runs: dict[str, Config] = {"pretrain": replace(self, {"then": ()})}
+        if "finetune" in self.then:
+            runs["finetune"] = replace(self, self._stage("finetune", "pretrain"))
+        if "transfer" in self.then:
+            moved = replace(self, self._stage("transfer", list(runs)[-1]) | {"data": self.transfer.data.model_dump()})
+            runs |= {f"transfer-{part}": moved._transfer(part) for part in self.transfer.parts}
+        return runs
+
+    def _stage(self, name: Literal["finetune", "transfer"], start: str) -> dict[str, Any]:
+        section = self.finetune if name == "finetune" else self.transfer
+        averaging = section.averaging if isinstance(section, Finetune) else Averaging()
+        return {
+            "method": name,
+            "then": (),
+            "source.run": start,
+            "source.weights": None,
+            "train.epochs": section.epochs,
+            "train.batch_size": section.batch_size,
+            "train.drop_last": self.train.drop_last and name == "finetune",
+            "optim": section.optim.model_dump(),
+            "averaging": averaging.model_dump(),
+        }
+
+    def _transfer(self, part: Part) -> "PretrainConfig":
+        return replace(self, {"transfer.parts": (part,)})
+
+    @model_validator(mode="after")
+    def _fits(self) -> "PretrainConfig":
+        problems = mask_problems(self.mask, self.data.image_px) if self.is_masked else []
+        if self.train.batch_size < 2 and not self.freeze_norms:
+            problems.append(
+                "train.batch_size '1': batch normalisation needs at least 2 images a step and process. "
+                "Set it to 2 or more, or freeze_norms=true."
+            )
+        if "transfer" in self.then and self.data.root and not self.transfer.data.root:
+            problems.append(
+                "transfer.data.root is empty: name the images to transfer to, or take 'transfer' out of then."
+            )
+        if problems:
+            raise ValueError(" ".join(problems))
+        return self
+
+
+def mask_problems(mask: Mask, image_px: int) -> list[str]:
+    """Why such masks cannot lie on images of this side, a sentence each."""
+    problems = []
+    if mask.grid > image_px:
+        problems.append(
+            f"mask.grid '{mask.grid}' is finer than the image of {image_px} pixels. Set it to {image_px} at most."
+        )
+    if mask.kernel >= 2 * image_px:
+        problems.append(
+            f"mask.kernel '{mask.kernel}' reaches beyond the mirror image of {image_px} pixels. "
+            f"Set it below {2 * image_px}."
+        )
+    return problems

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pipelines.pretrain.config import Mask
+from pipelines.pretrain.config import Mask, mask_problems
 from vision_core.errors import ConfigError
 
 
@@ -22,7 +22,8 @@ class NoiseMask(nn.Module):
 
     def __init__(self, settings: Mask, image_px: int) -> None:
         super().__init__()
-        _check(settings, image_px)
+        if problems := mask_problems(settings, image_px):
+            raise ConfigError(problems)
         self.grid = settings.grid
         self.spread: Tensor
         self.register_buffer("spread", spread_matrix(settings, image_px), persistent=False)
@@ -59,18 +60,3 @@ def gaussian(settings: Mask) -> Tensor:
 def blend(images: Tensor, masks: Tensor) -> Tensor:
     """Multiply masks ``(B, 1, H, W)`` into all channels of normalised images, which fade to mean grey, not to black."""
     return images * masks
-
-
-def _check(settings: Mask, image_px: int) -> None:
-    problems = []
-    if settings.grid > image_px:
-        problems.append(
-            f"mask.grid '{settings.grid}' is finer than the image of {image_px} pixels. Set it to {image_px} at most."
-        )
-    if settings.kernel >= 2 * image_px:
-        problems.append(
-            f"mask.kernel '{settings.kernel}' reaches beyond the mirror image of {image_px} pixels. "
-            f"Set it below {2 * image_px}."
-        )
-    if problems:
-        raise ConfigError(problems)

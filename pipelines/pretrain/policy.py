@@ -4,8 +4,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from pipelines.pretrain.beta import BetaCells
-from pipelines.pretrain.classifier import resnet
 from pipelines.pretrain.config import PolicyInput
+from pipelines.pretrain.norms import has_moving_norms
+from vision_core.backbones import build_backbone
 from vision_core.errors import TrainingError
 
 _WIDTH = 512
@@ -22,7 +23,7 @@ class PolicyNetwork(nn.Module):
     def __init__(self, grid: int, input_px: PolicyInput = 224) -> None:
         super().__init__()
         self.input_px = input_px
-        self.extractor = resnet("resnet10t", 0)
+        self.extractor = build_backbone("resnet10t", 0)
         self.alpha = _head(grid * grid)
         self.beta = _head(grid * grid)
 
@@ -32,7 +33,7 @@ class PolicyNetwork(nn.Module):
         Raises:
             TrainingError: A training batch of one image.
         """
-        if self.training and len(images) < 2:
+        if len(images) < 2 and has_moving_norms(self):
             raise TrainingError(
                 f"A training batch holds '{len(images)}' image; batch normalisation of the policy needs at least 2. "
                 "Set train.batch_size to 2 or more, and leave out an incomplete last batch."

@@ -1,17 +1,9 @@
-"""One whole step of both objectives against the same step in closed form, in double precision.
-
-The closed form takes the networks' outputs and goes on in numpy and scipy alone: cross-entropy, densities, and the
-derivative ``α (log m - ψ(α) + ψ(α + β))`` of a log-density with respect to ``log α``.
-"""
+"""One whole step of both objectives, put together from its pieces, against the same step in closed form."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from scipy.special import betaln, digamma, logsumexp, softmax
 from torch import Tensor, nn
 
 from pipelines.pretrain.baselines import CostBaseline, advantages
@@ -21,10 +13,9 @@ from pipelines.pretrain.config import Bases, Mask, Reinforce
 from pipelines.pretrain.mask import NoiseMask, blend
 from pipelines.pretrain.objectives import image_costs, mean_log_total_density, reinforce_losses, released_losses
 from pipelines.pretrain.policy import PolicyNetwork
+from tests.pipelines.pretrain.closed_form import Objective, closed_form, numpy
 
 GRID, PIXELS, CLASSES, BATCH = 4, 32, 3, 4
-Array = NDArray[np.float64]
-Objective = Literal["released", "reinforce"]
 
 
 @dataclass(kw_only=True)
@@ -75,47 +66,10 @@ def _losses(objective: Objective, costs: Tensor, concentrations: BetaCells, cell
     return reinforce_losses(costs, concentrations, log_densities, gains, settings)
 
 
-@dataclass(kw_only=True)
-class ClosedForm:
-    """Value of the loss, and its derivatives with respect to the logits and the heads' outputs."""
-
-    loss: float
-    logits: Array
-    log_alpha: Array
-    log_beta: Array
-
-
-def _closed_form(objective: Objective, step: Step) -> ClosedForm:
-    logits, cells = _numpy(step.logits), _numpy(step.cells)
-    a, b = np.exp(_numpy(step.concentrations.log_alpha)), np.exp(_numpy(step.concentrations.log_beta))
-    costs = logsumexp(logits, axis=1) - logits[range(BATCH), TARGETS.numpy()]
-    slope = (softmax(logits, axis=1) - np.eye(CLASSES)[TARGETS.numpy()]) / BATCH
-    densities = (a - 1) * np.log(cells) + (b - 1) * np.log1p(-cells) - betaln(a, b)
-    if objective == "released":
-        totals = logsumexp(densities, axis=1)
-        loss, scale = totals.mean() * costs.mean(), totals.mean()
-        weights = costs.mean() / BATCH * softmax(densities, axis=1)  # of each cell's score
-    else:
-        others = (costs.sum() - costs) / (BATCH - 1)
-        weights = np.repeat((costs - others)[:, None], GRID**2, axis=1) / (BATCH * GRID**2)
-        loss, scale = costs.mean() + (weights * densities).sum(), 1.0
-    through_bases = 0.1 * weights
-    return ClosedForm(
-        loss=loss,
-        logits=scale * slope,
-        log_alpha=through_bases * a * (np.log(cells) - digamma(a) + digamma(a + b)),
-        log_beta=through_bases * b * (np.log1p(-cells) - digamma(b) + digamma(a + b)),
-    )
-
-
-def _numpy(tensor: Tensor) -> Array:
-    return tensor.detach().numpy()
-
-
 @pytest.mark.parametrize("objective", ["released", "reinforce"])
 def test_step__loss_and_classifier_and_policy_gradients(objective: Objective) -> None:
     step = _step(objective)
-    expected = _closed_form(objective, step)
+    expected = closed_form(objective, step.logits, TARGETS, (step.concentrations, step.cells))
     loss = torch.stack(list(step.losses.values())).sum()
     policy_gradients = torch.autograd.grad(
         [step.heads.log_alpha, step.heads.log_beta],
@@ -126,11 +80,11 @@ def test_step__loss_and_classifier_and_policy_gradients(objective: Objective) ->
     loss.backward()
 
     assert loss.item() == pytest.approx(expected.loss, rel=1e-10)
-    linear_gradient = expected.logits.T @ _numpy(step.masked.flatten(1))
-    assert _numpy(_gradient(step.classifier.get_parameter("1.weight"))) == pytest.approx(
+    linear_gradient = expected.logits.T @ numpy(step.masked.flatten(1))
+    assert numpy(_gradient(step.classifier.get_parameter("1.weight"))) == pytest.approx(
         linear_gradient, rel=1e-9, abs=1e-12
     )
-    assert _numpy(_gradient(step.classifier.get_parameter("1.bias"))) == pytest.approx(
+    assert numpy(_gradient(step.classifier.get_parameter("1.bias"))) == pytest.approx(
         expected.logits.sum(axis=0), rel=1e-9
     )
     for parameter, gradient in zip(step.policy.parameters(), policy_gradients, strict=True):
