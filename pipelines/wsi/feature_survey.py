@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipelines.wsi.adopted import read_any_features
-from pipelines.wsi.bundles import width_in_words
 from pipelines.wsi.matching import NUM_EXAMPLES, SlideRecord
 from vision_core.errors import DataError, InputError
 from vision_core.runlog import track
+from vision_core.slides.feature_dims import described
 from vision_core.slides.feature_files import Features
 from vision_core.slides.feature_rows import H5Rows
 
@@ -133,10 +133,10 @@ def _most(dims: Sequence[int]) -> int:
 
 
 def _width_problems(sheets: Sequence[_Sheet], dim: int, *, of_model: bool) -> list[str]:
-    taken = "the model takes" if of_model else "most files have"
+    others = f"the model takes {dim} and expects" if of_model else f"most files have {dim}, like those of"
     return [
-        f"'{sheet.record.path}': features are of width {width_in_words(sheet.dim)}; {taken} {width_in_words(dim)}. "
-        "Use features of one encoder, that of the model."
+        f"'{sheet.record.path}' has {sheet.dim} features a tile, {others} {described(dim)}; these features look like "
+        f"{described(sheet.dim)}. Use features of one encoder, that of the model."
         for sheet in sheets
         if sheet.dim != dim
     ]

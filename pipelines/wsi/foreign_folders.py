@@ -40,13 +40,17 @@ class ForeignFolder:
     encoder: str | None = None
 
 
-def find_clam(folder: Path) -> ForeignFolder:
+def find_clam(folder: Path, without: Path | None = None) -> ForeignFolder:
     """CLAM's results below ``folder``: ``h5_files`` or ``pt_files``, ``patches``, CSVs.
+
+    Args:
+        folder: Where to look.
+        without: A folder that is passed over.
 
     Raises:
         DataError: There are no features, or several sets of them.
     """
-    files = _files(folder)
+    files = _files(folder, without)
     by_kind = {kind: [path for path in files if path.parent.name == kind] for kind in _CLAM_FOLDERS}
     features: dict[str, Path] = {}
     for paths in by_kind.values():
@@ -65,18 +69,22 @@ def find_clam(folder: Path) -> ForeignFolder:
     )
 
 
-def find_trident(folder: Path) -> ForeignFolder:
+def find_trident(folder: Path, without: Path | None = None) -> ForeignFolder:
     """TRIDENT's results below ``folder``: ``features_<encoder>`` and ``patches``.
+
+    Args:
+        folder: Where to look.
+        without: A folder that is passed over.
 
     Raises:
         DataError: There are no features, or those of several encoders or grids.
     """
-    files = _files(folder)
+    files = _files(folder, without)
     holders = {path.parent for path in files if path.parent.name.startswith("features_")}
     if folder.name.startswith("features_"):
         holders = {folder}
         beside = folder.parent / "patches"
-        files += _files(beside) if beside.is_dir() else []
+        files += _files(beside, without) if beside.is_dir() else []
     if len(holders) != 1:
         told = ", ".join(f"'{each}'" for each in sorted(holders)) or "no folder 'features_<encoder>'"
         raise DataError(f"'{folder}' has {told}. Give the folder of one encoder as --trident.")
@@ -126,10 +134,13 @@ def read_splits(path: Path) -> dict[str, str]:
     return lists
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, without: Path | None) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"'{folder}' is no folder. Give the folder that the other program has written.")
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    if without is None:
+        return found
+    return [path for path in found if not path.resolve().is_relative_to(without.resolve())]
 
 
 def _one_set(paths: Sequence[Path], option: str) -> dict[str, Path]:

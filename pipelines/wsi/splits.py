@@ -141,8 +141,8 @@ def _check_lists(labels: Labels, lists: Mapping[str, Places], data: WsiData) -> 
             )
     if not data.select_on_test and not lists.get(data.val_split):
         raise ConfigError(
-            "There is no validation list to choose epoch and threshold on. Set data.val_share above 0, or ask for "
-            "data.select_on_test=true, as published code did."
+            "There is no validation list to choose epoch and threshold on: data.val_share is "
+            f"'{data.val_share:g}'. Set it higher, or ask for data.select_on_test=true, as published code did."
         )
 
 

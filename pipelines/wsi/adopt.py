@@ -1,0 +1,257 @@
+"""Features of CLAM or TRIDENT become a data set of ours: joined, completed, checked; the originals stay untouched."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.wsi.adopted import read_any_features, read_corners, write_adopted
+from pipelines.wsi.adopted_lists import divisions, write_lists
+from pipelines.wsi.foreign_folders import ForeignFolder
+from pipelines.wsi.labels import Labels, read_labels
+from vision_core.errors import DataError, InputError
+from vision_core.runlog import track
+from vision_core.slides.feature_files import Features
+from vision_core.slides.feature_rows import H5Rows
+
+FEATURES = "features"
+
+_NOMINAL_UM = 10.0  # microns per pixel times magnification, by which TRIDENT names its scales
+_TOLERANCE = 0.1
+_MAX_PROBLEMS = 50
+_NUM_CHECKED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What the person says, each None where nothing was said.
+
+    Attributes:
+        encoder: Name of the encoder.
+        tile_mpp: Microns per pixel of a tile.
+        slide_mpp: Microns per pixel at level 0 of slides that do not say.
+        slide_mpps: Microns per pixel at level 0 by name of the slide, of the slides themselves where they are there.
+    """
+
+    encoder: str | None
+    tile_mpp: float | None
+    slide_mpp: float | None
+    slide_mpps: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adoption:
+    """One slide's features and what is known of them.
+
+    Attributes:
+        slide: Name.
+        path: The original.
+        corners: Where its tiles are, if not in the original.
+        dim: Features of a tile.
+        tile_px: Side of a tile in pixels as it was read.
+        side: Side of a tile in pixels of level 0.
+        mpp: Microns per pixel of a tile.
+        mpp_source: Who says so.
+        problem: Why it cannot be adopted, or empty.
+    """
+
+    slide: str
+    path: Path
+    corners: Path | None = None
+    dim: int = 0
+    tile_px: int | None = None
+    side: int | None = None
+    mpp: float | None = None
+    mpp_source: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What encoding tiles again has shown.
+
+    Attributes:
+        cosine: The lowest between old and new features.
+        encoder: Identity of the encoder.
+    """
+
+    cosine: float
+    encoder: Mapping[str, Any]
+
+
+Check = Callable[[Adoption], Checked | None]
+
+
+def adopt(found: ForeignFolder, labels_path: Path | None, said: Said, out: Path, check: Check) -> list[str]:
+    """Write ``labels.csv`` and ``features/<slide>.adopted.json`` below ``out``, which then serves as ``data.root``.
+
+    Args:
+        found: What the other program has left.
+        labels_path: CSV of slides and labels; None: the one that was found.
+        said: What the person adds.
+        out: Folder to write to.
+        check: Encodes tiles of a slide again and raises where they differ; None where that cannot be done.
+
+    Returns:
+        What was done, a sentence each.
+
+    Raises:
+        DataError: Something is missing or does not fit; all of it is told at once, and nothing is written.
+    """
+    labels = _labels(found, labels_path)
+    listed = {slide.slide: slide.mpp for slide in labels.slides if slide.mpp} if labels else {}
+    names = sorted(found.features)
+    adoptions = [_examined(name, found, said, listed) for name in track(names, len(names), "adopt", "file")]
+    lists = divisions(found.splits, labels) if labels else ()
+    encoder = said.encoder or found.encoder
+    _refuse([*_missing(found, encoder, adoptions), *(each.problem for each in adoptions if each.problem)])
+    checked = _checked(adoptions, check)
+    for each in adoptions:
+        identity = checked[0].encoder if checked else {"name": encoder, "dim": each.dim}
+        write_adopted(out / FEATURES, each.slide, each.path, each.corners, _attributes(found, each, identity))
+    told = write_lists(out, labels, lists) if labels else [_NO_LABELS]
+    return [_summary(found, adoptions, str(encoder)), *_sources(adoptions), *_checked_in_words(checked), *told]
+
+
+_NO_LABELS = "No CSV with columns slide and label was found: name it as data.labels, here or in training."
+
+
+def _labels(found: ForeignFolder, path: Path | None) -> Labels | None:
+    if path is None and len(found.tables) > 1:
+        told = ", ".join(f"'{each}'" for each in found.tables)
+        raise DataError(f"'{len(found.tables)}' CSVs have slides and labels: {told}. Name one as data.labels.")
+    path = path or next(iter(found.tables), None)
+    return read_labels(path, others=True) if path else None
+
+
+def _examined(name: str, found: ForeignFolder, said: Said, listed: Mapping[str, float]) -> Adoption:
+    path = found.features[name]
+    try:
+        features = read_any_features(path)
+        corners, facts = _corners(features, found.patches.get(name))
+    except InputError as error:
+        return Adoption(slide=name, path=path, problem=" ".join(error.problems))
+    if isinstance(features.features, H5Rows):
+        features.features.close()
+    tile_px, side = facts.get("tile_px"), facts.get("tile_side")
+    mpp, source, problem = _tile_mpp(name, facts, said, listed)
+    return Adoption(
+        slide=name, path=path, corners=corners, dim=features.dim, tile_px=tile_px, side=side, mpp=mpp,
+        mpp_source=source, problem=problem,
+    )  # fmt: skip
+
+
+def _corners(features: Features, patches: Path | None) -> tuple[Path | None, Mapping[str, Any]]:
+    """The file of corners where the features have none or say nothing of them, and what is known of the tiles."""
+    if patches is None or "tile_px" in features.attributes:
+        return None, features.attributes
+    corners, facts = read_corners(patches)
+    if len(corners) != len(features):
+        raise InputError(
+            f"'{patches}' has '{len(corners)}' tiles, the features of that slide '{len(features)}'. "
+            "Give folders of one run."
+        )
+    if features.coords is not None and not bool((features.coords == corners).all()):
+        raise InputError(
+            f"'{patches}' has its tiles elsewhere than the features of that slide. Give folders of one run."
+        )
+    return (patches if features.coords is None else None), facts
+
+
+def _tile_mpp(
+    name: str, facts: Mapping[str, Any], said: Said, listed: Mapping[str, float]
+) -> tuple[float | None, str, str]:
+    """Microns per pixel of a tile, who says so, and a contradiction."""
+    tile_px, side = facts.get("tile_px"), facts.get("tile_side")
+    scale = side / tile_px if side and tile_px else None
+    known = [
+        ("the slide", said.slide_mpps.get(name)),
+        ("the list", listed.get(name)),
+        ("read.mpp", said.slide_mpp),
+    ]
+    of_slide = [(value * scale, source) for source, value in known if value and scale]
+    magnification = facts.get("target_magnification")
+    nominal = _NOMINAL_UM / magnification if isinstance(magnification, int | float) and magnification > 0 else None
+    if said.tile_mpp:
+        if of_slide and not math.isclose(said.tile_mpp, of_slide[0][0], rel_tol=_TOLERANCE):
+            return said.tile_mpp, "", (
+                f"slide '{name}': tiles.mpp is '{said.tile_mpp:g}', but by {of_slide[0][1]} its tiles have "
+                f"{of_slide[0][0]:.3g} microns per pixel. Leave tiles.mpp out, or correct it."
+            )  # fmt: skip
+        return said.tile_mpp, "tiles.mpp", ""
+    if of_slide:
+        return round(of_slide[0][0], 6), of_slide[0][1], ""
+    return nominal, f"the magnification, {magnification:g}x" if nominal else "", ""
+
+
+def _missing(found: ForeignFolder, encoder: str | None, adoptions: Sequence[Adoption]) -> list[str]:
+    """What nobody has said, asked for once."""
+    unknown = [each for each in adoptions if each.mpp is None and not each.problem]
+    without_side = any(each.side is None for each in unknown)
+    asked = [] if encoder else ["the encoder (encoder.name=resnet50, uni, conch, plip, or any name)"]
+    if unknown:
+        other = "" if without_side else ", or at level 0 (read.mpp=0.25), or the slides (data.root=FOLDER)"
+        asked.append(f"the microns per pixel of a tile (tiles.mpp=0.5){other}")
+    if not asked:
+        return []
+    return [f"{found.program} does not write down {' nor '.join(asked)}. Add it to the command."]
+
+
+def _checked(adoptions: Sequence[Adoption], check: Check) -> list[Checked]:
+    """Slides spread over the list, encoded again."""
+    full = [each for each in adoptions if each.side and each.tile_px]
+    step = max(1, len(full) // _NUM_CHECKED)
+    found = (check(each) for each in full[::step][:_NUM_CHECKED])
+    return [each for each in found if each]
+
+
+def _attributes(found: ForeignFolder, each: Adoption, encoder: Mapping[str, Any]) -> dict[str, Any]:
+    attributes = {
+        "origin": found.program,
+        "encoder": dict(encoder),
+        "mpp": each.mpp,
+        "mpp_source": each.mpp_source,
+        "tile_px": each.tile_px,
+        "tile_side": each.side,
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+def _summary(found: ForeignFolder, adoptions: Sequence[Adoption], encoder: str) -> str:
+    dims = sorted({each.dim for each in adoptions})
+    return (
+        f"{len(adoptions)} feature files of {found.program}, {', '.join(map(str, dims))} features a tile, "
+        f"encoder {encoder}."
+    )
+
+
+def _sources(adoptions: Sequence[Adoption]) -> list[str]:
+    sources: dict[str, list[float]] = {}
+    for each in adoptions:
+        sources.setdefault(each.mpp_source, []).append(each.mpp or 0.0)
+    return [
+        f"Microns per pixel of {len(values)} slides' tiles by {source}: {_span(values)}."
+        for source, values in sources.items()
+    ]
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.3g}" if math.isclose(low, high, rel_tol=1e-3) else f"{low:.3g} to {high:.3g}"
+
+
+def _checked_in_words(checked: Sequence[Checked]) -> list[str]:
+    if not checked:
+        return [
+            "Not checked by encoding tiles again: that takes the slides (data.root) and the encoder (encoder.name)."
+        ]
+    lowest = min(each.cosine for each in checked)
+    return [f"Tiles of {len(checked)} slides encoded again are alike: lowest cosine {lowest:.4f}."]
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if len(problems) > _MAX_PROBLEMS:
+        problems = [*problems[:_MAX_PROBLEMS], f"'{len(problems)}' problems in all."]
+    if problems:
+        raise DataError(problems)
