@@ -82,6 +82,60 @@ class Detections:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassScores:
+    """What a classifier says of one image.
+
+    Attributes:
+        scores: ``(C,)`` float32 in [0, 1]; they sum to one unless ``are_independent``.
+        classes: Names of the classes.
+        image_size: ``(height, width)`` of the original image in pixels.
+        are_independent: Whether each class is a question of its own, so that an image may have several, or none.
+        notes: What the person should know, each a sentence.
+        model: What made it: method, version, and the hash of its weights.
+    """
+
+    scores: NDArray[np.float32]
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    are_independent: bool = False
+    notes: tuple[str, ...] = ()
+    model: str = "unknown"
+
+    def __post_init__(self) -> None:
+        _check("scores", self.scores, (len(self.classes),), np.float32)
+        if not np.isfinite(self.scores).all():
+            raise ValueError("scores: expected finite numbers, found NaN or infinity")
+        if len(self.scores) and (self.scores.min() < 0 or self.scores.max() > 1):
+            raise ValueError(f"scores: expected 0 to 1, found {self.scores.min():g} to {self.scores.max():g}")
+        if not self.are_independent and abs(float(self.scores.sum()) - 1) > 1e-3:
+            raise ValueError(f"scores: expected a sum of 1, found {self.scores.sum():g}")
+
+    def ranked(self) -> list[tuple[str, float]]:
+        """Classes and scores, the highest first; equal ones in the order of the classes."""
+        order = np.argsort(-self.scores, kind="stable")
+        return [(self.classes[place], float(self.scores[place])) for place in order]
+
+    def called(self) -> tuple[str, ...]:
+        """The class with the highest score; of independent ones, all from one half on."""
+        if not self.are_independent:
+            return (self.ranked()[0][0],)
+        return tuple(name for name, score in self.ranked() if score >= 0.5)
+
+    def to_record(self) -> dict[str, Any]:
+        """A JSON-ready record: size, classes called, scores by class from high to low, notes, model, notice."""
+        height, width = self.image_size
+        return {
+            "width": width,
+            "height": height,
+            "called": list(self.called()),
+            "scores": {name: round(score, 4) for name, score in self.ranked()},
+            "notes": list(self.notes),
+            "model": self.model,
+            "notice": RESEARCH_NOTICE,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class SlideResult:
     """What a model makes of one whole slide.
 

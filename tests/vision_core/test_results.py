@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vision_core.results import RESEARCH_NOTICE, Detections
+from vision_core.results import RESEARCH_NOTICE, ClassScores, Detections
 
 
 def detections(**changes: Any) -> Detections:  # noqa: ANN401 (any field, right or wrong)
@@ -76,3 +76,41 @@ def test_to_record__goes_through_json() -> None:
             {"label": "car", "score": 0.5, "box": [5, 6, 7.12, 8]},
         ],
     }
+
+
+def class_scores(**changes: Any) -> ClassScores:  # noqa: ANN401 (any field, right or wrong)
+    fields: dict[str, Any] = {
+        "scores": np.array([0.2, 0.7, 0.1], np.float32),
+        "classes": ("a", "b", "c"),
+        "image_size": (40, 60),
+    }
+    return ClassScores(**fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"scores": np.array([0.5, 0.5], np.float32)}, r"scores: expected shape \(3,\), found \(2,\)"),
+        ({"scores": np.array([0.2, 0.7, 0.1])}, "scores: expected float32"),
+        ({"scores": np.array([0.2, np.nan, 0.1], np.float32)}, "expected finite numbers"),
+        ({"scores": np.array([-0.2, 1.1, 0.1], np.float32)}, "expected 0 to 1, found -0.2 to 1.1"),
+        ({"scores": np.array([0.2, 0.7, 0.4], np.float32)}, "expected a sum of 1, found 1.3"),
+    ],
+)
+def test_class_scores__refuses_what_makes_no_sense(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        class_scores(**changes)
+
+
+def test_class_scores__the_highest_is_called_and_the_record_is_ranked() -> None:
+    record = class_scores(model="toy").to_record()
+    assert record["called"] == ["b"]
+    assert json.dumps(record["scores"]) == '{"b": 0.7, "a": 0.2, "c": 0.1}'
+    assert (record["width"], record["height"], record["model"]) == (60, 40, "toy")
+    assert record["notice"] == RESEARCH_NOTICE
+
+
+def test_class_scores__independent_classes_are_called_from_one_half_on() -> None:
+    several = class_scores(scores=np.array([0.5, 0.9, 0.4], np.float32), are_independent=True)
+    assert several.called() == ("b", "a")
+    assert class_scores(scores=np.zeros(3, np.float32), are_independent=True).called() == ()
