@@ -124,7 +124,7 @@ class Memory:
         try:
             for how in _LEVELS:
                 self._write_sound(self._cache / f"sound-{how}.npy", np.array(self._new[how], np.int64), how)
-            if faults:
+            if faults or (self._cache / CORRUPT).is_file():
                 write_faults(self._cache / CORRUPT, faults)
                 self.told = f"; listed in '{self._cache / CORRUPT}'"
         except (EnvironmentFault, OSError) as error:

@@ -1,7 +1,6 @@
 """Images in folders: one folder per class, and RadImageNet as it is handed out."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,10 +154,8 @@ def _of_class(label: str, files: list[str], root: Path, reading: Reading) -> lis
 def _inventory(root: Path) -> str:
     if not root.is_dir():
         return "nothing: it is no folder itself"
-    kinds = Counter(
-        f"'{entry.name}/'" if entry.is_dir() else Path(entry.name).suffix or "files" for entry in _entries(root)
-    )
-    return ", ".join(list(kinds)[:_SHOWN_KINDS]) or "nothing"
+    kinds = {f"'{each.name}/'" if each.is_dir() else Path(each.name).suffix or "files" for each in _entries(root)}
+    return ", ".join(sorted(kinds)[:_SHOWN_KINDS]) or "nothing"
 
 
 def _list_path(root: Path, split: str) -> Path | None:
