@@ -35,6 +35,7 @@ class ExtractSettings:
 
     Attributes:
         read: Threads, and how many tiles may be unreadable.
+        max_bad_tiles: So many may be instead of ``read.max_bad_tiles``.
         batch_size: Tiles at once.
         storage: Precision of the file.
         path: The file, ``.h5``; none is one without a name, which goes when the features are no longer used.
@@ -45,6 +46,7 @@ class ExtractSettings:
     read: ReadSettings = field(default_factory=ReadSettings)
     batch_size: int = 64
     storage: Literal["fp16", "fp32"] = "fp16"
+    max_bad_tiles: int | None = None
     path: Path | None = None
     fingerprint: str = ""
     on_tiles: OnTiles | None = None
@@ -181,8 +183,8 @@ class _Work:
         }
 
     def notes(self) -> tuple[str, ...]:
-        """What the person should know."""
-        notes = [*self._tiles.notes, *self._encoder.notes(self._tiles.mpp), *self._encode.notes]
+        """What the person should know beside what slide and tiles say."""
+        notes = [*self._encoder.notes(self._tiles.mpp), *self._encode.notes]
         if self._bad:
             notes.append(f"{len(self._bad)} of {len(self._tiles)} tiles cannot be read and are left out.")
         if self._taken_over:
@@ -206,7 +208,8 @@ class _Work:
             self._journal.commit(self._stored(rows, batch), len(batch.numbers), sorted(batch.bad))
 
     def _check_bad(self, batch: TileBatch) -> None:
-        allowed = self._settings.read.max_bad_tiles
+        own = self._settings.max_bad_tiles
+        allowed = self._settings.read.max_bad_tiles if own is None else own
         if len(self._bad) <= allowed:
             return
         reason = next(iter(batch.bad.values()))

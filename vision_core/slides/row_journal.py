@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -81,7 +82,8 @@ class RowJournal:
             EnvironmentFault: The disk is full; the batches before stay.
         """
         data = np.ascontiguousarray(rows, self._dtype).tobytes()
-        line = {"tiles": tiles, "bad": list(bad), "rows": len(rows), "crc": zlib.crc32(data)}
+        batch = [tiles, list(bad), len(rows)]
+        line = {"batch": batch, "crc": _checksum(batch, data)}
         with self._writing():
             self._rows.write(data)
             self._rows.flush()
@@ -101,34 +103,30 @@ class RowJournal:
 
     def _take_over(self) -> None:
         self._index.seek(0)
+        self._rows.seek(0)
         lines = self._index.read().splitlines(keepends=True)
         kept = 0
         if lines and _parsed(lines[0]) == {"key": self._key}:
-            kept = len(lines[0])
-            self._rows.seek(0)
-            kept += sum(self._keep(line) for line in self._whole(lines[1:]))
+            kept = len(lines[0]) + sum(map(len, takewhile(self._take_over_batch, lines[1:])))
         os.ftruncate(self._index.fileno(), kept)
         os.ftruncate(self._rows.fileno(), self._size)
         if not kept:
             self._index.write(json.dumps({"key": self._key}).encode() + b"\n")
             self._index.flush()
 
-    def _whole(self, lines: Sequence[bytes]) -> Iterator[bytes]:
-        for line in lines:
-            said = _parsed(line)
-            length = int(said.get("rows", -1)) * self._dim * self._dtype.itemsize
-            if length < 0:
-                return
-            data = self._rows.read(length)
-            if len(data) != length or zlib.crc32(data) != said.get("crc"):
-                return
-            yield line
-
-    def _keep(self, line: bytes) -> int:
+    def _take_over_batch(self, line: bytes) -> bool:
+        """Read the rows of a line; false when either is not whole."""
         said = _parsed(line)
-        self._size += said["rows"] * self._dim * self._dtype.itemsize
-        self.committed.append(Committed(tiles=said["tiles"], bad=tuple(said["bad"])))
-        return len(line)
+        try:
+            tiles, bad, rows = batch = said["batch"]
+            data = self._rows.read(rows * self._dim * self._dtype.itemsize)
+        except (KeyError, ValueError, TypeError):
+            return False
+        if said.get("crc") != _checksum(batch, data):
+            return False
+        self._size += len(data)
+        self.committed.append(Committed(tiles=tiles, bad=tuple(bad)))
+        return True
 
     def _close(self) -> None:
         # What a buffer still holds after a full disk cannot be written either; its batch does not count.
@@ -165,6 +163,10 @@ class StoredRows:
         count = max(0, stop - start) * self.shape[1]
         found = np.fromfile(self._path, self.dtype, count, offset=start * self._row_bytes)
         return found.reshape(-1, self.shape[1])[::step]
+
+
+def _checksum(batch: Sequence[object], data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(json.dumps(batch).encode()))
 
 
 def _parsed(line: bytes) -> Mapping[str, Any]:
