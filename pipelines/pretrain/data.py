@@ -121,7 +121,7 @@ def _frozen_classes(data: PretrainData) -> tuple[str, ...]:
 
 def _read_files(data: PretrainData, root: Path, split: str, frozen: tuple[str, ...]) -> Images:
     reading = Reading()
-    name = f"{root.name}:{split}"
+    name = f"{root.resolve().name}:{split}"
     entries, parts = _entries(data, root, split, reading)
     _refuse(reading, name)
     if not entries:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipelines.pretrain.images_index import UNKNOWN, Images, is_image_name, patient_number
+from pipelines.pretrain.images_index import UNKNOWN, Images, examples, is_image_name, patient_number
 from vision_core.dicom import DicomFacts, inspect_dicom
 from vision_core.errors import InputError
 
@@ -22,8 +22,11 @@ def with_header_facts(images: Images) -> Images:
         for before, fact in zip(known, facts, strict=True)
         for modality, patient in [before]
     ]
+    cines = [images.pixels.name(index) for index, fact in enumerate(facts) if fact and fact.num_frames > 1]
+    told = [f"files with several frames, of which the first is used: {len(cines)} ({examples(cines)})"] if cines else []
     return replace(
         images,
+        notes=(*images.notes, *told),
         modalities=np.array([modality for modality, _ in merged], np.str_),
         patients=np.array([patient for _, patient in merged], np.int64),
     )

@@ -180,11 +180,11 @@ class Files:
         return self.root / self.name(index)
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """``(H, W, 3)`` RGB; DICOM where the suffix is none of an image."""
+        """``(H, W, 3)`` RGB; DICOM, its first frame, where the suffix is none of an image."""
         path = self.path(index)
         if is_image_name(path.name):
             return read_image(path, self.max_megapixels)
-        return read_dicom_image(path, max_megapixels=self.max_megapixels)
+        return read_dicom_image(path, frame=0, max_megapixels=self.max_megapixels)
 
     def check_header(self, index: int) -> None:
         """Raise where the header cannot be read."""

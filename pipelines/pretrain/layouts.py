@@ -7,6 +7,7 @@ from pathlib import Path
 from pipelines.pretrain.images_index import Entry, Reading, examples, is_image_name
 from pipelines.pretrain.presence import Presence
 from pipelines.pretrain.tables import read_rows, spelled
+from vision_core.dicom import DICOM_SUFFIXES
 from vision_core.errors import DataError
 
 PARTS = ("train", "val", "test")
@@ -39,13 +40,12 @@ def read_folders(root: Path, split: str, reading: Reading, *, at_any_depth: bool
     for each in sorted(_entries(folder), key=lambda entry: entry.name):
         if not presence.is_inside(each):
             continue
-        if each.is_dir():
-            files = (
-                _files_below(Path(each.path), presence) if at_any_depth else _images_in(each, root, presence, reading)
-            )
-            found += _of_class(each.name, sorted(files), root, reading)
-        else:
+        if not each.is_dir():
             reading.note("files beside the class folders, not used", f"{split}/{each.name}")
+            continue
+        files = _files_below(Path(each.path), presence) if at_any_depth else _images_in(each, presence, reading)
+        names = sorted(Path(os.path.relpath(file, root)).as_posix() for file in files)
+        found += [Entry(name, each.name, modality_of(each.name)) for name in names]
     return found
 
 
@@ -109,20 +109,28 @@ def _entries(folder: Path) -> "Iterator[os.DirEntry[str]]":
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def _images_in(folder: "os.DirEntry[str]", root: Path, presence: Presence, reading: Reading) -> list[str]:
-    names, below = [], []
+def _images_in(folder: "os.DirEntry[str]", presence: Presence, reading: Reading) -> list[str]:
+    names: list[str] = []
+    others: list[str] = []
+    below: list[str] = []
     for each in _entries(Path(folder.path)):
         if not presence.is_inside(each):
             continue
-        if each.is_dir():
-            below.append(each.name)
-        elif is_image_name(each.name):
-            names.append(each.path)
-        else:
-            reading.note("files that are no images, not used", os.path.relpath(each.path, root))
+        kind = below if each.is_dir() else names if is_image_name(each.name) else others
+        kind.append(each.path)
+    for path in sorted(others):
+        reading.note("files that are no images, not used", Path(path).name)
     if below:
-        reading.problems.append(_nested(Path(folder.path), sorted(below)))
+        reading.problems.append(_nested(Path(folder.path), sorted(Path(path).name for path in below)))
+    elif not names:
+        reading.problems.append(_empty(folder.name, {Path(path).suffix.lower() or "without suffix" for path in others}))
     return names
+
+
+def _empty(label: str, kinds: set[str]) -> str:
+    told = f" but files {', '.join(sorted(kinds))}" if kinds else ""
+    remedy = "Use data.format=dicom." if kinds & DICOM_SUFFIXES else "Fill it, or remove it from every list."
+    return f"class folder '{label}' holds no image{told}. {remedy}"
 
 
 def _nested(folder: Path, below: list[str]) -> str:
@@ -142,13 +150,6 @@ def _files_below(folder: Path, presence: Presence) -> list[str]:
         elif each.name.upper() != "DICOMDIR":
             found.append(each.path)
     return found
-
-
-def _of_class(label: str, files: list[str], root: Path, reading: Reading) -> list[Entry]:
-    if not files and not any(f"/{label}' should hold" in problem for problem in reading.problems):
-        reading.problems.append(f"class folder '{label}' holds no image. Fill it, or remove it from every list.")
-    modality = modality_of(label)
-    return [Entry(Path(os.path.relpath(file, root)).as_posix(), label, modality) for file in files]
 
 
 def _inventory(root: Path) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipelines.pretrain.data_settings import PretrainData
 
 MEAN, STD = 0.3162, 0.3213
+_LONGEST_SIDES = 16  # shorter sides that the longer one may have
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -36,8 +37,9 @@ def centre_view(image: NDArray[np.uint8], resize_px: int, crop_px: int) -> NDArr
     Returns:
         ``(crop_px, crop_px, 3)`` uint8.
     """
+    shorter = min(image.shape[:2])
+    image = _middle(image, _LONGEST_SIDES * shorter)
     height, width = image.shape[:2]
-    shorter = min(height, width)
     height, width = (resize_px if edge == shorter else int(resize_px * edge / shorter) for edge in (height, width))
     picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     left, top = (round((edge - crop_px) / 2) for edge in (width, height))
@@ -59,3 +61,9 @@ def described(data: PretrainData) -> dict[str, object]:
         "mean": [MEAN] * 3,
         "std": [STD] * 3,
     }
+
+
+def _middle(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """A strip of a thousand pixels by one would become gigabytes; its middle is all that is looked at."""
+    top, left = (max(0, (edge - longest) // 2) for edge in image.shape[:2])
+    return image[top : top + longest, left : left + longest]

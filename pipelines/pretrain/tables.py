@@ -23,7 +23,9 @@ def read_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
+            head = file.readline()
+            file.seek(0)
+            rows = csv.DictReader(file, delimiter=next((mark for mark in ",;\t" if mark in head), ","))
             columns = {name: (name or "").strip().lower() for name in rows.fieldnames or ()}
             lacking = [name for name in needed if name not in columns.values()]
             if lacking:
@@ -57,6 +59,7 @@ def read_table(root: Path, split: str, labels: str, reading: Reading) -> tuple[l
     """
     path = table_path(root, split, labels)
     finder = _Finder(root, reading)
+    _note_undivided(path, split, reading)
     found: dict[str, Entry] = {}
     missing: list[str] = []
     rows = [row for row in read_rows(path, ("filename", "label")) if _is_of(row, split)]
@@ -102,6 +105,13 @@ def _table_path(root: Path, split: str, labels: str) -> Path | None:
 
 def _candidates(root: Path, split: str, labels: str) -> tuple[Path, ...]:
     return (root / labels.replace("{split}", split),) if labels else (root / f"{split}.csv", root / "labels.csv")
+
+
+def _note_undivided(path: Path, split: str, reading: Reading) -> None:
+    """One file for every list, without a column that divides it: training and scoring would share all images."""
+    first = next(read_rows(path, ("filename", "label")), {})
+    if "split" not in first and split not in path.stem:
+        reading.remarks.append(f"'{path.name}' has no column 'split': every list read from it is all of it")
 
 
 def _is_of(row: Row, split: str) -> bool:

@@ -1,11 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.pretrain.data import prepare_images, read_classes, read_images, write_classes
 from pipelines.pretrain.data_settings import PretrainData
 from tests.bad_inputs import labelled_images as museum
-from tests.bad_inputs.dicoms import still
+from tests.bad_inputs.dicoms import ramp, still
 from vision_core.errors import ConfigError, DataError
 
 
@@ -54,6 +55,17 @@ def test_read_images__dicom_tells_modality_and_patient(tmp_path: Path) -> None:
     train, val = (read_images(_data(tmp_path, format="dicom"), part) for part in ("train", "val"))
     assert train[0].modality == "CT"
     assert train[0].patient == val[0].patient != val[1].patient
+
+
+def test_read_images__a_cine_gives_its_first_frame_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "train" / "liver").mkdir(parents=True)
+    still(tmp_path / "train" / "liver" / "cine.dcm", np.stack([ramp(), 255 - ramp()]), NumberOfFrames=2)
+    images = prepare_images(_data(tmp_path, format="dicom"), "train")
+    np.testing.assert_array_equal(images.read(0)[..., 0], ramp())
+    assert "files with several frames, of which the first is used: 1 (train/liver/cine.dcm)" in images.notes
+    assert not caplog.text
 
 
 def test_read_images__dicom_files_of_a_list(tmp_path: Path) -> None:

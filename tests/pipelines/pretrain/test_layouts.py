@@ -35,7 +35,7 @@ def test_read_folders__other_and_hidden_files_are_not_used(tmp_path: Path) -> No
     reading = Reading()
     assert len(read_folders(root, "train", reading)) == 6
     assert reading.notes() == (
-        f"files that are no images, not used: 1 (train/{museum.CLASSES[0]}/notes.txt)",
+        "files that are no images, not used: 1 (notes.txt)",
         "files beside the class folders, not used: 1 (train/README.md)",
     )
 
@@ -50,6 +50,14 @@ def test_read_folders__dicom_series_at_any_depth_without_suffix(tmp_path: Path) 
         "train/liver/study/series/IM0001",
         "train/lung/x/IM1",
     ]
+
+
+def test_read_folders__a_class_of_dicom_files_names_the_format(tmp_path: Path) -> None:
+    (tmp_path / "train" / "liver").mkdir(parents=True)
+    still(tmp_path / "train" / "liver" / "a.DCM")
+    reading = Reading()
+    read_folders(tmp_path, "train", reading)
+    assert reading.problems == ["class folder 'liver' holds no image but files .dcm. Use data.format=dicom."]
 
 
 def test_classes_of_parts(tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ def test_centre_view__same_pixels_as_torchvision(size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(centre_view(image, 256, 224), np.array(F.center_crop(resized, [224, 224])))
 
 
+@pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
+def test_centre_view__a_strip_does_not_become_gigabytes(size: tuple[int, int]) -> None:
+    view = centre_view(np.full((*size, 3), 7, np.uint8), 256, 224)
+    assert view.shape == (224, 224, 3)
+    assert (view == 7).all()
+
+
 def test_described__can_be_written_and_read_again() -> None:
     rule = described(PretrainData())
     assert json.loads(json.dumps(rule)) == rule

@@ -46,6 +46,22 @@ def test_read_table__marks_capitals_and_column_order_do_not_matter(tmp_path: Pat
     assert found[0][:2] == ("a.png", "lung")
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_read_table__marks_of_other_countries(mark: str, tmp_path: Path) -> None:
+    museum.picture(tmp_path / "a,b.png", ())
+    (tmp_path / "train.csv").write_text(f"filename{mark}label\na,b.png{mark}lung\n")
+    found, _ = read_table(tmp_path, "train", "", Reading())
+    assert found[0][:2] == ("a,b.png", "lung")
+
+
+def test_read_table__one_file_for_all_lists_is_told(tmp_path: Path) -> None:
+    museum.picture(tmp_path / "a.png", ())
+    museum.rows([{"filename": "a.png", "label": "lung"}], tmp_path / "labels.csv")
+    reading = Reading()
+    read_table(tmp_path, "val", "", reading)
+    assert reading.notes() == ("'labels.csv' has no column 'split': every list read from it is all of it",)
+
+
 def test_read_table__contradictions_are_problems_and_repeats_are_noted(tmp_path: Path) -> None:
     root = museum.table(tmp_path)
     lines = museum.read_rows(root / "labels.csv")
