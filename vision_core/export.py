@@ -252,8 +252,8 @@ def _impossible(given: Exportable, kind: Format, error: Exception) -> Checkpoint
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    reason = next(iter(str(cause).splitlines()), type(cause).__name__)
+    reason = " ".join(line.strip() for line in str(cause).splitlines()[:2]) or type(cause).__name__
     other = "onnx" if kind == "torch" else "torch"
     return CheckpointError(
-        f"{given.card.identity()} cannot be expressed in the format '{kind}': {reason[:200]}. Try --format {other}."
+        f"{given.card.identity()} cannot be expressed in the format '{kind}': {reason[:300]}. Try --format {other}."
     )

@@ -1,0 +1,98 @@
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import torch
+
+from pipelines.wsi.bundles import architecture, load_network, save_network
+from pipelines.wsi.config import AbmilSettings, EmbeddingSettings, ModelSettings, Recycling, TransmilSettings
+from pipelines.wsi.export import exportable
+from pipelines.wsi.mhim import Mhim
+from pipelines.wsi.models import build_model
+from vision_core.bundle import Card, TrainedOn
+from vision_core.calibration import Calibration
+from vision_core.errors import UsageError
+from vision_core.export import SUFFIXES, Format, export
+
+EMBEDDING = EmbeddingSettings(dim=16)
+GATED = ModelSettings(embedding=EMBEDDING, abmil=AbmilSettings(gated=True))
+NETWORKS = {
+    "abmil": ModelSettings(embedding=EMBEDDING),
+    "abmil_gated": GATED,
+    "dsmil": ModelSettings(name="dsmil", embedding=EMBEDDING),
+    "transmil": ModelSettings(name="transmil", embedding=EMBEDDING, transmil=TransmilSettings(heads=2)),
+}
+CALIBRATION = Calibration(temperature=1.7, coverage=0.9, threshold=0.5, num_cases=9)
+
+
+def bundle_of(folder: Path, settings: ModelSettings, recycling: Recycling | None = None, **changes: Any) -> Path:  # noqa: ANN401
+    network = Mhim(build_model(settings, feature_dim=6, num_classes=3), recycling)
+    card = Card(
+        task="wsi",
+        method="plain",
+        config={},
+        architecture=architecture(settings, recycling),
+        preprocessing={"encoder": {"name": "lite0"}},
+        classes=("a", "b", "c"),
+        trained_on=TrainedOn(description="nothing", synthetic=True),
+    )
+    save_network(folder, network, card.model_copy(update=changes))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["abmil", "abmil_gated", "dsmil"])
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_export__any_number_of_tiles_as_the_bundle_reads_them(tmp_path: Path, name: str, kind: Format) -> None:
+    bundle = bundle_of(tmp_path / "model", NETWORKS[name], calibration=CALIBRATION.to_record())
+    done = export(exportable(bundle), kind, tmp_path / f"a{SUFFIXES[kind]}")
+    assert done.shapes == {"features": ("tiles", 6)}
+    model = load_network(bundle, torch.device("cpu"))
+    for count in (1, 2, 5000):
+        features = torch.randn(count, 6)
+        reading = model.read(features)
+        probabilities, scores = _answer(done.path, features)
+        torch.testing.assert_close(
+            probabilities.double(), torch.from_numpy(reading.probabilities), rtol=1e-5, atol=1e-6
+        )
+        torch.testing.assert_close(scores, torch.from_numpy(reading.scores), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_export__transmil_at_a_fixed_number_of_tiles(tmp_path: Path, kind: Format) -> None:
+    bundle = bundle_of(tmp_path / "model", NETWORKS["transmil"])
+    done = export(exportable(bundle, size=70), kind, tmp_path / f"a{SUFFIXES[kind]}")
+    assert done.shapes == {"features": (70, 6)}
+    features = torch.randn(70, 6)
+    reading = load_network(bundle, torch.device("cpu")).read(features)
+    probabilities, scores = _answer(done.path, features)
+    torch.testing.assert_close(probabilities.double(), torch.from_numpy(reading.probabilities), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(scores, torch.from_numpy(reading.scores), rtol=1e-4, atol=1e-6)
+
+
+def test_exportable__transmil_without_a_size_takes_1024_and_says_so(tmp_path: Path) -> None:
+    given = exportable(bundle_of(tmp_path / "model", NETWORKS["transmil"]))
+    assert given.inputs["features"].shape == (1024, 6)
+    assert given.preprocessing.startswith("Exactly 1024 tiles, whose order counts (--size N fixes another number)")
+
+
+def test_export__recycled_tokens_have_no_scores(tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path / "model", NETWORKS["abmil"], Recycling(tokens=3, at_test=True))
+    done = export(exportable(bundle), "onnx", tmp_path / "a.onnx")
+    features = torch.randn(20, 6)
+    reading = load_network(bundle, torch.device("cpu")).read(features)
+    probabilities, scores = _answer(done.path, features)
+    assert scores.shape == (20,)
+    torch.testing.assert_close(probabilities.double(), torch.from_numpy(reading.probabilities), rtol=1e-5, atol=1e-6)
+
+
+def test_exportable__a_size_for_what_takes_any(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--size '9': this network takes any number of tiles"):
+        exportable(bundle_of(tmp_path / "model", NETWORKS["dsmil"]), size=9)
+
+
+def _answer(path: Path, features: torch.Tensor) -> list[torch.Tensor]:
+    if path.suffix == ".pt2":
+        return list(torch.export.load(path).module()(features))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return [torch.from_numpy(each) for each in session.run(["probabilities", "scores"], {"features": features.numpy()})]
