@@ -35,11 +35,26 @@ class Embedding(nn.Module):
             features: ``(N, features)``.
             tiles: Indices of those to embed, in their order; None for all.
         """
-        if self.training and torch.is_grad_enabled() and not features.requires_grad:
+        if torch.compiler.is_compiling() or features.requires_grad:
+            return self._plain(features if tiles is None else features[tiles])
+        if not torch.is_grad_enabled():
+            return self._without_gradient(features, tiles)
+        if self.training:
             weights = (self.linear.weight, self.linear.bias)
             embedded: Tensor = _Stretches.apply(features, tiles, *weights, self.settings)
-        else:
-            embedded = self.dropout(self.activation(self.linear(features if tiles is None else features[tiles])))
+            return embedded
+        return self._plain(features if tiles is None else features[tiles])
+
+    def _plain(self, features: Tensor) -> Tensor:
+        embedded: Tensor = self.dropout(self.activation(self.linear(features)))
+        return embedded
+
+    def _without_gradient(self, features: Tensor, tiles: Tensor | None) -> Tensor:
+        """In stretches too: what lies between the features and the embedded tiles never exists for the whole bag."""
+        count = len(features) if tiles is None else len(tiles)
+        embedded = self.linear(features[:0]).new_empty(count, self.linear.out_features)  # the type that autocast gives
+        for part, inputs in _stretches(features, tiles):
+            embedded[part] = self._plain(inputs)
         return embedded
 
 
