@@ -6,13 +6,22 @@ from torch import Tensor, nn
 from pipelines.pretrain.beta import BetaCells
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.noise import NoisePolicy
+from pipelines.pretrain.views import CentreViews
 
 _MOMENTS = 5
+_PROBES = 4
 
 
 def kept_epochs(epochs: int) -> tuple[int, ...]:
     """Before the first epoch, after the last, and evenly between: at most five."""
     return tuple(sorted({round(part * epochs / (_MOMENTS - 1)) for part in range(_MOMENTS)}))
+
+
+def choose_probes(views: CentreViews) -> Tensor:
+    """A few images of a list, evenly spread ``(K, 3, H, W)`` uint8."""
+    count = min(_PROBES, len(views))
+    places = (number * len(views) // count for number in range(count))
+    return torch.cat([views[0, place].images for place in places])
 
 
 class MaskHistory(nn.Module):

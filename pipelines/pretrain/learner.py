@@ -10,7 +10,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 from pipelines.pretrain.alarm import PolicyAlarm
 from pipelines.pretrain.averaging import RunningMean
 from pipelines.pretrain.baselines import CostBaseline, advantages
+from pipelines.pretrain.beta import unlearned_cells
 from pipelines.pretrain.config import PretrainConfig
+from pipelines.pretrain.evaluate import Hiding
 from pipelines.pretrain.everywhere import own_rows
 from pipelines.pretrain.history import MaskHistory
 from pipelines.pretrain.mask import NoiseMask, blend
@@ -25,6 +27,23 @@ from vision_core.learner import Learner
 from vision_core.optimizer import Trained
 from vision_core.randomness import key
 from vision_core.settings import Optim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What a classifier learns to tell apart.
+
+    Attributes:
+        backbone: Name of the classifier's network.
+        classes: In the order of its logits.
+        are_independent: Whether an image may have several, or none.
+        manifest: Hash over the training list.
+    """
+
+    backbone: str
+    classes: tuple[str, ...]
+    are_independent: bool = False
+    manifest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,12 +65,12 @@ class CleanLearner(Learner):
     Args:
         config: Mixing, averaging, norms; the seed.
         classifier: With its starting weights.
-        num_classes: Its outputs.
+        goal: What it learns.
     """
 
-    def __init__(self, config: PretrainConfig, classifier: nn.Module, num_classes: int) -> None:
+    def __init__(self, config: PretrainConfig, classifier: nn.Module, goal: Goal) -> None:
         super().__init__()
-        self.config, self.classifier, self.num_classes = config, classifier, num_classes
+        self.config, self.classifier, self.goal = config, classifier, goal
         self.is_selected = config.method == "transfer"
         last = config.averaging.last_epochs
         self.average = RunningMean(classifier, last, config.train.epochs) if last else None
@@ -86,7 +105,7 @@ class CleanLearner(Learner):
         images = batch.images if batch.images.is_floating_point() else normalise(batch.images)
         are_many = labels.ndim == 2
         if mixing.mixup or mixing.cutmix:
-            shares = (labels if are_many else one_hot(labels, self.num_classes)).to(images.dtype)
+            shares = (labels if are_many else one_hot(labels, len(self.goal.classes))).to(images.dtype)
             images, labels = mix(images, shares, mixing, self._key("mixing", processes.rank()))
         return images, _Targets(values=labels, are_many=are_many)
 
@@ -108,12 +127,12 @@ class HeadLearner(CleanLearner):
     Args:
         config: As for ``CleanLearner``.
         classifier: With its new head.
-        num_classes: Its outputs.
+        goal: What it learns.
         head: Name of the head within it.
     """
 
-    def __init__(self, config: PretrainConfig, classifier: nn.Module, num_classes: int, head: str) -> None:
-        super().__init__(config, classifier.requires_grad_(False), num_classes)
+    def __init__(self, config: PretrainConfig, classifier: nn.Module, goal: Goal, head: str) -> None:
+        super().__init__(config, classifier.requires_grad_(False), goal)
         self.classifier.get_submodule(head).requires_grad_(True)
 
     def train(self, mode: bool = True) -> "HeadLearner":
@@ -131,14 +150,12 @@ class PretrainLearner(CleanLearner):
     Args:
         config: Objective, mask, bases; ``policy`` is not ``none``.
         classifier: With its starting weights.
-        num_classes: Its outputs.
+        goal: What it learns.
         probes: Images ``(K, 3, H, W)``, normalised, whose masks are kept through training; may be none.
     """
 
-    def __init__(
-        self, config: PretrainConfig, classifier: nn.Module, num_classes: int, probes: Tensor | None = None
-    ) -> None:
-        super().__init__(config, classifier, num_classes)
+    def __init__(self, config: PretrainConfig, classifier: nn.Module, goal: Goal, probes: Tensor | None = None) -> None:
+        super().__init__(config, classifier, goal)
         self.mask = NoiseMask(config.mask, config.data.image_px)
         self.noise = NoisePolicy(config) if config.policy in ("released", "reinforce") else None
         self.baseline = CostBaseline(config.reinforce)
@@ -169,6 +186,15 @@ class PretrainLearner(CleanLearner):
         super().after_epoch(epoch)
         if self.history and self.noise and not self.alarm.is_stopped:
             self.history.record(self.noise, epoch)
+
+    def hiding(self) -> Hiding:
+        """How the bases alone hide an image; those of the control where there is no policy."""
+        if self.noise and not self.alarm.is_stopped:
+            cells = self.noise.bases.current().bounded()
+        else:
+            row = self.mask.spread.new_empty(1)
+            cells = unlearned_cells(self.config.mask.unlearned_concentration, row, self.mask.grid**2)
+        return Hiding(cells=cells, mask=self.mask)
 
     def _learn_both(
         self, noise: NoisePolicy, images: Tensor, targets: _Targets, seeds: Sequence[int]

@@ -1,6 +1,7 @@
 """Statistics of batch normalisation: kept as they are, shared between processes, computed anew, looked at."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from vision_core import processes
 # Of the published weights that users report, the worst channel has 56,296; trained networks stay below hundreds.
 EXTREME_VARIANCE = 1e4
 _VARIANCE = "running_var"
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def freeze_norms(module: nn.Module) -> None:
@@ -22,6 +24,15 @@ def freeze_norms(module: nn.Module) -> None:
 def has_moving_norms(module: nn.Module) -> bool:
     """Whether a batch of one image would have no statistics of its own."""
     return any(norm.training for norm in _norms(module))
+
+
+def synchronised(module: ModuleT, device: torch.device) -> ModuleT:
+    """The same with norms that normalise over all processes, which torch has on GPUs alone."""
+    if processes.world_size() == 1 or device.type != "cuda":
+        return module
+    from timm import layers  # torch's own would lose the activation that timm keeps in some norms
+
+    return cast(ModuleT, layers.convert_sync_batchnorm(module))  # type: ignore[attr-defined, no-untyped-call]
 
 
 @torch.no_grad()

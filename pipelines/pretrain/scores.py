@@ -53,9 +53,7 @@ def macro_scores(truth: Labels, predicted: Labels, num_classes: int) -> MacroSco
         predicted: ``(N,)``.
         num_classes: Classes of the model.
     """
-    confusion = np.bincount(truth * num_classes + predicted, minlength=num_classes**2)
-    confusion = confusion.reshape(num_classes, num_classes)  # truth, predicted
-    hits, actual, called = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits, actual, called = _counts(truth, predicted, num_classes)
     present = actual > 0
     return MacroScores(
         precision=float((hits / np.maximum(called, 1))[present].mean()),
@@ -63,6 +61,14 @@ def macro_scores(truth: Labels, predicted: Labels, num_classes: int) -> MacroSco
         f1=float((2 * hits / np.maximum(actual + called, 1))[present].mean()),
         accuracy=float(hits.sum() / len(truth)),
     )
+
+
+def class_scores(truth: Labels, predicted: Labels, num_classes: int) -> tuple[Scores, Scores]:
+    """Recall and F1 of each class ``(classes,)``; NaN for a class without images."""
+    hits, actual, called = _counts(truth, predicted, num_classes)
+    with np.errstate(invalid="ignore"):
+        recalls, f1s = hits / actual, 2 * hits / (actual + called)
+    return np.where(actual > 0, recalls, np.nan), np.where(actual > 0, f1s, np.nan)
 
 
 def roc_areas(truth: Labels, scores: Scores) -> RocAreas:
@@ -85,6 +91,13 @@ def top_k_accuracy(truth: Labels, scores: Scores, k: int) -> float:
     """Share of the images ``(N,)`` whose class is among the ``k`` highest ``scores`` ``(N, classes)``."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return float((best == truth[:, None]).any(axis=1).mean())
+
+
+def _counts(truth: Labels, predicted: Labels, num_classes: int) -> tuple[Labels, Labels, Labels]:
+    """Hits, images and calls of each class."""
+    confusion = np.bincount(truth * num_classes + predicted, minlength=num_classes**2)
+    confusion = confusion.reshape(num_classes, num_classes)  # truth, predicted
+    return np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
 
 
 def _mean_wins(truth: Labels, scores: Scores, positive: int, num_classes: int) -> Scores:

@@ -18,6 +18,7 @@ from tests.pipelines.pretrain.closed_form import Objective, closed_form, numpy
 from tests.pipelines.pretrain.toy import (
     BATCH,
     CLASSES,
+    GOAL,
     PIXELS,
     ImageItems,
     image_batch,
@@ -260,7 +261,7 @@ def test_freeze_norms__no_statistic_moves_while_weights_do() -> None:
 
 def test_head__alone_trains_and_the_features_are_those_of_inference() -> None:
     network = small_classifier()
-    learner = HeadLearner(settings(method="transfer"), network, CLASSES, "4").train()
+    learner = HeadLearner(settings(method="transfer"), network, GOAL, "4").train()
     before = copy.deepcopy(network.state_dict())
     learner(image_batch())["loss_classifier"].backward()
     assert {name for name, each in network.named_parameters() if each.grad is not None} == {"4.weight", "4.bias"}

@@ -5,6 +5,7 @@ In double precision, where what is left can only be a difference of method.
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 

@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.learner import CleanLearner, PretrainLearner
+from pipelines.pretrain.learner import CleanLearner, Goal, PretrainLearner
 from pipelines.pretrain.views import Batch
 from vision_core.config import replace
 from vision_core.loaders import Place
 from vision_core.randomness import key
 
 PIXELS, CLASSES, BATCH, GRID = 32, 3, 4, 4
+GOAL = Goal(backbone="toy", classes=("a", "b", "c"))
 SMALL = {
     "data.image_px": PIXELS,
     "mask.grid": GRID,
@@ -53,8 +54,8 @@ def make_learner(config: PretrainConfig, classifier: nn.Module | None = None) ->
     classifier = classifier or small_classifier()
     torch.manual_seed(2)
     if config.is_masked:
-        return PretrainLearner(config, classifier, CLASSES, probes=image_batch(2, seed=9).images)
-    return CleanLearner(config, classifier, CLASSES)
+        return PretrainLearner(config, classifier, GOAL, probes=image_batch(2, seed=9).images)
+    return CleanLearner(config, classifier, GOAL)
 
 
 class ImageItems:

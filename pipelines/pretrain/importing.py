@@ -1,0 +1,119 @@
+"""Classifiers that others have released, RadImageNet's among them: recognised, renamed, looked at, told about."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.pretrain.keymaps import KeyMap, map_keys
+from pipelines.pretrain.norms import extreme_statistics
+from vision_core.backbones import BACKBONES, BackboneSpec, build_backbone
+from vision_core.bundle import check_finite
+from vision_core.detection.foreign_files import read_weights
+from vision_core.errors import CheckpointError
+from vision_core.files import sha256
+
+LEAST_SHARE = 0.95
+_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """A classifier of another program.
+
+    Attributes:
+        network: With its weights; without a head where the file has none.
+        backbone: Its name.
+        classes: Names in the order of the logits; none without a head.
+        origin: What it was trained on, as far as is known.
+        notes: The key map and all that was inferred, a line each.
+    """
+
+    network: nn.Module
+    backbone: str
+    classes: tuple[str, ...]
+    origin: str
+    notes: tuple[str, ...]
+
+
+def read_released(path: Path, classes: tuple[str, ...] = (), *, trust: bool = False) -> Released:
+    """Read a file of weights for one of our backbones, whichever fits.
+
+    Args:
+        path: ``.pt``, ``.pth`` or ``.safetensors``; a state dict, or one under ``model`` or ``state_dict``.
+        classes: Names in the order of its logits; empty: numbered.
+        trust: Also read pickles, in a restricted way.
+
+    Raises:
+        CheckpointError: Unreadable, not finite, of no architecture that is known here, or with another number of
+            classes.
+    """
+    found, _ = read_weights(path, trust=trust)
+    check_finite(found, f"'{path}'")
+    spec, keys = _recognise(found, path)
+    names = _class_names(keys.head, classes, path)
+    network = build_backbone(spec.name, keys.head)
+    own = network.state_dict()
+    given = {here: found[there] for there, here in keys.ours.items()}
+    network.load_state_dict({name: given.get(name, each) for name, each in own.items()}, strict=True)
+    digest = sha256(path)
+    return Released(
+        network=network.eval(),
+        backbone=spec.name,
+        classes=names,
+        origin=f"unknown: imported from '{path.name}' (sha256 {digest})",
+        notes=(*keys.lines(), *_facts(spec, keys, classes), *_extremes(found)),
+    )
+
+
+def _recognise(found: Mapping[str, Tensor], path: Path) -> tuple[BackboneSpec, KeyMap]:
+    """The backbone that has most of its entries in the file."""
+    maps = {name: map_keys(found, _shapes(name), spec) for name, spec in BACKBONES.items()}
+    best = max(maps, key=lambda name: (maps[name].share, -len(maps[name].unused)))
+    keys = maps[best]
+    if keys.share < LEAST_SHARE:
+        lacking = ", ".join(f"'{name}'" for name in keys.missing[:_SHOWN])
+        strange = ", ".join(f"'{name}'" for name in keys.unused[:_SHOWN]) or "none"
+        raise CheckpointError(
+            f"'{path}' has '{keys.share:.0%}' of the tensors of {best}, which it is most like; {LEAST_SHARE:.0%} are "
+            f"needed. Missing, for example: {lacking}; without a partner: {strange}. "
+            f"Known networks: {', '.join(BACKBONES)}."
+        )
+    return BACKBONES[best], keys
+
+
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {key: tuple(tensor.shape) for key, tensor in build_backbone(name, 0).state_dict().items()}
+
+
+def _class_names(rows: int, classes: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    if classes and len(classes) != rows:
+        raise CheckpointError(
+            f"'{path}' has {rows} rows in its head, data.classes lists {len(classes)}. "
+            "Give the names in the order of its logits, or none."
+        )
+    return classes or tuple(f"class_{number}" for number in range(rows))
+
+
+def _facts(spec: BackboneSpec, keys: KeyMap, classes: tuple[str, ...]) -> list[str]:
+    head = f"a head of {keys.head} classes" if keys.head else "no head: only method=transfer or finetune can use it"
+    named = "" if classes or not keys.head else "; their names are not in the file, give data.classes"
+    return [
+        f"architecture: {spec.name}, {keys.share:.1%} of its tensors found; {head}{named}",
+        "normalisation: the file does not tell; the card says that of this task (mean 0.3162, std 0.3213 of 0 to 1)",
+    ]
+
+
+def _extremes(found: Mapping[str, Tensor]) -> list[str]:
+    extreme = extreme_statistics(found)
+    if not extreme:
+        return []
+    worst = max(extreme, key=lambda name: extreme[name])
+    return [
+        f"warning: '{worst}' holds a running variance of {extreme[worst]:,.0f} ({len(extreme)} layers beyond 10,000): "
+        "statistics of other preprocessing, or of constant images. Compute them anew on your images: import again with "
+        "averaging.reestimate_norms=200 and data.root=IMAGES, or set that in a later stage."
+    ]
