@@ -1,8 +1,6 @@
 """Levels in JPEG tiles read without OpenSlide, where that gives OpenSlide's pixels."""
 
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -55,15 +53,21 @@ class FastJpeg:
             return None
         if file is None:
             raise ValueError(f"'{self._path}' is closed")
-        parts = list(_parts(grid, place, size))
-        if any(grid.is_missing(part.column, part.row) for part in parts):
+        columns = _spans(place[0], size[0], grid.width, grid.tile_width)
+        rows = _spans(place[1], size[1], grid.height, grid.tile_height)
+        if any(grid.is_missing(column, row) for row, _, _ in rows for column, _, _ in columns):
             return None
-        if len(parts) == 1 and parts[0].is_tile(grid, size):
-            return self._decode(file, level, grid, parts[0])
-        region = np.full((size[1], size[0], 3), WHITE, np.uint8)
-        for part in parts:
-            decode = partial(self._decode, file, level, grid, part)
-            region[part.to] = self._cache.get((level, part.column, part.row), decode)[part.out_of]
+        is_within = _is_within(grid, place, size)
+        if is_within and _is_tile(grid, place, size):
+            return self._decode(file, grid, level, (columns[0][0], rows[0][0]))
+        region = np.empty((size[1], size[0], 3), np.uint8)
+        if not is_within:
+            region.fill(WHITE)
+        for row, from_rows, to_rows in rows:
+            for column, from_columns, to_columns in columns:
+                at = (column, row)
+                tile = self._cache.get((level, at), partial(self._decode, file, grid, level, at))
+                region[to_rows, to_columns] = tile[from_rows, from_columns]
         return region
 
     def close(self) -> None:
@@ -71,12 +75,12 @@ class FastJpeg:
         self._file = None
         self._cache.clear()
 
-    def _decode(self, file: OpenFile, level: int, grid: TileGrid, part: "_Part") -> Pixels:
+    def _decode(self, file: OpenFile, grid: TileGrid, level: int, at: _Place) -> Pixels:
         try:
-            return grid.decode(file.number, part.column, part.row)
+            return grid.decode(file.number, *at)
         except DamagedTileError as error:
             downsample = self._levels[level].downsample
-            corner = (part.column * grid.tile_width * downsample, part.row * grid.tile_height * downsample)
+            corner = (at[0] * grid.tile_width * downsample, at[1] * grid.tile_height * downsample)
             raise tile_error(self._path, level, corner, str(error)) from error
 
     def _is_same(self, level: int, grid: TileGrid, reference: Source) -> bool:
@@ -108,21 +112,6 @@ class FastJpeg:
         return np.array_equal(tile, known)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """A tile's share in a region: the rows and columns ``out_of`` the tile, and where they go ``to``."""
-
-    column: int
-    row: int
-    out_of: tuple[slice, slice]
-    to: tuple[slice, slice]
-
-    def is_tile(self, grid: TileGrid, size: _Place) -> bool:
-        """Whether the region is this tile."""
-        whole = (slice(0, grid.tile_height), slice(0, grid.tile_width))
-        return self.to == self.out_of == whole and size == (grid.tile_width, grid.tile_height)
-
-
 def _in_level(corner: _Place, size: _Place, downsample: float) -> _Place | None:
     """The corner in pixels of the level; None where it lies between two, or OpenSlide would read in several parts."""
     if downsample != int(downsample) and max(size) > _LARGEST_SIDE:
@@ -132,16 +121,21 @@ def _in_level(corner: _Place, size: _Place, downsample: float) -> _Place | None:
     return place if max(abs(x - place[0]), abs(y - place[1])) < _WHOLE else None
 
 
-def _parts(grid: TileGrid, place: _Place, size: _Place) -> Iterator[_Part]:
-    columns = list(_spans(place[0], size[0], grid.width, grid.tile_width))
-    for row, from_rows, to_rows in _spans(place[1], size[1], grid.height, grid.tile_height):
-        for column, from_columns, to_columns in columns:
-            yield _Part(column=column, row=row, out_of=(from_rows, from_columns), to=(to_rows, to_columns))
+def _is_tile(grid: TileGrid, place: _Place, size: _Place) -> bool:
+    is_on_grid = place[0] % grid.tile_width == place[1] % grid.tile_height == 0
+    return is_on_grid and size == (grid.tile_width, grid.tile_height)
 
 
-def _spans(start: int, length: int, end: int, side: int) -> Iterator[tuple[int, slice, slice]]:
+def _is_within(grid: TileGrid, place: _Place, size: _Place) -> bool:
+    return min(place) >= 0 and place[0] + size[0] <= grid.width and place[1] + size[1] <= grid.height
+
+
+def _spans(start: int, length: int, end: int, side: int) -> list[tuple[int, slice, slice]]:
     """Along one axis: each tile's number, its pixels, and theirs in the region."""
     first, last = max(start, 0), min(start + length, end)
+    spans = []
     for number in range(first // side, -(-last // side)) if first < last else ():
-        low, high = max(first, number * side), min(last, (number + 1) * side)
-        yield number, slice(low - number * side, high - number * side), slice(low - start, high - start)
+        corner = number * side
+        low, high = max(first, corner), min(last, corner + side)
+        spans.append((number, slice(low - corner, high - corner), slice(low - start, high - start)))
+    return spans

@@ -5,12 +5,12 @@ writes them) or YCbCr. It is therefore decoded behind a header of those tables a
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vision_core.slides.source import Pixels
 
@@ -56,12 +56,12 @@ class TileGrid:
     height: int
     tile_width: int
     tile_height: int
-    offsets: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    offsets: Sequence[int]
+    counts: Sequence[int]
     header: bytes
     decode_jpeg: Callable[..., Any]
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """Tiles in a row."""
         return -(-self.width // self.tile_width)
@@ -74,7 +74,7 @@ class TileGrid:
     def is_missing(self, column: int, row: int) -> bool:
         """Whether the file holds no such tile."""
         number = row * self.columns + column
-        return bool(self.counts[number] == 0 or self.offsets[number] == 0)
+        return not self.counts[number] or not self.offsets[number]
 
     def decode(self, file: int, column: int, row: int) -> Pixels:
         """A tile's pixels, as it is in the file: at the edges larger than the level.
@@ -92,7 +92,7 @@ class TileGrid:
             OSError: The disk or share failed.
         """
         number = row * self.columns + column
-        return self._pixels(self._stream(file, int(self.offsets[number]), int(self.counts[number])))
+        return self._pixels(self._stream(file, self.offsets[number], self.counts[number]))
 
     def _stream(self, file: int, offset: int, count: int) -> bytes:
         if count > max(_LEAST_LIMIT, _BYTES_A_PIXEL * self.tile_width * self.tile_height):

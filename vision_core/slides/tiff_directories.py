@@ -3,11 +3,10 @@
 import logging
 import os
 import struct
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from vision_core.optional import require
 from vision_core.slides.jpeg_tiles import TileGrid, tile_header
@@ -86,10 +85,10 @@ def _grid(pages: Sequence[_Page]) -> TileGrid | None:
         height=page.imagelength,
         tile_width=page.tilewidth,
         tile_height=page.tilelength,
-        offsets=np.array(page.dataoffsets, np.int64),
-        counts=np.array(page.databytecounts, np.int64),
+        offsets=array("q", page.dataoffsets),
+        counts=array("q", page.databytecounts),
         header=tile_header(page.jpegtables or b"", is_rgb=page.photometric == _RGB),
         decode_jpeg=require("simplejpeg", why=_WHY).decode_jpeg,
     )
     is_whole = len(grid.offsets) == len(grid.counts) == grid.columns * grid.rows
-    return grid if is_whole and (grid.offsets >= 0).all() and (grid.counts >= 0).all() else None
+    return grid if is_whole and min(grid.offsets) >= 0 and min(grid.counts) >= 0 else None

@@ -2,10 +2,19 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
 from threading import Lock
 
 from vision_core.slides.source import Pixels
+
+
+class _Tile:
+    """A tile that is decoded or being decoded; ``turn`` is held by the thread that decodes it."""
+
+    __slots__ = ("pixels", "turn")
+
+    def __init__(self) -> None:
+        self.pixels: Pixels | None = None
+        self.turn = Lock()
 
 
 class TileCache:
@@ -18,25 +27,25 @@ class TileCache:
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._tiles: OrderedDict[Hashable, Future[Pixels]] = OrderedDict()
+        self._tiles: OrderedDict[Hashable, _Tile] = OrderedDict()
         self._turn = Lock()
 
     def get(self, key: Hashable, decode: Callable[[], Pixels]) -> Pixels:
         """The tile of ``key``, to be read only; a thread that asks while another decodes it waits.
 
         Raises:
-            Exception: What ``decode`` raises, in every thread that waits for it; the next call tries again.
+            Exception: What ``decode`` raises. Nothing is kept then: a thread that waited tries itself.
         """
         with self._turn:
             tile = self._tiles.get(key)
-            is_new = tile is None
             if tile is None:
-                tile = self._tiles[key] = Future()
+                tile = self._tiles[key] = _Tile()
             else:
                 self._tiles.move_to_end(key)
-        if is_new:
-            self._fill(key, tile, decode)
-        return tile.result()
+        if tile.pixels is not None:
+            return tile.pixels
+        with tile.turn:
+            return self._decoded(key, tile, decode) if tile.pixels is None else tile.pixels
 
     def held_bytes(self) -> int:
         """What is kept now."""
@@ -49,23 +58,24 @@ class TileCache:
             self._tiles.clear()
             self._bytes = 0
 
-    def _fill(self, key: Hashable, tile: Future[Pixels], decode: Callable[[], Pixels]) -> None:
+    def _decoded(self, key: Hashable, tile: _Tile, decode: Callable[[], Pixels]) -> Pixels:
         try:
             pixels = decode()
-        except BaseException as error:
+        except BaseException:
             with self._turn:
-                self._tiles.pop(key, None)
-            tile.set_exception(error)
-            return
-        tile.set_result(pixels)
+                if self._tiles.get(key) is tile:
+                    del self._tiles[key]
+            raise
         with self._turn:
+            tile.pixels = pixels
             if self._tiles.get(key) is tile:
                 self._bytes += pixels.nbytes
-            self._evict()
+                self._evict(pixels.nbytes)
+        return pixels
 
-    def _evict(self) -> None:
-        for key in list(self._tiles) if self._bytes > self._most_bytes else ():
-            if self._tiles[key].done():
-                self._bytes -= self._tiles.pop(key).result().nbytes
-            if self._bytes <= self._most_bytes:
-                return
+    def _evict(self, newest_bytes: int) -> None:
+        """Forget the oldest until the rest fits. One that is being decoded counts when it is done, if it is kept."""
+        while self._bytes > max(self._most_bytes, newest_bytes):
+            _, oldest = self._tiles.popitem(last=False)
+            if oldest.pixels is not None:
+                self._bytes -= oldest.pixels.nbytes

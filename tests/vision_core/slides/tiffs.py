@@ -1,5 +1,6 @@
-"""Tiled JPEG TIFFs byte by byte, in every kind of JPEG that scanners write, and damage done to them."""
+"""Tiled TIFFs byte by byte, in every kind of JPEG that scanners write and in JPEG 2000, and damage done to them."""
 
+import io
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,14 @@ import numpy as np
 import simplejpeg
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from vision_core.randomness import key
 
 Pixels = NDArray[np.uint8]
+APERIO = "Aperio Image Library (made)\n(tiles) JPEG|AppMag = 20|MPP = 0.5"
 _SAMPLING = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2)}
+_APERIO_JPEG2000 = 33005
 _KINDS = {"H": 3, "I": 4, "B": 7, "c": 2}
 
 
@@ -24,6 +28,7 @@ class Kind:
     Attributes:
         subsampling: Of the colours.
         is_rgb: Colours stored as RGB, as Aperio does; else YCbCr.
+        is_jpeg2000: RGB in JPEG 2000, which OpenSlide knows of slides described as Aperio's.
         has_tables: Tables once in the directory; else in each tile, behind a JFIF header.
         tile: Width and height.
         missing: Numbers of tiles of level 0 that are left out.
@@ -33,6 +38,7 @@ class Kind:
 
     subsampling: str = "420"
     is_rgb: bool = False
+    is_jpeg2000: bool = False
     has_tables: bool = True
     tile: tuple[int, int] = (64, 64)
     missing: frozenset[int] = frozenset()
@@ -77,7 +83,7 @@ def tile_place(path: Path, number: int, level: int = 0) -> tuple[int, int]:
     """First byte and length of a tile."""
     with tifffile.TiffFile(path) as file:
         page = [page for page in file.pages if page.is_tiled][level]  # type: ignore[union-attr]
-        return int(page.dataoffsets[number]), int(page.databytecounts[number])  # type: ignore[union-attr]
+        return int(page.dataoffsets[number]), int(page.databytecounts[number])
 
 
 def overwrite(path: Path, start: int, data: bytes) -> None:
@@ -97,13 +103,17 @@ def _encode(level: Pixels, kind: Kind) -> tuple[bytes, list[bytes]]:
         for y in range(rows)
         for x in range(columns)
     ]
-    if not kind.has_tables:
+    if kind.is_jpeg2000 or not kind.has_tables:
         return b"", streams
     tables, _ = _divide(streams[0])
     return b"\xff\xd8" + tables + b"\xff\xd9", [b"\xff\xd8" + _divide(stream)[1] for stream in streams]
 
 
 def _jpeg(tile: Pixels, kind: Kind) -> bytes:
+    if kind.is_jpeg2000:
+        stream = io.BytesIO()
+        Image.fromarray(tile).save(stream, "JPEG2000", no_jp2=True, quality_layers=[15], mct=0)
+        return stream.getvalue()
     if kind.is_rgb:
         red, green, blue = (np.ascontiguousarray(tile[..., channel]) for channel in range(3))
         return bytes(simplejpeg.encode_jpeg_yuv_planes(red, green, blue, quality=80))
@@ -129,14 +139,14 @@ def _divide(stream: bytes) -> tuple[bytes, bytes]:
 
 
 def _tags(level: Pixels, kind: Kind, tables: bytes, number: int) -> dict[int, tuple[str, list[int]]]:
-    sampling = (1, 1) if kind.is_rgb else _SAMPLING[kind.subsampling]
+    is_rgb = kind.is_rgb or kind.is_jpeg2000
     tags: dict[int, tuple[str, list[int]]] = {
         254: ("I", [int(number > 0)]),
         256: ("I", [level.shape[1]]),
         257: ("I", [level.shape[0]]),
         258: ("H", [8, 8, 8]),
-        259: ("H", [7]),
-        262: ("H", [2 if kind.is_rgb else 6]),
+        259: ("H", [_APERIO_JPEG2000 if kind.is_jpeg2000 else 7]),
+        262: ("H", [2 if is_rgb else 6]),
         277: ("H", [3]),
         284: ("H", [1]),
         322: ("I", [kind.tile[0]]),
@@ -146,8 +156,8 @@ def _tags(level: Pixels, kind: Kind, tables: bytes, number: int) -> dict[int, tu
         tags[270] = ("c", list(kind.description.encode() + b"\0"))
     if tables:
         tags[347] = ("B", list(tables))
-    if not kind.is_rgb:
-        tags[530] = ("H", list(sampling))
+    if not is_rgb:
+        tags[530] = ("H", list(_SAMPLING[kind.subsampling]))
     if kind.resolution and number == 0:
         tags |= {282: ("R", [kind.resolution[0], 1]), 283: ("R", [kind.resolution[1], 1]), 296: ("H", [3])}
     return tags
