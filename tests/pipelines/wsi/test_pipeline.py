@@ -1,0 +1,320 @@
+"""How slides, features and a network become a run: prepared, resumed, delivered, scored."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.wsi.__main__ import main
+from pipelines.wsi.bundles import DECISION, load_network
+from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.learner import MhimLearner, PlainLearner
+from pipelines.wsi.mhim import Mhim
+from pipelines.wsi.pipeline import WsiPipeline
+from pipelines.wsi.predictions import read_predictions
+from pipelines.wsi.validation import Validation
+from tests.pipelines.wsi.tiny import CLASSES, DIM, FEATURE_WORDS, SPLITS, make_features, make_foreign
+from vision_core import bundle, config, training
+from vision_core.errors import CheckpointError, ConfigError, DataError
+from vision_core.stopping import StopRequest
+
+CPU = torch.device("cpu")
+NAMES = ("abmil", "dsmil", "transmil")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_features(tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain ABMIL of the tiny features."""
+    run = tmp_path_factory.mktemp("teacher") / "run"
+    assert _train(run, data, "method=plain") == 0
+    return run / "model"
+
+
+def _words(data: Path, *words: str) -> list[str]:
+    return [f"data.root={data}", *FEATURE_WORDS, *words]
+
+
+def _config(data: Path, *words: str) -> WsiConfig:
+    return config.load(WsiConfig, None, _words(data, *words))
+
+
+def _train(out: Path, data: Path, *words: str) -> int:
+    return main(["train", "--out", str(out), *_words(data, *words)])
+
+
+def _weights(run: Path) -> bytes:
+    return (run / "model" / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("method", ["plain", "mhim_v1", "mhim_v2"])
+def test_life__train_resume_evaluate_predict(
+    method: str, name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"method={method}", f"model.name={name}", "random_teacher=true"]
+    assert _train(tmp_path / "run", data, *words) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "stop_signals", lambda: nullcontext(StopRequest(requested=True)))
+        assert _train(tmp_path / "stopped", data, *words) == 130
+    assert main(["train", "--out", str(tmp_path / "stopped"), "--resume"]) == 0
+    assert _weights(tmp_path / "stopped") == _weights(tmp_path / "run")
+    model = str(tmp_path / "run" / "model")
+    assert main(["verify", model]) == 0
+    assert main(["evaluate", "--checkpoint", model, "--out", str(tmp_path / "scores")]) == 0
+    [row] = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+    at_the_end = json.loads((tmp_path / "run" / "evaluation.json").read_text())[-1]
+    assert {**row, "model": ""} == {**at_the_end, "model": ""}
+    predicted = ["predict", "--checkpoint", model, "--input", str(data / "features"), "--out", str(tmp_path / "found")]
+    assert main(predicted) == 0
+    record = json.loads((tmp_path / "found" / "outputs" / "s7.json").read_text())
+    scored = read_predictions(tmp_path / "scores" / "pictures" / "predictions.csv")
+    share = scored.probabilities[scored.slides.index("s7"), 1]
+    assert record["probabilities"]["tumour"] == pytest.approx(share, abs=1e-4)
+    assert record["category"] == CLASSES[scored.called[scored.slides.index("s7")]]
+
+
+def test_train__teacher_then_student_in_one_command(data: Path, tmp_path: Path) -> None:
+    assert _train(tmp_path, data, "method=mhim_v1", "mhim_v1.teacher.keep_rate=1") == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["mhim_v1", "teacher"]
+    cards = {name: bundle.read_card(tmp_path / name / "model") for name in ("teacher", "mhim_v1")}
+    assert (cards["teacher"].method, cards["mhim_v1"].method) == ("plain", "mhim_v1")
+    assert cards["mhim_v1"].parent == cards["teacher"].hashes["weights.safetensors"]
+    # A teacher that keeps all of itself is still what the first stage left.
+    state = torch.load(tmp_path / "mhim_v1" / "last.pt", weights_only=True)["learner"]
+    stage = bundle.load(tmp_path / "teacher" / "model").tensors
+    for key, tensor in stage.items():
+        assert torch.equal(state[f"teacher.module.{key}"], tensor)
+
+
+def test_train__stopped_in_the_second_stage_ends_with_the_same_bits(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _train(tmp_path / "whole", data, "method=mhim_v2") == 0
+    starts = iter([False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "stop_signals", lambda: nullcontext(StopRequest(requested=next(starts))))
+        assert _train(tmp_path / "stopped", data, "method=mhim_v2") == 130
+    assert main(["train", "--out", str(tmp_path / "stopped"), "--resume"]) == 0
+    for stage in ("teacher", "mhim_v2"):
+        assert _weights(tmp_path / "stopped" / stage) == _weights(tmp_path / "whole" / stage)
+
+
+def test_train__folds_with_stages_are_pooled(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["method=mhim_v1", "data.protocol=stratified", "data.folds=2", "data.val_share=0.5", "train.epochs=1"]
+    assert _train(tmp_path, data, *words) == 0
+    out = capsys.readouterr().out
+    runs = ["fold-0-mhim_v1", "fold-0-teacher", "fold-1-mhim_v1", "fold-1-teacher"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == runs
+    assert "2 folds pooled, 8 slides: auc " in out
+    assert "over 2 folds" in out
+    pooled = read_predictions(tmp_path / "mhim_v1-predictions.csv")
+    assert sorted(pooled.slides) == [f"s{number}" for number in range(len(SPLITS))]
+    parts = [read_predictions(tmp_path / f"fold-{fold}-mhim_v1" / "pictures" / "predictions.csv") for fold in (0, 1)]
+    assert [*parts[0].called, *parts[1].called] == pooled.called.tolist()
+
+
+def test_prepare__mhim_without_a_teacher_is_refused(data: Path) -> None:
+    settings = _config(data, "method=mhim_v1")
+    with pytest.raises(ConfigError, match="needs a trained teacher"):
+        WsiPipeline().prepare(settings)
+
+
+def test_prepare__begins_with_the_bundle(data: Path, teacher: Path) -> None:
+    prepared = WsiPipeline().prepare(_config(data, "method=mhim_v1", f"source.weights={teacher}"))
+    assert isinstance(prepared.learner, MhimLearner)
+    stored = bundle.load(teacher).tensors
+    started = prepared.learner.teacher.module.state_dict()
+    assert all(torch.equal(tensor, started[name]) for name, tensor in stored.items())
+    student = prepared.learner.student.state_dict()
+    same = {name for name, tensor in stored.items() if torch.equal(tensor, student[name]) and tensor.any()}
+    assert same == {"aggregator.embedding.linear.weight", "aggregator.embedding.linear.bias"}
+    assert any(note.startswith("Starts from wsi/plain/") for note in prepared.notes)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("model.name=dsmil", "is a bundle of abmil, model.name is dsmil"),
+        ("model.abmil.gated=true", "model.abmil.gated is True, the bundle's is False"),
+        ("model.embedding.activation=gelu", "model.embedding.activation is 'gelu', the bundle's is 'relu'"),
+        ("data.classes=[tumour, normal]", "has the classes normal, tumour, the data tumour, normal"),
+    ],
+)
+def test_prepare__teacher_of_another_network_is_refused(word: str, told: str, data: Path, teacher: Path) -> None:
+    """Row E23 of the bad inputs."""
+    settings = _config(data, "method=mhim_v1", f"source.weights={teacher}", word)
+    with pytest.raises(CheckpointError, match=told.replace("(", r"\(")):
+        WsiPipeline().prepare(settings)
+
+
+def test_prepare__teacher_of_other_features_is_refused(teacher: Path, tmp_path: Path) -> None:
+    """Row E20 of the bad inputs."""
+    wide = make_features(tmp_path, dim=1536)
+    settings = _config(wide, "method=mhim_v1", f"source.weights={teacher}")
+    with pytest.raises(CheckpointError, match=r"takes features of width 6, the data's are 1536 \(as of UNI2-h"):
+        WsiPipeline().prepare(settings)
+
+
+def test_prepare__same_seed_same_student_whatever_ran_before(data: Path) -> None:
+    states = []
+    for number in range(2):
+        torch.manual_seed(number)
+        states.append(WsiPipeline().prepare(_config(data, "method=plain")).learner.state_dict())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_score__is_of_validation_alone_and_leaves_the_mode(data: Path) -> None:
+    prepared = WsiPipeline().prepare(_config(data, "method=plain"))
+    assert isinstance(prepared.score, Validation)
+    assert isinstance(prepared.learner, PlainLearner)
+    prepared.learner.train()
+    values = prepared.score()
+    assert next(iter(values)) == "auc"
+    assert prepared.learner.student.training
+    assert prepared.learner.validated is not None
+    assert prepared.learner.validated.slides == ("s4", "s5")
+
+
+def test_deliver__card_says_how_slides_are_called(data: Path, tmp_path: Path) -> None:
+    settings = _config(data, "method=plain", "data.about=tiny slides", "train.storage=fp16")
+    pipeline = WsiPipeline()
+    prepared = pipeline.prepare(settings)
+    card = WsiPipeline().deliver(settings, prepared.learner, tmp_path / "model")
+    assert card.classes == CLASSES
+    assert card.architecture["feature_dim"] == DIM
+    assert card.preprocessing["tile_px"] == 64
+    assert card.calibration is not None
+    assert 0 < card.calibration[DECISION] < 1
+    assert card.calibration["cases"] == 2
+    assert card.scope is not None
+    assert "tiny slides, list 'train': 4 slides" in card.trained_on.description
+    assert bundle.read_card(tmp_path / "model").identity() == card.identity()
+    model = load_network(tmp_path / "model", CPU)
+    assert model.read(np.full((5, DIM), 99, np.float32)).is_outside
+
+
+def test_train__best_epoch_and_threshold_come_from_validation(data: Path, tmp_path: Path) -> None:
+    assert _train(tmp_path / "run", data, "method=plain", "train.epochs=6") == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    scores = [line["eval/auc"] for line in lines if "eval/auc" in line]
+    assert len(scores) == 6
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert best == {"epoch": scores.index(max(scores)) + 1, "value": max(scores)}
+    listed = (tmp_path / "run" / "splits.csv").read_text().splitlines()
+    assert [line.rpartition(",")[2] for line in sorted(listed[1:])] == list(SPLITS)
+
+
+def test_train__stops_when_validation_has_stopped_getting_better(data: Path, tmp_path: Path) -> None:
+    assert _train(tmp_path / "run", data, "method=plain", "train.epochs=30", "train.patience=2", "optim.lr=1e-9") == 0
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["step"] == 30 * 4  # as good as before is not worse
+    words = ["method=plain", "train.epochs=30", "train.patience=1", "train.patience_from=2", "optim.lr=0.3"]
+    assert _train(tmp_path / "short", data, *words) == 0
+    history = json.loads((tmp_path / "short" / "run.json").read_text())["history"]
+    assert len(history) == 30 or history[-1] < max(history)
+
+
+def test_train__selected_on_test_is_written_everywhere(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(tmp_path / "run", data, "method=plain", "data.select_on_test=true") == 0
+    assert "SELECTED ON TEST" in capsys.readouterr().out
+    [row] = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert row["split"] == "test (epoch and threshold chosen on it)"
+    assert "chosen on the list that was reported" in bundle.read_card(tmp_path / "run" / "model").limits
+    assert "SELECTED ON TEST" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_train__a_batch_of_two_bags_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _train(tmp_path / "run", data, "method=plain", "train.batch_size=2") == 2
+    assert "train.accumulate=2" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_train__accumulated_bags_move_once(data: Path, tmp_path: Path) -> None:
+    assert _train(tmp_path / "run", data, "method=plain", "train.accumulate=2") == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["updates"] == 4
+
+
+def test_evaluate__other_classes_and_other_features_are_refused(
+    data: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--checkpoint", str(teacher), f"data.root={data}"]
+    assert main([*words, "data.classes=[a, b]"]) == 2
+    assert "has the classes normal, tumour" in capsys.readouterr().err
+    assert main(["evaluate", "--checkpoint", str(teacher), f"data.root={make_features(tmp_path, dim=9)}"]) != 0
+    assert "error[" in capsys.readouterr().err
+
+
+def test_predict__features_of_another_width_are_refused_by_name(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = make_features(tmp_path / "wide", SPLITS[:2], dim=1024)
+    words = ["predict", "--checkpoint", str(teacher), "--input", str(wide / "features"), "--out", str(tmp_path / "out")]
+    assert main(words) == 3
+    assert "features of width 1024 (as of ResNet-50" in capsys.readouterr().out
+
+
+def test_validate__damaged_features_are_listed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = make_features(tmp_path)
+    (broken / "features" / "s1.h5").write_bytes(b"\x89HDF\r\n\x1a\n and no more")
+    assert main(["validate", *_words(data)]) == 0
+    assert " 0 faults" in capsys.readouterr().out
+    assert main(["validate", *_words(broken)]) == 4
+    out = capsys.readouterr().out
+    assert "train: 4 slides read, 1 faults" in out
+    assert "s1.h5" in out
+
+
+def test_import_weights__becomes_a_teacher(data: Path, tmp_path: Path) -> None:
+    file, words = make_foreign(tmp_path)
+    assert main(["import-weights", str(file), "--out", str(tmp_path / "bundle"), *words]) == 0
+    started = [f"source.weights={tmp_path / 'bundle'}", "model.embedding.dim=8", "model.abmil.hidden=4"]
+    assert _train(tmp_path / "run", data, "method=mhim_v1", *started) == 0
+
+
+def test_import_weights__classes_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, _ = make_foreign(tmp_path)
+    assert main(["import-weights", str(file), "--out", str(tmp_path / "bundle")]) == 2
+    assert "tells 2 classes apart, data.classes lists 0" in capsys.readouterr().err
+
+
+def test_import_weights__code_in_a_file_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Row H1 of the bad inputs."""
+    proof = tmp_path / "proof"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (open, (str(proof), "w"))  # type: ignore[return-value]
+
+    torch.save({"patch_to_emb.0.weight": Evil()}, tmp_path / "evil.pt")
+    for trust in ([], ["--i-trust-this-file"]):
+        words = ["import-weights", str(tmp_path / "evil.pt"), "--out", str(tmp_path / "b"), "data.classes=[a, b]"]
+        assert main([*words, *trust]) == 2
+    assert "error[CHECKPOINT]" in capsys.readouterr().err
+    assert not proof.exists()
+
+
+def test_deliver__needs_a_learner_of_bags(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="expected a BagLearner"):
+        WsiPipeline().deliver(_config(data), object(), tmp_path)  # type: ignore[arg-type]
+
+
+def test_inputs__a_folder_without_slides_says_what_it_holds(tmp_path: Path) -> None:
+    """Row A9 of the bad inputs."""
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DataError, match=r"holds no slide; it holds \.txt"):
+        WsiPipeline().inputs(tmp_path)
+
+
+def test_product__of_a_run_is_what_the_card_describes(data: Path) -> None:
+    prepared = WsiPipeline().prepare(_config(data, "method=mhim_v2", "random_teacher=true"))
+    assert isinstance(prepared.learner.product(), Mhim)
