@@ -7,7 +7,9 @@ import torch
 
 from pipelines.sfod.config import SfodConfig
 from vision_core import bundle
+from vision_core.backbone_bundles import is_classifier
 from vision_core.detection.bundles import detector_of
+from vision_core.detection.classifier_start import start_from_classifier
 from vision_core.detection.detector import Detector
 from vision_core.detection.foreign import load_backbone
 from vision_core.detection.settings import DetectorSettings
@@ -43,6 +45,11 @@ def starting_detector(config: SfodConfig) -> Start:
         raise ConfigError("detector: the architecture comes with the bundle in source.weights; remove this section.")
     path = config.source.weights or DEMO_BUNDLE
     content = bundle.load(path)
+    if is_classifier(content.card):
+        raise CheckpointError(
+            f"'{path}' holds a classifier ({content.card.identity()}), and adaptation starts from a detector. Train "
+            f"one from it on labelled images first: method=source source.weights={path}."
+        )
     _check_classes(path, content.card.classes, config.data.classes)
     detector_of(content)  # refuses what does not fit
     detector = Detector(DetectorSettings.model_validate(content.card.architecture), content.card.classes)
@@ -57,7 +64,7 @@ def weights_hash(config: SfodConfig) -> str:
 
 
 def new_detector(config: SfodConfig, classes: tuple[str, ...]) -> tuple[Detector, tuple[str, ...]]:
-    """A detector for source training: from a bundle, from a backbone's weights, or from random numbers.
+    """A detector for source training: from a bundle of one or of a classifier, a backbone's weights, or random numbers.
 
     Raises:
         CheckpointError: The weights cannot be used.
@@ -65,6 +72,9 @@ def new_detector(config: SfodConfig, classes: tuple[str, ...]) -> tuple[Detector
     """
     weights = config.source.weights
     if weights and is_bundle(weights):
+        if is_classifier(bundle.read_card(weights)):
+            torch.manual_seed(key("init", config.train.seed))
+            return start_from_classifier(weights, classes, config.detector)
         start = starting_detector(config)
         return start.detector, start.notes
     settings = config.detector or DetectorSettings()

@@ -10,6 +10,8 @@ import torch
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.start import is_bundle, new_detector, starting_detector, weights_hash
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, source_bundle
+from tests.vision_core.toy_classifier import write_classifier
+from vision_core.bundle import load
 from vision_core.config import replace
 from vision_core.detection.bundles import load_detector
 from vision_core.errors import CheckpointError, ConfigError
@@ -84,3 +86,37 @@ def test_is_bundle__by_its_look(name: str, expected: bool, tmp_path: Path) -> No
     if name == "model":
         (tmp_path / name).mkdir()
     assert is_bundle(tmp_path / name) is expected
+
+
+def test_new_detector__of_a_classifiers_bundle_takes_its_backbone_and_input(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "model", "lite0")
+    settings = {**DETECTOR, "backbone": "r18"}
+    detector, notes = new_detector(
+        _config(method="source", detector=settings, **{"source.weights": tmp_path / "model"}), CLASSES
+    )
+    stored = load(tmp_path / "model").tensors
+    assert detector.settings.backbone == "lite0"
+    assert detector.settings.fpn_channels == DETECTOR["fpn_channels"]
+    assert detector.settings.pixel_mean == pytest.approx((76.5, 81.6, 89.25))
+    found = detector.state_dict()["backbone.bottom_up.network.blocks.6.0.conv_pw.weight"]
+    assert torch.equal(found, stored["blocks.6.0.conv_pw.weight"])
+    assert "lite0 of pretrain/toy/" in notes[0]
+    assert "detector.backbone=lite0" in notes[1]
+
+
+def test_new_detector__heads_beside_a_classifiers_backbone_follow_from_the_seed(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "model", "lite0")
+    heads: list[torch.Tensor] = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(heads))
+        changes = {"source.weights": tmp_path / "model", "detector": DETECTOR, "train.seed": seed}
+        detector, _ = new_detector(_config(method="source", **changes), CLASSES)
+        heads.append(detector.state_dict()["roi_heads.box_head.fc1.weight"])
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_starting_detector__a_classifier_is_no_source_model(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "model", "lite0")
+    with pytest.raises(CheckpointError, match=r"adaptation starts from a detector\. Train one .* method=source"):
+        starting_detector(_config(**{"source.weights": tmp_path / "model", "data.classes": CLASSES}))
