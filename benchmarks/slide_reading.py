@@ -1,10 +1,10 @@
 """Tiles a second out of a slide, warm, on two threads, beside OpenSlide through PIL and pyvips.
 
 The slide is made: 20,480 pixels a side as Aperio writes them, JPEG tiles of 256 pixels in 4:2:0, tissue on 30 %; the
-tiles read are those of tissue, of 256 pixels at level 0, on the grid of the file's tiles and off it. Readers take turns;
-a ratio is the median over the rounds. Every reader's pixels are compared first. Then, without a target: the first pass after
-the file has left the page cache, the real Aperio region with its tiles of 240 pixels, and JPEG 2000, which OpenSlide
-decodes. ``make bench-slide-reading``.
+tiles read are those of tissue, of 256 pixels at level 0, on the grid of the file's tiles and off it. Readers take
+turns; a ratio is the median over the rounds. Every reader's pixels are compared first. Then, without a target: the
+first pass after the file has left the page cache, the real Aperio region with its tiles of 240 pixels, and JPEG 2000,
+which OpenSlide decodes. ``make bench-slide-reading``.
 """
 
 import argparse

@@ -30,6 +30,7 @@ class Kind:
         is_rgb: Colours stored as RGB, as Aperio does; else YCbCr.
         is_jpeg2000: RGB in JPEG 2000, which OpenSlide knows of slides described as Aperio's.
         has_tables: Tables once in the directory; else in each tile, behind a JFIF header.
+        is_optimised: Tables made for each tile, which have to stand in it.
         tile: Width and height.
         missing: Numbers of tiles of level 0 that are left out.
         description: Of the image.
@@ -40,6 +41,7 @@ class Kind:
     is_rgb: bool = False
     is_jpeg2000: bool = False
     has_tables: bool = True
+    is_optimised: bool = False
     tile: tuple[int, int] = (64, 64)
     missing: frozenset[int] = frozenset()
     description: str = ""
@@ -113,6 +115,10 @@ def _jpeg(tile: Pixels, kind: Kind) -> bytes:
     if kind.is_jpeg2000:
         stream = io.BytesIO()
         Image.fromarray(tile).save(stream, "JPEG2000", no_jp2=True, quality_layers=[15], mct=0)
+        return stream.getvalue()
+    if kind.is_optimised:
+        stream = io.BytesIO()
+        Image.fromarray(tile).save(stream, "JPEG", quality=80, optimize=True, subsampling=":".join(kind.subsampling))
         return stream.getvalue()
     if kind.is_rgb:
         red, green, blue = (np.ascontiguousarray(tile[..., channel]) for channel in range(3))
