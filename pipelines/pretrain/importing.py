@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -84,6 +85,7 @@ def _recognise(found: Mapping[str, Tensor], path: Path) -> tuple[BackboneSpec, K
     return BACKBONES[best], keys
 
 
+@cache
 def _shapes(name: str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         return {key: tuple(tensor.shape) for key, tensor in build_backbone(name, 0).state_dict().items()}

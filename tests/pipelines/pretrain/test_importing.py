@@ -1,0 +1,111 @@
+"""Released weights come in whole, under our names, or not at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.pretrain.importing import read_released
+from pipelines.pretrain.keymaps import sequential_name
+from vision_core.backbones import BACKBONES, build_backbone
+from vision_core.errors import CheckpointError
+
+Change = Callable[[str], str]
+
+
+def written(path: Path, tensors: dict[str, Tensor], rename: Change = str, container: str = "") -> Path:
+    renamed = {rename(name): tensor for name, tensor in tensors.items()}
+    torch.save({container: renamed, "epoch": 3} if container else renamed, path)
+    return path
+
+
+def uneven(name: str, num_classes: int) -> dict[str, Tensor]:
+    torch.manual_seed(5)
+    tensors = build_backbone(name, num_classes).state_dict()
+    return {key: each + torch.rand_like(each) if each.is_floating_point() else each for key, each in tensors.items()}
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert name.endswith("num_batches_tracked") or torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121"])
+def test_read_released__networks_cut_into_a_sequence_as_radimagenet_has_them(name: str, tmp_path: Path) -> None:
+    tensors = uneven(name, 0)
+    spec = BACKBONES[name]  # type: ignore[index]
+    path = written(tmp_path / "weights.pt", tensors, lambda each: sequential_name(each, spec))
+    assert not set(torch.load(path, weights_only=True)) & set(tensors)
+    found = read_released(path)
+    assert (found.backbone, found.classes) == (name, ())
+    assert_same(found.network.state_dict(), tensors)
+    assert any(line.startswith("key map: 'backbone.0' -> ") for line in found.notes)
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "lite0", "vit_small", "convnext_tiny"])
+def test_read_released__our_own_names(name: str, tmp_path: Path) -> None:
+    tensors = uneven(name, 3)
+    found = read_released(written(tmp_path / "weights.pth", tensors), ("a", "b", "c"))
+    assert (found.backbone, found.classes) == (name, ("a", "b", "c"))
+    assert_same(found.network.state_dict(), tensors)
+
+
+@pytest.mark.parametrize(
+    ("rename", "container"),
+    [
+        (lambda name: f"_orig_mod.{name}", "model"),
+        (lambda name: f"module._orig_mod.{name}", "state_dict"),
+        (lambda name: f"model.{name.replace('fc.', 'last_linear.')}", ""),
+    ],
+    ids=["compiled", "compiled and wrapped", "another head"],
+)
+def test_read_released__wrappers_go(rename: Change, container: str, tmp_path: Path) -> None:
+    tensors = uneven("resnet18", 4)
+    found = read_released(written(tmp_path / "checkpoint.pth", tensors, rename, container))
+    assert found.classes == ("class_0", "class_1", "class_2", "class_3")
+    assert_same(found.network.state_dict(), tensors)
+    assert any("a head of 4 classes; their names are not in the file" in line for line in found.notes)
+
+
+def test_read_released__entries_without_a_partner_are_named(tmp_path: Path) -> None:
+    tensors = uneven("resnet18", 0) | {"extra.weight": torch.ones(2)}
+    del tensors["layer4.1.bn2.bias"]
+    notes = read_released(written(tmp_path / "weights.pth", tensors)).notes
+    assert "unused: 'extra.weight'" in notes
+    assert "missing: 'layer4.1.bn2.bias'" in notes
+
+
+def test_read_released__less_than_95_percent_is_refused(tmp_path: Path) -> None:
+    tensors = {name: each for name, each in uneven("resnet18", 0).items() if not name.startswith("layer4.1")}
+    with pytest.raises(CheckpointError, match=r"has '90%' of the tensors of resnet18.*95% are needed.*'layer4\.1\."):
+        read_released(written(tmp_path / "weights.pth", tensors))
+
+
+def test_read_released__another_architecture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="Known networks: resnet10t, resnet18"):
+        read_released(written(tmp_path / "weights.pth", {"stem.weight": torch.ones(3, 3)}))
+
+
+def test_read_released__extreme_statistics_are_warned_of(tmp_path: Path) -> None:
+    tensors = uneven("resnet18", 0)
+    tensors["layer2.0.bn1.running_var"][3] = 56296.0
+    notes = read_released(written(tmp_path / "weights.pth", tensors)).notes
+    [warning] = [line for line in notes if line.startswith("warning:")]
+    assert "'layer2.0.bn1.running_var' holds a running variance of 56,296 (1 layers" in warning
+    assert "averaging.reestimate_norms=200" in warning
+
+
+def test_read_released__nan_is_refused(tmp_path: Path) -> None:
+    tensors = uneven("resnet18", 0)
+    tensors["layer1.0.conv1.weight"][0] = torch.nan
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in 1 tensors, first 'layer1\.0\.conv1\.weight'"):
+        read_released(written(tmp_path / "weights.pth", tensors))
+
+
+def test_read_released__another_number_of_classes_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "weights.pth", uneven("resnet18", 4))
+    with pytest.raises(CheckpointError, match=r"has 4 rows in its head, data\.classes lists 2"):
+        read_released(path, ("a", "b"))
