@@ -32,12 +32,14 @@ class Said:
         tile_mpp: Microns per pixel of a tile.
         slide_mpp: Microns per pixel at level 0 of slides that do not say.
         slide_mpps: Microns per pixel at level 0 by name of the slide, of the slides themselves where they are there.
+        classes: Names of the classes in their order; none: those of the list.
     """
 
     encoder: str | None
     tile_mpp: float | None
     slide_mpp: float | None
     slide_mpps: Mapping[str, float]
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def adopt(found: ForeignFolder, labels_path: Path | None, said: Said, out: Path,
     Raises:
         DataError: Something is missing or does not fit; all of it is told at once, and nothing is written.
     """
-    labels = _labels(found, labels_path)
+    labels = _labels(found, labels_path, said.classes)
     listed = {slide.slide: slide.mpp for slide in labels.slides if slide.mpp} if labels else {}
     names = sorted(found.features)
     adoptions = [_examined(name, found, said, listed) for name in track(names, len(names), "adopt", "file")]
@@ -117,12 +119,12 @@ def adopt(found: ForeignFolder, labels_path: Path | None, said: Said, out: Path,
 _NO_LABELS = "No CSV with columns slide and label was found: name it as data.labels, here or in training."
 
 
-def _labels(found: ForeignFolder, path: Path | None) -> Labels | None:
+def _labels(found: ForeignFolder, path: Path | None, classes: tuple[str, ...]) -> Labels | None:
     if path is None and len(found.tables) > 1:
         told = ", ".join(f"'{each}'" for each in found.tables)
         raise DataError(f"'{len(found.tables)}' CSVs have slides and labels: {told}. Name one as data.labels.")
     path = path or next(iter(found.tables), None)
-    return read_labels(path, others=True) if path else None
+    return read_labels(path, classes, others=True) if path else None
 
 
 def _examined(name: str, found: ForeignFolder, said: Said, listed: Mapping[str, float]) -> Adoption:

@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace, config_class: type[WsiConfig], build: Cal
         tile_mpp=config.tiles.mpp if "tiles.mpp" in given else None,
         slide_mpp=config.read.mpp,
         slide_mpps=slides.mpps(),
+        classes=config.data.classes,
     )
     is_encoder_given = "encoder.name" in given and (config.encoder.weights or config.encoder.name in _SHIPPED)
     check = slides.check if is_encoder_given else lambda _: None

@@ -119,7 +119,7 @@ def test_divide__patient_in_two_folds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folds", [0, 3])
 def test_divide__stratified_by_patient(folds: int, tmp_path: Path) -> None:
     labels = labelled(tmp_path, cohort_rows(24, 2))
-    data = {"protocol": "stratified", "folds": folds, "val_share": 0.25}
+    data: dict[str, Any] = {"protocol": "stratified", "folds": folds, "val_share": 0.25}
     found = [_divide(labels, **data, fold=fold if folds else None) for fold in range(folds or 1)]
     for division in found:
         patients = _patients(labels, division)
