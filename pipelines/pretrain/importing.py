@@ -12,9 +12,9 @@ from pipelines.pretrain.keymaps import KeyMap, map_keys
 from pipelines.pretrain.norms import extreme_statistics
 from vision_core.backbones import BACKBONES, BackboneSpec, build_backbone
 from vision_core.bundle import check_finite
-from vision_core.detection.foreign_files import read_weights
 from vision_core.errors import CheckpointError
 from vision_core.files import sha256
+from vision_core.foreign_files import read_weights
 
 LEAST_SHARE = 0.95
 _SHOWN = 3

@@ -14,9 +14,9 @@ from torch import Tensor
 from vision_core.backbones import lite0_imagenet
 from vision_core.detection.detector import Detector
 from vision_core.detection.foreign_config import read_architecture
-from vision_core.detection.foreign_files import read_weights
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import CheckpointError
+from vision_core.foreign_files import read_weights
 
 _PARTS = ("backbone.", "proposal_generator.", "roi_heads.")
 _BACKBONE_PARTS = ("backbone.", "roi_heads.res5.")  # res5 is part of the ImageNet network, also where it is the head

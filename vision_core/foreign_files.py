@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vision_core.detection.unpickling import read_pickled_arrays
+from vision_core.unpickling import read_pickled_arrays
 from vision_core.errors import CheckpointError
 
 _CONTAINERS = ("model", "state_dict", "teacher", "student")
@@ -102,7 +102,7 @@ def _load_safetensors(path: Path) -> object:
 def _untrusted(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
         f"'{path}' could run code when it is read: {reason}. If you know where it comes from, convert it once: "
-        f"python -m pipelines.sfod import-weights {path} --out BUNDLE --i-trust-this-file."
+        f"python -m pipelines.TASK import-weights {path} --out BUNDLE --i-trust-this-file."
     )
 
 

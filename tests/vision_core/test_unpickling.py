@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vision_core.detection.unpickling import read_pickled_arrays
+from vision_core.unpickling import read_pickled_arrays
 from vision_core.errors import CheckpointError
 
 
