@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vision_core.unpickling import read_pickled_arrays
 from vision_core.errors import CheckpointError
+from vision_core.unpickling import read_pickled_arrays
 
 _CONTAINERS = ("model", "state_dict", "teacher", "student")
 _NOT_WEIGHTS = ("num_batches_tracked", "pixel_mean", "pixel_std")

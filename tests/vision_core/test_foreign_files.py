@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vision_core.foreign_files import read_weights
 from vision_core.errors import CheckpointError
+from vision_core.foreign_files import read_weights
 
 
 class Touch:

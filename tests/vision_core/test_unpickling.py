@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vision_core.unpickling import read_pickled_arrays
 from vision_core.errors import CheckpointError
+from vision_core.unpickling import read_pickled_arrays
 
 
 class Touch:
