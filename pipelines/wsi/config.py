@@ -151,27 +151,32 @@ class WsiData(Data):
     )
     labels: Path | None = Field(
         None,
-        description="CSV with columns slide and label, and where known patient, split or fold, mpp; empty: labels.csv "
-        "in data.root.",
+        description="CSV with columns slide and label, and where known patient, split or fold, mpp; or the published "
+        "ones: id,label without header, ID,Label,Split. A TCGA case stands for all of its slides. Empty: labels.csv in "
+        "data.root.",
     )
     features: Path | None = Field(None, description="Folder of feature files; empty: 'features' in data.root.")
     protocol: Literal["given", "stratified", "r1", "r2"] = Field(
         "given",
-        description="given: the column split or fold of the CSV. stratified: ours, by patient. r1, r2: the folds of "
-        "the two published code generations.",
+        description="given: the column split of the CSV, or with folds its column fold. stratified: ours, by patient "
+        "and class; without folds a fifth is held out. r1, r2: the folds of the two published code generations.",
     )
     folds: int = Field(0, ge=0, le=100, description="Folds to train one after the other; 0: one fixed division.")
     fold: int | None = Field(None, ge=0, description="The one fold of a run; folds sets it.")
     split_seed: int | None = Field(None, ge=0, description="Seed of the division; empty: train.seed.")
     val_share: Fraction = Field(
-        0.15, description="Share of the training patients that validates, where the CSV gives no validation."
+        0.15, description="Share of the training patients of each class that validates, where the CSV has no such list."
     )
     val_split: str = Field("val", description="Name of the list that chooses the epoch and the threshold.")
     eval_split: str | None = Field("test", description="Name of the list to report on; it chooses nothing.")
     select_on_test: bool = Field(
         False, description="Choose epoch and threshold on the test list, as published code did; the report says so."
     )
-    on_missing: Literal["refuse", "drop"] = Field("refuse", description="A labelled slide without a file.")
+    on_missing: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="A labelled slide without a file, a file without a label, or features that cannot be used: refuse, "
+        "or leave the slide out and say so.",
+    )
     max_tiles: int = Field(0, ge=0, description="Tiles drawn from a bag in training, anew each epoch; 0: all.")
     shuffle_tiles: bool = Field(False, description="Shuffle the tiles of a bag in training, as advised for TransMIL.")
 
@@ -239,4 +244,3 @@ class WsiConfig(Config):
             teacher: replace(self, {"method": "plain"}),
             f"{prefix}-{self.method}".removeprefix("-"): replace(self, {"source.run": teacher}),
         }
-
