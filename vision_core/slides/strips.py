@@ -5,6 +5,7 @@ OpenSlide takes tiled TIFFs only. A strip goes to libtiff as a TIFF of its own, 
 
 import os
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,14 +24,15 @@ from vision_core.slides.tile_cache import TileCache
 _CACHE_BYTES = 192 * 2**20  # a row of 512-pixel tiles of an image 100,000 pixels wide
 _LARGEST_STRIP = 256 * 2**20
 _PART_BYTES = 4 * 2**20
-_UNCOMPRESSED = 1
+_COMPRESSION = 259
+_UNCOMPRESSED, _DEFLATE = 1, frozenset({8, 32946})
 _CONVERT = "Convert it: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
 _RESOLUTION_UNITS = {2: "inch", 3: "centimeter"}
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
 _STRUCT = {_SHORT: "H", _LONG: "I", _UNDEFINED: "B"}
 _COPIED = {  # what decides how a strip is decoded
     258: _SHORT,  # bits a sample
-    259: _SHORT,  # compression
+    _COMPRESSION: _SHORT,
     262: _SHORT,  # photometric interpretation
     266: _SHORT,  # fill order
     277: _SHORT,  # samples a pixel
@@ -111,8 +113,11 @@ class Strips:
             raise self._error(number, f"the file ends after {len(data)} of the strip's {count} bytes")
         tiff = _one_strip(layout, layout.rows_of(number), data)
         try:
-            strip = self._vips.Image.new_from_buffer(tiff, "", fail_on="error").numpy()
-        except self._vips.Error as error:
+            if layout.tags[_COMPRESSION][0] in _DEFLATE:
+                zlib.decompress(data)  # has a checksum, which libtiff does not look at
+            # What libtiff warns of would be filled with grey.
+            strip = self._vips.Image.new_from_buffer(tiff, "", fail_on="warning").numpy()
+        except (self._vips.Error, zlib.error) as error:
             raise self._error(number, f"the strip is damaged ({' '.join(str(error).split())})") from error
         return _rgb(strip)
 
@@ -134,7 +139,8 @@ def _read_layout(path: Path, page: Any) -> _Layout:  # noqa: ANN401  tifffile's 
         rows, offsets, counts = _split((rows, height), row_bytes, offsets, min(parts, rows))
     if rows * row_bytes > _LARGEST_STRIP:
         raise InputError(f"'{path}' is stored in strips of {rows * row_bytes / 2**20:,.0f} MiB each. {_CONVERT}.")
-    tags = {code: _values(page.tags[code].value) for code in _COPIED if code in page.tags}
+    tags: dict[int, tuple[int, ...]] = {_COMPRESSION: (_UNCOMPRESSED,)}
+    tags |= {code: _values(page.tags[code].value) for code in _COPIED if code in page.tags}
     return _Layout(width=width, height=height, rows=rows, offsets=offsets, counts=counts, tags=tags)
 
 
