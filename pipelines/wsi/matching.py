@@ -14,6 +14,8 @@ from vision_core.slides.feature_files import FEATURE_SUFFIXES
 
 NUM_EXAMPLES = 5
 
+_MOST_HINTS = 50  # a search through all files each
+
 
 @dataclass(frozen=True, kw_only=True)
 class SlideRecord:

@@ -18,6 +18,10 @@ SELECTED_ON_TEST = (
 )
 
 _LARGEST_R2_SEED = 2**32 - 1  # numpy's old generator takes no more
+_PART = (
+    "{} of the list's {} slides are evaluated: those that data.protocol={} held out of training; for a list of other "
+    "slides set data.protocol=given"
+)
 _REMEDIES = {
     "training": "Use fewer folds, another seed (data.split_seed), or more slides.",
     "validation": "Use a larger data.val_share, another seed (data.split_seed), or more slides.",
@@ -86,13 +90,19 @@ def evaluated_places(labels: Labels, data: WsiData, seed: int) -> tuple[Places, 
         DataError: The list names parts that are not known.
         ConfigError: No part is named, or it cannot be made.
     """
+    every = len(labels.slides)
     if data.protocol == "given" and not {"split", "fold"} & set(labels.columns):
-        return tuple(range(len(labels.slides))), ("the list has no column 'split' or 'fold': all of it is evaluated",)
+        return tuple(range(every)), ("the list has no column 'split' or 'fold': all of it is evaluated",)
     if not data.eval_split:
         raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
+    if data.protocol == "given" and "fold" not in labels.columns:  # a model of a fold, on another list
+        data = data.model_copy(update={"folds": 0, "fold": None})
     _check_settings(data, seed, for_training=False)
     made = make_lists(labels, data, seed)
-    return made.by_name.get(data.eval_split, ()), made.notes
+    places = made.by_name.get(data.eval_split or "", ())
+    if data.protocol == "given":
+        return places, made.notes
+    return places, (*made.notes, _PART.format(len(places), every, data.protocol))
 
 
 def refuse_absent_classes(labels: Labels, lists: Mapping[str, Iterable[_Labelled]]) -> None:

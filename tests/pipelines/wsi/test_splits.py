@@ -247,6 +247,16 @@ def test_evaluated_places__is_the_test_list_of_training(data: Mapping[str, Any],
         assert evaluated_places(labels, settings.model_copy(update={"eval_split": name}), 5)[0] == places
 
 
+def test_evaluated_places__a_model_of_a_fold_on_another_list(tmp_path: Path) -> None:
+    labels = labelled(tmp_path, ["slide,label,split", "a,x,test", "b,y,other"])
+    assert evaluated_places(labels, WsiData(folds=3, fold=1), 0)[0] == (0,)
+    labels = labelled(tmp_path, cohort_rows(12))
+    assert len(evaluated_places(labels, WsiData(folds=3, fold=1), 0)[0]) == 12
+    places, notes = evaluated_places(labels, WsiData(protocol="r1", folds=3, fold=1), 0)
+    assert len(places) == 4
+    assert notes[-1].startswith("4 of the list's 12 slides are evaluated: those that data.protocol=r1 held out")
+
+
 def test_division_seed__its_own_or_that_of_training() -> None:
     assert division_seed(config_of({}, train={"seed": 4})) == 4
     assert division_seed(config_of({"split_seed": 0}, train={"seed": 4})) == 0
