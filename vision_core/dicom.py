@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.dicom_checks import LOSSLESS_JPEG, fault_of, num_frames
+from vision_core.dicom_checks import decoder_of, fault_of, num_frames
+from vision_core.dicom_codestream import codestream_shape
 from vision_core.dicom_display import to_display
 from vision_core.dicom_structure import Encoding, PixelElement, end_of_meta, find_pixels
 from vision_core.errors import InputError
@@ -231,18 +232,34 @@ def _chosen(path: Path, frame: int | None, frames: int) -> int:
 def _decode(opened: _Opened, frame: int) -> NDArray[Any]:
     """Stored values ``(H, W)`` or ``(H, W, 3)``, YBR turned to RGB."""
     from pydicom import dcmread
+    from pydicom.encaps import get_frame
     from pydicom.pixels.utils import pixel_array
 
-    # Other decoders give wrong pixels for some legal streams of lossless JPEG, without a word.
-    plugin = "gdcm" if opened.header.file_meta.TransferSyntaxUID in LOSSLESS_JPEG else ""
     opened.file.seek(0)
     try:
-        return np.asarray(pixel_array(dcmread(opened.file), index=frame, decoding_plugin=plugin))
+        whole, decoder = dcmread(opened.file), ""
+        if opened.pixels.num_fragments is not None:
+            compressed = get_frame(whole.PixelData, frame, number_of_frames=num_frames(whole))
+            _refuse_other_shape(opened, compressed)
+            decoder = decoder_of(opened.header, compressed)
+        return np.asarray(pixel_array(whole, index=frame, decoding_plugin=decoder))
+    except InputError:
+        raise
     except MemoryError:
         raise
     except Exception as error:
         _raise_of_disk(error)
         raise InputError(f"'{opened.path}' has pixels that cannot be decoded. Copy or export it again.") from error
+
+
+def _refuse_other_shape(opened: _Opened, compressed: bytes) -> None:
+    found, header = codestream_shape(compressed), opened.header
+    declared = int(header.Rows), int(header.Columns), int(header.SamplesPerPixel)
+    if found not in {None, declared}:
+        raise InputError(
+            f"'{opened.path}' declares '{declared}' rows, columns and samples, its compressed image '{found}'. "
+            "Export it again."
+        )
 
 
 def _raise_of_disk(error: Exception) -> None:

@@ -10,10 +10,12 @@ from vision_core.dicom_structure import PixelElement
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-LOSSLESS_JPEG = {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
-
 _SHAPE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
+_LOSSLESS_JPEG = {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 _EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
+_LOSSY_JPEG = {"1.2.840.10008.1.2.4.50", _EXTENDED_JPEG}
+_JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
+_FILE_START = b"\0\0\0\x0cjP  "
 _SCREEN_BITS = 8
 _EXTRA_OF = {
     _EXTENDED_JPEG: "pylibjpeg pylibjpeg-libjpeg",
@@ -33,6 +35,22 @@ def fault_of(header: "Dataset", pixels: PixelElement, max_megapixels: float) -> 
         return _fault_of_header(header, max_megapixels) or _fault_of_pixels(header, pixels) or _fault_of_decoder(header)
     except (AttributeError, KeyError, TypeError, ValueError):  # an element is missing, empty, or of the wrong kind
         return "has a header with elements missing or unreadable. Copy or export it again."
+
+
+def decoder_of(header: "Dataset", frame: bytes) -> str:
+    """The decoder to use for a compressed frame, by pydicom's name; empty leaves the choice to pydicom.
+
+    Lossless JPEG is left to GDCM: another decoder gives wrong pixels for some legal streams, without a word. Where
+    Pillow can decode as well it does, because GDCM ends the whole process at some damaged streams.
+    """
+    syntax, samples = header.file_meta.TransferSyntaxUID, int(header.SamplesPerPixel)
+    stored = int(header.get("BitsStored", 0) or 0)
+    if syntax in _LOSSLESS_JPEG:
+        return "gdcm"
+    if frame.startswith(_FILE_START):  # a JPX file where the stream alone belongs: Pillow breaks off
+        return ""
+    is_for_pillow = stored <= _SCREEN_BITS if syntax in _LOSSY_JPEG else samples == 1 or stored <= _SCREEN_BITS
+    return "pillow" if syntax in _LOSSY_JPEG | _JPEG_2000 and is_for_pillow else ""
 
 
 def num_frames(header: "Dataset") -> int:
@@ -98,7 +116,7 @@ def _fault_of_decoder(header: "Dataset") -> str:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         return f"is of the transfer syntax '{syntax.name}', which is no still image known here. Export it as JPEG 2000."
-    if syntax in LOSSLESS_JPEG:
+    if syntax in _LOSSLESS_JPEG:
         is_ready = "gdcm" in decoder.available_plugins
     elif syntax == _EXTENDED_JPEG and header.get("BitsStored") != _SCREEN_BITS:
         is_ready = "pylibjpeg" in decoder.available_plugins  # the others read 8 bits of it only

@@ -6,12 +6,14 @@ Every file names a person, whom no message may repeat.
 import struct
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import gdcm
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import FileDataset
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -23,6 +25,7 @@ from pydicom.uid import (
     HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     generate_uid,
 )
 
@@ -102,6 +105,20 @@ def f02_larger_than_its_data(folder: Path) -> Path:
 def f02_many_frames(folder: Path) -> Path:
     """A billion frames by its header, one there."""
     return still(folder / "frames.dcm", NumberOfFrames=1_000_000_000)
+
+
+def f02_larger_codestream(folder: Path) -> Path:
+    """A compressed picture of 3 000 x 2 000 pixels behind a header of 16 x 16."""
+    stream = BytesIO()
+    Image.new("L", (3000, 2000)).save(stream, format="JPEG")
+    return _compressed(folder / "stream.dcm", JPEGBaseline8Bit, stream.getvalue())
+
+
+def f02_larger_codestream_2000(folder: Path) -> Path:
+    """The same in JPEG 2000."""
+    stream = BytesIO()
+    Image.new("L", (3000, 2000)).save(stream, format="JPEG2000")
+    return _compressed(folder / "stream2000.dcm", JPEG2000Lossless, stream.getvalue())
 
 
 def f02_many_compressed_frames(folder: Path) -> Path:
@@ -280,9 +297,9 @@ def _save(found: Dataset, path: Path) -> Path:
     return path
 
 
-def _compressed(path: Path, syntax: str, **changes: Any) -> Path:  # noqa: ANN401
+def _compressed(path: Path, syntax: str, frame: bytes = bytes(64), **changes: Any) -> Path:  # noqa: ANN401
     found = dataset(syntax=syntax, **changes)
-    found.PixelData = encapsulate([b"\0" * 64])
+    found.PixelData = encapsulate([frame])
     found["PixelData"].VR = "OB"
     found["PixelData"].is_undefined_length = True
     return _save(found, path)

@@ -25,6 +25,8 @@ REFUSED: list[tuple[Make, str]] = [
     (dicoms.f02_huge, r"huge\.dcm' declares 60000 x 60000 pixels, '3600.0' megapixels; 100 are allowed"),
     (dicoms.f02_larger_than_its_data, r"declares '1024' bytes of pixels \('1' frames of 32 x 32\); 256 are there"),
     (dicoms.f02_many_frames, r"declares '256000000000' bytes of pixels \('1000000000' frames"),
+    (dicoms.f02_larger_codestream, r"declares '\(16, 16, 1\)' rows, .* its compressed image '\(2000, 3000, 1\)'"),
+    (dicoms.f02_larger_codestream_2000, r"its compressed image '\(2000, 3000, 1\)'"),
     (dicoms.f02_many_compressed_frames, r"declares '1000000000' frames; its compressed pixels have 1 pieces"),
     (dicoms.f04_report, r"report\.dcm': no image in this object \(SR\)"),
     (dicoms.f04_directory, r"DICOMDIR': no image in this object \(Media Storage Directory Storage\)"),
@@ -123,6 +125,26 @@ def test_read__real_ct_is_as_the_standard_says() -> None:
 def test_read__colours_are_the_same_in_every_encoding(name: str) -> None:
     difference = np.abs(_real(f"SC_{name}").astype(int) - _real("SC_rgb_rle").astype(int))
     assert np.median(difference) <= 2  # bars of pure colours: lossy at their edges
+
+
+@pytest.mark.parametrize("name", ["GDCMJ2K_TextGBR", "SC_rgb_jpeg", "liver_1frame"])
+def test_read__odd_files_that_others_read(name: str) -> None:
+    assert _real(name).std() > 0
+
+
+def test_read__damaged_streams_end_in_an_error_not_in_the_end_of_the_process(tmp_path: Path) -> None:
+    content = np.frombuffer(Path(str(get_testdata_file("SC_rgb_jpeg_dcmtk.dcm"))).read_bytes(), np.uint8)
+    start = content.tobytes().rindex(b"\xe0\x7f\x10\x00") + 8
+    outcomes = set()
+    for seed in range(60):
+        draw, damaged = np.random.default_rng(seed), content.copy()
+        damaged[draw.integers(start, start + 700, 5)] = draw.integers(0, 256, 5)
+        (tmp_path / "a.dcm").write_bytes(damaged.tobytes())
+        try:
+            outcomes.add(read_dicom_image(tmp_path / "a.dcm").shape)
+        except InputError:
+            outcomes.add(())
+    assert outcomes == {(), (100, 100, 3)}
 
 
 def test_read__real_palette_is_looked_up() -> None:
