@@ -42,7 +42,7 @@ class KeyMap:
 
     def lines(self) -> list[str]:
         """The map in words: a line for each pair of parts, with the number of their entries."""
-        pairs = Counter((_part(there, depth=2), _part(here, depth=1)) for there, here in self.ours.items())
+        pairs = Counter(_parts(there, here) for there, here in self.ours.items())
         told = [f"key map: '{there}' -> '{here}' ({count} tensors)" for (there, here), count in pairs.items()]
         return [*told, *(f"unused: '{name}'" for name in self.unused), *(f"missing: '{name}'" for name in self.missing)]
 
@@ -120,6 +120,11 @@ def _dense_parts() -> set[str]:
     return {f"{part}{number}" for part in ("denseblock", "transition") for number in range(1, 5)}
 
 
-def _part(name: str, depth: int) -> str:
-    parts = name.split(".")
-    return ".".join(parts[: min(depth, len(parts) - 1)])
+def _parts(there: str, here: str) -> tuple[str, str]:
+    """What differs between two names: ``backbone.4`` and ``layer1`` of ``backbone.4.0.bn1.bias`` and its partner."""
+    if there == here:
+        return (here.partition(".")[0],) * 2
+    one, other = there.split("."), here.split(".")
+    while len(one) > 1 and len(other) > 1 and one[-1] == other[-1]:
+        one, other = one[:-1], other[:-1]
+    return ".".join(one), ".".join(other)

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import monai
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
 from pipelines.pretrain.importing import read_released
@@ -42,7 +44,9 @@ def test_read_released__networks_cut_into_a_sequence_as_radimagenet_has_them(nam
     found = read_released(path)
     assert (found.backbone, found.classes) == (name, ())
     assert_same(found.network.state_dict(), tensors)
-    assert any(line.startswith("key map: 'backbone.0' -> ") for line in found.notes)
+    assert any(
+        line.startswith(f"key map: 'backbone.0' -> '{next(iter(tensors)).split('.')[0]}' (") for line in found.notes
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "lite0", "vit_small", "convnext_tiny"])
@@ -109,3 +113,29 @@ def test_read_released__another_number_of_classes_is_refused(tmp_path: Path) -> 
     path = written(tmp_path / "weights.pth", uneven("resnet18", 4))
     with pytest.raises(CheckpointError, match=r"has 4 rows in its head, data\.classes lists 2"):
         read_released(path, ("a", "b"))
+
+
+def test_read_released__a_deeper_network_that_holds_ours_is_refused(tmp_path: Path) -> None:
+    theirs = torchvision.models.resnet34(num_classes=4).state_dict()
+    with pytest.raises(CheckpointError, match=r"'100%' of the tensors of resnet18.* of its \d+ have no place there"):
+        read_released(written(tmp_path / "weights.pth", theirs))
+
+
+def test_read_released__another_number_of_channels_is_refused(tmp_path: Path) -> None:
+    tensors = uneven("resnet18", 4)
+    tensors["conv1.weight"] = tensors["conv1.weight"][:, :1]
+    path = written(tmp_path / "weights.pth", tensors, lambda name: f"module.{name}")
+    with pytest.raises(
+        CheckpointError, match=r"'module\.conv1\.weight' has the shape \(64, 1, 7, 7\).*\(64, 3, 7, 7\)"
+    ):
+        read_released(path)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_read_released__monai_networks_answer_as_there(name: str, tmp_path: Path) -> None:
+    build = {"resnet18": monai.networks.nets.resnet18, "resnet50": monai.networks.nets.resnet50}[name]
+    theirs = build(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=4).eval()
+    found = read_released(written(tmp_path / "weights.pth", theirs.state_dict()))
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(found.network(image), theirs(image))

@@ -1,0 +1,127 @@
+"""One image in, scores out, with the masks of the run's policy; weights out and in again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.pretrain.__main__ import main
+from pipelines.pretrain.bundles import describe_classifier, load_classifier, save_classifier
+from pipelines.pretrain.data_settings import PretrainData
+from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
+from pipelines.pretrain.preprocessing import centre_view, normalise
+from tests.pipelines.pretrain.tiny import CLASSES, make_folders, train
+from vision_core.backbones import build_backbone
+from vision_core.bundle import Card, TrainedOn
+from vision_core.errors import CheckpointError
+from vision_core.images import read_image, write_png
+
+
+def card(classes: tuple[str, ...]) -> Card:
+    trained_on = TrainedOn(description="nothing", synthetic=True)
+    return Card(task="pretrain", method="toy", config={}, architecture={}, preprocessing={}, classes=classes,
+                trained_on=trained_on)  # fmt: skip
+
+
+def write_bundle(folder: Path, classes: tuple[str, ...] = CLASSES, *, are_independent: bool = False) -> Path:
+    torch.manual_seed(0)
+    data = PretrainData(image_px=32, resize_px=36)
+    described = describe_classifier(card(classes), "resnet10t", data, are_independent=are_independent)
+    save_classifier(folder, build_backbone("resnet10t", len(classes)), described)
+    return folder
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+    write_png(tmp_path / "image.png", pixels)
+    return tmp_path / "image.png"
+
+
+def test_predict__scores_are_those_of_the_training_view(image: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "model")
+    result = PretrainPredictor.from_checkpoint(bundle)(image)
+    view = torch.from_numpy(centre_view(read_image(image), 36, 32).transpose(2, 0, 1).copy())[None]
+    with torch.no_grad():
+        expected = load_classifier(bundle).network(normalise(view)).softmax(dim=1)[0]
+    assert result.scores == pytest.approx(expected.numpy(), abs=1e-5)
+    assert (result.classes, result.image_size) == (CLASSES, (50, 70))
+    assert result.model.startswith("pretrain/toy/")
+
+
+def test_predict__independent_classes_do_not_share_their_scores(image: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "model", are_independent=True)
+    result = PretrainPredictor.from_checkpoint(bundle)(image)
+    assert result.are_independent
+    assert result.scores.sum() != pytest.approx(1, abs=1e-3)
+
+
+def test_predict__a_backbone_without_classes_says_what_it_is_for(image: Path, tmp_path: Path) -> None:
+    predictor = PretrainPredictor.from_checkpoint(write_bundle(tmp_path / "model", ()))
+    with pytest.raises(CheckpointError, match="backbone without classes"):
+        predictor(image)
+
+
+def test_predict__the_policy_beside_draws_its_masks(tmp_path: Path) -> None:
+    data = make_folders(tmp_path / "data")
+    assert train(tmp_path / "run", data, "train.max_steps=1", "train.eval_every=0", "data.eval_split=null") == 0
+    inputs = data / "test" / "dark"
+    command = ["predict", "--checkpoint", str(tmp_path / "run" / "model"), "--input", str(inputs)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    record = json.loads((tmp_path / "out" / "outputs" / "0.json").read_text())
+    assert list(record["scores"]) and set(record["scores"]) == set(CLASSES)
+    assert read_image(tmp_path / "out" / "outputs" / "0.masks.png").shape == (32, 4 * 32 + 3 * 4, 3)
+
+    draw = PolicyReader.from_checkpoint(tmp_path / "run" / "policy")
+    pixels = read_image(inputs / "0.png")
+    assert np.array_equal(draw(pixels), draw(pixels))
+    assert not np.array_equal(draw(pixels, seed=1), draw(pixels, seed=2))
+    with pytest.raises(CheckpointError, match="holds no policy"):
+        PolicyReader.from_checkpoint(tmp_path / "run" / "model")
+    with pytest.raises(CheckpointError, match="holds a policy, no classifier"):
+        load_classifier(tmp_path / "run" / "policy")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("style", ["torchvision", "radimagenet"])
+def test_export_weights__and_import_again(
+    style: str, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    described = describe_classifier(card(CLASSES), "resnet18", PretrainData())
+    save_classifier(tmp_path / "model", build_backbone("resnet18", len(CLASSES)), described)
+    file = tmp_path / f"weights{suffix}"
+    command = ["export-weights", "--checkpoint", str(tmp_path / "model"), "--out", str(file), "--style", style]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert f"key map: 'layer1' -> '{'backbone.4' if style == 'radimagenet' else 'layer1'}' (24 tensors)" in told
+    assert main(command) == 2
+    listed = f"data.classes=[{','.join(CLASSES)}]"
+    assert main(["import-weights", str(file), "--out", str(tmp_path / "again"), listed]) == 0
+    before, after = (load_classifier(tmp_path / name) for name in ("model", "again"))
+    assert after.card.classes == CLASSES
+    for name, tensor in before.network.state_dict().items():
+        assert name.endswith("num_batches_tracked") or torch.equal(tensor, after.network.state_dict()[name])
+
+
+def test_import_weights__norms_computed_anew_on_images_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = build_backbone("resnet18", 3).state_dict()
+    tensors["bn1.running_var"][0] = 56296.0
+    torch.save(tensors, tmp_path / "weights.pth")
+    data = make_folders(tmp_path / "data")
+    more = [f"data.root={data}", "data.image_px=32", "data.resize_px=36", "data.cache=null", "train.batch_size=6"]
+    more += ["averaging.reestimate_norms=2", "policy=none"]
+    assert main(["import-weights", str(tmp_path / "weights.pth"), "--out", str(tmp_path / "bundle"), *more]) == 0
+    assert "warning: 'bn1.running_var' holds a running variance of 56,296" in capsys.readouterr().out
+    assert load_classifier(tmp_path / "bundle").network.state_dict()["bn1.running_var"].max() < 1000
+
+
+def test_export__one_file_whose_answers_were_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = write_bundle(tmp_path / "model")
+    out = tmp_path / "model.pt2"
+    assert main(["export", "--checkpoint", str(bundle), "--format", "torch", "--out", str(out)]) == 0
+    assert "classes: bright, dark, striped" in capsys.readouterr().out
