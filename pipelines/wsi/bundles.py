@@ -28,16 +28,6 @@ Tiles = Rows | Tensor  # (N, features), in memory or on disk
 DECISION = "decision_threshold"
 _GOLDEN_TILES = 7
 _STRETCH = 4096  # tiles embedded at a time: what is read of a bag of 300,000 is never in memory as a whole
-_KNOWN_WIDTHS = {
-    320: "lite0",
-    512: "PLIP or CONCH",
-    768: "CTransPath, CHIEF or CONCH v1.5",
-    1024: "ResNet-50 after its third stage, or UNI",
-    1280: "Virchow or H-optimus",
-    1536: "UNI2-h, Prov-GigaPath or H-optimus",
-    2048: "ResNet-50",
-    2560: "Virchow with its patch tokens",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +175,6 @@ def settings_of(card: Card) -> ModelSettings:
     except ValidationError as error:
         told = error.errors()[0]["msg"]
         raise CheckpointError(f"card.json describes no network for slides: {told}. Fetch the bundle again.") from error
-
-
-def width_in_words(dim: int) -> str:
-    """``1536 (as of UNI2-h, Prov-GigaPath or H-optimus)``."""
-    return f"{dim} (as of {_KNOWN_WIDTHS[dim]})" if dim in _KNOWN_WIDTHS else str(dim)
 
 
 @torch.no_grad()

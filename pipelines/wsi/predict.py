@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.wsi.adopted import ADOPTED, read_any_features
-from pipelines.wsi.bundles import Reading, SlideModel, load_network, width_in_words
+from pipelines.wsi.bundles import Reading, SlideModel, load_network
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.road import Road, Walked, told_times
 from pipelines.wsi.slide_files import SlideFiles
@@ -20,6 +20,7 @@ from vision_core.errors import CheckpointError, InputError
 from vision_core.ledger import Cell
 from vision_core.results import SlideResult
 from vision_core.runlog import say
+from vision_core.slides.feature_dims import check_dim, described
 from vision_core.slides.feature_files import FEATURE_SUFFIXES, Features
 
 NO_TISSUE = "no tissue"
@@ -207,8 +208,8 @@ def _check_encoder(model: SlideModel, road: Road) -> None:
     encoder = road.encoder
     if encoder.dim != model.feature_dim:
         raise CheckpointError(
-            f"The model takes features of width {width_in_words(model.feature_dim)}; encoder '{encoder.name}' makes "
-            f"{encoder.dim}. Give files of the right features as --input, or a bundle trained with this encoder."
+            f"The model takes features of {described(model.feature_dim)}; encoder '{encoder.name}' makes {encoder.dim} "
+            "a tile. Give files of the right features as --input, or a bundle trained with this encoder."
         )
     trained = model.card.preprocessing.get("encoder")
     found = encoder.identity
@@ -221,11 +222,7 @@ def _check_encoder(model: SlideModel, road: Road) -> None:
 
 
 def _check_features(features: Features, path: Path, model: SlideModel) -> None:
-    if features.dim != model.feature_dim:
-        raise InputError(
-            f"'{path}': features of width {width_in_words(features.dim)}, the model takes "
-            f"{width_in_words(model.feature_dim)}. Give features of the encoder that it was trained with."
-        )
+    check_dim(features, model.feature_dim, path)
     trained, found = model.card.preprocessing.get("encoder"), features.attributes.get("encoder")
     if isinstance(trained, Mapping) and isinstance(found, Mapping) and trained.get("name") != found.get("name"):
         raise InputError(

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from pipelines.wsi.bundles import TASK, network_of, settings_of, width_in_words
+from pipelines.wsi.bundles import TASK, network_of, settings_of
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.learner import BagLearner, MhimLearner
 from vision_core import bundle
 from vision_core.bundle import Card
 from vision_core.errors import CheckpointError, ConfigError
+from vision_core.slides.feature_dims import described
 
 _OF_TRAINING = {"dropout", "combine", "instance_weight"}  # no tensor hangs on them
 
@@ -70,9 +71,9 @@ def _check(path: Path, card: Card, config: WsiConfig, classes: tuple[str, ...], 
     if differing:
         raise CheckpointError([f"'{path}': {each}. Set it as the bundle has it." for each in differing])
     if card.architecture.get("feature_dim") != feature_dim:
-        theirs = width_in_words(int(card.architecture.get("feature_dim") or 0))
+        theirs = described(int(card.architecture.get("feature_dim") or 0))
         raise CheckpointError(
-            f"'{path}' takes features of width {theirs}, the data's are {width_in_words(feature_dim)}. "
+            f"'{path}' takes features of {theirs}, the data's are of {described(feature_dim)}. "
             "Use features of the encoder that the bundle was trained with."
         )
     if card.classes != classes:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from pipelines.wsi.adopt_options import ADOPT
 from vision_core.cli import OwnVerb, path
 
 
@@ -31,4 +32,5 @@ OWN = (
         add=_features,
         has_words=True,
     ),
+    ADOPT,
 )

@@ -16,7 +16,6 @@ from pipelines.wsi.bundles import (
     load_network,
     mean_tile,
     save_network,
-    width_in_words,
 )
 from pipelines.wsi.config import EmbeddingSettings, ModelSettings, Recycling, Scores
 from pipelines.wsi.mhim import Mhim
@@ -145,9 +144,3 @@ def test_load_network__weights_of_another_network_are_refused(tmp_path: Path) ->
         (copy / "card.json").write_text(json.dumps({**content, **changes}))
         with pytest.raises(CheckpointError, match=told):
             load_network(copy, CPU)
-
-
-def test_width_in_words__names_who_makes_such_features() -> None:
-    """Row E20 of the bad inputs."""
-    assert "UNI2-h" in width_in_words(1536)
-    assert width_in_words(77) == "77"

@@ -159,7 +159,7 @@ def test_prepare__teacher_of_other_features_is_refused(teacher: Path, tmp_path: 
     """Row E20 of the bad inputs."""
     wide = make_features(tmp_path, dim=1536)
     settings = _config(wide, "method=mhim_v1", f"source.weights={teacher}")
-    with pytest.raises(CheckpointError, match=r"takes features of width 6, the data's are 1536 \(as of UNI2-h"):
+    with pytest.raises(CheckpointError, match=r"takes features of an unknown encoder \(6\), the data's are of UNI2-h"):
         WsiPipeline().prepare(settings)
 
 
@@ -260,7 +260,7 @@ def test_predict__features_of_another_width_are_refused_by_name(
     wide = make_features(tmp_path / "wide", SPLITS[:2], dim=1024)
     words = ["predict", "--checkpoint", str(teacher), "--input", str(wide / "features"), "--out", str(tmp_path / "out")]
     assert main(words) == 3
-    assert "features of width 1024 (as of ResNet-50" in capsys.readouterr().out
+    assert "features look like ResNet-50 truncated" in capsys.readouterr().out
 
 
 def test_validate__damaged_features_are_listed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

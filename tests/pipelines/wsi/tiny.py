@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,13 +11,20 @@ import pyvips
 import torch
 from numpy.typing import NDArray
 
+from pipelines.wsi.bundles import architecture, save_network
+from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.mhim import Mhim
+from pipelines.wsi.models import build_model
 from tests.pipelines.contract import TinyTask
+from vision_core import config
+from vision_core.bundle import Card, TrainedOn
 from vision_core.randomness import key
 from vision_core.slides.feature_files import Features, write_features
 
 CLASSES = ("normal", "tumour")
 SPLITS = ("train", "train", "train", "train", "val", "val", "test", "test")
 DIM = 6
+LITE0_DIM = 1280
 SIDE_PX, TILE_PX = 512, 64
 
 SLIDE_WORDS = (
@@ -59,6 +67,23 @@ def make_features(folder: Path, splits: Sequence[str] = SPLITS, dim: int = DIM) 
         made = Features(features=rows, coords=corners.astype(np.int64), attributes=attributes)
         write_features(folder / "features" / f"s{number}.h5", made)
     _write_labels(folder, splits)
+    return folder
+
+
+def make_bundle(folder: Path, **changes: Any) -> Path:  # noqa: ANN401
+    """A random ABMIL over features of lite0 on the tiny slides, calibrated by nobody; ``changes`` are of its card."""
+    settings = config.load(WsiConfig, None, SLIDE_WORDS)
+    network = Mhim(build_model(settings.model, LITE0_DIM, len(CLASSES)))
+    card: dict[str, Any] = {
+        "task": "wsi",
+        "method": "plain",
+        "config": settings.model_dump(mode="json"),
+        "architecture": architecture(settings.model),
+        "preprocessing": {"encoder": {"name": "lite0", "input_px": 64}},
+        "classes": CLASSES,
+        "trained_on": TrainedOn(description="nothing: random weights", synthetic=True),
+    }
+    save_network(folder, network, Card(**card | changes))
     return folder
 
 
