@@ -15,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.trees import RESULTS, ap50, demo_data, detect, match, run, write_result
+from benchmarks.studies import RESULTS, write_result
+from benchmarks.trees import ap50, demo_data, detect, match, run
 
 WORK = Path("runs") / "bench-sfod-schedule"
 SHIFTS = ("noise", "blur", "colour_cast")

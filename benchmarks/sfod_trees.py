@@ -12,26 +12,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import yaml
+from benchmarks.sfod_tables import GENERATOR, PROTOCOL_PATH, STUDY
+from benchmarks.studies import RESULTS, protocol_hash, read_protocol, write_result
+from benchmarks.trees import Scored, ap50, bootstrap, boxes, demo_data, detect, match, run
 
-from benchmarks.trees import (
-    RESULTS,
-    Scored,
-    ap50,
-    bootstrap,
-    boxes,
-    demo_data,
-    detect,
-    match,
-    protocol_hash,
-    run,
-    write_result,
-)
-
-PROTOCOL_PATH = Path(__file__).resolve().parent / "protocols" / "sfod_trees.yaml"
-PROTOCOL: dict[str, Any] = yaml.safe_load(PROTOCOL_PATH.read_text(encoding="utf-8"))
-STUDY = RESULTS / "sfod-trees"
-WORK = Path("runs") / "bench-sfod-trees"
+PROTOCOL = read_protocol(PROTOCOL_PATH)
+WORK = Path("runs") / f"bench-{STUDY}"
 
 
 def train_source(name: str, seed: int) -> Path:
@@ -71,8 +57,8 @@ def _write(method: str, target: str, seed: int, scored: Scored, settings: dict[s
     matches = match(scored)
     write_result(
         _path(method, target, seed),
-        study="sfod-trees",
-        protocol=protocol_hash(PROTOCOL_PATH),
+        study=STUDY,
+        protocol=protocol_hash(PROTOCOL_PATH, GENERATOR),
         method=method,
         target=target,
         seed=seed,
@@ -87,7 +73,7 @@ def _write(method: str, target: str, seed: int, scored: Scored, settings: dict[s
 
 
 def _path(method: str, target: str, seed: int) -> Path:
-    return STUDY / f"{method}-{target}-{seed}.json"
+    return RESULTS / STUDY / f"{method}-{target}-{seed}.json"
 
 
 def main() -> int:
@@ -104,7 +90,7 @@ def main() -> int:
             cells = [(method, target, seed) for target in PROTOCOL["targets"] for method in PROTOCOL["methods"]]
             for future in [pool.submit(adapted_cell, *cell) for cell in cells]:
                 future.result()
-    results = sorted(STUDY.glob("*.json"))
+    results = sorted((RESULTS / STUDY).glob("*.json"))
     print(json.dumps({path.stem: round(json.loads(path.read_text())["ap50"], 1) for path in results}, indent=1))
     return 0
 

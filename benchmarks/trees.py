@@ -1,16 +1,11 @@
 """What the tree-crown studies share: ordinary runs of ``pipelines.sfod`` on one thread, and detections of halves."""
 
-import ast
-import hashlib
 import json
-import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from pipelines.sfod.__main__ import main as sfod
 from pipelines.sfod.demo_data import make_demo_data
@@ -20,22 +15,8 @@ from vision_core.detection.average_precision import Matches, curve, eleven_point
 from vision_core.detection.datasets import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData
 from vision_core.results import Detections
-from vision_core.runtime import machine
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = Path(__file__).resolve().parent / "results"
-# What the figures depend on beside the code of the methods: generator, shifts and splits.
-_GENERATOR = [ROOT / "pipelines" / "sfod" / name for name in ("demo_data.py", "shifts.py", "tiles.py")]
 
 Scored = list[tuple[DetectionDataset, list[Detections]]]
-
-
-def protocol_hash(protocol: Path) -> str:
-    """Hash over the protocol's keys and the code that makes its data, without comments and docstrings."""
-    digest = hashlib.sha256(repr(yaml.safe_load(protocol.read_text(encoding="utf-8"))).encode())
-    for path in _GENERATOR:
-        digest.update(_code(path).encode())
-    return digest.hexdigest()[:16]
 
 
 def demo_data(folder: Path) -> Path:
@@ -99,19 +80,3 @@ def bootstrap(matches: Sequence[Matches], resamples: int = 1000) -> tuple[float,
 def boxes(scored: Scored) -> int:
     """Labelled boxes that count."""
     return int(sum((~record.difficult).sum() for dataset, _ in scored for record in dataset.records))
-
-
-def _code(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
-
-
-def write_result(path: Path, **facts: object) -> None:
-    """One result file with commit and machine."""
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    content = {**facts, "commit": commit.stdout.strip(), "machine": machine(), "written": time.strftime("%Y-%m-%d")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
