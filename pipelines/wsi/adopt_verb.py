@@ -7,10 +7,12 @@ from pathlib import Path
 
 from pipelines.wsi.adopt import Adoption, Checked, Said, adopt
 from pipelines.wsi.adopted import read_any_features, read_corners
+from pipelines.wsi.adopted_lists import LABELS
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.foreign_folders import ForeignFolder, find_clam, find_trident
 from pipelines.wsi.labels import slide_name
 from pipelines.wsi.reencoding import Grid, check_features
+from pipelines.wsi.slide_table import read_table
 from vision_core import config as configs
 from vision_core.errors import ConfigError, InputError, UsageError
 from vision_core.runlog import say
@@ -40,7 +42,7 @@ def run(arguments: argparse.Namespace, config_class: type[WsiConfig], build: Cal
     check = slides.check if is_encoder_given else lambda _: None
     for line in adopt(found, config.data.labels, said, out, check):
         say(line)
-    say(f"Go on:  python -m pipelines.wsi train data.root={out} data.format=features")
+    say(f"Go on:  python -m pipelines.wsi train {_words(out)}")
     return 0
 
 
@@ -85,6 +87,17 @@ class _Slides:
             raise ConfigError(f"data.root '{folder}' is no folder. Give the folder of slides, or leave it out.")
         files = {slide_name(file.name): file for file in list_slides(folder)}
         return {name: file for name, file in files.items() if name in self._found.features}
+
+
+def _words(out: Path) -> str:
+    """The settings of a training on what was written."""
+    words = f"data.root={out} data.format=features"
+    if not (out / LABELS).is_file():
+        return f"{words} data.labels=LABELS.csv"
+    columns = read_table(out / LABELS).columns
+    if "fold" in columns:
+        return f"{words} data.folds={len({row.value('fold') for row in read_table(out / LABELS).rows})}"
+    return words if "split" in columns else f"{words} data.protocol=stratified"
 
 
 def _check_out(out: Path, source: Path, *, overwrite: bool) -> None:

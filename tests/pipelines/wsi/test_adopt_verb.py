@@ -10,7 +10,7 @@ from pipelines.wsi.adopt_options import ADOPT
 from pipelines.wsi.adopted import read_any_features
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.labels import read_labels
-from tests.pipelines.wsi.foreign import make_clam, make_trident, patch_attributes, write_h5
+from tests.pipelines.wsi.foreign import make_clam, make_trident, patch_attributes, write_h5, write_splits
 from tests.pipelines.wsi.lists import write_list
 from tests.vision_core.slides.tiffs import Kind, pyramid, tissue, write_tiff
 from vision_core.cli import run
@@ -93,7 +93,21 @@ def test_adopt__trident_with_a_list(tmp_path: Path, capsys: pytest.CaptureFixtur
     words = [f"data.labels={labels}", "data.classes=[normal, tumor]"]
     assert _main("--trident", folder, "--out", tmp_path / "ours", *words) == 0
     assert [each.label for each in read_labels(tmp_path / "ours" / "labels.csv", ("normal", "tumor")).slides] == [0, 1]
-    assert "Not checked by encoding tiles again" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Not checked by encoding tiles again" in told
+    assert told.endswith(f"train data.root={tmp_path / 'ours'} data.format=features data.protocol=stratified\n")
+
+
+def test_adopt__how_to_go_on_follows_from_what_was_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("encoder.name=uni", "tiles.mpp=0.5")
+    folds = make_clam(tmp_path / "folds", {"a": 2, "b": 2})
+    write_splits(folds, 0, ["a"], [], ["b"])
+    write_splits(folds, 1, ["b"], [], ["a"])
+    unlabelled = make_clam(tmp_path / "unlabelled", {"a": 2, "b": 2})
+    (unlabelled / "dataset_csv" / "task.csv").unlink()
+    for source, end in ((folds, "data.folds=2"), (unlabelled, "data.labels=LABELS.csv")):
+        assert _main("--clam", source, "--out", source / "ours", *words) == 0
+        assert capsys.readouterr().out.endswith(f" data.format=features {end}\n")
 
 
 @pytest.mark.parametrize(
