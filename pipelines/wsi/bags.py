@@ -100,8 +100,7 @@ class Bags:
         tiles = np.array(rows[:] if chosen is None else rows[chosen], np.float32)  # nothing of a mapped file stays
         if isinstance(rows, H5Rows):
             rows.close()
-        if not np.isfinite(tiles).all():
-            check_rows(tiles, record.path)
+        check_rows(tiles, record.path)
         return Bag(features=torch.from_numpy(tiles), label=torch.tensor(record.label), name=record.slide)
 
     def features(self, index: int) -> Features:
@@ -133,7 +132,8 @@ def training_bags(config: WsiConfig, cohort: Cohort) -> tuple[Bags, Bags]:
     if config.train.batch_size != 1:
         raise ConfigError(_one_bag(config.train.batch_size))
     data = config.data
-    of_all = survey_features((*cohort.train, *cohort.val), data.on_missing, progress="features")
+    # Those to report on too: what is wrong with them is better known before a training than behind it.
+    of_all = survey_features((*cohort.train, *cohort.val, *cohort.test), data.on_missing, progress="features")
     sampling = TileSampling(seed=config.train.seed, max_tiles=data.max_tiles, shuffle=data.shuffle_tiles)
     train = Bags(cohort.train, cohort.classes, of_all.of(cohort.train), sampling)
     val = Bags(cohort.val, cohort.classes, of_all.of(cohort.val))

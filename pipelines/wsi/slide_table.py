@@ -143,6 +143,7 @@ def _separator(line: str) -> str:
 def _checked(path: Path, numbered: Sequence[tuple[int, list[str]]], separator: str, *, others: bool) -> SlideTable:
     if not numbered:
         raise DataError(f"'{path}' has no row. It needs a row 'slide,label' and one row per slide.")
+    numbered = [(number, _without_blank_end(cells, numbered[0][1])) for number, cells in numbered]
     names = [_our_name(cell) for cell in numbered[0][1]]
     problems: list[str] = []
     if not any(names) and len(names) == 2:
@@ -163,6 +164,12 @@ def _checked(path: Path, numbered: Sequence[tuple[int, list[str]]], separator: s
     return SlideTable(path=path, columns=columns, rows=tuple(rows), problems=tuple(problems), separator=separator)
 
 
+def _without_blank_end(cells: list[str], header: Sequence[str]) -> list[str]:
+    """Without the cells behind the last named column, which spreadsheets write once somebody has been there."""
+    width = max((place for place, name in enumerate(header, start=1) if name), default=0)
+    return cells[:width] if not any(cells[width:]) else cells
+
+
 def _header_problems(header: tuple[int, list[str]], names: Sequence[str | None], *, others: bool) -> list[str]:
     number, cells = header
     problems = []
@@ -172,10 +179,16 @@ def _header_problems(header: tuple[int, list[str]], names: Sequence[str | None],
             problems.append(f"row {number}: columns '{', '.join(same)}' are all '{name}'. Keep one of them.")
     if "slide" not in names:
         problems.append(f"row {number}: no column 'slide'; there is '{', '.join(cells)}'. Name the columns.")
-    unknown = [cell for cell, name in zip(cells, names, strict=True) if name is None]
+    unknown = [(place, cell) for place, (cell, name) in enumerate(zip(cells, names, strict=True), 1) if name is None]
     if not others:
-        problems += [f"row {number}: column '{cell}' is not known{_nearest(cell)}" for cell in unknown]
+        problems += [f"row {number}: {_unknown(place, cell)}" for place, cell in unknown]
     return problems
+
+
+def _unknown(place: int, cell: str) -> str:
+    return (
+        f"column '{cell}' is not known{_nearest(cell)}" if cell else f"column {place} has no name. Name or remove it."
+    )
 
 
 def _nearest(cell: str) -> str:

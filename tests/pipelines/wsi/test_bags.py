@@ -134,8 +134,8 @@ def test_collate__one_bag_is_the_batch(tmp_path: Path) -> None:
         bags.collate([bag, bag])
 
 
-def _cohort(train: Sequence[SlideRecord], val: Sequence[SlideRecord]) -> Cohort:
-    return Cohort(classes=CLASSES, train=tuple(train), val=tuple(val), test=(), notes=())
+def _cohort(train: Sequence[SlideRecord], val: Sequence[SlideRecord], test: Sequence[SlideRecord] = ()) -> Cohort:
+    return Cohort(classes=CLASSES, train=tuple(train), val=tuple(val), test=tuple(test), notes=())
 
 
 def test_training_bags__sampled_to_learn_whole_to_choose(tmp_path: Path) -> None:
@@ -145,6 +145,13 @@ def test_training_bags__sampled_to_learn_whole_to_choose(tmp_path: Path) -> None
     assert len(train[0, 0].features) == 4
     assert len(val[0, 0].features) == 9
     assert _rows(train, 1, 1) == _rows(_bags(records[:2], TileSampling(seed=3, max_tiles=4)), 1, 1)
+
+
+def test_training_bags__test_files_are_looked_at_before_training(tmp_path: Path) -> None:
+    records = _records(tmp_path, [2, 2, 2, 2, 2])
+    records[4].path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"s4\.h5' is empty"):
+        training_bags(config_of({}), _cohort(records[:2], records[2:4], records[4:]))
 
 
 def test_training_bags__a_step_is_one_bag(tmp_path: Path) -> None:

@@ -61,6 +61,18 @@ def test_read_table__without_header(tmp_path: Path) -> None:
     assert [(row.number, row.value("slide")) for row in table.rows] == [(1, "tumor_020"), (2, "normal_052")]
 
 
+def test_read_table__blank_columns_behind_the_last_are_none(tmp_path: Path) -> None:
+    table = read_table(_table(tmp_path, "slide,label,,\na,x,,\nb,y\nc,x,,note\n"))
+    assert table.columns == ("slide", "label")
+    assert [row.value("slide") for row in table.rows] == ["a", "b"]
+    assert table.problems == ("row 4 has '4' cells, the first row '2'. Complete it.",)
+
+
+def test_read_table__a_column_without_a_name(tmp_path: Path) -> None:
+    table = read_table(_table(tmp_path, ",slide,label\n0,a,x\n"))
+    assert table.problems == ("row 1: column 1 has no name. Name or remove it.",)
+
+
 def test_read_table__problems_of_the_header_and_of_rows_together(tmp_path: Path) -> None:
     table = read_table(_table(tmp_path, "slide,slide_id,lable,age\na,b,c,4\na,b\n"))
     assert [problem.partition(".")[0] for problem in table.problems] == [
