@@ -20,7 +20,7 @@ from vision_core.files import write_atomic
 _HASH_BYTES = 16
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
     """What was noticed about one image while it was read."""
 

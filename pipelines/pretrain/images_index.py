@@ -48,6 +48,10 @@ class Pixels(Protocol):
         """Those alone, in this order."""
         ...
 
+    def identity(self) -> bytes:
+        """What tells this list of images from another: names and order, not content."""
+        ...
+
 
 class Entry(NamedTuple):
     """One image as a layout tells it.
@@ -131,6 +135,14 @@ class Images:
             return np.asarray(self.labels.sum(axis=0), np.int64)
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the images' names, labels and order: equal lists give equal runs, wherever they lie."""
+        digest = blake2b(repr(self.classes).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        digest.update(self.pixels.identity())
+        return digest.hexdigest()
+
     def read(self, index: int) -> NDArray[np.uint8]:
         """``(H, W, 3)`` RGB of one image.
 
@@ -203,6 +215,10 @@ class Files:
     def keep(self, indices: NDArray[np.int64]) -> "Files":
         """Those files alone."""
         return replace(self, names=self.names[indices])
+
+    def identity(self) -> bytes:
+        """All names."""
+        return b"\n".join(self.names.tolist())
 
 
 @dataclass

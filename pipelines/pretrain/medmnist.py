@@ -98,6 +98,10 @@ class ArrayPixels:
         """Those rows alone."""
         return replace(self, rows=self.rows[indices])
 
+    def identity(self) -> bytes:
+        """File, list, shape and rows."""
+        return repr((self.file.name, self.part, self.array.shape)).encode() + self.rows.tobytes()
+
 
 def read_medmnist(root: Path, split: str, data: PretrainData) -> Images:
     """One list of an ``.npz`` file.
