@@ -71,6 +71,29 @@ def test_read__regions_of_any_size_equal_openslide(tmp_path: Path, side: tuple[i
         np.testing.assert_array_equal(fast.read(level, x, y, *side), slow.read(level, x, y, *side))
 
 
+@pytest.mark.parametrize("size", [(251, 333), (640, 1021)])
+@pytest.mark.parametrize("name", ["ycbcr_420", "rgb", "oblong_tiles"])
+def test_read__between_pixels_of_a_level_equals_openslide(tmp_path: Path, size: tuple[int, int], name: str) -> None:
+    """Downsamples of these pyramids are not whole, so that nearly all places lie between pixels."""
+    path = write_tiff(tmp_path / "a.tif", pyramid(tissue(size), (1, 3, 7)), KINDS[name])
+    fast, slow = both(path)
+    assert fast._fast is not None and not any(level.downsample.is_integer() for level in fast.levels[1:])
+    generator = np.random.default_rng(0)
+    for level in (0, 1, 2) * 40:
+        corner = (int(generator.integers(-60, size[1] + 20)), int(generator.integers(-60, size[0] + 20)))
+        side = (int(generator.integers(1, 200)), int(generator.integers(1, 200)))
+        found, known = fast._fast.read(level, corner, side), slow.read(level, *corner, *side)
+        assert found is not None
+        np.testing.assert_array_equal(found, known, err_msg=f"level {level}, {corner}, {side}")
+
+
+def test_read__regions_that_openslide_reads_in_parts(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", pyramid(tissue((60, 8600)), (1, 2)), Kind(tile=(256, 64)))
+    fast, slow = both(path)
+    for level, x, y, width in [(0, 3, 5, 8590), (1, 0, 0, 4300), (1, 3, 1, 4290), (1, -3, -1, 4290)]:
+        np.testing.assert_array_equal(fast.read(level, x, y, width, 30), slow.read(level, x, y, width, 30))
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (100, 76)])
 def test_read__real_aperio_equals_openslide(shift: tuple[int, int]) -> None:
     assert_same(aperio_slide(), (240, 240), shift)
