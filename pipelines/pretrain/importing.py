@@ -74,15 +74,33 @@ def _recognise(found: Mapping[str, Tensor], path: Path) -> tuple[BackboneSpec, K
     maps = {name: map_keys(found, _shapes(name), spec) for name, spec in BACKBONES.items()}
     best = max(maps, key=lambda name: (maps[name].share, -len(maps[name].unused)))
     keys = maps[best]
-    if keys.share < LEAST_SHARE:
-        lacking = ", ".join(f"'{name}'" for name in keys.missing[:_SHOWN])
+    if _shared(keys, found) < LEAST_SHARE:
+        lacking = ", ".join(f"'{name}'" for name in keys.missing[:_SHOWN]) or "none"
         strange = ", ".join(f"'{name}'" for name in keys.unused[:_SHOWN]) or "none"
         raise CheckpointError(
-            f"'{path}' has '{keys.share:.0%}' of the tensors of {best}, which it is most like; {LEAST_SHARE:.0%} are "
-            f"needed. Missing, for example: {lacking}; without a partner: {strange}. "
-            f"Known networks: {', '.join(BACKBONES)}."
+            f"'{path}' has '{keys.share:.0%}' of the tensors of {best}, which it is most like, and {len(keys.unused)} "
+            f"of its {len(found)} have no place there; {LEAST_SHARE:.0%} are needed of both. Missing, for example: "
+            f"{lacking}; without a partner: {strange}. Known networks: {', '.join(BACKBONES)}."
         )
+    _refuse_other_shapes(found, best, keys, path)
     return BACKBONES[best], keys
+
+
+def _shared(keys: KeyMap, found: Mapping[str, Tensor]) -> float:
+    """The lesser of two shares: of the backbone's entries in the file, and of the file's in the backbone."""
+    return min(keys.share, 1 - len(keys.unused) / len(found))
+
+
+def _refuse_other_shapes(found: Mapping[str, Tensor], name: str, keys: KeyMap, path: Path) -> None:
+    """An entry of the right name and another shape is not one that is merely absent: it would stay random."""
+    shapes = _shapes(name)
+    for here in keys.missing:
+        for there in keys.unused:
+            if there == here or there.endswith(f".{here}"):
+                raise CheckpointError(
+                    f"'{path}': '{there}' has the shape {tuple(found[there].shape)}, in a {name} '{here}' has "
+                    f"{shapes[here]}. Give weights of a network with three input channels and the usual widths."
+                )
 
 
 @cache

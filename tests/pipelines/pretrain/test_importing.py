@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import monai
 import pytest
 import torch
 import torchvision
+from monai.networks.nets import resnet as monai_resnet
 from torch import Tensor
 
 from pipelines.pretrain.importing import read_released
@@ -125,15 +125,13 @@ def test_read_released__another_number_of_channels_is_refused(tmp_path: Path) ->
     tensors = uneven("resnet18", 4)
     tensors["conv1.weight"] = tensors["conv1.weight"][:, :1]
     path = written(tmp_path / "weights.pth", tensors, lambda name: f"module.{name}")
-    with pytest.raises(
-        CheckpointError, match=r"'module\.conv1\.weight' has the shape \(64, 1, 7, 7\).*\(64, 3, 7, 7\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"'module\.conv1\.weight' has the shape \(64, 1, 7, 7\), in a"):
         read_released(path)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_read_released__monai_networks_answer_as_there(name: str, tmp_path: Path) -> None:
-    build = {"resnet18": monai.networks.nets.resnet18, "resnet50": monai.networks.nets.resnet50}[name]
+    build = {"resnet18": monai_resnet.resnet18, "resnet50": monai_resnet.resnet50}[name]
     theirs = build(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=4).eval()
     found = read_released(written(tmp_path / "weights.pth", theirs.state_dict()))
     image = torch.randn(1, 3, 64, 64)
