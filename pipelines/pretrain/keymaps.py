@@ -5,6 +5,7 @@ sequence (``backbone.4.0.conv1.weight`` for ``layer1.0.conv1.weight``, as RadIma
 heads under other names.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from torch import Tensor
 from vision_core.backbones import BackboneSpec
 
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "classifier_network.", "network.", "net.")
-_HEADS = ("fc", "classifier", "head", "head.fc", "linear", "output", "last_linear", "fc.1", "classifier.1", "dense")
+_HEADS = ("fc", "classifier", "head", "head.fc", "linear", "output", "last_linear", "fc.1", "classifier.1", "dense",
+          "class_layers.out")  # fmt: skip
 _RESNET_SEQUENCE = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _DENSENET_SEQUENCE = {"0": "features"}
 _MOST = 0.9
@@ -84,6 +86,8 @@ def _renamed(names: list[str], spec: BackboneSpec) -> dict[str, str]:
     shown = {name: name for name in names}
     while prefix := _common_prefix(list(shown.values())):
         shown = {name: each.removeprefix(prefix) for name, each in shown.items()}
+    if spec.name.startswith("densenet"):
+        shown = {name: _dense_name(each) for name, each in shown.items()}
     sequence = _sequence(spec)
     for name, each in shown.items():
         first, _, rest = each.partition(".")
@@ -92,6 +96,11 @@ def _renamed(names: list[str], spec: BackboneSpec) -> dict[str, str]:
         elif spec.name.startswith("densenet") and first in {"conv0", "norm0", "norm5"} | _dense_parts():
             shown[name] = f"features.{each}"
     return shown
+
+
+def _dense_name(name: str) -> str:
+    """Without MONAI's ``layers.`` inside a dense layer, nor the points of torchvision's oldest files (``norm.1``)."""
+    return re.sub(r"(denselayer\d+\.)(?:layers\.)?(norm|conv)\.?(\d)\.", r"\1\2\3.", name)
 
 
 def _common_prefix(names: list[str]) -> str:

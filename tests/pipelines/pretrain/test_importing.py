@@ -1,11 +1,13 @@
 """Released weights come in whole, under our names, or not at all."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from monai.networks.nets import densenet as monai_densenet
 from monai.networks.nets import resnet as monai_resnet
 from torch import Tensor
 
@@ -137,3 +139,18 @@ def test_read_released__monai_networks_answer_as_there(name: str, tmp_path: Path
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(found.network(image), theirs(image))
+
+
+def test_read_released__a_dense_network_of_monai_answers_as_there(tmp_path: Path) -> None:
+    theirs = monai_densenet.DenseNet121(spatial_dims=2, in_channels=3, out_channels=4).eval()
+    found = read_released(written(tmp_path / "weights.pth", theirs.state_dict()))
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(found.network(image), theirs(image), rtol=1e-4, atol=1e-5)
+
+
+def test_read_released__a_dense_network_of_the_oldest_torchvision(tmp_path: Path) -> None:
+    tensors = uneven("densenet121", 3)
+    path = written(tmp_path / "weights.pth", tensors, lambda name: re.sub(r"(r\d+\.(?:norm|conv))(\d)", r"\1.\2", name))
+    assert "features.denseblock1.denselayer1.norm.1.weight" in torch.load(path, weights_only=True)
+    assert_same(read_released(path).network.state_dict(), tensors)
