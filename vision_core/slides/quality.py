@@ -97,10 +97,11 @@ def read_fields(slide: Slide, mask: Mask, grid: Grid) -> list[Picture]:
         return []
     wanted = max(1.0, _FIELD_MPP / slide.mpp) * 1.01
     level = max(number for number, each in enumerate(slide.levels) if each.downsample <= wanted)
-    side_px = round(_FIELD_UM / (slide.mpp * slide.levels[level].downsample))
+    side, side_px = round(_FIELD_UM / slide.mpp), round(_FIELD_UM / (slide.mpp * slide.levels[level].downsample))
     final_px = min(side_px, round(_FIELD_UM / _FIELD_MPP))
+    last = np.maximum(np.array(slide.size[::-1]) - side, 0)
     fields = []
-    for x, y in _places(mask, grid, _FIELD_UM / slide.mpp):
+    for x, y in np.clip(_places(mask, grid, side), 0, last).tolist():
         try:
             field = slide.read(level, x, y, side_px, side_px)
         except TileError:
@@ -109,21 +110,16 @@ def read_fields(slide: Slide, mask: Mask, grid: Grid) -> list[Picture]:
     return fields
 
 
-def _places(mask: Mask, grid: Grid, side: float) -> list[tuple[int, int]]:
-    """Upper left corners, in pixels of level 0, of fields that tissue fills."""
+def _places(mask: Mask, grid: Grid, side: int) -> NDArray[np.int64]:
+    """Upper left corners ``(n, 2)``, in pixels of level 0, of fields that tissue fills."""
     window = [max(1, round(side / pixel)) for pixel in grid.pixel]
     share = cv2.boxFilter(mask.astype(np.float32), -1, window, borderType=cv2.BORDER_CONSTANT)
     rows, columns = np.nonzero(share >= _FIELD_TISSUE)
     if len(rows) == 0:
-        return []
+        return np.zeros((0, 2), np.int64)
     chosen = np.unique(np.linspace(0, len(rows) - 1, _FIELDS).round().astype(int))
-    return [
-        (
-            round((float(columns[each]) + 0.5) * grid.pixel[0] - side / 2),
-            round((float(rows[each]) + 0.5) * grid.pixel[1] - side / 2),
-        )
-        for each in chosen
-    ]
+    centres = (np.column_stack([columns, rows])[chosen] + 0.5) * grid.pixel
+    return np.asarray(np.rint(centres - side / 2), np.int64)
 
 
 def _between(hue: NDArray[np.uint8], bounds: tuple[int, int]) -> Mask:

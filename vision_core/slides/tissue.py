@@ -185,13 +185,16 @@ def _otsu(counts: NDArray[np.int64]) -> tuple[int, float]:
 def _without_specks(mask: Mask, mpp: float) -> Mask:
     """A mask without small pieces, small holes in it filled. Pieces and holes meet along edges, never at corners."""
     mask = mask & ~_small(mask, (_LEAST_TISSUE_UM / mpp) ** 2)
-    return mask | _small(~mask, (_LEAST_HOLE_UM / mpp) ** 2)
+    glass = np.pad(~mask, 1, constant_values=True)  # what touches the edge is no hole
+    return mask | _small(glass, (_LEAST_HOLE_UM / mpp) ** 2)[1:-1, 1:-1]
 
 
 def _small(mask: Mask, least_pixels: float) -> Mask:
-    """Connected pieces of fewer pixels."""
+    """Connected pieces of fewer pixels; of a mask with a frame, not that frame."""
     _, labels, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    is_small = np.asarray(facts)[:, cv2.CC_STAT_AREA] < least_pixels
+    facts = np.asarray(facts)
+    is_whole = (facts[:, cv2.CC_STAT_WIDTH] == mask.shape[1]) & (facts[:, cv2.CC_STAT_HEIGHT] == mask.shape[0])
+    is_small = (facts[:, cv2.CC_STAT_AREA] < least_pixels) & ~is_whole
     is_small[0] = False
     return np.asarray(is_small[np.asarray(labels)])
 
