@@ -14,10 +14,13 @@ import numpy as np
 
 from vision_core.slides.source import Pixels
 
-_START = b"\xff\xd8"
+_START, _END = b"\xff\xd8", b"\xff\xd9"
 _SCAN = b"\xff\xda"
 _MARKER, _TABLES = 0xFF, 0xC4
-_OTHER_FRAMES = frozenset({0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})  # not baseline
+_BASELINE = frozenset({0xC0, 0xC1})
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_TABLE_MARKERS = frozenset({0xC4, 0xDB, 0xDD})
+_WITH_LENGTH = _FRAMES | _TABLE_MARKERS | {*range(0xE0, 0xF0), 0xFE}
 _COLOUR_MARKERS = frozenset({0xE0, 0xEE})  # JFIF and Adobe, which could contradict the directory
 _FIRST_AC_TABLE, _LENGTHS = 0x10, 16
 _END_OF_BLOCK = 0
@@ -103,21 +106,31 @@ class TileGrid:
         if data[:2] != _START:
             raise DamagedTileError("its bytes are no JPEG")
         stream = self.header + data[_after_colour_markers(data) :]
+        width, height = _frame_size(stream, len(self.header))
+        if (width, height) != (self.tile_width, self.tile_height):
+            raise DamagedTileError(f"it has {width} x {height} pixels")
         if data.find(_ZEROS, data.find(_SCAN)) >= 0 and not _is_zero_a_code(stream):
             raise DamagedTileError("a part of it is zeroed", is_zeroed=True)
         return stream
 
     def _pixels(self, stream: bytes) -> Pixels:
-        # The buffer bounds what a tile may unfold to, whatever size it claims.
         buffer = np.empty((self.tile_height, self.tile_width, 3), np.uint8)
         try:
             # Strict: what the decoder would warn of and fill with grey is an error.
-            pixels = self.decode_jpeg(stream, colorspace="RGB", buffer=buffer, strict=True)
+            self.decode_jpeg(stream, colorspace="RGB", buffer=buffer, strict=True)
         except (ValueError, RuntimeError) as error:
             raise DamagedTileError(str(error)) from error
-        if pixels.shape != buffer.shape:
-            raise DamagedTileError(f"it has {pixels.shape[1]} x {pixels.shape[0]} pixels")
         return buffer
+
+
+def are_tables(tables: bytes) -> bool:
+    """Whether these are JPEG tables and nothing else, or none."""
+    place, end = len(_START), len(tables) - len(_END)
+    if not tables:
+        return True
+    while place < end and tables[place] == _MARKER and tables[place + 1] in _TABLE_MARKERS:
+        place += 2 + int.from_bytes(tables[place + 2 : place + 4], "big")
+    return place == end and tables[:2] == _START and tables[-2:] == _END
 
 
 def tile_header(tables: bytes, *, is_rgb: bool) -> bytes:
@@ -138,11 +151,21 @@ def _after_colour_markers(data: bytes) -> int:
     return place
 
 
+def _frame_size(stream: bytes, place: int) -> tuple[int, int]:
+    """Width and height, read as strictly as can be: the decoder trusts a buffer to be large enough for any size."""
+    while place + 9 <= len(stream) and stream[place] == _MARKER and stream[place + 1] in _WITH_LENGTH:
+        if stream[place + 1] in _FRAMES:
+            height, width = stream[place + 5 : place + 7], stream[place + 7 : place + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        place += 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
+    raise DamagedTileError("its header is damaged")
+
+
 def _is_zero_a_code(stream: bytes) -> bool:
     """Whether zeros are an even area, as with tables made for one image; in the usual ones they are ripples."""
     found = True
     for marker, segment in _segments(stream):
-        if marker in _OTHER_FRAMES:
+        if marker in _FRAMES - _BASELINE:
             return True
         if marker == _TABLES:
             for kind, symbols in _huffman_tables(segment):

@@ -25,6 +25,7 @@ SLIDE_SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"}
 )
 
+_PLAIN_GRIDS = frozenset({"aperio", "generic-tiff"})  # other scanners' tiles overlap or are shifted
 _OPAQUE = 255
 _START_BYTES = 4096
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -119,7 +120,7 @@ def open_slide(path: Path, read: ReadSettings | None = None, mpp: float | None =
     source, properties, notes = _open_source(path, is_stated=any(each is not None for each in stated.values()))
     try:
         found = find_resolution(str(path), properties, stated)
-        is_fast = settings.fast and isinstance(source, _OpenSlide)
+        is_fast = settings.fast and properties.get("openslide.vendor") in _PLAIN_GRIDS
         return Slide(path, source, replace(found, notes=(*found.notes, *notes)), fast=is_fast)
     except BaseException:
         source.close()

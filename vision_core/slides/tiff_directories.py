@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_core.optional import require
-from vision_core.slides.jpeg_tiles import TileGrid, tile_header
+from vision_core.slides.jpeg_tiles import TileGrid, are_tables, tile_header
 from vision_core.slides.source import Level
 
 _JPEG = 7
@@ -80,6 +80,9 @@ def _grid(pages: Sequence[_Page]) -> TileGrid | None:
     if len(pages) != 1:
         return None  # two directories of one size: which is the level?
     page = pages[0]
+    tables = page.jpegtables or b""
+    if not are_tables(tables):
+        return None
     grid = TileGrid(
         width=page.imagewidth,
         height=page.imagelength,
@@ -87,7 +90,7 @@ def _grid(pages: Sequence[_Page]) -> TileGrid | None:
         tile_height=page.tilelength,
         offsets=array("q", page.dataoffsets),
         counts=array("q", page.databytecounts),
-        header=tile_header(page.jpegtables or b"", is_rgb=page.photometric == _RGB),
+        header=tile_header(tables, is_rgb=page.photometric == _RGB),
         decode_jpeg=require("simplejpeg", why=_WHY).decode_jpeg,
     )
     is_whole = len(grid.offsets) == len(grid.counts) == grid.columns * grid.rows

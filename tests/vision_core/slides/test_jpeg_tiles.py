@@ -9,7 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from tests.vision_core.slides.tiffs import tissue
-from vision_core.slides.jpeg_tiles import DamagedTileError, TileGrid, tile_header
+from vision_core.slides.jpeg_tiles import DamagedTileError, TileGrid, are_tables, tile_header
 
 TILE = tissue((64, 64))
 
@@ -101,8 +101,26 @@ def test_decode__a_size_that_would_take_gigabytes_is_refused_before_decoding(tmp
     stream = bytearray(jpeg())
     place = stream.index(b"\xff\xc0") + 5
     stream[place : place + 4] = b"\xff\x00\xff\x00"
-    with pytest.raises(DamagedTileError, match="too small"):
+    with pytest.raises(DamagedTileError, match="it has 65280 x 65280 pixels"):
         decode(tmp_path / "a", bytes(stream))
+
+
+@pytest.mark.parametrize("before", [b"\xff\x01", b"\xff\xd0", b"\xff\xff", b"\x00", b"\xff\xd8"])
+def test_decode__a_header_that_could_be_read_in_two_ways_is_refused(tmp_path: Path, before: bytes) -> None:
+    """A decoder that skips what has no length would see another frame, and write beyond the buffer."""
+    stream = jpeg()
+    with pytest.raises(DamagedTileError, match="its header is damaged"):
+        decode(tmp_path / "a", stream[:2] + before + stream[2:])
+
+
+def test_are_tables__nothing_but_tables() -> None:
+    stream = jpeg()
+    frame, scan = stream.index(b"\xff\xc0"), stream.index(b"\xff\xda")
+    quantisation, huffman = stream[stream.index(b"\xff\xdb") : frame], stream[stream.index(b"\xff\xc4") : scan]
+    assert are_tables(b"") and are_tables(b"\xff\xd8" + quantisation + huffman + b"\xff\xd9")
+    for tables in (stream[frame:scan], quantisation[:-1], quantisation + b"\xff\xff", huffman + b"\0"):
+        assert not are_tables(b"\xff\xd8" + tables + b"\xff\xd9")
+    assert not are_tables(quantisation) and not are_tables(b"\xff\xd8")
 
 
 def test_decode__a_length_that_cannot_be_is_not_read(tmp_path: Path) -> None:
