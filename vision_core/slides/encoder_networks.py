@@ -1,9 +1,9 @@
 """The network behind each name of an encoder, with its local weights and what it expects of its input."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import timm
 from pydantic import ValidationError
@@ -15,35 +15,12 @@ from vision_core.backbone_settings import Preprocessing
 from vision_core.backbones import LITE0_MEAN, LITE0_STD, backbone_spec, build_backbone, lite0_imagenet
 from vision_core.errors import CheckpointError, ConfigError
 from vision_core.files import sha256
+from vision_core.slides.built_network import Built, Colour
 from vision_core.slides.encoder_weights import fill, read_tensors, weights_file
-from vision_core.slides.published_encoders import IMAGENET, PUBLISHED, build_published, own_names
+from vision_core.slides.published_encoders import PUBLISHED, build_published, own_names
 from vision_core.slides.settings import EncoderSettings
 
-Colour = tuple[float, float, float]
 _LITE0_CLASSIFIER = ("classifier.",)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Built:
-    """A network and what it expects.
-
-    Attributes:
-        name: As the settings have it.
-        network: From normalised images ``(B, 3, H, W)`` to ``(B, D)``.
-        weights: sha256 of the file that its weights came from.
-        mean: Subtracted, per channel in the order of ``channels``, of values from 0 to 255.
-        std: Divides, likewise.
-        channels: Order of the channels.
-        mpp: Microns per pixel of the tiles that it was trained on, where published.
-    """
-
-    name: str
-    network: nn.Module
-    weights: str
-    mean: Colour = tuple(255 * value for value in IMAGENET[0])  # type: ignore[assignment]
-    std: Colour = tuple(255 * value for value in IMAGENET[1])  # type: ignore[assignment]
-    channels: Literal["rgb", "bgr"] = "rgb"
-    mpp: float | None = None
 
 
 def build_network(settings: EncoderSettings) -> Built:

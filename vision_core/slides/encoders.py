@@ -5,6 +5,7 @@ Pillow does it) and normalised. Normalisation is not folded into the first convo
 zeros would no longer be padding with the mean colour.
 """
 
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vision_core.errors import ConfigError
-from vision_core.slides.encoder_networks import Built, build_network
+from vision_core.slides.built_network import Built
 from vision_core.slides.settings import EncoderSettings
 
 Precision = Literal["auto", "off", "bf16"]
@@ -49,8 +50,10 @@ class Encoder(nn.Module):
         self.precision = resolved(precision, self._device)
         self.network = built.network.eval().requires_grad_(False)
         self.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._mean = torch.tensor(built.mean, device=self._device).view(3, 1, 1)
-        self._std = torch.tensor(built.std, device=self._device).view(3, 1, 1)
+        self._mean, self._std = (
+            torch.tensor(each, device=self._device).repeat(input_px) for each in (built.mean, built.std)
+        )
+        self._places = threading.local()
         self.dim = self._probe()
 
     @property
@@ -91,14 +94,23 @@ class Encoder(nn.Module):
             features: Tensor = self.network(self.prepare(batch))
         return features.float()
 
+    @torch.inference_mode()
     def prepare(self, tiles: Tensor) -> Tensor:
-        """``(B, H, W, 3)`` bytes to what the network sees: ``(B, 3, input_px, input_px)`` float32, channels last."""
-        images = tiles.to(self._device, non_blocking=True).permute(0, 3, 1, 2)  # a view, channels last
+        """``(B, H, W, 3)`` bytes to what the network sees: ``(B, 3, input_px, input_px)`` float32, channels last.
+
+        The result lasts until this thread prepares the next tiles.
+        """
+        tiles = tiles.to(self._device, non_blocking=True)
+        if self._built.channels == "bgr":
+            tiles = tiles.flip(3)
+        images = tiles.permute(0, 3, 1, 2)  # a view, channels last
         if images.shape[2:] != (self._input_px, self._input_px):
             images = _resized(images, self._input_px)
-        if self._built.channels == "bgr":
-            images = images.flip(1)
-        return images.float().sub_(self._mean).div_(self._std)
+        rows = images.permute(0, 2, 3, 1).reshape(len(images), self._input_px, 3 * self._input_px)
+        # Whole rows against rows of means take a third of the time of three channels against three numbers, and a place
+        # that is kept another third: fresh memory is slower than the sums.
+        floats = self._place(rows.shape).copy_(rows).sub_(self._mean).div_(self._std)
+        return floats.view(*rows.shape[:2], self._input_px, 3).permute(0, 3, 1, 2)
 
     def notes(self, mpp: float) -> tuple[str, ...]:
         """What the person should know about tiles of ``mpp`` microns per pixel, each a sentence."""
@@ -108,6 +120,12 @@ class Encoder(nn.Module):
             f"Encoder '{self.name}' was trained on tiles of {self.mpp:g} microns per pixel; these have {mpp:.3g}. "
             "Set tiles.mpp, unless the other scale is meant.",
         )
+
+    def _place(self, shape: torch.Size) -> Tensor:
+        kept: Tensor | None = getattr(self._places, "tensor", None)
+        if kept is None or len(kept) < shape[0]:
+            kept = self._places.tensor = torch.empty(shape, device=self._device)
+        return kept[: shape[0]]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "off":
@@ -146,6 +164,8 @@ def build_encoder(
         ConfigError: The name is not known, needs weights of the user, or cannot take the input size.
         CheckpointError: The weights are damaged, unsafe, or of another network.
     """
+    from vision_core.slides.encoder_networks import build_network  # timm: seconds, and 200 MB
+
     return Encoder(build_network(settings), settings.input_px, device, precision)
 
 

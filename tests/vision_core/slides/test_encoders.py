@@ -17,7 +17,7 @@ from vision_core import bundle
 from vision_core.backbones import build_backbone, lite0_imagenet
 from vision_core.bundle import Card, Golden, TrainedOn
 from vision_core.errors import CheckpointError, ConfigError, InputError
-from vision_core.slides.encoder_networks import Built
+from vision_core.slides.built_network import Built
 from vision_core.slides.encoders import Encoder, build_encoder
 from vision_core.slides.feature_dims import check_dim
 from vision_core.slides.feature_files import Features

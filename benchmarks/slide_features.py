@@ -1,0 +1,202 @@
+"""Tiles a second from a slide to a file of features, and the memory it takes.
+
+The slide is made as in ``slide_reading``: 20,480 pixels a side, tiles of 256 pixels at 0.5 microns, tissue on 30 %. Our
+road runs beside the same road through OpenSlide and PIL, which differs in reading alone: a PIL image a tile, a handle a
+thread. They take turns, and a ratio is the median over the rounds. Encoders have random weights: a small one of about
+10 million operations, with one thread of torch, and ResNet-18, with all. Memory is the peak of a process of its own,
+tissue and grid included, on this slide and on one of four times its area. ``make bench-slide-features``.
+"""
+
+import argparse
+import importlib.util
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import openslide
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vision_core.slides.built_network import Built
+from vision_core.slides.encoders import Encoder, has_cpu_bf16
+from vision_core.slides.features import ExtractSettings, extract_features, where_time_went
+from vision_core.slides.made import MadeSlide, write_made_slide
+from vision_core.slides.reader import Slide, open_slide
+from vision_core.slides.settings import ReadSettings, TileSettings, TissueSettings
+from vision_core.slides.tiling import Tiles, tile_grid
+from vision_core.slides.tissue import find_tissue
+
+SMALL_RATE, SMALL_RATIO = 400, 1.8
+RESNET_RATE, RESNET_RATE_BF16 = 15, 25
+MEMORY_MIB = 900
+RESNET_TILES = 192
+_BATCH = 64
+Road = Callable[[Path, Tiles, Encoder, int], dict[str, float]]
+
+
+def small_network() -> nn.Module:
+    """About 10 million operations at 224 px: 5 million multiply-adds."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 8, 4, stride=4), nn.ReLU()]
+    for width in (8, 16, 32):
+        layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def make_encoder(name: str) -> Encoder:
+    """Random weights; bf16 where the processor has it."""
+    torch.manual_seed(0)
+    return Encoder(Built(name=name, network=_NETWORKS[name](), weights="random"), 224)
+
+
+def _resnet18() -> nn.Module:
+    from vision_core.backbones import build_backbone  # timm is heavy, and no part of the memory measured
+
+    return build_backbone("resnet18", 0)
+
+
+_NETWORKS = {"small": small_network, "resnet18": _resnet18}
+
+
+class PilSlide:
+    """A slide as users of OpenSlide read it: a PIL image a tile, a handle a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.mpp = path, 0.5
+        self._own = threading.local()
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """As ``Slide.read``."""
+        if not hasattr(self._own, "handle"):
+            self._own.handle = openslide.OpenSlide(self.path)
+        return np.asarray(self._own.handle.read_region((x, y), level, (width, height)).convert("RGB"))
+
+
+def ours(path: Path, tiles: Tiles, encoder: Encoder, threads: int) -> dict[str, float]:
+    """Our road on an open slide."""
+    with open_slide(path) as slide:
+        return _extract(slide, tiles, encoder, threads)
+
+
+def through_pil(path: Path, tiles: Tiles, encoder: Encoder, threads: int) -> dict[str, float]:
+    """The same road through OpenSlide and PIL."""
+    return _extract(cast(Slide, PilSlide(path)), tiles, encoder, threads)
+
+
+def compare(path: Path, tiles: Tiles, name: str, arguments: argparse.Namespace) -> tuple[float, float]:
+    """Print rates in turn.
+
+    Returns:
+        The median of our rates, and of the ratios to the peer.
+    """
+    encoder = make_encoder(name)
+    peer = f"OpenSlide {openslide.__library_version__} through PIL"
+    roads: dict[str, Road] = {"ours": ours, peer: through_pil}
+    threads = arguments.threads
+    for road in roads.values():
+        road(path, replace(tiles, corners=tiles.corners[:_BATCH]), encoder, threads)
+    rounds = [
+        {each: road(path, tiles, encoder, threads) for each, road in roads.items()} for _ in range(arguments.rounds)
+    ]
+    for each in roads:
+        print(f"  {each}: {_spread([facts[each]['tiles_per_second'] for facts in rounds])} tiles/s")
+    print(f"  ours, last round: {where_time_went(rounds[-1]['ours'])}")
+    ratios = [facts["ours"]["tiles_per_second"] / facts[peer]["tiles_per_second"] for facts in rounds]
+    print(f"  ratio: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    return statistics.median(facts["ours"]["tiles_per_second"] for facts in rounds), statistics.median(ratios)
+
+
+def find_tiles(path: Path) -> Tiles:
+    """The grid over the tissue found."""
+    with open_slide(path) as slide:
+        return tile_grid(slide, find_tissue(slide, TissueSettings()), TileSettings())
+
+
+def peak_mib(path: Path, threads: int) -> float:
+    """Of a process that takes a slide the whole road, once its encoder is small."""
+    words = [sys.executable, "-m", "benchmarks.slide_features", "--memory-of", str(path), "--threads", str(threads)]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    print(f"  '{path.name}': {done.stdout.strip()}")
+    return float(done.stdout.split()[0])
+
+
+def tell_memory(path: Path, threads: int) -> None:
+    """Take a slide the whole road, and print this process's peak."""
+    torch.set_num_threads(1)
+    at_first = _own_peak_mib()
+    tiles = find_tiles(path)
+    ours(path, tiles, make_encoder("small"), threads)
+    print(f"{_own_peak_mib():.0f} MiB, {at_first:.0f} of them before the slide was opened, {len(tiles)} tiles")
+
+
+def made_slide(folder: Path, size: int) -> Path:
+    """The slide, made once."""
+    path = folder / f"made-{size}.svs"
+    if not path.exists():
+        print(f"making '{path}'")
+        write_made_slide(path, MadeSlide(width=size, height=size))
+    return path
+
+
+def _own_peak_mib() -> float:
+    """Unlike ``ru_maxrss``, without the peak of the process that started this one."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def _extract(slide: Slide, tiles: Tiles, encoder: Encoder, threads: int) -> dict[str, float]:
+    settings = ExtractSettings(read=ReadSettings(threads=threads), batch_size=_BATCH)
+    return dict(extract_features(slide, tiles, encoder, settings).facts)
+
+
+def _spread(rates: Sequence[float]) -> str:
+    return f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
+
+
+def main() -> int:
+    """Measure in turn and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
+    parser.add_argument("--size", type=int, default=20_480, help="pixels of the made slide's side")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="that read")
+    default = Path(tempfile.gettempdir()) / "domainsight-slides"
+    parser.add_argument("--folder", type=Path, default=default, help="where made slides are kept")
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory_of:
+        tell_memory(arguments.memory_of, arguments.threads)
+        return 0
+    path, large = (made_slide(arguments.folder, size) for size in (arguments.size, 2 * arguments.size))
+    tiles = find_tiles(path)
+    all_threads, has_bf16 = torch.get_num_threads(), has_cpu_bf16()
+    print(f"{len(tiles)} tiles, {arguments.threads} reading threads, bf16 {'on' if has_bf16 else 'not there'}")
+    torch.set_num_threads(1)
+    print("a small encoder, one thread of torch:")
+    small_rate, ratio = compare(path, tiles, "small", arguments)
+    torch.set_num_threads(all_threads)
+    print(f"ResNet-18, {all_threads} threads of torch, {RESNET_TILES} tiles:")
+    resnet_rate, _ = compare(path, replace(tiles, corners=tiles.corners[:RESNET_TILES]), "resnet18", arguments)
+    print("peak memory with the small encoder:")
+    peak = max(peak_mib(each, arguments.threads) for each in (path, large))
+    for package in ("tiatoolbox", "lazyslide"):
+        if importlib.util.find_spec(package) is None:
+            print(f"{package}: not installed, not measured")
+    resnet_target = RESNET_RATE_BF16 if has_bf16 else RESNET_RATE
+    print(f"slide_features rate: {small_rate:,.0f} tiles/s (target >= {SMALL_RATE})")
+    print(f"slide_features ResNet-18: {resnet_rate:.1f} tiles/s (target >= {resnet_target})")
+    print(f"slide_features memory: {peak:.0f} MiB (target <= {MEMORY_MIB})")
+    print(f"slide_features: {ratio:.2f} (target >= {SMALL_RATIO:g})")
+    misses = (small_rate < SMALL_RATE, resnet_rate < resnet_target, peak > MEMORY_MIB, ratio < SMALL_RATIO)
+    return int(arguments.check and any(misses))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
