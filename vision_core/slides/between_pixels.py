@@ -19,6 +19,7 @@ _UNIT = np.float32(1 / 255)
 _STEPS = 65536.0  # places are kept in 65536ths of a pixel
 _LEVELS = np.float32(256)
 _ONE = np.float32(1)
+_MOST = np.float32(255)  # the highest of 256 steps holds what is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,10 @@ def blend(tiles: Iterable[Placed], place: Place, size: tuple[int, int]) -> Pixel
 
 
 def _weights(place: Place) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """Of the four pixels around a place, times 256, which changes no rounding."""
     right, down = np.float32(place.right), np.float32(place.down)
-    return (_ONE - right) * (_ONE - down), right * (_ONE - down), (_ONE - right) * down, right * down
+    up, left = _ONE - down, _ONE - right
+    return left * up * _LEVELS, right * up * _LEVELS, left * down * _LEVELS, right * down * _LEVELS
 
 
 def _covered(start: int, length: int, end: int) -> tuple[int, int]:
@@ -100,9 +103,9 @@ def _shares(values: Pixels) -> _Floats:
 
 def _blended(window: _Floats, weights: tuple[np.float32, ...]) -> _Floats:
     blended = window[:-1, :-1] * weights[0]
-    blended += window[:-1, 1:] * weights[1]
-    blended += window[1:, :-1] * weights[2]
-    blended += window[1:, 1:] * weights[3]
+    shares = np.empty_like(blended)
+    for part, weight in zip((window[:-1, 1:], window[1:, :-1], window[1:, 1:]), weights[1:], strict=True):
+        blended += np.multiply(part, weight, out=shares)
     return blended
 
 
@@ -114,13 +117,11 @@ def _add(colours: Pixels, opacity: Pixels, colour: _Floats, share: _Floats) -> N
     opacity[:] = _bytes(share)
     for part, (colour_below, opacity_below) in zip(last, below, strict=True):
         covered, own = _shares(opacity_below), share[part]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            taken = np.where(own > 0, np.clip((_ONE - covered) / own, 0, 1), _ONE).astype(np.float32)
-        colours[part] = _bytes(colour[part] * taken[..., None] + _shares(colour_below))
-        opacity[part] = _bytes(own * taken + covered)
+        free = np.divide((_ONE - covered) * _LEVELS, own, out=np.ones_like(own), where=own > 0)
+        taken = np.minimum(free, _ONE)
+        colours[part] = _bytes(colour[part] * taken[..., None] + _shares(colour_below) * _LEVELS)
+        opacity[part] = _bytes(own * taken + covered * _LEVELS)
 
 
 def _bytes(values: _Floats) -> Pixels:
-    scaled = (np.minimum(values, _ONE) * _LEVELS).astype(np.uint16)
-    scaled -= scaled >> 8
-    return scaled.astype(np.uint8)
+    return np.minimum(values, _MOST).astype(np.uint8)
