@@ -76,14 +76,13 @@ def load_backbone(path: Path) -> TrainedBackbone:
 
 
 def read_preprocessing(path: Path, card: Card) -> Preprocessing:
-    """What the card at ``path`` says of its images; keys that are not of ``Preprocessing`` are for other readers.
+    """What the card at ``path`` says of its images.
 
     Raises:
         CheckpointError: Mean or deviation are missing or impossible.
     """
-    known = {name: each for name, each in card.preprocessing.items() if name in Preprocessing.model_fields}
     try:
-        return Preprocessing.model_validate(known)
+        return Preprocessing.model_validate(card.preprocessing)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in ("preprocessing", *first["loc"]))

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from pydantic import Field, FiniteFloat, field_validator
+from pydantic import ConfigDict, Field, FiniteFloat, field_validator
 
 from vision_core.settings import PositiveFloat, Section
 
@@ -13,7 +13,12 @@ BACKBONE_NAMES: tuple[BackboneName, ...] = get_args(BackboneName)
 
 
 class Preprocessing(Section):
-    """What an image goes through before a backbone: the ``preprocessing`` of its card."""
+    """What an image goes through before a backbone: the ``preprocessing`` of its card.
+
+    A card may say more, to other readers; what is not listed here is left out.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     values: Literal["0 to 1", "0 to 255"] = Field("0 to 1", description="Range that mean and std are given in.")
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = Field(description="Subtracted, channel by channel.")

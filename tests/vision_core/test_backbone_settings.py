@@ -20,3 +20,7 @@ def test_preprocessing__in_bytes() -> None:
 def test_preprocessing__impossible_deviation(std: object) -> None:
     with pytest.raises(ValidationError):
         Preprocessing.model_validate({"mean": 0.5, "std": std})
+
+
+def test_preprocessing__says_more_to_other_readers() -> None:
+    assert Preprocessing.model_validate({"mean": 0.5, "std": 0.2, "alpha": "laid over white"}).std == (0.2, 0.2, 0.2)
