@@ -34,13 +34,14 @@ class WsiPredictor:
 
     Attributes:
         card: What the bundle says of itself.
+        config: Its settings; those of inference may be others than the bundle's.
         road: From a slide to features, as the model was trained.
     """
 
     def __init__(self, model: SlideModel, config: WsiConfig, mpps: Mapping[str, float] | None = None) -> None:
         self.card: Card = model.card
         self.road = Road(config, model.device, mpps or {})
-        self._model, self._config = model, config
+        self.config, self._model = config, model
         self._is_checked = False
         self._last: tuple[Path, Walked] | None = None
 
@@ -91,7 +92,7 @@ class WsiPredictor:
         if not is_features(path):
             walked = self._walk(path)
             with self.road.open(path) as slide:
-                files.write_pictures(result, walked, slide, self._config)
+                files.write_pictures(result, walked, slide, self.config)
         elif len(result) and _NO_PLACES not in result.notes:
             files.write_without_slide(result)
         return files.written
@@ -116,7 +117,7 @@ class WsiPredictor:
         attributes, corners = features.attributes, _corners(features)
         side = int(attributes.get("tile_side") or 1)
         size = (int(corners[:, 1].max(initial=0)) + side, int(corners[:, 0].max(initial=0)) + side)
-        place = _Place(path.name, size, float(attributes.get("slide_mpp") or self._config.tiles.mpp), side, corners)
+        place = _Place(path.name, size, float(attributes.get("slide_mpp") or self.config.tiles.mpp), side, corners)
         notes = [_FROM_FEATURES] if features.coords is not None else [_FROM_FEATURES, _NO_PLACES]
         return self._result(features, place, notes, {})
 

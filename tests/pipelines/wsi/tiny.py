@@ -70,10 +70,10 @@ def make_features(folder: Path, splits: Sequence[str] = SPLITS, dim: int = DIM) 
     return folder
 
 
-def make_bundle(folder: Path, **changes: Any) -> Path:  # noqa: ANN401
+def make_bundle(folder: Path, dim: int = LITE0_DIM, **changes: Any) -> Path:  # noqa: ANN401
     """A random ABMIL over features of lite0 on the tiny slides, calibrated by nobody; ``changes`` are of its card."""
     settings = config.load(WsiConfig, None, SLIDE_WORDS)
-    network = Mhim(build_model(settings.model, LITE0_DIM, len(CLASSES)))
+    network = Mhim(build_model(settings.model, dim, len(CLASSES)))
     card: dict[str, Any] = {
         "task": "wsi",
         "method": "plain",

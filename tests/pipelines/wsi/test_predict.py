@@ -1,0 +1,300 @@
+"""One slide in, its result and files out; and a night of twenty slides, four of them bad."""
+
+import csv
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from pipelines.wsi.__main__ import main
+from pipelines.wsi.bundles import DECISION, SlideModel
+from pipelines.wsi.predict import NO_TISSUE, WsiPredictor, columns
+from tests.pipelines.wsi.test_bundles import card, network
+from tests.pipelines.wsi.tiny import CLASSES, SIDE_PX, TILE_PX, make_bundle, picture, write_pyramid
+from vision_core import config
+from vision_core.calibration import Calibration, fit_scope
+from vision_core.errors import InputError
+from vision_core.images import read_image
+from vision_core.results import RESEARCH_NOTICE
+
+ENDINGS = (".heatmap.png", ".heatmap.tif", ".json", ".tiles.geojson.gz", ".tissue.geojson", ".top.png")
+GOOD, BAD = 16, ("damaged", "no-mpp", "text", "truncated")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "model")
+
+
+@pytest.fixture(scope="module")
+def predictor(bundle: Path) -> WsiPredictor:
+    return WsiPredictor.from_checkpoint(bundle)
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pyramid(tmp_path_factory.mktemp("slide") / "a.b.tif", picture(3))
+
+
+def _predict(bundle: Path, given: Path, out: Path, *words: str) -> int:
+    return main(["predict", "--checkpoint", str(bundle), "--input", str(given), "--out", str(out), *words])
+
+
+def _damage_tile(path: Path) -> None:
+    """Zero the bytes of a tile of level 0 that lies on tissue."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        middle = len(page.dataoffsets) // 2 + 1  # of four by four, the third row's second
+        place, count = page.dataoffsets[middle], page.databytecounts[middle]
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes(count))
+
+
+def test_call__result_covers_the_tissue(predictor: WsiPredictor, slide: Path) -> None:
+    result = predictor(slide)
+    assert (result.slide, result.size, result.classes) == ("a.b.tif", (SIDE_PX, SIDE_PX), CLASSES)
+    assert result.mpp == pytest.approx(0.5)
+    assert result.probabilities.sum() == pytest.approx(1)
+    assert result.category == CLASSES[int(result.probabilities[1] >= 0.5)]
+    assert result.tile_side == TILE_PX
+    assert 20 < len(result) < (SIDE_PX // TILE_PX) ** 2
+    assert result.scores.sum() == pytest.approx(1, abs=1e-4)
+    assert result.model == predictor.card.identity()
+    area = np.pi * (0.36 * SIDE_PX * 0.5e-3) ** 2
+    assert result.facts["area_mm2"] == pytest.approx(area, rel=0.1)
+    assert set(columns(result)) >= {
+        "category",
+        "p_normal",
+        "p_tumour",
+        "tiles",
+        "mpp",
+        "area_mm2",
+        "threshold",
+        "notes",
+    }
+
+
+def test_write__files_are_named_after_the_slide_and_carry_the_notice(
+    predictor: WsiPredictor, slide: Path, tmp_path: Path
+) -> None:
+    """Row M7 of what an app must do: the notice stands in each artefact."""
+    result = predictor(slide)
+    written = predictor.write(result, slide, tmp_path)
+    assert sorted(path.name for path in written) == [f"a.b{ending}" for ending in ENDINGS]
+    texts = {path.name: path.read_bytes() for path in written}
+    texts["a.b.tiles.geojson.gz"] = gzip.decompress(texts["a.b.tiles.geojson.gz"])
+    assert all(RESEARCH_NOTICE.encode() in text for name, text in texts.items() if not name.endswith(".png"))
+    tiles = json.loads(texts["a.b.tiles.geojson.gz"])
+    assert len(tiles["features"]) == len(result)
+    record = json.loads(texts["a.b.json"])
+    assert record["category"] == result.category
+    assert record["tiles"] == len(result)
+    assert read_image(tmp_path / "a.b.heatmap.png").shape[1] >= SIDE_PX
+    with tifffile.TiffFile(tmp_path / "a.b.heatmap.tif") as file:
+        assert file.pages[0].is_tiled
+
+
+def test_write__same_slide_same_bytes(bundle: Path, slide: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        again = WsiPredictor.from_checkpoint(bundle)
+        (tmp_path / name).mkdir()
+        again.write(again(slide), slide, tmp_path / name)
+    assert _contents(tmp_path / "first") == _contents(tmp_path / "second")
+
+
+def test_call__glass_alone_is_a_result_without_tissue(predictor: WsiPredictor, tmp_path: Path) -> None:
+    """Row E10 of the bad inputs."""
+    glass = write_pyramid(tmp_path / "glass.tif", np.full((SIDE_PX, SIDE_PX, 3), 243, np.uint8))
+    result = predictor(glass)
+    assert (result.category, len(result), len(result.probabilities)) == (NO_TISSUE, 0, 0)
+    assert result.notes[0] == "No tissue was found on this slide."
+    written = predictor.write(result, glass, tmp_path / "out")
+    assert [path.name for path in written] == ["glass.json", "glass.heatmap.png", "glass.tissue.geojson"]
+    assert columns(result)["category"] == NO_TISSUE
+
+
+def test_predict__features_of_a_slide_give_what_the_slide_gives(bundle: Path, slide: Path, tmp_path: Path) -> None:
+    assert _predict(bundle, slide, tmp_path / "slide", "results.features=true", "results.top_tiles=0") == 0
+    made = tmp_path / "slide" / "outputs" / "a.b.h5"
+    assert not (tmp_path / "slide" / "outputs" / "a.b.top.png").exists()
+    assert _predict(bundle, made, tmp_path / "features") == 0
+    of_slide, of_features = (
+        json.loads((tmp_path / name / "outputs" / "a.b.json").read_text()) for name in ("slide", "features")
+    )
+    assert of_features["probabilities"] == of_slide["probabilities"]
+    assert of_features["tiles"] == of_slide["tiles"]
+    assert any("the slide itself was not opened" in note for note in of_features["notes"])
+    assert (tmp_path / "features" / "outputs" / "a.b.heatmap.png").exists()
+    assert (tmp_path / "features" / "import_into_qupath.groovy").read_text().startswith("/*")
+
+
+def test_predict__features_without_places_have_no_heatmap(bundle: Path, tmp_path: Path) -> None:
+    torch.save(torch.rand(5, 1280), tmp_path / "bag.pt")
+    assert _predict(bundle, tmp_path / "bag.pt", tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out" / "outputs").iterdir()] == ["bag.json"]
+
+
+def test_predict__a_mask_edited_by_hand_is_read_back(bundle: Path, slide: Path, tmp_path: Path) -> None:
+    regions = tmp_path / "regions"
+    regions.mkdir()
+    ring = [[128, 128], [384, 128], [384, 384], [128, 384], [128, 128]]
+    drawn = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {}}
+    collection = {"type": "FeatureCollection", "features": [drawn]}
+    (regions / "a.b.tissue.geojson").write_text(json.dumps(collection))
+    assert _predict(bundle, slide, tmp_path / "out", f"tissue.regions={regions}") == 0
+    assert json.loads((tmp_path / "out" / "outputs" / "a.b.json").read_text())["tiles"] == 16
+    assert _predict(bundle, slide, tmp_path / "none", f"tissue.regions={tmp_path / 'absent'}") == 2
+
+
+def test_predict__settings_of_training_are_refused(
+    bundle: Path, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _predict(bundle, slide, tmp_path / "out", "tiles.tile_px=32") == 2
+    assert "is of training" in capsys.readouterr().err
+
+
+def test_predict__an_encoder_of_another_width_is_refused_before_any_slide(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row E20 of the bad inputs."""
+    other = make_bundle(tmp_path / "model", dim=1024)
+    assert _predict(other, slide, tmp_path / "out") == 2
+    assert "encoder 'lite0' makes 1280" in capsys.readouterr().err
+
+
+def test_predict__other_weights_of_the_same_encoder_are_refused(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_bundle(tmp_path / "model", preprocessing={"encoder": {"name": "lite0", "weights": "0" * 64}})
+    assert _predict(other, slide, tmp_path / "out") == 2
+    assert "another encoder: weights was '000" in capsys.readouterr().err
+
+
+def test_predict__microns_per_pixel_of_a_list_or_of_the_command(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row E5 of the bad inputs."""
+    write_pyramid(tmp_path / "slides" / "x.tif", picture(1), mpp=None)
+    (tmp_path / "list.csv").write_text("slide,mpp\nslides/x.tif,0.25\n")
+    assert _predict(bundle, tmp_path / "slides", tmp_path / "none") == 3
+    assert "Give it in a column 'mpp' of the CSV of slides, or with read.mpp" in capsys.readouterr().out
+    assert _predict(bundle, tmp_path / "list.csv", tmp_path / "listed") == 0
+    assert _predict(bundle, tmp_path / "slides", tmp_path / "said", "read.mpp=0.5") == 0
+    found = [json.loads((tmp_path / name / "outputs" / "x.json").read_text())["mpp"] for name in ("listed", "said")]
+    assert found == [0.25, 0.5]
+
+
+def test_predict__an_unreadable_tile_fails_its_slide_unless_allowed(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide = write_pyramid(tmp_path / "x.tif", picture(1))
+    _damage_tile(slide)
+    assert _predict(bundle, slide, tmp_path / "strict") == 3
+    assert "x.tif': level 0 cannot be read at" in capsys.readouterr().out
+    strict = WsiPredictor.from_checkpoint(bundle)
+    with pytest.raises(InputError, match="level 0 cannot be read at"):
+        strict(slide)
+    settings = config.replace(strict.config, {"read.max_bad_tiles": 4})
+    lenient = WsiPredictor.from_checkpoint(bundle, config=settings)(slide)
+    assert any(note.startswith("4 of ") and note.endswith("are left out.") for note in lenient.notes)
+
+
+def test_call__doubts_are_told_first(tmp_path: Path) -> None:
+    """Row M6 of what an app must do."""
+    generator = np.random.default_rng(0)
+    scope = fit_scope(generator.normal(size=(40, 6)), generator.normal(size=(40, 6)))
+    fitted = Calibration(temperature=1.0, coverage=0.9, threshold=1.0, num_cases=20)
+    calibration = {**fitted.to_record(), DECISION: 0.5}
+    model = SlideModel(
+        network("abmil"), card("abmil", scope=scope.to_record(), calibration=calibration), torch.device("cpu")
+    )
+    reading = model.read(torch.full((5, 6), 50.0))
+    assert reading.is_outside
+    assert reading.possible is not None
+    assert reading.possible.all()
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty slides, four bad in different ways."""
+    folder = tmp_path_factory.mktemp("night")
+    for number in range(GOOD):
+        write_pyramid(folder / f"s{number:02d}.tif", picture(number, side_px=384))
+    write_pyramid(folder / "damaged.tif", picture(20))
+    _damage_tile(folder / "damaged.tif")
+    write_pyramid(folder / "no-mpp.tif", picture(21), mpp=None)
+    (folder / "text.svs").write_text("<html>log in</html>")
+    whole = write_pyramid(folder / "truncated.tif", picture(22)).read_bytes()
+    (folder / "truncated.tif").write_bytes(whole[: int(0.6 * len(whole))])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bundle: Path, night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert _predict(bundle, night, out) == 4
+    return out
+
+
+def test_predict__four_bad_slides_of_twenty(undisturbed: Path) -> None:
+    with (undisturbed / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == GOOD
+    with (undisturbed / "failures.csv").open() as file:
+        failures = {Path(row["input"]).stem: row["reason"] for row in csv.DictReader(file)}
+    assert sorted(failures) == sorted(BAD)
+    assert "Give it in a column 'mpp' of the CSV of slides, or with read.mpp" in failures["no-mpp"]
+    assert "level 0 cannot be read at x" in failures["damaged"]
+    assert len(list((undisturbed / "outputs").iterdir())) == GOOD * len(ENDINGS)
+    planned = json.loads((undisturbed / "plan.json").read_text())
+    assert str(planned).count("microns") >= 1
+    assert (undisturbed / "summary.html").exists()
+
+
+def test_predict__killed_in_mid_run_ends_with_the_same_files(
+    bundle: Path, night: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Rows X3 and E1: ``kill -9`` of a real process; finished slides are not touched."""
+    out = tmp_path / "out"
+    words = ["predict", "--checkpoint", str(bundle), "--input", str(night), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.wsi", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    ledger = out / "ledger" / "0.jsonl"
+    deadline = time.monotonic() + 240
+    while _finished(ledger) < 7 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = _finished(ledger)
+    assert 7 <= finished < GOOD + len(BAD)
+    names = [json.loads(line)["name"] for line in ledger.read_bytes().splitlines()[:finished]]
+    before = {path: path.stat().st_mtime_ns for path in (out / "outputs").iterdir() if path.name.split(".")[0] in names}
+    assert main(words) == 4
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+    ours, theirs = _contents(out / "outputs"), _contents(undisturbed / "outputs")
+    assert ours == theirs
+    for table in ("results.csv", "failures.csv"):
+        assert (out / table).read_bytes() == (undisturbed / table).read_bytes()
+    assert not list(out.rglob(".partial-*"))
+
+
+def _finished(ledger: Path) -> int:
+    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
