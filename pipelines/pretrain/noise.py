@@ -59,7 +59,7 @@ class NoisePolicy(nn.Module):
 
         Numbers that are not finite become 0 and are told of by ``is_finite``: the classifier sees none of them.
         """
-        heads, is_finite = _finite(self.network(images))
+        heads, is_finite = self._heads(images)
         unbounded = self.bases(heads)
         self.bases.update(BetaCells(log_alpha=mean_row(heads.log_alpha), log_beta=mean_row(heads.log_beta)))
         cells = unbounded.bounded()
@@ -77,10 +77,16 @@ class NoisePolicy(nn.Module):
         """The distributions for ``images`` as the policy stands, in inference: nothing is moved."""
         modes = {module: module.training for module in self.modules()}
         self.eval()
-        cells: BetaCells = self.bases(_finite(self.network(images))[0])
+        cells: BetaCells = self.bases(self._heads(images)[0])
         for module, is_training in modes.items():  # one by one: norms may be frozen
             module.training = is_training
         return cells.bounded()
+
+    def _heads(self, images: Tensor) -> tuple[BetaCells, Tensor]:
+        """What the network says, in the precision of the bases even where it computes in half, and if it is finite."""
+        said: BetaCells = self.network(images)
+        dtype = self.bases.log_alpha.dtype
+        return _finite(BetaCells(log_alpha=said.log_alpha.to(dtype), log_beta=said.log_beta.to(dtype)))
 
 
 def draw_unlearned(images: Tensor, seeds: Sequence[int], mask: NoiseMask, concentration: float) -> Drawn:

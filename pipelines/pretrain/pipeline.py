@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -11,30 +10,38 @@ from pipelines.pretrain import importing
 from pipelines.pretrain.bundles import (
     POLICY,
     TASK,
-    Classifier,
     built_classifier,
     describe_classifier,
     load_classifier,
-    load_policy,
     save_classifier,
     save_policy,
 )
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data import Images, prepare_images, read_images, write_classes
 from pipelines.pretrain.demo_data import make_demo_data
-from pipelines.pretrain.evaluate import Hiding, answers, masked_accuracy, score, with_same_metrics
+from pipelines.pretrain.evaluate import with_same_metrics
 from pipelines.pretrain.exporting import exportable
 from pipelines.pretrain.history import choose_probes
 from pipelines.pretrain.learner import CleanLearner, Goal, HeadLearner, PretrainLearner
-from pipelines.pretrain.mask import NoiseMask
-from pipelines.pretrain.norms import reestimate_norms, synchronised
+from pipelines.pretrain.lists import (
+    check_last_step,
+    in_classes,
+    manifest,
+    overlaps,
+    remarks,
+    scored_images,
+    scored_splits,
+    with_new_statistics,
+)
+from pipelines.pretrain.norms import synchronised
 from pipelines.pretrain.pictures import draw_history
 from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
 from pipelines.pretrain.preprocessing import normalise
+from pipelines.pretrain.scoring import hiding_beside, score_bundle, validate_learner
 from pipelines.pretrain.start import Start, head_of, starting_classifier, weights_hash
 from pipelines.pretrain.validation import Together, Validation, check_lists
 from pipelines.pretrain.views import CentreViews, TrainingViews
-from vision_core import bundle, processes
+from vision_core import bundle
 from vision_core.bundle import Card, TrainedOn
 from vision_core.errors import ConfigError, DataError
 from vision_core.evaluation import Row
@@ -42,7 +49,6 @@ from vision_core.export import Exportable
 from vision_core.images import list_images
 from vision_core.isolation import Decoder
 from vision_core.learner import Learner, Prepared
-from vision_core.loaders import EpochBatches, batches
 from vision_core.results import ClassScores
 from vision_core.runtime import machine, pick_device
 
@@ -60,14 +66,16 @@ class PretrainPipeline:
     def prepare(self, config: PretrainConfig) -> Prepared:
         """Learner, training views and validation of a run; lists that are scored later are looked at now."""
         images = prepare_images(config.data, config.data.split)
-        _check_last_step(config, len(images))
-        scored = {split: _scored(config, images.classes, split) for split in _scored_splits(config)}
+        check_last_step(config, len(images))
+        scored = {split: scored_images(config, images.classes, split) for split in scored_splits(config)}
         start = starting_classifier(config, images.classes)
         learner = synchronised(self._learner(config, images, start), pick_device(config.train.device))
         score_it = None
         if config.data.val_split and config.train.eval_every:
-            score_it = partial(_validate, config, learner, scored[config.data.val_split])
-        notes = dict.fromkeys((*start.notes, *images.notes, *(each for of in scored.values() for each in of.notes)))
+            score_it = partial(validate_learner, config, learner, scored[config.data.val_split])
+        told = [*remarks(config), *start.notes, *images.notes]
+        told += [note for each in scored.values() for note in each.notes]
+        notes = dict.fromkeys([*told, *overlaps([images, *scored.values()])])
         return Prepared(
             learner=learner,
             items=TrainingViews(images, config.data, config.train.seed),
@@ -83,7 +91,7 @@ class PretrainPipeline:
         network, goal = learner.product(), learner.goal
         if config.averaging.reestimate_norms:
             network = built_classifier(goal.backbone, len(goal.classes), network.state_dict())  # training goes on
-            learner.notes.append(_reestimate(network, config))
+            learner.notes.append(with_new_statistics(network, config))
         card = self._card(config, config.method, goal)
         card = describe_classifier(card, goal.backbone, config.data, are_independent=goal.are_independent)
         card = save_classifier(folder, network, card)
@@ -100,8 +108,8 @@ class PretrainPipeline:
         device = pick_device(config.train.device)
         models = {name: load_classifier(path, device) for name, path in bundles.items()}
         classes = next(iter(models.values())).card.classes
-        views = CentreViews(_scored(config, classes, config.data.eval_split), config.data)
-        rows = [_row(config, name, each, views, _hiding(bundles[name])) for name, each in models.items()]
+        views = CentreViews(scored_images(config, classes, config.data.eval_split), config.data)
+        rows = [score_bundle(config, name, each, views, hiding_beside(bundles[name])) for name, each in models.items()]
         return with_same_metrics(rows)
 
     def predictor(
@@ -146,7 +154,8 @@ class PretrainPipeline:
     ) -> Sequence[Validation | Together]:
         """Read every image of the training list, and of those that are scored, once."""
         lists = [read_images(config.data, config.data.split)]
-        lists += [_scored(config, lists[0].classes, split) for split in _scored_splits(config)]
+        data = in_classes(config.data, lists[0].classes)
+        lists += [read_images(data, split) for split in scored_splits(config)]
         return check_lists(lists, sample, cache=config.data.cache, on_item=on_item)
 
     def demo_data(self, folder: Path) -> str:
@@ -158,7 +167,7 @@ class PretrainPipeline:
         found = importing.read_released(file, config.data.classes, trust=trusted)
         notes = [*found.notes]
         if config.averaging.reestimate_norms:
-            notes.append(_reestimate(found.network, config))
+            notes.append(with_new_statistics(found.network, config))
         goal = Goal(backbone=found.backbone, classes=found.classes)
         trained_on = TrainedOn(description=found.origin, synthetic=False)
         card = self._card(config, "imported", goal).model_copy(update={"trained_on": trained_on, "parent": None})
@@ -170,7 +179,7 @@ class PretrainPipeline:
             backbone=start.backbone,
             classes=images.classes,
             are_independent=images.is_multi_label,
-            manifest=_manifest(images),
+            manifest=manifest(images),
         )
         if config.is_masked:
             probes = choose_probes(CentreViews(images, config.data))
@@ -210,90 +219,5 @@ class PretrainPipeline:
         )
 
 
-def _scored_splits(config: PretrainConfig) -> list[str]:
-    """The lists that are scored during or after training."""
-    val = config.data.val_split if config.train.eval_every else None
-    return list(dict.fromkeys(split for split in (val, config.data.eval_split) if split))
-
-
-def _scored(config: PretrainConfig, classes: tuple[str, ...], split: str) -> Images:
-    """A labelled list in the classes of a model."""
-    return read_images(config.data.model_copy(update={"classes": classes, "class_list": None}), split)
-
-
-def _check_last_step(config: PretrainConfig, count: int) -> None:
-    """Refuse a last step that leaves a process with too few images for its norms, or for the others' company."""
-    train, world = config.train, processes.world_size()
-    rest = count % (train.batch_size * world)
-    is_probe = config.method == "transfer" and config.transfer.parts == ("linear",)
-    needed = 1 if config.freeze_norms or is_probe else 2
-    if config.is_masked and config.policy == "reinforce" and world == 1:
-        needed = 2  # an image is compared with the others
-    fewest = rest // world if rest and not train.drop_last else train.batch_size
-    if fewest < needed:
-        raise ConfigError(
-            f"The last step of an epoch of {count} images would have '{fewest}' for a process, fewer than {needed}. "
-            "Set train.drop_last=true, or another train.batch_size."
-        )
-
-
-def _validate(config: PretrainConfig, learner: CleanLearner, images: Images) -> dict[str, float]:
-    """The scores of the learner as it is, macro F1 first; undefined ones are left out."""
-    views, workers = CentreViews(images, config.data), config.train.workers
-    network = learner.product().eval()
-    row = score("val", images.name, answers(network, views, "validate", workers=workers), images.classes)
-    hiding = learner.hiding() if isinstance(learner, PretrainLearner) else None
-    metrics = {**row.metrics, **(masked_accuracy(network, views, hiding, workers) if hiding else {})}
-    return {name: value for name, value in metrics.items() if value is not None}
-
-
-def _row(config: PretrainConfig, name: str, model: Classifier, views: CentreViews, hiding: Hiding | None) -> Row:
-    workers = config.train.workers
-    given = answers(model.network, views, f"evaluate {name}", workers=workers)
-    row = score(name, views.images.name, given, model.card.classes)
-    masked = masked_accuracy(model.network, views, hiding, workers) if hiding else {}
-    return Row(
-        model=name, split=row.split, counts=row.counts, metrics={**row.metrics, **masked}, per_class=row.per_class
-    )
-
-
-def _hiding(path: Path) -> Hiding | None:
-    """The masks of the policy beside a classifier's bundle, if there is one."""
-    beside = path.parent / POLICY
-    if not beside.is_dir():
-        return None
-    noise, settings, _ = load_policy(beside)
-    return Hiding(cells=noise.bases.current().bounded(), mask=NoiseMask(settings.mask, settings.data.image_px))
-
-
 def _is_policy(path: Path) -> bool:
     return bundle.read_card(path, TASK).method == POLICY
-
-
-def _reestimate(network: torch.nn.Module, config: PretrainConfig) -> str:
-    """New statistics of the norms, over clean training images."""
-    images = prepare_images(config.data, config.data.split)
-    views = TrainingViews(images, config.data, config.train.seed)
-    wanted = config.averaging.reestimate_norms
-    # The passes behind those of the training: other crops, and always the same.
-    order = EpochBatches(
-        num_items=len(images),
-        batch_size=config.train.batch_size,
-        epochs=config.train.epochs + wanted,
-        seed=config.train.seed,
-        start_step=config.train.epochs * max(1, len(images) // config.train.batch_size),
-        drop_last=len(images) >= config.train.batch_size,
-    )
-    device = next(network.parameters()).device
-    read = zip(range(wanted), batches(views, order, workers=config.train.workers), strict=False)
-    count = reestimate_norms(network, (normalise(batch.images.to(device)) for _, batch in read))
-    return f"Statistics of the norms were computed anew over {count} batches of {config.train.batch_size} images."
-
-
-def _manifest(images: Images) -> str:
-    """A hash over names and labels of a list."""
-    digest = blake2b(digest_size=16)
-    for index in range(len(images)):
-        digest.update(images.pixels.name(index).encode(errors="surrogateescape") + b"\0")
-    digest.update(images.labels.tobytes())
-    return digest.hexdigest()

@@ -167,6 +167,19 @@ def test_step__several_labels_an_image_are_questions_of_their_own() -> None:
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("policy", ["released", "reinforce"])
+def test_step__in_half_precision_is_near_the_one_in_full(policy: str) -> None:
+    batch = image_batch()
+    full = masked(policy)(batch)
+    learner = masked(policy)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = learner(batch)
+    for name, loss in full.items():
+        assert half[name].dtype == torch.float32
+        assert half[name].item() == pytest.approx(loss.item(), rel=0.03, abs=0.02)
+    assert noise_of(learner).bases.log_alpha.dtype == torch.float32
+
+
 def spoil_heads(learner: PretrainLearner) -> None:
     with torch.no_grad():
         cast(nn.Linear, noise_of(learner).network.alpha[-1]).bias[0] = math.nan

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -189,6 +190,22 @@ def test_deliver__norms_are_computed_anew_where_asked(data: Path, tmp_path: Path
     assert torch.equal(plain["conv1.0.weight"], anew["conv1.0.weight"])
     assert not torch.allclose(plain["bn1.running_mean"], anew["bn1.running_mean"])
     assert "over 2 batches of 6 images" in json.loads((tmp_path / "anew" / "run.json").read_text())["notes"][-1]
+
+
+def test_train__images_with_several_labels(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for part, count in (("train", 12), ("val", 4), ("test", 6)):
+        arrays[f"{part}_images"] = generator.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(count)[:, None] + np.arange(3)) % 2
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "toymnist.npz", **arrays)
+    more = ["data.format=medmnist", f"data.root={tmp_path / 'data' / 'toymnist.npz'}", "data.classes=[a,b,c]"]
+    assert train(tmp_path / "run", tmp_path, *more, "mixing.mixup=0.2", "mixing.label_smoothing=0.1") == 0
+    [row] = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert {"macro_f1", "accuracy", "roc_one_vs_rest"} <= row["metrics"].keys()
+    assert set(row["per_class"]) == {"a.roc", "b.roc", "c.roc"}
+    assert load_classifier(tmp_path / "run" / "model").are_independent
 
 
 @pytest.mark.parametrize(

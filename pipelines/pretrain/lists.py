@@ -1,0 +1,100 @@
+"""The lists of images of a run: which there are, whether they fit its steps, and what is computed over them."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import torch
+
+from pipelines.pretrain.config import PretrainConfig, StageData
+from pipelines.pretrain.data import Images, prepare_images
+from pipelines.pretrain.norms import reestimate_norms
+from pipelines.pretrain.preprocessing import normalise
+from pipelines.pretrain.validation import shared_patients
+from pipelines.pretrain.views import TrainingViews
+from vision_core import processes
+from vision_core.errors import ConfigError
+from vision_core.loaders import EpochBatches, batches
+
+
+def scored_splits(config: PretrainConfig) -> list[str]:
+    """The lists that are scored during or after training."""
+    val = config.data.val_split if config.train.eval_every else None
+    return list(dict.fromkeys(split for split in (val, config.data.eval_split) if split))
+
+
+def scored_images(config: PretrainConfig, classes: tuple[str, ...], split: str) -> Images:
+    """A labelled list in the classes of a model, its files checked as those of training are."""
+    return prepare_images(in_classes(config.data, classes), split)
+
+
+def in_classes(data: StageData, classes: tuple[str, ...]) -> StageData:
+    """``data`` with the classes of a model."""
+    return data.model_copy(update={"classes": classes, "class_list": None})
+
+
+def overlaps(lists: Sequence[Images]) -> list[str]:
+    """A warning for each two lists that share patients, where patients are known."""
+    return [
+        f"warning: {count} patients are in both {one} and {other}. Scores on one after training on the other are too "
+        "good."
+        for (one, other), count in shared_patients(lists).items()
+    ]
+
+
+def check_last_step(config: PretrainConfig, count: int) -> None:
+    """Refuse a last step that leaves a process with too few images for its norms, or for the others' company."""
+    train, world = config.train, processes.world_size()
+    rest = count % (train.batch_size * world)
+    is_probe = config.method == "transfer" and config.transfer.parts == ("linear",)
+    needed = 1 if config.freeze_norms or is_probe else 2
+    if config.is_masked and config.policy == "reinforce" and world == 1:
+        needed = 2  # an image is compared with the others
+    fewest = rest // world if rest and not train.drop_last else train.batch_size
+    if fewest < needed:
+        raise ConfigError(
+            f"The last step of an epoch of {count} images would have '{fewest}' for a process, fewer than {needed}. "
+            "Set train.drop_last=true, or another train.batch_size."
+        )
+
+
+def remarks(config: PretrainConfig) -> list[str]:
+    """What a person should know of the masks before they begin."""
+    if not config.is_masked:
+        return []
+    mask = config.mask
+    told = [f"Masks: policy '{config.policy}', {mask.grid} x {mask.grid} cells, blur of {mask.kernel} px."]
+    if config.train.accumulate > 1 and config.policy != "unlearned":
+        told.append(
+            f"warning: train.accumulate is {config.train.accumulate}: costs and baselines are those of one step's "
+            f"{config.train.batch_size} images, not of an update's: another method than with one larger step."
+        )
+    return told
+
+
+def with_new_statistics(network: torch.nn.Module, config: PretrainConfig) -> str:
+    """New statistics of the norms, over clean training images."""
+    images = prepare_images(config.data, config.data.split)
+    views = TrainingViews(images, config.data, config.train.seed)
+    wanted = config.averaging.reestimate_norms
+    # The passes behind those of the training: other crops, and always the same.
+    order = EpochBatches(
+        num_items=len(images),
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs + wanted,
+        seed=config.train.seed,
+        start_step=config.train.epochs * max(1, len(images) // config.train.batch_size),
+        drop_last=len(images) >= config.train.batch_size,
+    )
+    device = next(network.parameters()).device
+    read = zip(range(wanted), batches(views, order, workers=config.train.workers), strict=False)
+    count = reestimate_norms(network, (normalise(batch.images.to(device)) for _, batch in read))
+    return f"Statistics of the norms were computed anew over {count} batches of {config.train.batch_size} images."
+
+
+def manifest(images: Images) -> str:
+    """A hash over names and labels of a list."""
+    digest = blake2b(digest_size=16)
+    for index in range(len(images)):
+        digest.update(images.pixels.name(index).encode(errors="surrogateescape") + b"\0")
+    digest.update(images.labels.tobytes())
+    return digest.hexdigest()
