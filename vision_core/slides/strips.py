@@ -3,6 +3,7 @@
 OpenSlide takes tiled TIFFs only. A strip goes to libtiff as a TIFF of its own, so that all its compressions are read.
 """
 
+import logging
 import os
 import struct
 import zlib
@@ -29,6 +30,7 @@ _UNCOMPRESSED, _DEFLATE = 1, frozenset({8, 32946})
 _CONVERT = "Convert it: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
 _RESOLUTION_UNITS = {2: "inch", 3: "centimeter"}
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
+logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # says on the terminal what the error says anyway
 _STRUCT = {_SHORT: "H", _LONG: "I", _UNDEFINED: "B"}
 _COPIED = {  # what decides how a strip is decoded
     258: _SHORT,  # bits a sample

@@ -17,6 +17,7 @@ _RGB, _YCBCR = 2, 6  # photometric interpretation
 _LARGEST_TILE = 4096 * 4096
 _WHY = "it reads slides"
 _LOG = logging.getLogger("domainsight")
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # says on the terminal what the error says anyway
 _Page = Any  # tifffile's, which carries no precise types
 # A directory can be wrong in as many ways as there are tags.
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error, MemoryError)

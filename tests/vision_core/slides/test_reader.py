@@ -111,12 +111,13 @@ def cut_aperio(path: Path) -> None:
 )
 @pytest.mark.parametrize("suffix", [".svs", ".tif"])
 def test_open_slide__unsupported_damaged_empty_and_missing_are_told_apart(
-    tmp_path: Path, write: Callable[[Path], object], reason: str, suffix: str
+    tmp_path: Path, write: Callable[[Path], object], reason: str, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / f"a{suffix}"
     write(path)
     with pytest.raises(InputError, match=rf"^'{path}'.*{reason}"):
         open_slide(path, ReadSettings(mpp=0.5))
+    assert not caplog.text
 
 
 def test_open_slide__mirax_without_its_folder(tmp_path: Path) -> None:
