@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from pydantic import ValidationError
 from torch import nn
 
-from vision_core import bundle
 from vision_core.assets import lite0_weights
-from vision_core.backbone_settings import Preprocessing
-from vision_core.backbones import LITE0_MEAN, LITE0_STD, backbone_spec, build_backbone, lite0_imagenet
-from vision_core.errors import CheckpointError, ConfigError
+from vision_core.backbone_bundles import load_backbone
+from vision_core.backbones import LITE0_MEAN, LITE0_STD, build_backbone, lite0_imagenet
+from vision_core.errors import ConfigError
 from vision_core.files import sha256
 from vision_core.slides.built_network import Built, Colour
 from vision_core.slides.encoder_weights import fill, read_tensors, weights_file
@@ -106,20 +104,16 @@ def _torchvision(architecture: str, settings: EncoderSettings) -> Built:
 def _bundle(settings: EncoderSettings) -> Built:
     if settings.weights is None:
         raise ConfigError("encoder.weights: the bundle is missing. Give the folder that pipelines.pretrain train made.")
-    found = bundle.load(settings.weights, task="pretrain")
-    try:
-        name = str(found.card.architecture["backbone"])
-        seen = Preprocessing.model_validate(found.card.preprocessing).in_bytes()
-        classifier = backbone_spec(name).classifier
-    except (KeyError, ValidationError, ConfigError) as error:
-        raise CheckpointError(
-            f"'{settings.weights}' does not say which backbone it is, or what it expects ({error}). Give a bundle made "
-            "by pipelines.pretrain."
-        ) from error
-    network = build_backbone(name, 0)
-    fill(network, found.tensors, settings.weights, (f"{classifier}.",))
-    built = Built(name=settings.name, network=network, weights=found.card.hashes["weights.safetensors"])
-    return replace(built, mean=seen.mean, std=seen.std, channels=seen.channel_order)
+    trained = load_backbone(settings.weights)
+    seen = trained.preprocessing.in_bytes()
+    return Built(
+        name=settings.name,
+        network=trained.build(),
+        weights=trained.card.hashes["weights.safetensors"],
+        mean=seen.mean,
+        std=seen.std,
+        channels=seen.channel_order,
+    )
 
 
 def _weights(settings: EncoderSettings, remedy: str) -> Path:
