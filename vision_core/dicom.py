@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.dicom_checks import decoder_of, fault_of, num_frames
-from vision_core.dicom_codestream import codestream_shape
+from vision_core.dicom_codestream import JPEG_START, codestream_shape, is_sound_jpeg_header
 from vision_core.dicom_display import to_display
 from vision_core.dicom_structure import Encoding, PixelElement, end_of_meta, find_pixels
 from vision_core.errors import InputError
@@ -242,6 +242,7 @@ def _decode(opened: _Opened, frame: int) -> NDArray[Any]:
             compressed = get_frame(whole.PixelData, frame, number_of_frames=num_frames(whole))
             _refuse_other_shape(opened, compressed)
             decoder = decoder_of(opened.header, compressed)
+            _refuse_what_crashes(opened, compressed, decoder)
         return np.asarray(pixel_array(whole, index=frame, decoding_plugin=decoder))
     except InputError:
         raise
@@ -260,6 +261,12 @@ def _refuse_other_shape(opened: _Opened, compressed: bytes) -> None:
             f"'{opened.path}' declares '{declared}' rows, columns and samples, its compressed image '{found}'. "
             "Export it again."
         )
+
+
+def _refuse_what_crashes(opened: _Opened, compressed: bytes, decoder: str) -> None:
+    """GDCM ends the process where it meets other bytes instead of a marker, or a precision nobody has."""
+    if decoder != "pillow" and compressed.startswith(JPEG_START) and not is_sound_jpeg_header(compressed):
+        raise InputError(f"'{opened.path}' has pixels with a damaged JPEG header. Copy or export it again.")
 
 
 def _raise_of_disk(error: Exception) -> None:

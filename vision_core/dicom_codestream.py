@@ -4,18 +4,22 @@ Source: ITU-T T.81 (JPEG), B.2.2; T.87 (JPEG-LS), C.2.2; T.800 (JPEG 2000), A.5.
 """
 
 import struct
+from collections.abc import Iterator
 
-_JPEG_START = b"\xff\xd8"
+JPEG_START = b"\xff\xd8"
 _JPEG2000_START = b"\xff\x4f\xff\x51"  # start of codestream and size, always in this order
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+_SCAN = 0xDA
+_PRECISION_AT = 4  # behind marker and length
+_PRECISIONS = range(2, 17)
 _COMPONENTS_AT = 40  # after image size, tile size and their offsets
 _SEARCHED_BYTES = 2**16
 
 
 def codestream_shape(frame: bytes) -> tuple[int, int, int] | None:
     """``(height, width, components)`` of a JPEG, JPEG-LS or JPEG 2000 stream; None if it is none."""
-    if frame.startswith(_JPEG_START):
+    if frame.startswith(JPEG_START):
         return _jpeg_shape(frame)
     at = frame.find(_JPEG2000_START, 0, _SEARCHED_BYTES)  # a file of its own wraps the stream in boxes
     if at < 0 or len(frame) < at + _COMPONENTS_AT + 2:
@@ -25,17 +29,30 @@ def codestream_shape(frame: bytes) -> tuple[int, int, int] | None:
     return bottom - top, right - left, components
 
 
+def is_sound_jpeg_header(frame: bytes) -> bool:
+    """Whether the segments of a JPEG or JPEG-LS stream follow each other up to the first scan, in a known precision."""
+    frames = [at for marker, at in _segments(frame) if marker in _FRAME_MARKERS]
+    scans = [at for marker, at in _segments(frame) if marker == _SCAN]
+    return len(frames) == 1 and len(scans) == 1 and frame[frames[0] + _PRECISION_AT] in _PRECISIONS
+
+
 def _jpeg_shape(frame: bytes) -> tuple[int, int, int] | None:
-    at = len(_JPEG_START)
-    while at + 10 <= len(frame) and frame[at] == 0xFF:
-        marker = frame[at + 1]
-        if marker in _FRAME_MARKERS:
+    for marker, at in _segments(frame):
+        if marker in _FRAME_MARKERS and at + 10 <= len(frame):
             height, width, components = struct.unpack_from(">HHB", frame, at + 5)
             return height, width, components
+    return None
+
+
+def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and place of every segment up to the first scan, as long as one follows the other."""
+    at = len(JPEG_START)
+    while at + 4 <= len(frame) and frame[at] == 0xFF:
+        marker = frame[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
-        elif marker in _ALONE:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
-    return None
+            continue
+        yield marker, at
+        if marker == _SCAN:
+            return
+        at += 2 if marker in _ALONE else 2 + int.from_bytes(frame[at + 2 : at + 4], "big")

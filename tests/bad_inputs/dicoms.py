@@ -180,6 +180,33 @@ def f06_lossless_jpeg(folder: Path) -> Path:
     return path
 
 
+def f06_crashing(folder: Path) -> Path:
+    """Lossless JPEG whose colour transform is none that exists: GDCM 3.2.6 ends the process."""
+    path = _copied("SC_rgb_jpeg_gdcm.dcm", folder / "crashing.dcm")
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"Adobe\0d") + 11] = 11
+    path.write_bytes(content)
+    return path
+
+
+def f06_odd_precision(folder: Path) -> Path:
+    """Lossless JPEG of 59 bits a sample, by its own header."""
+    path = f06_lossless_jpeg(folder)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"\xff\xc3\0\x0b") + 4] = 59
+    path.write_bytes(content)
+    return path
+
+
+def f06_no_marker(folder: Path) -> Path:
+    """Lossless JPEG with another byte where a marker should begin."""
+    path = f06_lossless_jpeg(folder)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"\xff\xc4")] = 38
+    path.write_bytes(content)
+    return path
+
+
 def f07_high_throughput(folder: Path) -> Path:
     """High-throughput JPEG 2000, which the installed decoders cannot read."""
     return _compressed(folder / "fast.dcm", HTJ2KLossless)

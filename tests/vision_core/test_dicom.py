@@ -35,6 +35,8 @@ REFUSED: list[tuple[Make, str]] = [
     (dicoms.f05_truncated_compressed, r"cut off: an item \(FFFE,E000\) claims '\d+' bytes, \d+ are left"),
     (dicoms.f05_without_pixels, r"has the header of an image but no pixels: it is cut off"),
     (dicoms.f05_truncated_deflated, r"deflated content is cut off"),
+    (dicoms.f06_odd_precision, r"lossless\.dcm' has pixels with a damaged JPEG header"),
+    (dicoms.f06_no_marker, r"lossless\.dcm' has pixels with a damaged JPEG header"),
     (dicoms.f07_high_throughput, r"'High-Throughput JPEG 2000.*pip install pylibjpeg 'pylibjpeg-openjpeg>=2'\."),
     (dicoms.f07_video, r"transfer syntax 'MPEG-4.*', which is no still image"),
     (dicoms.f09_nested, r"sequence depth >64"),
