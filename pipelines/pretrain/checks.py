@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.pretrain.images_index import Images
+from pipelines.pretrain.safe_reading import safe_reading
 from vision_core.errors import EnvironmentFault, InputError
 from vision_core.files import write_atomic
 from vision_core.randomness import key
@@ -65,15 +66,16 @@ def check_images(images: Images, how: How, cache: Path | None = None, on_item: O
     stamps = [stamp(images.pixels.path(index)) for index in range(len(images))]
     unknown = [index for index, each in enumerate(stamps) if not memory.is_sound(each, how)]
     faults: dict[int, str] = {}
-    look = images.read if how == "decode" else images.pixels.check_header
     try:
-        for done, (index, fault) in enumerate(outcomes(look, unknown), start=1):
-            if fault:
-                faults[index] = fault
-            else:
-                memory.add(stamps[index], how)
-            if on_item:
-                on_item(done, len(unknown))
+        with safe_reading(images) as read:
+            look: Callable[[int], object] = read if how == "decode" else images.pixels.check_header
+            for done, (index, fault) in enumerate(outcomes(look, unknown), start=1):
+                if fault:
+                    faults[index] = fault
+                else:
+                    memory.add(stamps[index], how)
+                if on_item:
+                    on_item(done, len(unknown))
     finally:
         memory.write({str(images.pixels.path(index)): fault for index, fault in faults.items()})
     return _checked(images, faults, memory.told)

@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.pretrain.checks import Memory, outcomes, stamp
 from pipelines.pretrain.duplicates import Duplicates, Seen, find_duplicates, look, write_list
 from pipelines.pretrain.images_index import UNKNOWN, Images
+from pipelines.pretrain.safe_reading import SafeReading, safe_reading
 from vision_core.errors import EnvironmentFault
 
 _SHOWN_SIZES = 3
@@ -93,12 +94,13 @@ def check_lists(
     found: list[Validation | Together] = []
     seen: list[Seen] = []
     for images, indices in zip(lists, chosen, strict=True):
-        looking = _Looking(images)
-        for index, fault in outcomes(looking, indices):
-            looking.note(index, fault, memory)
-            done += 1
-            if on_item:
-                on_item(done, total)
+        with safe_reading(images) as read:
+            looking = _Looking(images, read)
+            for index, fault in outcomes(looking, indices):
+                looking.note(index, fault, memory)
+                done += 1
+                if on_item:
+                    on_item(done, total)
         found.append(looking.validation(len(indices)))
         seen += looking.seen
         memory.write({str(images.pixels.path(index)): fault for index, fault in looking.faults.items()})
@@ -122,15 +124,15 @@ def shared_patients(lists: Sequence[Images]) -> dict[tuple[str, str], int]:
 class _Looking:
     """Reads images of a list, from several threads, and keeps what there is to notice."""
 
-    def __init__(self, images: Images) -> None:
-        self._images = images
+    def __init__(self, images: Images, read: SafeReading) -> None:
+        self._images, self._read = images, read
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.seen: list[Seen] = []
         self.faults: dict[int, str] = {}
 
     def __call__(self, index: int) -> None:
         """Read one; called by a thread."""
-        pixels = self._images.read(index)
+        pixels = self._read(index)
         self.seen.append(look(self._images, index, pixels))
         self.sizes[pixels.shape[0], pixels.shape[1]] += 1
 

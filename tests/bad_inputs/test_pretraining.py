@@ -10,6 +10,7 @@ from pipelines.pretrain.data import prepare_images, read_images
 from pipelines.pretrain.data_settings import Format, PretrainData
 from pipelines.pretrain.validation import check_lists
 from tests.bad_inputs import labelled_images as museum
+from tests.bad_inputs.dicoms import f06_crashing, still
 from vision_core.errors import DataError, UserError
 
 Make = Callable[[Path], Path]
@@ -86,6 +87,19 @@ def test_prepare_images__corrupt_files_refuse_by_header_or_are_left_out_by_decod
     lines = [json.loads(line) for line in (tmp_path / "cache" / "corrupt.jsonl").read_text().splitlines()]
     assert [Path(line["file"]).name for line in lines] == ["0.png", "1.png"]
     assert "is empty" in lines[0]["reason"]
+
+
+def test_prepare_images__a_file_that_crashes_its_decoder_is_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "liver"
+    folder.mkdir(parents=True)
+    still(folder / "sound.dcm")
+    f06_crashing(folder)
+    data = _data(tmp_path, "dicom", on_corrupt="skip")
+    images = prepare_images(data, "train")
+    assert [images[index].name for index in range(len(images))] == ["train/liver/sound.dcm"]
+    first, _ = check_lists([read_images(data, "train")])
+    assert len(first.faults) == 1
+    assert "crashing.dcm" in first.faults[0]
 
 
 def test_check_lists__equal_and_empty_images_are_told_and_left_out_on_request(tmp_path: Path) -> None:
