@@ -71,7 +71,7 @@ def join_corners(mask: Mask) -> Mask:
 
 
 def draw_mask(regions: Sequence[Region], shape: tuple[int, int], pixel: tuple[float, float]) -> Mask:
-    """The pixels whose centres lie in a region, or on its outline, and in none of its holes: ``shape`` bool.
+    """The pixels whose centres lie in a region and in none of its holes: ``shape`` bool.
 
     Args:
         regions: May overlap.
@@ -81,13 +81,9 @@ def draw_mask(regions: Sequence[Region], shape: tuple[int, int], pixel: tuple[fl
     mask = np.zeros(shape, bool)
     for region in regions:
         rows, columns = _window(region.outline, shape, pixel)
-        part = locate(region.outline, *_centres(rows, columns, pixel)) >= 0
-        for hole in region.holes:
-            rows_of_hole, columns_of_hole = _window(hole, shape, pixel)
-            window = part[_within(rows_of_hole, rows), _within(columns_of_hole, columns)]
-            inner = locate(hole, *_centres(_common(rows_of_hole, rows), _common(columns_of_hole, columns), pixel))
-            window &= inner <= 0
-        mask[rows, columns] |= part
+        xs = (np.arange(columns.start, columns.stop) + 0.5) * pixel[0]
+        ys = (np.arange(rows.start, rows.stop) + 0.5) * pixel[1]
+        mask[rows, columns] |= _union([region.outline], xs, ys) & ~_union(region.holes, xs, ys)
     return mask
 
 
@@ -102,7 +98,7 @@ def locate(ring: Points, xs: Points, ys: Points) -> NDArray[np.int8]:
     Returns:
         ``(h, w)`` int8.
     """
-    rows, crossings, is_end = _crossings(ring, ys)
+    _, rows, crossings, is_end = _crossings(ring, np.roll(ring, -1, axis=0), ys)
     flips = np.zeros((len(ys), len(xs) + 1), np.int8)
     np.bitwise_xor.at(flips, (rows[~is_end], np.searchsorted(xs, crossings[~is_end])), 1)
     place = np.bitwise_xor.accumulate(flips, axis=1)[:, :-1]
@@ -113,18 +109,35 @@ def locate(ring: Points, xs: Points, ys: Points) -> NDArray[np.int8]:
     return place
 
 
-def _crossings(ring: Points, ys: Points) -> tuple[NDArray[np.int64], Points, Mask]:
-    """Where edges meet rows: number of the row, x, and whether the edge's lower end lies on the row.
+def _union(rings: Sequence[Points], xs: Points, ys: Points) -> Mask:
+    """Which points of a grid lie in any of many rings: tissue may have thousands of holes."""
+    if not rings:
+        return np.zeros((len(ys), len(xs)), bool)
+    points, lengths = np.concatenate(rings), np.array([len(ring) for ring in rings])
+    following = np.arange(1, len(points) + 1)
+    following[np.cumsum(lengths) - 1] -= lengths
+    edge, rows, crossings, is_end = _crossings(points, points[following], ys)
+    ring = np.repeat(np.arange(len(rings)), lengths)[edge]
+    order = np.lexsort((crossings, rows, ring))
+    order = order[~is_end[order]]
+    # In a row, a ring is entered and left in turns.
+    steps = np.zeros((len(ys), len(xs) + 1), np.int32)
+    for first, step in ((0, 1), (1, -1)):
+        turns = order[first::2]
+        np.add.at(steps, (rows[turns], np.searchsorted(xs, crossings[turns])), step)
+    return np.asarray(np.cumsum(steps, axis=1, out=steps)[:, :-1] > 0)
+
+
+def _crossings(start: Points, end: Points, ys: Points) -> tuple[NDArray[np.int64], NDArray[np.int64], Points, Mask]:
+    """Where edges meet rows: number of the edge and of the row, x, and whether the edge's lower end lies on the row.
 
     The end belongs to the edge when asked what lies on a ring, and not when edges are counted.
     """
-    start, end = ring, np.roll(ring, -1, axis=0)
-    is_level = start[:, 1] == end[:, 1]
-    start, end = start[~is_level], end[~is_level]
     low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
-    edge, row = _spread(np.searchsorted(ys, low), np.searchsorted(ys, high, "right"))
+    first, last = np.searchsorted(ys, low), np.searchsorted(ys, high, "right")
+    edge, row = _spread(first, np.where(low == high, first, last))
     share = (ys[row] - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
-    return row, start[edge, 0] + share * (end[edge, 0] - start[edge, 0]), ys[row] == high[edge]
+    return edge, row, start[edge, 0] + share * (end[edge, 0] - start[edge, 0]), ys[row] == high[edge]
 
 
 def _level_edges(ring: Points, ys: Points) -> tuple[NDArray[np.int64], Points, Points]:
@@ -162,19 +175,3 @@ def _window(ring: Points, shape: tuple[int, int], pixel: tuple[float, float]) ->
     first = np.clip(np.floor(ring.min(axis=0) / pixel), 0, shape[::-1]).astype(int)
     last = np.clip(np.ceil(ring.max(axis=0) / pixel), 0, shape[::-1]).astype(int)
     return slice(first[1], last[1]), slice(first[0], last[0])
-
-
-def _common(inner: slice, outer: slice) -> slice:
-    start = max(inner.start, outer.start)
-    return slice(start, max(start, min(inner.stop, outer.stop)))
-
-
-def _within(inner: slice, outer: slice) -> slice:
-    common = _common(inner, outer)
-    return slice(common.start - outer.start, common.stop - outer.start)
-
-
-def _centres(rows: slice, columns: slice, pixel: tuple[float, float]) -> tuple[Points, Points]:
-    xs = (np.arange(columns.start, columns.stop) + 0.5) * pixel[0]
-    ys = (np.arange(rows.start, rows.stop) + 0.5) * pixel[1]
-    return xs, ys
