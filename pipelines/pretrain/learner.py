@@ -249,8 +249,12 @@ class PretrainLearner(CleanLearner):
         self.metrics = {"policy_entropy": entropy, "cost": cost, "mean_cell": mean_cell, "moved_entries": moved}
         return False
 
+    @torch.no_grad()
     def _stop(self, reason: str) -> None:
         self.alarm.is_stopped = True
+        # Several processes touch every parameter in every step, and NaN times 0 is NaN.
+        for parameter in self.noise.network.parameters() if self.noise else ():
+            parameter.copy_(torch.where(parameter.isfinite(), parameter, 0.0))
         self.metrics = {}
         self.notes.append(
             f"ALARM: the policy was stopped at step {self.step}: {reason}. From there on the classifier learnt under "

@@ -1,5 +1,6 @@
 """The page to read first: how images, classifier and policy become the runs of pretraining, and what leaves them."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -97,8 +98,7 @@ class PretrainPipeline:
         card = save_classifier(folder, network, card)
         if folder.name == "model":
             write_classes(folder.parent / "classes.json", goal.classes)
-            if isinstance(learner, PretrainLearner):
-                self._deliver_policy(config, learner, folder.parent)
+            self._deliver_policy(config, learner, folder.parent)
         return card
 
     def evaluate(self, config: PretrainConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
@@ -188,10 +188,12 @@ class PretrainPipeline:
             return HeadLearner(config, start.classifier, goal, head_of(start.backbone))
         return CleanLearner(config, start.classifier, goal)
 
-    def _deliver_policy(self, config: PretrainConfig, learner: PretrainLearner, run: Path) -> None:
-        if learner.noise:
-            card = self._card(config, POLICY, learner.goal)
-            save_policy(run / POLICY, learner.noise, config, card)
+    def _deliver_policy(self, config: PretrainConfig, learner: CleanLearner, run: Path) -> None:
+        shutil.rmtree(run / POLICY, ignore_errors=True)  # of a run that was overwritten
+        if not isinstance(learner, PretrainLearner):
+            return
+        if learner.noise and not learner.alarm.is_stopped:
+            save_policy(run / POLICY, learner.noise, config, self._card(config, POLICY, learner.goal))
         if learner.history:
             draw_history(learner.history, learner.mask, run / "pictures")
 

@@ -192,6 +192,19 @@ def test_deliver__norms_are_computed_anew_where_asked(data: Path, tmp_path: Path
     assert "over 2 batches of 6 images" in json.loads((tmp_path / "anew" / "run.json").read_text())["notes"][-1]
 
 
+def test_train__a_stopped_policy_is_told_of_and_none_is_delivered(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, short = tmp_path / "run", ("train.max_steps=1", "train.eval_every=0")
+    assert train(out, data, *short) == 0
+    assert (out / "policy").exists()
+    assert train(out, data, *short, "alarm.lowest_entropy=-1e-3", "--overwrite") == 0
+    assert not (out / "policy").exists()
+    assert "ALARM: the policy was stopped at step 0: its entropy fell to" in capsys.readouterr().out
+    assert "ALARM" in (out / "report.html").read_text()
+    assert main(["verify", str(out / "model")]) == 0
+
+
 def test_train__images_with_several_labels(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     arrays: dict[str, Any] = {}

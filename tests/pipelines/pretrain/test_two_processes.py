@@ -25,6 +25,7 @@ CASES: dict[str, dict[str, object]] = {
     "moving average": {"policy": "reinforce", "reinforce.baseline": "ema"},
     "unlearned": {"policy": "unlearned"},
     "clean, averaged": {"policy": "none", "averaging.last_epochs": 1},
+    "stopped policy": {"policy": "reinforce", "alarm.lowest_entropy": -1e-3},
     "moving norms": {"policy": "reinforce", "freeze_norms": False},
 }
 COUNT = 8
@@ -63,7 +64,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return whole, parts
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "moving norms"])
+@pytest.mark.parametrize("case", [case for case in CASES if case not in {"moving norms", "stopped policy"}])
 def test_fit__two_processes_are_as_one(case: str, trained: tuple[Path, Path]) -> None:
     [expected], [first, second] = states(trained[0], case, 1), states(trained[1], case, 2)
     for name, tensor in expected.items():
@@ -75,3 +76,16 @@ def test_fit__moving_norms_are_the_same_in_both_processes(trained: tuple[Path, P
     first, second = states(trained[1], "moving norms", 2)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert (first["classifier.1.running_mean"] != 0).all()
+
+
+def test_fit__a_policy_that_is_stopped_stops_in_both_and_the_classifier_goes_on_as_in_one(
+    trained: tuple[Path, Path],
+) -> None:
+    case = "stopped policy"
+    [expected], [first, second] = states(trained[0], case, 1), states(trained[1], case, 2)
+    for state in (expected, first, second):
+        assert state["alarm._extra_state"]
+    for name, tensor in expected.items():
+        if name.startswith("classifier."):
+            assert torch.equal(first[name], second[name]), name
+            torch.testing.assert_close(first[name], tensor, rtol=NEAR, atol=NEAR, msg=name)
