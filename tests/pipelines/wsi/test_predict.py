@@ -101,7 +101,8 @@ def test_write__files_are_named_after_the_slide_and_carry_the_notice(
     assert record["tiles"] == len(result)
     assert read_image(tmp_path / "a.b.heatmap.png").shape[1] >= SIDE_PX
     with tifffile.TiffFile(tmp_path / "a.b.heatmap.tif") as file:
-        assert file.pages[0].is_tiled
+        assert len(file.pages) > 1 or file.pages[0].shape[0] <= 256
+        assert file.pages[0].aspage().is_tiled
 
 
 def test_write__same_slide_same_bytes(bundle: Path, slide: Path, tmp_path: Path) -> None:
