@@ -41,7 +41,7 @@ def outline_mask(mask: Mask, pixel: tuple[float, float]) -> tuple[Region, ...]:
     # along the edges of the pixels.
     quarters = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     found, tree = cv2.findContours(quarters, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = [(_corners_only((np.asarray(ring)[:, 0] + 1) // 2) * np.array(pixel)).round(2) for ring in found]
+    rings = _corners_only([(np.asarray(ring)[:, 0] + 1) // 2 for ring in found], pixel)
     return tuple(
         Region(outline=rings[number], holes=tuple(rings[hole] for hole in holes))
         for number, holes in holes_of_tree(tree).items()
@@ -113,12 +113,9 @@ def _union(rings: Sequence[Points], xs: Points, ys: Points) -> Mask:
     """Which points of a grid lie in any of many rings: tissue may have thousands of holes."""
     if not rings:
         return np.zeros((len(ys), len(xs)), bool)
-    points, lengths = np.concatenate(rings), np.array([len(ring) for ring in rings])
-    following = np.arange(1, len(points) + 1)
-    following[np.cumsum(lengths) - 1] -= lengths
-    edge, rows, crossings, is_end = _crossings(points, points[following], ys)
-    ring = np.repeat(np.arange(len(rings)), lengths)[edge]
-    order = np.lexsort((crossings, rows, ring))
+    points, ring = np.concatenate(rings), np.repeat(np.arange(len(rings)), [len(each) for each in rings])
+    edge, rows, crossings, is_end = _crossings(points, points[_following(ring)], ys)
+    order = np.lexsort((crossings, rows, ring[edge]))
     order = order[~is_end[order]]
     # In a row, a ring is entered and left in turns.
     steps = np.zeros((len(ys), len(xs) + 1), np.int32)
@@ -161,13 +158,26 @@ def _mark(place: NDArray[np.int8], rows: NDArray[np.int64], first: NDArray[np.in
     place[rows[which], column] = 0
 
 
-def _corners_only(ring: NDArray[Any]) -> Points:
-    """A ring of a grid without points that repeat or lie on a straight line."""
-    step = ring - np.roll(ring, 1, axis=0)
-    ring = ring[step.any(axis=1)]
-    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+def _corners_only(rings: Sequence[NDArray[Any]], pixel: tuple[float, float]) -> list[Points]:
+    """Rings of a grid without points that repeat or lie on a straight line, in pixels of level 0."""
+    if not rings:
+        return []
+    points, ring = np.concatenate(rings), np.repeat(np.arange(len(rings)), [len(each) for each in rings])
+    is_new = (points != points[np.argsort(_following(ring))]).any(axis=1)
+    points, ring = points[is_new], ring[is_new]
+    after = points[_following(ring)] - points
+    before = points - points[np.argsort(_following(ring))]
     is_corner = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    return np.asarray(ring[is_corner], np.float64)
+    ends = np.searchsorted(ring[is_corner], np.arange(1, len(rings)))
+    return np.split((points[is_corner] * np.array(pixel)).round(2), ends)
+
+
+def _following(ring: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of the next point along its ring, of the points of many rings one after the other."""
+    following = np.arange(1, len(ring) + 1)
+    first = np.flatnonzero(np.diff(ring, prepend=-1))
+    following[np.append(first[1:], len(ring)) - 1] = first
+    return following
 
 
 def _window(ring: Points, shape: tuple[int, int], pixel: tuple[float, float]) -> tuple[slice, slice]:
