@@ -1,69 +1,27 @@
 import os
-import resource
-import signal
 import subprocess
 import sys
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.vision_core.slides.tiffs import Kind, overwrite, pyramid, tile_place, tissue, write_tiff
-from vision_core.errors import EnvironmentFault, InputError, UsageError
+from tests.vision_core.slides.extraction import Colours, by_hand, damaged, encoder, grid, slide_in
+from tests.vision_core.slides.tiffs import overwrite
+from vision_core.errors import InputError
 from vision_core.ledger import stamp
-from vision_core.slides.ahead import one_ahead
-from vision_core.slides.built_network import Built
-from vision_core.slides.encoders import Encoder
-from vision_core.slides.feature_files import Features, read_features, why_again
+from vision_core.slides.feature_files import read_features, why_again
 from vision_core.slides.features import ExtractSettings, extract_features, wanted_attributes, where_time_went
-from vision_core.slides.reader import Slide, open_slide
-from vision_core.slides.row_journal import RowJournal
+from vision_core.slides.reader import open_slide
 from vision_core.slides.settings import ReadSettings
-from vision_core.slides.tiling import Tiles
-
-SIDE = 64
-
-
-class Colours(nn.Module):
-    """Means of the quarters of a tile: (B, 3, H, W) to (B, 12)."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
-
-
-def encoder(network: nn.Module | None = None, input_px: int = SIDE, **other: Any) -> Encoder:  # noqa: ANN401
-    built = Built(name="colours", network=network or Colours(), weights="c0", **other)
-    return Encoder(built, input_px, precision="off")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return write_tiff(tmp_path / "a.tif", pyramid(tissue((512, 640))), Kind())
-
-
-def grid(count: int = 80, read_px: int = SIDE, level: int = 0) -> Tiles:
-    """Tiles of 64 px, row by row, at 0.5 microns times what is read."""
-    corners = np.stack(np.meshgrid(np.arange(0, 640, 64), np.arange(0, 512, 64)), -1).reshape(-1, 2)
-    factor = read_px // SIDE * 2**level
-    return Tiles(
-        corners=np.resize(corners, (count, 2)).astype(np.int64),
-        side=SIDE * factor,
-        tile_px=SIDE,
-        mpp=0.5 * factor,
-        level=level,
-        read_px=read_px,
-    )
-
-
-def by_hand(slide: Slide, tiles: Tiles, network: Encoder) -> np.ndarray[Any, Any]:
-    pixels = [slide.read(tiles.level, int(x), int(y), tiles.read_px, tiles.read_px) for x, y in tiles.corners]
-    return network.encode(np.stack(pixels)).numpy()
+    return slide_in(tmp_path)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -171,12 +129,6 @@ def test_extract_features__notes_a_scale_that_the_encoder_does_not_know(path: Pa
 # Bad tiles
 
 
-def damaged(path: Path, *numbers: int) -> None:
-    for number in numbers:
-        start, length = tile_place(path, number)
-        overwrite(path, start, bytes(length))
-
-
 def test_bad_tile__fails_the_slide_and_names_the_place(path: Path) -> None:
     damaged(path, 13)
     settings = ExtractSettings(path=path.with_suffix(".h5"), batch_size=8)
@@ -253,113 +205,14 @@ def test_encoder__gives_what_cannot_be_stored(path: Path, answer: float, reason:
     assert [each.name for each in path.parent.iterdir()] == ["a.tif"]
 
 
-# Interrupted
-
-_KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.vision_core.slides.test_features import *
-def tell(done, total):
-    if done >= 40:
-        os.kill(os.getpid(), signal.SIGKILL)
-path = Path(sys.argv[1])
-with open_slide(path) as slide:
-    settings = ExtractSettings(path=path.with_suffix(".h5"), batch_size=8, on_tiles=tell)
-    extract_features(slide, grid(), encoder(), settings)
-"""
-
-
-def undisturbed(path: Path) -> bytes:
-    return extracted(path).features.path.read_bytes()  # type: ignore[attr-defined, no-any-return]
-
-
-def extracted(path: Path, name: str = "whole.h5", **other: Any) -> Features:  # noqa: ANN401
-    settings = ExtractSettings(path=path.with_name(name), batch_size=8, **other)
-    with open_slide(path) as slide:
-        return extract_features(slide, grid(), encoder(), settings)
-
-
-def interrupted(path: Path, after: int = 40) -> None:
-    def stop(done: int, _: int) -> None:
-        if done >= after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        extracted(path, "a.h5", on_tiles=stop)
-
-
-def test_killed__goes_on_to_the_same_bytes(path: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(path)], timeout=120, cwd=Path.cwd())
-    assert killed.returncode == -signal.SIGKILL
-    assert sorted(each.name for each in path.parent.iterdir()) == [".a.h5.index", ".a.h5.rows", "a.tif"]
-    found = extracted(path, "a.h5")
-    assert found.facts["taken_over"] == 40 and found.facts["tiles"] == 40
-    assert found.notes == ("40 of 80 tiles were taken over from an interrupted run.",)
-    assert path.with_name("a.h5").read_bytes() == undisturbed(path)
-    assert not list(path.parent.glob(".*"))
-
-
-def test_interrupted__bad_tiles_before_still_count(path: Path) -> None:
-    damaged(path, 13)
-    with pytest.raises(KeyboardInterrupt):
-        extracted(path, "a.h5", max_bad_tiles=1, on_tiles=_stop)
-    found = extracted(path, "a.h5", max_bad_tiles=1)
-    assert found.facts["taken_over"] == 40 and found.attributes["left_out"] == [[192, 64]] and len(found) == 79
-
-
-def _stop(done: int, _: int) -> None:
-    if done >= 40:
-        raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("file", [".a.h5.rows", ".a.h5.index"])
-@pytest.mark.parametrize("change", ["cut", "flipped", "empty", "longer"])
-def test_interrupted__only_what_is_whole_is_taken_over(path: Path, file: str, change: str) -> None:
-    interrupted(path)
-    side = path.with_name(file)
-    data = bytearray(side.read_bytes())
-    if change == "flipped":
-        data[len(data) // 2] ^= 1
-    changed = {"cut": data[:-3], "flipped": data, "empty": b"", "longer": data + b"torn"}[change]
-    side.write_bytes(bytes(changed))
-    found = extracted(path, "a.h5")
-    assert found.facts["taken_over"] == 40 if change == "longer" else found.facts["taken_over"] < 40
-    assert path.with_name("a.h5").read_bytes() == undisturbed(path)
-
-
-def test_interrupted__other_settings_begin_anew(path: Path) -> None:
-    interrupted(path)
-    found = extracted(path, "a.h5", fingerprint="other")
-    assert found.facts["taken_over"] == 0 and len(found) == 80
-
-
-def test_journal__belongs_to_one_process(path: Path) -> None:
-    with (
-        RowJournal(path, "k", 12, np.dtype("f2")),
-        pytest.raises(UsageError, match="Another process makes"),
-        RowJournal(path, "k", 12, np.dtype("f2")),
-    ):
-        pass
-
-
-def test_disk_full__told_and_gone_on_with_later(path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (900, hard))
-    try:
-        with pytest.raises(EnvironmentFault, match=r"Cannot write '.*\.a\.h5\.rows': file too large.* 768 bytes"):
-            extracted(path, "a.h5")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not path.with_name("a.h5").exists()
-    assert extracted(path, "a.h5").facts["taken_over"] == 32
-    assert path.with_name("a.h5").read_bytes() == undisturbed(path)
-
-
-# Memory and the next slide
+# Memory
 
 _MEMORY = """
 import sys
-from tests.vision_core.slides.test_features import *
+from dataclasses import replace
+from tests.vision_core.slides.extraction import *
+from vision_core.slides.features import extract_features
+from vision_core.slides.reader import open_slide
 class Wide(nn.Module):
     def forward(self, images):
         return images.mean((2, 3)).repeat(1, 400)
@@ -380,28 +233,3 @@ def test_memory__does_not_grow_with_the_slide(path: Path) -> None:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, timeout=200, cwd=Path.cwd(), env=env, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 30  # MiB; the rows are 92 in fp16, 183 in fp32
-
-
-def test_one_ahead__prepares_the_next_while_one_is_worked_on() -> None:
-    begun = [Event(), Event(), Event()]
-
-    def prepare(number: int) -> int:
-        begun[number].set()
-        if number == 1:
-            raise InputError("bad")
-        return 10 * number
-
-    results: list[object] = []
-    for number, future in one_ahead(range(3), prepare):
-        if number < 2:
-            assert begun[number + 1].wait(10)
-        results.append(_result(future))
-    assert results == [0, "bad", 20]
-    assert list(one_ahead([], prepare)) == []
-
-
-def _result(future: Future[int]) -> object:
-    try:
-        return future.result()
-    except InputError as error:
-        return str(error)
