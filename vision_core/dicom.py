@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -123,15 +124,21 @@ class _Opened:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Opened]:
-    pydicom = require("pydicom", why="DICOM files are read with it")
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    warnings.filterwarnings("ignore", module="pydicom")  # what it warns of quotes values of the header
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # ... and so does its log
+    _silence(require("pydicom", why="DICOM files are read with it"))
     try:
         with path.open("rb") as file:
             yield _open(path, file)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"'{path}' cannot be opened: {(error.strerror or 'no reason given').lower()}.") from error
+
+
+def _silence(pydicom: ModuleType) -> None:
+    """What pydicom warns of and logs quotes values of the header, names among them."""
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    # Once is enough, and every change of the filters makes Python repeat warnings that were shown already.
+    if not any(getattr(module, "pattern", None) == "pydicom" for _, _, _, module, _ in warnings.filters):
+        warnings.filterwarnings("ignore", module="pydicom")
 
 
 def _open(path: Path, file: BinaryIO) -> _Opened:

@@ -53,12 +53,15 @@ class Together:
         shared_patients: Patients that two lists share, by the names of the lists.
         duplicates: Equal and empty images.
         list_path: Where those that could be left out are listed; None where that was not written.
+        corrupt: What is remembered of images that cannot be read, as the end of a sentence; empty without any.
+        faults: None of its own: equal images are no faults.
     """
 
     num_read: int
     shared_patients: dict[tuple[str, str], int]
     duplicates: Duplicates
     list_path: Path | None
+    corrupt: str = ""
     faults: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
@@ -70,6 +73,7 @@ class Together:
         found = [*shared, *self.duplicates.lines()]
         if self.list_path:
             found.append(f"to leave equal and empty images out, edit and use data.leave_out={self.list_path}")
+        found += [f"images that cannot be read are remembered{self.corrupt}"] if self.corrupt else []
         return ["between images and lists:", *(found or ["nothing equal, empty or shared was found"])]
 
 
@@ -110,6 +114,7 @@ def check_lists(
         shared_patients=shared_patients(lists),
         duplicates=duplicates,
         list_path=_write_list(cache, lists, duplicates),
+        corrupt=memory.told,
     )
     return [*found, together]
 

@@ -43,11 +43,13 @@ def test_check_lists__patients_in_two_lists(tmp_path: Path) -> None:
 def test_check_lists__faults_are_told_and_remembered(tmp_path: Path) -> None:
     lists = _lists(museum.g13_corrupt(tmp_path / "set"))
     done: list[tuple[int, int]] = []
-    first, second, _ = check_lists(lists, cache=tmp_path / "cache", on_item=lambda *at: done.append(at))
+    first, second, together = check_lists(lists, cache=tmp_path / "cache", on_item=lambda *at: done.append(at))
     assert isinstance(first, Validation)
     assert len(first.faults) == 2
     assert "is empty (0 bytes)" in first.faults[0]
     assert second.faults == ()
+    told = f"images that cannot be read are remembered; listed in '{tmp_path / 'cache' / 'corrupt.jsonl'}'"
+    assert told in together.lines()
     assert done == [(number, 12) for number in range(1, 13)]
     assert (tmp_path / "cache" / "corrupt.jsonl").is_file()
     looked: list[int] = []
