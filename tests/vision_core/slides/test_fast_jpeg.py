@@ -1,3 +1,4 @@
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -304,6 +305,21 @@ def test_read__off_grid_decodes_each_tile_once(tmp_path: Path, monkeypatch: pyte
         for x, y in tiles(slide, 0, (64, 64), (21, 13)):
             slide.read(0, x, y, 64, 64)
     assert sorted(decoded) == [(x, y) for x in range(10) for y in range(10)]
+
+
+def test_read__a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault of a disk cannot be had here: it is injected at the call that would raise it."""
+
+    def fail(file: int, count: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with open_slide(write_tiff(tmp_path / "a.tif", [tissue(SIZE)])) as slide:
+        with monkeypatch.context() as patched:
+            patched.setattr("vision_core.slides.jpeg_tiles.os.pread", fail)
+            for corner in (64, 70):
+                with pytest.raises(OSError, match="Input/output error"):
+                    slide.read(0, corner, 64, 64, 64)
+        assert slide.read(0, 70, 64, 64, 64).any()
 
 
 def test_close__a_read_afterwards_says_so(tmp_path: Path) -> None:

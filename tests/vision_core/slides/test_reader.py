@@ -180,6 +180,19 @@ def test_read__errors_of_one_thread_do_not_reach_the_others(tmp_path: Path) -> N
         assert list(threads.map(attempt, [0, 128, 64, 192] * 20)) == [True, False, True, True] * 20
 
 
+def test_read__a_share_that_is_gone_is_no_damage(tmp_path: Path) -> None:
+    path = made(tmp_path / "a.tif")
+    offset, count = tile_place(path, 8)
+    overwrite(path, offset, bytes(count))
+    with open_slide(path, SLOW) as slide:
+        path.rename(tmp_path / "b.tif")
+        for _ in range(2):
+            with pytest.raises(FileNotFoundError):
+                slide.read(0, 128, 64, 64, 64)
+        (tmp_path / "b.tif").rename(path)
+        assert slide.read(0, 0, 64, 64, 64).any()
+
+
 @pytest.mark.parametrize("settings", [SLOW, ReadSettings()], ids=["openslide", "fast"])
 def test_read__no_such_level_or_size(tmp_path: Path, settings: ReadSettings) -> None:
     with open_slide(made(tmp_path / "a.tif"), settings) as slide:
