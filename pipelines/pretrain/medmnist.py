@@ -4,6 +4,7 @@ Arrays that are stored plainly are mapped from the file. Compressed ones are hel
 into the cache beyond it, so that a set of 16 GB can be trained on.
 """
 
+import math
 import re
 import shutil
 import zipfile
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.pretrain.data_settings import PretrainData
 from pipelines.pretrain.images_index import UNKNOWN, Images, Reading
-from vision_core.errors import DataError
+from vision_core.errors import DataError, EnvironmentFault
 from vision_core.files import atomic_path
 from vision_core.randomness import key
 
@@ -123,7 +124,7 @@ def read_medmnist(root: Path, split: str, data: PretrainData) -> Images:
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise DataError(f"'{file}' is no readable .npz file: {_told(error)}. Download it again.") from error
+        raise DataError(f"'{file}' is no readable .npz file: {error}. Download it again.") from error
     if len(array) != len(labels):
         raise DataError(f"'{file}': '{split}' has {len(array)} images and {len(labels)} labels. Download it again.")
     classes = data.classes or _class_numbers(file, labels)
@@ -157,7 +158,8 @@ def find_npz(root: Path) -> Path:
 
 def _labels(file: Path, archive: zipfile.ZipFile, split: str) -> NDArray[np.int64]:
     """``(N,)`` class numbers, or ``(N, classes)`` of 0 and 1."""
-    with archive.open(_member(file, archive, f"{split}_labels")) as member:
+    info, _ = _checked(file, archive, f"{split}_labels")
+    with archive.open(info) as member:
         labels = np.lib.format.read_array(member, allow_pickle=False)
     if labels.dtype.kind not in "iub" or labels.ndim not in {1, 2} or not labels.size:
         raise DataError(f"'{file}': labels of '{split}' are {_described(labels)}; whole numbers (N, 1) are expected.")
@@ -170,25 +172,31 @@ def _labels(file: Path, archive: zipfile.ZipFile, split: str) -> NDArray[np.int6
 
 
 def _images(file: Path, archive: zipfile.ZipFile, split: str, data: PretrainData) -> NDArray[Any]:
-    info = archive.getinfo(_member(file, archive, f"{split}_images"))
-    header = _read_header(archive, info)
+    info, header = _checked(file, archive, f"{split}_images")
     is_known = header.dtype in {np.dtype(np.uint8), np.dtype("<u2")}
     if not is_known or len(header.shape) not in {3, 4} or (len(header.shape) == 4 and header.shape[3] not in {1, 3}):
         raise DataError(
             f"'{file}': images of '{split}' are {header.dtype} of shape '{header.shape}'; "
             "uint8 or uint16 of (N, H, W) or (N, H, W, 3) are expected."
         )
-    num_bytes = int(np.prod(header.shape)) * header.dtype.itemsize
-    if info.file_size != header.data_at + num_bytes:
-        raise DataError(
-            f"'{file}': images of '{split}' should take '{num_bytes}' bytes, but do not. Download it again."
-        )
     if info.compress_type == zipfile.ZIP_STORED:
         return _mapped(file, _start_of_member(file, info) + header.data_at, header)
-    if num_bytes <= data.memory_mib * _MIB:
+    if info.file_size <= data.memory_mib * _MIB:
         with archive.open(info) as member:
             return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
     return _mapped(_unpacked(file, archive, info, data.cache), header.data_at, header)
+
+
+def _checked(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[zipfile.ZipInfo, _Header]:
+    """A member whose size is that of its array, so that nothing is allocated on the word of a header."""
+    info = archive.getinfo(_member(file, archive, name))
+    header = _read_header(archive, info)
+    if header.dtype.hasobject:
+        raise DataError(f"'{file}': '{name}' holds pickled objects, which are not opened. Save it as numbers.")
+    num_bytes = math.prod(header.shape) * header.dtype.itemsize
+    if info.file_size != header.data_at + num_bytes:
+        raise DataError(f"'{file}': '{name}' should take '{num_bytes}' bytes, but does not. Download it again.")
+    return info, header
 
 
 def _member(file: Path, archive: zipfile.ZipFile, name: str) -> str:
@@ -234,9 +242,19 @@ def _unpacked(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, cache
     path = folder / info.filename
     if not (path.is_file() and path.stat().st_size == info.file_size):
         folder.mkdir(parents=True, exist_ok=True)
+        _check_disk(folder, info.file_size)
         with atomic_path(path) as partial, archive.open(info) as member, partial.open("wb") as out:
             shutil.copyfileobj(member, out, _MIB)
     return path
+
+
+def _check_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise EnvironmentFault(
+            f"'{folder}' has {free / _MIB:.0f} MiB free; '{needed / _MIB:.0f}' are needed to unpack the images. "
+            "Free some space, or set data.cache to another disk."
+        )
 
 
 def _class_numbers(file: Path, labels: NDArray[np.int64]) -> tuple[str, ...]:
@@ -276,7 +294,3 @@ def _set_name(file: Path) -> str:
 
 def _described(array: NDArray[Any]) -> str:
     return f"{array.dtype} of shape '{array.shape}'"
-
-
-def _told(error: Exception) -> str:
-    return "it holds pickled objects, which are not opened" if "pickle" in str(error).lower() else str(error)

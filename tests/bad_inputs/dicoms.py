@@ -5,7 +5,6 @@ Every file names a person, whom no message may repeat.
 
 import struct
 import zlib
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -353,6 +352,3 @@ def _before_pixels(path: Path, inserted: bytes) -> Path:
     at = content.rindex(b"\xe0\x7f\x10\x00")
     path.write_bytes(content[:at] + inserted + content[at:])
     return path
-
-
-Make = Callable[[Path], Path]

@@ -24,7 +24,8 @@ REFUSED: list[tuple[Make, Format, str]] = [
     (museum.g02_missing, "csv", r"'2' of 3 listed files are not there: scans/train0.png, scans/train1.png"),
     (museum.g16_pickled, "medmnist", "holds pickled objects, which are not opened"),
     (museum.g16_truncated, "medmnist", "is no readable .npz file"),
-    (museum.g16_lying_header, "medmnist", "images of 'train' should take '783999999216' bytes"),
+    (museum.g16_lying_labels, "medmnist", "'train_labels' should take '1000000000000' bytes"),
+    (museum.g16_lying_header, "medmnist", "'train_images' should take '783999999216' bytes"),
 ]
 
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from pipelines.pretrain.data_settings import PretrainData
 from pipelines.pretrain.medmnist import ArrayPixels, read_medmnist
 from tests.bad_inputs import labelled_images as museum
-from vision_core.errors import DataError
+from vision_core.errors import DataError, EnvironmentFault
 
 
 def _data(**changes: object) -> PretrainData:
@@ -54,6 +55,14 @@ def test_read__large_compressed_arrays_are_unpacked_once_into_the_cache(tmp_path
     assert isinstance(_array(images.pixels), np.memmap)
     np.testing.assert_array_equal(_array(read_medmnist(path, "train", data).pixels), pixels)
     assert unpacked.stat().st_mtime_ns == before
+
+
+def test_read__a_disk_that_cannot_hold_the_unpacked_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.zeros((20, 256, 256), np.uint8)
+    np.savez_compressed(tmp_path / "large.npz", train_images=pixels, train_labels=np.arange(20)[:, None] % 2)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**20))  # no small disk is at hand
+    with pytest.raises(EnvironmentFault, match="has 1 MiB free; '1' are needed"):
+        read_medmnist(tmp_path, "train", _data(memory_mib=1, cache=tmp_path / "cache"))
 
 
 def test_read__several_labels_an_image(tmp_path: Path) -> None:
