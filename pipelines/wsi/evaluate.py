@@ -25,6 +25,14 @@ from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
 
 _INTERVAL = (2.5, 97.5)
+_WITH_INTERVAL = {
+    "auc",
+    "micro_accuracy",
+    "macro_accuracy",
+    "macro_f1",
+    "argmax_micro_accuracy",
+    "argmax_macro_accuracy",
+}
 _AGREEMENTS: Mapping[str, Callable[[Labels, Labels], float]] = {
     "micro_accuracy": micro_accuracy,
     "macro_accuracy": macro_accuracy,
@@ -100,9 +108,9 @@ class _Measured:
         self.intervals: dict[str, tuple[float, float]] = {}
 
     def __call__(self, name: str, metric: Callable[[Rows], float]) -> NDArray[np.float64]:
-        """Note a metric; returns its values on the resamples, none where it is undefined on all slides."""
+        """Note a metric; returns its values on the resamples, none where it is undefined or they are not wanted."""
         self.values[name] = _defined(metric(slice(None)))
-        if self.values[name] is None:
+        if self.values[name] is None or name not in _WITH_INTERVAL:
             return np.empty(0)
         samples: NDArray[np.float64] = np.array([metric(rows) for rows in self.draws])
         samples = samples[np.isfinite(samples)]

@@ -41,6 +41,7 @@ from vision_core.learner import Learner, Prepared
 from vision_core.randomness import key
 from vision_core.results import SlideResult
 from vision_core.runfolder import RunFolder
+from vision_core.runlog import say
 from vision_core.runtime import pick_device
 from vision_core.slides.geojson import qupath_script
 from vision_core.slides.reader import list_slides
@@ -198,9 +199,12 @@ class WsiPipeline:
             )
         slides = read_evaluated(config, _files(config), card.classes)
         records: Sequence[SlideRecord] = slides.records
+        notes: Sequence[str] = ()
         if config.data.format == "slides":
-            records, _ = with_features(config, records, device, Shown("features"))
+            records, notes = with_features(config, records, device, Shown("features"))
         bags: Bags = whole_bags(records, card.classes, config, network.feature_dim)
+        for note in (*notes, *bags.notes):
+            say(f"  {note}")
         return predict_bags(
             lambda place: network.probabilities(bags.rows(place)),
             bags.records,

@@ -14,7 +14,7 @@ from pipelines.wsi.matching import SlideRecord
 from pipelines.wsi.road import Road, Walked, told_times
 from vision_core.batch import BatchJob, Watcher, run_batch
 from vision_core.batch_plan import OUTPUTS, output_names, plan
-from vision_core.errors import DataError, UsageError
+from vision_core.errors import DataError, Interrupted, UsageError
 from vision_core.inspection import Inspected
 from vision_core.ledger import Cell, writing
 from vision_core.runlog import say
@@ -146,6 +146,9 @@ def _make(job: BatchJob[Walked], road: Road, watcher: Watcher | None) -> Mapping
     say(f"Features of {len(job.inputs)} slides are made in '{job.out}', where they are missing.")
     try:
         return run_batch(job, watcher).failures
+    except Interrupted as error:
+        say(error.problems[0])
+        raise KeyboardInterrupt from error  # the run that waits for them has not begun, and is to be resumed
     except UsageError as error:
         raise DataError(_other_features(job, road) or " ".join(error.problems)) from error
 

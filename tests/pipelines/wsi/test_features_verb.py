@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.wsi.__main__ import main
-from pipelines.wsi.road import Road
+from pipelines.wsi.road import Road, Walked
 from pipelines.wsi.slide_features import FeatureMaker
 from tests.pipelines.wsi.tiny import SIDE_PX, SLIDE_WORDS, make_slides, picture, write_pyramid
 from vision_core.slides.feature_files import read_features
@@ -93,6 +93,29 @@ def test_train__makes_only_the_features_that_are_missing_or_damaged(data: Path) 
         name: content for name, (_, content) in before.items()
     }
     assert {name for name in before if after[name][0] != before[name][0]} == {"s0.h5", "s1.h5"}
+
+
+def test_train__stopped_while_features_are_made_goes_on_with_resume(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row X4 of the faults."""
+    walk = Road.walk
+
+    def stopped(self: Road, path: Path, file: Path | None = None) -> Walked:
+        if path.stem == "s3":
+            raise KeyboardInterrupt
+        return walk(self, path, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Road, "walk", stopped)
+        assert _train(data / "run", data) == 130
+    assert "Resume with: python -m pipelines.wsi train" in capsys.readouterr().err
+    before = _snapshot(data / "features" / "outputs")
+    assert sorted(before) == ["s0.h5", "s1.h5", "s2.h5"]
+    assert main(["train", "--out", str(data / "run"), "--resume"]) == 0
+    after = _snapshot(data / "features" / "outputs")
+    assert len(after) == 8
+    assert all(after[name] == content for name, content in before.items())
 
 
 def test_train__features_of_other_tiles_are_refused_with_the_reason(
