@@ -16,7 +16,7 @@ from pipelines.wsi.matching import SlideRecord
 from vision_core.errors import ConfigError
 from vision_core.randomness import key
 from vision_core.slides.feature_files import Features, check_rows
-from vision_core.slides.feature_rows import H5Rows, Rows
+from vision_core.slides.feature_rows import H5Rows, Rows, blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Bags:
         record = self.records[index]
         rows = self.rows(index)
         chosen = self._sampling.draw(len(rows), epoch, index) if self._sampling else None
-        tiles = np.array(rows[:] if chosen is None else rows[chosen], np.float32)  # nothing of a mapped file stays
+        tiles = _whole(rows) if chosen is None else np.array(rows[chosen], np.float32)
         if isinstance(rows, H5Rows):
             rows.close()
         check_rows(tiles, record.path)
@@ -158,6 +158,14 @@ def whole_bags(
     """
     survey = survey_features(records, config.data.on_missing, feature_dim=feature_dim, progress="features")
     return Bags(records, classes, survey)
+
+
+def _whole(rows: Rows) -> NDArray[np.float32]:
+    """All rows in memory of their own; as float32 they are there once, whatever the file holds."""
+    tiles = np.empty(rows.shape, np.float32)
+    for first, block in blocks(rows):
+        tiles[first : first + len(block)] = block
+    return tiles
 
 
 def _one_bag(size: int) -> str:

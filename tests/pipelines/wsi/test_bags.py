@@ -1,5 +1,6 @@
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,13 @@ def test_bags__three_hundred_thousand_tiles_in_flat_memory(tmp_path: Path) -> No
     tracemalloc.stop()
     assert drawn.shape == (1000, 64)
     assert peak < 30 * 2**20  # the whole bag has 38 MB in fp16
+
+
+def test_bags__a_whole_bag_is_in_memory_once(tmp_path: Path) -> None:
+    bags = _bags([replace(_records(tmp_path, [2])[0], path=write_tiles(tmp_path / "s0.h5", 300_000, dim=64))])
+    tracemalloc.start()
+    tiles = bags[0, 0].features
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert tiles.shape == (300_000, 64)
+    assert peak < 1.3 * tiles.numel() * 4  # float32; another copy in fp16 would make it 1.5
