@@ -1,12 +1,13 @@
 """Labelled images for pretraining, whatever their layout on disk: the entry to the readers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from pipelines.pretrain.checks import check_images
+from pipelines.pretrain.checks import OnItem, check_images
 from pipelines.pretrain.data_settings import PretrainData
 from pipelines.pretrain.dicom_facts import with_header_facts
 from pipelines.pretrain.duplicates import listed, without
@@ -24,10 +25,12 @@ from pipelines.pretrain.medmnist import read_medmnist
 from pipelines.pretrain.tables import labels_of_parts, read_table
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import write_atomic
+from vision_core.runlog import Progress
 
 __all__ = ["Images", "prepare_images", "read_classes", "read_images", "write_classes"]
 
 _LARGE_IMBALANCE = 100
+_LONG_CHECK = 2000  # images
 
 
 def prepare_images(data: PretrainData, split: str) -> Images:
@@ -40,7 +43,8 @@ def prepare_images(data: PretrainData, split: str) -> Images:
         DataError: As ``read_images``; or a file is corrupt and ``data.on_corrupt`` refuses it.
     """
     images = read_images(data, split)
-    checked = check_images(images, "decode" if data.on_corrupt == "skip" else "header", data.cache)
+    with _progress() as tell:
+        checked = check_images(images, "decode" if data.on_corrupt == "skip" else "header", data.cache, tell)
     if checked.faults and data.on_corrupt == "refuse":
         more = [
             f"'{images.name}' has '{len(checked.faults)}' files that cannot be read. Set data.on_corrupt to 'skip'."
@@ -109,6 +113,25 @@ def imbalance(images: Images) -> tuple[str, ...]:
         f"they make {counts[most] / total:.4%} and {counts[least] / total:.4%} of the loss; equal classes would need "
         f"weights of {heavy:.3g} and {light:.3g} an image",
     )
+
+
+@contextmanager
+def _progress() -> Iterator[OnItem]:
+    """A bar for checks that take a while; the first run on a million images does."""
+    bar: Progress | None = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal bar
+        if total < _LONG_CHECK:
+            return
+        bar = bar or Progress(total, "check images", "image", done - 1)
+        bar.advance()
+
+    try:
+        yield tell
+    finally:
+        if bar:
+            bar.close()
 
 
 def _frozen_classes(data: PretrainData) -> tuple[str, ...]:

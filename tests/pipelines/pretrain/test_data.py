@@ -142,6 +142,17 @@ def test_prepare_images__the_same_list_with_and_without_memory(tmp_path: Path) -
     assert len(lists[0]) == 4
 
 
+def test_prepare_images__a_long_check_shows_that_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _data(museum.folders(tmp_path))
+    prepare_images(data, "train")
+    assert not capsys.readouterr().err
+    monkeypatch.setattr("pipelines.pretrain.data._LONG_CHECK", 6)
+    prepare_images(data, "train")
+    assert "check images: 6/6 image" in capsys.readouterr().err
+
+
 def test_read_images__a_medmnist_class_without_an_image(tmp_path: Path) -> None:
     path = museum.medmnist(tmp_path / "set.npz")
     with pytest.raises(DataError, match="lacks '1' of 4 classes: d"):
