@@ -4,12 +4,15 @@ from pathlib import Path
 import pytest
 
 from pipelines.wsi.cohort import features_folder, labels_path, read_cohort, read_evaluated, write_division
-from pipelines.wsi.config import WsiData
+from pipelines.wsi.config import WsiConfig, WsiData
 from pipelines.wsi.labels import read_labels
+from pipelines.wsi.matching import list_features
 from pipelines.wsi.splits import divide
 from tests.pipelines.wsi.lists import cohort_rows, config_of, write_list
+from vision_core.config import load_runs
 from vision_core.errors import ConfigError, DataError
 
+CONFIGS = Path(__file__).parents[3] / "configs" / "wsi"
 GIVEN = [
     "slide,label,patient,split",
     "a,x,p1,train",
@@ -119,6 +122,38 @@ def test_write_division__names_that_are_no_formulas(tmp_path: Path) -> None:
     write_division(tmp_path / "splits.csv", read_cohort(config, [Path("=1+1.h5"), *_files("bcdef")]), config.data)
     assert "\n'=1+1,'@p1,x,train\n" in (tmp_path / "splits.csv").read_text()
     assert read_labels(tmp_path / "splits.csv").slides[0].slide == "=1+1"
+
+
+def _published_layout(folder: Path, experiment: str) -> list[str]:
+    """Files as the released code has them: CAMELYON by slide below ``pt``, TCGA by case below ``pt_files``."""
+    if experiment == "camelyon16":
+        write_list(folder, [f"{'tumor' if place % 2 else 'normal'}_{place:03d},{place % 2}" for place in range(40)])
+        return [f"pt/{'tumor' if place % 2 else 'normal'}_{place:03d}.pt" for place in range(40)]
+    cases = [f"TCGA-{place:02d}-A{place:03d}" for place in range(40)]
+    write_list(folder, [f"{case},{('LUAD', 'LUSC')[place % 2]}" for place, case in enumerate(cases)])
+    return [f"pt_files/{case}-01Z-00-DX{number}.0a1b.pt" for case in cases for number in (1, 2)]
+
+
+@pytest.mark.parametrize("profile", ["v1", "v2"])
+@pytest.mark.parametrize(("experiment", "slides_each"), [("camelyon16", 1), ("tcga_nsclc", 2)])
+def test_read_cohort__published_settings_on_published_layouts(
+    experiment: str, slides_each: int, profile: str, tmp_path: Path
+) -> None:
+    names = _published_layout(tmp_path, experiment)
+    for name in names:
+        (tmp_path / "features" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "features" / name).touch()
+    file = CONFIGS / f"{experiment}_mhim_{profile}.yaml"
+    runs = load_runs(WsiConfig, file, [f"data.root={tmp_path}"])["abmil"].expand()
+    files = list_features(tmp_path / "features")
+    cohorts = [read_cohort(run, files) for run in runs.values() if isinstance(run, WsiConfig)]
+    for cohort in cohorts:
+        lists = (cohort.train, cohort.val, cohort.test)
+        assert sum(map(len, lists)) == 40 * slides_each
+        assert len({record.patient for own in lists for record in own}) == 40
+    held = {record.slide for cohort in cohorts for record in cohort.test}
+    assert len(held) == 40 * slides_each  # the folds' test lists are all slides
+    assert cohorts[0] == cohorts[1]  # teacher and student of a fold
 
 
 def test_paths__below_the_root_unless_named(tmp_path: Path) -> None:
