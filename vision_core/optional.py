@@ -5,10 +5,16 @@ from types import ModuleType
 
 from vision_core.errors import MissingDependencyError
 
-_EXTRA_OF = {
+_PACKAGES_OF = {
+    "slides": ("h5py", "openslide", "pyvips", "simplejpeg", "tifffile"),
+    "medical": ("gdcm", "monai", "pydicom"),
+    "apps": ("gradio",),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
+    "cluster": ("ray",),
+}
+_REMEDY_OF = {
     "detectron2": "run 'make setup' (detectron2 is not on the package index; see CONTRIBUTING.md)",
-    "gradio": "pip install 'domainsight[apps]'",
-    "tensorboard": "pip install tensorboard",
+    **{name: f"pip install 'domainsight[{extra}]'" for extra, names in _PACKAGES_OF.items() for name in names},
 }
 
 
@@ -26,5 +32,5 @@ def require(name: str, why: str) -> ModuleType:
             raise MissingDependencyError(
                 f"Package '{missing}', which '{name}' needs, is not installed; {why}. Run 'make setup'."
             ) from error
-        remedy = _EXTRA_OF.get(missing, f"pip install {missing}")
+        remedy = _REMEDY_OF.get(missing, f"pip install {missing}")
         raise MissingDependencyError(f"Package '{missing}' is not installed; {why}. Install it: {remedy}.") from error

@@ -26,7 +26,13 @@ def test_require__missing_package_names_why_and_how(name: str, remedy: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy"), [("detectron2", "run 'make setup'"), ("gradio", r"pip install 'domainsight\[apps\]'")]
+    ("name", "remedy"),
+    [
+        ("detectron2", "run 'make setup'"),
+        ("gradio", r"pip install 'domainsight\[apps\]'"),
+        ("openslide", r"pip install 'domainsight\[slides\]'"),
+        ("pydicom", r"pip install 'domainsight\[medical\]'"),
+    ],
 )
 def test_require__package_with_its_own_way_of_installing(
     name: str, remedy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
