@@ -19,7 +19,6 @@ _HEADS = ("fc", "classifier", "head", "head.fc", "linear", "output", "last_linea
           "class_layers.out")  # fmt: skip
 _RESNET_SEQUENCE = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _DENSENET_SEQUENCE = {"0": "features"}
-_MOST = 0.9
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -83,9 +82,7 @@ def sequential_name(name: str, spec: BackboneSpec) -> str:
 
 def _renamed(names: list[str], spec: BackboneSpec) -> dict[str, str]:
     """The name in our style of each of ``names``, whether it fits or not."""
-    shown = {name: name for name in names}
-    while prefix := _common_prefix(list(shown.values())):
-        shown = {name: each.removeprefix(prefix) for name, each in shown.items()}
+    shown = {name: _bare(name) for name in names}
     if spec.name.startswith("densenet"):
         shown = {name: _dense_name(each) for name, each in shown.items()}
     sequence = _sequence(spec)
@@ -103,9 +100,11 @@ def _dense_name(name: str) -> str:
     return re.sub(r"(denselayer\d+\.)(?:layers\.)?(norm|conv)\.?(\d)\.", r"\1\2\3.", name)
 
 
-def _common_prefix(names: list[str]) -> str:
-    found = Counter(prefix for name in names for prefix in _PREFIXES if name.startswith(prefix))
-    return next((prefix for prefix, count in found.most_common(1) if count >= _MOST * len(names)), "")
+def _bare(name: str) -> str:
+    """A name without wrappers' prefixes, however many; none of our own begins with one."""
+    while prefix := next((each for each in _PREFIXES if name.startswith(each)), ""):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def _heads(found: Mapping[str, Tensor], candidates: Mapping[str, str], spec: BackboneSpec) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pipelines.pretrain.preprocessing import normalise
 from pipelines.pretrain.validation import shared_patients
 from pipelines.pretrain.views import TrainingViews
 from vision_core import processes
-from vision_core.errors import ConfigError
+from vision_core.errors import ConfigError, DataError
 from vision_core.loaders import EpochBatches, batches
 
 
@@ -24,7 +24,12 @@ def scored_splits(config: PretrainConfig) -> list[str]:
 
 def scored_images(config: PretrainConfig, classes: tuple[str, ...], split: str) -> Images:
     """A labelled list in the classes of a model, its files checked as those of training are."""
-    return prepare_images(in_classes(config.data, classes), split)
+    try:
+        return prepare_images(in_classes(config.data, classes), split)
+    except DataError as error:
+        key = "val_split" if split == config.data.val_split else "eval_split"
+        told = f"'{split}' is the list of data.{key}. Set that to another name, or to null where there is none."
+        raise DataError([*error.problems, told]) from error
 
 
 def in_classes(data: StageData, classes: tuple[str, ...]) -> StageData:

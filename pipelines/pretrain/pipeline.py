@@ -35,7 +35,7 @@ from pipelines.pretrain.lists import (
     with_new_statistics,
 )
 from pipelines.pretrain.norms import synchronised
-from pipelines.pretrain.pictures import draw_history
+from pipelines.pretrain.pictures import Picture, draw_history
 from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
 from pipelines.pretrain.preprocessing import normalise
 from pipelines.pretrain.scoring import hiding_beside, score_bundle, validate_learner
@@ -117,7 +117,7 @@ class PretrainPipeline:
     ) -> PretrainPredictor | PolicyReader:
         """Load a bundle for inference on files of unknown origin: a child process decodes them."""
         if _is_policy(bundle):
-            return PolicyReader.from_checkpoint(bundle, device)
+            return PolicyReader.from_checkpoint(bundle, device, read=Decoder().read_image)
         return PretrainPredictor.from_checkpoint(bundle, device, read=Decoder().read_image)
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
@@ -137,8 +137,10 @@ class PretrainPipeline:
     def inspector(self, config: PretrainConfig | None) -> None:
         """An image is decoded as fast as it is checked: no plan."""
 
-    def columns(self, result: ClassScores) -> Mapping[str, str | float]:
-        """What is called, and its score."""
+    def columns(self, result: ClassScores | Picture) -> Mapping[str, str | float]:
+        """What is called, and its score; of a policy's masks nothing."""
+        if not isinstance(result, ClassScores):
+            return {}
         best, value = result.ranked()[0]
         return {"called": "; ".join(result.called()), "best class": best, "best score": round(value, 4)}
 

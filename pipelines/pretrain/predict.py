@@ -35,33 +35,43 @@ class PolicyReader:
         card: What the bundle says of itself.
     """
 
-    def __init__(self, noise: NoisePolicy, settings: PretrainConfig, card: Card, device: torch.device) -> None:
-        self.card = card
+    def __init__(
+        self, loaded: tuple[NoisePolicy, PretrainConfig, Card], device: torch.device, read: Read = read_image
+    ) -> None:
+        noise, settings, self.card = loaded
+        self._read = read
         self._noise = noise.to(device)
         self._settings = settings
         self._mask = NoiseMask(settings.mask, settings.data.image_px).to(device)
         self._device = device
 
     @classmethod
-    def from_checkpoint(cls, path: Path, device: str | torch.device = "cpu") -> "PolicyReader":
+    def from_checkpoint(cls, path: Path, device: str | torch.device = "cpu", read: Read = read_image) -> "PolicyReader":
         """Load the folder ``policy`` of a run.
 
         Raises:
             CheckpointError: It is no sound bundle of a policy.
         """
-        return cls(*load_policy(path), torch.device(device))
+        return cls(load_policy(path), torch.device(device), read)
 
     @torch.inference_mode()
-    def __call__(self, image: NDArray[np.uint8], seed: int = 0) -> Picture:
+    def __call__(self, image: Path | NDArray[np.uint8], seed: int = 0) -> Picture:
         """The image, its mean mask, and the image under that and under one sample, side by side.
 
         Args:
-            image: ``(H, W, 3)`` RGB.
+            image: A file, or ``(H, W, 3)`` RGB.
             seed: Of the sample.
         """
         side = self._settings.data.image_px
-        view = normalise(_tensor(centre_view(image, side, side), self._device))
+        pixels = read_any(image, self._read) if isinstance(image, Path) else image
+        view = normalise(_tensor(centre_view(pixels, side, side), self._device))
         return draw_masks(view[0], self._noise.distributions(view), self._mask, seed)
+
+    def write(self, result: Picture, path: Path, folder: Path) -> list[Path]:
+        """``<name>.masks.png``."""
+        picture = folder / f"{path.stem}.masks.png"
+        write_png(picture, result)
+        return [picture]
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Raw outputs for the golden input."""
@@ -102,7 +112,7 @@ class PretrainPredictor:
             CheckpointError: It is no sound bundle of a classifier.
         """
         beside = path.parent / POLICY
-        policy = PolicyReader.from_checkpoint(beside, device) if path.name != POLICY and beside.is_dir() else None
+        policy = PolicyReader.from_checkpoint(beside, device, read) if path.name != POLICY and beside.is_dir() else None
         return cls(load_classifier(path), torch.device(device), read, policy)
 
     @torch.inference_mode()
@@ -133,9 +143,7 @@ class PretrainPredictor:
         write_atomic(record, json.dumps({"image": path.name, **result.to_record()}, indent=1, ensure_ascii=False))
         if self.policy is None:
             return [record]
-        picture = folder / f"{path.stem}.masks.png"
-        write_png(picture, self.policy(self._pixels(path)))
-        return [record, picture]
+        return [record, *self.policy.write(self.policy(self._pixels(path)), path, folder)]
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Raw outputs for the golden input."""
@@ -149,8 +157,13 @@ class PretrainPredictor:
     def _pixels(self, path: Path) -> NDArray[np.uint8]:
         # ``write`` follows the prediction of the same file, which need not be decoded twice.
         if self._last is None or self._last[0] != path:
-            self._last = path, self._read(path) if is_image_name(path.name) else read_dicom_image(path)
+            self._last = path, read_any(path, self._read)
         return self._last[1]
+
+
+def read_any(path: Path, read: Read = read_image) -> NDArray[np.uint8]:
+    """``(H, W, 3)`` RGB of an image, by ``read``, or of a DICOM file where the suffix is none of an image."""
+    return read(path) if is_image_name(path.name) else read_dicom_image(path)
 
 
 def _prepared(pixels: Tensor, rules: Preprocessing) -> Tensor:

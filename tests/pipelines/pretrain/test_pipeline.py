@@ -158,7 +158,7 @@ def test_prepare__a_last_step_of_one_image(more: list[str], is_refused: bool, da
 
 
 def test_prepare__a_list_that_is_scored_at_the_end_is_looked_for_at_the_start(data: Path) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"'hidden' is the list of data\.eval_split\. Set that to another name"):
         PretrainPipeline().prepare(config(data, "data.eval_split=hidden"))
 
 

@@ -74,6 +74,11 @@ def test_predict__the_policy_beside_draws_its_masks(tmp_path: Path) -> None:
     assert list(record["scores"]) and set(record["scores"]) == set(CLASSES)
     assert read_image(tmp_path / "out" / "outputs" / "0.masks.png").shape == (32, 4 * 32 + 3 * 4, 3)
 
+    command = ["predict", "--checkpoint", str(tmp_path / "run" / "policy"), "--input", str(inputs)]
+    assert main([*command, "--out", str(tmp_path / "masks")]) == 0
+    assert sorted(path.name for path in (tmp_path / "masks" / "outputs").iterdir()) == [
+        f"{number}.masks.png" for number in range(3)
+    ]
     draw = PolicyReader.from_checkpoint(tmp_path / "run" / "policy")
     pixels = read_image(inputs / "0.png")
     assert np.array_equal(draw(pixels), draw(pixels))
