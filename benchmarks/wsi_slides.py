@@ -1,0 +1,187 @@
+"""The study behind the table in docs/wsi.md: three networks, plain and under both versions of MHIM, three seeds.
+
+``make bench-wsi-slides ARGS='--workers 2 --seeds 0'`` resumes per cell; ``claims.py`` makes the table. What it does is
+fixed in ``protocols/wsi_slides.yaml``. All pixels come from one slide and the alteration is synthetic: an illustration.
+"""
+
+import argparse
+import csv
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.studies import RESULTS, protocol_hash, read_protocol, write_result
+from benchmarks.wsi_tables import CONTROL, GENERATOR, PROTOCOL_PATH, STUDY
+from pipelines.wsi.__main__ import main as wsi
+from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.demo_data import make_demo_data
+from pipelines.wsi.evaluate import score
+from pipelines.wsi.predictions import PREDICTIONS, Predictions, pool, read_predictions
+from vision_core.config import load
+from vision_core.slides.reader import open_slide
+from vision_core.slides.tiling import tile_grid
+from vision_core.slides.tissue import find_tissue
+
+PROTOCOL = read_protocol(PROTOCOL_PATH)
+WORK = Path("runs") / f"bench-{STUDY}"
+DATA = WORK / "data"
+CONFIG = Path(PROTOCOL["config"])
+_DONE = "cpu_seconds"
+
+Cell = tuple[str, str, int]
+
+
+def prepare() -> None:
+    """The slides and the features of their tiles, made once."""
+    if not (DATA / "ATTRIBUTION.txt").exists():
+        make_demo_data(DATA)
+    _run(["features", "--config", str(CONFIG), "--input", str(DATA / "slides"), "--out", str(DATA / "features")])
+
+
+def network_cell(cell: Cell) -> None:
+    """All folds of a network under a method, pooled; beside the teacher's runs where it has one."""
+    network, method, seed = cell
+    path = RESULTS / STUDY / f"{network}-{method}-{seed}.json"
+    if path.exists():
+        return
+    torch.set_num_threads(1)
+    folds = [_train(cell, fold) for fold in range(PROTOCOL["folds"])]
+    found = pool([read_predictions(folder / "pictures" / PREDICTIONS) for folder in folds])
+    seconds = [float((folder / _DONE).read_text(encoding="utf-8")) for folder in folds]
+    _write(path, found, network=network, method=method, seed=seed, cpu_seconds_per_fold=float(np.mean(seconds)))
+
+
+def colour_cell() -> None:
+    """What colour alone says, by logistic regression over the same folds."""
+    path = RESULTS / STUDY / f"{CONTROL}.json"
+    if path.exists():
+        return
+    with (DATA / "labels.csv").open(encoding="utf-8", newline="") as file:
+        slides = list(csv.DictReader(file))
+    colours = np.stack([colours_of(DATA / "slides" / f"{row['slide']}.tif") for row in slides])
+    classes = tuple(PROTOCOL_CONFIG.data.classes)
+    labels = np.array([classes.index(row["label"]) for row in slides], np.int64)
+    folds = np.array([int(row["fold"]) for row in slides])
+    shares = np.empty((len(slides), 2))
+    for fold in range(PROTOCOL["folds"]):
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        shares[folds == fold] = model.fit(colours[folds != fold], labels[folds != fold]).predict_proba(
+            colours[folds == fold]
+        )
+    found = Predictions(
+        slides=tuple(row["slide"] for row in slides),
+        patients=tuple(row["patient"] for row in slides),
+        labels=labels,
+        probabilities=shares,
+        called=shares.argmax(axis=1).astype(np.int64),
+        classes=classes,
+    )
+    _write(path, found, network=None, method=CONTROL, seed=None)
+
+
+def colours_of(path: Path) -> NDArray[np.float64]:
+    """Mean and spread ``(6,)`` of red, green and blue over the pixels of the tiles of a slide."""
+    with open_slide(path) as slide:
+        tiles = tile_grid(slide, find_tissue(slide, PROTOCOL_CONFIG.tissue), PROTOCOL_CONFIG.tiles)
+        pixels = [slide.read(tiles.level, int(x), int(y), tiles.read_px, tiles.read_px) for x, y in tiles.corners]
+    values = np.stack(pixels).reshape(-1, 3).astype(np.float64)
+    return np.concatenate([values.mean(axis=0), values.std(axis=0)])
+
+
+def _train(cell: Cell, fold: int) -> Path:
+    network, method, seed = cell
+    out = _folder(network, method, seed, fold)
+    if (out / _DONE).exists():
+        return out
+    settings = {
+        **PROTOCOL["settings"],
+        **PROTOCOL["of_network"].get(network, {}),
+        **PROTOCOL["of_method"].get(method, {}),
+        "method": method,
+        "model.name": network,
+        "data.root": DATA / "slides",
+        "data.labels": DATA / "labels.csv",
+        "data.features": DATA / "features" / "outputs",
+        "data.format": "features",
+        "data.folds": PROTOCOL["folds"],
+        "data.fold": fold,
+        "train.seed": seed,
+    }
+    if method != "plain":
+        settings["source.weights"] = _folder(network, "plain", seed, fold) / "model"
+    words = [f"{key}={value}" for key, value in settings.items()]
+    begun = time.process_time()
+    _run(["train", "--config", str(CONFIG), "--out", str(out), "--overwrite", "--device", "cpu", *words])
+    (out / _DONE).write_text(f"{time.process_time() - begun:.1f}", encoding="utf-8")
+    return out
+
+
+def _folder(network: str, method: str, seed: int, fold: int) -> Path:
+    return WORK / f"{network}-{method}-{seed}" / f"fold-{fold}"
+
+
+def _run(words: Sequence[str]) -> None:
+    code = wsi(list(words))
+    if code:
+        raise RuntimeError(f"{' '.join(words)}: exit code {code}")
+
+
+def _write(path: Path, found: Predictions, **facts: Any) -> None:  # noqa: ANN401 (what a result holds)
+    row = score("pooled", "all folds", found)
+    assert row.metrics["auc"] is not None
+    write_result(
+        path,
+        study=STUDY,
+        protocol=protocol_hash(PROTOCOL_PATH, GENERATOR),
+        **facts,
+        slides=len(found),
+        patients=len(set(found.patients)),
+        auc=100 * row.metrics["auc"],
+        interval=[100 * edge for edge in row.intervals["auc"]],
+        macro_accuracy=row.metrics["macro_accuracy"],
+        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        command="make bench-wsi-slides",
+        synthetic="recomposed pixels of one slide, altered nuclei",
+    )
+
+
+PROTOCOL_CONFIG = load(WsiConfig, CONFIG)
+
+
+def main() -> int:
+    """Run the cells that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seeds", default=",".join(map(str, PROTOCOL["seeds"])))
+    arguments = parser.parse_args()
+    prepare()
+    colour_cell()
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    # Each cell in a process of its own, for its peak of memory; plain networks first, as they are the teachers.
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as workers:
+        for methods in (["plain"], [method for method in PROTOCOL["methods"] if method != "plain"]):
+            cells = [
+                (network, method, seed) for seed in seeds for network in PROTOCOL["networks"] for method in methods
+            ]
+            for future in [workers.submit(network_cell, cell) for cell in cells]:
+                future.result()
+    results = sorted((RESULTS / STUDY).glob("*.json"))
+    print(json.dumps({path.stem: round(json.loads(path.read_text())["auc"], 1) for path in results}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
