@@ -38,7 +38,11 @@ class Exportable:
         module: In float32 on the CPU; it takes the inputs in their order, and returns a tensor or a tuple of them.
         inputs: An example of each input by name; a dimension that varies is at least 2 in it.
         outputs: Names of the outputs.
-        dynamic: The dimensions that vary, by input: number and name, the same name for equal sizes.
+        dynamic: The dimensions that vary, by input or output: number and name, the same name for equal sizes. Those of
+            outputs need naming only where ``is_traced``.
+        others: Further inputs on which the answers are compared.
+        is_traced: Whether the sizes of the outputs hang on values, as with the boxes of a detector: such a module goes
+            to ONNX by an example, with all inputs at fixed sizes, and not at all to torch.export.
         card: Of the bundle it comes from.
         preprocessing: What a user of the file has to do before it, in words.
     """
@@ -47,6 +51,8 @@ class Exportable:
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    others: tuple[Mapping[str, Tensor], ...] = ()
+    is_traced: bool = False
     card: Card
     preprocessing: str
 
@@ -77,14 +83,8 @@ def export(given: Exportable, kind: Format, path: Path) -> Exported:
         EnvironmentFault: As for ``atomic_path``.
     """
     given.module.eval().requires_grad_(False)
-    program = _traced(given, kind)
     with atomic_path(path) as partial:
-        if kind == "onnx":
-            _write_onnx(given, program, partial)
-            answer = _onnx_answer(given, partial)
-        else:
-            torch.export.save(program, partial, extra_files={"metadata.json": json.dumps(metadata(given))})
-            answer = _torch_answer(given, partial)
+        answer = (_write_onnx if kind == "onnx" else _write_torch)(given, partial)
         examples = list(_sizes(given))
         worst = max(_deviation(given, example, answer) for example in examples)
     return Exported(
@@ -113,22 +113,55 @@ def metadata(given: Exportable) -> dict[str, str]:
     }
 
 
-def _traced(given: Exportable, kind: Format) -> ExportedProgram:
-    dims = {name: Dim(name, min=1) for each in given.dynamic.values() for name in each.values()}
+def _write_torch(given: Exportable, path: Path) -> "Answer":
+    if given.is_traced:
+        raise _impossible(given, "torch", ValueError("the size of its answer hangs on the values of its input."))
+    program = _program(given, "torch")
+    torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata(given))})
+    module = torch.export.load(path).module()
+    return lambda inputs: _named(given, module(*inputs.values()))
+
+
+def _write_onnx(given: Exportable, path: Path) -> "Answer":
+    onnx = require("onnx", why=_NEEDED)
+    runtime = require("onnxruntime", why="the exported file is compared with the module")
+    model = _by_example(given, path) if given.is_traced else _by_program(given)
+    onnx.helper.set_model_props(model, metadata(given))
+    model.doc_string = given.card.intended_use
+    if model.ByteSize() > _LARGEST_BYTES:
+        raise CheckpointError(
+            f"{given.card.identity()}: the model takes {model.ByteSize():,} bytes, an ONNX file holds at most 2 GB. "
+            "Use --format torch."
+        )
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def answer(inputs: Tensors) -> Tensors:
+        found = session.run(list(given.outputs), {name: each.numpy() for name, each in inputs.items()})
+        return {name: torch.from_numpy(each) for name, each in zip(given.outputs, found, strict=True)}
+
+    return answer
+
+
+def _program(given: Exportable, kind: Format) -> ExportedProgram:
+    dims = {name: Dim(name, min=1) for entry in given.inputs for name in given.dynamic.get(entry, {}).values()}
     shapes = tuple(
         {axis: dims[name] for axis, name in given.dynamic.get(entry, {}).items()} or None for entry in given.inputs
     )
     try:
         with torch.no_grad(), _silence():
             return torch.export.export(given.module, tuple(given.inputs.values()), dynamic_shapes=shapes)
-    # torch raises a dozen unrelated types for what it cannot trace.
+    # torch raises a dozen unrelated types for what it cannot express.
     except Exception as error:
         raise _impossible(given, kind, error) from error
 
 
-def _write_onnx(given: Exportable, program: ExportedProgram, path: Path) -> None:
-    onnx = require("onnx", why=_NEEDED)
+def _by_program(given: Exportable) -> Any:  # noqa: ANN401 (onnx declares no type of a model)
     require("onnxscript", why=_NEEDED)
+    program = _program(given, "onnx")
     _spell_out(program)
     try:
         with torch.no_grad(), _silence():
@@ -139,17 +172,26 @@ def _write_onnx(given: Exportable, program: ExportedProgram, path: Path) -> None
         raise _impossible(given, "onnx", error) from error
     if converted is None:
         raise _impossible(given, "onnx", RuntimeError("torch gives no program"))
-    model = converted.model_proto
+    model = converted.model_proto  # made anew at every access
     _name_dimensions(given, model)
-    onnx.helper.set_model_props(model, metadata(given))
-    model.doc_string = given.card.intended_use
-    if model.ByteSize() > _LARGEST_BYTES:
-        raise CheckpointError(
-            f"{given.card.identity()}: the model takes {model.ByteSize():,} bytes, an ONNX file holds at most 2 GB. "
-            "Use --format torch."
-        )
-    onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
+    return model
+
+
+def _by_example(given: Exportable, path: Path) -> Any:  # noqa: ANN401
+    try:
+        with torch.no_grad(), _silence():
+            torch.onnx.export(
+                given.module,
+                tuple(given.inputs.values()),
+                path,
+                dynamo=False,
+                input_names=list(given.inputs),
+                output_names=list(given.outputs),
+                dynamic_axes=given.dynamic,
+            )
+    except Exception as error:  # as above
+        raise _impossible(given, "onnx", error) from error
+    return require("onnx", why=_NEEDED).load(path)
 
 
 def _spell_out(program: ExportedProgram) -> None:
@@ -177,28 +219,11 @@ def _name_dimensions(given: Exportable, model: Any) -> None:  # noqa: ANN401 (on
 Answer = Callable[[Tensors], Tensors]
 
 
-def _onnx_answer(given: Exportable, path: Path) -> Answer:
-    runtime = require("onnxruntime", why="the exported file is compared with the module")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def answer(inputs: Tensors) -> Tensors:
-        found = session.run(list(given.outputs), {name: each.numpy() for name, each in inputs.items()})
-        return {name: torch.from_numpy(each) for name, each in zip(given.outputs, found, strict=True)}
-
-    return answer
-
-
-def _torch_answer(given: Exportable, path: Path) -> Answer:
-    module = torch.export.load(path).module()
-    return lambda inputs: _named(given, module(*inputs.values()))
-
-
 def _sizes(given: Exportable) -> Iterator[Tensors]:
-    """The example; then, where dimensions vary, all of them at 1 and at a larger size than the example's."""
+    """All examples; then, where dimensions vary, the first with all of them at 1 and at a larger size."""
     yield dict(given.inputs)
-    if given.dynamic:
+    yield from (dict(each) for each in given.others)
+    if given.dynamic.keys() & given.inputs.keys():
         for size in (lambda _: 1, lambda count: 2 * count + 3):
             yield {name: _resized(each, given.dynamic.get(name, {}), size) for name, each in given.inputs.items()}
 
@@ -255,5 +280,6 @@ def _impossible(given: Exportable, kind: Format, error: Exception) -> Checkpoint
     reason = " ".join(line.strip() for line in str(cause).splitlines()[:2]) or type(cause).__name__
     other = "onnx" if kind == "torch" else "torch"
     return CheckpointError(
-        f"{given.card.identity()} cannot be expressed in the format '{kind}': {reason[:300]}. Try --format {other}."
+        f"{given.card.identity()} cannot be expressed in the format '{kind}': {reason[:300].rstrip('.')}. "
+        f"Try --format {other}."
     )

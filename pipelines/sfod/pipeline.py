@@ -17,10 +17,11 @@ from vision_core.bundle import Card, TrainedOn
 from vision_core.detection.bundles import save_detector
 from vision_core.detection.datasets import DetectionDataset, drop_empty, read_dataset, shared_images
 from vision_core.detection.detector import Detector
+from vision_core.detection.exporting import exportable_detector
 from vision_core.detection.foreign import import_detector, load_backbone
 from vision_core.detection.settings import DetectionData, DetectorSettings
 from vision_core.detection.validation import Validation, check_dataset
-from vision_core.errors import ConfigError, DataError, UsageError
+from vision_core.errors import ConfigError, DataError
 from vision_core.evaluation import Row
 from vision_core.export import Exportable
 from vision_core.files import sha256
@@ -76,15 +77,8 @@ class SfodPipeline:
         return SfodPredictor.from_checkpoint(bundle, device, read=Decoder().read_image)
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
-        """Nothing yet: how many boxes a detector answers with hangs on the image.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(
-            f"A detector ('{bundle}') is not exported yet: the number of its boxes hangs on the image. Use "
-            "SfodPredictor.from_checkpoint of pipelines/sfod/predict.py in Python, or the verb predict."
-        )
+        """A detector for one image of a fixed size."""
+        return exportable_detector(bundle, SfodConfig.task, size)
 
     def inputs(self, path: Path) -> list[Path]:
         """The images in a folder.
