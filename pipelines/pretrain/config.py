@@ -132,6 +132,9 @@ class Transfer(Section):
         min_length=1,
         description="What trains, a run each. linear: the new head on frozen features. full: everything.",
     )
+    per_class: int = Field(
+        0, ge=0, description="Training images of each class, drawn by train.seed, for curves over sizes; 0: all."
+    )
     epochs: int = Field(50, ge=1, description="Passes over the training list.")
     batch_size: int = Field(64, ge=1, description="Images per step and process.")
     optim: Optim = _AS_PUBLISHED.model_copy(update={"lr": 1e-2, "schedule": "cosine"})
@@ -201,9 +204,9 @@ class PretrainConfig(Config):
             return {part if len(parts) > 1 else "": self._transfer(part) for part in parts}
         if not self.then:
             return {"": self}
-        runs: dict[str, Config] = {"pretrain": replace(self, {"then": ()})}
+        runs: dict[str, Config] = {self.method: replace(self, {"then": ()})}
         if "finetune" in self.then:
-            runs["finetune"] = replace(self, self._stage("finetune", "pretrain"))
+            runs["finetune"] = replace(self, self._stage("finetune", self.method))
         if "transfer" in self.then:
             moved = replace(self, self._stage("transfer", list(runs)[-1]) | {"data": self.transfer.data.model_dump()})
             runs |= {f"transfer-{part}": moved._transfer(part) for part in self.transfer.parts}
@@ -235,6 +238,8 @@ class PretrainConfig(Config):
                 "train.batch_size '1': batch normalisation needs at least 2 images a step and process. "
                 "Set it to 2 or more, or freeze_norms=true."
             )
+        if self.method in self.then or (self.method == "transfer" and self.then):
+            problems.append(f"then '{', '.join(self.then)}' cannot follow the stage '{self.method}'; set then=[].")
         if "transfer" in self.then and self.data.root and not self.transfer.data.root:
             problems.append(
                 "transfer.data.root is empty: name the images to transfer to, or take 'transfer' out of then."

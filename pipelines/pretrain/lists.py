@@ -9,11 +9,20 @@ from pipelines.pretrain.config import PretrainConfig, StageData
 from pipelines.pretrain.data import Images, prepare_images
 from pipelines.pretrain.norms import reestimate_norms
 from pipelines.pretrain.preprocessing import normalise
+from pipelines.pretrain.subsets import few_per_class
 from pipelines.pretrain.validation import shared_patients
 from pipelines.pretrain.views import TrainingViews
 from vision_core import processes
 from vision_core.errors import ConfigError, DataError
 from vision_core.loaders import EpochBatches, batches
+
+
+def training_images(config: PretrainConfig) -> Images:
+    """The training list, its files checked; a few images of each class where a transfer asks for that."""
+    images = prepare_images(config.data, config.data.split)
+    if config.method == "transfer" and config.transfer.per_class:
+        return few_per_class(images, config.transfer.per_class, config.train.seed)
+    return images
 
 
 def scored_splits(config: PretrainConfig) -> list[str]:
@@ -78,7 +87,7 @@ def remarks(config: PretrainConfig) -> list[str]:
 
 def with_new_statistics(network: torch.nn.Module, config: PretrainConfig) -> str:
     """New statistics of the norms, over clean training images."""
-    images = prepare_images(config.data, config.data.split)
+    images = training_images(config)
     views = TrainingViews(images, config.data, config.train.seed)
     wanted = config.averaging.reestimate_norms
     # The passes behind those of the training: other crops, and always the same.

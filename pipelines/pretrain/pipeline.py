@@ -18,7 +18,7 @@ from pipelines.pretrain.bundles import (
     save_policy,
 )
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.data import Images, prepare_images, read_images, write_classes
+from pipelines.pretrain.data import Images, read_images, write_classes
 from pipelines.pretrain.demo_data import make_demo_data
 from pipelines.pretrain.evaluate import with_same_metrics
 from pipelines.pretrain.exporting import exportable
@@ -32,6 +32,7 @@ from pipelines.pretrain.lists import (
     remarks,
     scored_images,
     scored_splits,
+    training_images,
     with_new_statistics,
 )
 from pipelines.pretrain.norms import synchronised
@@ -66,7 +67,7 @@ class PretrainPipeline:
 
     def prepare(self, config: PretrainConfig) -> Prepared:
         """Learner, training views and validation of a run; lists that are scored later are looked at now."""
-        images = prepare_images(config.data, config.data.split)
+        images = training_images(config)
         check_last_step(config, len(images))
         scored = {split: scored_images(config, images.classes, split) for split in scored_splits(config)}
         start = starting_classifier(config, images.classes)
@@ -92,12 +93,13 @@ class PretrainPipeline:
         network, goal = learner.product(), learner.goal
         if config.averaging.reestimate_norms:
             network = built_classifier(goal.backbone, len(goal.classes), network.state_dict())  # training goes on
-            learner.notes.append(with_new_statistics(network, config))
+            told = with_new_statistics(network, config)
+            learner.notes += [told] if told not in learner.notes else []
         card = self._card(config, config.method, goal)
         card = describe_classifier(card, goal.backbone, config.data, are_independent=goal.are_independent)
         card = save_classifier(folder, network, card)
+        write_classes(folder.parent / "classes.json", goal.classes)
         if folder.name == "model":
-            write_classes(folder.parent / "classes.json", goal.classes)
             self._deliver_policy(config, learner, folder.parent)
         return card
 

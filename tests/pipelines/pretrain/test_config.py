@@ -110,3 +110,15 @@ def test_config__masks_are_measured_where_there_are_any() -> None:
     assert runs("method=finetune", "mask.grid=500")
     with pytest.raises(ConfigError, match=r"mask\.grid '500' is finer than the image of 224 pixels"):
         runs("mask.grid=500")
+
+
+def test_expand__stages_after_finetuning() -> None:
+    found = runs("method=finetune", "then=[transfer]", "transfer.data.root=others", "transfer.parts=[linear]")
+    assert list(found) == ["finetune", "transfer-linear"]
+    assert found["transfer-linear"].source.run == "finetune"
+
+
+@pytest.mark.parametrize("words", [["method=transfer", "then=[finetune]"], ["method=finetune", "then=[finetune]"]])
+def test_config__a_stage_that_cannot_follow_is_refused(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"then 'finetune' cannot follow the stage"):
+        runs(*words)

@@ -96,7 +96,8 @@ def test_stages__bundle_tells_backbone_classes_and_preprocessing(stages: Path) -
     assert (told["input_px"], told["resize_px"], told["grey"]) == (32, 36, "repeat")
     assert found["trained_on"]["manifest"]
     assert tensors(stages / "finetune").keys() == build_backbone("resnet10t", len(CLASSES)).state_dict().keys()
-    assert json.loads((stages / "finetune" / "classes.json").read_text()) == list(CLASSES)
+    for name, classes in (("finetune", CLASSES), ("transfer-full", OTHER)):
+        assert json.loads((stages / name / "classes.json").read_text()) == list(classes)
 
 
 def test_stages__other_tasks_can_take_the_backbone(stages: Path) -> None:
@@ -131,6 +132,20 @@ def test_prepare__other_classes_are_sent_to_transfer(stages: Path, tmp_path: Pat
     wanted = config(other, "method=finetune", f"source.weights={stages / 'pretrain' / 'model'}")
     with pytest.raises(CheckpointError, match=r"tells 3 classes apart, the data has 2 .* Use method=transfer"):
         PretrainPipeline().prepare(wanted)
+
+
+def test_prepare__a_transfer_to_few_images_a_class_takes_the_same_whatever_it_starts_from(
+    stages: Path, data: Path
+) -> None:
+    few = ["method=transfer", "transfer.per_class=2", "train.batch_size=3", "transfer.parts=[full]"]
+    starts = [f"source.weights={stages / name / 'model'}" for name in ("pretrain", "finetune")]
+    chosen = []
+    for seed in (0, 1):
+        for start in starts:
+            items = PretrainPipeline().prepare(config(data, *few, start, f"train.seed={seed}")).items
+            assert len(items) == 2 * len(CLASSES)
+            chosen.append(items.names(range(len(items))))
+    assert chosen[0] == chosen[1] != chosen[2] == chosen[3]
 
 
 def test_prepare__a_later_stage_needs_a_start(data: Path) -> None:
