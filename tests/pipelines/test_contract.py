@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import pytest
 
 from tests.pipelines.contract import TinyTask
@@ -136,6 +137,23 @@ def test_predict__every_input_once(life: Life, tmp_path: Path, capsys: pytest.Ca
     before = _snapshot(tmp_path / "outputs")
     assert life.main(words) == 0
     assert _snapshot(tmp_path / "outputs") == before
+
+
+def test_export__a_file_that_answers_as_the_bundle(
+    life: Life, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "--checkpoint", str(life.run / "model"), "--format", "onnx", "--out", str(tmp_path / "a.onnx")]
+    assert life.main(words) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"Compared on \d+ sizes: relative deviation", told)
+    assert "Not for diagnosis" in told
+    model = onnx.load(tmp_path / "a.onnx")
+    facts = {each.key: each.value for each in model.metadata_props}
+    card = json.loads((life.run / "model" / "card.json").read_text())
+    assert facts["weights_sha256"] == card["hashes"]["weights.safetensors"]
+    assert json.loads(facts["classes"]) == card["classes"]
+    assert life.main(words) == 2
+    assert "use --overwrite" in capsys.readouterr().err
 
 
 def test_report__is_one_page(life: Life) -> None:
