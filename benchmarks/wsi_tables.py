@@ -6,8 +6,8 @@ from benchmarks.studies import PROTOCOLS, ROOT, Rows, read_protocol, read_study,
 
 STUDY = "wsi-slides"
 PROTOCOL_PATH = PROTOCOLS / "wsi_slides.yaml"
-_MAKERS = ("alteration", "blocks", "composing", "demo_data", "nuclei", "pictures", "stains")
-GENERATOR = [ROOT / "pipelines" / "wsi" / f"{name}.py" for name in _MAKERS]
+_WSI = ROOT / "pipelines" / "wsi"
+GENERATOR = [_WSI / "demo_data.py", *sorted((_WSI / "demo_slides").glob("*.py"))]
 CONTROL = "colour"
 NETWORKS = {"abmil": "ABMIL", "dsmil": "DSMIL", "transmil": "TransMIL"}
 METHODS = {"plain": "plain", "mhim_v1": "MHIM v1", "mhim_v2": "MHIM v2"}

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.wsi.adopted import read_any_features
+from pipelines.wsi.adoption.adopted import read_any_features
 from pipelines.wsi.cohort import Cohort
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.feature_survey import Survey, survey_features

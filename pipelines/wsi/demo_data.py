@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 import pyvips
 
-from pipelines.wsi.alteration import MARGIN_PX, Change, Focus, change_focus
-from pipelines.wsi.blocks import Pool, divide
-from pipelines.wsi.composing import compose, draw_outline
-from pipelines.wsi.nuclei import Nucleus, find_nuclei
-from pipelines.wsi.pictures import Floats, Picture
-from pipelines.wsi.stains import draw_look, restain
+from pipelines.wsi.demo_slides.alteration import MARGIN_PX, Change, Focus, change_focus
+from pipelines.wsi.demo_slides.blocks import Pool, divide
+from pipelines.wsi.demo_slides.composing import compose, draw_outline
+from pipelines.wsi.demo_slides.nuclei import Nucleus, find_nuclei
+from pipelines.wsi.demo_slides.pictures import Floats, Picture
+from pipelines.wsi.demo_slides.stains import draw_look, restain
 from vision_core.assets import aperio_slide, aperio_slide_origin
 from vision_core.files import atomic_path, write_atomic
 from vision_core.randomness import key

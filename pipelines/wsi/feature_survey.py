@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipelines.wsi.adopted import read_any_features
+from pipelines.wsi.adoption.adopted import read_any_features
 from pipelines.wsi.matching import NUM_EXAMPLES, SlideRecord
 from vision_core.errors import DataError, InputError
 from vision_core.runlog import track

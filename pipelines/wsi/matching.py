@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipelines.wsi.adopted import ADOPTED
+from pipelines.wsi.adoption.adopted import ADOPTED
 from pipelines.wsi.labels import LabelledSlide, Labels, slide_name, tcga_case
 from pipelines.wsi.slide_table import refuse
 from vision_core.errors import DataError

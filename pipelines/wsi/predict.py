@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.wsi.adopted import ADOPTED, read_any_features
+from pipelines.wsi.adoption.adopted import ADOPTED, read_any_features
 from pipelines.wsi.bundles import Reading, SlideModel, load_network
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.road import Road, Walked, told_times

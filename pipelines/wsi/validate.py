@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.wsi.adopted import read_any_features
+from pipelines.wsi.adoption.adopted import read_any_features
 from pipelines.wsi.matching import SlideRecord
 from pipelines.wsi.road import Road
 from vision_core.errors import DataError

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.wsi.adopt_options import ADOPT
+from pipelines.wsi.adoption.adopt_options import ADOPT
 from vision_core.cli import OwnVerb, path
 
 

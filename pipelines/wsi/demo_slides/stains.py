@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.wsi.pictures import Floats, Picture, blurred, to_picture
+from pipelines.wsi.demo_slides.pictures import Floats, Picture, blurred, to_picture
 
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))  # haematoxylin, eosin, neither
 _LEVELS = 256.0

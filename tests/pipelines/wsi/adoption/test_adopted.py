@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.wsi.adopted import read_any_features, read_corners, write_adopted
+from pipelines.wsi.adoption.adopted import read_any_features, read_corners, write_adopted
 from tests.pipelines.wsi.foreign import corners, make_clam, rows, write_h5
 from vision_core.errors import InputError
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.wsi.adopt import Checked, Said, adopt
-from pipelines.wsi.adopted import read_any_features
+from pipelines.wsi.adoption.adopt import Checked, Said, adopt
+from pipelines.wsi.adoption.adopted import read_any_features
+from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, find_trident
 from pipelines.wsi.cohort import read_cohort
 from pipelines.wsi.feature_survey import survey_features
-from pipelines.wsi.foreign_folders import ForeignFolder, find_clam, find_trident
 from pipelines.wsi.labels import read_labels
 from pipelines.wsi.matching import list_features
 from tests.pipelines.wsi.foreign import corners, make_clam, make_trident, write_h5, write_splits

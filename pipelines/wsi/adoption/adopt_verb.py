@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.wsi.adopt import Adoption, Checked, Said, adopt
-from pipelines.wsi.adopted import read_any_features, read_corners
-from pipelines.wsi.adopted_lists import LABELS
+from pipelines.wsi.adoption.adopt import Adoption, Checked, Said, adopt
+from pipelines.wsi.adoption.adopted import read_any_features, read_corners
+from pipelines.wsi.adoption.adopted_lists import LABELS
+from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, find_trident
+from pipelines.wsi.adoption.reencoding import Grid, check_features
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.foreign_folders import ForeignFolder, find_clam, find_trident
 from pipelines.wsi.labels import slide_name
-from pipelines.wsi.reencoding import Grid, check_features
 from pipelines.wsi.slide_table import read_table
 from vision_core import config as configs
 from vision_core.errors import ConfigError, InputError, UsageError

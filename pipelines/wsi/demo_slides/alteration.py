@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.wsi.nuclei import Nucleus, enlarged, find_nuclei, put, remove
-from pipelines.wsi.pictures import Floats, Picture, blurred, to_picture
+from pipelines.wsi.demo_slides.nuclei import Nucleus, enlarged, find_nuclei, put, remove
+from pipelines.wsi.demo_slides.pictures import Floats, Picture, blurred, to_picture
 
 MARGIN_PX = 48  # room for what reaches out of the disc
 _TILE_AREA_PX = 128**2

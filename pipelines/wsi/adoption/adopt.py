@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.wsi.adopted import read_any_features, read_corners, write_adopted
-from pipelines.wsi.adopted_lists import divisions, write_lists
-from pipelines.wsi.foreign_folders import ForeignFolder
+from pipelines.wsi.adoption.adopted import read_any_features, read_corners, write_adopted
+from pipelines.wsi.adoption.adopted_lists import divisions, write_lists
+from pipelines.wsi.adoption.foreign_folders import ForeignFolder
 from pipelines.wsi.labels import Labels, read_labels
 from vision_core.errors import DataError, InputError
 from vision_core.runlog import track

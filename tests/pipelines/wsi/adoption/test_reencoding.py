@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from pipelines.wsi.reencoding import Grid, check_features
+from pipelines.wsi.adoption.reencoding import Grid, check_features
 from tests.vision_core.slides.tiffs import Kind, pyramid, tissue, write_tiff
 from vision_core.errors import DataError
-from vision_core.slides.encoder_networks import Built
+from vision_core.slides.built_network import Built
 from vision_core.slides.encoders import Encoder
 from vision_core.slides.feature_files import Features
 from vision_core.slides.reader import Slide, open_slide

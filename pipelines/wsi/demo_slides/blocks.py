@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.wsi.pictures import Picture
-from pipelines.wsi.stains import haematoxylin
+from pipelines.wsi.demo_slides.pictures import Picture
+from pipelines.wsi.demo_slides.stains import haematoxylin
 
 PATCH_PX = 160
 _BLOCK_PX = 297

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.wsi.foreign_folders import read_splits
+from pipelines.wsi.adoption.foreign_folders import read_splits
 from pipelines.wsi.labels import Labels
 from vision_core.batch_tables import to_csv
 from vision_core.errors import DataError

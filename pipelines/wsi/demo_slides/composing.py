@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.wsi.blocks import PATCH_PX, Pool
-from pipelines.wsi.pictures import Floats, Picture, blurred, smooth_field, to_picture
+from pipelines.wsi.demo_slides.blocks import PATCH_PX, Pool
+from pipelines.wsi.demo_slides.pictures import Floats, Picture, blurred, smooth_field, to_picture
 
 OVERLAP_PX = 40
 _STEP_PX = PATCH_PX - OVERLAP_PX

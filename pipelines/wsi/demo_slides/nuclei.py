@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipelines.wsi.pictures import Floats, Picture, blurred, to_picture
-from pipelines.wsi.stains import haematoxylin, optical_density
+from pipelines.wsi.demo_slides.pictures import Floats, Picture, blurred, to_picture
+from pipelines.wsi.demo_slides.stains import haematoxylin, optical_density
 
 _SMOOTHING_PX, _SURROUNDINGS_PX = 1.0, 25.0
 _LEVELS_PER_AMOUNT = 100  # of the histogram that Otsu's threshold is found in

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.wsi.adopt_options import ADOPT
-from pipelines.wsi.adopted import read_any_features
+from pipelines.wsi.adoption.adopt_options import ADOPT
+from pipelines.wsi.adoption.adopted import read_any_features
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.labels import read_labels
 from tests.pipelines.wsi.foreign import make_clam, make_trident, patch_attributes, write_h5, write_splits

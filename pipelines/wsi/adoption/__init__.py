@@ -1,0 +1,1 @@
+"""Features that CLAM or TRIDENT made: joined with their lists, completed, checked."""

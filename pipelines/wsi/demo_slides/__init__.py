@@ -1,0 +1,1 @@
+"""How the demo's slides are made from the pixels of one scanned region."""
