@@ -11,6 +11,7 @@ from pipelines.wsi.predictions import Predictions
 from pipelines.wsi.start import weights_hash
 from pipelines.wsi.validation import calibration_record
 from vision_core.bundle import Card, TrainedOn
+from vision_core.config import fingerprint
 from vision_core.files import sha256
 from vision_core.runtime import machine
 
@@ -41,7 +42,9 @@ def card_of(config: WsiConfig, train: Bags, validated: Predictions, scope: Mappi
         architecture=architecture(config.model, recycling),
         preprocessing=_preprocessing(config, train.made_with),
         classes=train.classes,
-        trained_on=TrainedOn(description=description, synthetic=data.synthetic, licence=data.licence),
+        trained_on=TrainedOn(
+            description=description, synthetic=data.synthetic, manifest=_manifest(train), licence=data.licence
+        ),
         parent=weights_hash(config),
         calibration=calibration_record(validated),
         scope=dict(scope),
@@ -62,6 +65,10 @@ def imported_card(config: WsiConfig, model: ModelSettings, file: Path) -> Card:
         limits=_LIMITS,
         licence="unknown",
     )
+
+
+def _manifest(train: Bags) -> str:
+    return fingerprint([[each.slide, each.label, each.path.stat().st_size] for each in train.records])
 
 
 def _card(config: WsiConfig, **fields: Any) -> Card:  # noqa: ANN401

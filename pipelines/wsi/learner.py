@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from pipelines.wsi.bags import Bag
@@ -13,6 +14,7 @@ from pipelines.wsi.models import build_model
 from pipelines.wsi.predictions import Predictions
 from pipelines.wsi.recycling import split
 from pipelines.wsi.schedules import high_share, keep_rate
+from vision_core import processes
 from vision_core.learner import Learner
 from vision_core.teacher import MeanTeacher
 
@@ -59,7 +61,7 @@ class MhimLearner(BagLearner):
         super().__init__(student, total)
         self.profile = profile
         self.teacher = MeanTeacher(student, profile.teacher.mode)
-        self._tokens: Tensor | None = None
+        self._tokens: list[Tensor] = []
 
     def training_step(self, batch: Bag) -> dict[str, Tensor]:
         """Score, mask, and in v2 recycle; then classify, and follow the teacher's bag feature."""
@@ -69,7 +71,8 @@ class MhimLearner(BagLearner):
         kept = keep_instances(taught.scores, profile.masking, high)
         if isinstance(profile, MhimV2):
             tiles, recycled = split(kept, profile.recycling)
-            aggregated, self._tokens = self.student.learn_recycling(batch.features, tiles, recycled)
+            aggregated, tokens = self.student.learn_recycling(batch.features, tiles, recycled)
+            self._tokens += [] if tokens is None else [tokens]
         else:
             aggregated = self.student.learn(batch.features, kept)
         self.metrics = {"kept_share": len(kept) / len(batch.features)}
@@ -77,16 +80,26 @@ class MhimLearner(BagLearner):
 
     def after_step(self, step: int) -> None:
         """The queries follow their tokens, then the teacher follows the student."""
-        if self.student.recycler is not None and self._tokens is not None and isinstance(self.profile, MhimV2):
-            self.student.recycler.follow(self._tokens, self.profile.recycling.keep_rate)
-        self._tokens = None
         super().after_step(step)
+        if isinstance(self.profile, MhimV2):
+            self._move_queries(self.profile.recycling.keep_rate)
         self.teacher.update(self.student, self._keep_rate(self.profile.teacher))
 
     def begin(self, baseline: Mapping[str, Tensor]) -> None:
         """Start from a trained plain network."""
         teacher = cast(Mhim, self.teacher.module)
         start(self.student, teacher, baseline, share_embedding=isinstance(self.profile, MhimV1))
+
+    def _move_queries(self, keep_rate: float) -> None:
+        """Towards the mean of the tokens behind this update, of all processes: they hold the same queries."""
+        recycler = self.student.recycler
+        assert recycler is not None
+        own = torch.stack([torch.zeros_like(recycler.queries), *self._tokens]).sum(dim=0)
+        tokens = processes.total(own)
+        count = float(processes.total(torch.tensor(float(len(self._tokens)), device=own.device)))
+        if count:
+            recycler.follow(tokens / count, keep_rate)
+        self._tokens = []
 
     def _teach(self, features: Tensor) -> Taught:
         return cast(Mhim, self.teacher.module).teach(features, self.profile.scores)

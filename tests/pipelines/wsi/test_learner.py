@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 import torch
 
+from pipelines.wsi.aggregation import Aggregated
 from pipelines.wsi.bags import Bag
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.learner import BagLearner, MhimLearner, PlainLearner, make_learner
@@ -84,6 +85,29 @@ def test_after_step__queries_follow_their_tokens_before_the_teacher_follows_them
     assert isinstance(teacher, Mhim)
     assert teacher.recycler is not None
     assert torch.equal(teacher.recycler.queries, after)
+
+
+def test_after_step__tokens_of_all_bags_of_an_update_count_alike() -> None:
+    learner = _learner("method=mhim_v2", "mhim_v2.recycling.keep_rate=0.5")
+    assert learner.student.recycler is not None
+    before, tokens = learner.student.recycler.queries.clone(), []
+    recycle = learner.student.learn_recycling
+
+    def seen(*arguments: torch.Tensor) -> tuple[Aggregated, torch.Tensor | None]:
+        aggregated, made = recycle(*arguments)
+        tokens.append(made)
+        return aggregated, made
+
+    learner.student.learn_recycling = seen  # type: ignore[method-assign, assignment]
+    for tiles in (20, 30):
+        learner(_bag(tiles))
+    learner.after_step(1)
+    assert tokens[0] is not None
+    assert tokens[1] is not None
+    expected = 0.5 * before + 0.25 * (tokens[0] + tokens[1])
+    torch.testing.assert_close(learner.student.recycler.queries, expected)
+    learner.after_step(2)  # nothing was recycled since
+    torch.testing.assert_close(learner.student.recycler.queries, expected)
 
 
 def test_begin__v1_shares_the_embedding_and_v2_nothing() -> None:
