@@ -3,8 +3,9 @@
 The slide is made as in ``slide_reading``: 20,480 pixels a side, tiles of 256 pixels at 0.5 microns, tissue on 30 %. Our
 road runs beside the same road through OpenSlide and PIL, which differs in reading alone: a PIL image a tile, a handle a
 thread. They take turns, and a ratio is the median over the rounds. Encoders have random weights: a small one of about
-10 million operations, with one thread of torch, and ResNet-18, with all. Memory is the peak of a process of its own,
-tissue and grid included, on this slide and on one of four times its area. ``make bench-slide-features``.
+10 million operations, and ResNet-18; torch computes on one thread, so that reading has a core. Memory is the peak of a
+process of its own, tissue and grid included, on this slide and on one of four times its area.
+``make bench-slide-features``.
 """
 
 import argparse
@@ -167,6 +168,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=20_480, help="pixels of the made slide's side")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="that read")
+    parser.add_argument("--torch-threads", type=int, default=1, help="that encode")
     default = Path(tempfile.gettempdir()) / "domainsight-slides"
     parser.add_argument("--folder", type=Path, default=default, help="where made slides are kept")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
@@ -176,13 +178,13 @@ def main() -> int:
         return 0
     path, large = (made_slide(arguments.folder, size) for size in (arguments.size, 2 * arguments.size))
     tiles = find_tiles(path)
-    all_threads, has_bf16 = torch.get_num_threads(), has_cpu_bf16()
-    print(f"{len(tiles)} tiles, {arguments.threads} reading threads, bf16 {'on' if has_bf16 else 'not there'}")
-    torch.set_num_threads(1)
-    print("a small encoder, one thread of torch:")
+    has_bf16 = has_cpu_bf16()
+    threads = f"{arguments.threads} threads read, {arguments.torch_threads} encode"
+    print(f"{len(tiles)} tiles, {threads}, bf16 {'on' if has_bf16 else 'not there'}")
+    torch.set_num_threads(arguments.torch_threads)
+    print("a small encoder:")
     small_rate, ratio = compare(path, tiles, "small", arguments)
-    torch.set_num_threads(all_threads)
-    print(f"ResNet-18, {all_threads} threads of torch, {RESNET_TILES} tiles:")
+    print(f"ResNet-18, {RESNET_TILES} tiles:")
     resnet_rate, _ = compare(path, replace(tiles, corners=tiles.corners[:RESNET_TILES]), "resnet18", arguments)
     print("peak memory with the small encoder:")
     peak = max(peak_mib(each, arguments.threads) for each in (path, large))
