@@ -17,6 +17,7 @@ from vision_core.backbones import BACKBONES, build_backbone
 from vision_core.errors import CheckpointError
 
 Change = Callable[[str], str]
+LARGER = ("lite0", "vit_small", "convnext_tiny")
 
 
 def written(path: Path, tensors: dict[str, Tensor], rename: Change = str, container: str = "") -> Path:
@@ -37,7 +38,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         assert name.endswith("num_batches_tracked") or torch.equal(found[name], tensor), name
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121"])
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_read_released__networks_cut_into_a_sequence_as_radimagenet_has_them(name: str, tmp_path: Path) -> None:
     tensors = uneven(name, 0)
     spec = BACKBONES[name]  # type: ignore[index]
@@ -51,7 +52,7 @@ def test_read_released__networks_cut_into_a_sequence_as_radimagenet_has_them(nam
     )
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "lite0", "vit_small", "convnext_tiny"])
+@pytest.mark.parametrize("name", ["resnet10t", *(pytest.param(each, marks=pytest.mark.slow) for each in LARGER)])
 def test_read_released__our_own_names(name: str, tmp_path: Path) -> None:
     tensors = uneven(name, 3)
     found = read_released(written(tmp_path / "weights.pth", tensors), ("a", "b", "c"))

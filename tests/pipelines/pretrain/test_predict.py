@@ -89,8 +89,7 @@ def test_predict__the_policy_beside_draws_its_masks(tmp_path: Path) -> None:
         load_classifier(tmp_path / "run" / "policy")
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("style", ["torchvision", "radimagenet"])
+@pytest.mark.parametrize(("style", "suffix"), [("torchvision", ".safetensors"), ("radimagenet", ".pth")])
 def test_export_weights__and_import_again(
     style: str, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +124,7 @@ def test_import_weights__norms_computed_anew_on_images_of_ones_own(
     assert load_classifier(tmp_path / "bundle").network.state_dict()["bn1.running_var"].max() < 1000
 
 
+@pytest.mark.slow
 def test_export__one_file_whose_answers_were_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = write_bundle(tmp_path / "model")
     out = tmp_path / "model.pt2"
