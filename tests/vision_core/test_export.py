@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from tests.vision_core.toy import ToyConfig
 from tests.vision_core.toy_bundle import card, save_toy
+from vision_core.backbone_settings import BACKBONE_NAMES, BackboneName
+from vision_core.backbones import build_backbone
 from vision_core.cli import run
-from vision_core.errors import CheckpointError, UsageError
+from vision_core.errors import CheckpointError, MissingDependencyError, UsageError
 from vision_core.export import SUFFIXES, Exportable, Format, export
 
 FORMATS: tuple[Format, ...] = ("onnx", "torch")
@@ -137,6 +140,27 @@ def test_export__a_failed_export_leaves_the_older_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         export(given(Liar("always")), "onnx", tmp_path / "a.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == b"older"
+
+
+def test_export__without_onnx_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependencyError, match=r"'onnx' is not installed.*domainsight\[export\]"):
+        export(given(Scorer()), "onnx", tmp_path / "a.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONE_NAMES)
+def test_export__every_backbone_for_any_number_of_images(name: BackboneName, tmp_path: Path) -> None:
+    classifier = Exportable(
+        module=build_backbone(name, 3),
+        inputs={"images": torch.randn(2, 3, 64, 64)},
+        outputs=("logits",),
+        dynamic={"images": {0: "batch"}},
+        card=card(),
+        preprocessing="",
+    )
+    done = export(classifier, "onnx", tmp_path / "a.onnx")
+    assert [sizes[0][0] for sizes in done.compared] == [2, 1, 7]
 
 
 class ToyPipeline:
