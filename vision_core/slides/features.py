@@ -101,9 +101,11 @@ def where_time_went(facts: Mapping[str, float]) -> str:
     parts = {name: facts[f"{key}_seconds"] for name, key in _PARTS.items()}
     listed = ", ".join(f"{seconds:.1f} s {name}" for name, seconds in parts.items())
     bound = max(parts, key=lambda name: parts[name])
+    before = facts.get("taken_over", 0.0)
+    resumed = f" {before:,.0f} more were taken over from an interrupted run." if before else ""
     return (
         f"{facts['tiles']:,.0f} tiles in {facts['seconds']:.1f} s ({facts['tiles_per_second']:.0f} a second): "
-        f"{listed}; {_BOUND[bound]}."
+        f"{listed}; {_BOUND[bound]}.{resumed}"
     )
 
 
@@ -187,8 +189,6 @@ class _Work:
         notes = [*self._encoder.notes(self._tiles.mpp), *self._encode.notes]
         if self._bad:
             notes.append(f"{len(self._bad)} of {len(self._tiles)} tiles cannot be read and are left out.")
-        if self._taken_over:
-            notes.append(f"{self._taken_over} of {len(self._tiles)} tiles were taken over from an interrupted run.")
         return tuple(notes)
 
     def _next(self, reading: Iterator[TileBatch]) -> TileBatch | None:
