@@ -111,7 +111,10 @@ class PretrainPipeline:
         models = {name: load_classifier(path, device) for name, path in bundles.items()}
         classes = next(iter(models.values())).card.classes
         views = CentreViews(scored_images(config, classes, config.data.eval_split), config.data)
-        rows = [score_bundle(config, name, each, views, hiding_beside(bundles[name])) for name, each in models.items()]
+        rows = [
+            score_bundle(config, name, each, views, hiding_beside(bundles[name], each.card))
+            for name, each in models.items()
+        ]
         return with_same_metrics(rows)
 
     def predictor(

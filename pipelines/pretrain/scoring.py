@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import torch
+
+from pipelines.pretrain.beta import unlearned_cells
 from pipelines.pretrain.bundles import POLICY, Classifier, load_policy
-from pipelines.pretrain.config import PretrainConfig
+from pipelines.pretrain.config import Mask, PretrainConfig
 from pipelines.pretrain.data import Images
 from pipelines.pretrain.evaluate import Hiding, answers, masked_accuracy, score
 from pipelines.pretrain.learner import CleanLearner, PretrainLearner
 from pipelines.pretrain.mask import NoiseMask
 from pipelines.pretrain.views import CentreViews
+from vision_core.bundle import Card
 from vision_core.evaluation import Row
 
 
@@ -35,10 +39,14 @@ def score_bundle(
     )
 
 
-def hiding_beside(path: Path) -> Hiding | None:
-    """The masks of the policy beside a classifier's bundle, if there is one."""
+def hiding_beside(path: Path, card: Card) -> Hiding | None:
+    """The masks that a classifier was trained under: of the policy beside its bundle, or of the unlearned control."""
     beside = path.parent / POLICY
-    if not beside.is_dir():
+    if beside.is_dir():
+        noise, settings, _ = load_policy(beside)
+        return Hiding(cells=noise.bases.current().bounded(), mask=NoiseMask(settings.mask, settings.data.image_px))
+    if card.method != "pretrain" or card.config.get("policy") != "unlearned":
         return None
-    noise, settings, _ = load_policy(beside)
-    return Hiding(cells=noise.bases.current().bounded(), mask=NoiseMask(settings.mask, settings.data.image_px))
+    mask = Mask.model_validate(card.config["mask"])
+    cells = unlearned_cells(mask.unlearned_concentration, torch.empty(1), mask.grid**2)
+    return Hiding(cells=cells, mask=NoiseMask(mask, int(card.config["data"]["image_px"])))

@@ -220,6 +220,14 @@ def test_train__a_stopped_policy_is_told_of_and_none_is_delivered(
     assert main(["verify", str(out / "model")]) == 0
 
 
+def test_train__the_unlearned_control_is_scored_under_its_own_masks(data: Path, tmp_path: Path) -> None:
+    assert train(tmp_path / "run", data, "policy=unlearned", "train.max_steps=1", "train.eval_every=1") == 0
+    [row] = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert 0 <= row["metrics"]["mean_mask_accuracy"] <= 1
+    assert 0 <= row["metrics"]["random_mask_accuracy"] <= 1
+    assert not (tmp_path / "run" / "policy").exists()
+
+
 def test_train__images_with_several_labels(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
