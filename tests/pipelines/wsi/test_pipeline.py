@@ -11,14 +11,14 @@ import torch
 from pipelines.wsi.__main__ import main
 from pipelines.wsi.bundles import DECISION, load_network
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.learner import MhimLearner, PlainLearner
+from pipelines.wsi.learner import PlainLearner
 from pipelines.wsi.mhim import Mhim
 from pipelines.wsi.pipeline import WsiPipeline
 from pipelines.wsi.predictions import read_predictions
 from pipelines.wsi.validation import Validation
 from tests.pipelines.wsi.tiny import CLASSES, DIM, FEATURE_WORDS, SPLITS, make_features, make_foreign
 from vision_core import bundle, config, training
-from vision_core.errors import CheckpointError, ConfigError, DataError
+from vision_core.errors import DataError
 from vision_core.stopping import StopRequest
 
 CPU = torch.device("cpu")
@@ -119,48 +119,6 @@ def test_train__folds_with_stages_are_pooled(data: Path, tmp_path: Path, capsys:
     assert sorted(pooled.slides) == [f"s{number}" for number in range(len(SPLITS))]
     parts = [read_predictions(tmp_path / f"fold-{fold}-mhim_v1" / "pictures" / "predictions.csv") for fold in (0, 1)]
     assert [*parts[0].called, *parts[1].called] == pooled.called.tolist()
-
-
-def test_prepare__mhim_without_a_teacher_is_refused(data: Path) -> None:
-    settings = _config(data, "method=mhim_v1")
-    with pytest.raises(ConfigError, match="needs a trained teacher"):
-        WsiPipeline().prepare(settings)
-
-
-def test_prepare__begins_with_the_bundle(data: Path, teacher: Path) -> None:
-    prepared = WsiPipeline().prepare(_config(data, "method=mhim_v1", f"source.weights={teacher}"))
-    assert isinstance(prepared.learner, MhimLearner)
-    stored = bundle.load(teacher).tensors
-    started = prepared.learner.teacher.module.state_dict()
-    assert all(torch.equal(tensor, started[name]) for name, tensor in stored.items())
-    student = prepared.learner.student.state_dict()
-    same = {name for name, tensor in stored.items() if torch.equal(tensor, student[name]) and tensor.any()}
-    assert same == {"aggregator.embedding.linear.weight", "aggregator.embedding.linear.bias"}
-    assert any(note.startswith("Starts from wsi/plain/") for note in prepared.notes)
-
-
-@pytest.mark.parametrize(
-    ("word", "told"),
-    [
-        ("model.name=dsmil", "is a bundle of abmil, model.name is dsmil"),
-        ("model.abmil.gated=true", "model.abmil.gated is True, the bundle's is False"),
-        ("model.embedding.activation=gelu", "model.embedding.activation is 'gelu', the bundle's is 'relu'"),
-        ("data.classes=[tumour, normal]", "has the classes normal, tumour, the data tumour, normal"),
-    ],
-)
-def test_prepare__teacher_of_another_network_is_refused(word: str, told: str, data: Path, teacher: Path) -> None:
-    """Row E23 of the bad inputs."""
-    settings = _config(data, "method=mhim_v1", f"source.weights={teacher}", word)
-    with pytest.raises(CheckpointError, match=told.replace("(", r"\(")):
-        WsiPipeline().prepare(settings)
-
-
-def test_prepare__teacher_of_other_features_is_refused(teacher: Path, tmp_path: Path) -> None:
-    """Row E20 of the bad inputs."""
-    wide = make_features(tmp_path, dim=1536)
-    settings = _config(wide, "method=mhim_v1", f"source.weights={teacher}")
-    with pytest.raises(CheckpointError, match=r"takes features of an unknown encoder \(6\), the data's are of UNI2-h"):
-        WsiPipeline().prepare(settings)
 
 
 def test_prepare__same_seed_same_student_whatever_ran_before(data: Path) -> None:

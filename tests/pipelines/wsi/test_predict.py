@@ -1,13 +1,7 @@
-"""One slide in, its result and files out; and a night of twenty slides, four of them bad."""
+"""One slide in, its result and files out."""
 
-import csv
 import gzip
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +13,7 @@ from pipelines.wsi.__main__ import main
 from pipelines.wsi.bundles import DECISION, SlideModel
 from pipelines.wsi.predict import NO_TISSUE, WsiPredictor, columns
 from tests.pipelines.wsi.test_bundles import card, network
-from tests.pipelines.wsi.tiny import CLASSES, SIDE_PX, TILE_PX, make_bundle, picture, write_pyramid
+from tests.pipelines.wsi.tiny import CLASSES, SIDE_PX, TILE_PX, damage_tile, make_bundle, picture, write_pyramid
 from vision_core import config
 from vision_core.calibration import Calibration, fit_scope
 from vision_core.errors import InputError
@@ -27,7 +21,6 @@ from vision_core.images import read_image
 from vision_core.results import RESEARCH_NOTICE
 
 ENDINGS = (".heatmap.png", ".heatmap.tif", ".json", ".tiles.geojson.gz", ".tissue.geojson", ".top.png")
-GOOD, BAD = 16, ("damaged", "no-mpp", "text", "truncated")
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +40,6 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _predict(bundle: Path, given: Path, out: Path, *words: str) -> int:
     return main(["predict", "--checkpoint", str(bundle), "--input", str(given), "--out", str(out), *words])
-
-
-def _damage_tile(path: Path) -> None:
-    """Zero the bytes of a tile of level 0 that lies on tissue."""
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        middle = len(page.dataoffsets) // 2 + 1  # of four by four, the third row's second
-        place, count = page.dataoffsets[middle], page.databytecounts[middle]
-    with path.open("r+b") as file:
-        file.seek(place)
-        file.write(bytes(count))
 
 
 def test_call__result_covers_the_tissue(predictor: WsiPredictor, slide: Path) -> None:
@@ -199,7 +181,7 @@ def test_predict__an_unreadable_tile_fails_its_slide_unless_allowed(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slide = write_pyramid(tmp_path / "x.tif", picture(1))
-    _damage_tile(slide)
+    damage_tile(slide)
     assert _predict(bundle, slide, tmp_path / "strict") == 3
     assert "x.tif': level 0 cannot be read at" in capsys.readouterr().out
     strict = WsiPredictor.from_checkpoint(bundle)
@@ -223,78 +205,6 @@ def test_call__doubts_are_told_first(tmp_path: Path) -> None:
     assert reading.is_outside
     assert reading.possible is not None
     assert reading.possible.all()
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty slides, four bad in different ways."""
-    folder = tmp_path_factory.mktemp("night")
-    for number in range(GOOD):
-        write_pyramid(folder / f"s{number:02d}.tif", picture(number, side_px=384))
-    write_pyramid(folder / "damaged.tif", picture(20))
-    _damage_tile(folder / "damaged.tif")
-    write_pyramid(folder / "no-mpp.tif", picture(21), mpp=None)
-    (folder / "text.svs").write_text("<html>log in</html>")
-    whole = write_pyramid(folder / "truncated.tif", picture(22)).read_bytes()
-    (folder / "truncated.tif").write_bytes(whole[: int(0.6 * len(whole))])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(bundle: Path, night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    assert _predict(bundle, night, out) == 4
-    return out
-
-
-def test_predict__four_bad_slides_of_twenty(undisturbed: Path) -> None:
-    with (undisturbed / "results.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == GOOD
-    with (undisturbed / "failures.csv").open() as file:
-        failures = {Path(row["input"]).stem: row["reason"] for row in csv.DictReader(file)}
-    assert sorted(failures) == sorted(BAD)
-    assert "Give it in a column 'mpp' of the CSV of slides, or with read.mpp" in failures["no-mpp"]
-    assert "level 0 cannot be read at x" in failures["damaged"]
-    assert len(list((undisturbed / "outputs").iterdir())) == GOOD * len(ENDINGS)
-    planned = json.loads((undisturbed / "plan.json").read_text())
-    assert str(planned).count("microns") >= 1
-    assert (undisturbed / "summary.html").exists()
-
-
-def test_predict__killed_in_mid_run_ends_with_the_same_files(
-    bundle: Path, night: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    """Rows X3 and E1: ``kill -9`` of a real process; finished slides are not touched."""
-    out = tmp_path / "out"
-    words = ["predict", "--checkpoint", str(bundle), "--input", str(night), "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.wsi", *words],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    ledger = out / "ledger" / "0.jsonl"
-    deadline = time.monotonic() + 240
-    while _finished(ledger) < 7 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    finished = _finished(ledger)
-    assert 7 <= finished < GOOD + len(BAD)
-    names = [json.loads(line)["name"] for line in ledger.read_bytes().splitlines()[:finished]]
-    before = {path: path.stat().st_mtime_ns for path in (out / "outputs").iterdir() if path.name.split(".")[0] in names}
-    assert main(words) == 4
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
-    ours, theirs = _contents(out / "outputs"), _contents(undisturbed / "outputs")
-    assert ours == theirs
-    for table in ("results.csv", "failures.csv"):
-        assert (out / table).read_bytes() == (undisturbed / table).read_bytes()
-    assert not list(out.rglob(".partial-*"))
-
-
-def _finished(ledger: Path) -> int:
-    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

@@ -1,0 +1,73 @@
+"""The trained network that a run of MHIM begins with, and what is refused as one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.wsi.__main__ import main
+from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.learner import MhimLearner
+from pipelines.wsi.pipeline import WsiPipeline
+from tests.pipelines.wsi.tiny import FEATURE_WORDS, make_features
+from vision_core import bundle, config
+from vision_core.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_features(tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain ABMIL of the tiny features."""
+    run = tmp_path_factory.mktemp("teacher") / "run"
+    assert main(["train", "--out", str(run), f"data.root={data}", *FEATURE_WORDS, "method=plain"]) == 0
+    return run / "model"
+
+
+def _config(data: Path, *words: str) -> WsiConfig:
+    return config.load(WsiConfig, None, [f"data.root={data}", *FEATURE_WORDS, *words])
+
+
+def test_prepare__mhim_without_a_teacher_is_refused(data: Path) -> None:
+    settings = _config(data, "method=mhim_v1")
+    with pytest.raises(ConfigError, match="needs a trained teacher"):
+        WsiPipeline().prepare(settings)
+
+
+def test_prepare__begins_with_the_bundle(data: Path, teacher: Path) -> None:
+    prepared = WsiPipeline().prepare(_config(data, "method=mhim_v1", f"source.weights={teacher}"))
+    assert isinstance(prepared.learner, MhimLearner)
+    stored = bundle.load(teacher).tensors
+    started = prepared.learner.teacher.module.state_dict()
+    assert all(torch.equal(tensor, started[name]) for name, tensor in stored.items())
+    student = prepared.learner.student.state_dict()
+    same = {name for name, tensor in stored.items() if torch.equal(tensor, student[name]) and tensor.any()}
+    assert same == {"aggregator.embedding.linear.weight", "aggregator.embedding.linear.bias"}
+    assert any(note.startswith("Starts from wsi/plain/") for note in prepared.notes)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("model.name=dsmil", "is a bundle of abmil, model.name is dsmil"),
+        ("model.abmil.gated=true", "model.abmil.gated is True, the bundle's is False"),
+        ("model.embedding.activation=gelu", "model.embedding.activation is 'gelu', the bundle's is 'relu'"),
+        ("data.classes=[tumour, normal]", "has the classes normal, tumour, the data tumour, normal"),
+    ],
+)
+def test_prepare__teacher_of_another_network_is_refused(word: str, told: str, data: Path, teacher: Path) -> None:
+    """Row E23 of the bad inputs."""
+    settings = _config(data, "method=mhim_v1", f"source.weights={teacher}", word)
+    with pytest.raises(CheckpointError, match=told.replace("(", r"\(")):
+        WsiPipeline().prepare(settings)
+
+
+def test_prepare__teacher_of_other_features_is_refused(teacher: Path, tmp_path: Path) -> None:
+    """Row E20 of the bad inputs."""
+    wide = make_features(tmp_path, dim=1536)
+    settings = _config(wide, "method=mhim_v1", f"source.weights={teacher}")
+    with pytest.raises(CheckpointError, match=r"takes features of an unknown encoder \(6\), the data's are of UNI2-h"):
+        WsiPipeline().prepare(settings)
