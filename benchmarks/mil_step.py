@@ -13,7 +13,6 @@ torchmil's networks run beside ours where that package can be imported. ``make b
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+from vision_core.runtime import peak_resident_mib
 
 FEATURES, CLASSES = 1024, 2
 SIZES = (1000, 10_000, 50_000)
@@ -198,10 +199,7 @@ def _peak_megabytes(*, reset: bool = False) -> float:
     """The largest resident set of this process so far; ``reset`` makes now the beginning, where the kernel lets it."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return float(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_resident_mib()
 
 
 def _medians(costs: list[Cost]) -> tuple[float, float]:

@@ -7,7 +7,6 @@ fixed in ``protocols/wsi_slides.yaml``. All pixels come from one slide and the a
 import argparse
 import csv
 import json
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from pipelines.wsi.demo_data import make_demo_data
 from pipelines.wsi.evaluate import score
 from pipelines.wsi.predictions import PREDICTIONS, Predictions, pool, read_predictions
 from vision_core.config import load
+from vision_core.runtime import peak_resident_mib
 from vision_core.slides.reader import open_slide
 from vision_core.slides.tiling import tile_grid
 from vision_core.slides.tissue import find_tissue
@@ -152,7 +152,7 @@ def _write(path: Path, found: Predictions, **facts: Any) -> None:  # noqa: ANN40
         auc=100 * row.metrics["auc"],
         interval=[100 * edge for edge in row.intervals["auc"]],
         macro_accuracy=row.metrics["macro_accuracy"],
-        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_mib=peak_resident_mib(),
         command="make bench-wsi-slides",
         synthetic="recomposed pixels of one slide, altered nuclei",
     )

@@ -53,7 +53,15 @@ class Runtime:
         """Largest memory so far: of the device if it is a GPU, else of the process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return peak_resident_mib()
+
+
+def peak_resident_mib() -> float:
+    """Most memory that this process has had in use; not, as ``getrusage`` tells in a child, what its parent had."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def launch(device: str = "auto", precision: str = "off") -> Runtime:
