@@ -19,6 +19,7 @@ from typing import Any, NoReturn, cast
 from vision_core.config import Config, load_runs, nearest_key
 from vision_core.environment import quiet_libraries
 from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UsageError, UserError
+from vision_core.runlog import is_silent
 from vision_core.runs import describe_runs, show
 
 Build = Callable[[], object]
@@ -294,6 +295,8 @@ def _remedy(word: str, arguments: argparse.Namespace, config_class: type[Config]
 
 
 def _stopped(error: UserError, arguments: argparse.Namespace) -> int:
+    if is_silent() and (error.is_repeated or isinstance(error, Interrupted)):
+        return error.exit_code
     sys.stderr.write(error.lines() + "\n")
     command: str = getattr(arguments, "resume_command", "")
     if isinstance(error, Interrupted) and command:

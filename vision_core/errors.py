@@ -16,6 +16,9 @@ class UserError(Exception):
 
     Args:
         problems: One sentence, or several when a stage found several faults at once.
+
+    Attributes:
+        is_repeated: Whether another process of the same training has told it already.
     """
 
     code: ClassVar[str] = "USAGE"
@@ -23,6 +26,7 @@ class UserError(Exception):
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.is_repeated = False
         super().__init__("\n".join(self.problems))
 
     def lines(self) -> str:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -17,17 +17,30 @@ class Learner(nn.Module, ABC):
 
     Attributes:
         step: Number of the step about to run, set by ``fit``; for keyed draws.
+        update: Number of the update that this step works for, set by ``fit``, ``step`` until then; for schedules.
         is_selected: Whether the best epoch on validation leaves the run (supervised training), not the last.
         metrics: What the last step wants logged beside its losses.
         notes: What the person should be told at the end, each once.
+        teacher_moves: When a teacher follows, for what the person is told; none where there is none.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.step = 0
+        self._update: int | None = None
         self.is_selected = False
         self.metrics: dict[str, float] = {}
         self.notes: list[str] = []
+        self.teacher_moves: Literal["step", "epoch"] | None = None
+
+    @property
+    def update(self) -> int:
+        """Number of the update that this step works for."""
+        return self.step if self._update is None else self._update
+
+    @update.setter
+    def update(self, number: int) -> None:
+        self._update = number
 
     @abstractmethod
     def training_step(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401 (each task has its own batch)
@@ -44,6 +57,12 @@ class Learner(nn.Module, ABC):
     def forward(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
         """The training step, so that a data-parallel wrapper needs no special case."""
         return self.training_step(batch)
+
+    def exchange(self) -> None:
+        """Called in every step of several processes, in all of them: the place to make memories the same in all.
+
+        A process that had no item in this step is called too.
+        """
 
     def after_step(self, step: int) -> None:
         """Called after the optimizer has moved."""

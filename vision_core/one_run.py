@@ -21,6 +21,7 @@ from vision_core.pipeline import Pipeline
 from vision_core.runfolder import RunFolder, started
 from vision_core.runlog import logged, note, say
 from vision_core.runtime import Runtime, machine
+from vision_core.stopping import stop_signals
 from vision_core.training import Evaluate, fit
 
 
@@ -37,15 +38,17 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
         folder.describe(**started(), machine=machine(), settings=config.model_dump(mode="json"), status="running")
         introduce(folder.path.name, config, prepared, runtime.world_size)
         try:
-            selection = _Selection(pipeline, config, folder, prepared)
-            counters = fit(prepared, config, runtime, folder, selection.evaluate())
-            rows = []
-            if runtime.is_first:
-                selection.deliver()
-                rows = _evaluate(pipeline, config, folder, prepared.start)
-            processes.wait()
+            with processes.one_fate():
+                selection = _Selection(pipeline, config, folder, prepared)
+                counters = fit(prepared, config, runtime, folder, selection.evaluate())
+                rows = []
+                if runtime.is_first:
+                    selection.deliver()
+                    rows = _evaluate(pipeline, config, folder, prepared.start)
+                processes.wait()
         except BaseException as error:
-            _record_failure(folder, error)
+            with stop_signals():  # torchrun ends all where one has died; that one's fault is still written
+                _record_failure(folder, error)
             raise
         for remark in prepared.learner.notes:
             say(remark)
@@ -73,6 +76,9 @@ def introduce(name: str, config: Config, prepared: Prepared, world_size: int = 1
             f"{per_step * train.accumulate} items. optim.lr is taken as it stands, {config.optim.lr:g}: scale it where "
             "the method was published with another effective batch."
         )
+        moves = {"step": per_step * train.accumulate, "epoch": len(prepared.items), None: 0}
+        if after := moves[prepared.learner.teacher_moves]:
+            say(f"  The teacher moves after every {after} items.")
     for remark in prepared.notes:
         say(f"  {remark}")
 

@@ -29,6 +29,8 @@ class _Touching(nn.Module):
     def forward(self, batch: Any) -> Losses:  # noqa: ANN401
         """The losses of a batch, none of no batch, and the term of zero."""
         losses: Losses = {} if batch is None else self.learner(batch)
+        if not self._trained:
+            return losses
         touch = torch.stack([parameter.flatten()[0].float() for parameter in self._trained]).sum() * 0.0
         return {**losses, TOUCH: touch}
 

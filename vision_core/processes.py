@@ -1,28 +1,74 @@
 """What the processes of one training say to each other; alone, each of these gives back what it was given."""
 
+import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from vision_core import errors
+from vision_core.errors import EnvironmentFault, Interrupted, UsageError, UserError
 
 # Process 0 evaluates and delivers while the others wait; one that dies is noticed at once, by its closed connection.
 _LONGEST_WAIT = timedelta(hours=12)
+_FAULT = "domainsight fault"
+_of_group: list[Any] = []  # the store through which the processes of this training have met
 T = TypeVar("T")
 
 
 def join(device: torch.device) -> None:
-    """Meet the other processes that ``torchrun`` started; NCCL between GPUs, else Gloo."""
-    if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
+    """Meet the other processes that ``torchrun`` started; NCCL between GPUs, else Gloo.
+
+    Raises:
+        UsageError: Something that ``torchrun`` sets is missing.
+    """
+    if distributed.is_initialized():
+        return
+    try:
+        store, own, count = next(rendezvous("env://"))
+    except ValueError as error:
+        raise UsageError(f"{error}. Start several processes with torchrun.") from error
+    distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=PrefixStore("group", store),
+        rank=own,
+        world_size=count,
+        timeout=_LONGEST_WAIT,
+    )
+    _of_group[:] = [store]
 
 
 def leave() -> None:
     """Part from the other processes."""
+    _of_group.clear()
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+@contextmanager
+def one_fate() -> Iterator[None]:
+    """What ends the block in one process ends it in all, in the words of that one.
+
+    Raises:
+        EnvironmentFault: Another process is gone and has said nothing.
+    """
+    try:
+        yield
+    except UserError as fault:
+        _tell(fault)
+        raise
+    except KeyboardInterrupt:
+        _tell(Interrupted("Stopped."))
+        raise
+    except RuntimeError as error:
+        if world_size() == 1 or not _has_lost_another(error):
+            raise
+        raise _fault_of_another() from error
 
 
 def world_size() -> int:
@@ -98,3 +144,29 @@ def of_all(value: T) -> list[T]:
     if world_size() > 1:
         distributed.all_gather_object(found, value)
     return found
+
+
+def _tell(fault: UserError) -> None:
+    if world_size() == 1 or fault.is_repeated:
+        return
+    known = next(kind.__name__ for kind in type(fault).__mro__ if kind.__module__ == errors.__name__)
+    with suppress(RuntimeError):  # the store may be gone with the process that held it
+        _of_group[0].set(_FAULT, json.dumps([known, fault.problems]))
+
+
+def _has_lost_another(error: RuntimeError) -> bool:
+    # Gloo's errors are known by the place in its sources that they begin with.
+    return isinstance(error, distributed.DistError) or "gloo/" in str(error)
+
+
+def _fault_of_another() -> UserError:
+    with suppress(RuntimeError):
+        if _of_group[0].check([_FAULT]):
+            kind, problems = json.loads(_of_group[0].get(_FAULT))
+            fault: UserError = getattr(errors, kind)(problems)
+            fault.is_repeated = True
+            return fault
+    return EnvironmentFault(
+        "Another process of this training is gone: killed, out of memory, or ended by a fault that it has told. "
+        "Go on from the last checkpoint with --resume."
+    )

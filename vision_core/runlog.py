@@ -82,6 +82,11 @@ def be_silent() -> None:
     _is_silent = True
 
 
+def is_silent() -> bool:
+    """Whether another process speaks for this one."""
+    return _is_silent
+
+
 def say(text: str) -> None:
     """A line for the person at the console, which does not tear a progress bar, and for the log of the run."""
     if _is_silent:

@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from vision_core import checkpoint, processes
 from vision_core.config import Config
 from vision_core.early_stopping import should_stop
-from vision_core.errors import DataError, Interrupted, TrainingError
+from vision_core.errors import CheckpointError, DataError, Interrupted, TrainingError
 from vision_core.learner import Prepared
 from vision_core.loaders import EpochBatches, batches, to_device
 from vision_core.optimizer import Optimizer, make_optimizers
@@ -60,10 +60,12 @@ def fit(
     Raises:
         TrainingError: A loss is not finite, or ten updates in a row had a gradient that is not.
         Interrupted: SIGTERM or Ctrl-C; a checkpoint was written before.
+        EnvironmentFault: Another process of the training is gone.
     """
-    loop = _Loop(prepared, config, runtime, run)
-    loop.resume()
-    loop.run(evaluate)
+    with processes.one_fate():
+        loop = _Loop(prepared, config, runtime, run)
+        loop.resume()
+        loop.run(evaluate)
     return loop.counters
 
 
@@ -86,6 +88,8 @@ class _Loop:
                 "Use a smaller batch, or more items."
             )
         self.total = min(self.per_epoch * train.epochs, train.max_steps or sys.maxsize)
+        self.updates_per_epoch = -(-self.per_epoch // train.accumulate)
+        self.total_updates = self._update_of(self.total - 1) + 1
         self.log = RunLog(run.path, tensorboard=train.tensorboard) if runtime.is_first else None
         self.saved_step = 0
 
@@ -95,6 +99,7 @@ class _Loop:
             if self.log:
                 self.log.forget_after(0)
             return
+        self._require_as_many(state.get("processes", 1))
         self.learner.load_state_dict(state["learner"], strict=True)
         for optimizer in self.optimizers:
             optimizer.torch.load_state_dict(state["optimizers"][optimizer.trained.name])
@@ -137,10 +142,13 @@ class _Loop:
     def _step(self, batch: Any, stop: StopRequest) -> None:  # noqa: ANN401
         step = self.counters.step
         torch.manual_seed(key("step", self.config.train.seed, step, self.runtime.rank))
-        self.learner.step = step
+        self.learner.step, self.learner.update = step, self._update_of(step)
         started = time.monotonic()
         losses = self._losses(batch)
-        if self._has_anyone_learnt(losses, stop):
+        is_learning = self._has_anyone_learnt(losses, stop)
+        if self.runtime.world_size > 1:
+            self.learner.exchange()
+        if is_learning:
             self._backward(losses)
         else:
             self.counters.empty_steps += 1
@@ -165,14 +173,15 @@ class _Loop:
         has_loss = any(name != TOUCH for name in losses)
         is_any_bad, learns, must_stop = processes.any_of([is_bad, has_loss, stop.requested], self.runtime.device)
         self.must_stop = must_stop
-        if is_bad:
-            told = zip(losses, values, strict=True)
-            raise self._diverged(", ".join(f"{name} {value:g}" for name, value in told))
         if is_any_bad:
-            raise TrainingError(
-                f"The loss of another process is not finite at step {self.counters.step}; see its line."
-            )
+            self._stop_diverged(losses, values)
         return learns
+
+    def _stop_diverged(self, losses: Mapping[str, Tensor], values: Sequence[float]) -> None:
+        told = ", ".join(f"{name} {value:g}" for name, value in zip(losses, values, strict=True))
+        own = None if all(map(math.isfinite, values)) else self._diverged(told)
+        of_all = processes.of_all(str(own or ""))
+        raise own or TrainingError(f"The loss of another process is not finite. {next(filter(None, of_all))}")
 
     def _backward(self, losses: Mapping[str, Tensor]) -> None:
         terms = torch.stack([loss.float() for loss in losses.values()])
@@ -212,7 +221,13 @@ class _Loop:
         optimizer.torch.zero_grad(set_to_none=True)
 
     def _rate(self, optim: Optim) -> float:
-        return learning_rate(optim, self.counters.step - 1, self.total, self.per_epoch)
+        update = self._update_of(self.counters.step - 1)
+        return learning_rate(optim, update, self.total_updates, self.updates_per_epoch)
+
+    def _update_of(self, step: int) -> int:
+        """Number of the update that ``step`` works for: what schedules count, however many steps make one."""
+        epoch, in_epoch = divmod(step, self.per_epoch)
+        return epoch * self.updates_per_epoch + in_epoch // self.config.train.accumulate
 
     def _skipped(self) -> None:
         self.counters.skipped_updates += 1
@@ -254,9 +269,20 @@ class _Loop:
             "scaler": self.scaler.state_dict(),
             "counters": asdict(self.counters),
             "threads": torch.get_num_threads(),
+            "processes": self.runtime.world_size,
         }
         checkpoint.save(self.folder.path, state)
         self.saved_step = self.counters.step
+
+    def _require_as_many(self, processes_then: int) -> None:
+        if processes_then == self.runtime.world_size:
+            return
+        start = f"torchrun --nproc-per-node {processes_then}" if processes_then > 1 else "python"
+        raise CheckpointError(
+            f"{self.folder.path} was trained by '{processes_then}' processes, now there are "
+            f"'{self.runtime.world_size}': steps and updates would be of other items. Resume with '{start} -m ...', "
+            "or use --overwrite."
+        )
 
     def _interrupt(self) -> None:
         self.save()

@@ -21,7 +21,7 @@ from vision_core.report import write_report
 from vision_core.runfolder import RunFolder
 from vision_core.runlog import say
 from vision_core.runs import Runs, describe_runs, output_folder
-from vision_core.runtime import launch
+from vision_core.runtime import Runtime, launch
 
 Build = Callable[[], Pipeline[Any]]
 _DEMO_DATA_MARK = ".demo-data"
@@ -30,18 +30,24 @@ _REPEATED = re.compile(r"-?\b(seed|fold)-(\d+)")
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Train every run that the arguments describe, then report on them together."""
-    task = config_class.task
     runs = describe_runs(arguments, config_class)
     runtimes = {name: launch(config.train.device, config.train.precision) for name, config in runs.items()}
-    is_first = next(iter(runtimes.values())).is_first
+    with processes.one_fate():
+        code = _run(arguments, runs, runtimes, build())
+    processes.leave()
+    return code
+
+
+def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runtime], pipeline: Pipeline[Any]) -> int:
+    task = next(iter(runs.values())).task
+    is_first = processes.rank() == 0
     out = processes.of_first(output_folder(arguments, task))
-    pipeline = build()
     if arguments.dry_run:
         return _rehearse(pipeline, runs)
     folders = {name: RunFolder(out / name if name else out, is_written=is_first) for name in runs}
     if is_first:
         _take(folders, resume=arguments.resume, overwrite=arguments.overwrite)
-    arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
+    arguments.resume_command = _resume_command(task, out)
     with processes.first_process_first():
         runs = _with_demo_data(pipeline, runs, out)
     for name, folder in folders.items():
@@ -59,8 +65,13 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     if is_first:
         _conclude(pipeline, task, rows, folders)
         say(f"\nReport:    {write_report(out)}")
-    processes.leave()
     return 0
+
+
+def _resume_command(task: str, out: Path) -> str:
+    count = processes.world_size()
+    start = ["torchrun", "--nproc-per-node", str(count)] if count > 1 else ["python"]
+    return shlex.join([*start, "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
 
 
 def _take(folders: Mapping[str, RunFolder], *, resume: bool, overwrite: bool) -> None:
