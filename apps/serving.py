@@ -45,6 +45,7 @@ class Serving:
         share: A tunnel through an outside host; always refused.
         blocked: Folders no file of which may be served, beside the home and the working folder.
         max_file_size: Larger uploads are answered with status 413.
+        slides_root: Folder whose slides may be chosen by name; the page reads them, none is served as a file.
     """
 
     host: str = "127.0.0.1"
@@ -55,16 +56,26 @@ class Serving:
     share: bool = False
     blocked: tuple[Path, ...] = ()
     max_file_size: str = "200mb"
+    slides_root: Path | None = None
 
 
-def main(build: "Callable[[], gr.Blocks]", title: str, argv: Sequence[str] | None = None) -> int:
-    """Serve the page that ``build`` makes until Ctrl-C or SIGTERM, and return the exit code."""
-    serving = parse(title, argv)
+def main(
+    build: "Callable[..., gr.Blocks]", title: str, argv: Sequence[str] | None = None, *, has_slides: bool = False
+) -> int:
+    """Serve the page that ``build`` makes until Ctrl-C or SIGTERM, and return the exit code.
+
+    Args:
+        build: Makes the page, when nothing is refused and the private folder is there.
+        title: What ``--help`` says.
+        argv: Flags; none: those of the command line.
+        has_slides: The page takes slides: there is a flag ``--slides-root``, and ``build`` gets that folder or none.
+    """
+    serving = parse(title, argv, has_slides=has_slides)
     try:
         check(serving)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it, too, wipes the folder
         with private_folder():
-            safe_launch(build(), serving)
+            safe_launch(build(serving.slides_root) if has_slides else build(), serving)
     except UserError as error:
         sys.stderr.write(error.lines() + "\n")
         return error.exit_code
@@ -73,7 +84,7 @@ def main(build: "Callable[[], gr.Blocks]", title: str, argv: Sequence[str] | Non
     return 0
 
 
-def parse(title: str, argv: Sequence[str] | None = None) -> Serving:
+def parse(title: str, argv: Sequence[str] | None = None, *, has_slides: bool = False) -> Serving:
     """Read the flags that all pages have."""
     parser = argparse.ArgumentParser(description=f"{title} {RESEARCH_NOTICE}")
     parser.add_argument("--host", default="127.0.0.1", help="address; others than this computer's need --auth and TLS")
@@ -82,6 +93,10 @@ def parse(title: str, argv: Sequence[str] | None = None) -> Serving:
     parser.add_argument("--cert", type=Path, metavar="FILE", help="TLS certificate (PEM)")
     parser.add_argument("--key", type=Path, metavar="FILE", help="private key of the certificate (PEM)")
     parser.add_argument("--share", action="store_true", help="refused: no page of ours goes through an outside host")
+    if has_slides:
+        parser.add_argument(
+            "--slides-root", type=Path, metavar="FOLDER", help="slides that may be chosen by name, without upload"
+        )
     return Serving(**vars(parser.parse_args(argv)))
 
 
@@ -197,6 +212,8 @@ def _opened_by_flags(serving: Serving) -> list[str]:
 def _bad_files(serving: Serving) -> list[str]:
     given = {"--auth": serving.auth, "--cert": serving.cert, "--key": serving.key}
     missing = [f"{flag} '{path}' is not a file." for flag, path in given.items() if path and not path.is_file()]
+    if serving.slides_root and not serving.slides_root.is_dir():
+        missing.append(f"--slides-root '{serving.slides_root}' is not a folder.")
     return missing or [*_bad_accounts(serving.auth), *_bad_certificate(serving.cert, serving.key)]
 
 
@@ -230,7 +247,8 @@ def _blocked_cache(serving: Serving) -> list[str]:
 
 
 def _blocked(serving: Serving) -> list[Path]:
-    return sorted({folder.resolve() for folder in (Path.home(), Path.cwd(), *serving.blocked)})
+    root = (serving.slides_root,) if serving.slides_root else ()
+    return sorted({folder.resolve() for folder in (Path.home(), Path.cwd(), *serving.blocked, *root)})
 
 
 def _is_below(path: Path, folder: Path) -> bool:

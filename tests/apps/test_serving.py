@@ -214,3 +214,18 @@ def test_safe_launch__sigterm_closes_clean_and_leaves_nothing(server: _Server) -
     while server.folder.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not server.folder.exists()
+
+
+def test_parse__slides_root_is_a_flag_of_pages_with_slides_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse("a page", ["--slides-root", str(tmp_path)], has_slides=True).slides_root == tmp_path
+    with pytest.raises(SystemExit):
+        parse("a page", ["--slides-root", str(tmp_path)])
+    assert "--slides-root" in capsys.readouterr().err
+
+
+def test_check__slides_root_must_be_a_folder_that_holds_no_uploads(tmp_path: Path) -> None:
+    assert "is not a folder" in _refusals(Serving(slides_root=tmp_path / "missing"))
+    assert "every upload would be refused" in _refusals(Serving(slides_root=tmp_path))
+    check(Serving(slides_root=tmp_path / "home"))

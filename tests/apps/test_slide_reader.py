@@ -1,5 +1,6 @@
 import html
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,15 @@ import gradio as gr
 import numpy as np
 import pytest
 import pyvips
+from numpy.typing import NDArray
 
-from apps.slide_reader.app import Example, Reader, build, numbers_table
+from apps.slide_reader.app import build
+from apps.slide_reader.reader import Example, Reader, forget
+from apps.slide_reader.wording import numbers_table, table, uncalled, worded
 from vision_core.bundle import Card, TrainedOn
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
+from vision_core.images import read_image
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 
 
@@ -49,6 +54,7 @@ class _Predictor:
         )
 
     def write(self, result: SlideResult, path: Path, folder: Path) -> list[Path]:
+        folder.mkdir(exist_ok=True)
         written = folder / f"{path.stem}.json"
         write_atomic(written, json.dumps(result.to_record()))
         return [written]
@@ -67,8 +73,16 @@ def slides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def reader(predictor: _Predictor, slides_root: Path | None = None) -> Reader:
-    with gr.Blocks():
-        return Reader(predictor=predictor, files=gr.File(), slides_root=slides_root)
+    return Reader(predictor=predictor, slides_root=slides_root)
+
+
+def shown(update: dict[str, Any]) -> NDArray[np.uint8]:
+    """The pixels of a picture that the page was told to show."""
+    return read_image(Path(update["value"]))
+
+
+def example(slides: Path, *, is_own: bool = True) -> Example:
+    return Example(name="demo", path=slides / "<a>.tiff", origin="made", is_own=is_own)
 
 
 def upload(predictor: _Predictor, slides: Path, opacity: float = 0.5) -> tuple[Any, ...]:
@@ -78,18 +92,19 @@ def upload(predictor: _Predictor, slides: Path, opacity: float = 0.5) -> tuple[A
 def test_upload__words_first_then_pictures_numbers_and_files(slides: Path) -> None:
     case, status, heatmap, sheet, numbers, files = upload(_Predictor(), slides)
     assert status == "&lt;a&gt;.tiff: tumour. 5 % of the tissue is blurred."
-    assert "Result: tumour" in heatmap["alt_text"] and sheet["value"].shape[1] > 480
+    assert "Result: tumour" in heatmap["alt_text"] and shown(sheet).shape[1] > 480
     assert "Probability of tumour</th><td>0.750" in numbers and "&lt;seconds&gt;" in numbers
     assert "0.75" not in status and case.display.shape == (768, 1024, 3)
     assert files["visible"]
 
 
 def test_upload__downloads_are_in_the_session_folder_and_nowhere_else(slides: Path, tmp_path: Path) -> None:
-    files = upload(_Predictor(), slides)[-1]["value"]
-    record = json.loads(Path(files[0]).read_text())
-    assert record["notice"] == RESEARCH_NOTICE and record["category"] == "tumour"
+    written, record = (Path(path) for path in upload(_Predictor(), slides)[-1]["value"])
+    assert json.loads(record.read_text())["notice"] == RESEARCH_NOTICE
+    assert RESEARCH_NOTICE in written.read_text()
     session = tmp_path / "session"
-    assert [path.resolve() for path in session.rglob("*") if path.is_file()] == [Path(files[0]).resolve()]
+    assert all(path.is_relative_to(session) for path in (written, record))
+    assert {folder.stat().st_mode & 0o777 for folder in session.iterdir()} == {0o700}
     assert [path.name for path in slides.iterdir()] == ["<a>.tiff"]
 
 
@@ -97,7 +112,7 @@ def test_show__opacity_runs_no_model_and_zero_is_the_slide_bit_for_bit(slides: P
     predictor = _Predictor()
     case = upload(predictor, slides)[0]
     page = reader(predictor)
-    bare, full = (page.show(case, opacity)[0]["value"] for opacity in (0.0, 1.0))
+    bare, full = (shown(page.show(case, opacity)[0]) for opacity in (0.0, 1.0))
     np.testing.assert_array_equal(bare[:768], case.display)
     np.testing.assert_array_equal(full[:768], case.layer[..., :3])
     assert predictor.calls == 1
@@ -113,16 +128,52 @@ def test_upload__nothing_is_a_blank_page() -> None:
 def test_upload__no_tissue_is_a_result(slides: Path) -> None:
     case, status, heatmap, *_ = upload(_Predictor(is_blank=True), slides)
     assert ": no tissue." in status
-    np.testing.assert_array_equal(heatmap["value"][:768], case.display)
+    np.testing.assert_array_equal(shown(heatmap)[:768], case.display)
 
 
-def test_analyse__a_model_of_made_images_calls_its_examples_and_nothing_else(slides: Path) -> None:
-    page, path = reader(_Predictor(synthetic=True)), slides / "<a>.tiff"
-    _, status, heatmap, _, numbers, files = page.analyse(path, "mine", 0.5)
+def test_take__a_model_of_made_images_speaks_of_its_own_slides_and_of_no_others(slides: Path) -> None:
+    page = reader(_Predictor(synthetic=True))
+    _, status, heatmap, _, numbers, files = page.take(example(slides, is_own=False), 0.5)
     assert "not called" in status and numbers == ""
-    assert "tumour" not in status + heatmap["alt_text"]
-    assert json.loads(Path(files["value"][0]).read_text())["category"].startswith("not called")
-    assert "demo: tumour." in page.analyse(path, "demo", 0.5, is_example=True)[1]
+    assert "tumour" not in status + heatmap["alt_text"] + "".join(Path(path).read_text() for path in files["value"])
+    assert "not called" in upload(_Predictor(synthetic=True), slides)[1]
+    assert "demo: tumour." in page.take(example(slides), 0.5)[1]
+
+
+def test_upload__clear_deletes_every_file_of_the_case(slides: Path, tmp_path: Path) -> None:
+    page, uploaded = reader(_Predictor()), tmp_path / "session" / "hash" / "a.tiff"
+    uploaded.parent.mkdir(parents=True)
+    uploaded.write_bytes((slides / "<a>.tiff").read_bytes())
+    case = page.upload(str(uploaded), 0.5)[0]
+    page.show(case, 0.1)
+    page.upload(None, 0.5, case)
+    assert list((tmp_path / "session").iterdir()) == []
+
+
+def test_upload__next_slide_deletes_the_files_of_the_one_before(slides: Path, tmp_path: Path) -> None:
+    page = reader(_Predictor())
+    before = page.take(example(slides), 0.5)[0]
+    after = page.upload(str(slides / "<a>.tiff"), 0.5, before)[0]
+    assert [path for path in (tmp_path / "session").iterdir()] == [after.folder]
+    again = page.upload(str(slides / "<a>.tiff"), 0.5, after)[0]  # the same file once more
+    assert again.uploaded == slides / "<a>.tiff" and again.uploaded.exists()
+
+
+def test_take__example_and_slide_of_the_folder_outlive_their_case(slides: Path) -> None:
+    page = reader(_Predictor(), slides)
+    forget(page.take(example(slides), 0.5)[0])
+    forget(page.choose("<a>.tiff", 0.5)[0])
+    assert (slides / "<a>.tiff").exists()
+
+
+def test_upload__a_slide_that_fails_leaves_nothing(slides: Path, tmp_path: Path) -> None:
+    class _Failing(_Predictor):
+        def write(self, result: SlideResult, path: Path, folder: Path) -> list[Path]:
+            raise InputError("the disk is full")
+
+    with pytest.raises(InputError):
+        upload(_Failing(), slides)
+    assert list((tmp_path / "session").iterdir()) == []
 
 
 def test_choose__slide_below_the_root(slides: Path) -> None:
@@ -148,13 +199,42 @@ def test_upload__what_is_no_slide_is_told(slides: Path) -> None:
         reader(_Predictor()).upload(str(path), 0.5)
 
 
+def result(**facts: float) -> SlideResult:
+    cautions = [f"{name} told." for name in ("outside", "abstains") if facts.get(name)]
+    made = _Predictor()(Path("a.tiff"))
+    return replace(made, facts=facts, notes=(*cautions, "Any of normal, tumour.", "5 % blurred."))
+
+
+def test_worded__scope_comes_before_the_category_and_doubt_in_its_place() -> None:
+    assert worded(result()).category == "tumour"
+    assert worded(result(abstains=1)).category == "the model does not commit itself"
+    assert worded(result(outside=1)).category == "outside what the model knows; not to be relied on: tumour"
+    assert worded(result(outside=1, abstains=1)).category.endswith("relied on: the model does not commit itself")
+
+
+def test_uncalled__scope_stays_and_whatever_speaks_of_classes_goes() -> None:
+    for outside in (0.0, 1.0):
+        silent = uncalled(result(outside=outside, abstains=1, possible_tumour=1, area_mm2=3))
+        assert silent.notes == (("outside told.",) if outside else ()) + ("5 % blurred.",)
+        assert "tumour" not in json.dumps(silent.to_record()) and dict(silent.facts) == {"outside": outside}
+
+
+def test_uncalled__no_tissue_remains_told() -> None:
+    assert uncalled(_Predictor(is_blank=True)(Path("a.tiff"))).category == "no tissue"
+
+
+def test_table__names_that_a_spreadsheet_would_run_are_text() -> None:
+    text = table(replace(result(), slide='=cmd|"/c calc"!A1.tiff'))
+    assert text.splitlines()[1].startswith("\"'=cmd") and text.rstrip().endswith(RESEARCH_NOTICE)
+    assert "0.75" in text
+
+
 def test_numbers_table__without_tissue_there_are_no_probabilities() -> None:
     assert "Probability" not in numbers_table(_Predictor(is_blank=True)(Path("a.tiff")))
 
 
 def test_build__events_are_private_pictures_lossless_and_paths_cannot_be_typed(slides: Path) -> None:
-    example = Example(name="tissue", path=slides / "<a>.tiff", origin="made")
-    page = build(_Predictor(synthetic=True), [example], slides)
+    page = build(_Predictor(synthetic=True), [example(slides)], slides)
     assert {event.api_visibility for event in page.fns.values()} == {"private"}
     images = [block for block in page.blocks.values() if isinstance(block, gr.Image)]
     assert [(image.format, image.interactive) for image in images] == [("png", False)] * 2

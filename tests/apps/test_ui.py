@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -67,3 +68,18 @@ def test_checkpoint_picker__one_model_needs_no_choice() -> None:
     with gr.Blocks():
         assert ui.checkpoint_picker(["a"]).visible is False
         assert ui.checkpoint_picker(["a", "b"]).visible is True
+
+
+def test_overlay_controls__three_buttons_move_the_slider_in_the_browser_alone() -> None:
+    page = ui.page("test")
+    with page:
+        slider = gr.Slider(0, 1)
+        ui.overlay_controls(page, slider)
+    moves = [event for event in page.fns.values() if event.inputs == [slider]]
+    assert len(moves) == 3 and all(move.fn is None and move.js and move.outputs == [slider] for move in moves)
+    assert {event.api_visibility for event in page.fns.values()} == {"private"}
+
+
+def test_session_folder__is_that_of_this_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    assert ui.session_folder() == tmp_path

@@ -1,0 +1,87 @@
+"""A result in words: whether the slide is outside what the model knows, then what it calls it, or that it does not.
+
+Of a result's notes, the predictor's cautions come first: that of scope, then that of the conformal set.
+"""
+
+import html
+from dataclasses import replace
+
+import numpy as np
+
+from vision_core.batch_tables import to_csv
+from vision_core.ledger import Cell
+from vision_core.results import RESEARCH_NOTICE, SlideResult
+
+UNCALLED = "not called, since the model has only seen made images"
+UNDECIDED = "the model does not commit itself"
+_OUTSIDE = "outside what the model knows"
+
+
+def worded(result: SlideResult) -> SlideResult:
+    """The result with a category that tells scope and doubt too, so that pictures and files say what the page says."""
+    category = UNDECIDED if _is_undecided(result) else result.category
+    if _is_outside(result):
+        category = f"{_OUTSIDE}; {category}" if category == UNCALLED else f"{_OUTSIDE}; not to be relied on: {category}"
+    return replace(result, category=category)
+
+
+def uncalled(result: SlideResult) -> SlideResult:
+    """The result without category, probabilities, guarantee or measurements; what is known of scope stays."""
+    if not len(result):
+        return replace(result, facts={})
+    scope = int(_is_outside(result))
+    unspoken = result.notes[:scope] + result.notes[scope + _is_undecided(result) :]
+    return replace(
+        result,
+        classes=("not called",),  # a result with tiles has a class
+        probabilities=np.ones(1, np.float32),
+        category=UNCALLED,
+        facts={name: value for name, value in result.facts.items() if name == "outside"},
+        notes=tuple(note for note in unspoken if not any(name in note for name in result.classes)),
+    )
+
+
+def describe(name: str, result: SlideResult) -> str:
+    """A worded result as sentences, and what else the person should know."""
+    # The category says what the note of scope would say again.
+    return " ".join([f"{name}: {result.category}.", *result.notes[_is_outside(result) :]])
+
+
+def numbers_table(result: SlideResult) -> str:
+    """Probabilities and facts as an HTML table; empty where the model calls nothing."""
+    if UNCALLED in result.category:
+        return ""
+    facts = {f"Probability of {name}": f"{share:.3f}" for name, share in _shares(result)}
+    facts |= {"Tiles": str(len(result)), **{name.replace("_", " "): f"{each:g}" for name, each in result.facts.items()}}
+    rows = (f'<tr><th scope="row">{html.escape(name)}</th><td>{value}</td></tr>' for name, value in facts.items())
+    return f'<table class="numbers"><caption>Numbers of this result</caption>{"".join(rows)}</table>'
+
+
+def table(result: SlideResult) -> str:
+    """The result as a CSV of one row, safe to open in a spreadsheet."""
+    values: dict[str, Cell] = {
+        "slide": result.slide,
+        "category": result.category,
+        **{f"p_{name}": round(share, 6) for name, share in _shares(result)},
+        "tiles": len(result),
+        "mpp": round(result.mpp, 6),
+        **{name: round(float(value), 6) for name, value in result.facts.items()},
+        "notes": " ".join(result.notes),
+        "model": result.model,
+        "notice": RESEARCH_NOTICE,
+    }
+    return to_csv(list(values), [list(values.values())])
+
+
+def _is_outside(result: SlideResult) -> bool:
+    return bool(result.facts.get("outside"))
+
+
+def _is_undecided(result: SlideResult) -> bool:
+    return bool(result.facts.get("abstains"))
+
+
+def _shares(result: SlideResult) -> list[tuple[str, float]]:
+    if UNCALLED in result.category:
+        return []
+    return [(name, float(share)) for name, share in zip(result.classes, result.probabilities, strict=False)]

@@ -1,0 +1,40 @@
+"""Demo page: slides with and without altered nuclei, and where a MIL network looked. ``python -m demos.wsi``."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vision_core.environment import enter
+
+if TYPE_CHECKING:
+    from apps.ui import Page
+
+BUNDLE = Path(__file__).resolve().parent / "checkpoints" / "wsi-demo"
+SHOWN = {"slide-03": "made slide, normal", "slide-14": "made slide, altered nuclei", "slide-34": "made slide, unknown"}
+MADE = (
+    "Made slides are recomposed from the real one. The model was trained on none of these; the first two are of the "
+    "list that chose its epoch and threshold, the third, a normal one, is of the test list, on which it fails. "
+)
+
+
+def page(slides_root: Path | None = None) -> "Page":
+    """The slide reader with the shipped bundle, slides made now, and the real one that they are made of."""
+    from apps.slide_reader.app import build
+    from apps.slide_reader.reader import Example
+    from apps.ui import session_folder
+    from pipelines.wsi.demo_data import make_demo_data, plan_slides
+    from pipelines.wsi.predict import WsiPredictor
+    from vision_core.assets import aperio_slide, aperio_slide_origin
+
+    origin, slides = MADE + aperio_slide_origin().line(), [each for each in plan_slides() if each.slide in SHOWN]
+    made = make_demo_data(session_folder() / "demo", slides) / "slides"
+    examples = [Example(name=text, path=made / f"{name}.tif", origin=origin) for name, text in SHOWN.items()]
+    examples.append(Example(name="real slide, Aperio", path=aperio_slide(), origin=origin, is_own=False))
+    return build(WsiPredictor.from_checkpoint(BUNDLE), examples, slides_root)
+
+
+if __name__ == "__main__":
+    enter()
+    from apps.serving import main
+
+    sys.exit(main(page, "Where a model looks on a whole slide.", has_slides=True))
