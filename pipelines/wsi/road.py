@@ -13,6 +13,7 @@ from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.labels import slide_name
 from vision_core import config as configs
 from vision_core.errors import ConfigError, DataError
+from vision_core.files import sha256
 from vision_core.inspection import Inspected
 from vision_core.randomness import key
 from vision_core.slides.encoders import Encoder, build_encoder
@@ -20,10 +21,9 @@ from vision_core.slides.feature_files import Features
 from vision_core.slides.features import ExtractSettings, extract_features, where_time_went
 from vision_core.slides.reader import Slide, TileError, open_slide
 from vision_core.slides.tiling import Tiles, tile_grid
-from vision_core.slides.tissue import Tissue, find_tissue
+from vision_core.slides.tissue import MASK_SUFFIX, Tissue, find_tissue
 
 _PROBED = 3
-_TAKEN_OVER = "taken over from an interrupted run."
 _BYTES_PER_TILE = 150  # of the list of tiles, packed, and of a record
 _BYTES_PER_SLIDE = 3_000_000  # of pictures
 _LOG = logging.getLogger("domainsight")
@@ -72,12 +72,26 @@ class Road:
         return build_encoder(self.config.encoder, self.device, "off" if is_slow else "auto")
 
     def fingerprint(self) -> str:
-        """Changes whenever features would: settings of the road, and the encoder's weights."""
-        config = self.config
-        made_by = {name: value for name, value in self.encoder.identity.items() if name != "precision"}
-        sections = [config.tissue, config.tiles, config.encoder]
+        """Changes whenever features would: settings of the road, edited masks, and the encoder's weights."""
+        config, encoder = self.config, self.encoder.identity
+        made_by = {name: value for name, value in encoder.items() if name != "precision"}
+        sections = [
+            config.tissue.model_dump(mode="json", exclude={"regions"}),
+            config.tiles.model_dump(mode="json"),
+            config.encoder.model_dump(mode="json", exclude={"weights", "batch_size"}),
+        ]
         read = [config.read.mpp, config.read.max_bad_tiles]
-        return configs.fingerprint([[each.model_dump(mode="json") for each in sections], read, made_by])
+        return configs.fingerprint([sections, read, made_by, self._masks()])
+
+    def tile_attributes(self) -> dict[str, float]:
+        """What the settings say of tiles before any slide is opened, as files of features have it."""
+        tiles = self.config.tiles
+        return {"tile_px": tiles.tile_px, "mpp": tiles.mpp} if tiles.layout == "mpp" else {}
+
+    def _masks(self) -> list[tuple[str, str]]:
+        regions = self.config.tissue.regions
+        found = sorted(regions.glob(f"*{MASK_SUFFIX}")) if regions else []
+        return [(mask.name, sha256(mask)) for mask in found]
 
     def check(self) -> None:
         """Refuse what would fail every slide alike.
@@ -115,9 +129,7 @@ class Road:
         with self.open(path) as slide:
             tissue, tiles = self.tiles(slide)
             features = extract_features(slide, tiles, self.encoder, self.extraction(file))
-            # A result that went on where another run was killed is the same result.
-            told = [note for note in features.notes if not note.endswith(_TAKEN_OVER)]
-            notes = (*slide.notes, *tissue.notes, *told)
+            notes = (*slide.notes, *tissue.notes, *features.notes)
             return Walked(size=slide.size, mpp=slide.mpp, tissue=tissue, tiles=tiles, features=features, notes=notes)
 
     def extraction(self, file: Path | None = None) -> ExtractSettings:

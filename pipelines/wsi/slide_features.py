@@ -157,7 +157,8 @@ def _other_features(job: BatchJob[Walked], road: Road) -> str:
     """Why the features that are there are not those of this run."""
     for path, name in output_names(job.inputs).items():
         file = job.out / OUTPUTS / f"{name}{SUFFIX}"
-        reason = why_again(file, wanted_attributes(path, road.encoder, road.extraction())) if file.exists() else ""
+        wanted = {**road.tile_attributes(), **wanted_attributes(path, road.encoder, road.extraction())}
+        reason = why_again(file, wanted) if file.exists() else ""
         if reason:
             return (
                 f"'{job.out}' holds other features: of '{path.name}' {reason}. Give another data.features, or replace "

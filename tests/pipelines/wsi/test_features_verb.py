@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.wsi.__main__ import main
+from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.road import Road, Walked
 from pipelines.wsi.slide_features import FeatureMaker
 from tests.pipelines.wsi.tiny import SIDE_PX, SLIDE_WORDS, make_slides, picture, write_pyramid
+from vision_core import config
 from vision_core.slides.feature_files import read_features
 
 ROAD_WORDS = [word for word in SLIDE_WORDS if word.startswith(("tiles.", "encoder."))]
@@ -124,7 +127,7 @@ def test_train__features_of_other_tiles_are_refused_with_the_reason(
     assert _train(data / "run", data) == 0
     assert _train(data / "other", data, "tiles.tile_px=32") == 2
     told = capsys.readouterr().err
-    assert "holds other features: of 's0.tif'" in told
+    assert "holds other features: of 's0.tif' tile_px was 64, now 32" in told
     assert "--overwrite" in told
 
 
@@ -161,11 +164,6 @@ def test_validate__slides_are_opened(data: Path, capsys: pytest.CaptureFixture[s
 
 def test_maker__goes_on_with_what_a_killed_process_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row X3 of the faults: from the last committed chunk."""
-    import torch
-
-    from pipelines.wsi.config import WsiConfig
-    from vision_core import config
-
     settings = config.load(WsiConfig, None, [*ROAD_WORDS, "encoder.batch_size=4"])
     slide = write_pyramid(tmp_path / "a.tif", picture(0))
     road = Road(settings, torch.device("cpu"))
@@ -189,3 +187,18 @@ def test_maker__goes_on_with_what_a_killed_process_left(tmp_path: Path, monkeypa
     assert not any("taken over" in note for note in walked.notes)
     (tmp_path / "out").mkdir()
     assert again.write(walked, slide, tmp_path / "out")[0].read_bytes() == expected
+
+
+def test_fingerprint__follows_what_features_follow(tmp_path: Path) -> None:
+    regions = tmp_path / "regions"
+    regions.mkdir()
+
+    def of(*words: str) -> str:
+        return Road(config.load(WsiConfig, None, [*ROAD_WORDS, *words]), torch.device("cpu")).fingerprint()
+
+    same = of()
+    assert of("encoder.batch_size=3", "read.threads=4", "train.epochs=7") == same
+    assert len({same, of("tiles.mpp=1"), of("tissue.preset=tcga"), of("encoder.input_px=96"), of("read.mpp=0.3")}) == 5
+    empty = of(f"tissue.regions={regions}")
+    (regions / "a.tissue.geojson").write_text("{}")
+    assert of(f"tissue.regions={regions}") != empty
