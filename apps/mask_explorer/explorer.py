@@ -1,0 +1,150 @@
+"""A classifier and the policy of its run on one image: scores of it as it is, under the mean mask, under samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.pretrain.bundles import Classifier, load_classifier, load_policy
+from pipelines.pretrain.config import PretrainConfig
+from pipelines.pretrain.mask import NoiseMask, blend
+from pipelines.pretrain.noise import NoisePolicy
+from pipelines.pretrain.pictures import as_picture
+from pipelines.pretrain.preprocessing import centre_view, normalise
+from vision_core.bundle import Card
+from vision_core.errors import CheckpointError
+from vision_core.randomness import key
+from vision_core.results import ClassScores
+
+Image = NDArray[np.uint8]
+NUM_SAMPLES = 3
+_SEEN_ALIKE = ("resize_px", "input_px", "mean", "std", "channel_order", "values")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exploration:
+    """What a policy hides in an image, and what the classifier says with and without it.
+
+    Attributes:
+        view: ``(S, S, 3)`` uint8, the middle of the image at the size that both networks see.
+        masks: ``(1 + K, S, S)`` float32 in [0, 1], what is left of the contrast: the mean mask, then samples.
+        under: ``(1 + K, S, S, 3)`` uint8, the view under each.
+        scores: Of the view, then under each mask; empty where the classifier is not to speak.
+        seeds: ``(K,)`` of the samples.
+        image_size: ``(height, width)`` of the image in pixels.
+        model: The classifier and the policy, with the hashes of their weights.
+    """
+
+    view: Image
+    masks: NDArray[np.float32]
+    under: Image
+    scores: tuple[ClassScores, ...]
+    seeds: tuple[int, ...]
+    image_size: tuple[int, int]
+    model: str
+
+    def names(self) -> list[str]:
+        """What each mask is called."""
+        return ["mean mask", *(f"seed {seed}" for seed in self.seeds)]
+
+    def hidden(self, which: int) -> NDArray[np.float32]:
+        """``(S, S)``: the share of the contrast that a mask takes away."""
+        return np.asarray(1 - self.masks[which])
+
+
+class MaskExplorer:
+    """Both networks of a run. Threads may share it; they take turns, since samples use torch's one random state.
+
+    Args:
+        classifier: From a bundle.
+        policy: From the bundle of the same run, with its settings.
+
+    Attributes:
+        card: What the classifier's bundle says of itself.
+        policy_card: What the policy's says.
+
+    Raises:
+        CheckpointError: They see images differently, or the classifier has no classes.
+    """
+
+    def __init__(self, classifier: Classifier, policy: tuple[NoisePolicy, PretrainConfig, Card]) -> None:
+        self.card = classifier.card
+        self._noise, settings, self.policy_card = policy
+        _check(self.card, self.policy_card)
+        self._classifier = classifier
+        self._mask = NoiseMask(settings.mask, settings.data.image_px)
+        self._turn = Lock()
+
+    @classmethod
+    def from_checkpoints(cls, model: Path, policy: Path) -> "MaskExplorer":
+        """Load the folders ``model`` and ``policy`` of a run, or the ``model`` of a stage that followed.
+
+        Raises:
+            CheckpointError: One is no sound bundle of its kind, or they do not belong together.
+        """
+        return cls(load_classifier(model), load_policy(policy))
+
+    def __call__(self, image: Image, first_seed: int = 0) -> Exploration:
+        """Look at an image ``(H, W, 3)`` RGB; the samples have this seed and the ones after it."""
+        rules = self._classifier.preprocessing
+        view = centre_view(image, rules.resize_px, rules.input_px)
+        return self._explore(view, (image.shape[0], image.shape[1]), first_seed)
+
+    def resample(self, found: Exploration, first_seed: int) -> Exploration:
+        """The same image under other samples."""
+        return self._explore(found.view, found.image_size, first_seed)
+
+    @torch.inference_mode()
+    def _explore(self, view: Image, image_size: tuple[int, int], first_seed: int) -> Exploration:
+        seeds = tuple(range(first_seed, first_seed + NUM_SAMPLES))
+        seen = normalise(torch.from_numpy(view.transpose(2, 0, 1).copy())[None])  # (1, 3, S, S)
+        with self._turn:
+            cells = self._noise.distributions(seen)
+            drawn = [cells.sample([key("shown mask", seed)]) for seed in seeds]
+        masks = self._mask(torch.cat([cells.mean(), *drawn]))  # (1 + K, 1, S, S)
+        under = blend(seen, masks)
+        logits = self._classifier.network(torch.cat([seen, under])).double()  # (2 + K, classes)
+        return Exploration(
+            view=view,
+            masks=masks[:, 0].clamp(0, 1).numpy(),
+            under=np.stack([as_picture(each) for each in under]),
+            scores=self._scores(logits, image_size),
+            seeds=seeds,
+            image_size=image_size,
+            model=f"{self.card.identity()}, {self.policy_card.identity()}",
+        )
+
+    def _scores(self, logits: Tensor, image_size: tuple[int, int]) -> tuple[ClassScores, ...]:
+        are_independent = self._classifier.are_independent
+        scores = logits.sigmoid() if are_independent else logits.softmax(dim=1)
+        return tuple(
+            ClassScores(
+                scores=row,
+                classes=self.card.classes,
+                image_size=image_size,
+                are_independent=are_independent,
+                model=self.card.identity(),
+            )
+            for row in scores.numpy().astype(np.float32)
+        )
+
+
+def _check(classifier: Card, policy: Card) -> None:
+    if not classifier.classes:
+        raise CheckpointError("The classifier's bundle is a backbone without classes. Give one with classes.")
+    other = [name for name in _SEEN_ALIKE if classifier.preprocessing.get(name) != policy.preprocessing.get(name)]
+    if other:
+        raise CheckpointError(
+            f"Classifier and policy see images differently: {_differences(other, classifier, policy)}. "
+            "Give the folders 'model' and 'policy' of one run."
+        )
+
+
+def _differences(names: Sequence[str], classifier: Card, policy: Card) -> str:
+    pairs = ((name, classifier.preprocessing.get(name), policy.preprocessing.get(name)) for name in names)
+    return ", ".join(f"{name} '{one}' and '{other}'" for name, one, other in pairs)

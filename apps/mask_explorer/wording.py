@@ -1,0 +1,141 @@
+"""What was found as words, as a small table for the page, and as files that are safe to open in a spreadsheet."""
+
+import html
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps.mask_explorer.explorer import Exploration
+from vision_core.batch_tables import to_csv
+from vision_core.ledger import Cell
+from vision_core.results import RESEARCH_NOTICE, ClassScores
+
+UNCALLED = "Nothing is called, since the model has only seen made images."
+_MOST_CLASSES = 8  # of the table on the page; the files have all
+_TOP = 3  # classes of each column that are in it
+_ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
+
+
+def describe(name: str, found: Exploration) -> str:
+    """What the classifier says with and without masks, and how much they hide, in sentences."""
+    return " ".join([f"{name}:", _called(found), hides(found, 0), _spread(found)])
+
+
+def hides(found: Exploration, which: int) -> str:
+    """How much a mask hides, and where most, in a sentence."""
+    hidden = found.hidden(which)
+    subject = "The mean mask" if which == 0 else f"The mask of {found.names()[which]}"
+    low, high = _percent(hidden.min()), _percent(hidden.max())
+    if low == high:
+        return f"{subject} hides {low} % of the contrast everywhere."
+    return f"{subject} hides {low} to {high} % of the contrast, most at the {place(hidden)}."
+
+
+def place(hidden: NDArray[np.float32]) -> str:
+    """The ninth of the image, in words, that is hidden most."""
+    parts = [[part.mean() for part in np.array_split(row, 3, axis=1)] for row in np.array_split(hidden, 3, axis=0)]
+    row, column = divmod(int(np.argmax(parts)), 3)
+    return "centre" if row == column == 1 else f"{_ROWS[row]} {_COLUMNS[column]}"
+
+
+def numbers_table(found: Exploration) -> str:
+    """The highest scores as an HTML table, a column for the clean image and for each mask; empty without scores."""
+    if not found.scores:
+        return ""
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("class", "clean image", *found.names()))
+    rows = (
+        f'<tr><th scope="row">{html.escape(found.scores[0].classes[label])}</th>'
+        + "".join(f"<td>{scores.scores[label]:.2f}</td>" for scores in found.scores)
+        + "</tr>"
+        for label in _shown_classes(found)
+    )
+    told = "Scores of the classes with and without masks"
+    left = len(found.scores[0].classes) - len(_shown_classes(found))
+    told += f"; the files list {left} more classes" if left else ""
+    return (
+        f'<table class="numbers"><caption>{told}</caption><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def table(name: str, found: Exploration) -> str:
+    """A CSV: a row for the image as it is and for each mask, a column for each class."""
+    classes = found.scores[0].classes if found.scores else ()
+    rows: list[list[Cell]] = []
+    for place_, under in enumerate(("clean image", *found.names())):
+        hidden = found.hidden(place_ - 1) if place_ else np.zeros(1, np.float32)
+        shares: list[Cell] = [round(float(each), 4) for each in (hidden.mean(), hidden.min(), hidden.max())]
+        scores = found.scores[place_] if found.scores else None
+        called = "; ".join(scores.called()) if scores else UNCALLED
+        values: list[Cell] = [round(float(score), 6) for score in scores.scores] if scores else []
+        rows.append([name, under, *shares, called, *values, found.model, RESEARCH_NOTICE])
+    header = ["image", "under", "hidden_mean", "hidden_min", "hidden_max", "called"]
+    return to_csv([*header, *(f"score {each}" for each in classes), "model", "notice"], rows)
+
+
+def record(name: str, found: Exploration, remarks: tuple[str, ...]) -> dict[str, Any]:
+    """The same, JSON-ready."""
+    masks = [
+        {
+            "mask": mask,
+            "hidden_mean": round(float(found.hidden(which).mean()), 4),
+            "hidden_min": round(float(found.hidden(which).min()), 4),
+            "hidden_max": round(float(found.hidden(which).max()), 4),
+            "scores": _record(found.scores[which + 1]) if found.scores else UNCALLED,
+        }
+        for which, mask in enumerate(found.names())
+    ]
+    return {
+        "notice": RESEARCH_NOTICE,
+        "image": name,
+        "height": found.image_size[0],
+        "width": found.image_size[1],
+        "seen_px": found.view.shape[0],
+        "clean": _record(found.scores[0]) if found.scores else UNCALLED,
+        "masks": masks,
+        "remarks": list(remarks),
+        "model": found.model,
+    }
+
+
+def _called(found: Exploration) -> str:
+    if not found.scores:
+        return UNCALLED
+    clean, mean, *samples = (_call(scores) for scores in found.scores)
+    counted = Counter(samples)
+    drawn = ", ".join(f"{call} ({_times(count)})" for call, count in counted.most_common())
+    under = f"still {mean}" if mean == clean else mean
+    return f"As it is, {clean}. Under the mean mask {under}. Under the {len(samples)} sampled masks {drawn}."
+
+
+def _call(scores: ClassScores) -> str:
+    called = scores.called()
+    return "called " + " and ".join(f"'{each}'" for each in called) if called else "called none of the classes"
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _spread(found: Exploration) -> str:
+    samples = 1 - found.masks[1:]
+    return f"The sampled ones hide {_percent(samples.min())} to {_percent(samples.max())} %."
+
+
+def _percent(share: np.floating) -> int:
+    return round(100 * float(share))
+
+
+def _shown_classes(found: Exploration) -> list[int]:
+    clean = found.scores[0].scores
+    top = {int(label) for scores in found.scores for label in np.argsort(-scores.scores, kind="stable")[:_TOP]}
+    return sorted(top, key=lambda label: (-clean[label], label))[:_MOST_CLASSES]
+
+
+def _record(scores: ClassScores) -> dict[str, Any]:
+    return {
+        "called": list(scores.called()),
+        "scores": {name: round(score, 6) for name, score in scores.ranked()},
+    }

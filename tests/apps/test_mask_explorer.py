@@ -1,0 +1,335 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from apps.mask_explorer.app import build
+from apps.mask_explorer.cases import Case, Example, Looks, Viewer
+from apps.mask_explorer.explorer import Exploration, MaskExplorer
+from apps.mask_explorer.reading import FileReader
+from apps.mask_explorer.wording import describe, hides, numbers_table, place, table
+from pipelines.pretrain.bundles import describe_classifier, save_classifier, save_policy
+from pipelines.pretrain.config import PretrainConfig
+from pipelines.pretrain.noise import NoisePolicy
+from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
+from tests.bad_inputs import dicoms
+from vision_core.backbones import build_backbone
+from vision_core.bundle import Card, TrainedOn
+from vision_core.dicom import read_dicom_image
+from vision_core.errors import CheckpointError, InputError
+from vision_core.images import read_image, write_png
+from vision_core.results import RESEARCH_NOTICE, ClassScores
+
+PIXELS = 32
+CLASSES = ("bright", "<b>dark</b>", "=striped")
+
+
+def config(**more: Any) -> PretrainConfig:  # noqa: ANN401
+    data = {"image_px": PIXELS, "resize_px": PIXELS}
+    mask = {"grid": 8, "kernel": 5, "sigma": 2}
+    return PretrainConfig.model_validate({"policy": "reinforce", "data": data, "mask": mask, **more})
+
+
+def card(*, synthetic: bool = False, classes: tuple[str, ...] = CLASSES) -> Card:
+    trained_on = TrainedOn(description="textures", synthetic=synthetic)
+    return Card(task="pretrain", method="finetune", config={}, architecture={}, preprocessing={}, classes=classes,
+                trained_on=trained_on)  # fmt: skip
+
+
+def write_run(run: Path, *, synthetic: bool = False, settings: PretrainConfig | None = None) -> Path:
+    """A classifier and a policy of random weights, as a run leaves them."""
+    settings = settings or config()
+    torch.manual_seed(0)
+    given = card(synthetic=synthetic)
+    described = describe_classifier(given, "resnet10t", config().data)
+    save_classifier(run / "model", build_backbone("resnet10t", len(CLASSES)), described)
+    policy = NoisePolicy(settings)
+    with torch.no_grad():  # the upper left is hidden most: there alpha is small beside beta
+        policy.bases.log_alpha.view(settings.mask.grid, -1)[:3, :3] = -2.0
+    save_policy(run / "policy", policy, settings, given)
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def explorer(run: Path) -> MaskExplorer:
+    return MaskExplorer.from_checkpoints(run / "model", run / "policy")
+
+
+@pytest.fixture(scope="module")
+def reader() -> FileReader:
+    return FileReader()  # its child processes take a second to start
+
+
+@pytest.fixture
+def viewer(explorer: MaskExplorer, reader: FileReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Viewer:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "session"))
+    return Viewer(explorer=explorer, remarks=("same-subject: an illustration",), reader=reader)
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> Path:
+    """A file as Gradio keeps it: in a folder of its own."""
+    path = tmp_path / "session" / "0123" / "a.png"
+    write_png(path, pixels())
+    return path
+
+
+def pixels(height: int = 50, width: int = 40) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def exploration(hidden: float = 0.5, scores: list[list[float]] | None = None) -> Exploration:
+    rows = [[0.7, 0.2, 0.1]] * 5 if scores is None else scores
+    said = [
+        ClassScores(scores=np.array(row, np.float32), classes=CLASSES, image_size=(9, 9), model="pretrain/a/1")
+        for row in rows
+    ]
+    return Exploration(
+        view=np.zeros((9, 9, 3), np.uint8),
+        masks=np.full((4, 9, 9), 1 - hidden, np.float32),
+        under=np.zeros((4, 9, 9, 3), np.uint8),
+        scores=tuple(said),
+        seeds=(7, 8, 9),
+        image_size=(9, 9),
+        model="pretrain/a/1, pretrain/policy/2",
+    )
+
+
+def test_explorer__clean_scores_are_those_of_the_predictor(explorer: MaskExplorer, run: Path) -> None:
+    found = explorer(pixels())
+    expected = PretrainPredictor.from_checkpoint(run / "model")(pixels())
+    np.testing.assert_allclose(found.scores[0].scores, expected.scores, atol=1e-5)
+    assert (found.scores[0].image_size, found.scores[0].model) == ((50, 40), expected.model)
+
+
+def test_explorer__masks_are_those_that_the_policy_draws(explorer: MaskExplorer, run: Path) -> None:
+    found, reader = explorer(pixels(), 5), PolicyReader.from_checkpoint(run / "policy")
+    sheet = reader(pixels(), seed=6)  # view, mean mask, under it, under the sample, 4 pixels apart
+    panels = [sheet[:, at : at + PIXELS] for at in range(0, sheet.shape[1], PIXELS + 4)]
+    np.testing.assert_array_equal(panels[0], found.view)
+    np.testing.assert_array_equal(panels[1][..., 0], np.rint(found.masks[0] * 255))
+    np.testing.assert_array_equal(panels[2], found.under[0])
+    np.testing.assert_array_equal(panels[3], found.under[2])  # the second sample of those from seed 5 on
+
+
+def test_explorer__masked_scores_are_of_the_masked_image(explorer: MaskExplorer, run: Path) -> None:
+    found = explorer(pixels())
+    under = PretrainPredictor.from_checkpoint(run / "model")
+    for image, scores in zip(found.under, found.scores[1:], strict=True):
+        np.testing.assert_allclose(scores.scores, under(image).scores, atol=0.02)  # the image was rounded to bytes
+    assert not np.allclose(found.scores[0].scores, found.scores[1].scores, atol=1e-3)
+
+
+def test_explorer__seeds_alone_decide_the_samples(explorer: MaskExplorer) -> None:
+    first, again, other = explorer(pixels(), 3), explorer(pixels(), 3), explorer(pixels(), 4)
+    np.testing.assert_array_equal(first.masks, again.masks)
+    np.testing.assert_array_equal(first.masks[0], other.masks[0])
+    np.testing.assert_array_equal(first.masks[2:], other.masks[1:3])  # seeds 4 and 5
+    assert not np.array_equal(first.masks[1], first.masks[2])
+    resampled = explorer.resample(first, 4)
+    np.testing.assert_array_equal(resampled.masks, other.masks)
+    assert resampled.image_size == (50, 40)
+
+
+def test_explorer__networks_that_see_images_differently_are_refused(run: Path, tmp_path: Path) -> None:
+    settings = config(data={"image_px": 16, "resize_px": 16})
+    other = write_run(tmp_path, settings=settings)
+    with pytest.raises(CheckpointError, match=r"resize_px '32' and '16', input_px '32' and '16'\. Give the folders"):
+        MaskExplorer.from_checkpoints(run / "model", other / "policy")
+    with pytest.raises(CheckpointError, match="no policy"):
+        MaskExplorer.from_checkpoints(run / "model", run / "model")
+
+
+def test_upload__words_pictures_table_and_files(viewer: Viewer, upload: Path, tmp_path: Path) -> None:
+    case, status, overlay, sheet, numbers, files = viewer.upload(str(upload), Looks())
+    assert status.startswith("a.png: As it is, called ") and "most at the upper left." in status
+    assert "most at the upper left" in overlay["alt_text"] and "a.png" in sheet["alt_text"]
+    assert "<b>dark" not in status + numbers and "&lt;b&gt;dark&lt;/b&gt;" in numbers
+    assert [Path(path).name for path in files["value"]] == ["a.csv", "a.json", "a.masks.png"]
+    assert isinstance(case, Case) and case.uploaded == upload
+    session = tmp_path / "session"
+    assert all(Path(path).is_relative_to(session) for path in (overlay["value"], sheet["value"], *files["value"]))
+
+
+def test_upload__every_file_carries_notice_remark_and_models(viewer: Viewer, upload: Path) -> None:
+    case, *_, files = viewer.upload(str(upload), Looks(first_seed=5))
+    by_name = {Path(path).suffix: Path(path) for path in files["value"]}
+    record = json.loads(by_name[".json"].read_text())
+    assert (record["notice"], record["remarks"]) == (RESEARCH_NOTICE, ["same-subject: an illustration"])
+    assert [mask["mask"] for mask in record["masks"]] == ["mean mask", "seed 5", "seed 6", "seed 7"]
+    assert set(record["clean"]["scores"]) == set(CLASSES) and record["model"] == case.found.model
+    rows = list(csv.DictReader(by_name[".csv"].open(encoding="utf-8")))
+    assert [row["under"] for row in rows] == ["clean image", "mean mask", "seed 5", "seed 6", "seed 7"]
+    assert {row["notice"] for row in rows} == {RESEARCH_NOTICE}
+    sheet = read_image(by_name[".png"])
+    columns = sheet[: 28 + 192 * 2 + 8]  # the strip with the notice is below
+    assert sheet.shape[0] > columns.shape[0] + 40
+    np.testing.assert_array_equal(columns[-192::6, :192:6], case.found.view)
+
+
+def test_show__opacity_zero_is_the_view_bit_for_bit_and_one_the_colours(viewer: Viewer, upload: Path) -> None:
+    case = viewer.upload(str(upload), Looks())[0]
+    bare, mean, sample = (
+        read_image(Path(viewer.show(case, looks)[0]["value"]))[:512:16, :512:16]
+        for looks in (Looks(opacity=0), Looks(opacity=1), Looks(opacity=1, which=2))
+    )
+    np.testing.assert_array_equal(bare, case.found.view)
+    hidden = case.found.hidden(0)
+    order = np.argsort(hidden, axis=None)
+    lightness = mean.astype(int).sum(axis=2).ravel()[order]  # viridis grows lighter
+    assert lightness[-1] > lightness[0] + 200
+    assert not np.array_equal(mean, sample)
+
+
+def test_resample__other_masks_on_the_same_image(viewer: Viewer, upload: Path) -> None:
+    case = viewer.upload(str(upload), Looks())[0]
+    other, status, *_, files = viewer.resample(case, Looks(first_seed=30))
+    assert other.found.seeds == (30, 31, 32) and other.folder == case.folder
+    np.testing.assert_array_equal(other.found.view, case.found.view)
+    assert "seed 31" in Path(files["value"][0]).read_text() and "called" in status
+    assert {path.parent.name for path in files_of(case.folder) if path.suffix == ".csv"} == {"files"}
+    assert [path.name for path in case.folder.iterdir()] == ["seed-30"]
+
+
+def test_without_a_case__controls_leave_the_page_blank(viewer: Viewer) -> None:
+    assert viewer.show(None, Looks()) == (None,)
+    for shown in (viewer.resample(None, Looks()), viewer.upload(None, Looks())):
+        assert shown[0] is None and "Give an image" in shown[1] and shown[-1]["visible"] is False
+
+
+def test_upload__cleared_means_gone(viewer: Viewer, upload: Path, tmp_path: Path) -> None:
+    case = viewer.upload(str(upload), Looks())[0]
+    viewer.show(case, Looks(opacity=0.3))
+    viewer.upload(None, Looks(), case)
+    assert not files_of(tmp_path / "session") and not upload.parent.exists()
+    assert viewer.show(case, Looks(opacity=0.7)) == (None,)  # a click that was on its way
+    assert viewer.resample(case, Looks(first_seed=9))[0] is None
+    assert not files_of(tmp_path / "session")
+
+
+def test_upload__another_image_takes_the_place_of_the_one_before(viewer: Viewer, upload: Path, tmp_path: Path) -> None:
+    case = viewer.upload(str(upload), Looks())[0]
+    example = Example(name="noise", path=tmp_path / "noise.png", origin="made")
+    write_png(example.path, pixels(60, 60))
+    other = viewer.take(example, Looks(), case)[0]
+    assert not case.folder.exists() and not upload.exists() and other.folder.exists()
+    viewer.forget(other)
+    assert example.path.exists() and not files_of(tmp_path / "session")
+
+
+def test_upload__two_sessions_do_not_share_files(viewer: Viewer, upload: Path) -> None:
+    first, second = (viewer.upload(str(upload), Looks())[0] for _ in range(2))
+    assert first.folder != second.folder and len(first.folder.name) > 32
+    viewer.forget(first)
+    assert files_of(second.folder)
+
+
+def test_upload__dicom_without_a_suffix_as_a_viewer_shows_it(viewer: Viewer, upload: Path) -> None:
+    ramp = np.tile(np.arange(4096, dtype=np.uint16)[::64], (64, 1))  # twelve bits
+    path = dicoms.still(upload.with_name("IM0001"), ramp, BitsStored=12, HighBit=11)
+    case = viewer.upload(str(path), Looks())[0]
+    whole = read_dicom_image(path)
+    assert len(np.unique(whole)) == 64  # nothing is saturated
+    np.testing.assert_array_equal(case.found.view, viewer.explorer(whole, 0).view)
+    assert dicoms.PERSON not in "".join(file.read_text() for file in case.folder.rglob("*.json"))
+
+
+def test_upload__first_frame_of_many_is_told(viewer: Viewer, upload: Path) -> None:
+    frames = np.stack([np.full((32, 32), 40 * number, np.uint8) for number in range(3)])
+    path = dicoms.still(upload.with_name("loop.dcm"), frames, NumberOfFrames=3)
+    case, status, *_ = viewer.upload(str(path), Looks())
+    assert "The file holds 3 frames; the first is shown." in status
+    assert case.found.view.max() == 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\0" * 128 + b"DICM", b"\x89PNG"]
+)
+@pytest.mark.parametrize("name", ["a.png", "a.dcm", "a"])
+def test_upload__what_is_no_image_is_told_and_deleted(name: str, content: bytes, viewer: Viewer, upload: Path) -> None:
+    path = upload.with_name(name)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}'"):
+        viewer.upload(str(path), Looks())
+    assert not path.exists()
+    assert not [path for path in files_of(upload.parent.parent) if path != upload]
+
+
+def test_take__a_model_of_made_images_calls_its_examples_and_nothing_else(
+    tmp_path: Path, upload: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "session"))
+    run = write_run(tmp_path / "run", synthetic=True)
+    viewer = Viewer(explorer=MaskExplorer.from_checkpoints(run / "model", run / "policy"))
+    own = Example(name="mine", path=upload, origin="made")
+    assert viewer.take(own, Looks())[0].found.scores
+    case, status, _, _, numbers, _ = viewer.upload(str(upload), Looks())
+    assert "Nothing is called" in status and numbers == "" and "hides" in status
+    resampled = viewer.resample(case, Looks(first_seed=9))
+    for text in (status, resampled[1], *(Path(path).read_text() for path in resampled[-1]["value"][:2])):
+        assert not any(name in text for name in CLASSES)
+
+
+def test_describe__what_changes_under_masks() -> None:
+    clean, other = [0.7, 0.2, 0.1], [0.1, 0.2, 0.7]
+    text = describe("a.png", exploration(scores=[clean, clean, other, clean, other]))
+    assert text == (
+        "a.png: As it is, called 'bright'. Under the mean mask still called 'bright'. Under the 3 sampled masks called "
+        "'=striped' (twice), called 'bright' (once). The mean mask hides 50 % of the contrast everywhere. The sampled "
+        "ones hide 50 to 50 %."
+    )
+
+
+def test_hides__where_in_words() -> None:
+    hidden = np.zeros((9, 9), np.float32)
+    for rows, columns, name in (
+        ((0, 3), (6, 9), "upper right"),
+        ((3, 6), (3, 6), "centre"),
+        ((6, 9), (3, 6), "lower middle"),
+    ):
+        there = hidden.copy()
+        there[slice(*rows), slice(*columns)] = 1
+        assert place(there) == name
+    assert hides(exploration(0.25), 2) == "The mask of seed 8 hides 25 % of the contrast everywhere."
+
+
+def test_table__cells_that_are_formulas_are_quoted() -> None:
+    rows = list(csv.reader(table("=cmd|' /C calc'!A0", exploration()).splitlines()))
+    assert rows[1][0].startswith("'=cmd") and all(not cell.startswith("=") for row in rows for cell in row)
+    assert [row[1] for row in rows[1:]] == ["clean image", "mean mask", "seed 7", "seed 8", "seed 9"]
+
+
+def test_numbers_table__many_classes_show_the_highest_alone() -> None:
+    classes = tuple(f"class {number}" for number in range(40))
+    scores = np.zeros(40, np.float32)
+    scores[30:] = 0.1
+    said = ClassScores(scores=scores, classes=classes, image_size=(9, 9))
+    many = exploration()
+    many = Exploration(**{**vars(many), "scores": (said,) * 5})
+    text = numbers_table(many)
+    assert text.count("<tr>") == 1 + 3 and "class 30<" in text and "the files list 37 more classes" in text
+
+
+def test_build__private_events_lossless_pictures_and_notices(explorer: MaskExplorer, upload: Path) -> None:
+    page = build(explorer, [Example(name="noise", path=upload, origin="made")], ["same-subject: an illustration"])
+    assert {event.api_visibility for event in page.fns.values()} == {"private"}
+    images = [block for block in page.blocks.values() if isinstance(block, gr.Image)]
+    assert [(image.format, image.interactive) for image in images] == [("png", False)] * 2
+    said = " ".join(str(block.value) for block in page.blocks.values() if isinstance(block, gr.HTML))
+    assert RESEARCH_NOTICE in said and "same-subject: an illustration" in said and "no guard of its scope" in said
+    assert page.analytics_enabled is False
