@@ -1,0 +1,161 @@
+"""Tables of the study of pretraining."""
+
+from collections.abc import Callable, Sequence
+
+from benchmarks.studies import PROTOCOLS, ROOT, Rows, read_protocol, read_study, spread
+
+STUDY = "pretrain"
+SEARCH = "pretrain-schedule"
+PROTOCOL_PATH = PROTOCOLS / "pretrain.yaml"
+GENERATOR = [ROOT / "pipelines" / "pretrain" / f"{name}.py" for name in ("nifti", "pieces", "small_real")]
+IDENTITY = "identity"
+SCRATCH = "scratch"
+METHODS = {
+    "none": "no mask",
+    "lr_x8.5": "no mask, learning rate × 8.5",
+    "unlearned": "mask that is not learned",
+    "released": "learned, released objective",
+    "reinforce": "learned, REINFORCE",
+}
+INPUTS = {"reinforce_224": "224 px, as published", "reinforce_112": "112 px"}
+LEARNED = ("released", "reinforce")
+CONTROLS = ("none", "lr_x8.5", "unlearned")
+
+
+def missing(rows: Rows) -> list[str]:
+    """Cells of the study without a result."""
+    found = {(row["method"], row["seed"]) for row in rows}
+    methods = (*METHODS, SCRATCH, *INPUTS)
+    wanted = [(method, seed) for seed in read_protocol(PROTOCOL_PATH)["seeds"] for method in methods]
+    return [f"{method}-{seed}" for method, seed in [*wanted, (IDENTITY, None)] if (method, seed) not in found]
+
+
+def scores_table() -> str:
+    """Mean and spread over seeds: the classes of pretraining, and the held-out ones."""
+    rows = read_study(STUDY)
+    lines = [
+        "| same-subject: an illustration; macro F1, % | seeds | fine-tuned | before it | held out, linear probe "
+        "| held out, fine-tuned | policy stopped |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method, name in METHODS.items():
+        found = [row for row in rows if row["method"] == method]
+        cells = [spread(_column(found, key)) for key in ("macro_f1", "heated_f1", "linear_f1", "full_f1")]
+        stopped = f"{sum(row['is_stopped'] for row in found)} of {len(found)}" if method in LEARNED else ""
+        lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {stopped} |")
+    found = [row for row in rows if row["method"] == SCRATCH]
+    lines.append(f"| random weights | {len(found)} | | | | {spread(_column(found, 'full_f1'))} | |")
+    return "\n".join(lines)
+
+
+def paired_table() -> str:
+    """Differences within a seed: each learned policy against each control, and in how many seeds it is ahead."""
+    rows = {(row["method"], row["seed"]): row for row in read_study(STUDY)}
+    lines = [
+        "| difference in macro F1 within a seed | fine-tuned | ahead in | held out, linear probe | ahead in "
+        "| held out, fine-tuned | ahead in |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for first in LEARNED:
+        for second in CONTROLS:
+            cells = []
+            for key in ("macro_f1", "linear_f1", "full_f1"):
+                found = differences(rows, first, second, key)
+                cells += [spread(found, sign="+"), f"{sum(each > 0 for each in found)} of {len(found)}"]
+            lines.append(f"| {METHODS[first]} − {METHODS[second]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def differences(rows: dict[tuple[str, int], dict[str, float]], first: str, second: str, key: str) -> list[float]:
+    """``first`` less ``second`` in every seed that has both."""
+    seeds = sorted(seed for method, seed in rows if method == first and (second, seed) in rows)
+    return [rows[first, seed][key] - rows[second, seed][key] for seed in seeds]
+
+
+def verdict() -> str:
+    """One sentence on the question of the study, as the files have it."""
+    rows = {(row["method"], row["seed"]): row for row in read_study(STUDY)}
+    told = []
+    for first in LEARNED:
+        found = {second: differences(rows, first, second, "macro_f1") for second in CONTROLS}
+        wanted = len(read_protocol(PROTOCOL_PATH)["seeds"])
+        if any(len(each) < wanted for each in found.values()):
+            told.append(f"{METHODS[first]}: not finished")
+            continue
+        ahead = [METHODS[second] for second, each in found.items() if min(each) > 0]
+        others = [METHODS[second] for second in CONTROLS if METHODS[second] not in ahead]
+        shown = f"ahead in every seed of: {'; '.join(ahead)}" if ahead else "ahead of none in every seed"
+        told.append(f"{METHODS[first]}: {shown}" + (f". Not shown against: {'; '.join(others)}" if others else ""))
+    return "\n".join(f"* {line}." for line in told)
+
+
+def interval_table() -> str:
+    """How sure one seed is of its own number."""
+    rows = {(row["method"], row["seed"]): row for row in read_study(STUDY)}
+    seeds = read_protocol(PROTOCOL_PATH)["seeds"]
+    lines = [
+        f"| 95 % interval over test images | {' | '.join(f'seed {seed}' for seed in seeds)} |",
+        f"|---|{'---|' * len(seeds)}",
+    ]
+    for method, name in METHODS.items():
+        found = [rows.get((method, seed)) for seed in seeds]
+        cells = [f"{row['interval'][0]:.0f} to {row['interval'][1]:.0f}" if row else "n/a" for row in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def identity_table() -> str:
+    """How far the file alone gets, beside what the networks reach in accuracy."""
+    rows = read_study(STUDY)
+    lines = ["| same-subject: an illustration; accuracy, % | 28 classes | 10 held-out classes |", "|---|---|---|"]
+    control = next((row for row in rows if row["method"] == IDENTITY), None)
+    names = {
+        "file": "the file, named by mean, spread and histogram",
+        "guess": "the class, by one who knows the file and guesses",
+        "concept": "the class, by mean, spread and histogram",
+    }
+    for key, name in names.items():
+        cells = [f"{control[f'{part}_{key}']:.1f}" if control else "n/a" for part in ("seen", "held_out")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for method, name in METHODS.items():
+        found = [row for row in rows if row["method"] == method]
+        cells = [spread(_column(found, key)) for key in ("accuracy", "full_accuracy")]
+        lines.append(f"| the class, by the network: {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def input_table() -> str:
+    """What a policy that sees fewer pixels costs in accuracy, and what it saves."""
+    rows = read_study(STUDY)
+    lines = [
+        "| what the policy sees | seeds | macro F1, % | accuracy, % | processor seconds, both stages |",
+        "|---|---|---|---|---|",
+    ]
+    for method, name in INPUTS.items():
+        found = [row for row in rows if row["method"] == method]
+        cells = [spread(_column(found, key)) for key in ("macro_f1", "accuracy")]
+        seconds = spread(_column(found, "processor_seconds"), digits=0)
+        lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {seconds} |")
+    return "\n".join(lines)
+
+
+def schedule_table() -> str:
+    """The search of the learning rate."""
+    rows = sorted(read_study(SEARCH), key=lambda row: float(row["settings"]["optim.lr"]))
+    lines = ["| learning rate | macro F1 on validation, % |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {row['settings']['optim.lr']:g} | {row['val_f1']:.1f} |" for row in rows)])
+
+
+def _column(rows: Rows, key: str) -> Sequence[float]:
+    return [row[key] for row in rows]
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "pretrain": scores_table,
+    "pretrain-paired": paired_table,
+    "pretrain-verdict": verdict,
+    "pretrain-intervals": interval_table,
+    "pretrain-identity": identity_table,
+    "pretrain-policy-input": input_table,
+    "pretrain-schedule": schedule_table,
+}
