@@ -11,8 +11,9 @@ from pipelines.sfod import lpld
 from pipelines.sfod.collapse import describe_collapse
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.views import Batch
+from vision_core import processes
 from vision_core.detection.detector import Detector, Features, Found, Proposals, Targets
-from vision_core.detection.norms import adapting_norms
+from vision_core.detection.norms import adapting_norms, norm_statistics
 from vision_core.detection.pseudo_labels import confident_targets
 from vision_core.errors import TrainingError
 from vision_core.learner import Learner
@@ -31,6 +32,7 @@ class SourceLearner(Learner):
         self.is_selected = True
         self.student = detector
         self.teacher = MeanTeacher(detector) if config.teacher.keep_rate else None
+        self.teacher_moves = config.teacher.every if self.teacher else None
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """The four detection losses on the labels."""
@@ -59,17 +61,35 @@ class StatisticsLearner(Learner):
         super().__init__()
         self.config = config
         self.student = detector.freeze()
+        self._before: Tensor | None = None
 
     @torch.no_grad()
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """One forward pass; no loss."""
+        self._before = self._statistics()
         with adapting_norms(self.student, passes=self.step):
             self.student.features(batch.weak)
         return {}
 
+    @torch.no_grad()
+    def exchange(self) -> None:
+        """The mean over the passes of all processes, each of which has moved as if it were alone."""
+        after = self._statistics()
+        before = after if self._before is None else self._before
+        seen = after.new_tensor([self._before is not None])
+        moved = processes.total(torch.cat([(after - before) * (self.step + 1), seen]))
+        mean = before + moved[:-1] / (self.step * processes.world_size() + moved[-1])
+        buffers = norm_statistics(self.student)
+        for buffer, values in zip(buffers, mean.split([each.numel() for each in buffers]), strict=True):
+            buffer.copy_(values.view_as(buffer))
+        self._before = None
+
     def product(self) -> Detector:
         """The detector with the new statistics."""
         return self.student
+
+    def _statistics(self) -> Tensor:
+        return torch.cat([buffer.flatten() for buffer in norm_statistics(self.student)])
 
 
 class MeanTeacherLearner(Learner):
@@ -80,10 +100,12 @@ class MeanTeacherLearner(Learner):
         self.config = config
         self.student = detector
         self.teacher = MeanTeacher(detector)
+        self.teacher_moves = config.teacher.every
         self.guard = _CollapseGuard(self.teacher, detector.num_classes) if config.pseudo_labels.collapse_guard else None
         # How the first images went: seen, with a pseudo label, highest score. A buffer, for a resume.
         self.first_images: Tensor
         self.register_buffer("first_images", torch.zeros(3))
+        self._seen: Tensor | None = None
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Teacher on the weak view, student on the strong view with the teacher's boxes as labels, distillation."""
@@ -93,6 +115,8 @@ class MeanTeacherLearner(Learner):
         rows = [row for row, each in enumerate(labels) if len(each.labels) or not self._skips_empty]
         if not rows:
             return {}
+        # A mean over all images, as if each were a step or a process of its own: one that is skipped adds nothing.
+        share = len(rows) / len(labels)
         features = self.student.features([batch.strong[row] for row in rows])
         losses = self.student.losses(
             features,
@@ -102,7 +126,14 @@ class MeanTeacherLearner(Learner):
         )
         if self.config.method == "lpld":
             losses |= self._distil(taught, labels, features, rows)
-        return losses
+        return {name: loss * share for name, loss in losses.items()} if share < 1 else losses
+
+    def exchange(self) -> None:
+        """What was seen in this step, in all processes: they judge alike."""
+        device = self.first_images.device
+        own = torch.zeros(3 + self._teacher.num_classes, device=device) if self._seen is None else self._seen
+        self._count(processes.gather(own[None]))
+        self._seen = None
 
     def after_step(self, step: int) -> None:
         """Move the teacher, if it moves per step."""
@@ -183,15 +214,23 @@ class MeanTeacherLearner(Learner):
         return lpld.select_low_confidence(boxes, logits, confident, self.config.lpld)
 
     def _watch(self, found: list[Found], labels: list[Targets]) -> None:
-        if self.guard:
-            self.guard.count(labels)
         self.metrics["hpl_per_image"] = sum(len(each.labels) for each in labels) / len(labels)
-        seen, with_labels, best = self.first_images.tolist()
-        if seen >= _PATIENCE_IMAGES:
+        per_class = torch.bincount(torch.cat([each.labels for each in labels]), minlength=self._teacher.num_classes)
+        best = torch.stack([each.scores[:1].sum() for each in found]).amax()
+        counts = per_class.new_tensor([len(labels), sum(len(each.labels) > 0 for each in labels)])
+        self._seen = torch.cat([counts.float(), best[None].float(), per_class.float()])
+        if processes.world_size() == 1:
+            self.exchange()
+
+    def _count(self, steps: Tensor) -> None:
+        """Judge a step by what each process saw in it, ``(processes, 3 + classes)``."""
+        if self.guard:
+            self.guard.count(steps[:, 3:].sum(dim=0))
+        if self.first_images[0] >= _PATIENCE_IMAGES:
             return
-        best = max([best, *(float(each.scores[0]) for each in found if len(each.scores))])
-        seen, with_labels = seen + len(labels), with_labels + sum(len(each.labels) > 0 for each in labels)
-        self.first_images.copy_(torch.tensor([seen, with_labels, best]))
+        self.first_images[:2] += steps[:, :2].sum(dim=0)
+        self.first_images[2] = torch.maximum(self.first_images[2], steps[:, 2].amax())
+        seen, with_labels, best = self.first_images.tolist()
         if seen >= _PATIENCE_IMAGES and not with_labels:
             threshold = self.config.pseudo_labels.threshold
             raise TrainingError(
@@ -219,10 +258,9 @@ class _CollapseGuard(nn.Module):
         """Whether no epoch has collapsed so far."""
         return bool(self.healthy)
 
-    def count(self, labels: list[Targets]) -> None:
-        """Add the pseudo labels of a step."""
-        for each in labels:
-            self.now += torch.bincount(each.labels, minlength=len(self.now))
+    def count(self, per_class: Tensor) -> None:
+        """Add the pseudo labels of a step, ``(classes,)``."""
+        self.now += per_class.to(self.now.dtype)
 
     def end_epoch(self, epoch: int) -> str:
         """Judge the epoch just over; what has collapsed, in words, the first time it is seen."""

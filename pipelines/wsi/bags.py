@@ -27,11 +27,13 @@ class Bag:
         features: ``(N, D)`` float32, N from 1 on.
         label: int64 scalar.
         name: Of the slide.
+        key: Seed of what is drawn for it in this epoch, whichever process and step has it; none: from torch's state.
     """
 
     features: Tensor
     label: Tensor
     name: str
+    key: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,8 @@ class Bags:
         if isinstance(rows, H5Rows):
             rows.close()
         check_rows(tiles, record.path)
-        return Bag(features=torch.from_numpy(tiles), label=torch.tensor(record.label), name=record.slide)
+        drawn = key("bag", self._sampling.seed, epoch, index) if self._sampling else None
+        return Bag(features=torch.from_numpy(tiles), label=torch.tensor(record.label), name=record.slide, key=drawn)
 
     def features(self, index: int) -> Features:
         """The features of a slide as its file has them, with places and attributes."""

@@ -24,7 +24,7 @@ class BagLearner(Learner):
 
     Attributes:
         student: The network, with what recycles tiles where the method has it.
-        total: Steps of the longest run that the settings allow, for schedules.
+        total: Updates of the longest run that the settings allow, for schedules.
         validated: What the student as it is now says of the validation list; none after each step.
         scope: Where the training slides lie, as a record for the card; found once.
     """
@@ -39,6 +39,12 @@ class BagLearner(Learner):
     def product(self) -> Mhim:
         """The student."""
         return self.student
+
+    def forward(self, batch: Bag) -> dict[str, Tensor]:
+        """The training step, with masks and dropout that follow from the bag."""
+        if batch.key is not None:
+            torch.manual_seed(batch.key)
+        return super().forward(batch)
 
     def after_step(self, step: int) -> None:
         """What was said of the validation list is of other weights now."""
@@ -61,13 +67,14 @@ class MhimLearner(BagLearner):
         super().__init__(student, total)
         self.profile = profile
         self.teacher = MeanTeacher(student, profile.teacher.mode)
+        self.teacher_moves = "step"
         self._tokens: list[Tensor] = []
 
     def training_step(self, batch: Bag) -> dict[str, Tensor]:
         """Score, mask, and in v2 recycle; then classify, and follow the teacher's bag feature."""
         profile = self.profile
         taught = self._teach(batch.features)
-        high = high_share(profile.masking, self.step, self.total)
+        high = high_share(profile.masking, self.update, self.total)
         kept = keep_instances(taught.scores, profile.masking, high)
         if isinstance(profile, MhimV2):
             tiles, recycled = split(kept, profile.recycling)
@@ -105,7 +112,7 @@ class MhimLearner(BagLearner):
         return cast(Mhim, self.teacher.module).teach(features, self.profile.scores)
 
     def _keep_rate(self, teacher: FollowingTeacher) -> float:
-        return keep_rate(teacher, self.step, self.total)
+        return keep_rate(teacher, self.update, self.total)
 
 
 def make_learner(config: WsiConfig, feature_dim: int, num_classes: int, total: int) -> BagLearner:

@@ -62,9 +62,9 @@ class WsiPipeline:
         """Learner, bags and validation of a run; features are made on the way where they are missing."""
         lists = self._lists(config)
         train, classes = lists.train, lists.cohort.classes
-        steps = -(-len(train) // processes.world_size())
+        updates = -(-len(train) // (processes.world_size() * config.train.accumulate))
         torch.manual_seed(key("init", config.train.seed))
-        learner = make_learner(config, train.feature_dim, len(classes), config.train.epochs * steps)
+        learner = make_learner(config, train.feature_dim, len(classes), config.train.epochs * updates)
         start = begin(config, learner, classes, train.feature_dim)
         return Prepared(
             learner=learner,

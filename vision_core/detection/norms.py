@@ -43,6 +43,12 @@ def adapting_norms(network: nn.Module, passes: int = 0) -> Iterator[None]:
             del layer.forward  # the class's own, frozen forward is seen again
 
 
+def norm_statistics(network: nn.Module) -> list[Tensor]:
+    """The running means and variances of all frozen layers, as they lie in the network."""
+    layers = [module for module in network.modules() if isinstance(module, _FROZEN)]
+    return [each for layer in layers for each in (layer.running_mean, layer.running_var)]
+
+
 class _BatchForward:
     """Batch normalisation with a cumulative mean, on the buffers of a frozen layer."""
 
