@@ -47,8 +47,10 @@ class Ppeg(nn.Module):
         # Convolution is linear: the narrow kernels, framed by zeros, join the widest, and one pass does for three.
         layers = (self.wide, self.middle, self.narrow)
         weights = [functional.pad(each.weight, [(_WIDEST - each.kernel_size[0]) // 2] * 4) for each in layers]
-        biases = [each.bias for each in layers if each.bias is not None]
-        return torch.stack(weights).sum(dim=0), torch.stack(biases).sum(dim=0)
+        # Added one by one: of a stack the three gradients would be one tensor, and accumulating would add to it thrice.
+        first, second, third = (each.bias for each in layers)
+        assert first is not None and second is not None and third is not None
+        return torch.stack(weights).sum(dim=0), first + second + third
 
 
 def _depthwise(dim: int, width: int) -> nn.Conv2d:

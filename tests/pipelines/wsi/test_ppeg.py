@@ -55,3 +55,15 @@ def test_fill_square__first_tokens_again(count: int, side: int) -> None:
     tokens = torch.arange(count)[:, None]
     filled = fill_square(tokens)[:, 0].tolist()
     assert filled == [*range(count), *range(side**2 - count)]
+
+
+def test_forward__gradients_of_two_bags_add_up() -> None:
+    positions, tokens = Ppeg(2), torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    positions(tokens).square().sum().backward()
+    once = {
+        name: parameter.grad.clone() for name, parameter in positions.named_parameters() if parameter.grad is not None
+    }
+    positions(tokens).square().sum().backward()
+    assert len(once) == 6
+    for name, parameter in positions.named_parameters():
+        torch.testing.assert_close(parameter.grad, 2 * once[name])
