@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipelines.pretrain.pieces import Area, Piece, Slab, blocks_of, frames_of, slices_of, taken_lines
 
@@ -13,8 +14,8 @@ SHAPE = (101, 44, 82)
 WINDOW = (slice(0, 101), slice(1, 43), slice(1, 81))
 
 
-def _mirrored(volume: np.ndarray) -> np.ndarray:
-    return (volume + volume[::-1]) / 2
+def _mirrored(volume: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((volume + volume[::-1]) / 2)
 
 
 def test_slices_of__no_voxel_of_another_part_nor_its_mirror_image_enters_a_slice() -> None:
