@@ -21,8 +21,14 @@ _WHAT = (
     "multiplies the image: what is hidden fades to mean grey. Here you see what it hides, and what the classifier says "
     "with and without the mask. In use there is no mask: the policy is thrown away."
 )
+_STAGES = {  # what a classifier of each stage has seen decides how its scores under masks are to be read
+    "pretrain": "This classifier comes from the stage under masks: on clean images it is expected to be weak.",
+    "finetune": "This classifier was fine-tuned on clean images after the stage under masks: under masks it is expected "
+    "to be weak.",
+    "transfer": "This classifier was moved to other images than those of the policy.",
+}
 _MOST_SEED = 999
-_MASKS = ("Mean mask", "First sampled mask", "Second sampled mask", "Third sampled mask")[: NUM_SAMPLES + 1]
+_MASKS = ("Mean mask", *(f"Sample {number}" for number in range(1, NUM_SAMPLES + 1)))
 
 
 def build(explorer: Explorer, examples: Sequence[Example] = (), remarks: Sequence[str] = ()) -> gr.Blocks:
@@ -46,7 +52,7 @@ def build(explorer: Explorer, examples: Sequence[Example] = (), remarks: Sequenc
         error, status = ui.error_panel(), ui.status_line(PROMPT)
         with gr.Row():
             which = gr.Radio(list(_MASKS), value=_MASKS[0], type="index", label="Mask over the image")
-            seed = gr.Slider(0, _MOST_SEED, value=0, step=1, label="Seed of the first sampled mask", buttons=[])
+            seed = gr.Slider(0, _MOST_SEED, value=0, step=1, label="Seed of sample 1 (the others follow)", buttons=[])
             others = gr.Button("Draw other masks")
         opacity = gr.Slider(0.0, 1.0, value=0.5, step=0.05, label="Opacity of the mask", buttons=[])
         ui.overlay_controls(page, opacity)
@@ -137,8 +143,9 @@ def _looks(which: float | None, opacity: float | None, seed: float | None) -> Lo
 
 
 def _scope(explorer: Explorer) -> list[str]:
-    made = [_MADE_ONLY] if explorer.card.trained_on.synthetic else []
-    return made if explorer.card.scope else [*made, _NO_GUARD]
+    card = explorer.card
+    lines = [_MADE_ONLY if card.trained_on.synthetic else "", _STAGES.get(card.method, "")]
+    return [line for line in (*lines, "" if card.scope else _NO_GUARD) if line]
 
 
 def _picture(label: str, scale: int) -> gr.Image:

@@ -217,10 +217,11 @@ class Viewer:
 
     def _sheet_words(self, found: Exploration) -> Words:
         low, high = (round(100 * share) for share in scale_of(found))
+        side = len(found.view)
         return self._words(
-            "Above the masks, below the image as the classifier gets it.",
+            "Above the masks, below the image under them, as the classifier gets it.",
             f"Colour: the share of the contrast that is hidden, from {low} to {high} %, one scale for all masks. "
-            "What is hidden fades to the mean grey of the training images.",
+            f"Both networks see the middle of the image at {side} × {side} pixels.",
         )
 
     def _words(self, headline: str, line: str) -> Words:

@@ -11,7 +11,7 @@ from vision_core.slides.margin import Words, font, with_margin
 
 _OVERLAY_PX, _PANEL_PX = 512, 192  # whole pixels of the view are repeated, so the sides come near these
 _GAP_PX = 8
-_HEADING_PX = 28
+_CAPTION_PX = 28
 
 
 def draw_overlay(found: Exploration, which: int, opacity: float, words: Words) -> Image:
@@ -59,13 +59,14 @@ def _coloured(hidden: NDArray[np.float32], low: float, high: float) -> Image:
     return layer
 
 
-def _column(heading: str, above: Image | None, below: Image) -> Image:
+def _column(caption: str, above: Image | None, below: Image) -> Image:
     view = _enlarged(below, _PANEL_PX)
     side = view.shape[0]
-    head = Pillow.new("RGB", (side, _HEADING_PX), "white")
-    ImageDraw.Draw(head).text((2, _HEADING_PX / 2), heading, "black", font(15), anchor="lm")
+    # Between the rows, since the page lays buttons over the corners of a picture.
+    words = Pillow.new("RGB", (side, _CAPTION_PX), "white")
+    ImageDraw.Draw(words).text((side / 2, _CAPTION_PX / 2), caption, "black", font(15), anchor="mm")
     mask = np.full_like(view, 255) if above is None else _enlarged(above, _PANEL_PX)
-    return np.concatenate([np.asarray(head), mask, np.full((_GAP_PX, side, 3), 255, np.uint8), view])
+    return np.concatenate([mask, np.asarray(words), view])
 
 
 def _enlarged(image: Image, wanted_px: int) -> Image:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.pretrain.bundles import Classifier, load_classifier, load_policy
+from pipelines.pretrain.bundles import POLICY, Classifier, load_classifier, load_policy
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.mask import NoiseMask, blend
 from pipelines.pretrain.noise import NoisePolicy
@@ -88,6 +88,11 @@ class MaskExplorer:
             CheckpointError: One is no sound bundle of its kind, or they do not belong together.
         """
         return cls(load_classifier(model), load_policy(policy))
+
+    @classmethod
+    def from_run(cls, run: Path) -> "MaskExplorer":
+        """Load a folder with ``model`` and ``policy``; raises as ``from_checkpoints``."""
+        return cls.from_checkpoints(run / "model", run / POLICY)
 
     def __call__(self, image: Image, first_seed: int = 0) -> Exploration:
         """Look at an image ``(H, W, 3)`` RGB; the samples have this seed and the ones after it."""

@@ -177,7 +177,7 @@ def test_upload__every_file_carries_notice_remark_and_models(viewer: Viewer, upl
     assert [row["under"] for row in rows] == ["clean image", "mean mask", "seed 5", "seed 6", "seed 7"]
     assert {row["notice"] for row in rows} == {RESEARCH_NOTICE}
     sheet = read_image(by_name[".png"])
-    columns = sheet[: 28 + 192 * 2 + 8]  # the strip with the notice is below
+    columns = sheet[: 192 * 2 + 28]  # the strip with the notice is below
     assert sheet.shape[0] > columns.shape[0] + 40
     np.testing.assert_array_equal(columns[-192::6, :192:6], case.found.view)
 
@@ -332,4 +332,5 @@ def test_build__private_events_lossless_pictures_and_notices(explorer: MaskExplo
     assert [(image.format, image.interactive) for image in images] == [("png", False)] * 2
     said = " ".join(str(block.value) for block in page.blocks.values() if isinstance(block, gr.HTML))
     assert RESEARCH_NOTICE in said and "same-subject: an illustration" in said and "no guard of its scope" in said
+    assert "fine-tuned on clean images" in said and "only seen made images" not in said
     assert page.analytics_enabled is False
