@@ -32,8 +32,9 @@ def page(title: str) -> Page:
 
 
 def notice() -> gr.HTML:
-    """The line that stands over every page."""
-    return gr.HTML(f'<div class="notice" role="note">{html.escape(RESEARCH_NOTICE)}</div>', padding=False)
+    """The line that stands over every page, and stays when it is scrolled."""
+    text = f'<div class="notice" role="note">{html.escape(RESEARCH_NOTICE)}</div>'
+    return gr.HTML(text, padding=False, elem_classes="stays")
 
 
 def banner(lines: Sequence[str]) -> gr.HTML:

@@ -109,6 +109,8 @@ def test_keyboard__example_overlay_and_help_without_a_mouse(page: Page) -> None:
     _tab_to(page, "Numbers")
     page.keyboard.press("Enter")
     expect(page.get_by_role("row", name="Probability of normal")).to_be_visible()
+    page.keyboard.press("End")
+    expect(page.get_by_role("note").filter(has_text=RESEARCH_NOTICE)).to_be_in_viewport()
     _keep(page, "demo-wsi-example")
 
 
@@ -233,9 +235,9 @@ def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def _cases(temporary: Path) -> list[str]:
-    """Files of cases and of uploads in the folder of the server."""
+    """Files of cases and of uploads in the folder of the server; Gradio leaves an empty one of each upload."""
     found = [path for path in temporary.rglob("*") if path.is_file() and "demo" not in path.parts]
-    return [path.name for path in found if path.suffix not in {".css", ".js"}]
+    return [path.name for path in found if path.stat().st_size]
 
 
 def _keep(page: Page, name: str) -> None:
