@@ -172,12 +172,8 @@ def main() -> int:
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     # Each cell in a process of its own, for its peak of memory; plain networks first, as they are the teachers.
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as workers:
-        for methods in (["plain"], [method for method in PROTOCOL["methods"] if method != "plain"]):
-            cells = [
-                (network, method, seed) for seed in seeds for network in PROTOCOL["networks"] for method in methods
-            ]
-            for future in [workers.submit(network_cell, cell) for cell in cells]:
-                future.result()
+        for seed, methods in product(seeds, (["plain"], [each for each in PROTOCOL["methods"] if each != "plain"])):
+            list(workers.map(network_cell, product(PROTOCOL["networks"], methods, [seed])))
     results = sorted((RESULTS / STUDY).glob("*.json"))
     print(json.dumps({path.stem: round(json.loads(path.read_text())["auc"], 1) for path in results}, indent=1))
     return 0
