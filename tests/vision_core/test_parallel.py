@@ -12,8 +12,10 @@ import torch
 
 from tests.vision_core.toy import ToyConfig, ToyItems, ToyLearner, toy_config, train
 from tests.vision_core.two_processes import run_two
-from vision_core.errors import Interrupted, TrainingError
+from vision_core import processes
+from vision_core.errors import CheckpointError, EnvironmentFault, InputError, Interrupted, TrainingError
 from vision_core.learner import Prepared
+from vision_core.loaders import Place
 from vision_core.runfolder import RunFolder
 from vision_core.runtime import Runtime
 from vision_core.training import fit
@@ -41,6 +43,42 @@ class Halting(Quiet):
     def after_step(self, step: int) -> None:
         if step == 2 and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Dying(Quiet):
+    """The second process is killed in the middle."""
+
+    def after_step(self, step: int) -> None:
+        if step == 3 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Counting(Quiet):
+    """Remembers what each process has seen, the same in all."""
+
+    seen: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+        self.own = torch.zeros(())
+
+    def training_step(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.own = batch[:, 0].sum()
+        return super().training_step(batch)
+
+    def exchange(self) -> None:
+        self.seen = self.seen + processes.total(self.own)
+        self.own = torch.zeros(())
+
+
+class OneUnreadable(ToyItems):
+    """The last number cannot be read; whose turn it is, the order decides."""
+
+    def __getitem__(self, place: Place) -> torch.Tensor:
+        if place[1] == self.count - 1:
+            raise InputError(f"number {place[1]} is no number. Remove it.")
+        return super().__getitem__(place)
 
 
 class Empty(Quiet):
@@ -75,6 +113,22 @@ def poisoned_in(runtime: Runtime, folder: Path, config: ToyConfig) -> None:
         sys.exit(2)
 
 
+def lonely_in(runtime: Runtime, folder: Path, config: ToyConfig) -> None:
+    try:
+        fit_in(runtime, folder, config, Dying, 8)
+    except EnvironmentFault as told:
+        assert "Another process of this training is gone" in str(told)
+        sys.exit(told.exit_code)
+
+
+def unreadable_in(runtime: Runtime, folder: Path, config: ToyConfig) -> None:
+    try:
+        fit(Prepared(learner=Quiet(), items=OneUnreadable(8)), config, runtime, RunFolder(folder))
+    except InputError as told:
+        (folder / f"told-{runtime.rank}.txt").write_text(told.lines())
+        sys.exit(told.exit_code)
+
+
 def settings(batch_size: int, **more: object) -> ToyConfig:
     return toy_config(**SETTINGS, **{"train.batch_size": batch_size}, **more)
 
@@ -86,6 +140,32 @@ def states(folder: Path, ranks: Sequence[int] = (0, 1)) -> list[dict[str, torch.
 def assert_near(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, other[name], rtol=1e-6, atol=1e-6, msg=name)
+
+
+def test_exchange__every_process_is_asked_in_every_step(tmp_path: Path) -> None:
+    assert run_two(fit_in, tmp_path, settings(2), Counting, 5) == [0, 0]  # the second has nothing in a last step
+    first, second = states(tmp_path)
+    assert torch.equal(first["seen"], second["seen"])
+    items = ToyItems(5)
+    of_all = sum(items[epoch, index][0] for epoch in range(3) for index in range(5))
+    torch.testing.assert_close(first["seen"], of_all)
+
+
+def test_fit__one_that_is_killed_ends_the_others_and_the_checkpoint_resumes(tmp_path: Path) -> None:
+    """Fault X14."""
+    whole, _ = train(tmp_path / "one", settings(4), Quiet(), 8)
+    (tmp_path / "two").mkdir()
+    assert run_two(lonely_in, tmp_path / "two", settings(2), seconds=60) == [5, -signal.SIGKILL]
+    with pytest.raises(CheckpointError, match=r"trained by '2' processes, now there are '1'.*torchrun --nproc-per"):
+        train(tmp_path / "two", settings(2), Quiet(), 8)
+    assert run_two(fit_in, tmp_path / "two", settings(2), Quiet, 8) == [0, 0]
+    assert_near(states(tmp_path / "two")[0], whole.state_dict())
+
+
+def test_fit__what_one_cannot_read_is_told_by_both(tmp_path: Path) -> None:
+    assert run_two(unreadable_in, tmp_path, settings(2)) == [2, 2]
+    told = [(tmp_path / f"told-{rank}.txt").read_text() for rank in range(2)]
+    assert told == ["error[DATA] number 7 is no number. Remove it."] * 2
 
 
 @pytest.mark.parametrize("count", [8, 7, 5], ids=["whole steps", "last step of three", "last step of one item"])

@@ -110,6 +110,18 @@ def test_fit__accumulated_small_batches_equal_one_large(tmp_path: Path, accumula
         torch.testing.assert_close(tensor, other.state_dict()[name], atol=1e-6, rtol=0)
 
 
+def test_fit__schedules_count_updates_however_many_steps_make_one(tmp_path: Path) -> None:
+    rates = []
+    for name, size, accumulate in (("small", 2, 3), ("large", 6, 1)):
+        sizes = {"train.batch_size": size, "train.accumulate": accumulate, "train.log_every": accumulate}
+        schedule = {"optim.schedule": "warmup_cosine", "optim.warmup_steps": 2, "train.epochs": 3}
+        train(tmp_path / name, toy_config(**sizes, **schedule), count=12)
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        rates.append([json.loads(line)["lr"] for line in lines])
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) == 6
+
+
 def test_fit__loss_not_finite_names_step_items_and_terms(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"step 4 .*loss_noise nan.*number \d.*checkpoint is of step 4"):
         train(tmp_path, toy_config(**EVERY), ToyLearner(poison_step=4))

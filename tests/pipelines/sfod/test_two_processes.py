@@ -1,0 +1,148 @@
+"""Two processes of one image train as one does with two: same samples of anchors and regions, same judgements.
+
+In single precision, as detectron2 decodes boxes: numbers agree to about a millionth.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.learner import MeanTeacherLearner, SourceLearner, StatisticsLearner
+from pipelines.sfod.start import new_detector
+from pipelines.sfod.views import LabelledViews, TargetViews
+from tests.pipelines.sfod.tiny import CLASSES, DETECTOR
+from tests.vision_core.two_processes import run_two
+from vision_core import config
+from vision_core.detection.datasets import read_dataset
+from vision_core.detection.detector import Detector
+from vision_core.errors import Interrupted
+from vision_core.learner import Learner, Prepared, TrainingSet
+from vision_core.runfolder import RunFolder
+from vision_core.runtime import Runtime
+from vision_core.synthetic import make_voc
+from vision_core.training import fit
+
+ONE = Runtime(device=torch.device("cpu"))
+NEAR = 1e-6
+COUNT = 3  # an epoch ends with one image alone
+SMALL = (
+    *(f"detector.{name}={value}" for name, value in DETECTOR.items()),
+    "detector.roi_batch=8",  # each image yields as many
+    "detector.test_detections=3",
+    "train.epochs=2",
+    "train.log_every=1",
+)
+TEACHING = ("pseudo_labels.threshold=0.6", "lpld.iou=0.9", "lpld.foreground=0.5", "lpld.background=1")
+CASES = {
+    "source": ("method=source", "teacher.every=step"),
+    "statistics": ("method=bn",),
+    "mean teacher": ("method=mt", *TEACHING),
+    "LPLD": ("method=lpld", "teacher.every=step", *TEACHING),
+    # Some images have a pseudo label, others have none and are left out.
+    "LPLD, some empty": ("method=lpld", "pseudo_labels.skip_empty_hpl=true", *TEACHING, "pseudo_labels.threshold=0.79"),
+    "all empty": ("method=mt", "pseudo_labels.skip_empty_hpl=true", "pseudo_labels.threshold=1"),
+}
+STOPPED = "mean teacher"
+LEARNERS = {"source": SourceLearner, "bn": StatisticsLearner}
+
+
+def sure_detector(settings: SfodConfig) -> Detector:
+    """Random heads on the shipped backbone, sure of what they say: some images pass the threshold."""
+    detector, _ = new_detector(settings, CLASSES)
+    with torch.no_grad():
+        detector.roi_heads.box_predictor.cls_score.weight.mul_(2)
+    return detector
+
+
+def prepare(settings: SfodConfig) -> tuple[Learner, TrainingSet]:
+    detector = sure_detector(settings)
+    is_source = settings.method == "source"
+    data = settings.data.model_copy(update={"classes": CLASSES})
+    views = LabelledViews if is_source else TargetViews
+    items = views(read_dataset(data, data.split, with_labels=is_source), settings, detector.settings)
+    return LEARNERS.get(settings.method, MeanTeacherLearner)(settings, detector), items
+
+
+def fit_in(runtime: Runtime, folder: Path, data: Path, words: Sequence[str], *, halts: bool = False) -> None:
+    settings = config.load(SfodConfig, None, [f"data.root={data}", *SMALL, *words])
+    learner, items = prepare(settings)
+    if halts:
+        halt(learner)
+    counters = fit(
+        Prepared(learner=learner, items=items), settings, runtime, RunFolder(folder, is_written=runtime.is_first)
+    )
+    torch.save({**learner.state_dict(), "updates": torch.tensor(counters.updates)}, folder / f"rank-{runtime.rank}.pt")
+
+
+def halt(learner: Learner) -> None:
+    """The second process is told to stop in its second step."""
+    after_step = learner.after_step
+
+    def stop(step: int) -> None:
+        after_step(step)
+        if step == 2 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    learner.after_step = stop  # type: ignore[method-assign]
+
+
+def all_in(runtime: Runtime, root: Path, data: Path, batch_size: int) -> None:
+    for case, words in CASES.items():
+        # A pass normalises by its own batch: statistics are compared with one process of as large a batch.
+        size = 1 if case == "statistics" else batch_size
+        fit_in(runtime, root / case, data, [*words, f"train.batch_size={size}"])
+    if runtime.world_size > 1:
+        stopped = [*CASES[STOPPED], f"train.batch_size={batch_size}"]
+        with suppress(Interrupted):
+            fit_in(runtime, root / "parts", data, stopped, halts=True)
+            raise AssertionError("the second process was told to stop, and both went on")
+        fit_in(runtime, root / "parts", data, stopped)
+
+
+def states(folder: Path, ranks: int) -> list[dict[str, Tensor]]:
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(ranks)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """All cases in one process and in two, which start but once."""
+    data = make_voc(tmp_path_factory.mktemp("data"), count=COUNT)
+    whole, parts = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    for name in (*CASES, "parts"):
+        (whole / name).mkdir()
+        (parts / name).mkdir()
+    all_in(ONE, whole, data, 2)
+    assert run_two(all_in, parts, data, 1, seconds=300) == [0, 0]
+    return whole, parts
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fit__two_processes_are_as_one(case: str, trained: tuple[Path, Path]) -> None:
+    [expected], [first, second] = states(trained[0] / case, 1), states(trained[1] / case, 2)
+    for name, tensor in expected.items():
+        if name == "updates" and case == "statistics":
+            continue
+        assert torch.equal(first[name], second[name]), name
+        near = 10 * NEAR if name == "first_images" else NEAR  # it holds a score, behind all layers
+        torch.testing.assert_close(first[name], tensor, rtol=near, atol=near, msg=name)
+
+
+def test_fit__the_cases_are_what_they_are_called(trained: tuple[Path, Path]) -> None:
+    [labelled], [empty] = states(trained[0] / "LPLD, some empty", 1), states(trained[0] / "all empty", 1)
+    seen, with_labels, _ = labelled["first_images"].tolist()
+    assert seen == 2 * COUNT
+    assert 0 < with_labels < seen
+    assert empty["first_images"][:2].tolist() == [2 * COUNT, 0]
+    assert empty["updates"] == 0
+
+
+def test_fit__two_processes_resume_with_the_same_bits(trained: tuple[Path, Path]) -> None:
+    for whole, resumed in zip(states(trained[1] / STOPPED, 2), states(trained[1] / "parts", 2), strict=True):
+        assert all(torch.equal(whole[name], resumed[name]) for name in whole)
