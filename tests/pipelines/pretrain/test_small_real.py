@@ -33,6 +33,13 @@ def test_pieces__more_than_twenty_classes_each_in_all_lists(found: list[Piece]) 
     assert len(parts) == 3 * len(concepts)
 
 
+def test_pieces__as_many_test_images_as_the_page_says(found: list[Piece]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "pretrain.md").read_text(encoding="utf-8")
+    is_held_out = [piece.concept in HELD_OUT for piece in found if piece.part == "test"]
+    told = f"Test: {is_held_out.count(False)} images of the 28 classes, {is_held_out.count(True)} of the ten."
+    assert told in " ".join(page.split())
+
+
 def test_pieces__lists_share_no_pixel_of_any_file(found: list[Piece]) -> None:
     for source in {piece.source for piece in found}:
         of_source = [piece for piece in found if piece.source == source]
