@@ -1,5 +1,6 @@
 """A whole job with every name look-up and every connection beyond the loopback refused: nothing is even tried."""
 
+import importlib
 import json
 import os
 import shutil
@@ -9,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.sfod.tiny import adapt_words, source_bundle
-from vision_core.synthetic import make_voc
+from tests.pipelines.contract import TinyTask
 
 ROOT = Path(__file__).resolve().parents[1]
+TASKS = sorted(path.parent.name for path in (ROOT / "pipelines").glob("*/pipeline.py"))
 # Several commands in one process, as each would spend most of its time on imports.
 COMMANDS = """
-import json, sys
-from pipelines.sfod.__main__ import main
-for command in json.loads(sys.argv[1]):
+import importlib, json, sys
+main = importlib.import_module(f"pipelines.{sys.argv[1]}.__main__").main
+for command in json.loads(sys.argv[2]):
     code = main(command)
     if code:
         sys.exit(f"{command[0]} ended with {code}")
@@ -67,16 +68,19 @@ def _attempts(folder: Path, command: list[str], prefix: list[str]) -> list[str]:
     return _lines(record)
 
 
-def _job(folder: Path) -> list[str]:
-    data, run = make_voc(folder / "data", seed=1), folder / "run"
-    words = ["train.workers=2", "train.epochs=1", "train.tensorboard=true", "data.eval_split=test"]
+def _job(task: str, folder: Path) -> list[str]:
+    """Train with loader processes, predict, report and verify, on data that is made here and now."""
+    tiny: TinyTask = importlib.import_module(f"tests.pipelines.{task}.tiny").TASK
+    data, run = tiny.make_data(folder / "data"), folder / "run"
+    inputs = tiny.inputs(data)
+    words = [*tiny.words(data), "train.workers=2", "train.epochs=1", "train.tensorboard=true"]
     commands = [
-        ["train", "--out", str(run), *adapt_words(data, *words)],
-        ["predict", f"--checkpoint={run / 'model'}", f"--input={data / 'JPEGImages'}", f"--out={folder / 'found'}"],
+        ["train", "--out", str(run), *words],
+        ["predict", f"--checkpoint={run / 'model'}", f"--input={inputs}", f"--out={folder / 'found'}"],
         ["report", "--run", str(run)],
         ["verify", str(run / "model")],
     ]
-    return ["-c", COMMANDS, json.dumps(commands)]
+    return ["-c", COMMANDS, task, json.dumps(commands)]
 
 
 def test_refusal__counts_the_process_and_its_children(tmp_path: Path) -> None:
@@ -87,11 +91,12 @@ def test_refusal__counts_the_process_and_its_children(tmp_path: Path) -> None:
     assert len({line.split()[0] for line in attempts}) == 2
 
 
-def test_job__tries_nothing(tmp_path: Path) -> None:
-    source_bundle()  # made before, as it is not what is looked at
+@pytest.mark.parametrize("task", TASKS)
+def test_job__tries_nothing(task: str, tmp_path: Path) -> None:
+    job = _job(task, tmp_path)
     trace = tmp_path / "trace.txt"
     namespace, tracer = _without_route(), _traced(trace)
-    assert _attempts(tmp_path, _job(tmp_path), [*namespace, *tracer]) == []
+    assert _attempts(tmp_path, job, [*namespace, *tracer]) == []
     assert (tmp_path / "run" / "report.html").exists()
     assert (tmp_path / "found" / "summary.html").exists()
     assert [line for line in _lines(trace) if "AF_INET" in line and not _is_loopback(line)] == []

@@ -137,7 +137,7 @@ def make_loader(items: Items, order: EpochBatches, *, workers: int = 0, pin_memo
         worker_init_fn=_settle if workers else None,
         generator=torch.Generator().manual_seed(0),  # its own: the loader draws a seed, which nobody uses
     )
-    with _deaths_seen_while_waiting():
+    with _deaths_seen_while_waiting(), _without_opencv_threads():
         parcels = iter(loader)
     while True:
         try:
@@ -231,6 +231,17 @@ def _settle(_worker: int) -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler was inherited and would not end this process
+
+
+@contextmanager
+def _without_opencv_threads() -> Iterator[None]:
+    """End OpenCV's threads while workers are forked: a worker that inherits the pool without them waits for ever."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -199,3 +200,15 @@ def test_parcel__pins_what_its_batch_holds(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_map_tensors__text_stays_text() -> None:
     assert map_tensors(torch.neg, ["abc"]) == ["abc"]
+
+
+@pytest.mark.timeout(120)
+def test_batches__workers_start_beside_opencvs_threads() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.GaussianBlur(np.zeros((2000, 2000), np.float32), (31, 31), 5)  # the pool of threads begins here
+        assert len(list(batches(Places(), EpochBatches(num_items=4, batch_size=2), workers=1))) == 2
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(before)
