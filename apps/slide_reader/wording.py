@@ -21,7 +21,8 @@ def worded(result: SlideResult) -> SlideResult:
     """The result with a category that tells scope and doubt too, so that pictures and files say what the page says."""
     category = UNDECIDED if _is_undecided(result) else result.category
     if _is_outside(result):
-        category = f"{_OUTSIDE}; {category}" if category == UNCALLED else f"{_OUTSIDE}; not to be relied on: {category}"
+        is_silent = category in (UNDECIDED, UNCALLED)
+        category = f"{_OUTSIDE}; {category}" if is_silent else f"{_OUTSIDE}; not to be relied on: {category}"
     return replace(result, category=category)
 
 
