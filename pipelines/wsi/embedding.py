@@ -52,7 +52,8 @@ class Embedding(nn.Module):
     def _without_gradient(self, features: Tensor, tiles: Tensor | None) -> Tensor:
         """In stretches too: what lies between the features and the embedded tiles never exists for the whole bag."""
         count = len(features) if tiles is None else len(tiles)
-        embedded = self.linear(features[:0]).new_empty(count, self.linear.out_features)  # the type that autocast gives
+        none: Tensor = self.linear(features[:0])  # for the type that autocast gives
+        embedded = none.new_empty(count, self.linear.out_features)
         for part, inputs in _stretches(features, tiles):
             embedded[part] = self._plain(inputs)
         return embedded

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from detectron2.layers import FrozenBatchNorm2d
 from timm.layers.norm_act import FrozenBatchNormAct2d
@@ -46,7 +47,7 @@ def adapting_norms(network: nn.Module, passes: int = 0) -> Iterator[None]:
 def norm_statistics(network: nn.Module) -> list[Tensor]:
     """The running means and variances of all frozen layers, as they lie in the network."""
     layers = [module for module in network.modules() if isinstance(module, _FROZEN)]
-    return [each for layer in layers for each in (layer.running_mean, layer.running_var)]
+    return [cast(Tensor, each) for layer in layers for each in (layer.running_mean, layer.running_var)]
 
 
 class _BatchForward:
