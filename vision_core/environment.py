@@ -62,6 +62,9 @@ def quiet_libraries() -> None:
     """Drop warnings of libraries about each other that a user can do nothing about."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\..*")
     warnings.filterwarnings("ignore", message=r"torch\.meshgrid")
+    # Several processes: each would say these for itself.
+    warnings.filterwarnings("ignore", message=r"`broadcast_buffers` is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"Grad strides do not match bucket view strides")
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 

@@ -17,7 +17,8 @@ from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.learner import MeanTeacherLearner, SourceLearner, StatisticsLearner
 from pipelines.sfod.start import new_detector
 from pipelines.sfod.views import LabelledViews, TargetViews
-from tests.pipelines.sfod.tiny import CLASSES, DETECTOR
+from tests.pipelines import torchrun
+from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, SUPERVISED
 from tests.vision_core.two_processes import run_two
 from vision_core import config
 from vision_core.detection.datasets import read_dataset
@@ -146,3 +147,32 @@ def test_fit__the_cases_are_what_they_are_called(trained: tuple[Path, Path]) -> 
 def test_fit__two_processes_resume_with_the_same_bits(trained: tuple[Path, Path]) -> None:
     for whole, resumed in zip(states(trained[1] / STOPPED, 2), states(trained[1] / "parts", 2), strict=True):
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_torchrun__a_killed_process_then_a_stop_leave_a_run_that_resumes(tmp_path: Path) -> None:
+    """Faults X14 and X4."""
+    run, data = tmp_path / "run", make_voc(tmp_path / "data", count=COUNT)
+    words = [f"data.root={data}", *SUPERVISED, "train.batch_size=1", "train.save_every=2", "train.log_every=1"]
+    training = torchrun.start("sfod", run, [*words, "train.epochs=100000"])
+    torchrun.wait_for_steps(run, 3)
+    os.kill(torchrun.pid_of(training, rank=1), signal.SIGKILL)
+    code, said = torchrun.finish(training, seconds=60)
+    assert code != 0
+    assert "2 processes of 1" in said
+    assert said.count("error[ENVIRONMENT] Another process of this training is gone") == 1
+    facts = torchrun.facts(run)
+    assert (facts["status"], facts["exit_code"]) == ("failed", 5)
+
+    done = len((run / "metrics.jsonl").read_text().splitlines())
+    training = torchrun.start("sfod", run, ["--resume"])
+    torchrun.wait_for_steps(run, done + 2)
+    training.terminate()
+    _, said = torchrun.finish(training, seconds=60)
+    assert said.count("error[INTERRUPTED] Stopped at step") == 1
+    assert said.count(f"Resume with: torchrun --nproc-per-node 2 -m pipelines.sfod train --out {run} --resume") == 1
+    facts = torchrun.facts(run)
+    assert (facts["status"], facts["exit_code"]) == ("interrupted", 130)
+    last = torch.load(run / "last.pt", weights_only=True)
+    assert last["counters"]["step"] == len((run / "metrics.jsonl").read_text().splitlines())
+    assert last["processes"] == 2
