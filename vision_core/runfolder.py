@@ -17,8 +17,17 @@ from vision_core.errors import EnvironmentFault, UsageError
 from vision_core.files import remove_leftovers, write_atomic
 
 _OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
-_CLEARED = (*_OURS, "metrics.jsonl", "log.txt", "evaluation.json", "report.html", "best.json")
-_CLEARED_FOLDERS = ("model", "pictures", "best", "epoch", "tensorboard")
+_CLEARED = (
+    *_OURS,
+    "metrics.jsonl",
+    "log.txt",
+    "evaluation.json",
+    "report.html",
+    "best.json",
+    "splits.csv",
+    "classes.json",
+)
+_CLEARED_FOLDERS = ("model", "policy", "pictures", "best", "epoch", "tensorboard")
 _KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, "data", "lock.json"}
 
 
