@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from pipelines.wsi.bags import Bag
+from pipelines.wsi.bundles import load_network
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.pipeline import WsiPipeline
+from tests.pipelines import torchrun
 from tests.pipelines.wsi.tiny import FEATURE_WORDS, make_features
 from tests.vision_core.two_processes import run_two
 from vision_core import config
@@ -128,3 +130,19 @@ def test_fit__two_processes_are_as_one_that_accumulates(case: str, trained: tupl
 def test_fit__two_processes_resume_with_the_same_bits(trained: tuple[Path, Path]) -> None:
     for whole, resumed in zip(states(trained[1] / STOPPED, 2), states(trained[1] / "parts", 2), strict=True):
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_torchrun__trains_the_teacher_then_mhim_and_one_process_speaks(tmp_path: Path) -> None:
+    run, data = tmp_path / "run", make_features(tmp_path / "data", SPLITS)
+    words = [f"data.root={data}", *FEATURE_WORDS, "method=mhim_v2", "data.eval_split=test"]
+    code, said = torchrun.finish(torchrun.start("wsi", run, words))
+    assert code == 0, said
+    assert said.count("2 processes of 1, gradients of 1 steps: an update is of 2 items.") == 2
+    assert said.count("The teacher moves after every 2 items.") == 1
+    assert said.count("Report: ") == 1
+    for name in ("teacher", "mhim_v2"):
+        assert torchrun.facts(run / name)["status"] == "done"
+        assert torchrun.facts(run / name)["updates"] == 8
+        assert len((run / name / "metrics.jsonl").read_text().splitlines()) >= 8
+        load_network(run / name / "model", torch.device("cpu"))
