@@ -8,11 +8,11 @@ from typing import Any
 
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.manifest import stated_mpps
-from pipelines.wsi.progress import Shown
 from pipelines.wsi.road import Road
 from pipelines.wsi.slide_features import feature_job
 from vision_core import config as configs
 from vision_core.batch import run_batch
+from vision_core.batch_progress import Shown
 from vision_core.config import Config
 from vision_core.errors import DataError
 from vision_core.pipeline import Pipeline
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     road = Road(config, launch(arguments.device or "auto").device, stated_mpps(_list(arguments.input)))
     road.check()
     job = feature_job(road, inputs, arguments.out, strict=arguments.strict, overwrite=arguments.overwrite)
-    with Shown("features") as shown:
+    with Shown("features", "slide") as shown:
         summary = run_batch(job, shown)
     for line in summary.lines():
         say(line)

@@ -23,7 +23,6 @@ from pipelines.wsi.models import build_model
 from pipelines.wsi.pooling import pooled
 from pipelines.wsi.predict import WsiPredictor, columns, is_features
 from pipelines.wsi.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
-from pipelines.wsi.progress import Shown
 from pipelines.wsi.released import read_released
 from pipelines.wsi.road import Road
 from pipelines.wsi.slide_features import cohort_with_features, with_features
@@ -31,6 +30,7 @@ from pipelines.wsi.start import begin
 from pipelines.wsi.validate import Checked, Step, check_slides, look_at_features, look_at_slide
 from pipelines.wsi.validation import Validation
 from vision_core import processes
+from vision_core.batch_progress import Shown
 from vision_core.bundle import Card
 from vision_core.errors import CheckpointError, ConfigError, DataError
 from vision_core.evaluation import Row
@@ -201,7 +201,7 @@ class WsiPipeline:
         records: Sequence[SlideRecord] = slides.records
         notes: Sequence[str] = ()
         if config.data.format == "slides":
-            records, notes = with_features(config, records, device, Shown("features"))
+            records, notes = with_features(config, records, device, Shown("features", "slide"))
         bags: Bags = whole_bags(records, card.classes, config, network.feature_dim)
         for note in (*notes, *bags.notes):
             say(f"  {note}")
@@ -228,7 +228,7 @@ def _cohort(config: WsiConfig) -> Cohort:
     cohort = read_cohort(config, _files(config))
     if config.data.format == "features":
         return cohort
-    with processes.first_process_first(), Shown("features") as shown:
+    with processes.first_process_first(), Shown("features", "slide") as shown:
         return cohort_with_features(config, cohort, pick_device(config.train.device), shown)
 
 

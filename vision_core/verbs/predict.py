@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from vision_core import bundle as bundles
-from vision_core.batch import BatchJob, Watcher, run_batch
+from vision_core.batch import BatchJob, run_batch
+from vision_core.batch_progress import Shown
 from vision_core.config import Config, ConfigT, fingerprint, from_mapping
 from vision_core.errors import ConfigError, DataError
-from vision_core.inspection import Plan, in_words
-from vision_core.ledger import Record
 from vision_core.pipeline import Pipeline
-from vision_core.runlog import Progress, say
+from vision_core.runlog import say
 from vision_core.runtime import launch
 
 Build = Callable[[], Pipeline[Any]]
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         strict=arguments.strict or arguments.on_error == "stop",
         overwrite=arguments.overwrite,
     )
-    with _Shown() as shown:
+    with Shown("predict") as shown:
         summary = run_batch(job, shown)
     pipeline.conclude(arguments.out)
     for line in summary.lines():
@@ -75,42 +74,3 @@ def _inputs(pipeline: Pipeline[Any], path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"--input '{path}' does not exist.")
     return pipeline.inputs(path)
-
-
-class _Shown(Watcher):
-    """The progress of a batch: a bar for the plan and one for the work, and a line per failure."""
-
-    def __init__(self) -> None:
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> "_Shown":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar:
-            self._bar.close()
-
-    def inspecting(self, total: int) -> None:
-        """A bar for the plan."""
-        self._bar = Progress(total, "plan", "input")
-
-    def inspected(self) -> None:
-        """One step of it."""
-        assert self._bar
-        self._bar.advance()
-
-    def planned(self, plan: Plan) -> None:
-        """The plan in words."""
-        assert self._bar
-        self._bar.close()
-        self._bar = None
-        for line in in_words(plan):
-            say(line)
-
-    def done(self, record: Record, number: int, total: int) -> None:
-        """One input is done or failed."""
-        if self._bar is None or number == 1:
-            self._bar = Progress(total, "predict", "input")
-        if record.status == "failed":
-            say(f"failed: {record.reason}")
-        self._bar.advance()

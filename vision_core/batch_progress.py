@@ -1,4 +1,4 @@
-"""How a batch of slides goes on, for the person who waits."""
+"""How a batch goes on, for the person who waits."""
 
 from vision_core.batch import Watcher
 from vision_core.inspection import Plan, in_words
@@ -11,10 +11,11 @@ class Shown(Watcher):
 
     Args:
         label: Names the second bar.
+        unit: What an input is.
     """
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    def __init__(self, label: str, unit: str = "input") -> None:
+        self._label, self._unit = label, unit
         self._bar: Progress | None = None
 
     def __enter__(self) -> "Shown":
@@ -26,7 +27,7 @@ class Shown(Watcher):
 
     def inspecting(self, total: int) -> None:
         """A bar for the plan."""
-        self._bar = Progress(total, "plan", "slide")
+        self._bar = Progress(total, "plan", self._unit)
 
     def inspected(self) -> None:
         """One step of it."""
@@ -42,9 +43,9 @@ class Shown(Watcher):
             say(line)
 
     def done(self, record: Record, number: int, total: int) -> None:
-        """A slide is done or failed."""
+        """An input is done or failed."""
         if self._bar is None or number == 1:
-            self._bar = Progress(total, self._label, "slide")
+            self._bar = Progress(total, self._label, self._unit)
         if record.status == "failed":
             say(f"failed: {record.reason}")
         self._bar.advance()
