@@ -18,6 +18,8 @@ from vision_core.errors import EnvironmentFault, Interrupted, UsageError, UserEr
 _LONGEST_WAIT = timedelta(hours=12)
 _FAULT = "domainsight fault"
 _of_group: list[Any] = []  # the store through which the processes of this training have met
+# It may be gone with the process that held it, and there is none where others than ``join`` have made the group.
+_NO_STORE = (RuntimeError, IndexError)
 T = TypeVar("T")
 
 
@@ -150,7 +152,7 @@ def _tell(fault: UserError) -> None:
     if world_size() == 1 or fault.is_repeated:
         return
     known = next(kind.__name__ for kind in type(fault).__mro__ if kind.__module__ == errors.__name__)
-    with suppress(RuntimeError):  # the store may be gone with the process that held it
+    with suppress(*_NO_STORE):
         _of_group[0].set(_FAULT, json.dumps([known, fault.problems]))
 
 
@@ -160,7 +162,7 @@ def _has_lost_another(error: RuntimeError) -> bool:
 
 
 def _fault_of_another() -> UserError:
-    with suppress(RuntimeError):
+    with suppress(*_NO_STORE):
         if _of_group[0].check([_FAULT]):
             kind, problems = json.loads(_of_group[0].get(_FAULT))
             fault: UserError = getattr(errors, kind)(problems)
