@@ -23,8 +23,8 @@ _WHAT = (
 )
 _STAGES = {  # what a classifier of each stage has seen decides how its scores under masks are to be read
     "pretrain": "This classifier comes from the stage under masks: on clean images it is expected to be weak.",
-    "finetune": "This classifier was fine-tuned on clean images after the stage under masks: under masks it is expected "
-    "to be weak.",
+    "finetune": "This classifier was fine-tuned on clean images after the stage under masks: "
+    "under masks it is expected to be weak.",
     "transfer": "This classifier was moved to other images than those of the policy.",
 }
 _MOST_SEED = 999

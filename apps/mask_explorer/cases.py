@@ -19,7 +19,7 @@ from apps import ui
 from apps.mask_explorer.drawing import colours, draw_overlay, draw_sheet, scale_of
 from apps.mask_explorer.explorer import Exploration
 from apps.mask_explorer.reading import FileReader
-from apps.mask_explorer.wording import describe, hides, numbers_table, record, table
+from apps.mask_explorer.wording import describe, hides, numbers_table, record, table, title
 from vision_core.bundle import Card
 from vision_core.files import write_atomic
 from vision_core.images import write_png
@@ -211,9 +211,8 @@ class Viewer:
         if not path.exists():
             words = self._words(told, "Colour: the share of the contrast that it hides, from its least to its most.")
             write_png(path, draw_overlay(case.found, looks.which, looks.opacity, words))
-        return gr.update(
-            value=str(path), alt_text=f"{case.found.names()[looks.which].capitalize()} over {case.name}. {told}"
-        )
+        text = f"{title(case.found, looks.which)} over {case.name}. {told}"
+        return gr.update(value=str(path), alt_text=text)
 
     def _sheet_words(self, found: Exploration) -> Words:
         low, high = (round(100 * share) for share in scale_of(found))

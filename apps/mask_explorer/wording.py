@@ -26,11 +26,16 @@ def describe(name: str, found: Exploration) -> str:
 def hides(found: Exploration, which: int) -> str:
     """How much a mask hides, and where most, in a sentence."""
     hidden = found.hidden(which)
-    subject = "The mean mask" if which == 0 else f"The mask of {found.names()[which]}"
+    subject = title(found, which)
     low, high = _percent(hidden.min()), _percent(hidden.max())
     if low == high:
         return f"{subject} hides {low} % of the contrast everywhere."
     return f"{subject} hides {low} to {high} % of the contrast, most at the {place(hidden)}."
+
+
+def title(found: Exploration, which: int) -> str:
+    """What a mask is called at the start of a sentence."""
+    return "The mean mask" if which == 0 else f"The mask of {found.names()[which]}"
 
 
 def place(hidden: NDArray[np.float32]) -> str:
