@@ -24,6 +24,7 @@ from vision_core.runfolder import RunFolder
 from vision_core.runlog import Progress, RunLog, say
 from vision_core.runtime import Runtime
 from vision_core.schedules import learning_rate
+from vision_core.seeding import seed_torch
 from vision_core.settings import Optim
 from vision_core.stopping import StopRequest, stop_signals
 
@@ -141,7 +142,7 @@ class _Loop:
 
     def _step(self, batch: Any, stop: StopRequest) -> None:  # noqa: ANN401
         step = self.counters.step
-        torch.manual_seed(key("step", self.config.train.seed, step, self.runtime.rank))
+        seed_torch(key("step", self.config.train.seed, step, self.runtime.rank))
         self.learner.step, self.learner.update = step, self._update_of(step)
         started = time.monotonic()
         losses = self._losses(batch)

@@ -51,7 +51,7 @@ class BetaCells:
         rows = []
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             for alpha, beta, seed in zip(self.log_alpha.exp(), self.log_beta.exp(), seeds, strict=True):
-                torch.manual_seed(seed)
+                seed_torch(seed)
                 rows.append(Beta(alpha, beta, validate_args=False).sample())
         return torch.stack(rows)
 

@@ -18,6 +18,7 @@ from pipelines.pretrain.images_index import Images
 from pipelines.pretrain.preprocessing import MEAN, centre_view
 from vision_core.errors import InputError
 from vision_core.randomness import key
+from vision_core.seeding import seed_torch
 
 _CROP_ATTEMPTS = 10
 _ERASING_ATTEMPTS = 10
@@ -174,5 +175,5 @@ def _by_policy(picture: Image.Image, policy: Policy, seed: int) -> Image.Image:
     }
     change = kinds[policy](interpolation=transforms.InterpolationMode.BILINEAR)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         return change(picture)

@@ -16,6 +16,7 @@ from pipelines.wsi.recycling import split
 from pipelines.wsi.schedules import high_share, keep_rate
 from vision_core import processes
 from vision_core.learner import Learner
+from vision_core.seeding import seed_torch
 from vision_core.teacher import MeanTeacher
 
 
@@ -43,7 +44,7 @@ class BagLearner(Learner):
     def forward(self, batch: Bag) -> dict[str, Tensor]:
         """The training step, with masks and dropout that follow from the bag."""
         if batch.key is not None:
-            torch.manual_seed(batch.key)
+            seed_torch(batch.key)
         return super().forward(batch)
 
     def after_step(self, step: int) -> None:
