@@ -30,7 +30,7 @@ def page() -> "Page":
     make_small_real(data := session_folder() / "demo", longest_px=96)
     origin = attribution()
     examples = [Example(name=name, path=min((data / part).iterdir()), origin=origin[at]) for name, part, at in SHOWN]
-    return build(MaskExplorer.from_run(RUN), examples, [f"Examples are other pieces of training files ({NOTICE})."])
+    return build(MaskExplorer.from_run(RUN), examples, [f"Trained on few files; examples are parts of them: {NOTICE}."])
 
 
 if __name__ == "__main__":
