@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -72,16 +73,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page in a session of its own; at the end, every request must have gone to this machine."""
-    hosts: set[str | None] = set()
-    with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
-        page.goto(address, wait_until="domcontentloaded")
-        expect(page.get_by_role("button", name="Try: ").first).to_be_visible()  # the page builds itself after loading
+    with _session(browser, address) as page:
         yield page
-    assert hosts <= {"127.0.0.1", None}
 
 
 @pytest.fixture
@@ -148,6 +141,30 @@ def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_
     page.get_by_role("button", name="Try: retina").click()
     expect(_status(page)).to_contain_text("retina, of no class that it knows: As it is")
     expect(alert).to_have_count(0)
+
+
+def test_sessions__two_at_once_see_their_own_image(page: Page, browser: Browser, address: str) -> None:
+    with _session(browser, address) as other:
+        page.get_by_role("button", name="Try: histology").click()
+        other.get_by_role("button", name="Try: ultrasound").click()
+        expect(_status(page)).to_contain_text("histology, skin: As it is")
+        expect(_status(other)).to_contain_text("ultrasound, heart: As it is")
+        expect(page.get_by_role("img", name="ultrasound")).to_have_count(0)
+        expect(other.get_by_role("img", name="histology")).to_have_count(0)
+
+
+@contextmanager
+def _session(browser: Browser, address: str) -> Iterator[Page]:
+    """The page in a session of its own; at the end, every request must have gone to this machine."""
+    hosts: set[str | None] = set()
+    with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+        page.goto(address, wait_until="domcontentloaded")
+        expect(page.get_by_role("button", name="Try: ").first).to_be_visible()  # the page builds itself after loading
+        yield page
+    assert hosts <= {"127.0.0.1", None}
 
 
 def _wait_for(log: Path, server: subprocess.Popen[bytes]) -> None:
