@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _FLOOR = (6, 24)  # Below it a failing auth_dependency let visitors in.
 _WHY = "the page is made with it"
 _PREFIX = "domainsight-app-"
+_LAUNCHES = 4
 _log = logging.getLogger("domainsight")
 
 
@@ -118,12 +119,12 @@ def safe_launch(blocks: "gr.Blocks", serving: Serving) -> None:
 
     Raises:
         UsageError: ``check`` refuses.
-        EnvironmentFault: The port is taken.
+        EnvironmentFault: The port is taken, or the page does not answer.
     """
     check(serving)
     blocks.queue(max_size=16, default_concurrency_limit=1, api_open=False)
     try:
-        blocks.launch(**_launch_options(serving))
+        _launch(blocks, serving)
     except OSError as error:
         raise EnvironmentFault(
             f"Cannot listen on '{serving.host}' port '{serving.port or '7860 and up'}': give another with --port."
@@ -133,6 +134,22 @@ def safe_launch(blocks: "gr.Blocks", serving: Serving) -> None:
         threading.Event().wait()
     finally:
         blocks.close(verbose=False)
+
+
+def _launch(blocks: "gr.Blocks", serving: Serving) -> None:
+    for _ in range(_LAUNCHES):
+        try:
+            blocks.launch(**_launch_options(serving))
+            return
+        except ValueError as error:
+            # Gradio looks for three seconds whether its own page is there; a busy machine may take longer.
+            if "localhost is not accessible" not in str(error):
+                raise
+            blocks.close(verbose=False)
+    raise EnvironmentFault(
+        f"The page was started {_LAUNCHES} times and did not answer within three seconds. Try again when the machine "
+        "is less busy; where a proxy is set, add 'localhost,127.0.0.1' to no_proxy."
+    )
 
 
 @contextmanager

@@ -7,14 +7,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
+from apps import serving
 from apps.serving import Serving, check, main, parse, private_folder
-from vision_core.errors import UsageError
+from vision_core.errors import EnvironmentFault, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = """
@@ -229,3 +233,38 @@ def test_check__slides_root_must_be_a_folder_that_holds_no_uploads(tmp_path: Pat
     assert "is not a folder" in _refusals(Serving(slides_root=tmp_path / "missing"))
     assert "every upload would be refused" in _refusals(Serving(slides_root=tmp_path))
     check(Serving(slides_root=tmp_path / "home"))
+
+
+class _Busy:
+    """A page whose first starts go as Gradio's do on a busy machine."""
+
+    local_url = "http://127.0.0.1:7860"
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.tries = failures, 0
+
+    def queue(self, **_options: object) -> None:
+        """Nobody waits."""
+
+    def launch(self, **_options: object) -> None:
+        """Fail, or serve nothing."""
+        self.tries += 1
+        if self.tries <= self.failures:
+            raise ValueError("When localhost is not accessible, a shareable link must be created.")
+
+    def close(self, **_options: object) -> None:
+        """Nothing was opened."""
+
+    def wait(self) -> None:
+        """Nobody is served, so nothing is waited for."""
+
+
+@pytest.mark.parametrize("failures", [0, 2, 99])
+def test_safe_launch__a_busy_machine_gets_more_than_one_try(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    page: Any = _Busy(failures)
+    monkeypatch.setattr(serving, "threading", SimpleNamespace(Event=lambda: page))
+    with (
+        nullcontext() if failures < 9 else pytest.raises(EnvironmentFault, match="did not answer within three seconds")
+    ):
+        serving.safe_launch(page, Serving())
+    assert page.tries == min(failures + 1, serving._LAUNCHES)
