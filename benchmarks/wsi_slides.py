@@ -173,8 +173,9 @@ def main() -> int:
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     # Each cell in a process of its own, for its peak of memory; plain networks first, as they are the teachers.
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as workers:
-        for seed, methods in product(seeds, (["plain"], [each for each in PROTOCOL["methods"] if each != "plain"])):
-            list(workers.map(network_cell, product(PROTOCOL["networks"], methods, [seed])))
+        others = [each for each in PROTOCOL["methods"] if each != "plain"]
+        for networks, methods in product((("abmil", "dsmil"), ("transmil",)), (["plain"], others)):
+            list(workers.map(network_cell, product(networks, methods, seeds)))
     results = sorted((RESULTS / STUDY).glob("*.json"))
     print(json.dumps({path.stem: round(json.loads(path.read_text())["auc"], 1) for path in results}, indent=1))
     return 0
