@@ -19,6 +19,7 @@ METHODS = {
 }
 INPUTS = {"reinforce_224": "224 px, as published", "reinforce_112": "112 px"}
 LEARNED = ("released", "reinforce")
+UNLEARNED_ENTROPY = "-0.063"  # of Beta(1.6, 1.6)
 CONTROLS = ("none", "lr_x8.5", "unlearned")
 
 
@@ -35,16 +36,15 @@ def scores_table() -> str:
     rows = read_study(STUDY)
     lines = [
         "| same-subject: an illustration; macro F1, % | seeds | fine-tuned | before it | held out, linear probe "
-        "| held out, fine-tuned | policy stopped |",
-        "|---|---|---|---|---|---|---|",
+        "| held out, fine-tuned | entropy of a cell at the end | policy stopped |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for method, name in METHODS.items():
         found = [row for row in rows if row["method"] == method]
         cells = [spread(_column(found, key)) for key in ("macro_f1", "heated_f1", "linear_f1", "full_f1")]
-        stopped = f"{sum(row['is_stopped'] for row in found)} of {len(found)}" if method in LEARNED else ""
-        lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {stopped} |")
+        lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {_policy(method, found)} |")
     found = [row for row in rows if row["method"] == SCRATCH]
-    lines.append(f"| random weights | {len(found)} | | | | {spread(_column(found, 'full_f1'))} | |")
+    lines.append(f"| random weights | {len(found)} | | | | {spread(_column(found, 'full_f1'))} | | |")
     return "\n".join(lines)
 
 
@@ -144,6 +144,14 @@ def schedule_table() -> str:
     rows = sorted(read_study(SEARCH), key=lambda row: float(row["settings"]["optim.lr"]))
     lines = ["| learning rate | macro F1 on validation, % |", "|---|---|"]
     return "\n".join([*lines, *(f"| {row['settings']['optim.lr']:g} | {row['val_f1']:.1f} |" for row in rows)])
+
+
+def _policy(method: str, rows: Rows) -> str:
+    """What became of the policy: two cells, empty where there is none."""
+    if method not in LEARNED:
+        return f"{UNLEARNED_ENTROPY} |" if method == "unlearned" else "|"
+    entropies = [row["policy_entropy"] for row in rows if row["policy_entropy"] is not None]
+    return f"{spread(entropies, digits=3)} | {sum(row['is_stopped'] for row in rows)} of {len(rows)}"
 
 
 def _column(rows: Rows, key: str) -> Sequence[float]:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import pytest
+import torch
 
 from benchmarks import pretrain_tables
 from benchmarks.pretrain_control import guess
 from benchmarks.studies import Rows
+from pipelines.pretrain.config import Mask
 
 SEEDS = (0, 1, 2)
 
@@ -51,6 +53,18 @@ def test_verdict__a_missing_seed_leaves_it_open(monkeypatch: pytest.MonkeyPatch)
     scores = dict.fromkeys(("none", "lr_x8.5", "unlearned", "released", "reinforce"), (50.0, 50.0, 50.0))
     told = _verdict(monkeypatch, scores | {"reinforce": (90.0, 90.0)})
     assert told[1] == "* learned, REINFORCE: not finished."
+
+
+def test_scores_table__entropy_of_the_mask_that_is_not_learned() -> None:
+    alpha = torch.tensor(Mask().unlearned_concentration)
+    assert f"{torch.distributions.Beta(alpha, alpha).entropy():.3f}" == pretrain_tables.UNLEARNED_ENTROPY
+
+
+def test_scores_table__every_row_has_every_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain_tables, "read_study", lambda _name: [])
+    for make in pretrain_tables.TABLES.values():
+        lines = [line for line in make().splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1
 
 
 def test_missing__names_every_cell_once() -> None:
