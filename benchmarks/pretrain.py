@@ -27,7 +27,8 @@ from benchmarks.pretrain_runs import (
     score,
 )
 from benchmarks.pretrain_schedule import best_rate
-from benchmarks.pretrain_tables import GENERATOR, IDENTITY, PROTOCOL_PATH, SCRATCH, STUDY
+from benchmarks.pretrain_tables import GENERATOR, IDENTITY, PROTOCOL_PATH, SCRATCH, STUDY, UNTRAINED
+from benchmarks.pretrain_untrained import untrained_entropy
 from benchmarks.studies import RESULTS, protocol_hash, read_study, write_result
 from pipelines.pretrain.small_real import NOTICE
 
@@ -104,6 +105,12 @@ def input_cell(method: str, seed: int) -> None:
     )
 
 
+def untrained_cell(method: str, seed: int) -> None:
+    """How far the masks of a policy get that is never trained; a second look that seed 0 of the study asked for."""
+    settings = method_settings("reinforce", best_rate()) | {"then": ["finetune"]}
+    _write(method, seed, settings=settings, policy_entropy=untrained_entropy(DATA, seed, settings))
+
+
 def identity_cell(method: str, _seed: None) -> None:
     """How far the file alone gets."""
     _write(method, None, **identity_scores(DATA))
@@ -144,6 +151,7 @@ def main() -> int:
     print(f"learning rate {best_rate():g}, the best of {len(PROTOCOL['search']['optim.lr'])} tries on validation")
     _cell(identity_cell, IDENTITY, None)
     kinds = [(method_cell, method) for method in PROTOCOL["methods"]] + [(scratch_cell, SCRATCH)]
+    kinds += [(untrained_cell, UNTRAINED)]
     cells = [(kind, method, seed) for seed in seeds for kind, method in kinds]
     cells += [(input_cell, method, seed) for seed in seeds for method in PROTOCOL["policy_input"]["methods"]]
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as workers:

@@ -60,6 +60,15 @@ def method_settings(method: str, rate: float) -> Settings:
     return settings | {"optim.lr": PROTOCOL["raised_rate"].get(method, 1) * rate}
 
 
+def as_words(root: Path, seed: int, settings: Mapping[str, Any]) -> list[str]:
+    """Settings as the command line takes them."""
+    return [
+        *(f"{key}={json.dumps(value)}" for key, value in settings.items()),
+        f"data.root={root}",
+        f"train.seed={seed}",
+    ]
+
+
 def run(out: Path, root: Path, seed: int, settings: Mapping[str, Any]) -> Path:
     """``python -m pipelines.pretrain train`` with these settings, on one thread, unless it is done; returns ``out``.
 
@@ -69,9 +78,7 @@ def run(out: Path, root: Path, seed: int, settings: Mapping[str, Any]) -> Path:
     torch.set_num_threads(1)
     if (out / _DONE).exists():
         return out
-    words = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    words += [f"data.root={root}", f"train.seed={seed}"]
-    code = pretrain(["train", "--out", str(out), "--overwrite", "--device", "cpu", *words])
+    code = pretrain(["train", "--out", str(out), "--overwrite", "--device", "cpu", *as_words(root, seed, settings)])
     if code:
         raise RuntimeError(f"{out}: exit code {code}")
     (out / _DONE).touch()

@@ -10,6 +10,7 @@ PROTOCOL_PATH = PROTOCOLS / "pretrain.yaml"
 GENERATOR = [ROOT / "pipelines" / "pretrain" / f"{name}.py" for name in ("nifti", "pieces", "small_real")]
 IDENTITY = "identity"
 SCRATCH = "scratch"
+UNTRAINED = "untrained"
 METHODS = {
     "none": "no mask",
     "lr_x8.5": "no mask, learning rate × 8.5",
@@ -26,7 +27,7 @@ CONTROLS = ("none", "lr_x8.5", "unlearned")
 def missing(rows: Rows) -> list[str]:
     """Cells of the study without a result."""
     found = {(row["method"], row["seed"]) for row in rows}
-    methods = (*METHODS, SCRATCH, *INPUTS)
+    methods = (*METHODS, SCRATCH, UNTRAINED, *INPUTS)
     wanted = [(method, seed) for seed in read_protocol(PROTOCOL_PATH)["seeds"] for method in methods]
     return [f"{method}-{seed}" for method, seed in [*wanted, (IDENTITY, None)] if (method, seed) not in found]
 
@@ -43,6 +44,9 @@ def scores_table() -> str:
         found = [row for row in rows if row["method"] == method]
         cells = [spread(_column(found, key)) for key in ("macro_f1", "heated_f1", "linear_f1", "full_f1")]
         lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {_policy(method, found)} |")
+    found = [row for row in rows if row["method"] == UNTRAINED]
+    entropies = spread(_column(found, "policy_entropy"), digits=3)
+    lines.append(f"| policy at random weights, masks alone | {len(found)} | | | | | {entropies} | |")
     found = [row for row in rows if row["method"] == SCRATCH]
     lines.append(f"| random weights | {len(found)} | | | | {spread(_column(found, 'full_f1'))} | | |")
     return "\n".join(lines)

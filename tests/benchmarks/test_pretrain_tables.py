@@ -69,7 +69,7 @@ def test_scores_table__every_row_has_every_column(monkeypatch: pytest.MonkeyPatc
 
 def test_missing__names_every_cell_once() -> None:
     cells = pretrain_tables.missing([])
-    assert len(cells) == len(set(cells)) == 3 * (5 + 1 + 2) + 1
+    assert len(cells) == len(set(cells)) == 3 * (5 + 1 + 1 + 2) + 1
     assert "reinforce_112-2" in cells
 
 
