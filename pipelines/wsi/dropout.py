@@ -23,10 +23,12 @@ class Dropout(nn.Module):
         self.rate = rate
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Of the shape of ``inputs``; in evaluation ``inputs`` themselves."""
+        """Of the shape of ``inputs``; in evaluation ``inputs`` themselves, and without a gradient in their place."""
         if not self.training or not self.rate:
             return inputs
-        return (inputs * keep_mask(inputs.shape, self.rate, inputs.device)).mul_(keep_scale(self.rate))
+        keep = keep_mask(inputs.shape, self.rate, inputs.device)
+        dropped = inputs * keep if torch.is_grad_enabled() else inputs.mul_(keep)
+        return dropped.mul_(keep_scale(self.rate))
 
 
 def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> Tensor:

@@ -120,11 +120,12 @@ class NystromAttention(nn.Module):
         landmarks = self._landmarks(tokens)
         queries, keys, values = (self._heads(tokens, weight) for weight in self._weights())
         del tokens
-        heads = self._convolve(values)
-        heads = heads.add_(_attend(queries, landmarks.keys, landmarks.gather(keys, values)))
+        mixed = self._mix(queries, values, landmarks.keys, landmarks.gather(keys, values))
         query = queries[:, padding : padding + 1].clone()
         del queries
-        _, first, others = self.project(heads).split(parts)
+        projected = self.output(_join(mixed))
+        del mixed
+        _, first, others = self.dropout(projected).split(parts)
         return Attended(first=first, others=others, query=query, keys=keys, values=values, landmarks=landmarks)
 
     def attend_first(self, first: Tensor, others: Tensor) -> Tensor:
@@ -144,6 +145,21 @@ class NystromAttention(nn.Module):
         summed = row.to(tokens.dtype) @ tokens  # (heads, D)
         values = summed[:, None] @ value_weight.unflatten(0, (self.heads, -1)).mT  # (heads, 1, head_dim)
         return self.project(values)
+
+    def _mix(self, queries: Tensor, values: Tensor, near: Tensor, gathered: Tensor) -> Tensor:
+        """What every token attends to, and its neighbours: ``(heads, n, head_dim)``.
+
+        Where no gradient asks for all heads at once, one after the other: what lies between is then an eighth as large.
+        """
+        weight = self.convolution.weight
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return _convolve(values, weight).add_(_attend(queries, near, gathered))
+        mixed = values.new_empty(values.shape[1], *values.shape[::2]).transpose(0, 1)
+        for head in range(self.heads):
+            one = slice(head, head + 1)
+            mixed[one] = _convolve(values[one], weight[one])
+            mixed[one] += _attend(queries[one], near[one], gathered[one])
+        return mixed
 
     def project(self, heads: Tensor) -> Tensor:
         """The output layer, from ``(heads, n, head_dim)`` to ``(n, D)``."""
@@ -174,12 +190,15 @@ class NystromAttention(nn.Module):
     def _divide(self, joined: Tensor) -> Tensor:
         return joined.reshape(-1, self.heads, self.head_dim).transpose(0, 1)
 
-    def _convolve(self, values: Tensor) -> Tensor:
-        # As one image, a pixel wide, with its channels last: several times faster than an image per head.
-        image = _join(values).T[None, :, :, None].contiguous(memory_format=torch.channels_last)
-        weight = self.convolution.weight.repeat_interleave(self.head_dim, dim=0)
-        convolved = functional.conv2d(image, weight, padding=(_CONVOLUTION_WIDTH // 2, 0), groups=len(weight))
-        return self._divide(convolved.squeeze(3).squeeze(0).T)
+
+def _convolve(values: Tensor, weight: Tensor) -> Tensor:
+    """Each head of ``(heads, n, head_dim)`` along its tokens, by weights ``(heads, 1, width, 1)``."""
+    # As one image, a pixel wide, with its channels last: several times faster than an image per head.
+    image = _join(values).T[None, :, :, None].contiguous(memory_format=torch.channels_last)
+    kernels = weight.repeat_interleave(values.shape[2], dim=0)
+    convolved = functional.conv2d(image, kernels, padding=(_CONVOLUTION_WIDTH // 2, 0), groups=len(kernels))
+    heads: Tensor = convolved.squeeze(3).squeeze(0).T.unflatten(1, (len(values), -1)).transpose(0, 1)
+    return heads
 
 
 def _join(heads: Tensor) -> Tensor:

@@ -50,6 +50,8 @@ def test_attend__equals_the_formula_from_the_left(count: int) -> None:
     attention = NystromAttention(8, heads=2, head_dim=4, landmarks=4, dropout=0.0).double()
     tokens = torch.randn(count, 8, dtype=torch.float64)
     torch.testing.assert_close(attention(tokens), _formula(attention, tokens), atol=1e-10, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(attention(tokens), _formula(attention, tokens), atol=1e-10, rtol=0)
     attended = attention.attend(tokens[:1], tokens[1:])
     assert attended.first_row().shape == (2, count - 1)
     assert attended.other_values().shape == (2, count - 1, 4)
