@@ -41,7 +41,7 @@ class Ppeg(nn.Module):
             square = functional.pad(square, (0, 0, 0, side**2 - len(square)))
         image = square.unflatten(0, (side, side)).permute(2, 0, 1)[None]  # (1, D, side, side), channels last
         convolved = functional.conv2d(image, *self._joined(), padding=_WIDEST // 2, groups=image.shape[1])
-        return tokens + convolved.squeeze(0).permute(1, 2, 0).flatten(0, 1)[: len(tokens)]
+        return convolved.squeeze(0).permute(1, 2, 0).flatten(0, 1)[: len(tokens)].add_(tokens)
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         # Convolution is linear: the narrow kernels, framed by zeros, join the widest, and one pass does for three.
