@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "artifacts"
 BUNDLE = ROOT / "demos" / "checkpoints" / "pretrain-demo" / "model"
 PATIENCE_MS = 120_000
+DOWNLOADS = 3
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -198,9 +199,12 @@ def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def _download(page: Page, ending: str) -> bytes:
-    with page.expect_download() as download:
-        page.locator(f'a[download$="{ending}"]').first.click()
-    return download.value.path().read_bytes()
+    for _ in range(DOWNLOADS):  # Chromium cancels one whose link the page draws anew at that moment
+        with page.expect_download() as download:
+            page.locator(f'a[download$="{ending}"]').first.click()
+        if (fault := download.value.failure()) is None:
+            return download.value.path().read_bytes()
+    raise AssertionError(f"{ending}: {fault}")
 
 
 def _cases(temporary: Path) -> set[str]:

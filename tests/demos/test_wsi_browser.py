@@ -32,6 +32,7 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "artifacts"
 PATIENCE_MS = 120_000
+DOWNLOADS = 3
 SUSPICIONS = re.compile("alter|tumour|suspicious|coverage|mm2", re.IGNORECASE)
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -210,9 +211,12 @@ def _check_downloads(page: Page) -> None:
 
 def _download(page: Page, ending: str) -> bytes:
     link = page.locator(f'a[download$="{ending}"]')
-    with page.expect_download() as download:
-        link.first.click()
-    return download.value.path().read_bytes()
+    for _ in range(DOWNLOADS):  # Chromium cancels one whose link the page draws anew at that moment
+        with page.expect_download() as download:
+            link.first.click()
+        if (fault := download.value.failure()) is None:
+            return download.value.path().read_bytes()
+    raise AssertionError(f"{ending}: {fault}")
 
 
 def _status(page: Page) -> Locator:
