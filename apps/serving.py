@@ -167,7 +167,9 @@ def private_folder() -> Iterator[Path]:
         set_gradio_folder(folder)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # A result may be in the writing still: under another name, the rest of it does not find its way in.
+        for each in (folder.rename(f"{folder}-ended"), folder):
+            shutil.rmtree(each, ignore_errors=True)
         os.close(handle)
 
 

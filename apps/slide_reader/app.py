@@ -75,24 +75,21 @@ def _connect(wires: _Wires, reader: Reader, examples: Sequence[tuple[gr.Button, 
     everything = [wires.error, case, *wires.shown]
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     nothing = (None, *blank())
+    # Of the two ways in, only the one that was used last is filled.
     gr.on(
         [wires.upload.upload, wires.upload.clear],
-        ui.guarded(reader.upload, nothing),
+        ui.guarded(partial(_beside, (None,), reader.upload), (None, *nothing)),
         [wires.upload, wires.opacity, case],
-        everything,
+        [wires.error, wires.chosen, *everything[1:]],
         **once,
     )
-    # What is not uploaded takes the place of an upload.
-    replaced = [wires.error, wires.upload, *everything[1:]]
-    wires.chosen.input(
-        ui.guarded(partial(_in_place, reader.choose), (None, *nothing)),
-        [wires.chosen, wires.opacity, case],
-        replaced,
-        **once,
-    )
+    # Not the event of input, which comes again whenever the list is left; that of change comes for us, too.
+    choose = ui.guarded(partial(_beside, (None, gr.skip()), reader.choose), (None, None, *nothing))
+    replaced = [wires.error, wires.upload, wires.chosen, *everything[1:]]
+    wires.chosen.change(partial(_by_person, choose), [wires.chosen, wires.opacity, case], replaced, **once)
     for button, example in examples:
-        take = partial(_in_place, reader.take, example)
-        button.click(ui.guarded(take, (None, *nothing)), [wires.opacity, case], replaced, **once)
+        take = partial(_beside, (None, None), partial(reader.take, example))
+        button.click(ui.guarded(take, (None, None, *nothing)), [wires.opacity, case], replaced, **once)
     wires.opacity.change(
         ui.guarded(reader.show, (None,)),
         [case, wires.opacity],
@@ -103,8 +100,12 @@ def _connect(wires: _Wires, reader: Reader, examples: Sequence[tuple[gr.Button, 
     )
 
 
-def _in_place(handler: Any, *inputs: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    return None, *handler(*inputs)
+def _beside(values: Sequence[Any], handler: Any, *inputs: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    return *values, *handler(*inputs)
+
+
+def _by_person(choose: Any, name: str | None, *inputs: Any) -> Any:  # noqa: ANN401
+    return gr.skip() if name is None else choose(name, *inputs)
 
 
 def _picture(label: str) -> gr.Image:

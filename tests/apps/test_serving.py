@@ -5,9 +5,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,6 +148,22 @@ def test_private_folder__closed_to_others_and_wiped() -> None:
         (folder / "upload.png").write_text("case A")
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
+
+
+def test_private_folder__wiped_while_a_result_is_written(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        with suppress(FileNotFoundError):
+            for number in range(1_000_000):
+                (folder / f"{number}.png").write_text("case A")
+
+    with private_folder() as folder:
+        writer = threading.Thread(target=write, args=(folder,))
+        writer.start()
+        while not (folder / "200.png").exists():
+            pass
+    writer.join(timeout=30)
+    assert not writer.is_alive()
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_private_folder__leftover_of_a_killed_page_is_removed_and_a_living_one_stays(tmp_path: Path) -> None:
