@@ -32,16 +32,16 @@ from vision_core.results import RESEARCH_NOTICE
 from vision_core.runlog import track
 
 CLASSES = ("normal", "synthetic_alteration")
-ALTERED = Change(scales=(1.4, 1.9), grain=0.25, exchanged=0.3, added=11.0)
+ALTERED = Change(scales=(1.35, 1.8), grain=0.23, exchanged=0.3, added=10.0)
 SHAM = Change(scales=(1.0, 1.0), grain=0.0, exchanged=0.3, added=0.0)
 MPP = 0.5  # the region's own is 0.499
-SIDE_PX = 1792
+SIDE_PX = 1280
 
 _SPLITS = ("train", "train", "train", "val", "test")  # of each group, for those who want one division
-_PATIENTS = 8  # of each group; every second one is altered
-_PATIENTS_WITH_TWO = 4
+_PATIENTS = 16  # of each group; every second one is altered
+_PATIENTS_WITH_TWO = 8
 _TISSUE_SHARES = (0.55, 0.65)
-_FOCI = 3
+_FOCI = 2
 _RADII_PX = (110, 135)
 _LEAST_DEPTH = 0.7  # of the radius, between a focus' centre and the edge of the tissue
 _FILE_TILE_PX = 256
@@ -159,7 +159,7 @@ def write_slide(path: Path, picture: Picture, jpeg_quality: int) -> None:
 
 def _planned(number: int, group: int, patient: int) -> DemoSlide:
     return DemoSlide(
-        slide=f"slide-{number:02d}",
+        slide=f"slide-{number:03d}",
         label=CLASSES[patient % len(CLASSES)],
         patient=f"patient-{group * _PATIENTS + patient:02d}",
         split=_SPLITS[group],

@@ -7,6 +7,7 @@ tokens by landmarks is kept.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,12 @@ from pipelines.wsi.precision import full_precision, outside_autocast
 from pipelines.wsi.pseudo_inverse import PseudoInverse, pseudo_inverse
 
 _CONVOLUTION_WIDTH = 33
+
+Norm = Callable[[Tensor], Tensor]
+
+
+def _as_they_are(tokens: Tensor) -> Tensor:
+    return tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,19 +114,19 @@ class NystromAttention(nn.Module):
         attended = self.attend(tokens[:1], tokens[1:])
         return torch.cat([attended.first, attended.others])
 
-    def attend(self, first: Tensor, others: Tensor) -> Attended:
+    def attend(self, first: Tensor, others: Tensor, norm: Norm = _as_they_are) -> Attended:
         """All attended tokens, and the parts of the attention.
 
         Args:
             first: The first token, ``(1, D)``.
             others: The others, ``(n - 1, D)``; apart, so that nobody joins them just to see them padded.
+            norm: What happens to the tokens first; here, since a caller's own would be kept to the end.
         """
-        tokens, padding = self._pad(first, others)
+        tokens, padding = self._pad(first, others, norm)
         parts = [padding, 1, len(others)]
-        del others  # as large as the bag, like most of what follows
         landmarks = self._landmarks(tokens)
         queries, keys, values = (self._heads(tokens, weight) for weight in self._weights())
-        del tokens
+        del tokens  # as large as the bag, like most of what follows
         mixed = self._mix(queries, values, landmarks.keys, landmarks.gather(keys, values))
         query = queries[:, padding : padding + 1].clone()
         del queries
@@ -128,16 +135,15 @@ class NystromAttention(nn.Module):
         _, first, others = self.dropout(projected).split(parts)
         return Attended(first=first, others=others, query=query, keys=keys, values=values, landmarks=landmarks)
 
-    def attend_first(self, first: Tensor, others: Tensor) -> Tensor:
+    def attend_first(self, first: Tensor, others: Tensor, norm: Norm = _as_they_are) -> Tensor:
         """The first attended token alone ``(1, D)``; it takes no other queries, and no values at all.
 
         What it adds up are values, which are linear in the tokens: it adds up tokens, and projects their sum.
         """
-        tokens, padding = self._pad(first, others)
-        del others
+        tokens, padding = self._pad(first, others, norm)
         landmarks = self._landmarks(tokens)
         query_weight, key_weight, value_weight = self._weights()
-        keys, query = self._heads(tokens, key_weight), self._heads(first, query_weight)
+        keys, query = self._heads(tokens, key_weight), self._heads(tokens[padding : padding + 1], query_weight)
         row = landmarks.row(query, keys, sparing=self.training and torch.is_grad_enabled())  # (heads, padding + n)
         del keys
         reach = self.convolution.weight[:, 0, _CONVOLUTION_WIDTH // 2 :, 0][:, : len(tokens) - padding]
@@ -166,10 +172,11 @@ class NystromAttention(nn.Module):
         projected: Tensor = self.dropout(self.output(_join(heads)))
         return projected
 
-    def _pad(self, first: Tensor, others: Tensor) -> tuple[Tensor, int]:
+    def _pad(self, first: Tensor, others: Tensor, norm: Norm) -> tuple[Tensor, int]:
         """All tokens behind rows of zeros up to a multiple of the landmarks, and how many rows these are."""
         padding = -(1 + len(others)) % self.landmarks
-        return torch.cat([first.new_zeros(padding, first.shape[1]), first, others]), padding
+        first = norm(first)
+        return torch.cat([first.new_zeros(padding, first.shape[1]), first, norm(others)]), padding
 
     def _landmarks(self, tokens: Tensor) -> Landmarks:
         # The projection has no bias: the mean of the queries is the query of the mean.

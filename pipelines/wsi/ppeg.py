@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _WIDEST = 7
+_CHANNELS = 64
 
 
 def fill_square(tokens: Tensor) -> Tensor:
@@ -39,9 +40,15 @@ class Ppeg(nn.Module):
         side = max(_side(len(tokens)), self.least_side)
         if side**2 > len(square):
             square = functional.pad(square, (0, 0, 0, side**2 - len(square)))
-        image = square.unflatten(0, (side, side)).permute(2, 0, 1)[None]  # (1, D, side, side), channels last
-        convolved = functional.conv2d(image, *self._joined(), padding=_WIDEST // 2, groups=image.shape[1])
-        return convolved.squeeze(0).permute(1, 2, 0).flatten(0, 1)[: len(tokens)].add_(tokens)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return _convolve(square, side, *self._joined())[: len(tokens)].add_(tokens)
+        # Some channels after the other: what lies between is then a fraction as large.
+        placed = torch.empty_like(tokens)
+        for first in range(0, tokens.shape[1], _CHANNELS):
+            some = slice(first, first + _CHANNELS)
+            weight, bias = (each[some] for each in self._joined())
+            placed[:, some] = _convolve(square[:, some], side, weight, bias)[: len(tokens)].add_(tokens[:, some])
+        return placed
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         # Convolution is linear: the narrow kernels, framed by zeros, join the widest, and one pass does for three.
@@ -51,6 +58,13 @@ class Ppeg(nn.Module):
         first, second, third = (each.bias for each in layers)
         assert first is not None and second is not None and third is not None
         return torch.stack(weights).sum(dim=0), first + second + third
+
+
+def _convolve(square: Tensor, side: int, weight: Tensor, bias: Tensor) -> Tensor:
+    """Channels ``(side * side, C)``, each by its own kernel."""
+    image = square.unflatten(0, (side, side)).permute(2, 0, 1)[None]  # (1, C, side, side), channels last
+    convolved = functional.conv2d(image, weight, bias, padding=_WIDEST // 2, groups=len(weight))
+    return convolved.squeeze(0).permute(1, 2, 0).flatten(0, 1)
 
 
 def _depthwise(dim: int, width: int) -> nn.Conv2d:

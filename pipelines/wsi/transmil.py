@@ -40,8 +40,9 @@ class Transmil(Aggregator):
         tiles = fill_square(embedded) if self.square_first else embedded
         del embedded
         token, tiles, ranked = self._first_layer(tiles, scores)
+        tiles = self.positions(tiles)
         # Nobody reads the second layer but the class token.
-        feature = self.norm(token + self.second.attend_first(token, self.positions(tiles)))  # (1, D)
+        feature = self.norm(token + self.second.attend_first(token, tiles))  # (1, D)
         return Aggregated(
             logits=self.classifier(feature)[0],
             feature=feature,
@@ -79,10 +80,10 @@ class _Layer(nn.Module):
         )
 
     def attend(self, token: Tensor, tiles: Tensor) -> Attended:
-        return self.attention.attend(self.norm(token), self.norm(tiles))
+        return self.attention.attend(token, tiles, self.norm)
 
     def attend_first(self, token: Tensor, tiles: Tensor) -> Tensor:
-        return self.attention.attend_first(self.norm(token), self.norm(tiles))
+        return self.attention.attend_first(token, tiles, self.norm)
 
 
 def _initialise_convolution(module: nn.Module) -> None:
