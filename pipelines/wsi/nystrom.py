@@ -20,6 +20,8 @@ from pipelines.wsi.precision import full_precision, outside_autocast
 from pipelines.wsi.pseudo_inverse import PseudoInverse, pseudo_inverse
 
 _CONVOLUTION_WIDTH = 33
+_STRETCH = 4096  # tokens at a time, where no gradient asks for all of them at once
+_LANDMARKS = 64  # at a time, likewise
 
 Norm = Callable[[Tensor], Tensor]
 
@@ -120,19 +122,21 @@ class NystromAttention(nn.Module):
         Args:
             first: The first token, ``(1, D)``.
             others: The others, ``(n - 1, D)``; apart, so that nobody joins them just to see them padded.
-            norm: What happens to the tokens first; here, since a caller's own would be kept to the end.
+            norm: What becomes of the tokens first; in here, since what a caller passes is kept to the end.
         """
         tokens, padding = self._pad(first, others, norm)
         parts = [padding, 1, len(others)]
         landmarks = self._landmarks(tokens)
-        queries, keys, values = (self._heads(tokens, weight) for weight in self._weights())
-        del tokens  # as large as the bag, like most of what follows
-        mixed = self._mix(queries, values, landmarks.keys, landmarks.gather(keys, values))
-        query = queries[:, padding : padding + 1].clone()
-        del queries
-        projected = self.output(_join(mixed))
-        del mixed
-        _, first, others = self.dropout(projected).split(parts)
+        query_weight, key_weight, value_weight = self._weights()
+        keys, values = (self._heads(tokens, weight) for weight in (key_weight, value_weight))
+        query = self._heads(tokens[padding : padding + 1], query_weight)
+        gathered = landmarks.gather(keys, values)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            near = _convolve(values, self.convolution.weight)
+            attended = self._attended(tokens, landmarks.keys, gathered, near)
+        else:
+            attended = self._in_stretches(tokens, landmarks.keys, gathered, values)
+        _, first, others = attended.split(parts)
         return Attended(first=first, others=others, query=query, keys=keys, values=values, landmarks=landmarks)
 
     def attend_first(self, first: Tensor, others: Tensor, norm: Norm = _as_they_are) -> Tensor:
@@ -152,20 +156,20 @@ class NystromAttention(nn.Module):
         values = summed[:, None] @ value_weight.unflatten(0, (self.heads, -1)).mT  # (heads, 1, head_dim)
         return self.project(values)
 
-    def _mix(self, queries: Tensor, values: Tensor, near: Tensor, gathered: Tensor) -> Tensor:
-        """What every token attends to, and its neighbours: ``(heads, n, head_dim)``.
+    def _attended(self, tokens: Tensor, landmarks: Tensor, gathered: Tensor, near: Tensor) -> Tensor:
+        """What tokens ``(n, D)`` attend to, and ``near`` ``(heads, n, head_dim)``, which is overwritten: ``(n, D)``."""
+        queries = self._heads(tokens, self._weights()[0])
+        return self.project(near.add_(_attend(queries, landmarks, gathered)))
 
-        Where no gradient asks for all heads at once, one after the other: what lies between is then an eighth as large.
-        """
-        weight = self.convolution.weight
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return _convolve(values, weight).add_(_attend(queries, near, gathered))
-        mixed = values.new_empty(values.shape[1], *values.shape[::2]).transpose(0, 1)
-        for head in range(self.heads):
-            one = slice(head, head + 1)
-            mixed[one] = _convolve(values[one], weight[one])
-            mixed[one] += _attend(queries[one], near[one], gathered[one])
-        return mixed
+    def _in_stretches(self, tokens: Tensor, landmarks: Tensor, gathered: Tensor, values: Tensor) -> Tensor:
+        """What the tokens attend to, in their place: nothing as large as they are is made between."""
+        count, reach = len(tokens), _CONVOLUTION_WIDTH // 2
+        for first in range(0, count, _STRETCH):
+            some, start = slice(first, first + _STRETCH), max(first - reach, 0)
+            seen = _convolve(values[:, start : first + _STRETCH + reach], self.convolution.weight)
+            near = seen[:, first - start :][:, : len(tokens[some])]
+            tokens[some] = self._attended(tokens[some], landmarks, gathered, near)
+        return tokens
 
     def project(self, heads: Tensor) -> Tensor:
         """The output layer, from ``(heads, n, head_dim)`` to ``(n, D)``."""
@@ -213,7 +217,12 @@ def _join(heads: Tensor) -> Tensor:
 
 
 def _through(weights: Tensor, landmarks: Tensor, keys: Tensor) -> Tensor:
-    return weights @ _attention(landmarks, keys)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return weights @ _attention(landmarks, keys)
+    row = keys.new_zeros(len(weights), len(keys))
+    for some, theirs in zip(landmarks.split(_LANDMARKS), weights.split(_LANDMARKS, dim=1), strict=True):
+        row += theirs @ _attention(some, keys)
+    return row
 
 
 def _attention(queries: Tensor, keys: Tensor) -> Tensor:

@@ -52,7 +52,9 @@ class Transmil(Aggregator):
     def _first_layer(self, tiles: Tensor, scores: Scores | None) -> tuple[Tensor, Tensor, Tensor | None]:
         attended = self.first.attend(self.class_token, tiles)
         ranked = self._scores(attended, scores) if scores else None
-        return self.class_token + attended.first, tiles + attended.others, ranked
+        first, others = attended.first, attended.others
+        del attended
+        return self.class_token + first, tiles + others, ranked
 
     def _scores(self, attended: Attended, scores: Scores) -> Tensor:
         attention = attended.first_row()  # (heads, N)

@@ -57,6 +57,21 @@ def test_attend__equals_the_formula_from_the_left(count: int) -> None:
     assert attended.other_values().shape == (2, count - 1, 4)
 
 
+@pytest.mark.parametrize("count", [4096, 4097, 8210])
+def test_attend__a_long_bag_in_stretches_equals_the_bag_as_a_whole(count: int) -> None:
+    attention = NystromAttention(16, heads=2, head_dim=8, landmarks=80, dropout=0.0).double()
+    tokens = torch.randn(count, 16, dtype=torch.float64)
+    given = tokens.clone()
+    with torch.no_grad():
+        found = attention.attend(tokens[:1], tokens[1:])
+        row = found.first_row()
+    expected = attention.attend(tokens[:1], tokens[1:])
+    torch.testing.assert_close(found.first, expected.first, atol=1e-12, rtol=0)
+    torch.testing.assert_close(found.others, expected.others, atol=1e-12, rtol=0)
+    torch.testing.assert_close(row, expected.first_row(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(tokens, given, atol=0, rtol=0)
+
+
 def test_attend__gradients_equal_those_of_the_formula() -> None:
     attention = NystromAttention(8, heads=2, head_dim=4, landmarks=4, dropout=0.0).double()
     tokens = torch.randn(41, 8, dtype=torch.float64, requires_grad=True)

@@ -38,16 +38,19 @@ def test_forward__fifty_tokens() -> None:
     assert_near(found[[0, 49]], [[0.252099, 1.193149], [1.423049, 0.158617]])
 
 
+@pytest.mark.parametrize("dim", [3, 100])
 @pytest.mark.parametrize(("least_side", "count"), [(7, 1), (1, 1), (1, 9), (7, 60)])
-def test_forward__equals_three_convolutions(least_side: int, count: int) -> None:
-    positions = Ppeg(3, least_side)
-    tokens = torch.randn(count, 3)
+def test_forward__equals_three_convolutions(least_side: int, count: int, dim: int) -> None:
+    positions = Ppeg(dim, least_side)
+    tokens = torch.randn(count, dim)
     square = fill_square(tokens)
     side = max(round(len(square) ** 0.5), least_side)
-    image = torch.cat([square, torch.zeros(side**2 - len(square), 3)]).T.reshape(3, side, side)
+    image = torch.cat([square, torch.zeros(side**2 - len(square), dim)]).T.reshape(dim, side, side)
     layers = (positions.wide, positions.middle, positions.narrow)
     expected = image + torch.stack([layer(image) for layer in layers]).sum(dim=0)
     torch.testing.assert_close(positions(tokens), expected.flatten(1).T[:count], atol=1e-5, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(positions(tokens), expected.flatten(1).T[:count], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("count", "side"), [(1, 1), (2, 2), (4, 2), (5, 3), (10, 4), (49, 7), (50, 8)])
