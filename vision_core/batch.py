@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from vision_core.batch_plan import (
     OUTPUTS,
     BatchJob,
+    Farsighted,
     Predictor,
     Task,
     plan,
@@ -127,6 +128,7 @@ class _Worker(Generic[R]):
                 if not tasks or not self._do_all(tasks):
                     return
         finally:
+            self._expect(())
             shutil.rmtree(self.staging, ignore_errors=True)
 
     def _do_all(self, tasks: Sequence[Task]) -> bool:
@@ -137,6 +139,7 @@ class _Worker(Generic[R]):
         for number, task in enumerate(tasks, start=1):
             if task.reason:
                 _LOG.info("'%s' is done again: %s.", task.path, task.reason)
+            self._expect(tasks[number - 1 : number + 1])
             record = self._do(task)
             self.ledger.append(record)
             self.watcher.done(record, number, len(tasks))
@@ -145,6 +148,10 @@ class _Worker(Generic[R]):
                 if self.job.strict:
                     return False
         return True
+
+    def _expect(self, tasks: Sequence[Task]) -> None:
+        if isinstance(self.predictor, Farsighted):
+            self.predictor.expect([task.path for task in tasks if not self._refused(task)])
 
     def _inspect(self, tasks: Sequence[Task]) -> None:
         paths = [task.path for task in tasks if str(task.path) not in self.plan]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from vision_core.errors import InputError, UsageError
 from vision_core.files import remove_leftovers, write_atomic
@@ -29,6 +29,15 @@ class Predictor(Protocol[R]):
 
     def write(self, result: R, path: Path, folder: Path) -> list[Path]:
         """Write the files of a result into ``folder``, each named after the stem of ``path``; returns them."""
+        ...
+
+
+@runtime_checkable
+class Farsighted(Protocol):
+    """What a predictor may have besides: to make ready what comes next while it works."""
+
+    def expect(self, paths: Sequence[Path]) -> None:
+        """The input that is about to be done and the next; at the end none."""
         ...
 
 

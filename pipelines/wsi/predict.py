@@ -97,6 +97,10 @@ class WsiPredictor:
             files.write_without_slide(result)
         return files.written
 
+    def expect(self, paths: Sequence[Path]) -> None:
+        """These inputs come next."""
+        self.road.expect([path for path in paths if not is_features(path)])
+
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Raw outputs for the golden input."""
         return self._model.answer(inputs)

@@ -1,7 +1,7 @@
 """The one road of a slide: open, tissue, tiles, features. Training, ``features``, ``predict`` and the app take it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256
 from vision_core.inspection import Inspected
 from vision_core.randomness import key
+from vision_core.slides.ahead import Ahead
 from vision_core.slides.encoders import Encoder, build_encoder
 from vision_core.slides.feature_files import Features
 from vision_core.slides.features import ExtractSettings, extract_features, where_time_went
@@ -48,6 +49,18 @@ class Walked:
     tiles: Tiles
     features: Features
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A slide at the beginning of the road."""
+
+    slide: Slide
+    tissue: Tissue
+    tiles: Tiles
+
+    def close(self) -> None:
+        self.slide.close()
 
 
 @dataclass(frozen=True)
@@ -126,11 +139,29 @@ class Road:
         Raises:
             InputError: The slide cannot be read, here or there.
         """
-        with self.open(path) as slide:
-            tissue, tiles = self.tiles(slide)
+        opened = self._ahead.take(path)
+        with opened.slide as slide:
+            tissue, tiles = opened.tissue, opened.tiles
             features = extract_features(slide, tiles, self.encoder, self.extraction(file))
             notes = (*slide.notes, *tissue.notes, *features.notes)
             return Walked(size=slide.size, mpp=slide.mpp, tissue=tissue, tiles=tiles, features=features, notes=notes)
+
+    def expect(self, paths: Sequence[Path]) -> None:
+        """These slides are walked next: they are opened and their tissue found while others are encoded."""
+        self._ahead.expect(paths)
+
+    @cached_property
+    def _ahead(self) -> Ahead[_Opened]:
+        return Ahead(self._opened, _Opened.close)
+
+    def _opened(self, path: Path) -> _Opened:
+        slide = self.open(path)
+        try:
+            tissue, tiles = self.tiles(slide)
+        except BaseException:
+            slide.close()
+            raise
+        return _Opened(slide=slide, tissue=tissue, tiles=tiles)
 
     def extraction(self, file: Path | None = None) -> ExtractSettings:
         """How features are extracted."""

@@ -49,6 +49,10 @@ class FeatureMaker:
         say(told_times(path, walked))
         return walked
 
+    def expect(self, paths: Sequence[Path]) -> None:
+        """These slides come next."""
+        self._road.expect(paths)
+
     def write(self, result: Walked, path: Path, folder: Path) -> list[Path]:
         """``<name>.h5``."""
         file = folder / f"{path.stem}{SUFFIX}"

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -120,6 +120,19 @@ def test_run_batch__bad_input_is_listed_and_the_others_are_done(job: BatchJob[in
 @pytest.mark.parametrize(("kept", "code"), [((0, 1), 0), ((2,), 3), ((1, 2), 4)])
 def test_summary__exit_code_tells_all_none_or_some(job: BatchJob[int], kept: tuple[int, ...], code: int) -> None:
     assert run_batch(replace(job, inputs=[job.inputs[index] for index in kept])).exit_code == code
+
+
+class Farsighted(Counter):
+    """Notes what it is told to expect, between what it is asked for."""
+
+    def expect(self, paths: Sequence[Path]) -> None:
+        self.calls.append("expects " + " ".join(path.name for path in paths))
+
+
+def test_run_batch__a_farsighted_predictor_knows_the_next_input(job: BatchJob[int]) -> None:
+    predictor = Farsighted()
+    run_batch(replace(job, inputs=job.inputs[:2], make_predictor=lambda: predictor))
+    assert predictor.calls == ["expects a.png b.png", "a.png", "expects b.png", "b.png", "expects "]
 
 
 def test_run_batch__second_run_tries_only_what_failed(job: BatchJob[int]) -> None:
