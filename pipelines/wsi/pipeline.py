@@ -15,6 +15,7 @@ from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.demo_data import make_demo_data
 from pipelines.wsi.evaluate import draw_roc, score
 from pipelines.wsi.exporting import exportable
+from pipelines.wsi.feature_survey import Survey
 from pipelines.wsi.learner import BagLearner, make_learner
 from pipelines.wsi.manifest import listed_slides, stated_mpps
 from pipelines.wsi.matching import SlideRecord, list_features
@@ -25,7 +26,7 @@ from pipelines.wsi.predict import WsiPredictor, columns, is_features
 from pipelines.wsi.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
 from pipelines.wsi.released import read_released
 from pipelines.wsi.road import Road
-from pipelines.wsi.slide_features import cohort_with_features, with_features
+from pipelines.wsi.slide_features import cohort_with_features, count_missing, with_features
 from pipelines.wsi.start import begin
 from pipelines.wsi.validate import Checked, Step, check_slides, look_at_features, look_at_slide
 from pipelines.wsi.validation import Validation
@@ -61,17 +62,22 @@ class WsiPipeline:
     def prepare(self, config: WsiConfig) -> Prepared:
         """Learner, bags and validation of a run; features are made on the way where they are missing."""
         lists = self._lists(config)
-        train, classes = lists.train, lists.cohort.classes
-        updates = -(-len(train) // (processes.world_size() * config.train.accumulate))
-        torch.manual_seed(key("init", config.train.seed))
-        learner = make_learner(config, train.feature_dim, len(classes), config.train.epochs * updates)
-        start = begin(config, learner, classes, train.feature_dim)
-        return Prepared(
-            learner=learner,
-            items=train,
-            notes=(*start, *lists.cohort.notes, *train.notes),
-            score=Validation(learner, lists.val),
-        )
+        learner, notes = _begun(config, lists.cohort, lists.train)
+        return Prepared(learner=learner, items=lists.train, notes=notes, score=Validation(learner, lists.val))
+
+    def rehearse(self, config: WsiConfig) -> Prepared:
+        """As ``prepare``, but no features are made: of slides without, no more is known than their list says."""
+        if config.data.format == "features":
+            return self.prepare(config)
+        cohort = read_cohort(config, _files(config))
+        every = (*cohort.train, *cohort.val, *cohort.test)
+        missing, dim = count_missing(config, every, pick_device(config.train.device))
+        if not missing:
+            return self.prepare(config)
+        train = Bags(cohort.train, cohort.classes, Survey(feature_dim=dim, made_with={}))
+        learner, notes = _begun(config, cohort, train)
+        told = f"Features of {missing} of {len(every)} slides are made first, in '{features_folder(config.data)}'."
+        return Prepared(learner=learner, items=train, notes=(*notes, told))
 
     def deliver(self, config: WsiConfig, learner: Learner, folder: Path) -> Card:
         """Write the student as a bundle, with what validation says of it."""
@@ -221,6 +227,15 @@ class _Lists:
     cohort: Cohort
     train: Bags
     val: Bags
+
+
+def _begun(config: WsiConfig, cohort: Cohort, train: Bags) -> tuple[BagLearner, tuple[str, ...]]:
+    """The learner with its starting weights, and what to say of it and its slides."""
+    updates = -(-len(train) // (processes.world_size() * config.train.accumulate))
+    torch.manual_seed(key("init", config.train.seed))
+    learner = make_learner(config, train.feature_dim, len(cohort.classes), config.train.epochs * updates)
+    start = begin(config, learner, cohort.classes, train.feature_dim)
+    return learner, (*start, *cohort.notes, *train.notes)
 
 
 def _cohort(config: WsiConfig) -> Cohort:

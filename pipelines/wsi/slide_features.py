@@ -105,18 +105,21 @@ def with_features(
     Raises:
         DataError: Slides failed, and ``data.on_missing`` is ``refuse``; or the folder holds other features.
     """
-    folder = features_folder(config.data)
-    mpps = {record.slide: record.mpp for record in records if record.mpp is not None}
-    road = Road(config, device, mpps)
-    job = feature_job(road, sorted({record.path for record in records}), folder)
+    road, job = _job(config, records, device)
     failures = _make(job, road, watcher) if plan(job) else {}
     notes = _failed(failures, refuses=config.data.on_missing == "refuse")
     names = output_names(job.inputs)
     return tuple(
-        replace(record, path=folder / OUTPUTS / f"{names[record.path]}{SUFFIX}")
+        replace(record, path=job.out / OUTPUTS / f"{names[record.path]}{SUFFIX}")
         for record in records
         if str(record.path) not in failures
     ), notes
+
+
+def count_missing(config: WsiConfig, records: Sequence[SlideRecord], device: torch.device) -> tuple[int, int]:
+    """How many slides have no features that fit, and how many numbers the features of a tile will be."""
+    road, job = _job(config, records, device)
+    return len(plan(job)), road.encoder.dim
 
 
 def cohort_with_features(config: WsiConfig, cohort: Cohort, device: torch.device, watcher: Watcher) -> Cohort:
@@ -137,6 +140,12 @@ def columns(result: Walked) -> Mapping[str, Cell]:
     """What features put into ``results.csv``."""
     flags = {name: round(float(value), 6) for name, value in result.tissue.flags.items()}
     return {"tiles": len(result.features), "mpp": round(result.mpp, 6), **flags, "notes": " ".join(result.notes)}
+
+
+def _job(config: WsiConfig, records: Sequence[SlideRecord], device: torch.device) -> tuple[Road, BatchJob[Walked]]:
+    mpps = {record.slide: record.mpp for record in records if record.mpp is not None}
+    road = Road(config, device, mpps)
+    return road, feature_job(road, sorted({record.path for record in records}), features_folder(config.data))
 
 
 def _make(job: BatchJob[Walked], road: Road, watcher: Watcher | None) -> Mapping[str, str]:

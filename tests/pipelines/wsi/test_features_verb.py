@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,23 @@ def test_train__stopped_while_features_are_made_goes_on_with_resume(
     after = _snapshot(data / "features" / "outputs")
     assert len(after) == 8
     assert all(after[name] == content for name, content in before.items())
+
+
+def test_train__rehearsed_says_what_would_be_made_and_makes_nothing(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(data.rglob("*"))
+    assert _train(data / "run", data, "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "Features of 8 of 8 slides are made first" in told
+    counted = re.search(r"plain, \d+ items, \d+ steps", told)
+    assert counted and sorted(data.rglob("*")) == before
+    assert _train(data / "run", data) == 0
+    assert counted[0] in capsys.readouterr().out
+    assert _train(data / "again", data, "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert counted[0] in told and "are made first" not in told
+    assert not (data / "again").exists()
 
 
 def test_train__features_of_other_tiles_are_refused_with_the_reason(
