@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.studies import RESULTS, protocol_hash, read_protocol, write_result
+from benchmarks.studies import PROTOCOLS, RESULTS, protocol_hash, read_protocol, write_result
 from benchmarks.wsi_tables import CONTROL, GENERATOR, PROTOCOL_PATH, STUDY
 from pipelines.wsi.__main__ import main as wsi
 from pipelines.wsi.config import WsiConfig
@@ -59,10 +59,12 @@ def network_cell(cell: Cell) -> None:
     if path.exists():
         return
     torch.set_num_threads(1)
-    folds = [_train(cell, fold) for fold in range(PROTOCOL["folds"])]
-    found = pool([read_predictions(folder / "pictures" / PREDICTIONS) for folder in folds])
-    seconds = [float((folder / _DONE).read_text(encoding="utf-8")) for folder in folds]
-    _write(path, found, network=network, method=method, seed=seed, cpu_seconds_per_fold=float(np.mean(seconds)))
+    folds = []
+    for fold in range(PROTOCOL["folds"]):
+        teacher = None if method == "plain" else folder_of(network, "plain", seed, fold) / "model"
+        folds.append(train_fold(folder_of(*cell, fold), cell, fold, teacher))
+    found, seconds = pooled_of(folds)
+    write_areas(path, STUDY, found, network=network, method=method, seed=seed, cpu_seconds_per_fold=seconds)
 
 
 def colour_cell() -> None:
@@ -90,7 +92,7 @@ def colour_cell() -> None:
         called=shares.argmax(axis=1).astype(np.int64),
         classes=classes,
     )
-    _write(path, found, network=None, method=CONTROL, seed=None)
+    write_areas(path, STUDY, found, network=None, method=CONTROL, seed=None)
 
 
 def colours_of(path: Path) -> NDArray[np.float64]:
@@ -102,11 +104,11 @@ def colours_of(path: Path) -> NDArray[np.float64]:
     return np.concatenate([values.mean(axis=0), values.std(axis=0)])
 
 
-def _train(cell: Cell, fold: int) -> Path:
-    network, method, seed = cell
-    out = _folder(network, method, seed, fold)
+def train_fold(out: Path, cell: Cell, fold: int, source: Path | None) -> Path:
+    """Train on a fold unless that is done, from a bundle if there is one; returns ``out``."""
     if (out / _DONE).exists():
         return out
+    network, method, seed = cell
     settings = {
         **PROTOCOL["settings"],
         **PROTOCOL["of_network"].get(network, {}),
@@ -121,8 +123,8 @@ def _train(cell: Cell, fold: int) -> Path:
         "data.fold": fold,
         "train.seed": seed,
     }
-    if method != "plain":
-        settings["source.weights"] = _folder(network, "plain", seed, fold) / "model"
+    if source:
+        settings["source.weights"] = source
     words = [f"{key}={value}" for key, value in settings.items()]
     begun = time.process_time()
     _run(["train", "--config", str(CONFIG), "--out", str(out), "--overwrite", "--device", "cpu", *words])
@@ -130,8 +132,15 @@ def _train(cell: Cell, fold: int) -> Path:
     return out
 
 
-def _folder(network: str, method: str, seed: int, fold: int) -> Path:
+def folder_of(network: str, method: str, seed: int, fold: int) -> Path:
+    """Where a run is."""
     return WORK / f"{network}-{method}-{seed}" / f"fold-{fold}"
+
+
+def pooled_of(folds: Sequence[Path]) -> tuple[Predictions, float]:
+    """What runs say of their test folds, all together, and the mean of their CPU seconds."""
+    found = pool([read_predictions(folder / "pictures" / PREDICTIONS) for folder in folds])
+    return found, float(np.mean([float((folder / _DONE).read_text(encoding="utf-8")) for folder in folds]))
 
 
 def _run(words: Sequence[str]) -> None:
@@ -140,13 +149,14 @@ def _run(words: Sequence[str]) -> None:
         raise RuntimeError(f"{' '.join(words)}: exit code {code}")
 
 
-def _write(path: Path, found: Predictions, **facts: Any) -> None:  # noqa: ANN401 (what a result holds)
+def write_areas(path: Path, study: str, found: Predictions, **facts: Any) -> None:  # noqa: ANN401 (what it holds)
+    """The result file of a cell of a study whose protocol is called like it."""
     row = score("pooled", "all folds", found)
     assert row.metrics["auc"] is not None
     write_result(
         path,
-        study=STUDY,
-        protocol=protocol_hash(PROTOCOL_PATH, GENERATOR),
+        study=study,
+        protocol=protocol_hash(PROTOCOLS / f"{study.replace('-', '_')}.yaml", GENERATOR),
         **facts,
         slides=len(found),
         patients=len(set(found.patients)),
@@ -154,7 +164,7 @@ def _write(path: Path, found: Predictions, **facts: Any) -> None:  # noqa: ANN40
         interval=[100 * edge for edge in row.intervals["auc"]],
         macro_accuracy=row.metrics["macro_accuracy"],
         peak_mib=peak_resident_mib(),
-        command="make bench-wsi-slides",
+        command=f"make bench-{study}",
         synthetic="recomposed pixels of one slide, altered nuclei",
     )
 
