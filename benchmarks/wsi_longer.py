@@ -1,7 +1,7 @@
 """A control of the study of slides: the networks alone, trained on for as many epochs as MHIM trains.
 
-``make bench-wsi-longer`` goes on from the plain cells of ``make bench-wsi-slides``, and resumes per cell. What it does is
-fixed in ``protocols/wsi_longer.yaml``.
+``make bench-wsi-longer`` goes on from the plain cells of ``make bench-wsi-slides`` and resumes per cell; fixed in
+``protocols/wsi_longer.yaml``.
 """
 
 import sys

@@ -115,6 +115,8 @@ def train_fold(out: Path, cell: Cell, fold: int, source: Path | None) -> Path:
         **PROTOCOL["of_method"].get(method, {}),
         "method": method,
         "model.name": network,
+        # As the plain networks have it, from which MHIM begins; v2 as released has GELU.
+        "model.embedding.activation": "relu",
         "data.root": DATA / "slides",
         "data.labels": DATA / "labels.csv",
         "data.features": DATA / "features" / "outputs",
