@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -15,6 +15,7 @@ from vision_core.bundle import Card
 from vision_core.slides.heatmap import OPACITY
 from vision_core.slides.reader import SLIDE_SUFFIXES, list_slides
 
+_LAST: Literal["always_last"] = "always_last"
 _MADE_ONLY = "This model has only seen made images."
 _LIMIT = (
     f"A slide is uploaded as one file of at most {Serving.max_file_size.upper()}. Larger ones, and those of several "
@@ -83,10 +84,12 @@ def _connect(wires: _Wires, reader: Reader, examples: Sequence[tuple[gr.Button, 
         [wires.error, wires.chosen, *everything[1:]],
         **once,
     )
-    # Not the event of input, which comes again whenever the list is left; that of change comes for us, too.
+    # Not the event of input, which comes again whenever the list is left. That of change comes for us, too, so one more
+    # may follow while it is handled.
     choose = ui.guarded(partial(_beside, (None, gr.skip()), reader.choose), (None, None, *nothing))
     replaced = [wires.error, wires.upload, wires.chosen, *everything[1:]]
-    wires.chosen.change(partial(_by_person, choose), [wires.chosen, wires.opacity, case], replaced, **once)
+    by_person = partial(_by_person, choose)
+    wires.chosen.change(by_person, [wires.chosen, wires.opacity, case], replaced, **{**once, "trigger_mode": _LAST})
     for button, example in examples:
         take = partial(_beside, (None, None), partial(reader.take, example))
         button.click(ui.guarded(take, (None, None, *nothing)), [wires.opacity, case], replaced, **once)
@@ -94,7 +97,7 @@ def _connect(wires: _Wires, reader: Reader, examples: Sequence[tuple[gr.Button, 
         ui.guarded(reader.show, (None,)),
         [case, wires.opacity],
         [wires.error, wires.shown[1]],
-        trigger_mode="always_last",
+        trigger_mode=_LAST,
         show_progress="hidden",
         api_visibility="private",
     )
