@@ -22,7 +22,7 @@ def table() -> str:
     longer = {(row["network"], row["seed"]): row["auc"] for row in read_study(STUDY)}
     areas = {(row["network"], row["method"], row["seed"]): row["auc"] for row in read_study(wsi_tables.STUDY)}
     lines = ["| network | trained on, AUC, % | MHIM v1 − trained on | MHIM v2 − trained on |", "|---|---|---|---|"]
-    for network, title in wsi_tables.NETWORKS.items():
+    for network in PROTOCOL["networks"]:
         of_seed = {seed: area for (name, seed), area in longer.items() if name == network}
         gains = [
             spread(
@@ -30,7 +30,7 @@ def table() -> str:
             )
             for each in ("mhim_v1", "mhim_v2")
         ]
-        lines.append(f"| {title} | {spread(list(of_seed.values()))} | {' | '.join(gains)} |")
+        lines.append(f"| {wsi_tables.NETWORKS[network]} | {spread(list(of_seed.values()))} | {' | '.join(gains)} |")
     return "\n".join(lines)
 
 
