@@ -28,22 +28,25 @@ class Embedding(nn.Module):
         self.activation = activation(settings.activation)
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, features: Tensor, tiles: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, tiles: Tensor | None = None, behind: Tensor | None = None) -> Tensor:
         """Embedded tiles.
 
         Args:
             features: ``(N, features)``.
             tiles: Indices of those to embed, in their order; None for all.
+            behind: ``(k, D)`` to put behind the embedded tiles, as ``torch.cat`` would, but without their copy.
         """
-        if torch.compiler.is_compiling() or features.requires_grad:
-            return self._plain(features if tiles is None else features[tiles])
-        if not torch.is_grad_enabled():
-            return self._without_gradient(features, tiles)
-        if self.training:
+        if self.training and torch.is_grad_enabled() and not (torch.compiler.is_compiling() or features.requires_grad):
             weights = (self.linear.weight, self.linear.bias)
-            embedded: Tensor = _Stretches.apply(features, tiles, *weights, self.settings)
+            embedded: Tensor = _Stretches.apply(features, tiles, behind, *weights, self.settings)
             return embedded
-        return self._plain(features if tiles is None else features[tiles])
+        embedded = self._embedded(features, tiles)
+        return embedded if behind is None else torch.cat([embedded, behind])
+
+    def _embedded(self, features: Tensor, tiles: Tensor | None) -> Tensor:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._plain(features if tiles is None else features[tiles])
+        return self._without_gradient(features, tiles)
 
     def _plain(self, features: Tensor) -> Tensor:
         embedded: Tensor = self.dropout(self.activation(self.linear(features)))
@@ -67,18 +70,23 @@ class _Stretches(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401 (torch declares none of what a context holds)
         features: Tensor,
         tiles: Tensor | None,
+        behind: Tensor | None,
         weight: Tensor,
         bias: Tensor,
         settings: EmbeddingSettings,
     ) -> Tensor:
         count = len(features) if tiles is None else len(tiles)
         # No rows, for the type that autocast gives.
-        embedded = functional.linear(features[:0], weight, bias).new_empty(count, len(weight))
-        slopes = torch.empty_like(embedded, dtype=torch.bool if settings.activation == "relu" else None)
+        none = functional.linear(features[:0], weight, bias)
+        embedded = none.new_empty(count + (0 if behind is None else len(behind)), len(weight))
+        slopes = none.new_empty(count, len(weight), dtype=torch.bool if settings.activation == "relu" else None)
+        if behind is not None:
+            embedded[count:] = behind
         for part, inputs in _stretches(features, tiles):
             embedded[part], slopes[part] = _activate(functional.linear(inputs, weight, bias), settings)
         ctx.save_for_backward(features, tiles, weight, slopes)
         ctx.scale = keep_scale(settings.dropout)
+        ctx.of_behind = None if behind is None else behind.dtype
         return embedded
 
     @staticmethod
@@ -89,13 +97,14 @@ class _Stretches(torch.autograd.Function):
             of_linear = gradient[part] * slopes[part]
             of_weight += of_linear.T @ inputs.to(of_linear.dtype)
             of_bias += of_linear.sum(dim=0)
-        return None, None, of_weight.mul_(ctx.scale), of_bias.mul_(ctx.scale), None
+        of_behind = gradient[len(slopes) :].to(ctx.of_behind) if ctx.of_behind else None
+        return None, None, of_behind, of_weight.mul_(ctx.scale), of_bias.mul_(ctx.scale), None
 
 
 def _stretches(features: Tensor, tiles: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
     count = len(features) if tiles is None else len(tiles)
     for first in range(0, count, _STRETCH):
-        part = slice(first, first + _STRETCH)
+        part = slice(first, min(first + _STRETCH, count))
         yield part, features[part] if tiles is None else features[tiles[part]]
 
 

@@ -67,8 +67,7 @@ class Mhim(nn.Module):
         if self.recycler is None or len(recycled) == 0:
             return self.aggregator.aggregate(embed(features, tiles)), None
         tokens = self.recycler(embed(features, recycled))
-        seen = torch.cat([embed(features, tiles), tokens])
-        return self.aggregator.aggregate(seen), tokens.detach()
+        return self.aggregator.aggregate(embed(features, tiles, tokens)), tokens.detach()
 
     def forward(self, features: Tensor) -> Tensor:
         """Probabilities ``(C,)`` of a whole bag; the plain network, unless the settings recycle at test."""

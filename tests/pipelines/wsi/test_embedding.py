@@ -35,6 +35,20 @@ def test_forward__outputs_and_gradients_equal_plain_torch(activation: Activation
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize("tiles", [None, TILES, TILES[:1], TILES[:0]])
+@pytest.mark.parametrize("is_training", [True, False])
+def test_forward__rows_behind_equal_a_concatenation(tiles: Tensor | None, is_training: bool) -> None:
+    layer = _layer("relu").train(is_training)
+    behind = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
+    found, expected = layer(FEATURES, tiles, behind), torch.cat([layer(FEATURES, tiles), behind])
+    torch.testing.assert_close(found, expected)
+    weights = [behind, *layer.parameters()]
+    gradients = [torch.autograd.grad(each.square().sum(), weights) for each in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(FEATURES, tiles, behind), expected)
+
+
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_forward__dropout_goes_through_the_gradient(activation: Activation) -> None:
     layer = _layer(activation, dropout=0.25)
