@@ -168,7 +168,8 @@ def test_batches__killed_worker_is_named_and_the_batches_are_the_same(
 
 def test_batches__workers_that_keep_dying_end_the_run(impatient: None, tmp_path: Path) -> None:
     deadly_step = next(step for step, places in enumerate(ORDER) if (0, 5) in places)
-    with pytest.raises(EnvironmentFault, match=f"4 times, now at step {deadly_step}:"):
+    # On a busy machine a worker may be gone before the batch ahead of the deadly one was handed over.
+    with pytest.raises(EnvironmentFault, match=f"4 times, now at step ({deadly_step - 1}|{deadly_step}):"):
         list(batches(Deadly(tmp_path, times=4), ORDER, workers=1))
 
 
