@@ -9,35 +9,26 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
 
-import torch
-
 from benchmarks.studies import RESULTS
 from benchmarks.wsi_longer_tables import PROTOCOL, STUDY
-from benchmarks.wsi_slides import PROTOCOL as MAIN
-from benchmarks.wsi_slides import folder_of, pooled_of, train_fold, write_areas
+from benchmarks.wsi_slides import train_folds, write_areas
 
 WORKERS = 2
 
 
-def cell(network: str, seed: int) -> None:
+def longer_cell(network: str, seed: int) -> None:
     """All folds of a network, trained on from where the plain one ended, pooled."""
     path = RESULTS / STUDY / f"{network}-{seed}.json"
-    if path.exists():
-        return
-    torch.set_num_threads(1)
-    folds = []
-    for fold in range(MAIN["folds"]):
-        before = folder_of(network, "plain", seed, fold) / "model"
-        folds.append(train_fold(folder_of(network, "longer", seed, fold), (network, "plain", seed), fold, before))
-    found, seconds = pooled_of(folds)
-    write_areas(path, STUDY, found, network=network, seed=seed, cpu_seconds_per_fold=seconds)
+    if not path.exists():
+        found, seconds = train_folds((network, "plain", seed), "longer", goes_on=True)
+        write_areas(path, STUDY, found, network=network, seed=seed, cpu_seconds_per_fold=seconds)
 
 
 def main() -> int:
     """Run the cells that are missing."""
     cells = list(product(PROTOCOL["networks"], PROTOCOL["seeds"]))
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), max_tasks_per_child=1) as workers:
-        list(workers.map(cell, *zip(*cells, strict=True)))
+        list(workers.map(longer_cell, *zip(*cells, strict=True)))
     return 0
 
 

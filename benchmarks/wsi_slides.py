@@ -58,12 +58,7 @@ def network_cell(cell: Cell) -> None:
     path = RESULTS / STUDY / f"{network}-{method}-{seed}.json"
     if path.exists():
         return
-    torch.set_num_threads(1)
-    folds = []
-    for fold in range(PROTOCOL["folds"]):
-        teacher = None if method == "plain" else folder_of(network, "plain", seed, fold) / "model"
-        folds.append(train_fold(folder_of(*cell, fold), cell, fold, teacher))
-    found, seconds = pooled_of(folds)
+    found, seconds = train_folds(cell, method, goes_on=method != "plain")
     write_areas(path, STUDY, found, network=network, method=method, seed=seed, cpu_seconds_per_fold=seconds)
 
 
@@ -104,8 +99,28 @@ def colours_of(path: Path) -> NDArray[np.float64]:
     return np.concatenate([values.mean(axis=0), values.std(axis=0)])
 
 
-def train_fold(out: Path, cell: Cell, fold: int, source: Path | None) -> Path:
-    """Train on a fold unless that is done, from a bundle if there is one; returns ``out``."""
+def train_folds(cell: Cell, name: str, *, goes_on: bool) -> tuple[Predictions, float]:
+    """Train on every fold, unless that is done.
+
+    Args:
+        cell: Network, method and seed.
+        name: What the runs are called, beside network and seed.
+        goes_on: Begin with the plain network of the same fold and seed.
+
+    Returns:
+        What the runs say of their test folds, all together, and the mean of their CPU seconds.
+    """
+    torch.set_num_threads(1)
+    network, _, seed = cell
+    folders = []
+    for fold in range(PROTOCOL["folds"]):
+        source = _folder(network, "plain", seed, fold) / "model" if goes_on else None
+        folders.append(_train(_folder(network, name, seed, fold), cell, fold, source))
+    found = pool([read_predictions(folder / "pictures" / PREDICTIONS) for folder in folders])
+    return found, float(np.mean([float((folder / _DONE).read_text(encoding="utf-8")) for folder in folders]))
+
+
+def _train(out: Path, cell: Cell, fold: int, source: Path | None) -> Path:
     if (out / _DONE).exists():
         return out
     network, method, seed = cell
@@ -134,15 +149,8 @@ def train_fold(out: Path, cell: Cell, fold: int, source: Path | None) -> Path:
     return out
 
 
-def folder_of(network: str, method: str, seed: int, fold: int) -> Path:
-    """Where a run is."""
-    return WORK / f"{network}-{method}-{seed}" / f"fold-{fold}"
-
-
-def pooled_of(folds: Sequence[Path]) -> tuple[Predictions, float]:
-    """What runs say of their test folds, all together, and the mean of their CPU seconds."""
-    found = pool([read_predictions(folder / "pictures" / PREDICTIONS) for folder in folds])
-    return found, float(np.mean([float((folder / _DONE).read_text(encoding="utf-8")) for folder in folds]))
+def _folder(network: str, name: str, seed: int, fold: int) -> Path:
+    return WORK / f"{network}-{name}-{seed}" / f"fold-{fold}"
 
 
 def _run(words: Sequence[str]) -> None:

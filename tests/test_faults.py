@@ -27,7 +27,6 @@ from vision_core.synthetic import make_voc
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 12
-BUSY = 4  # how much longer a machine may take that has other work too
 WORDS = ("train.epochs=3", "train.batch_size=1", "train.save_every=3", "method=lpld")
 SLOW_SECONDS = 120.0
 # Writes half a checkpoint, says so with a file, and waits to be killed.
@@ -163,7 +162,7 @@ def test_stop__checkpoints_within_one_step_and_says_how_to_go_on(
     steps_then = _steps(tmp_path)
     started = time.monotonic()
     _, told = process.communicate()
-    assert time.monotonic() - started < BUSY * 5  # seconds
+    assert time.monotonic() - started < 5
     assert process.returncode == 130
     stopped = re.search(rf"error\[INTERRUPTED\] Stopped at step (\d+) of {STEPS}; the checkpoint is written", told)
     assert stopped

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -52,6 +52,15 @@ class Predictor(Protocol):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config, contravariant=True)
+
+
+@runtime_checkable
+class Rehearsing(Protocol):
+    """What a task may have besides, of which to prepare a run is long work."""
+
+    def rehearse(self, config: Any) -> Prepared:  # noqa: ANN401 (the task's own)
+        """What ``prepare`` would return, as far as can be said without that work; nothing is written."""
+        ...
 
 
 class Pipeline(Protocol, Generic[ConfigT]):

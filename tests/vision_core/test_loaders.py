@@ -168,9 +168,9 @@ def test_batches__killed_worker_is_named_and_the_batches_are_the_same(
 
 def test_batches__workers_that_keep_dying_end_the_run(impatient: None, tmp_path: Path) -> None:
     deadly_step = next(step for step, places in enumerate(ORDER) if (0, 5) in places)
-    # On a busy machine a worker may be gone before the batch ahead of the deadly one was handed over.
-    with pytest.raises(EnvironmentFault, match=f"4 times, now at step ({deadly_step - 1}|{deadly_step}):"):
-        list(batches(Deadly(tmp_path, times=4), ORDER, workers=1))
+    # From that step on: a batch ahead of it may or may not be handed over before the worker is gone.
+    with pytest.raises(EnvironmentFault, match=f"4 times, now at step {deadly_step}:"):
+        list(batches(Deadly(tmp_path, times=4), replace(ORDER, start_step=deadly_step), workers=1))
 
 
 def test_batches__dead_worker_does_not_interrupt_the_step_of_the_consumer(tmp_path: Path) -> None:

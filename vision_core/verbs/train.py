@@ -16,7 +16,7 @@ from vision_core.errors import UsageError, UserError
 from vision_core.evaluation import Row
 from vision_core.files import write_atomic
 from vision_core.one_run import introduce, train_one
-from vision_core.pipeline import Pipeline
+from vision_core.pipeline import Pipeline, Rehearsing
 from vision_core.report import write_report
 from vision_core.runfolder import RunFolder
 from vision_core.runlog import say
@@ -120,8 +120,7 @@ def _make_demo_data(pipeline: Pipeline[Any], folder: Path) -> None:
 
 
 def _rehearse(pipeline: Pipeline[Any], runs: Runs) -> int:
-    # A task of which to prepare is hours of work has a cheap way to say what it would be.
-    prepare = getattr(pipeline, "rehearse", pipeline.prepare)
+    prepare = pipeline.rehearse if isinstance(pipeline, Rehearsing) else pipeline.prepare
     for name, config in runs.items():
         if config.data.root:
             introduce(name, config, prepare(config))
