@@ -31,6 +31,7 @@ from pipelines.wsi.demo_data import make_demo_data
 from pipelines.wsi.evaluate import score
 from pipelines.wsi.predictions import PREDICTIONS, Predictions, pool, read_predictions
 from vision_core.config import load
+from vision_core.files import write_atomic
 from vision_core.runtime import peak_resident_mib
 from vision_core.slides.reader import open_slide
 from vision_core.slides.tiling import tile_grid
@@ -40,7 +41,7 @@ PROTOCOL = read_protocol(PROTOCOL_PATH)
 WORK = Path("runs") / f"bench-{STUDY}"
 DATA = WORK / "data"
 CONFIG = Path(PROTOCOL["config"])
-_DONE = "cpu_seconds"
+_COST = "cost.json"  # of a fold that is done
 
 Cell = tuple[str, str, int]
 
@@ -58,8 +59,8 @@ def network_cell(cell: Cell) -> None:
     path = RESULTS / STUDY / f"{network}-{method}-{seed}.json"
     if path.exists():
         return
-    found, seconds = train_folds(cell, method, goes_on=method != "plain")
-    write_areas(path, STUDY, found, network=network, method=method, seed=seed, cpu_seconds_per_fold=seconds)
+    found, cost = train_folds(cell, method, goes_on=method != "plain")
+    write_areas(path, STUDY, found, network=network, method=method, seed=seed, **cost)
 
 
 def colour_cell() -> None:
@@ -99,7 +100,7 @@ def colours_of(path: Path) -> NDArray[np.float64]:
     return np.concatenate([values.mean(axis=0), values.std(axis=0)])
 
 
-def train_folds(cell: Cell, name: str, *, goes_on: bool) -> tuple[Predictions, float]:
+def train_folds(cell: Cell, name: str, *, goes_on: bool) -> tuple[Predictions, dict[str, float]]:
     """Train on every fold, unless that is done.
 
     Args:
@@ -108,7 +109,8 @@ def train_folds(cell: Cell, name: str, *, goes_on: bool) -> tuple[Predictions, f
         goes_on: Begin with the plain network of the same fold and seed.
 
     Returns:
-        What the runs say of their test folds, all together, and the mean of their CPU seconds.
+        What the runs say of their test folds, all together; the mean of their CPU seconds and the highest of their
+        peaks of memory, as facts of the result.
     """
     torch.set_num_threads(1)
     network, _, seed = cell
@@ -117,11 +119,13 @@ def train_folds(cell: Cell, name: str, *, goes_on: bool) -> tuple[Predictions, f
         source = _folder(network, "plain", seed, fold) / "model" if goes_on else None
         folders.append(_train(_folder(network, name, seed, fold), cell, fold, source))
     found = pool([read_predictions(folder / "pictures" / PREDICTIONS) for folder in folders])
-    return found, float(np.mean([float((folder / _DONE).read_text(encoding="utf-8")) for folder in folders]))
+    costs = [json.loads((folder / _COST).read_text(encoding="utf-8")) for folder in folders]
+    seconds = float(np.mean([cost["cpu_seconds"] for cost in costs]))
+    return found, {"cpu_seconds_per_fold": seconds, "peak_mib": max(cost["peak_mib"] for cost in costs)}
 
 
 def _train(out: Path, cell: Cell, fold: int, source: Path | None) -> Path:
-    if (out / _DONE).exists():
+    if (out / _COST).exists():
         return out
     network, method, seed = cell
     settings = {
@@ -145,7 +149,8 @@ def _train(out: Path, cell: Cell, fold: int, source: Path | None) -> Path:
     words = [f"{key}={value}" for key, value in settings.items()]
     begun = time.process_time()
     _run(["train", "--config", str(CONFIG), "--out", str(out), "--overwrite", "--device", "cpu", *words])
-    (out / _DONE).write_text(f"{time.process_time() - begun:.1f}", encoding="utf-8")
+    cost = {"cpu_seconds": round(time.process_time() - begun, 1), "peak_mib": peak_resident_mib()}
+    write_atomic(out / _COST, json.dumps(cost))
     return out
 
 
@@ -173,7 +178,6 @@ def write_areas(path: Path, study: str, found: Predictions, **facts: Any) -> Non
         auc=100 * row.metrics["auc"],
         interval=[100 * edge for edge in row.intervals["auc"]],
         macro_accuracy=row.metrics["macro_accuracy"],
-        peak_mib=peak_resident_mib(),
         command=f"make bench-{study}",
         synthetic="recomposed pixels of one slide, altered nuclei",
     )
