@@ -142,7 +142,7 @@ class WsiPredictor:
             tile_side=place.side,
             scores=reading.scores if reading else np.empty(0, np.float32),
             facts={**flags, **(_facts(reading, self._model) if reading else {})},
-            notes=(*cautions, *notes),
+            notes=tuple(dict.fromkeys((*cautions, *notes))),
             model=self.card.identity(),
         )
 

@@ -99,6 +99,8 @@ def wanted_attributes(slide_path: Path, encoder: Encoder, settings: ExtractSetti
 def where_time_went(facts: Mapping[str, float]) -> str:
     """Seconds of each part, and what bounds the speed, in a sentence."""
     parts = {name: facts[f"{key}_seconds"] for name, key in _PARTS.items()}
+    if not facts["tiles"] and not facts.get("taken_over"):
+        return "0 tiles."
     listed = ", ".join(f"{seconds:.1f} s {name}" for name, seconds in parts.items())
     bound = max(parts, key=lambda name: parts[name])
     before = facts.get("taken_over", 0.0)

@@ -86,12 +86,14 @@ def find_resolution(name: str, properties: Properties, stated: Mapping[str, floa
     Raises:
         InputError: Nobody says, or only what cannot be.
     """
-    absurd: list[str] = []
+    absurd: dict[str, str] = {}  # by the number, which OpenSlide may repeat from the TIFF
     for source, x, y in _candidates(properties, stated):
         if _is_sane(x) and _is_sane(y):
-            return _resolution((x, y), source, properties, absurd)
-        absurd.append(f"{source} gives '{_number(x, y)}' microns per pixel, outside {LEAST_MPP:g} to {LARGEST_MPP:g}")
-    found = f"{'; '.join(absurd)}" if absurd else "the file does not say how many microns a pixel covers"
+            return _resolution((x, y), source, properties, list(absurd.values()))
+        number = _number(x, y)
+        told = f"{source} gives '{number}' microns per pixel, outside {LEAST_MPP:g} to {LARGEST_MPP:g}"
+        absurd.setdefault(number, told)
+    found = "; ".join(absurd.values()) or "the file does not say how many microns a pixel covers"
     raise InputError(f"'{name}': {found}. Give it in a column 'mpp' of the CSV of slides, or with read.mpp=0.5.")
 
 

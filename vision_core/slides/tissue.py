@@ -163,7 +163,7 @@ def _regions(
 
 def _extent(share: float) -> tuple[str, ...]:
     if share == 0:
-        return ("No tissue was found.",)
+        return ("No tissue was found on this slide.",)
     if share >= _WHOLE:
         return ("Tissue covers the whole slide; no glass was seen.",)
     return ()

@@ -59,14 +59,14 @@ def test_find_tissue__pieces_with_their_hole(path: Path) -> None:
 
 def test_find_tissue__white_glass(tmp_path: Path) -> None:
     tissue = found(write_slide(tmp_path / "a.tif", glass(1000, 1200)))
-    assert tissue.regions == () and tissue.notes == ("No tissue was found.",)
+    assert tissue.regions == () and tissue.notes == ("No tissue was found on this slide.",)
     assert tissue.flags["area_mm2"] == tissue.flags["tissue_share"] == 0
 
 
 @pytest.mark.parametrize("colour", [(255, 255, 255), (243, 243, 243), (235, 230, 222), (0, 0, 0), (9, 3, 5)])
 def test_find_tissue__plain_glass_of_any_tint_or_nothing_scanned(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     picture = np.full((400, 300, 3), colour, np.uint8)
-    assert found(write_slide(tmp_path / "a.tif", picture)).notes == ("No tissue was found.",)
+    assert found(write_slide(tmp_path / "a.tif", picture)).notes == ("No tissue was found on this slide.",)
 
 
 @pytest.mark.parametrize(("preset", "side"), [("default", 100), ("default", 701), ("bwh_biopsy", 1000), ("tcga", 2300)])
@@ -181,8 +181,8 @@ def test_write_tissue__round_trip(tmp_path: Path, preset: str) -> None:
 
 def test_write_tissue__nothing_round_trip(tmp_path: Path, path: Path) -> None:
     with open_slide(path) as slide:
-        write_tissue(tmp_path / "b", Tissue(regions=(), notes=("No tissue was found.",)), slide)
-        assert read_tissue(tmp_path / "b", slide) == Tissue(regions=(), notes=("No tissue was found.",))
+        write_tissue(tmp_path / "b", Tissue(regions=(), notes=("No tissue was found on this slide.",)), slide)
+        assert read_tissue(tmp_path / "b", slide) == Tissue(regions=(), notes=("No tissue was found on this slide.",))
 
 
 def test_write_tissue__annotations_with_notice_that_qupath_reads(tmp_path: Path, path: Path) -> None:
@@ -241,7 +241,7 @@ def test_find_tissue__our_own_mask_edited_and_read_back(tmp_path: Path, path: Pa
 def test_find_tissue__edited_mask_with_nothing_is_no_tissue(tmp_path: Path, path: Path) -> None:
     write_mask(tmp_path / "edited", "a")
     tissue = found(path, regions=tmp_path / "edited")
-    assert tissue.regions == () and "No tissue was found." in tissue.notes
+    assert tissue.regions == () and "No tissue was found on this slide." in tissue.notes
 
 
 def test_find_tissue__broken_mask_and_missing_folder(tmp_path: Path, path: Path) -> None:
