@@ -22,6 +22,7 @@ from vision_core.results import RESEARCH_NOTICE
 
 Page = gr.Blocks
 _FOLDERS_OF_A_PATH = re.compile(r"(?<![\w.])(?:'/[^'\n]*/(?=[^'/\n]+')|/(?:[^\s/'\"]+/)+)")
+MADE_ONLY = "This model has only seen made images."
 _STEP = 0.1  # of opacity, a key
 _log = logging.getLogger("domainsight")
 
@@ -70,6 +71,25 @@ def status_line(prompt: str) -> gr.HTML:
     """A line of words about the result, at first ``prompt``; screen readers announce its changes."""
     return gr.HTML(
         prompt, html_template='<p class="status" role="status" aria-live="polite">${value}</p>', padding=False
+    )
+
+
+def picture(label: str, *, scale: int | None = None, shows_label: bool = False) -> gr.Image:
+    """A picture that is shown and never given.
+
+    Args:
+        label: Names it to screen readers until there is a picture.
+        scale: Its width relative to those beside it.
+        shows_label: Over a corner of the picture, too.
+    """
+    # PNG, since the default loses detail; an input would reduce 16 bits to 8.
+    return gr.Image(
+        label=label,
+        show_label=shows_label,
+        scale=scale,
+        format="png",
+        interactive=False,
+        buttons=["download", "fullscreen"],
     )
 
 

@@ -1,6 +1,5 @@
 """Demo page: what a policy hides in real images, and what the classifier says. ``python -m demos.pretrain``."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,8 @@ SHOWN = (  # pieces that trained nothing, and which line of the attribution is t
 
 def page() -> "Page":
     """The mask explorer with the shipped bundles, and slices and blocks of real images made now."""
+    from apps.cases import Example
     from apps.mask_explorer.app import build
-    from apps.mask_explorer.cases import Example
     from apps.mask_explorer.explorer import MaskExplorer
     from apps.ui import session_folder
     from pipelines.pretrain.small_real import NOTICE, attribution, make_small_real
@@ -37,4 +36,4 @@ if __name__ == "__main__":
     enter()
     from apps.serving import main
 
-    sys.exit(main(page, "What a policy of noise masks hides in an image."))
+    raise SystemExit(main(page, "What a policy of noise masks hides in an image."))

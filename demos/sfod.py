@@ -1,6 +1,5 @@
 """Demo page: tree crowns by night, found by the source model and by the adapted one. ``python -m demos.sfod``."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,4 +35,4 @@ if __name__ == "__main__":
     enter()
     from apps.serving import main
 
-    sys.exit(main(page, "Detections before and after adaptation."))
+    raise SystemExit(main(page, "Detections before and after adaptation."))

@@ -1,6 +1,5 @@
 """Demo page: slides with and without altered nuclei, and where a MIL network looked. ``python -m demos.wsi``."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +9,7 @@ if TYPE_CHECKING:
     from apps.ui import Page
 
 BUNDLE = Path(__file__).resolve().parent / "checkpoints" / "wsi-demo"
-SHOWN = {
-    "slide-018": "made slide, normal",
-    "slide-007": "made slide, altered nuclei",
-    "slide-000": "made slide, unknown",
-}
+SHOWN = {"slide-018": "normal", "slide-007": "altered nuclei", "slide-000": "unknown"}
 MADE = (
     "Made slides are recomposed from the real one. The model was trained on none of these; the first two are of the "
     "list that chose its epoch and threshold, the third, normal, is of the fold held out. Of the demo's five folds it "
@@ -24,8 +19,8 @@ MADE = (
 
 def page(slides_root: Path | None = None) -> "Page":
     """The slide reader with the shipped bundle, slides made now, and the real one that they are made of."""
+    from apps.cases import Example
     from apps.slide_reader.app import build
-    from apps.slide_reader.reader import Example
     from apps.ui import session_folder
     from pipelines.wsi.demo_data import make_demo_data, plan_slides
     from pipelines.wsi.predict import WsiPredictor
@@ -33,13 +28,13 @@ def page(slides_root: Path | None = None) -> "Page":
 
     origin, slides = MADE + aperio_slide_origin().line(), [each for each in plan_slides() if each.slide in SHOWN]
     made = make_demo_data(session_folder() / "demo", slides) / "slides"
-    examples = [Example(name=text, path=made / f"{name}.tif", origin=origin) for name, text in SHOWN.items()]
-    examples.append(Example(name="real slide, Aperio", path=aperio_slide(), origin=origin, is_own=False))
-    return build(WsiPredictor.from_checkpoint(BUNDLE), examples, slides_root)
+    shown = [Example(name=f"made slide, {text}", path=made / f"{at}.tif", origin=origin) for at, text in SHOWN.items()]
+    shown.append(Example(name="real slide, Aperio", path=aperio_slide(), origin=origin, is_own=False))
+    return build(WsiPredictor.from_checkpoint(BUNDLE), shown, slides_root)
 
 
 if __name__ == "__main__":
     enter()
     from apps.serving import main
 
-    sys.exit(main(page, "Where a model looks on a whole slide.", has_slides=True))
+    raise SystemExit(main(page, "Where a model looks on a whole slide.", has_slides=True))

@@ -93,7 +93,7 @@ def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Bl
         error, summary = ui.error_panel(), ui.status_line(_PROMPT)
         score = gr.Slider(0.0, 1.0, value=_FIRST_SCORE, step=0.01, label="Show boxes with a score above", buttons=[])
         with gr.Row(equal_height=True):
-            pictures = [_picture(f"{role.capitalize()} model") for role in _COLOURS]
+            pictures = [ui.picture(f"{role.capitalize()} model", shows_label=True) for role in _COLOURS]
         download = gr.DownloadButton("Download the boxes of both models (JSON)", interactive=False)
         _about(pairs, examples)
         wires = _Wires(picker=picker, upload=upload, score=score, error=error, shown=(summary, *pictures, download))
@@ -223,11 +223,6 @@ def _blank() -> tuple[Any, ...]:
 def _shown(case: Case, role: Role, score: float) -> dict[str, Any]:
     text = f"{role.capitalize()} model: {_boxes(len(case.found(role).above(score)))} on {case.name}"
     return gr.update(value=draw(case, role, score), alt_text=text)
-
-
-def _picture(label: str) -> gr.Image:
-    # PNG, since the default loses detail; never an input, since it would reduce 16 bits to 8.
-    return gr.Image(label=label, format="png", interactive=False, buttons=["download", "fullscreen"])
 
 
 def _example_buttons(examples: Sequence[Example]) -> list[gr.Button]:

@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 
 from apps import ui
-from apps.mask_explorer.cases import PROMPT, Case, Example, Explorer, Looks, Viewer, blank
+from apps.cases import Example
+from apps.mask_explorer.cases import PROMPT, Case, Explorer, Looks, Viewer, blank
 from apps.mask_explorer.explorer import NUM_SAMPLES
 
-_MADE_ONLY = "This model has only seen made images."
 _NO_GUARD = (
     "The classifier has no guard of its scope: it names one of its classes whatever the image shows, with scores that "
     "are not calibrated."
@@ -57,7 +57,8 @@ def build(explorer: Explorer, examples: Sequence[Example] = (), remarks: Sequenc
         opacity = gr.Slider(0.0, 1.0, value=0.5, step=0.05, label="Opacity of the mask", buttons=[])
         ui.overlay_controls(page, opacity)
         with gr.Row():
-            overlay, sheet = _picture("What the policy hides", 2), _picture("All masks, and the image under them", 3)
+            overlay = ui.picture("What the policy hides", scale=2)
+            sheet = ui.picture("All masks, and the image under them", scale=3)
         with gr.Accordion("Scores", open=True):
             numbers = gr.HTML(padding=False)
         files = gr.File(label="Downloads", file_count="multiple", interactive=False, visible=False)
@@ -144,16 +145,8 @@ def _looks(which: float | None, opacity: float | None, seed: float | None) -> Lo
 
 def _scope(explorer: Explorer) -> list[str]:
     card = explorer.card
-    lines = [_MADE_ONLY if card.trained_on.synthetic else "", _STAGES.get(card.method, "")]
+    lines = [ui.MADE_ONLY if card.trained_on.synthetic else "", _STAGES.get(card.method, "")]
     return [line for line in (*lines, "" if card.scope else _NO_GUARD) if line]
-
-
-def _picture(label: str, scale: int) -> gr.Image:
-    # PNG, since the default loses detail; never an input, since it would reduce 16 bits to 8.
-    # The label would cover a corner; it names the picture to screen readers until there is one.
-    return gr.Image(
-        label=label, show_label=False, format="png", interactive=False, buttons=["download", "fullscreen"], scale=scale
-    )
 
 
 def _about(explorer: Explorer, examples: Sequence[Example]) -> None:

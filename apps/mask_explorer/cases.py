@@ -2,10 +2,8 @@
 
 import html
 import json
-import secrets
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -15,7 +13,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from apps import ui
+from apps.cases import Example, delete_upload, new_folder
 from apps.mask_explorer.drawing import colours, draw_overlay, draw_sheet, scale_of
 from apps.mask_explorer.explorer import Exploration
 from apps.mask_explorer.reading import FileReader
@@ -44,23 +42,6 @@ class Explorer(Protocol):
 
     def resample(self, found: Exploration, first_seed: int, /) -> Exploration:
         """The same image under other samples."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """An image that the page offers.
-
-    Attributes:
-        name: What its button says.
-        path: The file.
-        origin: Its source and licence.
-        is_own: Whether it is of the made data that the model is of; only of those a model of made data speaks.
-    """
-
-    name: str
-    path: Path
-    origin: str
-    is_own: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +103,7 @@ class Viewer:
         try:
             return self._new(uploaded, uploaded.name, looks, uploaded=uploaded)
         except BaseException:
-            _delete(uploaded)
+            delete_upload(uploaded)
             raise
 
     def take(self, example: Example, looks: Looks, before: Case | None = None) -> tuple[Any, ...]:
@@ -159,7 +140,7 @@ class Viewer:
         with self._turn:
             shutil.rmtree(case.folder, ignore_errors=True)
         if case.uploaded and case.uploaded != kept:
-            _delete(case.uploaded)
+            delete_upload(case.uploaded)
 
     def _new(
         self, path: Path, name: str, looks: Looks, *, uploaded: Path | None = None, is_own: bool = False
@@ -168,14 +149,9 @@ class Viewer:
         found = self.explorer(pixels, looks.first_seed)
         if self.explorer.card.trained_on.synthetic and not is_own:
             found = replace(found, scores=())
-        folder = ui.session_folder() / f"case-{secrets.token_hex(16)}"
-        folder.mkdir(parents=True, mode=0o700)
-        case = Case(name=name, found=found, notes=notes, folder=folder, uploaded=uploaded)
-        try:
+        with new_folder() as folder:
+            case = Case(name=name, found=found, notes=notes, folder=folder, uploaded=uploaded)
             return self._shown(case, looks)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
 
     def _shown(self, case: Case, looks: Looks, *, has_moved: bool = False) -> tuple[Any, ...]:
         with self._turn:
@@ -240,9 +216,3 @@ def blank() -> Sequence[Any]:
 
 def _of_seeds(case: Case) -> Path:
     return case.folder / f"seed-{case.found.seeds[0]}"
-
-
-def _delete(uploaded: Path) -> None:
-    uploaded.unlink(missing_ok=True)
-    with suppress(OSError):  # another file came with it
-        uploaded.parent.rmdir()

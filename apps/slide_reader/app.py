@@ -9,14 +9,14 @@ from typing import Any, Literal
 import gradio as gr
 
 from apps import ui
+from apps.cases import Example
 from apps.serving import Serving
-from apps.slide_reader.reader import PROMPT, Example, Predictor, Reader, blank, forget
+from apps.slide_reader.reader import PROMPT, Predictor, Reader, blank, forget
 from vision_core.bundle import Card
 from vision_core.slides.heatmap import OPACITY
 from vision_core.slides.reader import SLIDE_SUFFIXES, list_slides
 
 _LAST: Literal["always_last"] = "always_last"
-_MADE_ONLY = "This model has only seen made images."
 _LIMIT = (
     f"A slide is uploaded as one file of at most {Serving.max_file_size.upper()}. Larger ones, and those of several "
     "files, are chosen by name: start the page with --slides-root FOLDER."
@@ -35,7 +35,7 @@ def build(predictor: Predictor, examples: Sequence[Example] = (), slides_root: P
     with page:
         gr.Markdown("# Slide reader\nOne whole slide: what the model calls it, and where it looked.")
         ui.notice()
-        ui.banner([_MADE_ONLY] if predictor.card.trained_on.synthetic else [])
+        ui.banner([ui.MADE_ONLY] if predictor.card.trained_on.synthetic else [])
         with gr.Row():
             with gr.Column():
                 upload = gr.File(label="Your slide", file_types=sorted(SLIDE_SUFFIXES), height=150)
@@ -47,7 +47,7 @@ def build(predictor: Predictor, examples: Sequence[Example] = (), slides_root: P
         error, status = ui.error_panel(), ui.status_line(PROMPT)
         opacity = gr.Slider(0.0, 1.0, value=OPACITY, step=0.05, label="Opacity of the heatmap", buttons=[])
         ui.overlay_controls(page, opacity)
-        heatmap, tiles = _picture("Where the model looked"), _picture("Tiles it looked at most")
+        heatmap, tiles = ui.picture("Where the model looked"), ui.picture("Tiles it looked at most")
         with gr.Accordion("Numbers", open=False):
             numbers = gr.HTML(padding=False)
         files = gr.File(label="Downloads", file_count="multiple", interactive=False, visible=False)
@@ -109,12 +109,6 @@ def _beside(values: Sequence[Any], handler: Any, *inputs: Any) -> tuple[Any, ...
 
 def _by_person(choose: Any, name: str | None, *inputs: Any) -> Any:  # noqa: ANN401
     return gr.skip() if name is None else choose(name, *inputs)
-
-
-def _picture(label: str) -> gr.Image:
-    # PNG, since the default loses detail; never an input, since it would reduce 16 bits to 8.
-    # The label would cover a corner; it names the picture to screen readers until there is one.
-    return gr.Image(label=label, show_label=False, format="png", interactive=False, buttons=["download", "fullscreen"])
 
 
 def _about(card: Card, examples: Sequence[Example]) -> None:

@@ -1,10 +1,8 @@
 """What the page of the slide reader does with a slide: one folder a case, which is gone when the case is cleared."""
 
 import html
-import secrets
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -14,7 +12,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from apps import ui
+from apps.cases import Example, delete_upload, new_folder
 from apps.slide_reader.wording import describe, numbers_table, table, uncalled, worded
 from vision_core.bundle import Card
 from vision_core.errors import InputError
@@ -46,23 +44,6 @@ class Predictor(Protocol):
 
     def write(self, result: SlideResult, path: Path, folder: Path) -> list[Path]:
         """Write the result of the slide at ``path`` into ``folder``: pictures and tables."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """A slide that the page offers.
-
-    Attributes:
-        name: What its button says.
-        path: The file.
-        origin: Its source and licence.
-        is_own: Whether it is of the made data that the model is of; only of those a model of made data speaks.
-    """
-
-    name: str
-    path: Path
-    origin: str
-    is_own: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +84,7 @@ class Reader:
         forget(before, kept=uploaded)
         if uploaded is None:
             return None, *blank()
-        with _new_folder() as folder:
+        with new_folder() as folder:
             # Another session that gave the same file may clear it at any time.
             own = _linked(uploaded, folder)
             case = self._read(own, uploaded.name, folder, uploaded=uploaded)
@@ -122,14 +103,14 @@ class Reader:
         path = (root / name).resolve()
         if not path.is_relative_to(root):
             raise InputError(f"'{Path(name).name}' is not below the folder of slides. Choose one of the list.")
-        with _new_folder() as folder:
+        with new_folder() as folder:
             case = self._read(path, Path(name).name, folder)
         return case, *_all_shown(case, opacity)
 
     def take(self, example: Example, opacity: float, before: Case | None = None) -> tuple[Any, ...]:
         """Score an example."""
         forget(before)
-        with _new_folder() as folder:
+        with new_folder() as folder:
             case = self._read(example.path, example.name, folder, is_own=example.is_own)
         return case, *_all_shown(case, opacity)
 
@@ -142,6 +123,7 @@ class Reader:
             result = self.predictor(path)
             is_spoken = is_own or not self.predictor.card.trained_on.synthetic
             result = worded(result if is_spoken else uncalled(result))
+            (folder / "files").mkdir()
             self.predictor.write(result, path, folder / "files")
         write_atomic(folder / "files" / f"{path.stem}.csv", table(result))
         with open_slide(path) as slide:
@@ -168,27 +150,12 @@ def forget(case: Case | None, kept: Path | None = None) -> None:
         return
     shutil.rmtree(case.folder, ignore_errors=True)
     if case.uploaded and case.uploaded != kept:
-        case.uploaded.unlink(missing_ok=True)
-        with suppress(OSError):  # another file came with it
-            case.uploaded.parent.rmdir()
+        delete_upload(case.uploaded)
 
 
 def blank() -> Sequence[Any]:
     """What the page shows without a case."""
     return PROMPT, None, None, "", gr.update(value=None, visible=False)
-
-
-@contextmanager
-def _new_folder() -> Iterator[Path]:
-    """A folder of a name nobody guesses, for one case; gone if there is none after all."""
-    folder = ui.session_folder() / f"case-{secrets.token_hex(16)}"
-    folder.mkdir(parents=True, mode=0o700)
-    (folder / "files").mkdir()
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _linked(path: Path, folder: Path) -> Path:

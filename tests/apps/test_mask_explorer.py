@@ -9,8 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from apps.cases import Example
 from apps.mask_explorer.app import build
-from apps.mask_explorer.cases import Case, Example, Looks, Viewer
+from apps.mask_explorer.cases import Case, Looks, Viewer
 from apps.mask_explorer.explorer import Exploration, MaskExplorer
 from apps.mask_explorer.reading import FileReader
 from apps.mask_explorer.wording import describe, hides, numbers_table, place, table

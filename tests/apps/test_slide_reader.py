@@ -10,8 +10,9 @@ import pytest
 import pyvips
 from numpy.typing import NDArray
 
+from apps.cases import Example
 from apps.slide_reader.app import build
-from apps.slide_reader.reader import Example, Reader, forget
+from apps.slide_reader.reader import Reader, forget
 from apps.slide_reader.wording import numbers_table, table, uncalled, worded
 from vision_core.bundle import Card, TrainedOn
 from vision_core.errors import InputError
