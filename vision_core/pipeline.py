@@ -63,6 +63,19 @@ class Rehearsing(Protocol):
         ...
 
 
+@runtime_checkable
+class Checking(Protocol):
+    """A pipeline that knows before the first of several runs trains what a later one would be refused for."""
+
+    def check_runs(self, runs: Mapping[str, Any]) -> None:
+        """Refuse that, at little cost.
+
+        Raises:
+            UserError: As ``prepare`` would.
+        """
+        ...
+
+
 class Pipeline(Protocol, Generic[ConfigT]):
     """One task.
 

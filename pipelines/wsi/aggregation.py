@@ -41,9 +41,13 @@ class Aggregator(nn.Module, ABC):
         """Cross-entropy with the bag's ``label``, an int64 scalar."""
         return cross_entropy(aggregated.logits, label)
 
+    def log_probabilities(self, aggregated: Aggregated) -> Tensor:
+        """Logarithms ``(C,)`` of the probabilities: they differ where probabilities of nearly one are all one."""
+        return full_precision(aggregated.logits).log_softmax(dim=0)
+
     def probabilities(self, aggregated: Aggregated) -> Tensor:
         """``(C,)``, summing to one."""
-        return full_precision(aggregated.logits).softmax(dim=0)
+        return self.log_probabilities(aggregated).exp()
 
     def forward(self, features: Tensor) -> Tensor:
         """Probabilities ``(C,)`` of a whole bag ``(N, features)``."""

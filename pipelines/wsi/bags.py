@@ -13,6 +13,7 @@ from pipelines.wsi.cohort import Cohort
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.feature_survey import Survey, survey_features
 from pipelines.wsi.matching import SlideRecord
+from vision_core.config import fingerprint
 from vision_core.errors import ConfigError
 from vision_core.randomness import key
 from vision_core.slides.feature_files import Features, check_rows
@@ -161,6 +162,11 @@ def whole_bags(
     """
     survey = survey_features(records, config.data.on_missing, feature_dim=feature_dim, progress="features")
     return Bags(records, classes, survey)
+
+
+def manifest(bags: Bags) -> str:
+    """Changes with the slides or their labels."""
+    return fingerprint([[record.slide, record.label] for record in bags.records])
 
 
 def _whole(rows: Rows) -> NDArray[np.float32]:

@@ -56,7 +56,8 @@ class SlideModel:
         card: What the bundle says of itself.
         network: Takes bags of ``feature_dim``.
         feature_dim: Width of a tile's features.
-        threshold: Of two classes, the calibrated probability of class 1 from which on a slide is called so.
+        threshold: Of two classes, the calibrated probability of class 1 from which on a slide is called so. What is
+            decided, is decided before calibration.
         temperature: Of the calibration; 1 without.
     """
 
@@ -69,28 +70,27 @@ class SlideModel:
         self._calibration = Calibration.from_record(known) if "temperature" in known else None
         self._scope = Scope.from_record(card.scope) if card.scope else None
         self.temperature = self._calibration.temperature if self._calibration else 1.0
-        raw = float(known.get(DECISION, 0.5))
-        self.threshold = float(self._calibrated(np.array([1 - raw, raw]))[1])
+        self._decision = float(known.get(DECISION, 0.5))
+        with np.errstate(divide="ignore"):
+            self.threshold = float(self._calibrated(np.log([1 - self._decision, self._decision]))[1])
 
     @torch.inference_mode()
     def probabilities(self, features: Tiles) -> Tensor:
         """Calibrated probabilities ``(C,)`` of a bag ``(N, features)``."""
-        aggregated = self._aggregate(features)
-        return torch.from_numpy(self._calibrated(self._raw(aggregated)))
+        return torch.from_numpy(self._calibrated(self._logarithms(self._aggregate(features))))
 
     @torch.inference_mode()
     def read(self, features: Tiles) -> Reading:
         """All that there is to say of a bag ``(N, features)``, which may lie on disk."""
         aggregated = self._aggregate(features, Scores())
-        raw = self._raw(aggregated)
-        probabilities = self._calibrated(raw)
+        raw = self._logarithms(aggregated)
         assert aggregated.scores is not None
         scores = aggregated.scores[:, : len(features)].float().mean(dim=0)  # over heads; recycled tokens are no tiles
         return Reading(
-            probabilities=probabilities,
-            called=int(call(probabilities, self.threshold)),
+            probabilities=self._calibrated(raw),
+            called=int(call(np.exp(raw), self._decision)),
             scores=scores.cpu().numpy().astype(np.float32),
-            possible=self._calibration.sets(_logits(raw)) if self._calibration else None,
+            possible=self._calibration.sets(raw) if self._calibration else None,
             is_outside=bool(calibration.outside(self._scope, mean_tile(features))) if self._scope else None,
         )
 
@@ -101,15 +101,15 @@ class SlideModel:
     def _aggregate(self, features: Tiles, scores: Scores | None = None) -> Aggregated:
         embedding = self.network.aggregator.embedding
         embedded = torch.cat([embedding(part.to(self.device)) for part in _stretches(features)])
-        if self.network.recycler is not None and self.network.recycles_at_test:
-            embedded = torch.cat([embedded, self.network.recycler(embedded)])
-        return self.network.aggregator.aggregate(embedded, scores)
+        return self.network.read(embedded, scores)
 
-    def _raw(self, aggregated: Aggregated) -> NDArray[np.float64]:
-        return np.asarray(self.network.aggregator.probabilities(aggregated).double().cpu().numpy(), np.float64)
+    def _logarithms(self, aggregated: Aggregated) -> NDArray[np.float64]:
+        found = self.network.aggregator.log_probabilities(aggregated)
+        return np.asarray(found.double().cpu().numpy(), np.float64)
 
     def _calibrated(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self._calibration.probabilities(_logits(raw)) if self._calibration else raw
+        """Probabilities of logarithms of uncalibrated ones."""
+        return self._calibration.probabilities(raw) if self._calibration else np.exp(raw)
 
 
 def mean_tile(features: Tiles) -> NDArray[np.float32]:
@@ -207,10 +207,6 @@ def _network(card: Card, dim: int, tensors: Tensors) -> Mhim:
         )
     network.load_state_dict(tensors)
     return network
-
-
-def _logits(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.log(np.maximum(probabilities, 1e-30))
 
 
 def _stretches(features: Tiles) -> Iterator[Tensor]:

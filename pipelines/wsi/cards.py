@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.wsi.bags import Bags
+from pipelines.wsi.bags import Bags, manifest
 from pipelines.wsi.bundles import TASK, architecture
 from pipelines.wsi.config import ModelSettings, WsiConfig
 from pipelines.wsi.predictions import Predictions
 from pipelines.wsi.start import weights_hash
 from pipelines.wsi.validation import calibration_record
 from vision_core.bundle import Card, TrainedOn
-from vision_core.config import fingerprint
 from vision_core.files import sha256
 from vision_core.runtime import machine
 
@@ -43,13 +42,19 @@ def card_of(config: WsiConfig, train: Bags, validated: Predictions, scope: Mappi
         preprocessing=_preprocessing(config, train.made_with),
         classes=train.classes,
         trained_on=TrainedOn(
-            description=description, synthetic=data.synthetic, manifest=_manifest(train), licence=data.licence
+            description=description, synthetic=data.synthetic, manifest=manifest(train), licence=data.licence
         ),
         parent=weights_hash(config),
         calibration=calibration_record(validated),
         scope=dict(scope),
         limits=f"{_LIMITS} {_SELECTED_ON_TEST}" if data.select_on_test else _LIMITS,
     )
+
+
+def of_teacher(card: Card) -> Card:
+    """The card of the teacher that stood beside a student."""
+    trained = card.trained_on.model_copy(update={"description": f"{card.trained_on.description}; its mean teacher"})
+    return card.model_copy(update={"trained_on": trained})
 
 
 def imported_card(config: WsiConfig, model: ModelSettings, file: Path) -> Card:
@@ -65,10 +70,6 @@ def imported_card(config: WsiConfig, model: ModelSettings, file: Path) -> Card:
         limits=_LIMITS,
         licence="unknown",
     )
-
-
-def _manifest(train: Bags) -> str:
-    return fingerprint([[each.slide, each.label, each.path.stat().st_size] for each in train.records])
 
 
 def _card(config: WsiConfig, **fields: Any) -> Card:  # noqa: ANN401

@@ -119,11 +119,11 @@ def write_division(path: Path, cohort: Cohort, data: WsiData) -> None:
 
     A slide has one row; where validation and test are one list, it is the one that is reported on.
     """
-    named = {data.split: cohort.train, data.val_split: cohort.val}
+    named = {data.split: cohort.train}
+    if not data.select_on_test:
+        named[data.val_split] = cohort.val
     if data.eval_split:
         named[data.eval_split] = cohort.test
-    if data.select_on_test:
-        named.pop(data.val_split)
     rows = [
         [record.slide, record.patient, cohort.classes[record.label], name]
         for name, records in named.items()

@@ -120,6 +120,9 @@ class FollowingTeacher(Section):
     keep_rate: Fraction = Field(0.9999, description="Share of itself that the teacher keeps.")
     schedule: Schedule = Field("constant", description="cosine: the share rises to 1.")
     mode: Literal["eval", "train"] = Field("eval", description="train: dropout in the teacher, as in released code.")
+    scored: bool = Field(
+        True, description="Score the teacher on validation too (ema_auc); its bundle leaves beside the student's."
+    )
 
 
 class MhimV1(Section):
@@ -202,7 +205,9 @@ class WsiConfig(Config):
     )
     data: WsiData = WsiData()
     train: Train = Train(epochs=200, eval_every=1, patience=30, patience_from=130, save_every=1000)
-    optim: Optim = Optim(name="adam", lr=2e-4, weight_decay=1e-5, schedule="cosine", schedule_by="epoch")
+    optim: Optim = Optim(
+        name="adam", lr=2e-4, weight_decay=1e-5, decay_norms=True, schedule="cosine", schedule_by="epoch"
+    )
     model: ModelSettings = ModelSettings()
     mhim_v1: MhimV1 = MhimV1()
     mhim_v2: MhimV2 = MhimV2()

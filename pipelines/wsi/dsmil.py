@@ -50,17 +50,19 @@ class Dsmil(Aggregator):
         bag = cross_entropy(aggregated.logits, label)
         return torch.lerp(bag, cross_entropy(_instances(aggregated), label), share)
 
-    def probabilities(self, aggregated: Aggregated) -> Tensor:
-        """``(C,)``, combined as the settings say."""
+    def log_probabilities(self, aggregated: Aggregated) -> Tensor:
+        """Logarithms ``(C,)`` of the probabilities, combined as the settings say."""
         bag = full_precision(aggregated.logits)
         match self.settings.combine:
             case "bag":
-                return bag.softmax(dim=0)
+                return bag.log_softmax(dim=0)
             case "logits":
-                return self._mixed_logits(aggregated).softmax(dim=0)
+                return self._mixed_logits(aggregated).log_softmax(dim=0)
             case "probabilities":
-                instances = _instances(aggregated).softmax(dim=0)
-                return torch.lerp(bag.softmax(dim=0), instances, self.settings.instance_weight)
+                share = self.settings.instance_weight
+                streams = ((1 - share, bag), (share, _instances(aggregated)))
+                parts = [math.log(weight) + logits.log_softmax(dim=0) for weight, logits in streams if weight]
+                return torch.stack(parts).logsumexp(dim=0)
 
     def _attention(self, embedded: Tensor, critical: Tensor) -> Tensor:
         queries: Tensor = self.query(embedded)  # (N, Q)

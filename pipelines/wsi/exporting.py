@@ -25,14 +25,9 @@ class WholeBag(nn.Module):
         """Calibrated probabilities ``(C,)`` and how much the network looked at each tile ``(tiles,)``."""
         aggregator = self.network.aggregator
         embedded = aggregator.embedding(features)
-        seen = embedded
-        if self.network.recycler is not None and self.network.recycles_at_test:
-            seen = torch.cat([embedded, self.network.recycler(embedded)])
-        aggregated = aggregator.aggregate(seen, Scores())
+        aggregated = self.network.read(embedded, Scores())
         assert aggregated.scores is not None
-        probabilities = aggregator.probabilities(aggregated)
-        if self.temperature != 1:
-            probabilities = (probabilities.clamp_min(1e-30).log() / self.temperature).softmax(dim=0)
+        probabilities = (aggregator.log_probabilities(aggregated) / self.temperature).softmax(dim=0)
         return probabilities, aggregated.scores[:, : features.shape[0]].mean(dim=0)
 
 

@@ -170,12 +170,12 @@ def _class_order(name: str) -> tuple[bool, str]:
 
 
 def _label(row: Row, classes: Sequence[str] = ()) -> str:
-    """The label's text; ``1.0``, which tables with gaps make of 1, is 1."""
+    """The label's text; ``1.0``, which tables with gaps make of 1, is 1, and so is ``01``."""
     exact = row.cells.get("label", "")
     if exact in classes:
         return exact
     text = row.value("label")
-    return re.sub(r"\.0*$", "", text) if _NUMBER.fullmatch(text) else text
+    return re.sub(r"\.0*$|^0+(?=\d)", "", text) if _NUMBER.fullmatch(text) else text
 
 
 def _slide(row: Row, table: SlideTable, coding: _Coding, problems: list[str]) -> LabelledSlide:

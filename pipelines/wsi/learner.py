@@ -19,6 +19,8 @@ from vision_core.learner import Learner
 from vision_core.seeding import seed_torch
 from vision_core.teacher import MeanTeacher
 
+STUDENT, TEACHER = "student", "teacher"
+
 
 class BagLearner(Learner):
     """What every method has: a student, of which the best epoch on validation leaves the run.
@@ -26,7 +28,8 @@ class BagLearner(Learner):
     Attributes:
         student: The network, with what recycles tiles where the method has it.
         total: Updates of the longest run that the settings allow, for schedules.
-        validated: What the student as it is now says of the validation list; none after each step.
+        validated: What the networks as they are now say of the validation list, by their names; nothing after each
+            step.
         scope: Where the training slides lie, as a record for the card; found once.
     """
 
@@ -34,12 +37,16 @@ class BagLearner(Learner):
         super().__init__()
         self.is_selected = True
         self.student, self.total = student, total
-        self.validated: Predictions | None = None
+        self.validated: dict[str, Predictions] = {}
         self.scope: dict[str, Any] | None = None
 
     def product(self) -> Mhim:
         """The student."""
         return self.student
+
+    def networks(self) -> Mapping[str, Mhim]:
+        """What is scored on validation and leaves the run, by name; the student chooses the epoch."""
+        return {STUDENT: self.student}
 
     def forward(self, batch: Bag) -> dict[str, Tensor]:
         """The training step, with masks and dropout that follow from the bag."""
@@ -49,7 +56,7 @@ class BagLearner(Learner):
 
     def after_step(self, step: int) -> None:
         """What was said of the validation list is of other weights now."""
-        self.validated = None
+        self.validated = {}
 
 
 class PlainLearner(BagLearner):
@@ -92,6 +99,11 @@ class MhimLearner(BagLearner):
         if isinstance(self.profile, MhimV2):
             self._move_queries(self.profile.recycling.keep_rate)
         self.teacher.update(self.student, self._keep_rate(self.profile.teacher))
+
+    def networks(self) -> Mapping[str, Mhim]:
+        """The student and, unless the settings leave it out, its teacher."""
+        teacher = {TEACHER: cast(Mhim, self.teacher.module)} if self.profile.teacher.scored else {}
+        return {**super().networks(), **teacher}
 
     def begin(self, baseline: Mapping[str, Tensor]) -> None:
         """Start from a trained plain network."""

@@ -12,14 +12,14 @@ _BOOTSTRAP_SEED = 7784414403328510413
 
 
 def binary_auc(labels: Labels, scores: Floats) -> float:
-    """Area under the ROC curve; equal scores count half, NaN where a class is missing.
+    """Area under the ROC curve; equal scores count half, NaN where a class is missing or a score is not a number.
 
     Args:
         labels: ``(n,)`` of 0 and 1.
         scores: ``(n,)``, higher for 1.
     """
     positives, negatives = scores[labels == 1], np.sort(scores[labels == 0])
-    if not len(positives) or not len(negatives):
+    if not len(positives) or not len(negatives) or np.isnan(scores).any():
         return float("nan")
     below = np.searchsorted(negatives, positives, side="left") + np.searchsorted(negatives, positives, side="right")
     return float(below.mean() / 2 / len(negatives))
@@ -72,11 +72,18 @@ def youden_threshold(labels: Labels, scores: Floats) -> float:
     Args:
         labels: ``(n,)`` of 0 and 1, both present.
         scores: ``(n,)``, higher for 1.
+
+    Returns:
+        Infinity where no score is better than calling none positive.
     """
     thresholds = np.unique(scores)[::-1]
     called = scores[None] >= thresholds[:, None]  # (thresholds, n)
-    cost = called[:, labels == 0].mean(axis=1) - called[:, labels == 1].mean(axis=1)
-    return float(thresholds[cost.argmin()])
+    is_positive = labels == 1
+    true, false = called[:, is_positive].sum(axis=1), called[:, ~is_positive].sum(axis=1)
+    # FPR - TPR times the numbers of both: whole numbers, so that what is equal is equal.
+    cost = false * int(is_positive.sum()) - true * int((~is_positive).sum())
+    best = int(cost.argmin())
+    return float(thresholds[best]) if cost[best] < 0 else float("inf")
 
 
 def bootstrap(

@@ -70,13 +70,18 @@ class Mhim(nn.Module):
         return self.aggregator.aggregate(embed(features, tiles, tokens)), tokens.detach()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Probabilities ``(C,)`` of a whole bag; the plain network, unless the settings recycle at test."""
-        if self.recycler is None or not self.recycles_at_test:
-            probabilities: Tensor = self.aggregator(features)
-            return probabilities
-        embedded = self.aggregator.embedding(features)
-        tokens = self.recycler(embedded)
-        return self.aggregator.probabilities(self.aggregator.aggregate(torch.cat([embedded, tokens])))
+        """Probabilities ``(C,)`` of a whole bag ``(N, features)``."""
+        return self.log_probabilities(features).exp()
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """Their logarithms ``(C,)``."""
+        return self.aggregator.log_probabilities(self.read(self.aggregator.embedding(features)))
+
+    def read(self, embedded: Tensor, scores: Scores | None = None) -> Aggregated:
+        """A whole bag of embedded tiles ``(N, D)``: the plain network, unless the settings recycle at test."""
+        if self.recycler is not None and self.recycles_at_test:
+            embedded = torch.cat([embedded, self.recycler(embedded)])
+        return self.aggregator.aggregate(embedded, scores)
 
 
 def start(student: Mhim, teacher: Mhim, baseline: Mapping[str, Tensor], *, share_embedding: bool) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 
 from pipelines.wsi.bags import Bags, training_bags, whole_bags
-from pipelines.wsi.bundles import load_network, save_network
-from pipelines.wsi.cards import card_of, imported_card
+from pipelines.wsi.bundles import TASK, load_network, save_network
+from pipelines.wsi.cards import card_of, imported_card, of_teacher
 from pipelines.wsi.cohort import DIVISION, Cohort, features_folder, read_cohort, read_evaluated, write_division
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.demo_data import make_demo_data
 from pipelines.wsi.evaluate import draw_roc, score
 from pipelines.wsi.exporting import exportable
 from pipelines.wsi.feature_survey import Survey
-from pipelines.wsi.learner import BagLearner, make_learner
+from pipelines.wsi.learner import STUDENT, TEACHER, BagLearner, make_learner
 from pipelines.wsi.manifest import listed_slides, stated_mpps
 from pipelines.wsi.matching import SlideRecord, list_features
 from pipelines.wsi.mhim import Mhim
@@ -27,12 +27,12 @@ from pipelines.wsi.predictions import PREDICTIONS, Predictions, predict_bags, wr
 from pipelines.wsi.released import read_released
 from pipelines.wsi.road import Road
 from pipelines.wsi.slide_features import cohort_with_features, count_missing, with_features
-from pipelines.wsi.start import begin
+from pipelines.wsi.start import begin, refuse_other_fold
 from pipelines.wsi.validate import Checked, Step, check_slides, look_at_features, look_at_slide
 from pipelines.wsi.validation import Validation
 from vision_core import processes
 from vision_core.batch_progress import Shown
-from vision_core.bundle import Card
+from vision_core.bundle import Card, read_card
 from vision_core.errors import CheckpointError, ConfigError, DataError
 from vision_core.evaluation import Row
 from vision_core.export import Exportable
@@ -79,18 +79,31 @@ class WsiPipeline:
         told = f"Features of {missing} of {len(every)} slides are made first, in '{features_folder(config.data)}'."
         return Prepared(learner=learner, items=train, notes=(*notes, told))
 
+    def check_runs(self, runs: Mapping[str, WsiConfig]) -> None:
+        """Divide the list as every fold does: what one lacks, or must not know, is told before the first trains."""
+        divisions: dict[Path, set[tuple[str, ...]]] = {}
+        for config in runs.values():
+            trained = tuple(record.slide for record in read_cohort(config, _files(config)).train)
+            if path := config.source.weights:
+                divisions.setdefault(path, set()).add(trained)
+                if len(divisions[path]) > 1:
+                    refuse_other_fold(path, read_card(path, TASK), config)
+
     def deliver(self, config: WsiConfig, learner: Learner, folder: Path) -> Card:
-        """Write the student as a bundle, with what validation says of it."""
+        """Write the student as a bundle, with what validation says of it; in a run, its teacher beside it."""
         if not isinstance(learner, BagLearner):
             raise TypeError(f"expected a BagLearner, got {type(learner).__name__}")
         lists = self._lists(config)
         validation = Validation(learner, lists.val)
         if learner.scope is None:
             learner.scope = validation.scope(lists.train)
-        card = card_of(config, lists.train, validation.predict(), learner.scope)
+        networks = learner.networks()
+        cards = {name: card_of(config, lists.train, validation.predict(name), learner.scope) for name in networks}
         if RunFolder(folder.parent).is_used():
             write_division(folder.parent / DIVISION, lists.cohort, config.data)
-        return save_network(folder, learner.product(), card)
+            if TEACHER in networks:
+                save_network(folder.parent / TEACHER, networks[TEACHER], of_teacher(cards[TEACHER]))
+        return save_network(folder, networks[STUDENT], cards[STUDENT])
 
     def evaluate(self, config: WsiConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``; predictions and ROC curves go to ``folder``."""
@@ -234,7 +247,7 @@ def _begun(config: WsiConfig, cohort: Cohort, train: Bags) -> tuple[BagLearner, 
     updates = -(-len(train) // (processes.world_size() * config.train.accumulate))
     torch.manual_seed(key("init", config.train.seed))
     learner = make_learner(config, train.feature_dim, len(cohort.classes), config.train.epochs * updates)
-    start = begin(config, learner, cohort.classes, train.feature_dim)
+    start = begin(config, learner, train)
     return learner, (*start, *cohort.notes, *train.notes)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipelines.wsi.adoption.adopted import ADOPTED, read_any_features
 from pipelines.wsi.bundles import Reading, SlideModel, load_network
 from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.predictions import require_numbers
 from pipelines.wsi.road import Road, Walked, told_times
 from pipelines.wsi.slide_files import SlideFiles
 from vision_core.bundle import Card
@@ -130,6 +131,8 @@ class WsiPredictor:
     ) -> SlideResult:
         """What the model makes of features; without any, that there is no tissue."""
         reading = self._model.read(features.features) if len(features) else None
+        if reading:
+            require_numbers(reading.probabilities, place.name)
         cautions = _cautions(reading, self.card) if reading else ["No tissue was found on this slide."]
         return SlideResult(
             slide=place.name,

@@ -10,17 +10,19 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor
 
 from pipelines.wsi.metrics import binary_auc, macro_auc, youden_threshold
 from pipelines.wsi.slide_table import unquoted
 from vision_core.batch_tables import to_csv
-from vision_core.errors import DataError
+from vision_core.errors import DataError, InputError
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.runlog import track
 
 PREDICTIONS = "predictions.csv"
+_MARGIN = 1e-3  # in log-odds, below the lowest score
 _LABEL, _CALLED, _NOTICE, _SHARE = "label", "called", "notice", "p_"
 
 
@@ -79,7 +81,21 @@ class Predictions:
         """Youden's threshold on class 1, or a half where it has none: not two classes, or one without a slide."""
         if len(self.classes) != 2 or len(np.unique(self.labels)) < 2:
             return 0.5
-        return youden_threshold(self.labels, self.probabilities[:, 1])
+        found = youden_threshold(self.labels, self.probabilities[:, 1])
+        return found if np.isfinite(found) else 0.5
+
+    def decision(self) -> float:
+        """Calls this list as ``threshold`` does, but lies between two scores, halfway in log-odds.
+
+        A threshold that is some slide's own score turns that slide wherever another machine rounds otherwise.
+        """
+        threshold = self.threshold()
+        scores = self.probabilities[:, 1] if len(self.classes) == 2 else np.empty(0)
+        below = scores[scores < threshold]
+        if threshold not in scores:
+            return threshold
+        upper = _log_odds(threshold)
+        return float(expit((upper + _log_odds(below.max())) / 2 if len(below) else upper - _MARGIN))
 
 
 def auc(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
@@ -112,10 +128,13 @@ def predict_bags(
         classes: Names in the order of the probabilities.
         threshold: For ``call``.
         label: Names the progress bar; none without.
+
+    Raises:
+        InputError: Probabilities are not numbers.
     """
     places: Iterable[int] = range(len(records))
     places = track(places, len(records), label, "slide") if label else places
-    rows = [probabilities(place).double().cpu().numpy() for place in places]
+    rows = [require_numbers(probabilities(place).double().cpu().numpy(), records[place].slide) for place in places]
     found = np.stack(rows) if rows else np.empty((0, len(classes)))
     return Predictions(
         slides=tuple(record.slide for record in records),
@@ -124,6 +143,20 @@ def predict_bags(
         probabilities=found,
         called=call(found, threshold),
         classes=classes,
+    )
+
+
+def require_numbers(probabilities: NDArray[np.float64], slide: str) -> NDArray[np.float64]:
+    """Probabilities as they are.
+
+    Raises:
+        InputError: They are not numbers.
+    """
+    if np.isfinite(probabilities).all():
+        return probabilities
+    raise InputError(
+        f"'{slide}': what the network says is not a number: features are damaged, or of a size that it cannot bear. "
+        "Extract them again."
     )
 
 
@@ -180,3 +213,7 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
         called=np.concatenate([part.called for part in parts]),
         classes=parts[0].classes,
     )
+
+
+def _log_odds(probability: float) -> float:
+    return float(np.log(max(probability, 1e-300)) - np.log(max(1 - probability, 1e-16)))

@@ -67,7 +67,6 @@ def divide(labels: Labels, data: WsiData, seed: int) -> Division:
     _check_settings(data, seed, for_training=True)
     made = make_lists(labels, data, seed)
     lists, notes = made.by_name, list(made.notes)
-    _check_lists(labels, lists, data)
     train, val, test = (lists.get(name or "", ()) for name in (data.split, data.val_split, data.eval_split))
     test = test if data.eval_split else ()
     if data.select_on_test:
@@ -78,6 +77,7 @@ def divide(labels: Labels, data: WsiData, seed: int) -> Division:
         )
     division = Division(train=train, val=val, test=test, notes=tuple(notes))
     _refuse_shared_patients(labels, division)
+    _check_lists(labels, lists, data)
     chosen = {"training": train, "validation": val}
     refuse_absent_classes(labels, {name: [labels.slides[each] for each in own] for name, own in chosen.items()})
     return division
@@ -128,6 +128,8 @@ def _check_settings(data: WsiData, seed: int, *, for_training: bool) -> None:
         problems.append(f"data.protocol={data.protocol} makes folds: set data.folds to 2 or more, not '{data.folds}'.")
     if data.folds == 1:
         problems.append("data.folds is '1'. Set 2 or more, or 0 for one fixed division.")
+    if data.fold is not None and not data.folds and data.protocol != "given":
+        problems.append(f"data.fold is '{data.fold}', but data.folds is 0. Set data.folds to the number of folds.")
     if data.folds and data.fold is None:
         problems.append("data.fold is empty. Name the fold of this run, from 0.")
     if data.folds and data.fold is not None and data.fold >= data.folds:
@@ -150,9 +152,12 @@ def _check_lists(labels: Labels, lists: Mapping[str, Places], data: WsiData) -> 
                 f"'{labels.path}' has no slide on the list '{name}' ({key}); there is '{there}'. Set {key}."
             )
     if not data.select_on_test and not lists.get(data.val_split):
+        why = f"data.val_share is '{data.val_share:g}'. Set it higher"
+        if data.val_share:  # one patient of each class at least would validate, where it has two
+            why = f"no class has two patients on the list '{data.split}', of whom one could. Add patients"
         raise ConfigError(
-            "There is no validation list to choose epoch and threshold on: data.val_share is "
-            f"'{data.val_share:g}'. Set it higher, or ask for data.select_on_test=true, as published code did."
+            f"There is no validation list to choose epoch and threshold on: {why}, or ask for "
+            "data.select_on_test=true, as published code did."
         )
 
 

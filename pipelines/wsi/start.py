@@ -1,7 +1,9 @@
 """The trained plain network that a run of MHIM begins with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from pipelines.wsi.bags import Bags, manifest
 from pipelines.wsi.bundles import TASK, network_of, settings_of
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.learner import BagLearner, MhimLearner
@@ -10,10 +12,15 @@ from vision_core.bundle import Card
 from vision_core.errors import CheckpointError, ConfigError
 from vision_core.slides.feature_dims import described
 
+_LIST = {"root", "labels", "features"}
+_OTHER_SLIDES = (
+    "It was trained on other slides than this run: if slides of the validation or test list were among them, the "
+    "scores of this run are too good."
+)
 _OF_TRAINING = {"dropout", "combine", "instance_weight"}  # no tensor hangs on them
 
 
-def begin(config: WsiConfig, learner: BagLearner, classes: tuple[str, ...], feature_dim: int) -> tuple[str, ...]:
+def begin(config: WsiConfig, learner: BagLearner, train: Bags) -> tuple[str, ...]:
     """Give a learner of MHIM its trained teacher; a plain one goes on from a bundle, if there is one.
 
     Returns:
@@ -21,19 +28,23 @@ def begin(config: WsiConfig, learner: BagLearner, classes: tuple[str, ...], feat
 
     Raises:
         ConfigError: MHIM without a teacher, which nobody asked for.
-        CheckpointError: The bundle is of another network, other features or other classes.
+        CheckpointError: The bundle is of another network, other features, other classes, or another fold's.
     """
     path = config.source.weights
     if path is None:
         return _without(config)
     content = bundle.load(path, TASK)
-    _check(path, content.card, config, classes, feature_dim)
+    _check(path, content.card, config, train.classes, train.feature_dim)
+    warnings: tuple[str, ...] = ()
+    if content.card.trained_on.manifest not in {None, manifest(train)}:
+        refuse_other_fold(path, content.card, config)
+        warnings = (_OTHER_SLIDES,)
     network = network_of(content, path).aggregator.state_dict()
     if isinstance(learner, MhimLearner):
         learner.begin(network)
     else:
         learner.student.aggregator.load_state_dict(network)
-    return (f"Starts from {content.card.identity()}, {content.card.trained_on.description}.",)
+    return (f"Starts from {content.card.identity()}, {content.card.trained_on.description}.", *warnings)
 
 
 def weights_hash(config: WsiConfig) -> str | None:
@@ -53,6 +64,29 @@ def _without(config: WsiConfig) -> tuple[str, ...]:
         f"method={config.method} needs a trained teacher: give the bundle of a plain run as source.weights, leave "
         "source.weights empty to have it trained first, or ask for random_teacher=true."
     )
+
+
+def refuse_other_fold(path: Path, card: Card, config: WsiConfig) -> None:
+    """What a teacher has learnt from, the student knows: a fold's test slides must not be among it.
+
+    Args:
+        path: A bundle that was trained on other slides than the run is.
+        card: Its card.
+        config: Of the run.
+
+    Raises:
+        CheckpointError: They are of the same list, and the run is one of folds.
+    """
+    theirs = card.config.get("data")
+    is_same_list = isinstance(theirs, Mapping) and all(
+        theirs.get(name) == value for name, value in config.data.model_dump(mode="json", include=_LIST).items()
+    )
+    if is_same_list and config.data.fold is not None:
+        raise CheckpointError(
+            f"'{path}' was trained on other slides of the same list ({card.trained_on.description}): those that fold "
+            f"{config.data.fold} is tested on may be among them. Leave source.weights empty, so that each fold trains "
+            "its own teacher, or give the teacher of this fold and name the fold as data.fold."
+        )
 
 
 def _check(path: Path, card: Card, config: WsiConfig, classes: tuple[str, ...], feature_dim: int) -> None:

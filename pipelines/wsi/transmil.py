@@ -5,13 +5,13 @@ Source: Shao et al., "TransMIL", NeurIPS 2021, in the form that MHIM-MIL (ICCV 2
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipelines.wsi.aggregation import Aggregated, Aggregator, class_confidence, initialise
 from pipelines.wsi.config import ModelSettings, Scores
 from pipelines.wsi.embedding import Embedding
 from pipelines.wsi.nystrom import Attended, NystromAttention
 from pipelines.wsi.ppeg import Ppeg, fill_square
-from pipelines.wsi.precision import precise_linear
 
 _STRETCH = 4096  # tiles whose class scores are computed at a time
 
@@ -60,10 +60,12 @@ class Transmil(Aggregator):
         attention = attended.first_row()  # (heads, N)
         if scores.kind == "attention":
             return attention
-        bias = self.classifier.bias if scores.bias else None
+        weight = self.classifier.weight.double()
+        bias = self.classifier.bias.double() if scores.bias else None
         pieces = zip(attention.split(_STRETCH, dim=1), attended.other_values().split(_STRETCH, dim=1), strict=True)
         shares = (self.first.attention.project(weights[..., None] * values) for weights, values in pieces)  # (n, D)
-        return class_confidence(torch.cat([precise_linear(each, self.classifier.weight, bias) for each in shares]))
+        # A tile's share of the attention is small beside what all have in common: in single precision many are equal.
+        return class_confidence(torch.cat([functional.linear(each.double(), weight, bias) for each in shares]))
 
 
 class _Layer(nn.Module):

@@ -100,13 +100,16 @@ def read_features(path: Path, *, check: bool = True) -> Features:
 
 
 def check_rows(rows: Rows, path: Path) -> None:
-    """Refuse rows with NaN or infinity.
+    """Refuse rows with NaN or infinity in single precision, in which they are used.
 
     Raises:
         InputError: Says how many, and which is the first.
     """
     count, first = 0, 0
     for start, block in blocks(rows):
+        if block.dtype.itemsize > np.dtype(np.float32).itemsize:
+            with np.errstate(over="ignore"):
+                block = block.astype(np.float32)
         if np.isfinite(block).all():
             continue
         bad = np.flatnonzero(~np.isfinite(block).all(axis=1))

@@ -36,7 +36,7 @@ class H5Rows:
         self.path = path
         self._file = open_h5(path)
         self._rows = dataset(self._file, "features")
-        if len(self._rows.shape or ()) != 2 or not is_float(self._rows.dtype):
+        if not has_width(self._rows.shape) or not is_float(self._rows.dtype):
             raise InputError(
                 f"'{path}': features have shape {self._rows.shape} and type {self._rows.dtype}; "
                 "expected floats of shape (tiles, features). Extract them again."
@@ -179,6 +179,11 @@ def blocks(rows: Rows) -> Iterator[tuple[int, NDArray[Any]]]:
 def rows_in(rows: Rows, size: int) -> int:
     """How many rows make about ``size`` bytes, at least one."""
     return max(1, size // max(1, int(rows.shape[1]) * int(rows.dtype.itemsize)))
+
+
+def has_width(shape: tuple[int, ...] | None) -> bool:
+    """Whether this is the shape of rows: two axes, and of rows that are there, something in them."""
+    return shape is not None and len(shape) == 2 and (shape[1] > 0 or shape[0] == 0)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.errors import InputError
-from vision_core.slides.feature_rows import is_float, plain
+from vision_core.slides.feature_rows import has_width, is_float, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ def _to_numpy(tensor: "Tensor") -> NDArray[Any]:
 
 
 def _as_rows(path: Path, array: NDArray[Any], remedy: str) -> NDArray[Any]:
-    if array.ndim != 2 or not is_float(array.dtype):
+    if not has_width(array.shape) or not is_float(array.dtype):
         raise InputError(f"'{path}': features have shape {array.shape} and type {array.dtype}. {remedy}")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 

@@ -1,11 +1,9 @@
 """The verb ``train``: every run that the command describes, each in a folder of its own, and one report."""
 
 import argparse
-import re
 import shlex
 import shutil
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,8 @@ from vision_core.errors import UsageError, UserError
 from vision_core.evaluation import Row
 from vision_core.files import write_atomic
 from vision_core.one_run import introduce, train_one
-from vision_core.pipeline import Pipeline, Rehearsing
+from vision_core.pipeline import Checking, Pipeline, Rehearsing
+from vision_core.repeats import SPREAD, find_repeats, headlines, write_repeats
 from vision_core.report import write_report
 from vision_core.runfolder import RunFolder
 from vision_core.runlog import say
@@ -25,7 +24,6 @@ from vision_core.runtime import Runtime, launch
 
 Build = Callable[[], Pipeline[Any]]
 _DEMO_DATA_MARK = ".demo-data"
-_REPEATED = re.compile(r"-?\b(seed|fold)-(\d+)")
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
@@ -54,6 +52,8 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
         if is_first and not arguments.resume:
             write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
     try:
+        if len(runs) > 1 and isinstance(pipeline, Checking):
+            pipeline.check_runs(runs)
         rows = {
             name: train_one(pipeline, _with_start(runs[name], folders), folder, runtimes[name])
             for name, folder in folders.items()
@@ -63,7 +63,8 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
             _withdraw(list(folders.values()))
         raise
     if is_first:
-        _conclude(pipeline, task, rows, folders)
+        _compare(pipeline, out, rows, folders)
+        _conclude(pipeline, task, list(folders.values())[-1].model)
         say(f"\nReport:    {write_report(out)}")
     return 0
 
@@ -129,40 +130,19 @@ def _rehearse(pipeline: Pipeline[Any], runs: Runs) -> int:
     return 0
 
 
-def _conclude(
-    pipeline: Pipeline[Any], task: str, rows: Mapping[str, Sequence[Row]], folders: Mapping[str, RunFolder]
+def _compare(
+    pipeline: Pipeline[Any], out: Path, rows: Mapping[str, Sequence[Row]], folders: Mapping[str, RunFolder]
 ) -> None:
-    if len(rows) > 1:
-        say(f"\n{_spread(rows)}")
-        for line in pipeline.compare({name: folder.path for name, folder in folders.items()}):
-            say(line)
-    model = list(folders.values())[-1].model
+    if len(rows) < 2:
+        return
+    repeats = find_repeats(rows)
+    say("\n" + "\n".join(each.sentence() for each in headlines(repeats)))
+    write_repeats(out / SPREAD, repeats)
+    for line in pipeline.compare({name: folder.path for name, folder in folders.items()}):
+        say(line)
+
+
+def _conclude(pipeline: Pipeline[Any], task: str, model: Path) -> None:
     say(f"\nModel:     {model}")
     say(f"Use it:    python -m pipelines.{task} predict --checkpoint {model} --input YOUR_FILES --out found")
     say(f"Own data:  python -m pipelines.{task} train {pipeline.own_data}")
-
-
-def _spread(rows: Mapping[str, Sequence[Row]]) -> str:
-    """The first metric of every run, in percent; mean and spread where runs differ in seed or fold alone."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for name, found in rows.items():
-        for row in found:
-            metric, value = next(iter(row.metrics.items()))
-            if value is not None:
-                group = f"{_REPEATED.sub('', name).strip('-') or row.split} {row.model}"
-                groups.setdefault((group, metric), []).append(100 * value)
-    repeats = _repeats(rows)
-    return "\n".join(f"{group:24} {metric} {_mean(values, repeats)}" for (group, metric), values in groups.items())
-
-
-def _repeats(names: Iterable[str]) -> str:
-    """What the spread is over: seeds, folds, or both."""
-    found: dict[str, set[str]] = {}
-    for kind, number in (match.groups() for name in names for match in _REPEATED.finditer(name)):
-        found.setdefault(kind, set()).add(number)
-    return " × ".join(f"{len(numbers)} {kind}s" for kind, numbers in found.items())
-
-
-def _mean(values: Sequence[float], repeats: str) -> str:
-    mean = f"{statistics.fmean(values):5.1f}"
-    return f"{mean} ± {statistics.stdev(values):.1f} over {repeats}" if len(values) > 1 else mean

@@ -18,8 +18,11 @@ from pipelines.wsi.bundles import (
     save_network,
 )
 from pipelines.wsi.config import EmbeddingSettings, ModelSettings, Recycling, Scores
+from pipelines.wsi.labels import LabelledSlide
 from pipelines.wsi.mhim import Mhim
 from pipelines.wsi.models import build_model
+from pipelines.wsi.predictions import predict_bags
+from pipelines.wsi.validation import calibration_record
 from vision_core import bundle
 from vision_core.bundle import Card, TrainedOn
 from vision_core.calibration import Calibration, fit_scope
@@ -111,6 +114,23 @@ def test_read__probabilities_are_calibrated_and_the_threshold_with_them() -> Non
     # A fifth before calibration: odds of a quarter, whose root is a half.
     assert calibrated.threshold == pytest.approx(1 / 3)
     assert reading.called == int(raw.probabilities[1] >= 0.2)
+
+
+def test_read__slides_are_called_as_validation_called_them() -> None:
+    """Scores of nearly one differ in their logarithms alone, and no calibration turns a slide."""
+    made = network("abmil")
+    with torch.no_grad():
+        for parameter in made.aggregator.classifier.parameters():  # type: ignore[union-attr]
+            parameter.mul_(60)
+    bags = [torch.randn(9, 6) * (1 + number) for number in range(20)]
+    raw = torch.stack([made.eval().log_probabilities(bag) for bag in bags]).double().detach().exp().numpy()
+    labels = (raw[:, 1] > np.median(raw[:, 1])).astype(np.int64)
+    records = [LabelledSlide(row=row, slide=f"s{row}", patient="p", label=int(each)) for row, each in enumerate(labels)]
+    found = predict_bags(lambda place: torch.from_numpy(raw[place]), records, CLASSES)
+    model = SlideModel(made, card("abmil", calibration=calibration_record(found)), CPU)
+    assert [model.read(bag).called for bag in bags] == labels.tolist()
+    shown = predict_bags(lambda place: model.probabilities(bags[place]), records, CLASSES, model.threshold)
+    assert shown.called.tolist() == labels.tolist()
 
 
 def test_read__a_bag_far_from_training_is_outside() -> None:

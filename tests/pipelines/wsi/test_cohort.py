@@ -115,6 +115,17 @@ def test_write_division__a_slide_has_one_row_when_test_selects(tmp_path: Path) -
         ]
 
 
+def test_write_division__a_list_that_selects_and_reports_is_kept(tmp_path: Path) -> None:
+    write_list(tmp_path, GIVEN)
+    config = config_of({"root": tmp_path, "eval_split": "val", "select_on_test": True})
+    cohort = read_cohort(config, _files("abcdef"))
+    write_division(tmp_path / "splits.csv", cohort, config.data)
+    with (tmp_path / "splits.csv").open() as file:
+        listed = [(row["slide"], row["split"]) for row in csv.DictReader(file)]
+    assert cohort.test
+    assert listed == [(each.slide, "train") for each in cohort.train] + [(each.slide, "val") for each in cohort.test]
+
+
 def test_write_division__names_that_are_no_formulas(tmp_path: Path) -> None:
     rows = [row.replace("a,x,p1", "=1+1,x,@p1") for row in GIVEN]
     write_list(tmp_path, rows)

@@ -48,6 +48,7 @@ def test_read_labels__second_code_generation(tmp_path: Path) -> None:
         (("ILC", "DCIS", "IDC"), ("IDC", "DCIS", "ILC")),
         (("10", "2", "1"), ("1", "2", "10")),
         (("1.0", "0"), ("0", "1")),
+        (("01", "1", "00"), ("0", "1")),
         (("b", "a"), ("a", "b")),
     ],
 )

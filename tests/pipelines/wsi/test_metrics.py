@@ -36,6 +36,20 @@ def test_youden_threshold__highest_of_equals() -> None:
     assert f1(LABELS == 1, predicted == 1) == pytest.approx(0.571429, abs=1e-6)
 
 
+def test_youden_threshold__costs_that_are_equal_are_equal() -> None:
+    labels = np.array([0, 1, 1, 0, 1, 1, 0, 1, 0, 0, 0, 1])
+    scores = np.array([0, 0.8, 0.7, 0.6, 0.5, 1, 0.9, 0.8, 0.9, 0.5, 0.1, 0.6])
+    assert youden_threshold(labels, scores) == 0.7  # -1/3, as at 0.6 and 0.5
+
+
+def test_youden_threshold__none_is_better_than_chance() -> None:
+    assert youden_threshold(np.array([0, 1]), np.array([0.5, 0.5])) == math.inf
+
+
+def test_binary_auc__of_what_is_no_number_is_none() -> None:
+    assert math.isnan(binary_auc(np.array([0, 0, 1, 1]), np.array([0.2, 0.3, np.nan, 0.1])))
+
+
 def test_macro_auc__of_two_classes_is_the_binary_one() -> None:
     assert macro_auc(LABELS, np.stack([1 - SCORES, SCORES], axis=1)) == pytest.approx(0.78)
 

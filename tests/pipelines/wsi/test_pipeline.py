@@ -137,8 +137,7 @@ def test_score__is_of_validation_alone_and_leaves_the_mode(data: Path) -> None:
     values = prepared.score()
     assert next(iter(values)) == "auc"
     assert prepared.learner.student.training
-    assert prepared.learner.validated is not None
-    assert prepared.learner.validated.slides == ("s4", "s5")
+    assert prepared.learner.validated["student"].slides == ("s4", "s5")
 
 
 def test_deliver__card_says_how_slides_are_called(data: Path, tmp_path: Path) -> None:
@@ -168,6 +167,28 @@ def test_train__best_epoch_and_threshold_come_from_validation(data: Path, tmp_pa
     assert best == {"epoch": scores.index(max(scores)) + 1, "value": max(scores)}
     listed = (tmp_path / "run" / "splits.csv").read_text().splitlines()
     assert [line.rpartition(",")[2] for line in sorted(listed[1:])] == list(SPLITS)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_train__the_teacher_of_the_best_epoch_is_scored_and_leaves_the_run(
+    mode: str, data: Path, tmp_path: Path
+) -> None:
+    words = ["method=mhim_v1", "random_teacher=true", f"mhim_v1.teacher.mode={mode}", "mhim_v1.teacher.keep_rate=0.5"]
+    assert _train(tmp_path / "run", data, *words) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("eval/ema_auc" in line for line in lines) == 2
+    student, teacher = (load_network(tmp_path / "run" / name, CPU) for name in ("model", "teacher"))
+    assert teacher.card.trained_on.description.endswith("; its mean teacher")
+    theirs = teacher.network.state_dict()
+    assert any(not torch.equal(tensor, theirs[name]) for name, tensor in student.network.state_dict().items())
+    assert main(["evaluate", "--checkpoint", str(tmp_path / "run" / "teacher"), "--out", str(tmp_path / "scores")]) == 0
+
+
+def test_train__a_teacher_that_is_not_scored_stays(data: Path, tmp_path: Path) -> None:
+    words = ["method=mhim_v2", "random_teacher=true", "mhim_v2.teacher.scored=false"]
+    assert _train(tmp_path / "run", data, *words) == 0
+    assert "ema_auc" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert not (tmp_path / "run" / "teacher").exists()
 
 
 def test_train__stops_when_validation_has_stopped_getting_better(

@@ -201,6 +201,11 @@ def test_divide__class_without_a_slide(tmp_path: Path) -> None:
         (FOLDS, {"folds": 1, "fold": 0}, "data.folds is '1'"),
         (cohort_rows(8), {"protocol": "r1"}, "data.protocol=r1 makes folds"),
         (cohort_rows(8), {"protocol": "stratified", "val_share": 0}, "There is no validation list"),
+        (
+            cohort_rows(8),
+            {"protocol": "stratified", "fold": 7},
+            r"data.fold is '7', but data.folds is 0\. Set data.folds",
+        ),
         (cohort_rows(8), {"protocol": "r1", "folds": 2, "fold": 0, "val_share": 0}, "There is no validation list"),
         (
             GIVEN,

@@ -270,6 +270,8 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "three_axes": ("a.h5", lambda path: _h5(path, features=np.ones((1, 3, 2), "f4")), r"shape \(1, 3, 2\)"),
     "null_space": ("a.h5", lambda path: _h5(path, features=h5py.Empty("f4")), "shape None"),
     "scalar": ("a.h5", lambda path: _h5(path, features=np.float32(1)), r"shape \(\)"),
+    "no_width": ("a.h5", lambda path: _h5(path, features=np.ones((3, 0), "f4")), r"shape \(3, 0\)"),
+    "beyond_float32": ("a.h5", lambda path: _h5(path, features=np.array([[1, 1e300]])), "infinity in 1 of 1 rows"),
     "lengths": (
         "a.h5",
         lambda path: _h5(path, features=np.ones((3, 2), "f4"), coords=np.ones((2, 2), int)),
@@ -300,6 +302,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "pt_list": ("a.pt", lambda path: torch.save([torch.ones(2, 2)], path), "holds a list"),
     "pt_sparse": ("a.pt", lambda path: torch.save(torch.ones(2, 2).to_sparse(), path), "dense tensor"),
     "pt_one_axis": ("a.pt", lambda path: torch.save(torch.ones(2), path), r"shape \(2,\)"),
+    "pt_no_width": ("a.pt", lambda path: torch.save(torch.ones(2, 0), path), r"shape \(2, 0\)"),
     "pt_infinite": ("a.pt", lambda path: torch.save(torch.full((2, 2), torch.inf), path), "in 2 of 2 rows, first 0"),
     "pt_lengths": (
         "a.pt",
