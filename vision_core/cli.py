@@ -4,6 +4,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import json
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from vision_core.config import Config, load_runs, nearest_key
+from vision_core.config import Config, from_mapping, load_runs, nearest_key
 from vision_core.environment import quiet_libraries
 from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UsageError, UserError
 from vision_core.runlog import is_silent
@@ -229,7 +230,7 @@ def _verb(verbs: Any, name: str, text: str, *, has_words: bool = False) -> argpa
 def _lazy(module: str) -> Callable[..., int]:
     def call(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
         if "words" in arguments:  # faults of the settings are told before torch is imported
-            load_runs(config_class, getattr(arguments, "config", None), arguments.words)
+            _check_settings(arguments, config_class)
         if getattr(arguments, "show_config", False):
             print(show(describe_runs(arguments, config_class)))
             return 0
@@ -237,6 +238,21 @@ def _lazy(module: str) -> Callable[..., int]:
         return cast(int, verb.run(arguments, config_class, build))
 
     return call
+
+
+def _check_settings(arguments: argparse.Namespace, config_class: type[Config]) -> None:
+    config = getattr(arguments, "config", None)
+    if config or "checkpoint" not in arguments:
+        load_runs(config_class, config, arguments.words)
+        return
+    path = arguments.checkpoint / "card.json"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        keys = {name: card["config"][name] for name in config_class.model_fields if name in card["config"]}
+    except (OSError, ValueError, KeyError, TypeError):  # a zip, or nothing sound: the verb tells
+        return
+    if arguments.words and card.get("task") == config_class.task:
+        from_mapping(config_class, keys, arguments.words, str(path))
 
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:

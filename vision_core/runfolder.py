@@ -27,7 +27,7 @@ _CLEARED = (
     "splits.csv",
     "classes.json",
 )
-_CLEARED_FOLDERS = ("model", "teacher", "policy", "pictures", "best", "epoch", "tensorboard")
+_CLEARED_FOLDERS = ("model", "mean_teacher", "policy", "pictures", "best", "epoch", "tensorboard")
 _KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, "data", "lock.json"}
 
 

@@ -121,7 +121,8 @@ class FollowingTeacher(Section):
     schedule: Schedule = Field("constant", description="cosine: the share rises to 1.")
     mode: Literal["eval", "train"] = Field("eval", description="train: dropout in the teacher, as in released code.")
     scored: bool = Field(
-        True, description="Score the teacher on validation too (ema_auc); its bundle leaves beside the student's."
+        True,
+        description="Score the teacher on validation too (ema_auc), and leave its bundle as 'mean_teacher'.",
     )
 
 

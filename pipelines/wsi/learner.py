@@ -19,7 +19,7 @@ from vision_core.learner import Learner
 from vision_core.seeding import seed_torch
 from vision_core.teacher import MeanTeacher
 
-STUDENT, TEACHER = "student", "teacher"
+STUDENT, TEACHER = "student", "mean_teacher"
 
 
 class BagLearner(Learner):

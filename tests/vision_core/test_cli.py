@@ -1,5 +1,6 @@
 import argparse
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from pydantic import model_validator
 
 from tests.vision_core.toy import ToyConfig
 from vision_core.cli import OwnVerb, make_parser, parse, run
@@ -21,6 +23,7 @@ from vision_core.errors import (
     MissingDependencyError,
     UsageError,
 )
+from vision_core.verbs import evaluate as evaluate_verb
 from vision_core.verbs import report as report_verb
 
 VERBS = ("train", "demo-data", "validate", "evaluate", "predict", "export", "report", "verify", "import-weights")
@@ -205,3 +208,26 @@ def test_run__a_task_may_have_a_verb_of_its_own(capsys: pytest.CaptureFixture[st
     assert run(ToyConfig, nothing, ["toys", "--count", "3", "train.epoch=2"], [own]) == 2
     assert "did you mean 'epochs'" in capsys.readouterr().err
     assert "toys" in make_parser(ToyConfig, [own]).format_help()
+
+
+class PairedConfig(ToyConfig):
+    size: int = 9
+    part: int = 5
+
+    @model_validator(mode="after")
+    def _part_fits(self) -> "PairedConfig":
+        if self.part > self.size:
+            raise ValueError(f"part is '{self.part}', size '{self.size}'")
+        return self
+
+
+def test_run__words_are_checked_against_the_settings_of_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "card.json").write_text(json.dumps({"task": ToyConfig.task, "config": {"size": 99}}))
+    monkeypatch.setattr(evaluate_verb, "run", lambda *_: 0)
+    words = ["evaluate", "--checkpoint", str(tmp_path)]
+    assert run(PairedConfig, nothing, [*words, "part=50"]) == 0
+    assert run(PairedConfig, nothing, [*words, "part=100"]) == 2
+    assert run(PairedConfig, nothing, [*words, "prt=1"]) == 2
+    assert "part is '100', size '99'" in (told := capsys.readouterr().err) and "did you mean 'part'" in told

@@ -177,18 +177,19 @@ def test_train__the_teacher_of_the_best_epoch_is_scored_and_leaves_the_run(
     assert _train(tmp_path / "run", data, *words) == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert sum("eval/ema_auc" in line for line in lines) == 2
-    student, teacher = (load_network(tmp_path / "run" / name, CPU) for name in ("model", "teacher"))
+    student, teacher = (load_network(tmp_path / "run" / name, CPU) for name in ("model", "mean_teacher"))
     assert teacher.card.trained_on.description.endswith("; its mean teacher")
     theirs = teacher.network.state_dict()
     assert any(not torch.equal(tensor, theirs[name]) for name, tensor in student.network.state_dict().items())
-    assert main(["evaluate", "--checkpoint", str(tmp_path / "run" / "teacher"), "--out", str(tmp_path / "scores")]) == 0
+    words = ["--checkpoint", str(tmp_path / "run" / "mean_teacher"), "--out", str(tmp_path / "scores")]
+    assert main(["evaluate", *words]) == 0
 
 
 def test_train__a_teacher_that_is_not_scored_stays(data: Path, tmp_path: Path) -> None:
     words = ["method=mhim_v2", "random_teacher=true", "mhim_v2.teacher.scored=false"]
     assert _train(tmp_path / "run", data, *words) == 0
     assert "ema_auc" not in (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert not (tmp_path / "run" / "teacher").exists()
+    assert not (tmp_path / "run" / "mean_teacher").exists()
 
 
 def test_train__stops_when_validation_has_stopped_getting_better(
