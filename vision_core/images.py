@@ -47,9 +47,9 @@ def list_images(folder: Path) -> list[Path]:
 def read_image(path: Path, max_megapixels: float = 100.0) -> NDArray[np.uint8]:
     """Read one image completely.
 
-    The rules: the orientation of the camera is applied; 16-bit grey is divided by 257; transparency is laid over
-    white; palettes, CMYK and 1-bit are converted; of an animation or a multi-page file the first frame is used, with a
-    warning.
+    The rules: the orientation of the camera is applied; 16-bit grey is divided by 257, of 16-bit colour the high byte
+    is kept; transparency is laid over white; palettes, CMYK and 1-bit are converted; of an animation or a multi-page
+    file the first frame is used, with a warning.
 
     Args:
         path: The file.

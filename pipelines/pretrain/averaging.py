@@ -19,6 +19,7 @@ class RunningMean(nn.Module):
 
     def __init__(self, network: nn.Module, last_epochs: int, epochs: int) -> None:
         super().__init__()
+        self.last_epochs = last_epochs
         self.first_epoch = epochs - last_epochs + 1
         self.total = copy.deepcopy(network).double().requires_grad_(False)
         for entry in self.total.state_dict(keep_vars=True).values():
@@ -39,6 +40,17 @@ class RunningMean(nn.Module):
             else:
                 entry.copy_(theirs[name])
         self.count += 1
+
+    def shortfall(self) -> str:
+        """What to say where fewer epochs are in the mean than were asked for; empty where none is lacking."""
+        count = int(self.count)
+        if count >= self.last_epochs:
+            return ""
+        told = f"the mean of '{count}'" if count else "the last weights, without a mean"
+        return (
+            f"warning: averaging.last_epochs is '{self.last_epochs}', but the run was too short: what leaves it is "
+            f"{told}. Train for more epochs, without train.max_steps."
+        )
 
     def mean(self, network: nn.Module) -> nn.Module:
         """A copy of ``network`` with the mean weights; with its own where no epoch has been added yet."""

@@ -22,8 +22,10 @@ from vision_core.errors import CheckpointError
 from vision_core.randomness import key
 
 TASK = "pretrain"
+IMPORTED = "imported"  # the method on the card of another program's weights
 POLICY = "policy"  # name of the folder beside the classifier's bundle, and the method on its card
 _GOLDEN_PX = 64
+NO_CLASSES = "This bundle is a backbone without classes. Use it as source.weights of method=transfer."
 _SEVERAL = "are_independent"
 
 
@@ -104,7 +106,30 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> Classifie
         network=built_classifier(str(card.architecture["backbone"]), count, content.tensors).to(device),
         card=card,
         preprocessing=read_preprocessing(path, card),
-        are_independent=bool(card.architecture.get(_SEVERAL)),
+        are_independent=has_independent_classes(card),
+    )
+
+
+def has_independent_classes(card: Card) -> bool:
+    """Whether the classifier of a card was trained for images that may have several classes."""
+    return bool(card.architecture.get(_SEVERAL))
+
+
+def check_independence(path: Path, card: Card, *, are_independent: bool) -> None:
+    """Compare what a classifier was trained for with images, of which each has one class or may have several.
+
+    Of imported weights it is not known, and nothing is refused.
+
+    Raises:
+        CheckpointError: They differ.
+    """
+    is_trained_so = has_independent_classes(card)
+    if card.method == IMPORTED or is_trained_so == are_independent:
+        return
+    kinds = {False: "one class each", True: "several classes, or none"}
+    raise CheckpointError(
+        f"'{path}' was trained on images of '{kinds[is_trained_so]}', these have '{kinds[are_independent]}'. "
+        "Give a bundle that was trained on such images, or use method=transfer."
     )
 
 

@@ -154,12 +154,14 @@ def write_faults(path: Path, faults: Mapping[str, str]) -> None:
     listed = {str(line["file"]): line for line in _lines(path)}
     listed = {file: line for file, line in listed.items() if stamp(Path(file)) == line.get("stamp")}
     listed |= {file: {"file": file, "reason": reason, "stamp": stamp(Path(file))} for file, reason in faults.items()}
-    write_atomic(path, "".join(json.dumps(listed[file], ensure_ascii=False) + "\n" for file in sorted(listed)))
+    text = "".join(json.dumps(listed[file], ensure_ascii=False) + "\n" for file in sorted(listed))
+    write_atomic(path, text.encode(errors="surrogateescape"))
 
 
 def _lines(path: Path) -> list[dict[str, object]]:
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        lines = [json.loads(line) for line in text.splitlines()]
     except (OSError, ValueError):
         return []
     return [line for line in lines if isinstance(line, dict) and "file" in line]

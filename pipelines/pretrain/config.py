@@ -5,31 +5,23 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
-from pipelines.pretrain.data_settings import PretrainData
+from pipelines.pretrain.data_settings import StageData
 from vision_core.backbone_settings import BackboneName
 from vision_core.config import Config, replace
+from vision_core.errors import ConfigError
 from vision_core.settings import Fraction, NonNegativeFloat, Optim, PositiveFloat, Section, Train, merged
 
 PolicyMode = Literal["released", "reinforce", "unlearned", "none"]
 PolicyInput = Literal[224, 112]
 Part = Literal["linear", "full"]
 _AS_PUBLISHED = Optim(lr=0.1, decay_norms=True, schedule_by="epoch")
+_WITHOUT_BATCH_NORMS = frozenset({"convnext_tiny", "vit_small"})
 
 
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("should be odd")
     return value
-
-
-class StageData(PretrainData):
-    """Which images train, validate and are reported on."""
-
-    val_split: str | None = Field(
-        "val",
-        description="Labelled list that is scored between epochs; it chooses the epoch of a transfer, else nothing.",
-    )
-    eval_split: str | None = Field("test", description="Labelled list to report on; it chooses nothing.")
 
 
 class Mask(Section):
@@ -93,8 +85,19 @@ class Alarm(Section):
         -2.0, description="Mean entropy of the cells below which the masks hardly vary any more."
     )
     highest_entropy: FiniteFloat = Field(
-        -1e-6, description="Mean entropy of the cells above which they are flat and the policy says nothing; at most 0."
+        -1e-6,
+        le=0,
+        description="Mean entropy of the cells above which they are flat and the policy says nothing; at most 0.",
     )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "Alarm":
+        if self.lowest_entropy >= self.highest_entropy:
+            raise ValueError(
+                f"lowest_entropy should be below highest_entropy '{self.highest_entropy:g}', "
+                f"got '{self.lowest_entropy:g}'"
+            )
+        return self
 
 
 class Averaging(Section):
@@ -197,9 +200,29 @@ class PretrainConfig(Config):
         """Whether this stage hides parts of its images."""
         return self.method == "pretrain" and self.policy != "none"
 
+    @property
+    def compares_images(self) -> bool:
+        """Whether the reward of an image is measured by those of the others in its step."""
+        has_others = self.reinforce.baseline in ("batch_mean", "leave_one_out") or self.reinforce.normalise
+        return self.is_masked and self.policy == "reinforce" and has_others
+
+    @property
+    def has_batch_norms(self) -> bool:
+        """Whether norms compute with the images of a step; assumed of a bundle's network, which is not known here."""
+        if self.freeze_norms or (self.method == "transfer" and self.transfer.parts == ("linear",)):
+            return False
+        has_policy = self.is_masked and self.policy != "unlearned"
+        is_from_bundle = self.method != "pretrain" and self.source.run is None
+        return has_policy or is_from_bundle or self.classifier not in _WITHOUT_BATCH_NORMS
+
     def expand(self) -> dict[str, Config]:
-        """A run per stage, and per part that a transfer trains."""
+        """A run per stage, and per part that a transfer trains.
+
+        Raises:
+            ConfigError: A transfer by itself, and its images in ``transfer.data``.
+        """
         if self.method == "transfer":
+            self._check_place_of_data()
             parts = self.transfer.parts
             return {part if len(parts) > 1 else "": self._transfer(part) for part in parts}
         if not self.then:
@@ -208,7 +231,8 @@ class PretrainConfig(Config):
         if "finetune" in self.then:
             runs["finetune"] = replace(self, self._stage("finetune", self.method))
         if "transfer" in self.then:
-            moved = replace(self, self._stage("transfer", list(runs)[-1]) | {"data": self.transfer.data.model_dump()})
+            data = {"data": self.transfer.data.model_dump(), "transfer.data": StageData().model_dump()}
+            moved = replace(self, self._stage("transfer", list(runs)[-1]) | data)
             runs |= {f"transfer-{part}": moved._transfer(part) for part in self.transfer.parts}
         return runs
 
@@ -230,10 +254,20 @@ class PretrainConfig(Config):
     def _transfer(self, part: Part) -> "PretrainConfig":
         return replace(self, {"transfer.parts": (part,)})
 
+    def _check_place_of_data(self) -> None:
+        given = self.transfer.data
+        if given in (StageData(), self.data):
+            return
+        key = next(name for name, value in given if value != getattr(StageData(), name))
+        raise ConfigError(
+            f"transfer.data.{key} '{getattr(given, key)}' is for a transfer that follows another stage (then). "
+            f"With method=transfer give data.{key}."
+        )
+
     @model_validator(mode="after")
     def _fits(self) -> "PretrainConfig":
         problems = mask_problems(self.mask, self.data.image_px) if self.is_masked else []
-        if self.train.batch_size < 2 and not self.freeze_norms:
+        if self.train.batch_size < 2 and self.has_batch_norms:
             problems.append(
                 "train.batch_size '1': batch normalisation needs at least 2 images a step and process. "
                 "Set it to 2 or more, or freeze_norms=true."

@@ -13,7 +13,6 @@ from pipelines.pretrain.dicom_facts import with_header_facts
 from pipelines.pretrain.duplicates import listed, without
 from pipelines.pretrain.images_index import NUM_EXAMPLES, Entry, Images, Reading, examples, index_files
 from pipelines.pretrain.layouts import (
-    PARTS,
     RADIMAGENET_CLASSES,
     classes_of_parts,
     note_missing,
@@ -22,12 +21,12 @@ from pipelines.pretrain.layouts import (
     read_radimagenet,
 )
 from pipelines.pretrain.medmnist import read_medmnist
-from pipelines.pretrain.tables import labels_of_parts, read_table
+from pipelines.pretrain.tables import PARTS, labels_of_parts, read_table
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import write_atomic
 from vision_core.runlog import Progress
 
-__all__ = ["Images", "prepare_images", "read_classes", "read_images", "write_classes"]
+__all__ = ["Images", "frozen_classes", "prepare_images", "read_classes", "read_images", "write_classes"]
 
 _LARGE_IMBALANCE = 100
 _LONG_CHECK = 2000  # images
@@ -52,7 +51,7 @@ def prepare_images(data: PretrainData, split: str) -> Images:
         raise DataError([*checked.faults[:NUM_EXAMPLES], *more])
     if not len(checked.sound):
         raise DataError(f"'{images.name}' has no image that can be read: {checked.faults[0]}")
-    return checked.sound
+    return _still_complete(images, checked.sound, data)
 
 
 def read_images(data: PretrainData, split: str) -> Images:
@@ -64,7 +63,7 @@ def read_images(data: PretrainData, split: str) -> Images:
     """
     if data.root is None:
         raise ConfigError("data.root is empty. Give the folder of the data set.")
-    frozen = _frozen_classes(data)
+    frozen = frozen_classes(data)
     if data.format == "medmnist":
         images = read_medmnist(data.root, split, data.model_copy(update={"classes": frozen}))
         reading = Reading()
@@ -73,8 +72,21 @@ def read_images(data: PretrainData, split: str) -> Images:
     else:
         images = _read_files(data, data.root, split, frozen)
     if data.leave_out:
-        images = without(images, listed(data.leave_out))
+        images = _still_complete(images, without(images, listed(data.leave_out)), data)
     return images.keep(np.arange(len(images)), *imbalance(images))
+
+
+def frozen_classes(data: PretrainData) -> tuple[str, ...]:
+    """The class list that is given, if one is.
+
+    Raises:
+        ConfigError: Two are given that differ.
+        DataError: As ``read_classes``.
+    """
+    listed = read_classes(data.class_list) if data.class_list else ()
+    if listed and data.classes and listed != data.classes:
+        raise ConfigError(f"data.classes and data.class_list '{data.class_list}' differ. Give one of them.")
+    return listed or data.classes
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -134,14 +146,6 @@ def _progress() -> Iterator[OnItem]:
             bar.close()
 
 
-def _frozen_classes(data: PretrainData) -> tuple[str, ...]:
-    """The class list that is given, if one is."""
-    listed = read_classes(data.class_list) if data.class_list else ()
-    if listed and data.classes and listed != data.classes:
-        raise ConfigError(f"data.classes and data.class_list '{data.class_list}' differ. Give one of them.")
-    return listed or data.classes
-
-
 def _read_files(data: PretrainData, root: Path, split: str, frozen: tuple[str, ...]) -> Images:
     reading = Reading()
     name = f"{root.resolve().name}:{split}"
@@ -151,7 +155,9 @@ def _read_files(data: PretrainData, root: Path, split: str, frozen: tuple[str, .
         raise DataError(f"'{name}' has no image. Correct data.root, data.split or data.format.")
     entries = [entry._replace(label=_name(entry.label, frozen)) for entry in entries] if frozen else entries
     parts = {part: {_name(label, frozen) for label in labels} for part, labels in parts.items()}
-    classes = frozen or tuple(sorted(set().union(*parts.values(), (entry.label for entry in entries)), key=_order))
+    every = set().union(*parts.values(), (entry.label for entry in entries))
+    # Folders are numbered by their sorted names, as the released code does; a list may hold numbers.
+    classes = frozen or tuple(sorted(every, key=_order if _is_list(data) else str))
     _compare(parts, entries, (classes, split), data, reading)
     _refuse(reading, name)
     if data.format == "radimagenet" and len(classes) != RADIMAGENET_CLASSES:
@@ -168,12 +174,16 @@ def _entries(
     if data.format == "radimagenet":
         entries = read_radimagenet(root, split, reading, skip_missing=data.on_missing == "skip")
         return entries, radimagenet_classes(root, split)
-    if data.format == "csv" or (data.format == "dicom" and data.labels):
+    if _is_list(data):
         entries, missing = read_table(root, split, data.labels, reading)
         note_missing(missing, len(entries) + len(missing), reading, skip=data.on_missing == "skip")
         return entries, labels_of_parts(root, split, data.labels, PARTS)
     entries = read_folders(root, split, reading, at_any_depth=data.format == "dicom")
     return entries, classes_of_parts(root, split)
+
+
+def _is_list(data: PretrainData) -> bool:
+    return data.format == "csv" or (data.format == "dicom" and bool(data.labels))
 
 
 def _name(label: str, classes: tuple[str, ...]) -> str:
@@ -210,6 +220,17 @@ def _tell_absent(part: str, absent: Sequence[str], total: int, data: PretrainDat
         reading.remarks.append(told)
     else:
         reading.problems.append(f"{told}. Complete it, or set data.on_missing_class to 'note'.")
+
+
+def _still_complete(before: Images, after: Images, data: PretrainData) -> Images:
+    """``after``, unless all images of a class were left out of ``before``: refused, or told."""
+    emptied = np.flatnonzero((before.class_counts > 0) & (after.class_counts == 0))
+    if not len(emptied):
+        return after
+    reading, names = Reading(), [after.classes[number] for number in emptied]
+    _tell_absent(after.name, names, len(after.classes), data, reading)
+    _refuse(reading, after.name)
+    return after.keep(np.arange(len(after)), *reading.notes())
 
 
 def _refuse_absent_classes(images: Images, data: PretrainData, reading: Reading) -> None:

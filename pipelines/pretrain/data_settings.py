@@ -75,3 +75,13 @@ class PretrainData(Data):
         if self.resize_px < self.image_px:
             raise ValueError(f"resize_px should be at least image_px '{self.image_px}', got '{self.resize_px}'")
         return self
+
+
+class StageData(PretrainData):
+    """Which images train, validate and are reported on."""
+
+    val_split: str | None = Field(
+        "val",
+        description="Labelled list that is scored between epochs; it chooses the epoch of a transfer, else nothing.",
+    )
+    eval_split: str | None = Field("test", description="Labelled list to report on; it chooses nothing.")

@@ -1,7 +1,8 @@
 """Images without content and images that are there twice: found by their pixels, left out on request alone.
 
 The public sets hold both, within classes and across them. A list of images to leave out names each with the hash of its
-content, so that it says nothing about a file that has changed.
+content, so that it says nothing about a file that has changed. Of a file that two lists name, ``<list>:<file>`` leaves
+out what one of them has.
 """
 
 from collections import defaultdict
@@ -99,19 +100,22 @@ def find_duplicates(seen: Sequence[Seen]) -> Duplicates:
 
 def write_list(path: Path, duplicates: Duplicates) -> None:
     """Write what could be left out: constant images, and all but the first of each group; a person may edit it."""
-    spare = [*duplicates.constant, *(each for group in duplicates.groups for each in group[1:])]
-    write_atomic(path, "".join(f"{each.content}  {each.name}\n" for each in spare))
+    lines = [f"{each.content}  {each.name}" for each in duplicates.constant]
+    for first, *others in duplicates.groups:
+        others = [each for each in others if (each.part, each.name) != (first.part, first.name)]
+        lines += [f"{each.content}  {_named(each, first)}" for each in others]
+    write_atomic(path, "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
 
 
 def listed(path: Path) -> dict[str, str]:
-    """Content hashes by file name, of a list as ``write_list`` writes it.
+    """Content hashes by file, or by list and file, of a list as ``write_list`` writes it.
 
     Raises:
         DataError: The list cannot be read, or a line is not a hash and a name.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as error:
         raise DataError(f"'{path}' cannot be read as a list of images. Correct data.leave_out.") from error
     found = {}
     for number, line in enumerate(lines, start=1):
@@ -127,11 +131,13 @@ def listed(path: Path) -> dict[str, str]:
 def without(images: Images, unwanted: Mapping[str, str]) -> Images:
     """The index without the listed images, whose content is checked first; a changed one stays and is told."""
     left_out, changed, kept = [], [], []
+    part = _split_of(images.name)
     for index in range(len(images)):
         name = images.pixels.name(index)
-        if name not in unwanted:
+        expected = unwanted.get(name) or unwanted.get(f"{part}:{name}")
+        if expected is None:
             kept.append(index)
-        elif _content_of(images, index) == unwanted[name]:
+        elif _content_of(images, index) == expected:
             left_out.append(name)
         else:
             changed.append(name)
@@ -139,6 +145,16 @@ def without(images: Images, unwanted: Mapping[str, str]) -> Images:
     notes = {"images left out by data.leave_out": left_out, "listed in data.leave_out but changed, kept": changed}
     told = [f"{note}: {len(names)} ({examples(names)})" for note, names in notes.items() if names]
     return images.keep(kept, *told)
+
+
+def _named(spare: Seen, kept: Seen) -> str:
+    """The file; with its list where the image that is kept is the same file in another one."""
+    return f"{_split_of(spare.part)}:{spare.name}" if spare.name == kept.name else spare.name
+
+
+def _split_of(part: str) -> str:
+    """Name of the list, of the name of an index (``<data set>:<list>``)."""
+    return part.rpartition(":")[2]
 
 
 def _equal(group: Sequence[Seen]) -> str:

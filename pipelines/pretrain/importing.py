@@ -15,6 +15,7 @@ from vision_core.bundle import check_finite
 from vision_core.errors import CheckpointError
 from vision_core.files import sha256
 from vision_core.foreign_files import read_weights
+from vision_core.randomness import key
 
 LEAST_SHARE = 0.95
 _SHOWN = 3
@@ -48,24 +49,32 @@ def read_released(path: Path, classes: tuple[str, ...] = (), *, trust: bool = Fa
         trust: Also read pickles, in a restricted way.
 
     Raises:
-        CheckpointError: Unreadable, not finite, of no architecture that is known here, or with another number of
-            classes.
+        CheckpointError: Unreadable, not finite, of no architecture that is known here, of two networks at once, or with
+            another number of classes.
     """
     found, _ = read_weights(path, trust=trust)
     check_finite(found, f"'{path}'")
     spec, keys = _recognise(found, path)
     names = _class_names(keys.head, classes, path)
+    torch.manual_seed(key("import"))  # of entries that the file lacks: the same at every import
     network = build_backbone(spec.name, keys.head)
-    own = network.state_dict()
     given = {here: found[there] for there, here in keys.ours.items()}
-    network.load_state_dict({name: given.get(name, each) for name, each in own.items()}, strict=True)
+    lacks_bias = keys.head > 0 and f"{spec.classifier}.bias" not in given
+    if lacks_bias:
+        given[f"{spec.classifier}.bias"] = torch.zeros(keys.head)
+    network.load_state_dict({name: given.get(name, each) for name, each in network.state_dict().items()}, strict=True)
     digest = sha256(path)
     return Released(
         network=network.eval(),
         backbone=spec.name,
         classes=names,
         origin=f"unknown: imported from '{path.name}' (sha256 {digest})",
-        notes=(*keys.lines(), *_facts(spec, keys, classes), *_extremes(found)),
+        notes=(
+            *keys.lines(),
+            *([f"the head has no bias: '{spec.classifier}.bias' is set to 0"] if lacks_bias else []),
+            *_facts(spec, keys, classes),
+            *_extremes(found),
+        ),
     )
 
 
@@ -83,6 +92,8 @@ def _recognise(found: Mapping[str, Tensor], path: Path) -> tuple[BackboneSpec, K
             f"{lacking}; without a partner: {strange}. Known networks: {', '.join(BACKBONES)}."
         )
     _refuse_other_shapes(found, best, keys, path)
+    _refuse_two_networks(keys, path)
+    _refuse_other_bias(found, keys, BACKBONES[best], path)
     return BACKBONES[best], keys
 
 
@@ -101,6 +112,35 @@ def _refuse_other_shapes(found: Mapping[str, Tensor], name: str, keys: KeyMap, p
                     f"'{path}': '{there}' has the shape {tuple(found[there].shape)}, in a {name} '{here}' has "
                     f"{shapes[here]}. Give weights of a network with three input channels and the usual widths."
                 )
+
+
+def _refuse_two_networks(keys: KeyMap, path: Path) -> None:
+    """Two entries for one of ours: a teacher beside its student, or heads of two tasks."""
+    before: dict[str, str] = {}
+    for there, here in keys.ours.items():
+        if here in before:
+            one, other = (_prefix(each, here) for each in (before[here], there))
+            raise CheckpointError(
+                f"'{path}' holds two networks, under '{one}' and '{other}': '{before[here]}' and '{there}' are both "
+                f"'{here}' here. Save one of them in a file of its own."
+            )
+        before[here] = there
+
+
+def _prefix(there: str, here: str) -> str:
+    """What stands before our name in a name of the file, or its first part where it ends in another."""
+    return there.removesuffix(here) if there.endswith(here) else there.partition(".")[0] + "."
+
+
+def _refuse_other_bias(found: Mapping[str, Tensor], keys: KeyMap, spec: BackboneSpec, path: Path) -> None:
+    ours = {here: there for there, here in keys.ours.items()}
+    weight, bias = ours.get(f"{spec.classifier}.weight"), ours.get(f"{spec.classifier}.bias")
+    if weight and bias and tuple(found[bias].shape) != (keys.head,):
+        shapes = tuple(found[bias].shape), tuple(found[weight].shape)
+        raise CheckpointError(
+            f"'{path}': '{bias}' has the shape {shapes[0]}, '{weight}' {shapes[1]}: they are not of one head; "
+            f"({keys.head},) is expected. Save the network again."
+        )
 
 
 @cache

@@ -110,11 +110,12 @@ def _bare(name: str) -> str:
 def _heads(found: Mapping[str, Tensor], candidates: Mapping[str, str], spec: BackboneSpec) -> dict[str, str]:
     """A linear layer on the backbone's features is the head, whatever it is called."""
     for stem in _HEADS:
-        named = {here: there for there, here in candidates.items()}
-        weight, bias = named.get(f"{stem}.weight"), named.get(f"{stem}.bias")
-        if weight and found[weight].ndim == 2 and found[weight].shape[1] == spec.dim:
-            heads = {weight: f"{spec.classifier}.weight"}
-            return heads | ({bias: f"{spec.classifier}.bias"} if bias else {})
+        weights = [there for there, here in candidates.items() if here == f"{stem}.weight"]
+        weights = [each for each in weights if found[each].ndim == 2 and found[each].shape[1] == spec.dim]
+        if weights:
+            biases = [there for there, here in candidates.items() if here == f"{stem}.bias"]
+            heads = dict.fromkeys(weights, f"{spec.classifier}.weight")
+            return heads | dict.fromkeys(biases, f"{spec.classifier}.bias")
     return {}
 
 

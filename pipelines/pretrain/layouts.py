@@ -6,11 +6,10 @@ from pathlib import Path
 
 from pipelines.pretrain.images_index import Entry, Reading, examples, is_image_name
 from pipelines.pretrain.presence import Presence
-from pipelines.pretrain.tables import read_rows, spelled
+from pipelines.pretrain.tables import PARTS, add_once, read_rows, spelled
 from vision_core.dicom import DICOM_SUFFIXES
 from vision_core.errors import DataError
 
-PARTS = ("train", "val", "test")
 RADIMAGENET_CLASSES = 165
 
 _MODALITIES = ("CT", "MR", "US")
@@ -65,7 +64,8 @@ def read_radimagenet(root: Path, split: str, reading: Reading, *, skip_missing: 
     """
     presence = Presence(root, reading)
     within = "" if any((root / name).is_dir() for name in _MODALITIES) else None
-    found, missing = [], []
+    found: dict[str, Entry] = {}
+    missing: list[str] = []
     for text in _listed(root, split):
         entry = _radimagenet_entry(text, within)
         if entry is None:
@@ -73,11 +73,11 @@ def read_radimagenet(root: Path, split: str, reading: Reading, *, skip_missing: 
                 f"'{text}' is no path of RadImageNet (CT/<anatomy>/<class>/<file>). Correct the list."
             )
         elif presence.has(entry.name):
-            found.append(entry)
+            add_once(found, entry, reading)
         else:
             missing.append(entry.name)
     note_missing(missing, len(found) + len(missing), reading, skip=skip_missing)
-    return found
+    return list(found.values())
 
 
 def radimagenet_classes(root: Path, split: str) -> dict[str, set[str]]:
@@ -178,11 +178,14 @@ def _listed(root: Path, split: str) -> Iterator[str]:
 def _radimagenet_entry(text: str, within: str | None) -> Entry | None:
     """The entry of a listed path; ``within`` is None where the folder it begins with is part of the path on disk."""
     parts = text.split("/")
-    at = next((number for number, part in enumerate(parts) if part.upper() in _MODALITIES), None)
-    if at is None or ".." in parts:
+    fitting = [
+        number
+        for number, part in enumerate(parts)
+        if part.upper() in _MODALITIES and len(parts) - number - 2 == (1 if part.upper() == "US" else 2)
+    ]
+    if not fitting or ".." in parts:
         return None
+    at = fitting[-1]  # a folder above the data may have the name of a modality too
     modality, inner = parts[at].upper(), parts[at + 1 : -1]
-    if len(inner) != (1 if modality == "US" else 2):
-        return None
     name = "/".join(parts[at if within is not None else max(0, at - 1) :])
     return Entry(name, _JOINT.join((modality, *inner)), modality)

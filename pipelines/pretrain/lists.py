@@ -1,12 +1,13 @@
 """The lists of images of a run: which there are, whether they fit its steps, and what is computed over them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 import torch
 
-from pipelines.pretrain.config import PretrainConfig, StageData
+from pipelines.pretrain.config import Finetune, PretrainConfig
 from pipelines.pretrain.data import Images, prepare_images
+from pipelines.pretrain.data_settings import StageData
 from pipelines.pretrain.norms import reestimate_norms
 from pipelines.pretrain.preprocessing import normalise
 from pipelines.pretrain.subsets import few_per_class
@@ -16,10 +17,18 @@ from vision_core import processes
 from vision_core.errors import ConfigError, DataError
 from vision_core.loaders import EpochBatches, batches
 
+Read = Callable[[StageData, str], Images]
+_PUBLISHED_BATCH = 256
 
-def training_images(config: PretrainConfig) -> Images:
-    """The training list, its files checked; a few images of each class where a transfer asks for that."""
-    images = prepare_images(config.data, config.data.split)
+
+def training_images(config: PretrainConfig, read: Read = prepare_images) -> Images:
+    """The training list; a few images of each class where a transfer asks for that.
+
+    Args:
+        config: Of the run.
+        read: Reads a list; by default its files are checked.
+    """
+    images = read(config.data, config.data.split)
     if config.method == "transfer" and config.transfer.per_class:
         return few_per_class(images, config.transfer.per_class, config.train.seed)
     return images
@@ -31,10 +40,10 @@ def scored_splits(config: PretrainConfig) -> list[str]:
     return list(dict.fromkeys(split for split in (val, config.data.eval_split) if split))
 
 
-def scored_images(config: PretrainConfig, classes: tuple[str, ...], split: str) -> Images:
+def scored_images(config: PretrainConfig, classes: tuple[str, ...], split: str, read: Read = prepare_images) -> Images:
     """A labelled list in the classes of a model, its files checked as those of training are."""
     try:
-        return prepare_images(in_classes(config.data, classes), split)
+        return read(in_classes(config.data, classes), split)
     except DataError as error:
         key = "val_split" if split == config.data.val_split else "eval_split"
         told = f"'{split}' is the list of data.{key}. Set that to another name, or to null where there is none."
@@ -55,14 +64,36 @@ def overlaps(lists: Sequence[Images]) -> list[str]:
     ]
 
 
-def check_last_step(config: PretrainConfig, count: int) -> None:
-    """Refuse a last step that leaves a process with too few images for its norms, or for the others' company."""
+def check_training_list(config: PretrainConfig, images: Images) -> None:
+    """Refuse a list that has nothing to tell apart, or that its steps do not fit.
+
+    Raises:
+        DataError: There is one class alone.
+        ConfigError: As ``check_steps``.
+    """
+    if len(images.classes) < 2 and not images.is_multi_label:
+        raise DataError(
+            f"'{images.name}' has '1' class, '{images.classes[0]}': there is nothing to tell apart. "
+            "Give images of two classes or more."
+        )
+    check_steps(config, len(images))
+
+
+def check_steps(config: PretrainConfig, count: int) -> None:
+    """Compare the steps of an epoch of ``count`` images with what the norms and the policy need.
+
+    Raises:
+        ConfigError: There is no step, or the last one leaves a process with too few images for its norms, or for the
+            others' company.
+    """
     train, world = config.train, processes.world_size()
+    if train.drop_last and count < train.batch_size * world:
+        raise ConfigError(
+            f"{count} images make no step of '{train.batch_size}' with train.drop_last. "
+            f"Set train.batch_size to {count // world} or less, or train.drop_last=false."
+        )
     rest = count % (train.batch_size * world)
-    is_probe = config.method == "transfer" and config.transfer.parts == ("linear",)
-    needed = 1 if config.freeze_norms or is_probe else 2
-    if config.is_masked and config.policy == "reinforce" and world == 1:
-        needed = 2  # an image is compared with the others
+    needed = 2 if config.has_batch_norms or (config.compares_images and world == 1) else 1
     fewest = rest // world if rest and not train.drop_last else train.batch_size
     if fewest < needed:
         raise ConfigError(
@@ -72,9 +103,20 @@ def check_last_step(config: PretrainConfig, count: int) -> None:
 
 
 def remarks(config: PretrainConfig) -> list[str]:
-    """What a person should know of the masks before they begin."""
-    if not config.is_masked:
-        return []
+    """What a person should know of masks and rates before they begin."""
+    told = _of_masks(config) if config.is_masked else []
+    published = (Finetune() if config.method == "finetune" else PretrainConfig()).optim.lr
+    batch = config.train.batch_size * config.train.accumulate * processes.world_size()
+    # Who has set another rate has thought of it.
+    if config.method != "transfer" and config.optim.lr == published and batch != _PUBLISHED_BATCH:
+        told.append(
+            f"The published optim.lr, {published:g}, is for updates of {_PUBLISHED_BATCH} images; scaled linearly to "
+            f"{batch} it would be {published * batch / _PUBLISHED_BATCH:g}."
+        )
+    return told
+
+
+def _of_masks(config: PretrainConfig) -> list[str]:
     mask = config.mask
     told = [f"Masks: policy '{config.policy}', {mask.grid} x {mask.grid} cells, blur of {mask.kernel} px."]
     if config.train.accumulate > 1 and config.policy != "unlearned":
@@ -102,7 +144,8 @@ def with_new_statistics(network: torch.nn.Module, config: PretrainConfig) -> str
     device = next(network.parameters()).device
     read = zip(range(wanted), batches(views, order, workers=config.train.workers), strict=False)
     count = reestimate_norms(network, (normalise(batch.images.to(device)) for _, batch in read))
-    return f"Statistics of the norms were computed anew over {count} batches of {config.train.batch_size} images."
+    size = min(config.train.batch_size, len(images))
+    return f"Statistics of the norms were computed anew over {count} batches of {size} images."
 
 
 def manifest(images: Images) -> str:

@@ -34,12 +34,8 @@ class Drawn:
 
     @torch.no_grad()
     def entropy(self) -> Tensor:
-        """Mean entropy of the cells of the batch's mean distribution, a scalar."""
-        mean = BetaCells(
-            log_alpha=self.cells.log_alpha.mean(dim=0, keepdim=True),
-            log_beta=self.cells.log_beta.mean(dim=0, keepdim=True),
-        )
-        return mean.entropy().mean()
+        """Mean entropy of the cells of all images, a scalar."""
+        return self.cells.entropy().mean()
 
 
 class NoisePolicy(nn.Module):

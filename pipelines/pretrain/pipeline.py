@@ -9,23 +9,26 @@ import torch
 
 from pipelines.pretrain import importing
 from pipelines.pretrain.bundles import (
+    IMPORTED,
     POLICY,
     TASK,
     built_classifier,
+    check_independence,
     describe_classifier,
     load_classifier,
     save_classifier,
     save_policy,
 )
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.data import Images, read_images, write_classes
+from pipelines.pretrain.data import Images, frozen_classes, read_images, write_classes
 from pipelines.pretrain.demo_data import make_demo_data
 from pipelines.pretrain.evaluate import with_same_metrics
 from pipelines.pretrain.exporting import exportable
 from pipelines.pretrain.history import choose_probes
+from pipelines.pretrain.later_runs import check_later_runs
 from pipelines.pretrain.learner import CleanLearner, Goal, HeadLearner, PretrainLearner
 from pipelines.pretrain.lists import (
-    check_last_step,
+    check_training_list,
     in_classes,
     manifest,
     overlaps,
@@ -39,8 +42,9 @@ from pipelines.pretrain.norms import synchronised
 from pipelines.pretrain.pictures import Picture, draw_history
 from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
 from pipelines.pretrain.preprocessing import normalise
-from pipelines.pretrain.scoring import hiding_beside, score_bundle, validate_learner
-from pipelines.pretrain.start import Start, head_of, starting_classifier, weights_hash
+from pipelines.pretrain.safe_reading import UnknownFiles, list_inputs
+from pipelines.pretrain.scoring import check_scored, hiding_beside, score_bundle, validate_learner
+from pipelines.pretrain.start import Start, expected_start, head_of, starting_classifier, weights_hash
 from pipelines.pretrain.validation import Together, Validation, check_lists
 from pipelines.pretrain.views import CentreViews, TrainingViews
 from vision_core import bundle
@@ -48,10 +52,9 @@ from vision_core.bundle import Card, TrainedOn
 from vision_core.errors import ConfigError, DataError
 from vision_core.evaluation import Row
 from vision_core.export import Exportable
-from vision_core.images import list_images
-from vision_core.isolation import Decoder
 from vision_core.learner import Learner, Prepared
 from vision_core.results import ClassScores
+from vision_core.runlog import say
 from vision_core.runtime import machine, pick_device
 
 _LIMITS = (
@@ -59,18 +62,35 @@ _LIMITS = (
     "in training and test where a data set does not tell them apart."
 )
 
+Begin = Callable[[PretrainConfig, Images], Start]
+
 
 class PretrainPipeline:
     """Pretraining of classifiers as the verbs see it."""
 
     own_data = "data.root=YOUR_IMAGES data.format=folders"
 
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def check_runs(self, runs: Mapping[str, PretrainConfig]) -> None:
+        """Refuse what a later run of the command would be refused for."""
+        check_later_runs(runs)
+
     def prepare(self, config: PretrainConfig) -> Prepared:
         """Learner, training views and validation of a run; lists that are scored later are looked at now."""
+        return self._prepared(config, starting_classifier)
+
+    def rehearse(self, config: PretrainConfig) -> Prepared:
+        """As ``prepare``; a random classifier stands in for what an earlier run of the command will leave."""
+        is_left_later = config.source.run and not config.source.weights
+        return self._prepared(config, expected_start if is_left_later else starting_classifier)
+
+    def _prepared(self, config: PretrainConfig, begin: Begin) -> Prepared:
         images = training_images(config)
-        check_last_step(config, len(images))
+        check_training_list(config, images)
         scored = {split: scored_images(config, images.classes, split) for split in scored_splits(config)}
-        start = starting_classifier(config, images.classes)
+        start = begin(config, images)
         learner = synchronised(self._learner(config, images, start), pick_device(config.train.device))
         score_it = None
         if config.data.val_split and config.train.eval_every:
@@ -78,6 +98,7 @@ class PretrainPipeline:
         told = [*remarks(config), *start.notes, *images.notes]
         told += [note for each in scored.values() for note in each.notes]
         notes = dict.fromkeys([*told, *overlaps([images, *scored.values()])])
+        self._told.update(notes)
         return Prepared(
             learner=learner,
             items=TrainingViews(images, config.data, config.train.seed),
@@ -91,6 +112,8 @@ class PretrainPipeline:
         if not isinstance(learner, CleanLearner):
             raise TypeError(f"expected a CleanLearner, got {type(learner).__name__}")
         network, goal = learner.product(), learner.goal
+        if folder.name == "model" and learner.average and (told := learner.average.shortfall()):
+            learner.notes += [told] if told not in learner.notes else []
         if config.averaging.reestimate_norms:
             network = built_classifier(goal.backbone, len(goal.classes), network.state_dict())  # training goes on
             told = with_new_statistics(network, config)
@@ -104,15 +127,25 @@ class PretrainPipeline:
         return card
 
     def evaluate(self, config: PretrainConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
-        """Score bundles on ``data.eval_split``, clean and, where a policy stands beside, under its masks."""
+        """Score bundles on ``data.eval_split``, clean and, where a policy stands beside, under its masks.
+
+        Raises:
+            CheckpointError: A bundle has no classes, or is for images of another kind.
+            ConfigError: There is no such list, or masks do not fit on its images.
+        """
         if not config.data.eval_split:
             raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
         device = pick_device(config.train.device)
         models = {name: load_classifier(path, device) for name, path in bundles.items()}
+        check_scored(bundles, models)
         classes = next(iter(models.values())).card.classes
-        views = CentreViews(scored_images(config, classes, config.data.eval_split), config.data)
+        images = scored_images(config, classes, config.data.eval_split)
+        for name, each in models.items():
+            check_independence(bundles[name], each.card, are_independent=images.is_multi_label)
+        self._tell(images.notes)
+        views, side = CentreViews(images, config.data), config.data.image_px
         rows = [
-            score_bundle(config, name, each, views, hiding_beside(bundles[name], each.card))
+            score_bundle(config, name, each, views, hiding_beside(bundles[name], each.card, side))
             for name, each in models.items()
         ]
         return with_same_metrics(rows)
@@ -120,24 +153,23 @@ class PretrainPipeline:
     def predictor(
         self, bundle: Path, device: torch.device, config: PretrainConfig | None = None
     ) -> PretrainPredictor | PolicyReader:
-        """Load a bundle for inference on files of unknown origin: a child process decodes them."""
-        if _is_policy(bundle):
-            return PolicyReader.from_checkpoint(bundle, device, read=Decoder().read_image)
-        return PretrainPredictor.from_checkpoint(bundle, device, read=Decoder().read_image)
+        """Load a bundle for inference on files of unknown origin: child processes decode them."""
+        reader = PolicyReader if _is_policy(bundle) else PretrainPredictor
+        return reader.from_checkpoint(bundle, device, read=UnknownFiles())
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
         """The classifier with its probabilities."""
         return exportable(bundle, size)
 
     def inputs(self, path: Path) -> list[Path]:
-        """The images in a folder.
+        """The images in a folder, DICOM files too.
 
         Raises:
             DataError: There is none, or ``path`` is no folder.
         """
         if path.is_file():
             raise DataError(f"--input '{path}' is a list; give an image, or a folder of images.")
-        return list_images(path)
+        return list_inputs(path)
 
     def inspector(self, config: PretrainConfig | None) -> None:
         """An image is decoded as fast as it is checked: no plan."""
@@ -171,15 +203,22 @@ class PretrainPipeline:
 
     def import_weights(self, file: Path, config: PretrainConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Make a bundle of a released classifier; returns the key map and what was inferred."""
-        found = importing.read_released(file, config.data.classes, trust=trusted)
+        found = importing.read_released(file, frozen_classes(config.data), trust=trusted)
         notes = [*found.notes]
         if config.averaging.reestimate_norms:
             notes.append(with_new_statistics(found.network, config))
         goal = Goal(backbone=found.backbone, classes=found.classes)
         trained_on = TrainedOn(description=found.origin, synthetic=False)
-        card = self._card(config, "imported", goal).model_copy(update={"trained_on": trained_on, "parent": None})
+        card = self._card(config, IMPORTED, goal).model_copy(update={"trained_on": trained_on, "parent": None})
         save_classifier(out, found.network, describe_classifier(card, found.backbone, config.data))
         return tuple(notes)
+
+    def _tell(self, notes: Sequence[str]) -> None:
+        """Say what has not been said; a run is scored in every epoch on the same list."""
+        for note in notes:
+            if note not in self._told:
+                say(f"  {note}")
+        self._told.update(notes)
 
     def _learner(self, config: PretrainConfig, images: Images, start: Start) -> CleanLearner:
         goal = Goal(

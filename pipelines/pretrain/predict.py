@@ -9,23 +9,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.pretrain.bundles import POLICY, Classifier, answered, load_classifier, load_policy, policy_answer
+from pipelines.pretrain.bundles import (
+    NO_CLASSES,
+    POLICY,
+    Classifier,
+    answered,
+    load_classifier,
+    load_policy,
+    policy_answer,
+)
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.images_index import is_image_name
 from pipelines.pretrain.mask import NoiseMask
 from pipelines.pretrain.noise import NoisePolicy
 from pipelines.pretrain.pictures import Picture, draw_masks
 from pipelines.pretrain.preprocessing import centre_view, normalise
+from pipelines.pretrain.safe_reading import read_any
 from vision_core.backbone_settings import Preprocessing
 from vision_core.bundle import Card
-from vision_core.dicom import read_dicom_image
 from vision_core.errors import CheckpointError
 from vision_core.files import write_atomic
-from vision_core.images import read_image, write_png
+from vision_core.images import write_png
 from vision_core.results import ClassScores
 
 Read = Callable[[Path], NDArray[np.uint8]]
-_NO_CLASSES = "This bundle is a backbone without classes. Use it as source.weights of method=transfer."
 
 
 class PolicyReader:
@@ -36,7 +42,7 @@ class PolicyReader:
     """
 
     def __init__(
-        self, loaded: tuple[NoisePolicy, PretrainConfig, Card], device: torch.device, read: Read = read_image
+        self, loaded: tuple[NoisePolicy, PretrainConfig, Card], device: torch.device, read: Read = read_any
     ) -> None:
         noise, settings, self.card = loaded
         self._read = read
@@ -46,8 +52,8 @@ class PolicyReader:
         self._device = device
 
     @classmethod
-    def from_checkpoint(cls, path: Path, device: str | torch.device = "cpu", read: Read = read_image) -> "PolicyReader":
-        """Load the folder ``policy`` of a run.
+    def from_checkpoint(cls, path: Path, device: str | torch.device = "cpu", read: Read = read_any) -> "PolicyReader":
+        """Load the folder ``policy`` of a run; ``read`` is as for ``PretrainPredictor``.
 
         Raises:
             CheckpointError: It is no sound bundle of a policy.
@@ -63,7 +69,7 @@ class PolicyReader:
             seed: Of the sample.
         """
         side = self._settings.data.image_px
-        pixels = read_any(image, self._read) if isinstance(image, Path) else image
+        pixels = self._read(image) if isinstance(image, Path) else image
         view = normalise(_tensor(centre_view(pixels, side, side), self._device))
         return draw_masks(view[0], self._noise.distributions(view), self._mask, seed)
 
@@ -87,7 +93,7 @@ class PretrainPredictor:
     """
 
     def __init__(
-        self, classifier: Classifier, device: torch.device, read: Read = read_image, policy: PolicyReader | None = None
+        self, classifier: Classifier, device: torch.device, read: Read = read_any, policy: PolicyReader | None = None
     ) -> None:
         self.card = classifier.card
         self.policy = policy
@@ -99,14 +105,14 @@ class PretrainPredictor:
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path, device: str | torch.device = "cpu", read: Read = read_image
+        cls, path: Path, device: str | torch.device = "cpu", read: Read = read_any
     ) -> "PretrainPredictor":
         """Load a bundle, a folder or its zip.
 
         Args:
             path: The bundle.
             device: Where to compute.
-            read: Reads an image file; ``isolation.Decoder.read_image`` for files of unknown origin.
+            read: Reads an image or DICOM file; ``safe_reading.UnknownFiles`` for those of unknown origin.
 
         Raises:
             CheckpointError: It is no sound bundle of a classifier.
@@ -124,7 +130,7 @@ class PretrainPredictor:
             CheckpointError: The bundle has no classes.
         """
         if not self.card.classes:
-            raise CheckpointError(_NO_CLASSES)
+            raise CheckpointError(NO_CLASSES)
         pixels = self._pixels(image) if isinstance(image, Path) else image
         logits = self._network(self._seen(pixels))[0].double()
         are_independent = self._classifier.are_independent
@@ -157,13 +163,8 @@ class PretrainPredictor:
     def _pixels(self, path: Path) -> NDArray[np.uint8]:
         # ``write`` follows the prediction of the same file, which need not be decoded twice.
         if self._last is None or self._last[0] != path:
-            self._last = path, read_any(path, self._read)
+            self._last = path, self._read(path)
         return self._last[1]
-
-
-def read_any(path: Path, read: Read = read_image) -> NDArray[np.uint8]:
-    """``(H, W, 3)`` RGB of an image, by ``read``, or of a DICOM file where the suffix is none of an image."""
-    return read(path) if is_image_name(path.name) else read_dicom_image(path)
 
 
 def _prepared(pixels: Tensor, rules: Preprocessing) -> Tensor:

@@ -53,7 +53,7 @@ def described(data: PretrainData) -> dict[str, object]:
         "channel_order": "rgb",
         "grey": "repeated to three channels",
         "alpha": "laid over white",
-        "sixteen_bit": "scaled by 65535 and rounded to 8 bits",
+        "sixteen_bit": "grey scaled by 65535 and rounded to 8 bits; of colour the high byte",
         "dicom": "modality values, then the file's display table or first window; MONOCHROME1 inverted",
         "resize_px": data.resize_px,
         "image_px": data.image_px,

@@ -1,11 +1,12 @@
 """Models of a run on its labelled lists: the learner between epochs, bundles at the end."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from pipelines.pretrain.beta import unlearned_cells
-from pipelines.pretrain.bundles import POLICY, Classifier, load_policy
+from pipelines.pretrain.bundles import NO_CLASSES, POLICY, Classifier, load_policy
 from pipelines.pretrain.config import Mask, PretrainConfig
 from pipelines.pretrain.data import Images
 from pipelines.pretrain.evaluate import Hiding, answers, masked_accuracy, score
@@ -13,6 +14,7 @@ from pipelines.pretrain.learner import CleanLearner, PretrainLearner
 from pipelines.pretrain.mask import NoiseMask
 from pipelines.pretrain.views import CentreViews
 from vision_core.bundle import Card
+from vision_core.errors import CheckpointError
 from vision_core.evaluation import Row
 
 
@@ -39,14 +41,34 @@ def score_bundle(
     )
 
 
-def hiding_beside(path: Path, card: Card) -> Hiding | None:
-    """The masks that a classifier was trained under: of the policy beside its bundle, or of the unlearned control."""
+def check_scored(bundles: Mapping[str, Path], models: Mapping[str, Classifier]) -> None:
+    """Refuse what has no scores, before an image is read.
+
+    Raises:
+        CheckpointError: A bundle has no classes.
+    """
+    for name, each in models.items():
+        if not each.card.classes:
+            raise CheckpointError(f"'{bundles[name]}': {NO_CLASSES}")
+
+
+def hiding_beside(path: Path, card: Card, image_px: int) -> Hiding | None:
+    """The masks that a classifier was trained under: of the policy beside its bundle, or of the unlearned control.
+
+    Args:
+        path: The bundle.
+        card: Its card.
+        image_px: Side of the images to hide, which need not be that of the training.
+
+    Raises:
+        ConfigError: The masks do not fit on such images.
+    """
     beside = path.parent / POLICY
     if beside.is_dir():
         noise, settings, _ = load_policy(beside)
-        return Hiding(cells=noise.bases.current().bounded(), mask=NoiseMask(settings.mask, settings.data.image_px))
+        return Hiding(cells=noise.bases.current().bounded(), mask=NoiseMask(settings.mask, image_px))
     if card.method != "pretrain" or card.config.get("policy") != "unlearned":
         return None
     mask = Mask.model_validate(card.config["mask"])
     cells = unlearned_cells(mask.unlearned_concentration, torch.empty(1), mask.grid**2)
-    return Hiding(cells=cells, mask=NoiseMask(mask, int(card.config["data"]["image_px"])))
+    return Hiding(cells=cells, mask=NoiseMask(mask, image_px))

@@ -9,6 +9,8 @@ from pipelines.pretrain.images_index import Entry, Reading
 from pipelines.pretrain.presence import Presence
 from vision_core.errors import DataError
 
+PARTS = ("train", "val", "test")
+
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _MAX_STRIPPED = 12  # folders of somebody else's machine that a path may begin with
 
@@ -62,7 +64,12 @@ def read_table(root: Path, split: str, labels: str, reading: Reading) -> tuple[l
     _note_undivided(path, split, reading)
     found: dict[str, Entry] = {}
     missing: list[str] = []
-    rows = [row for row in read_rows(path, ("filename", "label")) if _is_of(row, split)]
+    rows = []
+    for row in read_rows(path, ("filename", "label")):
+        if _is_of(row, split):
+            rows.append(row)
+        elif row["split"].strip() not in PARTS:
+            reading.note(f"rows of lists other than {', '.join(PARTS)}", row["split"].strip() or "no list")
     if not rows:
         raise DataError(f"'{path}' lists no image of '{split}'. Correct data.split, or its column 'split'.")
     for row in rows:
@@ -70,7 +77,9 @@ def read_table(root: Path, split: str, labels: str, reading: Reading) -> tuple[l
         if name is None:
             missing.append(spelled(row["filename"]))
             continue
-        _add(found, Entry(name, row["label"].strip(), row.get("modality", "").strip(), row.get("patient", "")), reading)
+        add_once(
+            found, Entry(name, row["label"].strip(), row.get("modality", "").strip(), row.get("patient", "")), reading
+        )
     return list(found.values()), missing
 
 
@@ -118,7 +127,8 @@ def _is_of(row: Row, split: str) -> bool:
     return "split" not in row or row["split"].strip() == split
 
 
-def _add(found: dict[str, Entry], entry: Entry, reading: Reading) -> None:
+def add_once(found: dict[str, Entry], entry: Entry, reading: Reading) -> None:
+    """Add an entry by its name; one that is there already is noted, and a problem with another label or none."""
     before = found.setdefault(entry.name, entry)
     if not entry.label:
         reading.problems.append(f"'{entry.name}' has no label. Give it one, or remove its row.")

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines.pretrain.config import Bases, Mask, Mixing, PretrainConfig, Reinforce, Released
-from vision_core.config import load_runs
+from vision_core.config import load_runs, replace
 from vision_core.errors import ConfigError
 from vision_core.schedules import learning_rate
 from vision_core.settings import Optim
@@ -122,3 +122,40 @@ def test_expand__stages_after_finetuning() -> None:
 def test_config__a_stage_that_cannot_follow_is_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"then 'finetune' cannot follow the stage"):
         runs(*words)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("alarm.highest_entropy=0.1", r"alarm\.highest_entropy: should be less than or equal to 0"),
+        ("alarm.lowest_entropy=-1e-6", r"lowest_entropy should be below highest_entropy '-1e-06', got '-1e-06'"),
+        ("alarm.highest_entropy=-3", r"lowest_entropy should be below highest_entropy '-3', got '-2'"),
+    ],
+)
+def test_alarm__bounds_that_every_policy_breaks_are_refused(word: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        runs(word)
+    assert runs("alarm.lowest_entropy=-3", "alarm.highest_entropy=0")
+
+
+@pytest.mark.parametrize("word", ["transfer.data.root=others", "transfer.data.image_px=96"])
+def test_expand__a_transfer_by_itself_takes_its_images_from_data(word: str) -> None:
+    key, _, value = word.partition("=")
+    asked = rf"{key} '{value}' is for a transfer that follows another stage \(then\)\. With method=transfer give data\."
+    with pytest.raises(ConfigError, match=asked):
+        load_runs(PretrainConfig, None, ["method=transfer", word])[""].expand()
+    assert list(runs("method=transfer", "data.image_px=96")) == ["linear", "full"]
+
+
+def test_expand__the_settings_of_a_transfers_run_can_be_run_again() -> None:
+    last = runs("then=[transfer]", "transfer.data.root=others", "transfer.data.image_px=96")["transfer-full"]
+    again = replace(last, {"data.root": "elsewhere"})
+    assert str(dict(again.expand())[""].data.root) == "elsewhere"
+
+
+def test_config__one_image_a_step_where_no_norm_looks_at_it() -> None:
+    assert runs("classifier=vit_small", "policy=none", "train.batch_size=1")
+    assert runs("method=transfer", "transfer.parts=[linear]", "train.batch_size=1")
+    for more in (["classifier=vit_small"], ["policy=none"], ["method=finetune", "classifier=vit_small"]):
+        with pytest.raises(ConfigError, match="batch normalisation needs at least 2 images"):
+            runs(*more, "train.batch_size=1", "finetune.batch_size=1")

@@ -5,6 +5,7 @@ import pytest
 
 from pipelines.pretrain.data import prepare_images, read_classes, read_images, write_classes
 from pipelines.pretrain.data_settings import PretrainData
+from pipelines.pretrain.duplicates import content_hash
 from tests.bad_inputs import labelled_images as museum
 from tests.bad_inputs.dicoms import ramp, still
 from vision_core.errors import ConfigError, DataError
@@ -159,3 +160,30 @@ def test_read_images__a_medmnist_class_without_an_image(tmp_path: Path) -> None:
         read_images(_data(path, format="medmnist", classes=("a", "b", "c", "d")), "train")
     images = read_images(_data(path, format="medmnist", on_missing_class="note"), "train")
     assert len(prepare_images(_data(path, format="medmnist"), "train")) == len(images) == 9
+
+
+def test_read_images__folders_are_numbered_by_their_sorted_names(tmp_path: Path) -> None:
+    root = museum.folders(tmp_path, {"train": dict.fromkeys(("1", "2", "10"), 1)})
+    assert read_images(_data(root), "train").classes == ("1", "10", "2")
+
+
+def test_read_images__a_class_that_leave_out_empties_is_noticed(tmp_path: Path) -> None:
+    root = museum.folders(tmp_path / "set")
+    images = read_images(_data(root), "train")
+    lines = [f"{content_hash(images.read(index))}  {images[index].name}\n" for index in (2, 3)]
+    (tmp_path / "list.txt").write_text("".join(lines))
+    with pytest.raises(DataError, match=f"'set:train' lacks '1' of 3 classes: {museum.CLASSES[1]}"):
+        read_images(_data(root, leave_out=tmp_path / "list.txt"), "train")
+    noted = read_images(_data(root, leave_out=tmp_path / "list.txt", on_missing_class="note"), "train")
+    assert noted.class_counts.tolist() == [2, 0, 2]
+    assert f"'set:train' lacks '1' of 3 classes: {museum.CLASSES[1]}" in noted.notes
+
+
+def test_prepare_images__a_class_whose_files_are_all_corrupt_is_noticed(tmp_path: Path) -> None:
+    root = museum.folders(tmp_path / "set")
+    for path in (root / "train" / museum.CLASSES[1]).iterdir():
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=f"'set:train' lacks '1' of 3 classes: {museum.CLASSES[1]}"):
+        prepare_images(_data(root, on_corrupt="skip"), "train")
+    noted = prepare_images(_data(root, on_corrupt="skip", on_missing_class="note"), "train")
+    assert noted.class_counts.tolist() == [2, 0, 2]

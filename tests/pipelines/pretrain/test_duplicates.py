@@ -1,12 +1,16 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.pretrain.__main__ import main
+from pipelines.pretrain.checks import CORRUPT
 from pipelines.pretrain.data import read_images
 from pipelines.pretrain.data_settings import PretrainData
 from pipelines.pretrain.duplicates import Seen, content_hash, find_duplicates, listed, without, write_list
+from pipelines.pretrain.validation import Together, check_lists
 from tests.bad_inputs import labelled_images as museum
 from vision_core.errors import DataError
 from vision_core.images import read_image
@@ -69,3 +73,39 @@ def test_without__a_file_that_has_changed_since_stays(tmp_path: Path) -> None:
         f"images left out by data.leave_out: 1 ({images[0].name})",
         f"listed in data.leave_out but changed, kept: 1 ({images[1].name})",
     )
+
+
+def test_list__a_file_that_two_lists_name_is_left_out_of_one_of_them(tmp_path: Path) -> None:
+    root = museum.table(tmp_path / "set")
+    lines = museum.read_rows(root / "labels.csv")
+    museum.rows([*lines, {**lines[0], "split": "test"}], root / "labels.csv")
+    data = PretrainData(root=root, format="csv", cache=None)
+    lists = [read_images(data, part) for part in ("train", "test")]
+    *_, together = check_lists(lists, cache=tmp_path)
+    assert isinstance(together, Together)
+    assert together.list_path is not None
+    assert [line.partition("  ")[2] for line in together.list_path.read_text().splitlines()] == [
+        "train:scans/train0.png"
+    ]
+    data = data.model_copy(update={"leave_out": together.list_path})
+    assert [len(read_images(data, part)) for part in ("train", "test")] == [2, 4]
+
+
+def test_list__a_file_is_never_left_out_for_being_itself(tmp_path: Path) -> None:
+    write_list(tmp_path / "list.txt", find_duplicates([_seen("a.png", "0" * 32), _seen("a.png", "0" * 32)]))
+    assert listed(tmp_path / "list.txt") == {}
+
+
+def test_list__names_in_any_bytes(tmp_path: Path) -> None:
+    root = museum.folders(tmp_path / "set")
+    first = root / "train" / museum.CLASSES[0] / "0.png"
+    strange = first.with_name(os.fsdecode(b"gr\xf6\xdfe.png"))
+    strange.write_bytes(first.read_bytes())
+    (root / "train" / museum.CLASSES[1] / os.fsdecode(b"\xff.png")).write_bytes(b"broken")
+    command = ["validate", f"data.root={root}", f"data.cache={tmp_path / 'cache'}"]
+    assert main(command) == main(command) == 4
+    [path] = (tmp_path / "cache").glob("leave-out-*.txt")
+    assert list(listed(path)) == [f"train/{museum.CLASSES[0]}/{strange.name}"]
+    kept = read_images(PretrainData(root=root, cache=None, leave_out=path), "train")
+    assert strange.name not in {Path(kept[index].name).name for index in range(len(kept))}
+    assert len((tmp_path / "cache" / CORRUPT).read_bytes().splitlines()) == 1

@@ -155,3 +155,50 @@ def test_read_released__a_dense_network_of_the_oldest_torchvision(tmp_path: Path
     path = written(tmp_path / "weights.pth", tensors, lambda name: re.sub(r"(r\d+\.(?:norm|conv))(\d)", r"\1.\2", name))
     assert "features.denseblock1.denselayer1.norm.1.weight" in torch.load(path, weights_only=True)
     assert_same(read_released(path).network.state_dict(), tensors)
+
+
+def test_read_released__a_head_without_a_bias_gets_zeros_and_says_so(tmp_path: Path) -> None:
+    tensors = uneven("resnet18", 4)
+    del tensors["fc.bias"], tensors["layer4.1.bn2.bias"]
+    path = written(tmp_path / "weights.pth", tensors)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(read_released(path))
+    first, second = (each.network.state_dict() for each in found)
+    assert first["fc.bias"].tolist() == [0.0] * 4
+    assert "the head has no bias: 'fc.bias' is set to 0" in found[0].notes
+    assert all(torch.equal(each, second[name]) for name, each in first.items())
+
+
+def test_read_released__what_the_file_lacks_is_the_same_at_every_import(tmp_path: Path) -> None:
+    tensors = uneven("resnet18", 0)
+    del tensors["layer4.1.conv2.weight"]
+    path = written(tmp_path / "weights.pth", tensors)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(read_released(path).network.state_dict()["layer4.1.conv2.weight"])
+    assert torch.equal(*found)
+
+
+def test_read_released__two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
+    student, teacher = uneven("resnet18", 4), uneven("resnet18", 4)
+    both = {f"model.{name}": each for name, each in student.items()}
+    path = written(tmp_path / "weights.pth", both | {f"encoder.{name}": each for name, each in teacher.items()})
+    with pytest.raises(CheckpointError, match=r"two networks, under 'model\.' and 'encoder\.': .*conv1\.weight' are"):
+        read_released(path)
+
+
+def test_read_released__two_heads_of_one_name_are_refused(tmp_path: Path) -> None:
+    tensors = uneven("resnet18", 4) | {"module.fc.weight": torch.ones(7, 512), "module.fc.bias": torch.ones(7)}
+    with pytest.raises(CheckpointError, match=r"two networks, under '' and 'module\.': 'fc\.weight' and"):
+        read_released(written(tmp_path / "weights.pth", tensors))
+
+
+def test_read_released__a_bias_of_another_head_is_refused(tmp_path: Path) -> None:
+    tensors = uneven("resnet18", 4) | {"fc.bias": torch.zeros(5)}
+    with pytest.raises(
+        CheckpointError, match=r"'fc\.bias' has the shape \(5,\), 'fc\.weight' \(4, 512\): they are not"
+    ):
+        read_released(written(tmp_path / "weights.pth", tensors))

@@ -102,3 +102,25 @@ def test_read_folders__no_such_list(tmp_path: Path) -> None:
 
 def test_modality_of() -> None:
     assert [modality_of(name) for name in ("CT__abd__x", "US__thyroid", "CT", "XR__hand")] == ["CT", "US", "", ""]
+
+
+def test_read_radimagenet__a_file_that_is_listed_twice_is_used_once(tmp_path: Path) -> None:
+    root = museum.radimagenet(tmp_path)
+    lines = museum.read_rows(root / "RadiologyAI_train.csv")
+    museum.rows([*lines, lines[0]], root / "RadiologyAI_train.csv")
+    reading = Reading()
+    found = read_radimagenet(root, "train", reading, skip_missing=False)
+    assert len({entry.name for entry in found}) == len(found) == 6
+    assert reading.notes() == ("files listed more than once, used once: 1 (CT/abd/normal/train0.png)",)
+
+
+@pytest.mark.parametrize("above", ["us", "ct", "MR"])
+def test_read_radimagenet__folders_above_may_have_the_name_of_a_modality(above: str, tmp_path: Path) -> None:
+    root = museum.radimagenet(tmp_path / above / "radiology_ai")
+    lines = museum.read_rows(root / "RadiologyAI_train.csv")
+    absolute = [{"filename": str(tmp_path / above / line["filename"])} for line in lines]
+    museum.rows(absolute, root / "RadiologyAI_train.csv")
+    reading = Reading()
+    found = read_radimagenet(root, "train", reading, skip_missing=False)
+    assert {entry.label for entry in found} == set(museum.CLASSES)
+    assert not reading.problems

@@ -207,6 +207,16 @@ def test_deliver__norms_are_computed_anew_where_asked(data: Path, tmp_path: Path
     assert "over 2 batches of 6 images" in json.loads((tmp_path / "anew" / "run.json").read_text())["notes"][-1]
 
 
+def test_deliver__a_mean_that_max_steps_cuts_short_is_told(data: Path, tmp_path: Path) -> None:
+    more = ("policy=none", "train.eval_every=1", "data.val_split=null", "averaging.last_epochs=2", "train.epochs=3")
+    for steps, told in ((7, "what leaves it is the mean of '1'"), (4, "the last weights, without a mean"), (9, "")):
+        assert train(tmp_path / f"{steps}", data, *more, f"train.max_steps={steps}") == 0
+        notes = json.loads((tmp_path / f"{steps}" / "run.json").read_text())["notes"]
+        found = [note for note in notes if "averaging.last_epochs is '2', but the run was too short" in note]
+        assert len(found) == bool(told)
+        assert all(told in note for note in found)
+
+
 def test_train__a_stopped_policy_is_told_of_and_none_is_delivered(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

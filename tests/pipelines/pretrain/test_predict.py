@@ -9,6 +9,7 @@ import torch
 
 from pipelines.pretrain.__main__ import main
 from pipelines.pretrain.bundles import describe_classifier, load_classifier, save_classifier
+from pipelines.pretrain.data import write_classes
 from pipelines.pretrain.data_settings import PretrainData
 from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
 from pipelines.pretrain.preprocessing import centre_view, normalise
@@ -122,6 +123,19 @@ def test_import_weights__norms_computed_anew_on_images_of_ones_own(
     assert main(["import-weights", str(tmp_path / "weights.pth"), "--out", str(tmp_path / "bundle"), *more]) == 0
     assert "warning: 'bn1.running_var' holds a running variance of 56,296" in capsys.readouterr().out
     assert load_classifier(tmp_path / "bundle").network.state_dict()["bn1.running_var"].max() < 1000
+
+
+def test_import_weights__classes_of_a_list_and_of_both_places_that_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(build_backbone("resnet18", 3).state_dict(), tmp_path / "weights.pth")
+    write_classes(tmp_path / "classes.json", CLASSES)
+    command = ["import-weights", str(tmp_path / "weights.pth")]
+    listed = f"data.class_list={tmp_path / 'classes.json'}"
+    assert main([*command, "--out", str(tmp_path / "bundle"), listed]) == 0
+    assert load_classifier(tmp_path / "bundle").card.classes == CLASSES
+    assert main([*command, "--out", str(tmp_path / "other"), listed, "data.classes=[a,b,c]"]) == 2
+    assert "data.classes and data.class_list" in capsys.readouterr().err
 
 
 @pytest.mark.slow

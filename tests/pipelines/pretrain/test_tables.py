@@ -104,3 +104,14 @@ def test_labels_of_parts(tmp_path: Path) -> None:
         "train": {"lung", "liver"},
         "val": {"lung", "liver"},
     }
+
+
+def test_read_table__rows_of_no_list_are_noted(tmp_path: Path) -> None:
+    root = museum.table(tmp_path)
+    lines = museum.read_rows(root / "labels.csv")
+    splits = ("train", "Train", "", *(line["split"] for line in lines[3:]))
+    museum.rows([{**line, "split": split} for line, split in zip(lines, splits, strict=True)], root / "labels.csv")
+    reading = Reading()
+    found, _ = read_table(root, "train", "", reading)
+    assert len(found) == 1
+    assert reading.notes() == ("rows of lists other than train, val, test: 2 (Train, no list)",)
