@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.pretrain_tables import PROTOCOL_PATH, STUDY
-from benchmarks.studies import read_protocol
+from benchmarks.pretrain_tables import GENERATOR, PROTOCOL_PATH, STUDY
+from benchmarks.studies import read_protocol, work_folder
 from pipelines.pretrain.__main__ import main as pretrain
 from pipelines.pretrain.bundles import load_classifier
 from pipelines.pretrain.data import read_images
@@ -21,7 +21,7 @@ from pipelines.pretrain.small_real import HELD_OUT_FOLDER, make_small_real
 from pipelines.pretrain.views import CentreViews
 
 PROTOCOL = read_protocol(PROTOCOL_PATH)
-WORK = Path("runs") / f"bench-{STUDY}"
+WORK = work_folder(STUDY, PROTOCOL_PATH, GENERATOR)
 DATA = WORK / "data"
 HELD_OUT = DATA / HELD_OUT_FOLDER
 _DONE = "made"

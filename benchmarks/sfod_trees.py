@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sfod_tables import GENERATOR, PROTOCOL_PATH, STUDY
-from benchmarks.studies import RESULTS, protocol_hash, read_protocol, write_result
+from benchmarks.studies import RESULTS, protocol_hash, read_protocol, work_folder, write_result
 from benchmarks.trees import Scored, ap50, bootstrap, boxes, demo_data, detect, match, run
 
 PROTOCOL = read_protocol(PROTOCOL_PATH)
-WORK = Path("runs") / f"bench-{STUDY}"
+WORK = work_folder(STUDY, PROTOCOL_PATH, GENERATOR)
 
 
 def train_source(name: str, seed: int) -> Path:

@@ -35,6 +35,11 @@ def protocol_hash(protocol: Path, generator: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+def work_folder(study: str, protocol: Path, generator: Sequence[Path]) -> Path:
+    """Where a study keeps data and runs: elsewhere with another hash, so that nothing is scored on what was before."""
+    return Path("runs") / f"bench-{study}-{protocol_hash(protocol, generator)}"
+
+
 def read_study(name: str) -> Rows:
     """All results of a study."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / name).glob("*.json"))]

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.studies import PROTOCOLS, RESULTS, protocol_hash, read_protocol, write_result
+from benchmarks.studies import PROTOCOLS, RESULTS, protocol_hash, read_protocol, work_folder, write_result
 from benchmarks.wsi_tables import CONTROL, GENERATOR, PROTOCOL_PATH, STUDY
 from pipelines.wsi.__main__ import main as wsi
 from pipelines.wsi.config import WsiConfig
@@ -38,7 +38,7 @@ from vision_core.slides.tiling import tile_grid
 from vision_core.slides.tissue import find_tissue
 
 PROTOCOL = read_protocol(PROTOCOL_PATH)
-WORK = Path("runs") / f"bench-{STUDY}"
+WORK = work_folder(STUDY, PROTOCOL_PATH, GENERATOR)
 DATA = WORK / "data"
 CONFIG = Path(PROTOCOL["config"])
 _COST = "cost.json"  # of a fold that is done
