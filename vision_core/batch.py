@@ -28,9 +28,10 @@ from vision_core.batch_plan import (
 )
 from vision_core.batch_tables import write_tables
 from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError
-from vision_core.files import atomic_path
+from vision_core.files import atomic_path, text_of
 from vision_core.inspection import Plan, inspect_inputs
 from vision_core.ledger import Ledger, Output, Record, all_records, output, read_ledgers, stamp, writing
+from vision_core.stopping import heed
 
 __all__ = ["BatchJob", "Predictor", "Summary", "run_batch"]
 
@@ -137,6 +138,7 @@ class _Worker(Generic[R]):
         if any(not self._refused(task) for task in tasks):
             self.predictor = self.predictor or self.job.make_predictor()
         for number, task in enumerate(tasks, start=1):
+            heed()
             if task.reason:
                 _LOG.info("'%s' is done again: %s.", task.path, task.reason)
             self._expect(tasks[number - 1 : number + 1])
@@ -154,7 +156,7 @@ class _Worker(Generic[R]):
             self.predictor.expect([task.path for task in tasks if not self._refused(task)])
 
     def _inspect(self, tasks: Sequence[Task]) -> None:
-        paths = [task.path for task in tasks if str(task.path) not in self.plan]
+        paths = [task.path for task in tasks if text_of(task.path) not in self.plan]
         if self.job.inspect is None or not paths:
             return
         self.watcher.inspecting(len(paths))
@@ -162,12 +164,12 @@ class _Worker(Generic[R]):
         self.watcher.planned(self.plan)
 
     def _refused(self, task: Task) -> str:
-        planned = self.plan.get(str(task.path))
+        planned = self.plan.get(text_of(task.path))
         return planned.reason if planned else ""
 
     def _do(self, task: Task) -> Record:
-        started = time.monotonic()
-        facts: dict[str, Any] = {"input": str(task.path), "name": task.name}
+        started, made_of = time.monotonic(), self.job.fingerprint_of(task.path)
+        facts: dict[str, Any] = {"input": text_of(task.path), "name": task.name}
         try:
             facts |= {"status": "done", **_with_retries(lambda: self._attempt(task))}
         except Exception as error:  # an input must not end the batch, whatever a decoder or a model makes of it
@@ -176,7 +178,7 @@ class _Worker(Generic[R]):
             _LOG.debug("'%s' failed", task.path, exc_info=True)
             facts |= {"status": "failed", "reason": _reason(error)}
         seconds = round(time.monotonic() - started, 3)
-        return Record(seconds=seconds, version=self.job.version, fingerprint=self.job.fingerprint, **facts)
+        return Record(seconds=seconds, version=self.job.version, fingerprint=made_of, **facts)
 
     def _attempt(self, task: Task) -> dict[str, Any]:
         if reason := self._refused(task):
@@ -237,7 +239,8 @@ def _conclude(job: BatchJob[R], failed: set[Path]) -> Summary:
     known = read_ledgers(job.out / "ledger")
     ever = {made.file for record in all_records(job.out / "ledger") for made in record.outputs}
     remove_outputs(job.out, ever - {made.file for record in known.values() for made in record.outputs})
-    records = [known[str(path)] for path in dict.fromkeys(job.inputs) if str(path) in known]
+    listed = [text_of(path) for path in dict.fromkeys(job.inputs)]
+    records = [known[name] for name in listed if name in known]
     write_tables(job.out, records, len(set(job.inputs)))
     failures = {record.input: record.reason for record in records if record.status == "failed"}
     done = len(records) - len(failures)

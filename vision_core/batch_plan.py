@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from vision_core.errors import InputError, UsageError
-from vision_core.files import remove_leftovers, write_atomic
+from vision_core.files import remove_leftovers, text_of, write_atomic
 from vision_core.inspection import PLAN, Inspect
 from vision_core.ledger import Cell, Ledger, Record, all_records, fault_of, read_ledgers, stamp, writing
 
@@ -41,6 +41,10 @@ class Farsighted(Protocol):
         ...
 
 
+def _nothing_else(_path: Path) -> str:
+    return ""
+
+
 def _no_columns(_result: Any) -> Mapping[str, Cell]:  # noqa: ANN401 (any result)
     return {}
 
@@ -54,6 +58,7 @@ class BatchJob(Generic[R]):
         out: Output folder.
         make_predictor: Called once, and only when there is work; picklable, so that other processes can call it.
         fingerprint: Changes whenever results would: hash of model and settings.
+        follows: Of one input, what its result follows from besides, such as a mask that is edited; empty for nothing.
         version: Of this software, for the ledger.
         inspect: Opens an input before the first is done; what it cannot open fails at once. None: nothing is planned.
         columns: What a result puts into ``results.csv``.
@@ -67,11 +72,16 @@ class BatchJob(Generic[R]):
     make_predictor: Callable[[], Predictor[R]]
     fingerprint: str
     version: str
+    follows: Callable[[Path], str] = _nothing_else
     inspect: Inspect | None = None
     columns: Callable[[R], Mapping[str, Cell]] = _no_columns
     strict: bool = False
     overwrite: bool = False
     shard: str = "0"
+
+    def fingerprint_of(self, path: Path) -> str:
+        """Changes whenever the result of this input would."""
+        return "-".join(filter(None, (self.fingerprint, self.follows(path))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +105,7 @@ def plan(job: BatchJob[R]) -> list[Task]:
     names = output_names(job.inputs)
     tasks = []
     for path, name in names.items():
-        record = known.get(str(path))
+        record = known.get(text_of(path))
         reason = _why_again(record, path, name, job) if record else ""
         if not record or reason:
             tasks.append(Task(path=path, name=name, reason=reason))
@@ -106,8 +116,9 @@ def output_names(inputs: Sequence[Path]) -> dict[Path, str]:
     """What the outputs of each input are called: its stem; where two share that, its name; else with a hash added."""
     unique = list(dict.fromkeys(inputs))
     stems = Counter(path.stem.casefold() for path in unique)
-    names = Counter(path.name.casefold() for path in unique)
-    return {path: _output_name(path, stems[path.stem.casefold()], names[path.name.casefold()]) for path in unique}
+    names = {path: path.stem if stems[path.stem.casefold()] == 1 else path.name for path in unique}
+    taken = Counter(name.casefold() for name in names.values())  # a name may be another's stem
+    return {path: text_of(Path(name if taken[name.casefold()] == 1 else _hashed(path))) for path, name in names.items()}
 
 
 def refuse_foreign(job: BatchJob[R]) -> None:
@@ -116,6 +127,9 @@ def refuse_foreign(job: BatchJob[R]) -> None:
     Raises:
         UsageError: It is neither, and ``overwrite`` was not asked for.
     """
+    outputs = (job.out / OUTPUTS).resolve()
+    if own := next((path for path in job.inputs if path.resolve().is_relative_to(outputs)), None):
+        raise UsageError(f"'{own}' lies among the outputs of '{job.out}' itself. Give another --out.")
     if job.overwrite or not job.out.exists():
         return
     if not job.out.is_dir():
@@ -170,7 +184,7 @@ def plan_lock(out: Path) -> Iterator[None]:
 def _why_again(record: Record, path: Path, name: str, job: BatchJob[R]) -> str:
     if record.status == "failed":
         return "it failed before"
-    if record.fingerprint != job.fingerprint:
+    if record.fingerprint != job.fingerprint_of(path):
         return "it was made with other settings"
     if record.name != name:
         return f"its outputs are now called '{name}'"
@@ -182,16 +196,12 @@ def _why_again(record: Record, path: Path, name: str, job: BatchJob[R]) -> str:
     return next((fault for made in record.outputs if (fault := fault_of(made, job.out))), "")
 
 
-def _output_name(path: Path, same_stem: int, same_name: int) -> str:
-    if same_stem == 1:
-        return path.stem
-    if same_name == 1:
-        return path.name
-    return f"{path.name}-{blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+def _hashed(path: Path) -> str:
+    return f"{path.name}-{blake2b(text_of(path).encode(), digest_size=4).hexdigest()}"
 
 
 def _identity(job: BatchJob[R]) -> dict[str, Any]:
-    folders = sorted({str(path.parent.resolve()) for path in job.inputs})
+    folders = sorted({text_of(path.parent.resolve()) for path in job.inputs})
     return {"format": 1, "fingerprint": job.fingerprint, "version": job.version, "input_folders": folders}
 
 

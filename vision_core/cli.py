@@ -22,6 +22,7 @@ from vision_core.environment import quiet_libraries
 from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UsageError, UserError
 from vision_core.runlog import is_silent
 from vision_core.runs import describe_runs, show
+from vision_core.stopping import forget, interrupt
 
 Build = Callable[[], object]
 
@@ -47,6 +48,7 @@ class OwnVerb:
 
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
                    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE}  # fmt: skip
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 _MEMORY_TEXTS = ("out of memory", "can't allocate memory")  # torch's own, on a GPU and on the CPU
 
 
@@ -62,8 +64,9 @@ def run(
         own: Verbs that this task alone has.
     """
     quiet_libraries()
-    before = signal.getsignal(signal.SIGTERM)
-    _on_terminate(signal.default_int_handler)
+    before = [signal.getsignal(number) for number in _STOPPING]
+    forget()
+    _on_stop([interrupt] * len(_STOPPING))
     arguments = argparse.Namespace(debug=False)
     try:
         arguments = parse(config_class, argv, own)
@@ -78,7 +81,8 @@ def run(
         fault = _machine_fault(error)
         return _stopped(fault, arguments) if fault else _our_bug(error, arguments)
     finally:
-        _on_terminate(before)
+        _on_stop(before)
+        forget()
 
 
 def parse(config_class: type[Config], argv: Sequence[str] | None, own: Sequence[OwnVerb] = ()) -> argparse.Namespace:
@@ -291,9 +295,10 @@ def _first_lines(config_class: type[Config]) -> str:
     return textwrap.dedent(module.__doc__ or "").strip()
 
 
-def _on_terminate(handler: Any) -> None:  # noqa: ANN401 (as signal.signal takes it)
+def _on_stop(handlers: Sequence[Any]) -> None:
     try:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in zip(_STOPPING, handlers, strict=True):
+            signal.signal(number, handler)
     except (ValueError, TypeError):  # not in the main thread, or set by other than Python: its owner handles signals
         return
 

@@ -51,14 +51,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write ``data`` (text as UTF-8) to ``path``, whole or not at all.
+    """Write ``data`` to ``path``, whole or not at all: text as UTF-8, and what has no place there as an escape.
 
     Raises:
         EnvironmentFault: As for ``atomic_path``.
     """
-    content = data.encode() if isinstance(data, str) else data
+    content = data.encode(errors="backslashreplace") if isinstance(data, str) else data
     with atomic_path(path) as partial:
         partial.write_bytes(content)
+
+
+def text_of(path: Path) -> str:
+    """A path as text that every file can hold: bytes of a name that are not UTF-8 become escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def flush(path: Path) -> None:

@@ -69,8 +69,9 @@ def _load_torch(path: Path, *, trust: bool) -> object:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise _refusal(path, is_zip=is_zip, trust=trust) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"'{path}' is damaged or no PyTorch file: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        told = str(error).partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"'{path}' is damaged or no PyTorch file: {told}") from error
 
 
 def _refusal(path: Path, *, is_zip: bool, trust: bool) -> CheckpointError:
@@ -101,8 +102,8 @@ def _load_safetensors(path: Path) -> object:
 
 def _untrusted(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"'{path}' could run code when it is read: {reason}. If you know where it comes from, convert it once: "
-        f"python -m pipelines.TASK import-weights {path} --out BUNDLE --i-trust-this-file."
+        f"'{path}' could run code when it is read: {reason}. If you know where it comes from, convert it once with "
+        f"the verb import-weights: … import-weights {path} --out BUNDLE --i-trust-this-file."
     )
 
 

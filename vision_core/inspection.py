@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vision_core.errors import DataError, EnvironmentFault
-from vision_core.files import write_atomic
+from vision_core.files import text_of, write_atomic
 from vision_core.ledger import Cell, Stamp, stamp
 
 PLAN = "plan.json"
@@ -70,7 +70,7 @@ def inspect_inputs(
     plan: Plan = {}
     with ThreadPoolExecutor(_THREADS) as threads:
         for path, planned in zip(inputs, threads.map(lambda path: _plan(path, inspect, known), inputs), strict=True):
-            plan[str(path)] = planned
+            plan[text_of(path)] = planned
             on_input()
     _check_disk(plan, out)
     write_plan(out, {**known, **plan})
@@ -117,7 +117,7 @@ def _plan(path: Path, inspect: Inspect, known: Plan) -> Planned:
     found: Stamp | None = None
     try:
         found = stamp(path)
-        before = known.get(str(path))
+        before = known.get(text_of(path))
         if before and before.inspected and before.stamp == found:
             return before
         return Planned(stamp=found, inspected=inspect(path))

@@ -100,6 +100,7 @@ class Prepared:
         items: The training set.
         notes: What the person should know before it starts.
         start: The bundle that the run starts from, if it is one; evaluated beside the result.
+        manifest: Changes with the items or their labels; a run is resumed on the same alone. Empty: their names count.
         score: Scores the learner as it is on validation, the value that chooses the best epoch first; none: a bundle
             is written and evaluated on ``data.eval_split``.
     """
@@ -108,4 +109,5 @@ class Prepared:
     items: TrainingSet
     notes: tuple[str, ...] = ()
     start: Path | None = None
+    manifest: str = ""
     score: Callable[[], Mapping[str, float]] | None = None

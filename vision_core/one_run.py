@@ -13,7 +13,7 @@ from typing import Any
 from vision_core import processes
 from vision_core.bundle import add_metrics
 from vision_core.config import Config
-from vision_core.errors import EnvironmentFault, Interrupted, UserError
+from vision_core.errors import CheckpointError, EnvironmentFault, Interrupted, UserError
 from vision_core.evaluation import Row, table, write_rows
 from vision_core.files import write_atomic
 from vision_core.learner import Learner, Prepared
@@ -22,7 +22,7 @@ from vision_core.runfolder import RunFolder, started
 from vision_core.runlog import logged, note, say
 from vision_core.runtime import Runtime, machine
 from vision_core.stopping import stop_signals
-from vision_core.training import Evaluate, fit
+from vision_core.training import Evaluate, fit, refuse_other_start
 
 
 def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtime: Runtime) -> list[Row]:
@@ -34,8 +34,16 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
     prepared = pipeline.prepare(config)
     _check_disk(folder.path, prepared.learner, config)
     with folder.locked(), logged(folder.path / "log.txt") if runtime.is_first else nullcontext():
+        refuse_other_start(prepared, config, folder)
         begun = time.monotonic()
-        folder.describe(**started(), machine=machine(), settings=config.model_dump(mode="json"), status="running")
+        folder.describe(
+            **started(),
+            machine=machine(),
+            settings=config.model_dump(mode="json"),
+            status="running",
+            error=None,
+            exit_code=None,
+        )
         introduce(folder.path.name, config, prepared, runtime.world_size)
         try:
             with processes.one_fate():
@@ -102,6 +110,8 @@ class _Selection:
 
     def deliver(self) -> None:
         """Write the bundle that leaves the run."""
+        if self.score.exists() and not self.best.exists():
+            raise CheckpointError(f"'{self.best}', the best epoch, is gone. Train again with --overwrite.")
         if self.learner.is_selected and self.best.exists():
             shutil.rmtree(self.folder.model, ignore_errors=True)
             shutil.copytree(self.best, self.folder.model)

@@ -76,6 +76,15 @@ class Checking(Protocol):
         ...
 
 
+@runtime_checkable
+class Following(Protocol):
+    """A pipeline whose results follow from more than the input and the settings."""
+
+    def follows(self, config: Any) -> Callable[[Path], str]:  # noqa: ANN401 (the task's own)
+        """Of an input, what else its result follows from, as a short text; empty for nothing."""
+        ...
+
+
 class Pipeline(Protocol, Generic[ConfigT]):
     """One task.
 

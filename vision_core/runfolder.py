@@ -113,11 +113,12 @@ class RunFolder:
             self._lock.unlink(missing_ok=True)
 
     def describe(self, **facts: Any) -> None:  # noqa: ANN401 (whatever JSON can hold)
-        """Add facts to ``run.json``."""
+        """Add facts to ``run.json``, and take out those that are none."""
         if not self.is_written:
             return
         path = self.path / "run.json"
-        write_atomic(path, json.dumps({**_read_facts(path), **facts}, indent=2, ensure_ascii=False, default=str))
+        known = {name: value for name, value in {**_read_facts(path), **facts}.items() if value is not None}
+        write_atomic(path, json.dumps(known, indent=2, ensure_ascii=False, default=str))
 
     def _unwritable(self, error: OSError) -> EnvironmentFault:
         return EnvironmentFault(f"{self.path} cannot be written: {error.strerror}. Choose another --out.")

@@ -55,6 +55,10 @@ def show(runs: Runs) -> str:
 def _found_runs(arguments: argparse.Namespace, config_class: type[Config]) -> Runs:
     if not arguments.out:
         raise UsageError("--resume needs --out: the folder of the run to go on with.")
+    if arguments.seeds:
+        raise UsageError(
+            "--resume goes on with the runs that are in --out. Leave --seeds out; train new ones elsewhere."
+        )
     out: Path = arguments.out
     found = [out / "config.yaml"] if (out / "config.yaml").exists() else sorted(out.glob("*/config.yaml"))
     if not found:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
@@ -53,6 +53,12 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return both
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"should name each class once, found '{repeated}' more than once")
+    return names
+
+
 class Data(Section):
     """Which items, with which labels; a task adds its formats."""
 
@@ -63,7 +69,9 @@ class Data(Section):
         description="Labelled list to evaluate on. Adaptation never uses it; supervised training with train.eval_every "
         "keeps the best epoch on it, so report on another.",
     )
-    classes: tuple[str, ...] = Field((), description="Class names in the order of the model's logits.")
+    classes: Annotated[tuple[str, ...], AfterValidator(_each_once)] = Field(
+        (), description="Class names in the order of the model's logits."
+    )
     about: str = Field("", description="What the data is, a sentence for the card; empty: its list and folder.")
     licence: str | None = Field(None, description="Licence of the data, for the card.")
     synthetic: bool = Field(False, description="Made images only; the card and the apps then say so.")

@@ -7,6 +7,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+_is_asked = False
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """A handler that stops what runs, and remembers: Python drops an exception that is raised in a destructor."""
+    global _is_asked
+    _is_asked = True
+    raise KeyboardInterrupt
+
+
+def heed() -> None:
+    """Stop now if ``interrupt`` has been called; between two inputs, or two batches of tiles."""
+    if _is_asked:
+        raise KeyboardInterrupt
+
+
+def forget() -> None:
+    """Whoever asked has been heard."""
+    global _is_asked
+    _is_asked = False
+
 
 @dataclass
 class StopRequest:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vision_core import checkpoint, processes
-from vision_core.config import Config
+from vision_core.config import Config, fingerprint
 from vision_core.early_stopping import should_stop
 from vision_core.errors import CheckpointError, DataError, Interrupted, TrainingError
 from vision_core.learner import Prepared
@@ -70,12 +70,32 @@ def fit(
     return loop.counters
 
 
+def refuse_other_start(prepared: Prepared, config: Config, run: RunFolder) -> None:
+    """Make sure that a checkpoint in the folder is of these settings and items; nothing is written.
+
+    Raises:
+        CheckpointError: It is not, or it is damaged.
+    """
+    state = checkpoint.load(run.path, config.model_dump(mode="json"))
+    if state and state.get("items") not in {None, _manifest(prepared)}:
+        raise CheckpointError(
+            f"{run.path} was begun on other items than its lists name now, or with other labels. Put them back as they "
+            "were to go on, or train anew with --overwrite."
+        )
+
+
+def _manifest(prepared: Prepared) -> str:
+    items = prepared.items
+    return prepared.manifest or fingerprint(items.names(range(len(items))))
+
+
 class _Loop:
     """One call of ``fit``; its state is what a checkpoint holds."""
 
     def __init__(self, prepared: Prepared, config: Config, runtime: Runtime, run: RunFolder) -> None:
         self.learner, self.items = prepared.learner.to(runtime.device), prepared.items
         self.config, self.runtime, self.folder = config, runtime, run
+        self.manifest = _manifest(prepared)
         train = config.train
         self.optimizers = make_optimizers(self.learner.trained(config.optim))
         self.scaler = runtime.scaler()
@@ -265,6 +285,7 @@ class _Loop:
             return
         state = {
             "config": self._settings(),
+            "items": self.manifest,
             "learner": self.learner.state_dict(),
             "optimizers": {each.trained.name: each.torch.state_dict() for each in self.optimizers},
             "scaler": self.scaler.state_dict(),

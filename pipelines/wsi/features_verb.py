@@ -38,7 +38,10 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         summary = run_batch(job, shown)
     for line in summary.lines():
         say(line)
-    say(f"Train on them: python -m pipelines.wsi train data.features={arguments.out} data.labels=LABELS.csv")
+    say(
+        f"Train on them: python -m pipelines.wsi train data.root={arguments.out} data.features={arguments.out} "
+        "data.format=features data.labels=LABELS.csv data.protocol=stratified"
+    )
     return summary.exit_code
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.wsi.bags import Bags, training_bags, whole_bags
+from pipelines.wsi.bags import Bags, manifest, training_bags, whole_bags
 from pipelines.wsi.bundles import TASK, load_network, save_network
 from pipelines.wsi.cards import card_of, imported_card, of_teacher
 from pipelines.wsi.cohort import DIVISION, Cohort, features_folder, read_cohort, read_evaluated, write_division
@@ -63,7 +63,9 @@ class WsiPipeline:
         """Learner, bags and validation of a run; features are made on the way where they are missing."""
         lists = self._lists(config)
         learner, notes = _begun(config, lists.cohort, lists.train)
-        return Prepared(learner=learner, items=lists.train, notes=notes, score=Validation(learner, lists.val))
+        made_of = f"{manifest(lists.train)}-{manifest(lists.val)}"
+        score = Validation(learner, lists.val)
+        return Prepared(learner=learner, items=lists.train, notes=notes, manifest=made_of, score=score)
 
     def rehearse(self, config: WsiConfig) -> Prepared:
         """As ``prepare``, but no features are made: of slides without, no more is known than their list says."""
@@ -149,6 +151,11 @@ class WsiPipeline:
         road = Road(config, torch.device("cpu"), stated_mpps(config.data.labels))
         road.check()
         return partial(_inspect, road)
+
+    def follows(self, config: WsiConfig | None) -> Callable[[Path], str]:
+        """The edited mask of a slide, and the microns per pixel that its list states."""
+        config = config or WsiConfig()
+        return Road(config, torch.device("cpu"), stated_mpps(config.data.labels)).follows
 
     def columns(self, result: SlideResult) -> Mapping[str, str | int | float | None]:
         """Category, probabilities, tiles and flags."""

@@ -78,7 +78,7 @@ def read_released(file: Path) -> Released:
         raise CheckpointError(f"'{file}' is not a file. Give a released .pt file.")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, OSError) as error:
         raise CheckpointError(
             f"'{file}' holds more than tensors, or is damaged, and was not read. Give a released .pt file, which holds "
             "tensors alone."

@@ -96,6 +96,13 @@ class Road:
         read = [config.read.mpp, config.read.max_bad_tiles]
         return configs.fingerprint([sections, read, made_by, self._masks()])
 
+    def follows(self, path: Path) -> str:
+        """Changes with a slide's edited mask and its stated microns per pixel; empty without either."""
+        regions = self.config.tissue.regions
+        mask = regions / f"{path.stem}{MASK_SUFFIX}" if regions else None
+        found = [sha256(mask) if mask and mask.is_file() else None, self.mpps.get(slide_name(path.name))]
+        return configs.fingerprint(found) if any(found) else ""
+
     def tile_attributes(self) -> dict[str, float]:
         """What the settings say of tiles before any slide is opened, as files of features have it."""
         tiles = self.config.tiles

@@ -1,5 +1,6 @@
 """Feature files of slides: made where they are missing or do not fit, slide after slide, by the batch engine."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -80,6 +81,7 @@ def feature_job(
         out=out,
         make_predictor=partial(FeatureMaker, road, out / _UNFINISHED),
         fingerprint=road.fingerprint(),
+        follows=road.follows,
         version=_FORMAT,
         inspect=partial(_inspect, road),
         columns=columns,
@@ -175,9 +177,23 @@ def _other_features(job: BatchJob[Walked], road: Road) -> str:
         if reason:
             return (
                 f"'{job.out}' holds other features: of '{path.name}' {reason}. Give another data.features, or replace "
-                f"them: python -m pipelines.wsi features --input {path.parent} --out {job.out} --overwrite."
+                f"them: {_command(road.config, path.parent, job.out)}."
             )
     return ""
+
+
+def _command(config: WsiConfig, slides: Path, out: Path) -> str:
+    """What makes the features of a run anew, with the settings that are not the defaults."""
+    plain = WsiConfig()
+    sections = ("read", "tissue", "tiles", "encoder")
+    words = [
+        f"{section}.{key}={value}"
+        for section in sections
+        for key, value in getattr(config, section).model_dump(mode="json").items()
+        if value is not None and value != getattr(plain, section).model_dump(mode="json")[key]
+    ]
+    places = ["--input", str(slides), "--out", str(out), "--overwrite"]
+    return shlex.join(["python", "-m", "pipelines.wsi", "features", *places, *words])
 
 
 def _failed(failures: Mapping[str, str], *, refuses: bool) -> tuple[str, ...]:

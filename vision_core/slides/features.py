@@ -24,6 +24,7 @@ from vision_core.slides.row_journal import RowJournal
 from vision_core.slides.settings import ReadSettings
 from vision_core.slides.tile_batches import TileBatch, batch_ranges, read_batches
 from vision_core.slides.tiling import Tiles
+from vision_core.stopping import heed
 
 OnTiles = Callable[[int, int], None]
 _NUMBERS: Mapping[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
@@ -157,6 +158,7 @@ class _Work:
         reading = read_batches(self._slide, self._tiles, left, self._settings.read.threads)
         with closing(reading):
             while (batch := self._next(reading)) is not None:
+                heed()
                 self._do(batch)
                 if self._settings.on_tiles:
                     self._settings.on_tiles(batch.numbers.stop, len(self._tiles))

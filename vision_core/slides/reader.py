@@ -128,7 +128,7 @@ def open_slide(path: Path, read: ReadSettings | None = None, mpp: float | None =
 
 
 def list_slides(folder: Path) -> list[Path]:
-    """The slides of ``folder`` and of the folders below, sorted; hidden ones are left out.
+    """The slides of ``folder`` and of the folders below, sorted; hidden ones and outputs of a batch are left out.
 
     Links that lead out of the folder or in a circle are left out and named in a warning.
 
@@ -139,7 +139,8 @@ def list_slides(folder: Path) -> list[Path]:
         raise InputError(f"'{folder}' is not a folder. Give a folder of slides.")
     found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SLIDE_SUFFIXES]
     shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    return [path for path in shown if _is_within(path, folder)]
+    made = {found.parent for found in folder.rglob("job.json")}  # a batch that writes below what it reads
+    return [path for path in shown if made.isdisjoint(path.parents) and _is_within(path, folder)]
 
 
 class _OpenSlide:

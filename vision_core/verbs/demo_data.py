@@ -16,6 +16,8 @@ Build = Callable[[], Pipeline[Any]]
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Write the data set into a new folder."""
     folder: Path = arguments.out
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; give a folder.")
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; give a new folder.")
     say(build().demo_data(folder))

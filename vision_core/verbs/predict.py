@@ -14,7 +14,7 @@ from vision_core.batch import BatchJob, run_batch
 from vision_core.batch_progress import Shown
 from vision_core.config import Config, ConfigT, fingerprint, from_mapping
 from vision_core.errors import ConfigError, DataError
-from vision_core.pipeline import Pipeline
+from vision_core.pipeline import Following, Pipeline
 from vision_core.runlog import say
 from vision_core.runtime import launch
 
@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         make_predictor=partial(pipeline.predictor, arguments.checkpoint, device, config),
         fingerprint=fingerprint([card.hashes, words]),
         version=version("domainsight"),
+        follows=pipeline.follows(config) if isinstance(pipeline, Following) else lambda _: "",
         inspect=pipeline.inspector(config),
         columns=pipeline.columns,
         strict=arguments.strict or arguments.on_error == "stop",

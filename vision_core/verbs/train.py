@@ -43,6 +43,8 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
     if arguments.dry_run:
         return _rehearse(pipeline, runs)
     folders = {name: RunFolder(out / name if name else out, is_written=is_first) for name in runs}
+    if "" not in runs and RunFolder(out).is_used():
+        raise UsageError(f"--out {out} is itself a run; several need a folder of their own. Give another --out.")
     if is_first:
         _take(folders, resume=arguments.resume, overwrite=arguments.overwrite)
     arguments.resume_command = _resume_command(task, out)

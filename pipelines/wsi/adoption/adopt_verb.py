@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.wsi.adoption.adopt import Adoption, Checked, Said, adopt
-from pipelines.wsi.adoption.adopted import read_any_features, read_corners
+from pipelines.wsi.adoption.adopt import FEATURES, Adoption, Checked, Said, adopt
+from pipelines.wsi.adoption.adopted import ADOPTED, read_any_features, read_corners
 from pipelines.wsi.adoption.adopted_lists import LABELS
 from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, find_trident
 from pipelines.wsi.adoption.reencoding import Grid, check_features
@@ -105,5 +105,10 @@ def _check_out(out: Path, source: Path, *, overwrite: bool) -> None:
         raise UsageError(f"--out {out} holds what is adopted, which stays as it is. Give another folder.")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder.")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise UsageError(f"--out {out} is not empty. Give a new folder, or --overwrite what an earlier adoption wrote.")
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise UsageError(
+                f"--out {out} is not empty. Give a new folder, or --overwrite what an earlier adoption wrote."
+            )
+        if not any((out / FEATURES).glob(f"*{ADOPTED}")):
+            raise UsageError(f"--out {out} is of no earlier adoption: nothing in it is overwritten. Give a new folder.")
