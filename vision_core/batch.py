@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -134,9 +135,9 @@ class _Worker(Generic[R]):
 
     def _do_all(self, tasks: Sequence[Task]) -> bool:
         """Do these in turn; false when a failure ends the batch."""
+        # A faulty model is told before a long plan.
+        self.predictor = self.predictor or self._load()
         self._inspect(tasks)
-        if any(not self._refused(task) for task in tasks):
-            self.predictor = self.predictor or self.job.make_predictor()
         for number, task in enumerate(tasks, start=1):
             heed()
             if task.reason:
@@ -150,6 +151,16 @@ class _Worker(Generic[R]):
                 if self.job.strict:
                     return False
         return True
+
+    def _load(self) -> Predictor[R]:
+        try:
+            return self.job.make_predictor()
+        except UserError:
+            if not read_ledgers(self.job.out / "ledger"):  # the folder is free for the corrected command
+                (self.job.out / "job.json").unlink(missing_ok=True)
+                with suppress(OSError):  # it holds something after all
+                    (self.job.out / OUTPUTS).rmdir()
+            raise
 
     def _expect(self, tasks: Sequence[Task]) -> None:
         if isinstance(self.predictor, Farsighted):

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from vision_core import batch
+from vision_core import batch, stopping
 from vision_core.batch import BatchJob, Watcher, run_batch
 from vision_core.batch_plan import output_names, plan
 from vision_core.errors import EnvironmentFault, InputError, Interrupted, MissingDependencyError, UsageError
 from vision_core.files import write_atomic
+from vision_core.inspection import Inspected
 from vision_core.ledger import Cell, Ledger, Record, all_records, read_ledgers
 
 Hook = Callable[[Path], None]
@@ -362,3 +364,75 @@ def test_run_batch__two_at_once_in_one_folder_are_refused(job: BatchJob[int]) ->
             run_batch(job)
 
     run_batch(replace(job, make_predictor=lambda: Counter(enter_again)))
+
+
+def test_output_names__a_name_that_is_another_ones_stem() -> None:
+    names = output_names([Path("a.svs"), Path("a.tif"), Path("a.tif.tif"), Path("b.tif")])
+    assert len({name.casefold() for name in names.values()}) == 4
+    assert names[Path("b.tif")] == "b"
+
+
+def test_run_batch__what_an_input_follows_from_besides(job: BatchJob[int]) -> None:
+    masks = {"b.png": "mask"}
+    counter = Counter()
+    job = replace(job, make_predictor=lambda: counter, follows=lambda path: masks.get(path.name, ""))
+    run_batch(job)
+    counter.calls.clear()
+    run_batch(job)
+    assert counter.calls == ["c.png"]  # which failed
+    masks |= {"b.png": "edited", "d.jpg": "new"}
+    counter.calls.clear()
+    run_batch(job)
+    assert counter.calls == ["b.png", "c.png", "d.jpg"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_run_batch__inputs_are_never_among_the_outputs(job: BatchJob[int], overwrite: bool) -> None:
+    run_batch(job)
+    made = sorted((job.out / "outputs").glob("*.json"))
+    before = files_of(job.out)
+    with pytest.raises(UsageError, match="lies among the outputs"):
+        run_batch(replace(job, inputs=made, overwrite=overwrite))
+    assert files_of(job.out) == before
+
+
+def test_run_batch__a_name_that_is_no_utf8_is_an_input_like_others(job: BatchJob[int]) -> None:
+    strange = job.inputs[0].with_name(os.fsdecode(b"stra\xffnge.png"))
+    strange.write_bytes(b"1234567")
+    inputs = [*job.inputs, strange]
+    summary = run_batch(replace(job, inputs=inputs))
+    assert summary.done == 5 and len(summary.failures) == 1
+    assert "stra\\xffnge.png" in (job.out / "results.csv").read_text(encoding="utf-8")
+    before = files_of(job.out)
+    run_batch(replace(job, inputs=inputs))
+    assert files_of(job.out) == before
+
+
+def test_run_batch__a_signal_that_python_has_dropped_is_heeded(
+    job: BatchJob[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a handler raises while an object is destroyed goes nowhere."""
+
+    def ask(path: Path) -> None:
+        if path.name == "b.png":
+            with suppress(KeyboardInterrupt):
+                stopping.interrupt(signal.SIGTERM, None)
+
+    monkeypatch.setattr(stopping, "_is_asked", False)
+    with pytest.raises(Interrupted):
+        run_batch(replace(job, make_predictor=lambda: Counter(ask)))
+    assert set(read_ledgers(job.out / "ledger")) == {str(path) for path in job.inputs[:2]}
+    stopping.forget()
+    assert run_batch(job).done == 4
+
+
+def test_run_batch__a_faulty_model_is_told_before_the_plan_and_frees_the_folder(job: BatchJob[int]) -> None:
+    def faulty() -> Counter:
+        raise MissingDependencyError("no such engine")
+
+    def inspect(path: Path) -> Inspected:
+        raise AssertionError(f"{path} was opened")
+
+    with pytest.raises(MissingDependencyError):
+        run_batch(replace(job, make_predictor=faulty, inspect=inspect))
+    assert run_batch(replace(job, fingerprint="another model")).done == 4

@@ -1,7 +1,8 @@
 """Whole slides: opened with every refusal named, read by level and place from any thread."""
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from ctypes import POINTER, c_uint32
 from dataclasses import replace
 from pathlib import Path
@@ -130,14 +131,14 @@ def open_slide(path: Path, read: ReadSettings | None = None, mpp: float | None =
 def list_slides(folder: Path) -> list[Path]:
     """The slides of ``folder`` and of the folders below, sorted; hidden ones and outputs of a batch are left out.
 
-    Links that lead out of the folder or in a circle are left out and named in a warning.
+    Links that lead out of the folder or in a circle, and folders that cannot be read, are named in a warning.
 
     Raises:
         InputError: There is no such folder.
     """
     if not folder.is_dir():
         raise InputError(f"'{folder}' is not a folder. Give a folder of slides.")
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SLIDE_SUFFIXES]
+    found = [path for path in sorted(_below(folder)) if path.suffix.lower() in SLIDE_SUFFIXES]
     shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     made = {found.parent for found in folder.rglob("job.json")}  # a batch that writes below what it reads
     return [path for path in shown if made.isdisjoint(path.parents) and _is_within(path, folder)]
@@ -262,6 +263,14 @@ def _diagnose(path: Path, start: bytes) -> str:
     if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
         return f"its folder '{path.stem}' is not beside it; copy that too"
     return "convert it to a tiled TIFF, or download it again"
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    def tell(error: OSError) -> None:
+        _LOG.warning("'%s' is left out: %s.", error.filename, (error.strerror or "cannot be read").lower())
+
+    for place, _, names in os.walk(folder, onerror=tell):
+        yield from (Path(place) / name for name in names)
 
 
 def _is_within(path: Path, folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """How slides, features and a network become a run: prepared, resumed, delivered, scored."""
 
 import json
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -302,3 +303,58 @@ def test_inputs__a_folder_without_slides_says_what_it_holds(tmp_path: Path) -> N
 def test_product__of_a_run_is_what_the_card_describes(data: Path) -> None:
     prepared = WsiPipeline().prepare(_config(data, "method=mhim_v2", "random_teacher=true"))
     assert isinstance(prepared.learner.product(), Mhim)
+
+
+def test_resume__on_other_slides_is_refused_and_leaves_the_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_features(tmp_path / "data")
+    run = tmp_path / "run"
+    assert _train(run, data, "method=plain") == 0
+    before = (run / "run.json").read_bytes()
+    labels = (data / "labels.csv").read_text()
+    (data / "labels.csv").write_text(labels.replace("s0,p0,normal,train", "s0,p0,normal,test"))
+    assert main(["train", "--out", str(run), "--resume"]) == 2
+    assert "was begun on other items" in capsys.readouterr().err
+    (data / "labels.csv").write_text(labels)
+    assert main(["train", "--out", str(run), "--resume", "train.epochs=9"]) == 2
+    assert "was made with other settings" in capsys.readouterr().err
+    assert (run / "run.json").read_bytes() == before
+    assert main(["train", "--out", str(run), "--resume", "--seeds", "0,1"]) == 2
+    shutil.rmtree(run / "best")
+    assert main(["train", "--out", str(run), "--resume"]) == 2
+    assert "the best epoch, is gone" in capsys.readouterr().err
+
+
+def test_evaluate__never_replaces_the_scores_of_a_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert _train(run, data, "method=plain") == 0
+    before = (run / "evaluation.json").read_bytes()
+    words = ["evaluate", "--checkpoint", str(run / "model"), "--out"]
+    assert main([*words, str(run), "data.eval_split=val"]) == 2
+    assert "is a run, whose own scores would be replaced" in capsys.readouterr().err
+    assert (run / "evaluation.json").read_bytes() == before
+    assert main([*words, str(run / "run.json")]) == 5
+
+
+def test_train__several_runs_do_not_share_the_folder_of_one(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert _train(run, data, "method=plain") == 0
+    assert main(["train", "--out", str(run), *_words(data, "method=plain"), "--seeds", "0,1"]) == 2
+    assert "is itself a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"slide,label\na,b\n"])
+def test_import_weights__what_is_no_file_of_weights(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "weights.pt").write_bytes(content)
+    words = ["import-weights", str(tmp_path / "weights.pt"), "--out", str(tmp_path / "b"), "data.classes=[a,b]"]
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("error[CHECKPOINT]")
+    assert main([*words[:-1], "data.classes=[a,a]"]) == 2
+    assert "should name each class once" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +210,25 @@ def test_call__doubts_are_told_first(tmp_path: Path) -> None:
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_predict__an_edited_mask_and_a_corrected_scale_are_seen_by_the_same_command(
+    bundle: Path, slide: Path, tmp_path: Path
+) -> None:
+    silent = write_pyramid(tmp_path / "in" / "silent.tif", picture(5), mpp=None)
+    shutil.copy(slide, tmp_path / "in" / "said.tif")
+    listed, masks = tmp_path / "slides.csv", tmp_path / "masks"
+    listed.write_text("slide,mpp\nin/silent.tif,0.5\nin/said.tif,\n")
+    words = ["predict", "--checkpoint", str(bundle), "--input", str(listed), "--out", str(tmp_path / "out")]
+    masks.mkdir()
+    assert main([*words, f"tissue.regions={masks}"]) == 0
+    outputs = tmp_path / "out" / "outputs"
+    before = {path.name: path.stat().st_mtime_ns for path in outputs.iterdir()}
+    (masks / "said.tissue.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    assert main([*words, f"tissue.regions={masks}"]) == 0
+    assert json.loads((outputs / "said.json").read_text())["category"] == "no tissue"
+    assert (outputs / "silent.json").stat().st_mtime_ns == before["silent.json"]
+    listed.write_text("slide,mpp\nin/silent.tif,0.25\nin/said.tif,\n")
+    assert main([*words, f"tissue.regions={masks}"]) == 0
+    assert json.loads((outputs / "silent.json").read_text())["mpp"] == 0.25
+    assert silent.exists()

@@ -1,3 +1,5 @@
+import errno
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -263,3 +265,28 @@ def test_list_slides__links_in_a_circle_and_out_of_the_folder_are_named(
 def test_list_slides__no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         list_slides(tmp_path / "none")
+
+
+def test_list_slides__what_a_batch_has_written_below_is_no_slide(tmp_path: Path) -> None:
+    for name in ("a.tif", "found/job.json", "found/outputs/a.heatmap.tif", "other/b.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in list_slides(tmp_path)] == ["a.tif", "b.tif"]
+
+
+def test_list_slides__folders_that_cannot_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who runs tests as root may read all: the refusal is raised where the system would raise it."""
+    whole = os.scandir
+
+    def refusing(path: Path | str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return whole(path)
+
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.svs").touch()
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert [path.name for path in list_slides(tmp_path)] == ["a.svs"]
+    assert "closed' is left out: permission denied" in caplog.text

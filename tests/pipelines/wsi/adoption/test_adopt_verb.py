@@ -146,3 +146,15 @@ def test_adopt__again_with_other_words(tmp_path: Path) -> None:
     assert _main("--clam", source, "--out", out, "encoder.name=uni", "tiles.mpp=0.5") == 0
     assert _main("--clam", source, "--out", out, "--overwrite", "encoder.name=uni", "tiles.mpp=1.0") == 0
     assert read_any_features(out / "features" / "a.adopted.json").attributes["mpp"] == 1.0
+
+
+def test_adopt__a_folder_of_somebody_is_never_overwritten(
+    clam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"
+    write_list(own, ["slide,label,patient", "a,x,p1"])
+    before = (own / "labels.csv").read_bytes()
+    words = ["encoder.name=resnet50", "tiles.mpp=0.5"]
+    assert _main("--clam", clam, "--out", own, "--overwrite", *words) == 2
+    assert "is of no earlier adoption" in capsys.readouterr().err
+    assert (own / "labels.csv").read_bytes() == before
