@@ -268,7 +268,9 @@ def _parsed_card(folder: Path, path: Path) -> Card:
         content = json.loads((folder / _CARD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         inside = ", ".join(sorted(item.name for item in folder.iterdir())[:5]) or "nothing"
-        raise CheckpointError(f"'{path}' has no {_CARD} (found: {inside}); it is not a bundle.") from error
+        below = sorted(found.parent.name for found in folder.glob(f"*/{_CARD}"))  # of a run
+        near = f" Give '{path / ('model' if 'model' in below else below[0])}'." if below else ""
+        raise CheckpointError(f"'{path}' has no {_CARD} (found: {inside}); it is not a bundle.{near}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"'{path}': {_CARD} is not JSON. Fetch the bundle again.") from error
     found = content.get("format") if isinstance(content, dict) else None

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -147,6 +148,8 @@ def stamp(path: Path) -> Stamp:
         InputError: The file is not there.
     """
     try:
+        if stat.S_ISFIFO(path.stat().st_mode):  # to open one would wait for its writer
+            raise InputError(f"'{path}' is a pipe, no file. Save what comes through it, and give that.")
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             digest = blake2b(file.read(_ENDS_BYTES), digest_size=16)

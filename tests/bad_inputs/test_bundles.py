@@ -231,6 +231,12 @@ def test_h10__run_checkpoint_saved_on_a_gpu(tmp_path: Path, monkeypatch: pytest.
     assert found["learner"]["weight"].device.type == "cpu"
 
 
+def test_a_run_given_for_its_bundle(seen: Seen, bundle: Path, tmp_path: Path) -> None:
+    for name in ("best", "model"):
+        shutil.copytree(bundle, tmp_path / "run" / name)
+    seen.refused(["verify", "run"], 2, "it is not a bundle. Give 'run/model'.")
+
+
 @pytest.mark.parametrize("path", ["absent", "absent.zip", "a" * 300])
 def test_missing_bundle(seen: Seen, path: str) -> None:
     seen.refused(["verify", path], (2, 5), path[:50])

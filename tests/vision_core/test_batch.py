@@ -436,3 +436,9 @@ def test_run_batch__a_faulty_model_is_told_before_the_plan_and_frees_the_folder(
     with pytest.raises(MissingDependencyError):
         run_batch(replace(job, make_predictor=faulty, inspect=inspect))
     assert run_batch(replace(job, fingerprint="another model")).done == 4
+
+
+def test_run_batch__a_pipe_is_no_input(job: BatchJob[int]) -> None:
+    pipe = job.inputs[0].with_name("pipe.png")
+    os.mkfifo(pipe)
+    assert "is a pipe, no file" in run_batch(replace(job, inputs=[pipe])).failures[str(pipe)]
