@@ -58,6 +58,7 @@ class BatchJob(Generic[R]):
         out: Output folder.
         make_predictor: Called once, and only when there is work; picklable, so that other processes can call it.
         fingerprint: Changes whenever results would: hash of model and settings.
+        source: Where the inputs were found, which says whose folder ``out`` is; none: the folders that they are in.
         follows: Of one input, what its result follows from besides, such as a mask that is edited; empty for nothing.
         version: Of this software, for the ledger.
         inspect: Opens an input before the first is done; what it cannot open fails at once. None: nothing is planned.
@@ -72,6 +73,7 @@ class BatchJob(Generic[R]):
     make_predictor: Callable[[], Predictor[R]]
     fingerprint: str
     version: str
+    source: Path | None = None
     follows: Callable[[Path], str] = _nothing_else
     inspect: Inspect | None = None
     columns: Callable[[R], Mapping[str, Cell]] = _no_columns
@@ -201,7 +203,8 @@ def _hashed(path: Path) -> str:
 
 
 def _identity(job: BatchJob[R]) -> dict[str, Any]:
-    folders = sorted({text_of(path.parent.resolve()) for path in job.inputs})
+    places = [job.source] if job.source else [path.parent for path in job.inputs]
+    folders = sorted({text_of(place.resolve()) for place in places})
     return {"format": 1, "fingerprint": job.fingerprint, "version": job.version, "input_folders": folders}
 
 

@@ -442,3 +442,14 @@ def test_run_batch__a_pipe_is_no_input(job: BatchJob[int]) -> None:
     pipe = job.inputs[0].with_name("pipe.png")
     os.mkfifo(pipe)
     assert "is a pipe, no file" in run_batch(replace(job, inputs=[pipe])).failures[str(pipe)]
+
+
+def test_run_batch__inputs_in_a_new_folder_below_join_those_of_the_same_source(job: BatchJob[int]) -> None:
+    job = replace(job, source=job.inputs[0].parent)
+    run_batch(job)
+    new = job.inputs[0].parent / "new" / "f.png"
+    new.parent.mkdir()
+    new.write_bytes(b"new")
+    assert run_batch(replace(job, inputs=[*job.inputs, new])).done == 5
+    with pytest.raises(UsageError, match="holds a batch of other inputs"):
+        run_batch(replace(job, inputs=[new], source=new))

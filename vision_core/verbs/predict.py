@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         make_predictor=partial(pipeline.predictor, arguments.checkpoint, device, config),
         fingerprint=fingerprint([card.hashes, words]),
         version=version("domainsight"),
+        source=arguments.input,
         follows=pipeline.follows(config) if isinstance(pipeline, Following) else lambda _: "",
         inspect=pipeline.inspector(config),
         columns=pipeline.columns,
