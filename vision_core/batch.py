@@ -135,9 +135,9 @@ class _Worker(Generic[R]):
 
     def _do_all(self, tasks: Sequence[Task]) -> bool:
         """Do these in turn; false when a failure ends the batch."""
-        # A faulty model is told before a long plan.
-        self.predictor = self.predictor or self._load()
         self._inspect(tasks)
+        if any(not self._refused(task) for task in tasks):
+            self.predictor = self.predictor or self._load()
         for number, task in enumerate(tasks, start=1):
             heed()
             if task.reason:

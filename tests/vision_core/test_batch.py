@@ -19,7 +19,6 @@ from vision_core.batch import BatchJob, Watcher, run_batch
 from vision_core.batch_plan import output_names, plan
 from vision_core.errors import EnvironmentFault, InputError, Interrupted, MissingDependencyError, UsageError
 from vision_core.files import write_atomic
-from vision_core.inspection import Inspected
 from vision_core.ledger import Cell, Ledger, Record, all_records, read_ledgers
 
 Hook = Callable[[Path], None]
@@ -426,15 +425,12 @@ def test_run_batch__a_signal_that_python_has_dropped_is_heeded(
     assert run_batch(job).done == 4
 
 
-def test_run_batch__a_faulty_model_is_told_before_the_plan_and_frees_the_folder(job: BatchJob[int]) -> None:
+def test_run_batch__a_faulty_model_leaves_the_folder_free(job: BatchJob[int]) -> None:
     def faulty() -> Counter:
         raise MissingDependencyError("no such engine")
 
-    def inspect(path: Path) -> Inspected:
-        raise AssertionError(f"{path} was opened")
-
     with pytest.raises(MissingDependencyError):
-        run_batch(replace(job, make_predictor=faulty, inspect=inspect))
+        run_batch(replace(job, make_predictor=faulty))
     assert run_batch(replace(job, fingerprint="another model")).done == 4
 
 

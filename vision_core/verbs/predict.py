@@ -24,7 +24,7 @@ Build = Callable[[], Pipeline[Any]]
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Plan, predict one input after the other, and merge the tables."""
     task = config_class.task
-    card = bundles.read_card(arguments.checkpoint, task)
+    card = bundles.load(arguments.checkpoint, task).card  # whole, so that a fault of it is told before a long plan
     config = _settings(arguments, card, config_class)
     pipeline = build()
     inputs = _inputs(pipeline, arguments.input)

@@ -13,6 +13,7 @@ import torch
 from pipelines.wsi.__main__ import main
 from pipelines.wsi.bundles import DECISION, SlideModel
 from pipelines.wsi.predict import NO_TISSUE, WsiPredictor, columns
+from pipelines.wsi.road import Road
 from tests.pipelines.wsi.test_bundles import card, network
 from tests.pipelines.wsi.tiny import CLASSES, SIDE_PX, TILE_PX, damage_tile, make_bundle, picture, write_pyramid
 from vision_core import config
@@ -20,6 +21,7 @@ from vision_core.calibration import Calibration, fit_scope
 from vision_core.errors import InputError
 from vision_core.images import read_image
 from vision_core.results import RESEARCH_NOTICE
+from vision_core.slides.reader import Slide
 
 ENDINGS = (".heatmap.png", ".heatmap.tif", ".json", ".tiles.geojson.gz", ".tissue.geojson", ".top.png")
 
@@ -232,3 +234,19 @@ def test_predict__an_edited_mask_and_a_corrected_scale_are_seen_by_the_same_comm
     assert main([*words, f"tissue.regions={masks}"]) == 0
     assert json.loads((outputs / "silent.json").read_text())["mpp"] == 0.25
     assert silent.exists()
+
+
+def test_predict__a_damaged_bundle_is_told_before_any_slide_is_opened(
+    bundle: Path, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = shutil.copytree(bundle, tmp_path / "bundle")
+    content = bytearray((damaged / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (damaged / "weights.safetensors").write_bytes(content)
+
+    def opened(_road: Road, path: Path) -> Slide:
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr(Road, "open", opened)
+    assert main(["predict", "--checkpoint", str(damaged), "--input", str(slide), "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
