@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from vision_core.batch_plan import (
+    JOB,
     OUTPUTS,
     BatchJob,
     Farsighted,
@@ -157,7 +158,7 @@ class _Worker(Generic[R]):
             return self.job.make_predictor()
         except UserError:
             if not read_ledgers(self.job.out / "ledger"):  # the folder is free for the corrected command
-                (self.job.out / "job.json").unlink(missing_ok=True)
+                (self.job.out / JOB).unlink(missing_ok=True)
                 with suppress(OSError):  # it holds something after all
                     (self.job.out / OUTPUTS).rmdir()
             raise

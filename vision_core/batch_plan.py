@@ -15,7 +15,7 @@ from vision_core.files import remove_leftovers, text_of, write_atomic
 from vision_core.inspection import PLAN, Inspect
 from vision_core.ledger import Cell, Ledger, Record, all_records, fault_of, read_ledgers, stamp, writing
 
-OUTPUTS = "outputs"
+OUTPUTS, JOB = "outputs", "job.json"
 
 R = TypeVar("R")
 
@@ -136,7 +136,7 @@ def refuse_foreign(job: BatchJob[R]) -> None:
         return
     if not job.out.is_dir():
         raise UsageError(f"--out '{job.out}' is a file; give a folder.")
-    path = job.out / "job.json"
+    path = job.out / JOB
     if not path.exists():
         strange = sorted(entry.name for entry in job.out.iterdir() if not entry.name.startswith("."))
         if set(strange) - {"ledger"}:
@@ -164,7 +164,7 @@ def take_folder(job: BatchJob[R], ledger: Ledger) -> None:
     (job.out / OUTPUTS).mkdir(exist_ok=True)
     for folder in (job.out, job.out / OUTPUTS):
         remove_leftovers(folder)
-    write_atomic(job.out / "job.json", json.dumps(_identity(job), indent=1, ensure_ascii=False))
+    write_atomic(job.out / JOB, json.dumps(_identity(job), indent=1, ensure_ascii=False))
 
 
 def remove_outputs(out: Path, files: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from vision_core.config import Config, from_mapping, load_runs, nearest_key
+from vision_core.config import Config, load_runs, nearest_key, of_bundle
 from vision_core.environment import quiet_libraries
 from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UsageError, UserError
 from vision_core.runlog import is_silent
@@ -252,11 +252,11 @@ def _check_settings(arguments: argparse.Namespace, config_class: type[Config]) -
     path = arguments.checkpoint / "card.json"
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        keys = {name: card["config"][name] for name in config_class.model_fields if name in card["config"]}
+        task, theirs = card["task"], dict(card["config"])
     except (OSError, ValueError, KeyError, TypeError):  # a zip, or nothing sound: the verb tells
         return
-    if arguments.words and card.get("task") == config_class.task:
-        from_mapping(config_class, keys, arguments.words, str(path))
+    if arguments.words and task == config_class.task:
+        of_bundle(config_class, theirs, arguments.words, str(path))
 
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:

@@ -96,6 +96,12 @@ def from_mapping(config_class: type[ConfigT], keys: Mapping[str, Any], words: Se
     return _build(config_class, [(origin, dict(keys)), (_COMMAND_LINE, _from_words(words))])
 
 
+def of_bundle(config_class: type[ConfigT], theirs: Mapping[str, Any], words: Sequence[str], origin: str) -> ConfigT:
+    """The settings of a bundle's card, words of the command line on top; sections that are gone are passed over."""
+    keys = {name: theirs[name] for name in config_class.model_fields if name in theirs}
+    return from_mapping(config_class, keys, words, origin)
+
+
 def replace(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
     """A copy with dotted keys changed: ``replace(config, {"train.seed": 3})``."""
     keys: Keys = {}

@@ -104,6 +104,7 @@ class PretrainPipeline:
             items=TrainingViews(images, config.data, config.train.seed),
             notes=tuple(notes),
             start=start.path if config.method == "finetune" else None,
+            manifest=manifest(images),
             score=score_it,
         )
 

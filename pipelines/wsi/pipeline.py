@@ -84,8 +84,11 @@ class WsiPipeline:
     def check_runs(self, runs: Mapping[str, WsiConfig]) -> None:
         """Divide the list as every fold does: what one lacks, or must not know, is told before the first trains."""
         divisions: dict[Path, set[tuple[str, ...]]] = {}
+        listed: dict[object, list[Path]] = {}  # a folder on a share is walked once, not once a fold
         for config in runs.values():
-            trained = tuple(record.slide for record in read_cohort(config, _files(config)).train)
+            place = config.data.format, config.data.root, config.data.features
+            files = listed[place] if place in listed else listed.setdefault(place, _files(config))
+            trained = tuple(record.slide for record in read_cohort(config, files).train)
             if path := config.source.weights:
                 divisions.setdefault(path, set()).add(trained)
                 if len(divisions[path]) > 1:

@@ -16,7 +16,7 @@ from pipelines.wsi.predictions import require_numbers
 from pipelines.wsi.road import Road, Walked, told_times
 from pipelines.wsi.slide_files import SlideFiles
 from vision_core.bundle import Card
-from vision_core.config import from_mapping
+from vision_core.config import of_bundle
 from vision_core.errors import CheckpointError, InputError
 from vision_core.ledger import Cell
 from vision_core.results import SlideResult
@@ -181,8 +181,7 @@ def columns(result: SlideResult) -> dict[str, Cell]:
 
 
 def _settings_of(card: Card, path: Path) -> WsiConfig:
-    keys = {name: card.config[name] for name in WsiConfig.model_fields if name in card.config}
-    return from_mapping(WsiConfig, keys, (), f"{path}/card.json")
+    return of_bundle(WsiConfig, card.config, (), f"{path}/card.json")
 
 
 def _corners(features: Features) -> NDArray[np.int64]:

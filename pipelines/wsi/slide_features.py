@@ -14,7 +14,7 @@ from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.matching import SlideRecord
 from pipelines.wsi.road import Road, Walked, told_times
 from vision_core.batch import BatchJob, Watcher, run_batch
-from vision_core.batch_plan import OUTPUTS, output_names, plan
+from vision_core.batch_plan import JOB, OUTPUTS, output_names, plan
 from vision_core.errors import DataError, Interrupted, UsageError
 from vision_core.inspection import Inspected
 from vision_core.ledger import Cell, writing
@@ -151,7 +151,7 @@ def _job(config: WsiConfig, records: Sequence[SlideRecord], device: torch.device
 
 
 def _make(job: BatchJob[Walked], road: Road, watcher: Watcher | None) -> Mapping[str, str]:
-    if job.out.is_dir() and not (job.out / "job.json").exists():
+    if job.out.is_dir() and not (job.out / JOB).exists():
         found = sorted(path.name for path in job.out.rglob("*") if path.suffix.lower() in FEATURE_SUFFIXES)
         if found:
             raise DataError(
@@ -184,13 +184,12 @@ def _other_features(job: BatchJob[Walked], road: Road) -> str:
 
 def _command(config: WsiConfig, slides: Path, out: Path) -> str:
     """What makes the features of a run anew, with the settings that are not the defaults."""
-    plain = WsiConfig()
-    sections = ("read", "tissue", "tiles", "encoder")
+    ours, plain = config.model_dump(mode="json"), WsiConfig().model_dump(mode="json")
     words = [
         f"{section}.{key}={value}"
-        for section in sections
-        for key, value in getattr(config, section).model_dump(mode="json").items()
-        if value is not None and value != getattr(plain, section).model_dump(mode="json")[key]
+        for section in ("read", "tissue", "tiles", "encoder")
+        for key, value in ours[section].items()
+        if value is not None and value != plain[section][key]
     ]
     places = ["--input", str(slides), "--out", str(out), "--overwrite"]
     return shlex.join(["python", "-m", "pipelines.wsi", "features", *places, *words])

@@ -12,6 +12,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
+from vision_core.batch_plan import JOB
 from vision_core.errors import InputError
 from vision_core.images import read_image
 from vision_core.optional import require
@@ -139,9 +140,7 @@ def list_slides(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"'{folder}' is not a folder. Give a folder of slides.")
     found = [path for path in sorted(_below(folder)) if path.suffix.lower() in SLIDE_SUFFIXES]
-    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    made = {found.parent for found in folder.rglob("job.json")}  # a batch that writes below what it reads
-    return [path for path in shown if made.isdisjoint(path.parents) and _is_within(path, folder)]
+    return [path for path in found if _is_within(path, folder)]
 
 
 class _OpenSlide:
@@ -269,8 +268,12 @@ def _below(folder: Path) -> Iterator[Path]:
     def tell(error: OSError) -> None:
         _LOG.warning("'%s' is left out: %s.", error.filename, (error.strerror or "cannot be read").lower())
 
-    for place, _, names in os.walk(folder, onerror=tell):
-        yield from (Path(place) / name for name in names)
+    for place, below, names in os.walk(folder, onerror=tell):
+        if JOB in names:  # what a batch that writes here has made
+            below.clear()
+            continue
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield from (Path(place) / name for name in names if not name.startswith("."))
 
 
 def _is_within(path: Path, folder: Path) -> bool:

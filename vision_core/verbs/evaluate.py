@@ -26,8 +26,8 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     if arguments.config:
         config = configs.load(config_class, arguments.config, arguments.words)
     else:
-        keys = {name: card.config[name] for name in config_class.model_fields if name in card.config}
-        config = configs.from_mapping(config_class, keys, arguments.words, f"{arguments.checkpoint}/card.json")
+        origin = f"{arguments.checkpoint}/card.json"
+        config = configs.of_bundle(config_class, card.config, arguments.words, origin)
     rows = build().evaluate(config, {card.method: arguments.checkpoint}, arguments.out and arguments.out / "pictures")
     say(table(rows))
     if arguments.out:

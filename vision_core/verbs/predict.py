@@ -12,7 +12,7 @@ from typing import Any
 from vision_core import bundle as bundles
 from vision_core.batch import BatchJob, run_batch
 from vision_core.batch_progress import Shown
-from vision_core.config import Config, ConfigT, fingerprint, from_mapping
+from vision_core.config import Config, ConfigT, fingerprint, of_bundle
 from vision_core.errors import ConfigError, DataError
 from vision_core.pipeline import Following, Pipeline
 from vision_core.runlog import say
@@ -66,8 +66,7 @@ def _settings(arguments: argparse.Namespace, card: bundles.Card, config_class: t
         )
     if config_class.input_list and arguments.input.suffix.lower() == ".csv":
         words = [*words, f"{config_class.input_list}={json.dumps(str(arguments.input))}"]
-    keys = {name: card.config[name] for name in config_class.model_fields if name in card.config}
-    return from_mapping(config_class, keys, words, f"{arguments.checkpoint}/card.json")
+    return of_bundle(config_class, card.config, words, f"{arguments.checkpoint}/card.json")
 
 
 def _inputs(pipeline: Pipeline[Any], path: Path) -> list[Path]:
