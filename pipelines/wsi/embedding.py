@@ -1,7 +1,8 @@
 """The layer that every network begins with, and the widest: features of tiles to embedded tiles.
 
 It goes through the bag in stretches that fit the processor's cache, takes the tiles that it is asked for without a copy
-of their features, and keeps for its gradient a byte a number (ReLU) or a number a number (GELU).
+of their features, and keeps for its gradient a byte a number. Slopes that are no yes or no, as GELU's, are worked out
+again from the features: one more product of matrices, for a quarter of the memory.
 """
 
 from collections.abc import Iterator
@@ -79,26 +80,31 @@ class _Stretches(torch.autograd.Function):
         # No rows, for the type that autocast gives.
         none = functional.linear(features[:0], weight, bias)
         embedded = none.new_empty(count + (0 if behind is None else len(behind)), len(weight))
-        slopes = none.new_empty(count, len(weight), dtype=torch.bool if settings.activation == "relu" else None)
+        kept = none.new_empty(count, len(weight), dtype=torch.bool)
         if behind is not None:
             embedded[count:] = behind
         for part, inputs in _stretches(features, tiles):
-            embedded[part], slopes[part] = _activate(functional.linear(inputs, weight, bias), settings)
-        ctx.save_for_backward(features, tiles, weight, slopes)
-        ctx.scale = keep_scale(settings.dropout)
+            embedded[part], kept[part] = _activate(functional.linear(inputs, weight, bias), settings)
+        ctx.save_for_backward(features, tiles, weight, bias, kept)
+        ctx.settings = settings
         ctx.of_behind = None if behind is None else behind.dtype
         return embedded
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        features, tiles, weight, slopes = ctx.saved_tensors
-        of_weight, of_bias = torch.zeros_like(weight), weight.new_zeros(len(weight))
-        for part, inputs in _stretches(features, tiles):
-            of_linear = gradient[part] * slopes[part]
-            of_weight += of_linear.T @ inputs.to(of_linear.dtype)
+        features, tiles, weight, bias, kept = ctx.saved_tensors
+        of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        for part, stretch in _stretches(features, tiles):
+            inputs = stretch.to(gradient.dtype)
+            of_linear = gradient[part] * kept[part]
+            if ctx.settings.activation == "gelu":
+                linear = functional.linear(inputs, weight.to(inputs.dtype), bias.to(inputs.dtype))
+                of_linear = torch.ops.aten.gelu_backward(of_linear, linear)
+            of_weight += of_linear.T @ inputs
             of_bias += of_linear.sum(dim=0)
-        of_behind = gradient[len(slopes) :].to(ctx.of_behind) if ctx.of_behind else None
-        return None, None, of_behind, of_weight.mul_(ctx.scale), of_bias.mul_(ctx.scale), None
+        of_behind = gradient[len(kept) :].to(ctx.of_behind) if ctx.of_behind else None
+        scale = keep_scale(ctx.settings.dropout)
+        return None, None, of_behind, of_weight.mul_(scale), of_bias.mul_(scale), None
 
 
 def _stretches(features: Tensor, tiles: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
@@ -109,14 +115,13 @@ def _stretches(features: Tensor, tiles: Tensor | None) -> Iterator[tuple[slice, 
 
 
 def _activate(linear: Tensor, settings: EmbeddingSettings) -> tuple[Tensor, Tensor]:
-    """Outputs, and their slopes before they are scaled up for what dropout takes."""
-    keep = keep_mask(linear.shape, settings.dropout, linear.device) if settings.dropout else None
+    """Outputs, and which of the numbers the gradient goes back through."""
     if settings.activation == "relu":
-        slopes = linear > 0
-        slopes = slopes if keep is None else slopes.logical_and_(keep)
-        outputs = linear.mul_(slopes)
+        kept = linear > 0
+        outputs = linear
     else:
-        kept = torch.ones_like(linear) if keep is None else keep.to(linear.dtype)
-        slopes = torch.ops.aten.gelu_backward(kept, linear)
-        outputs = functional.gelu(linear).mul_(kept)
-    return outputs.mul_(keep_scale(settings.dropout)), slopes
+        kept = torch.ones_like(linear, dtype=torch.bool)
+        outputs = functional.gelu(linear)
+    if settings.dropout:
+        kept.logical_and_(keep_mask(linear.shape, settings.dropout, linear.device))
+    return outputs.mul_(kept).mul_(keep_scale(settings.dropout)), kept

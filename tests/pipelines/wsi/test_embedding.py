@@ -70,3 +70,14 @@ def test_forward__features_that_need_a_gradient_get_one() -> None:
     functional.relu(_layer("relu")(features)).sum().backward()
     assert features.grad is not None
     assert features.grad.any()
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_forward__under_autocast_gradients_equal_plain_torch(activation: Activation) -> None:
+    layer = _layer(activation).float()
+    weights = list(layer.parameters())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        both = layer(FEATURES.float()), _plain(layer, FEATURES.float())
+    assert both[0].dtype == both[1].dtype
+    found, expected = (torch.autograd.grad(each.float().mean(), weights) for each in both)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=1e-3)
