@@ -21,6 +21,7 @@ from vision_core.batch_plan import (
     BatchJob,
     Farsighted,
     Predictor,
+    Resuming,
     Task,
     plan,
     plan_lock,
@@ -84,6 +85,9 @@ class Watcher:
     def planned(self, plan: Plan) -> None:
         """All were, with this result."""
 
+    def starting(self, total: int) -> None:
+        """So many inputs are about to be done."""
+
     def done(self, record: Record, number: int, total: int) -> None:
         """An input is done or failed, the ``number``-th of ``total`` in this run."""
 
@@ -121,6 +125,7 @@ class _Worker(Generic[R]):
         self.plan: Plan = {}
         self.failed: set[Path] = set()
         self.staging = job.out / f".staging-{job.shard}"
+        self.unfinished = job.out / f".unfinished-{job.shard}"
         self.predictor: Predictor[R] | None = None
 
     def run(self) -> None:
@@ -129,16 +134,18 @@ class _Worker(Generic[R]):
             for _ in range(_ROUNDS):
                 tasks = [task for task in plan(self.job) if task.path not in self.failed]
                 if not tasks or not self._do_all(tasks):
-                    return
+                    break
         finally:
             self._expect(())
             shutil.rmtree(self.staging, ignore_errors=True)
+        shutil.rmtree(self.unfinished, ignore_errors=True)  # after a stop it stays: the same command goes on from there
 
     def _do_all(self, tasks: Sequence[Task]) -> bool:
         """Do these in turn; false when a failure ends the batch."""
         self._inspect(tasks)
         if any(not self._refused(task) for task in tasks):
             self.predictor = self.predictor or self._load()
+        self.watcher.starting(len(tasks))
         for number, task in enumerate(tasks, start=1):
             heed()
             if task.reason:
@@ -154,6 +161,14 @@ class _Worker(Generic[R]):
         return True
 
     def _load(self) -> Predictor[R]:
+        predictor = self._made()
+        if isinstance(predictor, Resuming):
+            with writing(self.unfinished):
+                self.unfinished.mkdir(exist_ok=True)
+            predictor.resume_in(self.unfinished)
+        return predictor
+
+    def _made(self) -> Predictor[R]:
         try:
             return self.job.make_predictor()
         except UserError:

@@ -41,6 +41,15 @@ class Farsighted(Protocol):
         ...
 
 
+@runtime_checkable
+class Resuming(Protocol):
+    """What a predictor may have besides: to go on within an input that a stopped process had begun."""
+
+    def resume_in(self, folder: Path) -> None:
+        """Told once, before the first input: a folder for what is unfinished; it goes when the batch has ended."""
+        ...
+
+
 def _nothing_else(_path: Path) -> str:
     return ""
 

@@ -22,8 +22,7 @@ class Shown(Watcher):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar:
-            self._bar.close()
+        self._close()
 
     def inspecting(self, total: int) -> None:
         """A bar for the plan."""
@@ -36,16 +35,23 @@ class Shown(Watcher):
 
     def planned(self, plan: Plan) -> None:
         """The plan in words."""
-        if self._bar:
-            self._bar.close()
-        self._bar = None
+        self._close()
         for line in in_words(plan):
             say(line)
 
+    def starting(self, total: int) -> None:
+        """A bar for the work."""
+        self._close()
+        self._bar = Progress(total, self._label, self._unit)
+
     def done(self, record: Record, number: int, total: int) -> None:
         """An input is done or failed."""
-        if self._bar is None or number == 1:
-            self._bar = Progress(total, self._label, self._unit)
         if record.status == "failed":
             say(f"failed: {record.reason}")
-        self._bar.advance()
+        if self._bar:
+            self._bar.advance()
+
+    def _close(self) -> None:
+        if self._bar:
+            self._bar.close()
+        self._bar = None

@@ -19,9 +19,17 @@ _PLAIN_SECONDS = 10.0
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere a plain line every ten seconds. Both show count, rate and ETA."""
+    """A progress bar on a terminal; elsewhere a plain line every ten seconds. Both show count, rate and ETA.
 
-    def __init__(self, total: int, label: str, unit: str = "it", initial: int = 0) -> None:
+    Args:
+        total: Items.
+        label: Stands before the bar.
+        unit: What an item is.
+        initial: Items done before; they are not counted in the rate.
+        is_passing: The bar goes with the last item, for what is told afterwards in words.
+    """
+
+    def __init__(self, total: int, label: str, unit: str = "it", initial: int = 0, *, is_passing: bool = False) -> None:
         self._bar = tqdm(
             total=total,
             initial=initial,
@@ -29,20 +37,26 @@ class Progress:
             unit=unit,
             file=sys.stderr,
             dynamic_ncols=True,
+            leave=not is_passing,
             disable=_is_silent or not sys.stderr.isatty(),
         )
-        self._label, self._unit, self._total = label, unit, total
+        self._label, self._unit, self._total, self._is_passing = label, unit, total, is_passing
         self._first, self._done = initial, initial
         self._start = self._told = time.monotonic()
 
     def advance(self, note: str = "") -> None:
         """One item is done; ``note`` is shown behind the bar."""
-        self._done += 1
+        self.reach(self._done + 1, note)
+
+    def reach(self, done: int, note: str = "") -> None:
+        """So many are done."""
         if note and not self._bar.disable:
             self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update()
+        self._bar.update(done - self._done)
+        self._done = done
         now = time.monotonic()
-        if self._bar.disable and not _is_silent and (now - self._told >= _PLAIN_SECONDS or self._done == self._total):
+        is_last = done == self._total and not self._is_passing
+        if self._bar.disable and not _is_silent and (now - self._told >= _PLAIN_SECONDS or is_last):
             self._told = now
             self._tell(now, note)
 

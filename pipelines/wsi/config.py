@@ -197,7 +197,7 @@ class WsiConfig(Config):
     """Classification of whole slides."""
 
     task: ClassVar[str] = "wsi"
-    at_inference: ClassVar[tuple[str, ...]] = ("read.", "results.", "tissue.regions")
+    at_inference: ClassVar[tuple[str, ...]] = ("read.", "results.", "tissue.regions", "encoder.batch_size")
     input_list: ClassVar[str] = "data.labels"
     method: Literal["plain", "mhim_v1", "mhim_v2"] = Field(
         "mhim_v1",

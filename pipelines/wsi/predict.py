@@ -13,7 +13,7 @@ from pipelines.wsi.adoption.adopted import ADOPTED, read_any_features
 from pipelines.wsi.bundles import Reading, SlideModel, load_network
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.predictions import require_numbers
-from pipelines.wsi.road import Road, Walked, told_times
+from pipelines.wsi.road import Road, Walked, told_times, unfinished_file
 from pipelines.wsi.slide_files import SlideFiles
 from vision_core.bundle import Card
 from vision_core.config import of_bundle
@@ -45,6 +45,7 @@ class WsiPredictor:
         self.config, self._model = config, model
         self._is_checked = False
         self._last: tuple[Path, Walked] | None = None
+        self._unfinished: Path | None = None
 
     @classmethod
     def from_checkpoint(
@@ -102,6 +103,10 @@ class WsiPredictor:
         """These inputs come next."""
         self.road.expect([path for path in paths if not is_features(path)])
 
+    def resume_in(self, folder: Path) -> None:
+        """Where the features of the slide at hand lie, so that the next process goes on with them."""
+        self._unfinished = folder
+
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Raw outputs for the golden input."""
         return self._model.answer(inputs)
@@ -113,8 +118,16 @@ class WsiPredictor:
                 _check_encoder(self._model, self.road)
                 self._is_checked = True
             self._last = None  # not two slides in memory
-            self._last = path, self.road.walk(path)
+            self._last = path, self._walk_anew(path)
         return self._last[1]
+
+    def _walk_anew(self, path: Path) -> Walked:
+        if self._unfinished is None:
+            return self.road.walk(path)
+        file = unfinished_file(self._unfinished, path)
+        walked = self.road.walk(path, file)
+        file.unlink()  # open, it outlives its name
+        return walked
 
     def _of_features(self, path: Path) -> SlideResult:
         features = read_any_features(path)

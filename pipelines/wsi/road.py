@@ -1,9 +1,12 @@
 """The one road of a slide: open, tissue, tiles, features. Training, ``features``, ``predict`` and the app take it."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256
 from vision_core.inspection import Inspected
 from vision_core.randomness import key
+from vision_core.runlog import Progress
 from vision_core.slides.ahead import Ahead
 from vision_core.slides.encoders import Encoder, build_encoder
 from vision_core.slides.feature_files import Features
@@ -149,7 +153,8 @@ class Road:
         opened = self._ahead.take(path)
         with opened.slide as slide:
             tissue, tiles = opened.tissue, opened.tiles
-            features = extract_features(slide, tiles, self.encoder, self.extraction(file))
+            with closing(_TileBar(path.name)) as bar:
+                features = extract_features(slide, tiles, self.encoder, replace(self.extraction(file), on_tiles=bar))
             notes = (*slide.notes, *tissue.notes, *features.notes)
             return Walked(size=slide.size, mpp=slide.mpp, tissue=tissue, tiles=tiles, features=features, notes=notes)
 
@@ -215,6 +220,28 @@ class Road:
             except TileError:
                 if not self.config.read.max_bad_tiles:
                     raise
+
+
+class _TileBar:
+    """Shows how a slide goes on, from its first batch of tiles to its last."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:  # not before: another process may have begun
+            self._bar = Progress(total, self._name, "tile", done, is_passing=True)
+        self._bar.reach(done)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.close()
+
+
+def unfinished_file(folder: Path, path: Path) -> Path:
+    """Where in a folder the features of a slide are made."""
+    return folder / f"{blake2b(os.fsencode(path), digest_size=8).hexdigest()}.h5"
 
 
 def told_times(path: Path, walked: Walked) -> str:

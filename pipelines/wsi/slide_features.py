@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -12,18 +11,17 @@ import torch
 from pipelines.wsi.cohort import Cohort, features_folder
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.matching import SlideRecord
-from pipelines.wsi.road import Road, Walked, told_times
+from pipelines.wsi.road import Road, Walked, told_times, unfinished_file
 from vision_core.batch import BatchJob, Watcher, run_batch
 from vision_core.batch_plan import JOB, OUTPUTS, output_names, plan
 from vision_core.errors import DataError, Interrupted, UsageError
 from vision_core.inspection import Inspected
-from vision_core.ledger import Cell, writing
+from vision_core.ledger import Cell
 from vision_core.runlog import say
 from vision_core.slides.feature_files import FEATURE_SUFFIXES, why_again
 from vision_core.slides.features import wanted_attributes
 
 SUFFIX = ".h5"
-_UNFINISHED = ".unfinished"
 _FORMAT = "features-1"  # instead of the software's version: a new release makes no features anew
 
 
@@ -32,11 +30,15 @@ class FeatureMaker:
 
     Args:
         road: Its settings and encoder make the features.
-        folder: For files in the making; what a killed process leaves there, the next goes on with.
     """
 
-    def __init__(self, road: Road, folder: Path) -> None:
-        self._road, self._folder = road, folder
+    def __init__(self, road: Road) -> None:
+        self._road = road
+        self._folder: Path | None = None
+
+    def resume_in(self, folder: Path) -> None:
+        """Where files in the making lie."""
+        self._folder = folder
 
     def __call__(self, path: Path) -> Walked:
         """Go the whole road; without tissue the file has no rows.
@@ -44,8 +46,6 @@ class FeatureMaker:
         Raises:
             InputError: The slide cannot be read.
         """
-        with writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
         walked = self._road.walk(path, self._unfinished(path))
         say(told_times(path, walked))
         return walked
@@ -61,7 +61,8 @@ class FeatureMaker:
         return [file]
 
     def _unfinished(self, path: Path) -> Path:
-        return self._folder / f"{blake2b(str(path).encode(), digest_size=8).hexdigest()}{SUFFIX}"
+        assert self._folder is not None
+        return unfinished_file(self._folder, path)
 
 
 def feature_job(
@@ -79,7 +80,7 @@ def feature_job(
     return BatchJob(
         inputs=inputs,
         out=out,
-        make_predictor=partial(FeatureMaker, road, out / _UNFINISHED),
+        make_predictor=partial(FeatureMaker, road),
         fingerprint=road.fingerprint(),
         follows=road.follows,
         version=_FORMAT,

@@ -88,3 +88,16 @@ def test_progress__the_wall_clock_does_not_matter(
     progress = Progress(1, "train")
     progress.advance()
     assert "0:00 left" in capsys.readouterr().err
+
+
+def test_progress__a_passing_bar_tells_of_what_lasts_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("vision_core.runlog.time.monotonic", lambda: now)
+    short, long = (Progress(90, name, "tile", 10, is_passing=True) for name in ("short", "long"))
+    short.reach(90)
+    now = 20.0
+    long.reach(50)
+    long.reach(90)
+    assert capsys.readouterr().err == "long: 50/90 tile, 2.00 tile/s, 0:20 left\n"

@@ -56,7 +56,7 @@ def test_features__one_bad_slide_never_stops_the_rest(tmp_path: Path, capsys: py
     before = _snapshot(tmp_path / "out" / "outputs")
     assert _features(tmp_path / "slides", tmp_path / "out") == 4
     assert _snapshot(tmp_path / "out" / "outputs") == before
-    assert not any((tmp_path / "out" / ".unfinished").iterdir())
+    assert not list((tmp_path / "out").glob(".unfinished*"))
 
 
 def test_features__other_settings_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +185,8 @@ def test_maker__goes_on_with_what_a_killed_process_left(tmp_path: Path, monkeypa
     settings = config.load(WsiConfig, None, [*ROAD_WORDS, "encoder.batch_size=4"])
     slide = write_pyramid(tmp_path / "a.tif", picture(0))
     road = Road(settings, torch.device("cpu"))
-    whole = FeatureMaker(road, tmp_path / "whole")
+    whole = FeatureMaker(road)
+    whole.resume_in(tmp_path / "whole")
     expected = whole.write(whole(slide), slide, tmp_path)[0].read_bytes()
     encode, calls = road.encoder.encode, []
 
@@ -196,10 +197,12 @@ def test_maker__goes_on_with_what_a_killed_process_left(tmp_path: Path, monkeypa
         return encode(tiles)
 
     monkeypatch.setattr(road.encoder, "encode", dying)
-    maker = FeatureMaker(road, tmp_path / "unfinished")
+    maker = FeatureMaker(road)
+    maker.resume_in(tmp_path / "unfinished")
     with pytest.raises(KeyboardInterrupt):
         maker(slide)
-    again = FeatureMaker(road, tmp_path / "unfinished")
+    again = FeatureMaker(road)
+    again.resume_in(tmp_path / "unfinished")
     walked = again(slide)
     assert walked.features.facts["taken_over"] == 12
     assert not any("taken over" in note for note in walked.notes)

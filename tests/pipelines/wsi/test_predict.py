@@ -21,6 +21,7 @@ from vision_core.calibration import Calibration, fit_scope
 from vision_core.errors import InputError
 from vision_core.images import read_image
 from vision_core.results import RESEARCH_NOTICE
+from vision_core.slides.encoders import Encoder
 from vision_core.slides.reader import Slide
 
 ENDINGS = (".heatmap.png", ".heatmap.tif", ".json", ".tiles.geojson.gz", ".tissue.geojson", ".top.png")
@@ -250,3 +251,29 @@ def test_predict__a_damaged_bundle_is_told_before_any_slide_is_opened(
     monkeypatch.setattr(Road, "open", opened)
     assert main(["predict", "--checkpoint", str(damaged), "--input", str(slide), "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_predict__stopped_within_a_slide_goes_on_within_it(
+    bundle: Path, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row X3 of the faults: a slide can take an hour."""
+    encode, batches = Encoder.encode, []
+
+    def stopping(encoder: Encoder, tiles: np.ndarray) -> torch.Tensor:
+        batches.append(len(tiles))
+        if len(batches) == 4:
+            raise KeyboardInterrupt
+        return encode(encoder, tiles)
+
+    words = (slide.parent, tmp_path / "out", "encoder.batch_size=4")
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "encode", stopping)
+        assert _predict(bundle, *words) == 130
+        assert list(tmp_path.glob("out/.unfinished-*/.*"))
+        assert _predict(bundle, *words) == 0
+    assert not list((tmp_path / "out").glob(".unfinished*"))
+    assert _predict(bundle, slide.parent, tmp_path / "whole", "encoder.batch_size=4") == 0
+    tiles = json.loads((tmp_path / "whole" / "outputs" / "a.b.json").read_text())["tiles"]
+    assert sum(size for size in batches if size > 1) == tiles + 4  # the batch in which it stopped; 1: a probe
+    outputs = [{path.name: path.read_bytes() for path in tmp_path.glob(f"{out}/outputs/*")} for out in ("out", "whole")]
+    assert outputs[0] == outputs[1]
