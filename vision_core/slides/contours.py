@@ -39,7 +39,8 @@ def outline_mask(mask: Mask, pixel: tuple[float, float]) -> tuple[Region, ...]:
     """
     # Each quarter of a pixel lies at one corner of it. A contour through the quarters, moved to those corners, runs
     # along the edges of the pixels.
-    quarters = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    height, width = mask.shape
+    quarters = np.broadcast_to(mask.view(np.uint8)[:, None, :, None], (height, 2, width, 2)).reshape(2 * height, -1)
     found, tree = cv2.findContours(quarters, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     rings = _corners_only([(np.asarray(ring)[:, 0] + 1) // 2 for ring in found], pixel)
     return tuple(

@@ -15,6 +15,7 @@ OVERVIEW_MPP = 8.0
 _AS_IT_IS = 2.0  # times finer or coarser than wanted that a level is taken for; beyond, it is built
 _BLOCK_PX = 2048  # of the level, a side: a multiple of the tiles in files
 _AT_ONCE_PX = 2**24  # 50 MB
+_STRIPE_PX = 2**20
 _TOLERANCE = 1.01  # levels of pyramids are a pixel or two smaller than their downsample says
 
 
@@ -72,15 +73,25 @@ def read_whole(slide: Slide, grid: Grid) -> NDArray[np.uint8]:
     Raises:
         TileError: A part of the slide cannot be read.
     """
-    picture = np.empty((*grid.shape, 3), np.uint8)
     level = slide.levels[grid.level]
     is_small = level.width * level.height <= _AT_ONCE_PX
+    if is_small and grid.shape == (level.height, level.width):
+        return slide.read(grid.level, 0, 0, level.width, level.height)
+    picture = np.empty((*grid.shape, 3), np.uint8)
     for rows, top, bottom in _blocks(grid.shape[0], level.height, is_small):
         for columns, left, right in _blocks(grid.shape[1], level.width, is_small):
             x, y = round(left * slide.size[1] / level.width), round(top * slide.size[0] / level.height)
             block = slide.read(grid.level, x, y, right - left, bottom - top)
             picture[rows, columns] = resized(block, (rows.stop - rows.start, columns.stop - columns.start))
     return picture
+
+
+def stripes(shape: tuple[int, ...]) -> Iterator[slice]:
+    """The rows of a picture of ``shape``, some at a time: what is computed of them is never as large as the picture."""
+    height, width = shape[:2]
+    step = max(1, _STRIPE_PX // max(1, width))
+    for first in range(0, height, step):
+        yield slice(first, min(first + step, height))
 
 
 def resized(picture: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:

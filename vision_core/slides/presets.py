@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from vision_core.errors import InputError
 from vision_core.slides.contours import Points, Region, holes_of_tree
-from vision_core.slides.overview import Grid, read_whole
+from vision_core.slides.overview import Grid, read_whole, stripes
 from vision_core.slides.reader import Slide
 
 _DOWNSAMPLE = 64
 _REFERENCE_PX = 512  # side of the square that areas are counted in, at level 0
 _MOST_PIXELS = 100_000_000
-_ROWS = 512  # converted at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +93,8 @@ def regions_of(saturation: NDArray[np.uint8], preset: Preset, pixel: tuple[float
 
 def _saturation(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     saturation = np.empty(picture.shape[:2], np.uint8)
-    for top in range(0, len(picture), _ROWS):
-        saturation[top : top + _ROWS] = cv2.cvtColor(picture[top : top + _ROWS], cv2.COLOR_RGB2HSV)[..., 1]
+    for rows in stripes(picture.shape):
+        saturation[rows] = cv2.cvtColor(picture[rows], cv2.COLOR_RGB2HSV)[..., 1]
     return saturation
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.slides.contours import Mask
-from vision_core.slides.overview import Grid, resized
+from vision_core.slides.overview import Grid, resized, stripes
 from vision_core.slides.reader import Slide
 from vision_core.slides.source import TileError
 
@@ -51,7 +51,7 @@ def judge(slide: Slide, picture: Picture, mask: Mask, grid: Grid) -> Quality:
         mask: ``(H, W)`` bool, where tissue is.
         grid: Of the overview.
     """
-    pen, other = colour_shares(picture[mask])
+    pen, other = colour_shares(picture, mask)
     measures = [sharpness(field) for field in read_fields(slide, mask, grid)]
     blurred = sum(measure < _BLURRED for measure in measures)
     flags = {"pen_share": pen, "other_stain_share": other}
@@ -68,10 +68,17 @@ def judge(slide: Slide, picture: Picture, mask: Mask, grid: Grid) -> Quality:
     return Quality(flags=flags, notes=tuple(notes))
 
 
-def colour_shares(pixels: Picture) -> tuple[float, float]:
-    """The shares of pixels ``(N, 3)`` uint8 RGB with the colour of pen, and with other colours that H&E lacks."""
+def colour_shares(picture: Picture, mask: Mask) -> tuple[float, float]:
+    """The shares of the pixels in ``mask`` with the colour of pen, and with other colours that H&E lacks."""
+    counts = sum((_count_colours(picture[rows][mask[rows]]) for rows in stripes(mask.shape)), start=np.zeros(3))
+    pen, other = counts[:2] / max(counts[2], 1)
+    return float(pen), float(other)
+
+
+def _count_colours(pixels: Picture) -> NDArray[np.float64]:
+    """Of pixels ``(N, 3)`` uint8 RGB: those of pen, those of other colours that H&E lacks, and all."""
     if len(pixels) == 0:
-        return 0.0, 0.0
+        return np.zeros(3)
     hue, saturation, value = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2HSV)[0].T
     is_red = ((hue <= _PURE_RED[0]) | (hue >= _PURE_RED[1])) & (saturation >= _RED_SATURATION)
     is_pen = (
@@ -81,7 +88,7 @@ def colour_shares(pixels: Picture) -> tuple[float, float]:
         | (value < _BLACK)
     )
     is_other = _between(hue, (_LAST_HUE + 1, _FIRST_HUE)) & (saturation >= _COLOURED) & ~is_pen
-    return float(is_pen.mean()), float(is_other.mean())
+    return np.array([is_pen.sum(), is_other.sum(), len(pixels)], np.float64)
 
 
 def sharpness(field: Picture) -> float:
@@ -113,12 +120,15 @@ def read_fields(slide: Slide, mask: Mask, grid: Grid) -> list[Picture]:
 def _places(mask: Mask, grid: Grid, side: int) -> NDArray[np.int64]:
     """Upper left corners ``(n, 2)``, in pixels of level 0, of fields that tissue fills."""
     window = [max(1, round(side / pixel)) for pixel in grid.pixel]
-    share = cv2.boxFilter(mask.astype(np.float32), -1, window, borderType=cv2.BORDER_CONSTANT)
-    rows, columns = np.nonzero(share >= _FIELD_TISSUE)
-    if len(rows) == 0:
+    share = cv2.boxFilter(mask.view(np.uint8), cv2.CV_32F, window, borderType=cv2.BORDER_CONSTANT)
+    is_full = np.asarray(share) >= _FIELD_TISSUE
+    before = np.append(0, np.cumsum(is_full.sum(axis=1)))  # of each row; no list of all, which is larger than the mask
+    if before[-1] == 0:
         return np.zeros((0, 2), np.int64)
-    chosen = np.unique(np.linspace(0, len(rows) - 1, _FIELDS).round().astype(int))
-    centres = (np.column_stack([columns, rows])[chosen] + 0.5) * grid.pixel
+    chosen = np.unique(np.linspace(0, before[-1] - 1, _FIELDS).round().astype(int))
+    rows = np.searchsorted(before, chosen, "right") - 1
+    columns = [np.flatnonzero(is_full[row])[number - before[row]] for row, number in zip(rows, chosen, strict=True)]
+    centres = (np.column_stack([columns, rows]) + 0.5) * grid.pixel
     return np.asarray(np.rint(centres - side / 2), np.int64)
 
 

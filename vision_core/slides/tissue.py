@@ -15,7 +15,7 @@ from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.slides.contours import Mask, Points, Region, draw_mask, join_corners, outline_mask
 from vision_core.slides.edited_masks import read_drawing
-from vision_core.slides.overview import Grid, overview_grid, read_whole
+from vision_core.slides.overview import Grid, overview_grid, read_whole, stripes
 from vision_core.slides.overview import thumbnail as thumbnail
 from vision_core.slides.presets import PRESETS, find_by_preset
 from vision_core.slides.quality import judge
@@ -83,12 +83,9 @@ def tissue_mask(picture: NDArray[np.uint8], mpp: float) -> Mask:
     Returns:
         ``(H, W)`` bool without specks and pinholes.
     """
-    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
-    saturation = np.where(hsv[..., 2] < _DARK, 0, hsv[..., 1]).astype(np.uint8)
-    smooth = np.asarray(cv2.medianBlur(saturation, _MEDIAN_PX), np.uint8)
-    mask = (smooth > saturation_limit(np.bincount(smooth.ravel(), minlength=256))).astype(np.uint8)
-    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((_CLOSING_PX, _CLOSING_PX), np.uint8)), np.uint8)
-    return _without_specks(join_corners(mask > 0), mpp)
+    closing = np.ones((_CLOSING_PX, _CLOSING_PX), np.uint8)
+    mask = np.asarray(cv2.morphologyEx(_coloured(picture).view(np.uint8), cv2.MORPH_CLOSE, closing)).view(bool)
+    return _without_specks(join_corners(mask), mpp)
 
 
 def saturation_limit(counts: NDArray[np.int64]) -> int:
@@ -169,6 +166,24 @@ def _extent(share: float) -> tuple[str, ...]:
     return ()
 
 
+def _coloured(picture: NDArray[np.uint8]) -> Mask:
+    """The pixels more saturated than glass."""
+    smooth = np.asarray(cv2.medianBlur(_saturation(picture), _MEDIAN_PX), np.uint8)
+    counts = np.zeros(256, np.int64)
+    for rows in stripes(smooth.shape):
+        counts += np.bincount(smooth[rows].ravel(), minlength=256)
+    return smooth > saturation_limit(counts)
+
+
+def _saturation(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Of each pixel; 0 where it is too dark to have one."""
+    saturation = np.empty(picture.shape[:2], np.uint8)
+    for rows in stripes(picture.shape):
+        hsv = cv2.cvtColor(picture[rows], cv2.COLOR_RGB2HSV)
+        saturation[rows] = np.where(hsv[..., 2] < _DARK, 0, hsv[..., 1])
+    return saturation
+
+
 def _otsu(counts: NDArray[np.int64]) -> tuple[int, float]:
     """The split of a histogram with the largest variance between its sides, and the distance of their means."""
     below = np.cumsum(counts)[:-1].astype(np.float64)
@@ -191,12 +206,15 @@ def _without_specks(mask: Mask, mpp: float) -> Mask:
 
 def _small(mask: Mask, least_pixels: float) -> Mask:
     """Connected pieces of fewer pixels; of a mask with a frame, not that frame."""
-    _, labels, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    facts = np.asarray(facts)
+    _, numbers, facts, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
+    labels, facts = np.asarray(numbers), np.asarray(facts)
     is_whole = (facts[:, cv2.CC_STAT_WIDTH] == mask.shape[1]) & (facts[:, cv2.CC_STAT_HEIGHT] == mask.shape[0])
     is_small = (facts[:, cv2.CC_STAT_AREA] < least_pixels) & ~is_whole
     is_small[0] = False
-    return np.asarray(is_small[np.asarray(labels)])
+    small = np.empty(mask.shape, bool)
+    for rows in stripes(mask.shape):
+        small[rows] = is_small[labels[rows]]
+    return small
 
 
 def _feature(region: Region) -> dict[str, Any]:

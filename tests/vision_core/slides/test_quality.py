@@ -16,7 +16,8 @@ Picture = NDArray[np.uint8]
 
 
 def shares(*colours: tuple[int, int, int]) -> tuple[float, float]:
-    return colour_shares(np.array(colours, np.uint8).reshape(-1, 3))
+    picture = np.array(colours, np.uint8).reshape(-1, 1, 3)
+    return colour_shares(picture, np.ones(picture.shape[:2], bool))
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,14 @@ def test_colour_shares__brown_and_pale_blue_are_another_stain(colour: tuple[int,
 def test_colour_shares__of_all_pixels() -> None:
     assert shares(EOSIN, (20, 120, 60), (140, 90, 50), (243, 243, 243)) == (0.25, 0.25)
     assert shares() == (0.0, 0.0)
+
+
+def test_colour_shares__of_a_picture_larger_than_a_stripe() -> None:
+    colours = np.array([EOSIN, (20, 120, 60), (140, 90, 50)], np.uint8)
+    numbers = np.random.default_rng(0).integers(3, size=(1500, 1500))
+    mask = np.random.default_rng(1).random(numbers.shape) < 0.4
+    pen, other = (((numbers == number) & mask).sum() / mask.sum() for number in (1, 2))
+    assert colour_shares(colours[numbers], mask) == (pen, other)
 
 
 def real_pixels() -> Picture:
