@@ -32,7 +32,7 @@ from pipelines.wsi.evaluate import score
 from pipelines.wsi.predictions import PREDICTIONS, Predictions, pool, read_predictions
 from vision_core.config import load
 from vision_core.files import write_atomic
-from vision_core.runtime import peak_resident_mib
+from vision_core.memory import peak_resident_mib
 from vision_core.slides.reader import open_slide
 from vision_core.slides.tiling import tile_grid
 from vision_core.slides.tissue import find_tissue

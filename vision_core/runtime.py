@@ -1,7 +1,6 @@
 """Device, precision and process: made once at the start of a command, passed down."""
 
 import platform
-import resource
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ import torch
 from vision_core import processes
 from vision_core.environment import Launched, launched
 from vision_core.errors import EnvironmentFault, UsageError
+from vision_core.memory import peak_resident_mib
 from vision_core.runlog import be_silent
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,14 +54,6 @@ class Runtime:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         return peak_resident_mib()
-
-
-def peak_resident_mib() -> float:
-    """Most memory that this process has had in use; not, as ``getrusage`` tells in a child, what its parent had."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return float(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def launch(device: str = "auto", precision: str = "off") -> Runtime:

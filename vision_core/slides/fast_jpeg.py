@@ -13,7 +13,8 @@ from vision_core.slides.source import WHITE, Pixels, Source, TileError, tile_err
 from vision_core.slides.tiff_directories import OpenFile, read_grids
 from vision_core.slides.tile_cache import TileCache
 
-_CACHE_BYTES = 96 * 2**20  # two rows of tiles of a slide 60,000 pixels wide
+_SHARED_TILES = 36  # of a region whose neighbours may be read next
+_CACHE_BYTES = 48 * 2**20  # a row of tiles of a slide 60,000 pixels wide
 _LARGEST_SIDE = 4096  # OpenSlide reads larger regions in parts, each placed at whole pixels of level 0
 _WHOLE = 2.0**-10  # OpenSlide places by 256ths of a pixel, and blends where that falls between two
 _Place = tuple[int, int]
@@ -84,9 +85,13 @@ class FastJpeg:
         region = np.empty((size[1], size[0], 3), np.uint8)
         if not is_within:
             region.fill(WHITE)
+        # What a large region takes is not kept: nobody reads it twice.
+        tile = self._tile if len(rows) * len(columns) <= _SHARED_TILES else self._decode
         for row, from_rows, to_rows in rows:
             for column, from_columns, to_columns in columns:
-                region[to_rows, to_columns] = self._tile(source, column, row)[from_rows, from_columns]
+                region[to_rows, to_columns] = tile(source, column, row)[from_rows, from_columns]
+                if from_rows.stop == grid.tile_height and from_columns.stop == grid.tile_width:
+                    self._cache.done_with((source.level, column, row))  # regions come row by row
         return region
 
     def _between(self, source: "_Open", place: Place, size: _Place) -> Pixels | None:

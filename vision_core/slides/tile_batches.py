@@ -1,4 +1,4 @@
-"""Tiles of a slide, read by threads into batches of bytes, a few batches ahead of who takes them."""
+"""Tiles of a slide, read by threads into batches of bytes, one batch ahead of who takes them."""
 
 import time
 from collections import deque
@@ -15,7 +15,7 @@ from vision_core.slides.reader import Slide, TileError
 from vision_core.slides.tiling import Tiles
 
 Pixels = NDArray[np.uint8]
-_AHEAD = 2
+_AHEAD = 1
 _BATCH_BYTES = 64 * 2**20
 
 
@@ -44,7 +44,7 @@ def batch_ranges(tiles: Tiles, batch_size: int) -> list[range]:
 
 
 def read_batches(slide: Slide, tiles: Tiles, batches: Sequence[range], threads: int) -> Generator[TileBatch]:
-    """Read batches in order. At most two are read ahead, so memory does not grow with the slide.
+    """Read batches in order. One is read ahead, so memory does not grow with the slide.
 
     A tile that cannot be read is tried once more, on a new handle; then it is bad.
 

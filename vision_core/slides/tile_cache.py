@@ -18,7 +18,7 @@ class _Tile:
 
 
 class TileCache:
-    """The tiles used last, for several threads.
+    """The tiles used last that somebody is not done with, for several threads.
 
     Args:
         most_bytes: What may be kept, besides what is being decoded.
@@ -46,6 +46,12 @@ class TileCache:
             return tile.pixels
         with tile.turn:
             return self._decoded(key, tile, decode) if tile.pixels is None else tile.pixels
+
+    def done_with(self, key: Hashable) -> None:
+        """Forget this tile before any other, when room is needed."""
+        with self._turn:
+            if key in self._tiles:
+                self._tiles.move_to_end(key, last=False)
 
     def held_bytes(self) -> int:
         """What is kept now."""

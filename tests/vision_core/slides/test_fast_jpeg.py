@@ -292,7 +292,10 @@ def test_read__cache_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert fast._fast is not None and fast._fast._cache.held_bytes() <= limit
 
 
-def test_read__off_grid_decodes_each_tile_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read__off_grid_row_by_row_decodes_each_tile_once_with_room_for_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vision_core.slides.fast_jpeg._CACHE_BYTES", 12 * 64 * 64 * 3)
     path = write_tiff(tmp_path / "a.tif", [tissue((640, 640))])
     with open_slide(path) as slide:
         decode, decoded = TileGrid.decode, list[tuple[int, int]]()
