@@ -23,7 +23,7 @@ from vision_core.slides.settings import EncoderSettings
 
 Precision = Literal["auto", "off", "bf16"]
 _MPP_TOLERANCE = 0.2
-_CACHED_BYTES = 10 * 2**20  # of floats: 17 tiles of 224 px; a small network takes half the time that it does at 64
+_CACHED_BYTES = 5 * 2**20  # of floats: 8 tiles of 224 px; a small network takes half the time that it does at 64
 _NOT_TRACED = (TraceError, TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError, KeyError)
 
 

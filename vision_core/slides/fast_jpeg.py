@@ -14,7 +14,7 @@ from vision_core.slides.tiff_directories import OpenFile, read_grids
 from vision_core.slides.tile_cache import TileCache
 
 _SHARED_TILES = 36  # of a region whose neighbours may be read next
-_CACHE_BYTES = 48 * 2**20  # a row of tiles of a slide 60,000 pixels wide
+_CACHE_BYTES = 96 * 2**20  # two rows of tiles of a slide 60,000 pixels wide
 _LARGEST_SIDE = 4096  # OpenSlide reads larger regions in parts, each placed at whole pixels of level 0
 _WHOLE = 2.0**-10  # OpenSlide places by 256ths of a pixel, and blends where that falls between two
 _Place = tuple[int, int]
@@ -44,8 +44,14 @@ class FastJpeg:
         """Whether the level is read here."""
         return self._grids[level] is not None
 
-    def read(self, level: int, corner: _Place, size: _Place) -> Pixels | None:
+    def read(self, level: int, corner: _Place, size: _Place, *, once: bool = False) -> Pixels | None:
         """As ``Source.read``; None where the reference has to read.
+
+        Args:
+            level: Index of the level.
+            corner: Upper left, in pixels of level 0.
+            size: In pixels of the level.
+            once: As in ``Slide.read``.
 
         Raises:
             TileError: A tile is damaged; the message names its own place.
@@ -55,7 +61,7 @@ class FastJpeg:
             return None
         if file is None:
             raise ValueError(f"'{self._path}' is closed")
-        return self._region(_Open(grid=grid, file=file, level=level), corner, size)
+        return self._region(_Open(grid=grid, file=file, level=level, is_once=once), corner, size)
 
     def close(self) -> None:
         """Close the file, after the reads that are under way."""
@@ -90,8 +96,7 @@ class FastJpeg:
         for row, from_rows, to_rows in rows:
             for column, from_columns, to_columns in columns:
                 region[to_rows, to_columns] = tile(source, column, row)[from_rows, from_columns]
-                if from_rows.stop == grid.tile_height and from_columns.stop == grid.tile_width:
-                    self._cache.done_with((source.level, column, row))  # regions come row by row
+        self._forget(source, place, size, [(column, row) for row, _, _ in rows for column, _, _ in columns])
         return region
 
     def _between(self, source: "_Open", place: Place, size: _Place) -> Pixels | None:
@@ -102,12 +107,23 @@ class FastJpeg:
         numbers = [(column, row) for row in reversed(rows) for column in reversed(columns)]
         if any(grid.is_missing(*number) for number in numbers):
             return None
-        return blend((self._placed(source, *number) for number in numbers), place, size)
+        region = blend((self._placed(source, *number) for number in numbers), place, size)
+        self._forget(source, (int(place.x), int(place.y)), size, numbers)
+        return region
 
     def _placed(self, source: "_Open", column: int, row: int) -> Placed:
         x, y = column * source.grid.tile_width, row * source.grid.tile_height
         tile = self._tile(source, column, row)[: source.grid.height - y, : source.grid.width - x]
         return Placed(pixels=tile, x=x, y=y)
+
+    def _forget(self, source: "_Open", place: _Place, size: _Place, numbers: list[_Place]) -> None:
+        """Of a region that shares no pixel with others, the tiles that end in it: the next regions begin behind it."""
+        if not source.is_once:
+            return
+        right, bottom = place[0] + size[0], place[1] + size[1]
+        for column, row in numbers:
+            if (column + 1) * source.grid.tile_width <= right and (row + 1) * source.grid.tile_height <= bottom:
+                self._cache.forget((source.level, column, row))
 
     def _tile(self, source: "_Open", column: int, row: int) -> Pixels:
         return self._cache.get((source.level, column, row), partial(self._decode, source, column, row))
@@ -156,6 +172,7 @@ class _Open:
     grid: TileGrid
     file: OpenFile
     level: int
+    is_once: bool = False
 
 
 def _is_whole(corner: _Place, downsample: float) -> bool:

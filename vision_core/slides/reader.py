@@ -66,7 +66,9 @@ class Slide:
         """``(height, width)`` of level 0."""
         return self.levels[0].height, self.levels[0].width
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+    def read(  # noqa: PLR0913 (a region has four numbers)
+        self, level: int, x: int, y: int, width: int, height: int, *, once: bool = False
+    ) -> Pixels:
         """The pixels of a region; white where the slide holds nothing.
 
         Args:
@@ -75,6 +77,8 @@ class Slide:
             y: Upper edge, likewise.
             width: In pixels of ``level``.
             height: Likewise.
+            once: No other region that is read shares pixels with it, and they come row by row: of what was decoded for
+                it, no more is kept than the next ones need.
 
         Returns:
             ``(height, width, 3)`` uint8, RGB.
@@ -85,7 +89,7 @@ class Slide:
         """
         if not 0 <= level < len(self.levels) or width < 1 or height < 1:
             raise ValueError(f"level {level}, {width} x {height} pixels: no region of '{self.path}'")
-        pixels = self._fast.read(level, (x, y), (width, height)) if self._fast else None
+        pixels = self._fast.read(level, (x, y), (width, height), once=once) if self._fast else None
         return self._source.read(level, (x, y), (width, height)) if pixels is None else pixels
 
     def close(self) -> None:

@@ -53,11 +53,12 @@ def read_batches(slide: Slide, tiles: Tiles, batches: Sequence[range], threads: 
     """
     shape = (max(map(len, batches), default=0), tiles.tile_px, tiles.tile_px, 3)
     buffers = cycle([np.empty(shape, np.uint8) for _ in range(_AHEAD + 1)])
+    reading = _Reading(slide, tiles)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="tiles")
     waiting: deque[_Pending] = deque()
     try:
         for numbers in batches:
-            waiting.append(_start(pool, threads, _Reading(slide, tiles), (numbers, next(buffers))))
+            waiting.append(_start(pool, threads, reading, (numbers, next(buffers))))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft().finish()
         while waiting:
@@ -71,6 +72,8 @@ class _Reading:
 
     def __init__(self, slide: Slide, tiles: Tiles) -> None:
         self._slide, self._tiles = slide, tiles
+        columns, rows = (np.unique(tiles.corners[:, axis]) for axis in (0, 1))
+        self._overlap = any((np.diff(places) < tiles.side).any() for places in (columns, rows))
 
     def run(self, numbers: range, buffer: Pixels) -> tuple[dict[int, str], float]:
         """Read consecutive tiles into a buffer, one after the other: neighbours share decoded pixels."""
@@ -87,9 +90,9 @@ class _Reading:
         x, y = map(int, self._tiles.corners[number])
         region = (self._tiles.level, x, y, self._tiles.read_px, self._tiles.read_px)
         try:
-            pixels = self._slide.read(*region)
+            pixels = self._slide.read(*region, once=not self._overlap)
         except TileError:
-            pixels = self._slide.read(*region)
+            pixels = self._slide.read(*region, once=not self._overlap)
         return _resized(pixels, self._tiles.tile_px)
 
 

@@ -18,7 +18,7 @@ class _Tile:
 
 
 class TileCache:
-    """The tiles used last that somebody is not done with, for several threads.
+    """The tiles used last, for several threads.
 
     Args:
         most_bytes: What may be kept, besides what is being decoded.
@@ -47,11 +47,12 @@ class TileCache:
         with tile.turn:
             return self._decoded(key, tile, decode) if tile.pixels is None else tile.pixels
 
-    def done_with(self, key: Hashable) -> None:
-        """Forget this tile before any other, when room is needed."""
+    def forget(self, key: Hashable) -> None:
+        """Keep this tile no longer, if it is kept."""
         with self._turn:
-            if key in self._tiles:
-                self._tiles.move_to_end(key, last=False)
+            tile = self._tiles.pop(key, None)
+            if tile is not None and tile.pixels is not None:
+                self._bytes -= tile.pixels.nbytes
 
     def held_bytes(self) -> int:
         """What is kept now."""

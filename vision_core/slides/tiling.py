@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.errors import ConfigError, InputError
+from vision_core.memory import give_back_memory
 from vision_core.slides.contours import Mask, Points, Region, draw_mask, locate
 from vision_core.slides.overview import overview_grid
 from vision_core.slides.reader import Slide
@@ -81,8 +82,10 @@ def tile_grid(slide: Slide, tissue: Tissue, settings: TileSettings) -> Tiles:
     side = _side(slide, settings.tile_px, enlarged)
     step = max(1, round(side * (1 - settings.overlap_px / settings.tile_px)))
     level, read_px = reading(slide, side, settings.tile_px)
+    corners = _tissue_corners(slide, tissue.regions, side, step, settings.least_tissue)
+    give_back_memory()  # pictures of the whole slide came and went, here and where tissue was looked for
     return Tiles(
-        corners=_tissue_corners(slide, tissue.regions, side, step, settings.least_tissue),
+        corners=corners,
         side=side,
         tile_px=settings.tile_px,
         mpp=settings.mpp,
@@ -122,7 +125,7 @@ def tissue_shares(mask: Mask, pixel: tuple[float, float], corners: tuple[Points,
 
 
 def _integral(mask: Mask) -> NDArray[np.int32]:
-    return np.asarray(cv2.integral(mask.astype(np.uint8), sdepth=cv2.CV_32S), np.int32)
+    return np.asarray(cv2.integral(mask.view(np.uint8), sdepth=cv2.CV_32S), np.int32)
 
 
 def _shares(sums: NDArray[np.int32], pixel: tuple[float, float], corners: tuple[Points, Points], side: float) -> Points:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from vision_core.errors import ConfigError
 from vision_core.files import write_atomic
-from vision_core.memory import give_back_memory
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.slides.contours import Mask, Points, Region, draw_mask, join_corners, outline_mask
 from vision_core.slides.edited_masks import read_drawing
@@ -59,9 +58,14 @@ def find_tissue(slide: Slide, settings: TissueSettings) -> Tissue:
         TileError: The slide cannot be read.
     """
     grid = overview_grid(slide)
-    tissue = _found(slide, settings, read_whole(slide, grid), grid)
-    give_back_memory()  # pictures of the whole slide came and went, and no other is as large
-    return tissue
+    picture = read_whole(slide, grid)
+    regions, notes = _regions(slide, settings, picture, grid)
+    mask = draw_mask(regions, grid.shape, grid.pixel)
+    quality = judge(slide, picture, mask, grid)
+    share = float(mask.mean())
+    area = share * slide.size[0] * slide.size[1] * slide.mpp**2 / _UM2_PER_MM2
+    flags = {"area_mm2": area, "tissue_share": share, **quality.flags}
+    return Tissue(regions=regions, flags=flags, notes=(*notes, *_extent(share), *quality.notes))
 
 
 def mask_path(slide: Slide, folder: Path) -> Path:
@@ -135,16 +139,6 @@ def read_tissue(path: Path, slide: Slide) -> Tissue:
     flags = {name: float(value) for name, value in flags.items() if _is_number(value)}
     sentences = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
     return Tissue(regions=drawing.regions, flags=flags, notes=(*sentences, *drawing.notes))
-
-
-def _found(slide: Slide, settings: TissueSettings, picture: NDArray[np.uint8], grid: Grid) -> Tissue:
-    regions, notes = _regions(slide, settings, picture, grid)
-    mask = draw_mask(regions, grid.shape, grid.pixel)
-    quality = judge(slide, picture, mask, grid)
-    share = float(mask.mean())
-    area = share * slide.size[0] * slide.size[1] * slide.mpp**2 / _UM2_PER_MM2
-    flags = {"area_mm2": area, "tissue_share": share, **quality.flags}
-    return Tissue(regions=regions, flags=flags, notes=(*notes, *_extent(share), *quality.notes))
 
 
 def _regions(

@@ -292,10 +292,12 @@ def test_read__cache_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert fast._fast is not None and fast._fast._cache.held_bytes() <= limit
 
 
-def test_read__off_grid_row_by_row_decodes_each_tile_once_with_room_for_a_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("once", "room"), [(False, 22), (True, 12)])
+def test_read__off_grid_decodes_each_tile_once(
+    once: bool, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vision_core.slides.fast_jpeg._CACHE_BYTES", 12 * 64 * 64 * 3)
+    """With room for two rows of tiles; for one, where regions share no pixels."""
+    monkeypatch.setattr("vision_core.slides.fast_jpeg._CACHE_BYTES", room * 64 * 64 * 3)
     path = write_tiff(tmp_path / "a.tif", [tissue((640, 640))])
     with open_slide(path) as slide:
         decode, decoded = TileGrid.decode, list[tuple[int, int]]()
@@ -306,7 +308,7 @@ def test_read__off_grid_row_by_row_decodes_each_tile_once_with_room_for_a_row(
 
         monkeypatch.setattr(TileGrid, "decode", counting)
         for x, y in tiles(slide, 0, (64, 64), (21, 13)):
-            slide.read(0, x, y, 64, 64)
+            slide.read(0, x, y, 64, 64, once=once)
     assert sorted(decoded) == [(x, y) for x in range(10) for y in range(10)]
 
 

@@ -35,14 +35,13 @@ def test_get__forgets_what_was_used_longest_ago() -> None:
     assert cache.get(1, lambda: tile(9))[0] == 9
 
 
-def test_done_with__goes_before_those_used_longer_ago() -> None:
+def test_forget__gives_its_room_back() -> None:
     cache = TileCache(300)
     for number in range(3):
         cache.get(number, lambda number=number: tile(number))  # type: ignore[misc]
-    cache.done_with(2)
-    cache.done_with("never there")
-    cache.get(2, lambda: pytest.fail("2 is there until its room is needed"))
-    cache.done_with(2)
+    cache.forget(2)
+    cache.forget("never there")
+    assert cache.held_bytes() == 200
     cache.get(3, lambda: tile(3))
     cache.get(0, lambda: pytest.fail("0 is kept"))
     assert cache.get(2, lambda: tile(9))[0] == 9
