@@ -75,7 +75,7 @@ class PilSlide:
         self.path, self.mpp = path, 0.5
         self._own = threading.local()
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+    def read(self, level: int, x: int, y: int, width: int, height: int, **_: bool) -> NDArray[np.uint8]:
         """As ``Slide.read``."""
         if not hasattr(self._own, "handle"):
             self._own.handle = openslide.OpenSlide(self.path)
