@@ -96,7 +96,8 @@ class FastJpeg:
         for row, from_rows, to_rows in rows:
             for column, from_columns, to_columns in columns:
                 region[to_rows, to_columns] = tile(source, column, row)[from_rows, from_columns]
-        self._forget(source, place, size, [(column, row) for row, _, _ in rows for column, _, _ in columns])
+        if source.is_once:
+            self._forget(source, place, size, [(column, row) for row, _, _ in rows for column, _, _ in columns])
         return region
 
     def _between(self, source: "_Open", place: Place, size: _Place) -> Pixels | None:
@@ -108,7 +109,8 @@ class FastJpeg:
         if any(grid.is_missing(*number) for number in numbers):
             return None
         region = blend((self._placed(source, *number) for number in numbers), place, size)
-        self._forget(source, (int(place.x), int(place.y)), size, numbers)
+        if source.is_once:
+            self._forget(source, (int(place.x), int(place.y)), size, numbers)
         return region
 
     def _placed(self, source: "_Open", column: int, row: int) -> Placed:
@@ -118,8 +120,6 @@ class FastJpeg:
 
     def _forget(self, source: "_Open", place: _Place, size: _Place, numbers: list[_Place]) -> None:
         """Of a region that shares no pixel with others, the tiles that end in it: the next regions begin behind it."""
-        if not source.is_once:
-            return
         right, bottom = place[0] + size[0], place[1] + size[1]
         for column, row in numbers:
             if (column + 1) * source.grid.tile_width <= right and (row + 1) * source.grid.tile_height <= bottom:
