@@ -138,7 +138,7 @@ class _Worker(Generic[R]):
         finally:
             self._expect(())
             shutil.rmtree(self.staging, ignore_errors=True)
-        shutil.rmtree(self.unfinished, ignore_errors=True)  # after a stop it stays: the same command goes on from there
+        self._clear_unfinished()  # after a stop all of it stays: the same command goes on from there
 
     def _do_all(self, tasks: Sequence[Task]) -> bool:
         """Do these in turn; false when a failure ends the batch."""
@@ -159,6 +159,14 @@ class _Worker(Generic[R]):
                 if self.job.strict:
                     return False
         return True
+
+    def _clear_unfinished(self) -> None:
+        """An input that failed, as a share was gone, is tried again: what there is of it stays."""
+        if self.failed:
+            with suppress(OSError):  # not empty
+                self.unfinished.rmdir()
+        else:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def _load(self) -> Predictor[R]:
         predictor = self._made()

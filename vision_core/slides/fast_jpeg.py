@@ -14,6 +14,7 @@ from vision_core.slides.tiff_directories import OpenFile, read_grids
 from vision_core.slides.tile_cache import TileCache
 
 _SHARED_TILES = 36  # of a region whose neighbours may be read next
+_LINGERING_TILES = 32  # of a batch that several threads read, each its part
 _CACHE_BYTES = 96 * 2**20  # two rows of tiles of a slide 60,000 pixels wide
 _LARGEST_SIDE = 4096  # OpenSlide reads larger regions in parts, each placed at whole pixels of level 0
 _WHOLE = 2.0**-10  # OpenSlide places by 256ths of a pixel, and blends where that falls between two
@@ -32,7 +33,7 @@ class FastJpeg:
     def __init__(self, path: Path, reference: Source) -> None:
         self._path = path
         self._levels = reference.levels
-        self._cache = TileCache(_CACHE_BYTES)
+        self._cache = TileCache(_CACHE_BYTES, _LINGERING_TILES)
         self._file: OpenFile | None = None
         file = self._file = OpenFile(path)
         self._grids = [
@@ -97,7 +98,7 @@ class FastJpeg:
             for column, from_columns, to_columns in columns:
                 region[to_rows, to_columns] = tile(source, column, row)[from_rows, from_columns]
         if source.is_once:
-            self._forget(source, place, size, [(column, row) for row, _, _ in rows for column, _, _ in columns])
+            self._release(source, place, size, [(column, row) for row, _, _ in rows for column, _, _ in columns])
         return region
 
     def _between(self, source: "_Open", place: Place, size: _Place) -> Pixels | None:
@@ -110,7 +111,7 @@ class FastJpeg:
             return None
         region = blend((self._placed(source, *number) for number in numbers), place, size)
         if source.is_once:
-            self._forget(source, (int(place.x), int(place.y)), size, numbers)
+            self._release(source, (int(place.x), int(place.y)), size, numbers)
         return region
 
     def _placed(self, source: "_Open", column: int, row: int) -> Placed:
@@ -118,12 +119,12 @@ class FastJpeg:
         tile = self._tile(source, column, row)[: source.grid.height - y, : source.grid.width - x]
         return Placed(pixels=tile, x=x, y=y)
 
-    def _forget(self, source: "_Open", place: _Place, size: _Place, numbers: list[_Place]) -> None:
+    def _release(self, source: "_Open", place: _Place, size: _Place, numbers: list[_Place]) -> None:
         """Of a region that shares no pixel with others, the tiles that end in it: the next regions begin behind it."""
         right, bottom = place[0] + size[0], place[1] + size[1]
         for column, row in numbers:
             if (column + 1) * source.grid.tile_width <= right and (row + 1) * source.grid.tile_height <= bottom:
-                self._cache.forget((source.level, column, row))
+                self._cache.release((source.level, column, row))
 
     def _tile(self, source: "_Open", column: int, row: int) -> Pixels:
         return self._cache.get((source.level, column, row), partial(self._decode, source, column, row))

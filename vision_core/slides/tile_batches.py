@@ -73,7 +73,7 @@ class _Reading:
     def __init__(self, slide: Slide, tiles: Tiles) -> None:
         self._slide, self._tiles = slide, tiles
         columns, rows = (np.unique(tiles.corners[:, axis]) for axis in (0, 1))
-        self._overlap = any((np.diff(places) < tiles.side).any() for places in (columns, rows))
+        self._is_once = all((np.diff(places) >= tiles.side).all() for places in (columns, rows))
 
     def run(self, numbers: range, buffer: Pixels) -> tuple[dict[int, str], float]:
         """Read consecutive tiles into a buffer, one after the other: neighbours share decoded pixels."""
@@ -90,9 +90,9 @@ class _Reading:
         x, y = map(int, self._tiles.corners[number])
         region = (self._tiles.level, x, y, self._tiles.read_px, self._tiles.read_px)
         try:
-            pixels = self._slide.read(*region, once=not self._overlap)
+            pixels = self._slide.read(*region, once=self._is_once)
         except TileError:
-            pixels = self._slide.read(*region, once=not self._overlap)
+            pixels = self._slide.read(*region, once=self._is_once)
         return _resized(pixels, self._tiles.tile_px)
 
 

@@ -1,6 +1,6 @@
 """Decoded tiles that neighbouring regions share: each is decoded once, and what is kept is bounded."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from threading import Lock
 
@@ -22,10 +22,12 @@ class TileCache:
 
     Args:
         most_bytes: What may be kept, besides what is being decoded.
+        linger: Tiles that are kept though they were released.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, most_bytes: int, linger: int = 0) -> None:
+        self._most_bytes, self._linger = most_bytes, linger
+        self._released: deque[Hashable] = deque()
         self._bytes = 0
         self._tiles: OrderedDict[Hashable, _Tile] = OrderedDict()
         self._turn = Lock()
@@ -47,12 +49,14 @@ class TileCache:
         with tile.turn:
             return self._decoded(key, tile, decode) if tile.pixels is None else tile.pixels
 
-    def forget(self, key: Hashable) -> None:
-        """Keep this tile no longer, if it is kept."""
+    def release(self, key: Hashable) -> None:
+        """Keep this tile no longer than until ``linger`` others are released: other threads may be a little behind."""
         with self._turn:
-            tile = self._tiles.pop(key, None)
-            if tile is not None and tile.pixels is not None:
-                self._bytes -= tile.pixels.nbytes
+            self._released.append(key)
+            if len(self._released) > self._linger:
+                tile = self._tiles.pop(self._released.popleft(), None)
+                if tile is not None and tile.pixels is not None:
+                    self._bytes -= tile.pixels.nbytes
 
     def held_bytes(self) -> int:
         """What is kept now."""
@@ -63,6 +67,7 @@ class TileCache:
         """Forget all tiles."""
         with self._turn:
             self._tiles.clear()
+            self._released.clear()
             self._bytes = 0
 
     def _decoded(self, key: Hashable, tile: _Tile, decode: Callable[[], Pixels]) -> Pixels:

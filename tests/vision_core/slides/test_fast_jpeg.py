@@ -297,6 +297,7 @@ def test_read__off_grid_decodes_each_tile_once(
     once: bool, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With room for two rows of tiles; for one, where regions share no pixels."""
+    monkeypatch.setattr("vision_core.slides.fast_jpeg._LINGERING_TILES", 0)
     monkeypatch.setattr("vision_core.slides.fast_jpeg._CACHE_BYTES", room * 64 * 64 * 3)
     path = write_tiff(tmp_path / "a.tif", [tissue((640, 640))])
     with open_slide(path) as slide:

@@ -20,9 +20,9 @@ def _tiles(step: int) -> Tiles:
     return Tiles(corners=corners, side=SIDE, tile_px=SIDE, mpp=0.5, level=0, read_px=SIDE)
 
 
-@pytest.mark.parametrize("step", [SIDE, SIDE // 2])
+@pytest.mark.parametrize(("step", "threads"), [(SIDE, 1), (SIDE // 2, 1), (SIDE, 2)])
 def test_read_batches__each_tile_of_the_file_is_decoded_once(
-    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = tissue((640, 640))
     decode, decoded = TileGrid.decode, list[tuple[int, int]]()
@@ -34,13 +34,14 @@ def test_read_batches__each_tile_of_the_file_is_decoded_once(
     tiles = _tiles(step)
     with open_slide(write_tiff(tmp_path / "a.tif", [pixels])) as slide:
         monkeypatch.setattr(TileGrid, "decode", counting)
-        batches = [batch.pixels.copy() for batch in read_batches(slide, tiles, batch_ranges(tiles, 8), threads=1)]
+        batches = [batch.pixels.copy() for batch in read_batches(slide, tiles, batch_ranges(tiles, 8), threads)]
         assert sorted(decoded) == [(column, row) for column in range(10) for row in range(10)]
         expected = [slide.read(0, x, y, SIDE, SIDE) for x, y in tiles.corners[:50].tolist()]
     np.testing.assert_array_equal(np.concatenate(batches)[:50], expected)
 
 
-def test_read_batches__keeps_one_row_of_the_file(tmp_path: Path) -> None:
+def test_read_batches__keeps_one_row_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vision_core.slides.fast_jpeg._LINGERING_TILES", 0)
     tiles = _tiles(SIDE)
     with open_slide(write_tiff(tmp_path / "a.tif", [tissue((640, 640))])) as slide:
         assert slide._fast is not None

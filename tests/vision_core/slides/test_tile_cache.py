@@ -35,12 +35,13 @@ def test_get__forgets_what_was_used_longest_ago() -> None:
     assert cache.get(1, lambda: tile(9))[0] == 9
 
 
-def test_forget__gives_its_room_back() -> None:
-    cache = TileCache(300)
+def test_release__gives_its_room_back_when_others_have_followed() -> None:
+    cache = TileCache(300, linger=1)
     for number in range(3):
         cache.get(number, lambda number=number: tile(number))  # type: ignore[misc]
-    cache.forget(2)
-    cache.forget("never there")
+    cache.release(2)
+    cache.get(2, lambda: pytest.fail("2 is kept for those that are a little behind"))
+    cache.release("never there")
     assert cache.held_bytes() == 200
     cache.get(3, lambda: tile(3))
     cache.get(0, lambda: pytest.fail("0 is kept"))
