@@ -1,0 +1,46 @@
+"""Make the data of a study into a folder, and print the hash of its protocol: what `benchmarks.restamp` compares.
+
+``python -m benchmarks.study_data sfod-trees --out DIR``; without ``--out`` only the hash is printed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import pretrain_tables, sfod_tables, wsi_longer_tables, wsi_tables
+from benchmarks.studies import protocol_hash, read_protocol
+
+STUDIES = {study.STUDY: study for study in (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables)}
+
+
+def make_data(study: str, folder: Path) -> None:
+    """Write all data that a study trains and scores on; the makers are imported here, as they need every library."""
+    if study.startswith("sfod"):
+        from pipelines.sfod.demo_data import make_demo_data
+
+        make_demo_data(folder)
+    elif study.startswith("wsi"):
+        from pipelines.wsi.demo_data import make_demo_data as make_slides
+
+        make_slides(folder)
+    else:
+        from pipelines.pretrain.small_real import make_small_real
+
+        make_small_real(folder, read_protocol(pretrain_tables.PROTOCOL_PATH)["longest_px"])
+
+
+def main() -> int:
+    """Print the hash, and make the data where asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to make the data")
+    arguments = parser.parse_args()
+    if arguments.out:
+        make_data(arguments.study, arguments.out)
+    study = STUDIES[arguments.study]
+    print(protocol_hash(study.PROTOCOL_PATH, study.GENERATOR))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
