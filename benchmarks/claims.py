@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import pretrain_tables, sfod_tables, wsi_longer_tables, wsi_tables
-from benchmarks.studies import ROOT, protocol_hash, read_study
+from benchmarks.studies import ROOT
 
 STUDIES = (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables)
 TABLES: dict[str, Callable[[], str]] = {name: make for study in STUDIES for name, make in study.TABLES.items()}
@@ -20,12 +20,12 @@ def problems() -> list[str]:
     """What does not follow from the files."""
     found = []
     for study in STUDIES:
-        rows = read_study(study.STUDY)
+        rows, name = study.STUDY.rows(), study.STUDY.name
         if missing := study.missing(rows):
-            found.append(f"{study.STUDY}: {len(missing)} cells are missing, the first is {missing[0]}")
-        current = protocol_hash(study.PROTOCOL_PATH, study.GENERATOR)
+            found.append(f"{name}: {len(missing)} cells are missing, the first is {missing[0]}")
+        current = study.STUDY.protocol_hash()
         if stale := [row for row in rows if row["protocol"] != current]:
-            found.append(f"{study.STUDY}: {len(stale)} results are of another protocol than {current}")
+            found.append(f"{name}: {len(stale)} results are of another protocol than {current}")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if filled(text) != text:

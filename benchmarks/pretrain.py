@@ -27,9 +27,9 @@ from benchmarks.pretrain_runs import (
     score,
 )
 from benchmarks.pretrain_schedule import best_rate
-from benchmarks.pretrain_tables import GENERATOR, IDENTITY, PROTOCOL_PATH, SCRATCH, STUDY, UNTRAINED
+from benchmarks.pretrain_tables import IDENTITY, SCRATCH, STUDY, UNTRAINED
 from benchmarks.pretrain_untrained import untrained_entropy
-from benchmarks.studies import RESULTS, protocol_hash, read_study, write_result
+from benchmarks.studies import RESULTS, write_result
 from pipelines.pretrain.small_real import NOTICE
 
 
@@ -125,8 +125,8 @@ def _write(method: str, seed: int | None, **facts: object) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     write_result(
         _path(method, seed),
-        study=STUDY,
-        protocol=protocol_hash(PROTOCOL_PATH, GENERATOR),
+        study=STUDY.name,
+        protocol=STUDY.protocol_hash(),
         method=method,
         seed=seed,
         data=NOTICE,
@@ -137,7 +137,7 @@ def _write(method: str, seed: int | None, **facts: object) -> None:
 
 
 def _path(method: str, seed: int | None) -> Path:
-    return RESULTS / STUDY / (f"{method}.json" if seed is None else f"{method}-{seed}.json")
+    return RESULTS / STUDY.name / (f"{method}.json" if seed is None else f"{method}-{seed}.json")
 
 
 def main() -> int:
@@ -157,7 +157,7 @@ def main() -> int:
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as workers:
         for future in [workers.submit(_cell, *cell) for cell in cells]:
             future.result()
-    found = {f"{row['method']}-{row['seed']}": row.get("macro_f1", row.get("full_f1")) for row in read_study(STUDY)}
+    found = {f"{row['method']}-{row['seed']}": row.get("macro_f1", row.get("full_f1")) for row in STUDY.rows()}
     print(json.dumps({name: value and round(value, 1) for name, value in found.items()}, indent=1))
     return 0
 

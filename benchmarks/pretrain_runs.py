@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.pretrain_tables import GENERATOR, PROTOCOL_PATH, STUDY
-from benchmarks.studies import read_protocol, work_folder
+from benchmarks.pretrain_tables import STUDY
 from pipelines.pretrain.__main__ import main as pretrain
 from pipelines.pretrain.bundles import load_classifier
 from pipelines.pretrain.data import read_images
@@ -20,8 +19,8 @@ from pipelines.pretrain.scores import macro_scores
 from pipelines.pretrain.small_real import HELD_OUT_FOLDER, make_small_real
 from pipelines.pretrain.views import CentreViews
 
-PROTOCOL = read_protocol(PROTOCOL_PATH)
-WORK = work_folder(STUDY, PROTOCOL_PATH, GENERATOR)
+PROTOCOL = STUDY.protocol()
+WORK = STUDY.work_folder()
 DATA = WORK / "data"
 HELD_OUT = DATA / HELD_OUT_FOLDER
 _DONE = "made"

@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from benchmarks.pretrain_runs import DATA, HELD_OUT, PROTOCOL, WORK, method_settings, prepare, run, score
-from benchmarks.pretrain_tables import GENERATOR, PROTOCOL_PATH, SEARCH
-from benchmarks.studies import RESULTS, protocol_hash, read_study, write_result
+from benchmarks.pretrain_tables import SEARCH, STUDY
+from benchmarks.studies import RESULTS, read_results, write_result
 
 
 def try_rate(rate: float) -> None:
@@ -24,7 +24,7 @@ def try_rate(rate: float) -> None:
     write_result(
         path,
         study=SEARCH,
-        protocol=protocol_hash(PROTOCOL_PATH, GENERATOR),
+        protocol=STUDY.protocol_hash(),
         method=search["method"],
         seed=search["seed"],
         settings=settings,
@@ -40,7 +40,7 @@ def best_rate() -> float:
     Raises:
         RuntimeError: A value was not tried yet.
     """
-    tried = {row["settings"]["optim.lr"]: row["val_f1"] for row in read_study(SEARCH)}
+    tried = {row["settings"]["optim.lr"]: row["val_f1"] for row in read_results(SEARCH)}
     if absent := set(PROTOCOL["search"]["optim.lr"]) - set(tried):
         raise RuntimeError(f"Learning rates not tried yet: {sorted(absent)}. Run make bench-pretrain-schedule.")
     return float(max(tried, key=lambda rate: tried[rate]))

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.studies import PROTOCOLS, ROOT, Rows, read_protocol, read_study, spread
+from benchmarks.studies import Rows, Study, read_results, spread
 
-STUDY = "pretrain"
 SEARCH = "pretrain-schedule"
-PROTOCOL_PATH = PROTOCOLS / "pretrain.yaml"
-GENERATOR = [ROOT / "pipelines" / "pretrain" / f"{name}.py" for name in ("nifti", "pieces", "small_real")]
+STUDY = Study(
+    name="pretrain",
+    protocol_file="pretrain.yaml",
+    makers=("pipelines/pretrain/nifti.py", "pipelines/pretrain/pieces.py", "pipelines/pretrain/small_real.py"),
+)
 IDENTITY = "identity"
 SCRATCH = "scratch"
 UNTRAINED = "untrained"
@@ -28,13 +30,13 @@ def missing(rows: Rows) -> list[str]:
     """Cells of the study without a result."""
     found = {(row["method"], row["seed"]) for row in rows}
     methods = (*METHODS, SCRATCH, UNTRAINED, *INPUTS)
-    wanted = [(method, seed) for seed in read_protocol(PROTOCOL_PATH)["seeds"] for method in methods]
+    wanted = [(method, seed) for seed in STUDY.protocol()["seeds"] for method in methods]
     return [f"{method}-{seed}" for method, seed in [*wanted, (IDENTITY, None)] if (method, seed) not in found]
 
 
 def scores_table() -> str:
     """Mean and spread over seeds: the classes of pretraining, and the held-out ones."""
-    rows = read_study(STUDY)
+    rows = STUDY.rows()
     lines = [
         "| same-subject: an illustration; macro F1, % | seeds | fine-tuned | before it | held out, linear probe "
         "| held out, fine-tuned | entropy of a cell at the end | policy stopped |",
@@ -54,7 +56,7 @@ def scores_table() -> str:
 
 def paired_table() -> str:
     """Differences within a seed: each learned policy against each control, and in how many seeds it is ahead."""
-    rows = {(row["method"], row["seed"]): row for row in read_study(STUDY)}
+    rows = {(row["method"], row["seed"]): row for row in STUDY.rows()}
     lines = [
         "| difference in macro F1 within a seed | fine-tuned | ahead in | held out, linear probe | ahead in "
         "| held out, fine-tuned | ahead in |",
@@ -78,11 +80,11 @@ def differences(rows: dict[tuple[str, int], dict[str, float]], first: str, secon
 
 def verdict() -> str:
     """One sentence on the question of the study, as the files have it."""
-    rows = {(row["method"], row["seed"]): row for row in read_study(STUDY)}
+    rows = {(row["method"], row["seed"]): row for row in STUDY.rows()}
     told = []
     for first in LEARNED:
         found = {second: differences(rows, first, second, "macro_f1") for second in CONTROLS}
-        wanted = len(read_protocol(PROTOCOL_PATH)["seeds"])
+        wanted = len(STUDY.protocol()["seeds"])
         if any(len(each) < wanted for each in found.values()):
             told.append(f"{METHODS[first]}: not finished")
             continue
@@ -95,8 +97,8 @@ def verdict() -> str:
 
 def interval_table() -> str:
     """How sure one seed is of its own number."""
-    rows = {(row["method"], row["seed"]): row for row in read_study(STUDY)}
-    seeds = read_protocol(PROTOCOL_PATH)["seeds"]
+    rows = {(row["method"], row["seed"]): row for row in STUDY.rows()}
+    seeds = STUDY.protocol()["seeds"]
     lines = [
         f"| 95 % interval over test images | {' | '.join(f'seed {seed}' for seed in seeds)} |",
         f"|---|{'---|' * len(seeds)}",
@@ -110,7 +112,7 @@ def interval_table() -> str:
 
 def identity_table() -> str:
     """How far the file alone gets, beside what the networks reach in accuracy."""
-    rows = read_study(STUDY)
+    rows = STUDY.rows()
     lines = ["| same-subject: an illustration; accuracy, % | 28 classes | 10 held-out classes |", "|---|---|---|"]
     control = next((row for row in rows if row["method"] == IDENTITY), None)
     names = {
@@ -130,7 +132,7 @@ def identity_table() -> str:
 
 def input_table() -> str:
     """What a policy that sees fewer pixels costs in accuracy, and what it saves."""
-    rows = read_study(STUDY)
+    rows = STUDY.rows()
     lines = [
         "| what the policy sees | seeds | macro F1, % | accuracy, % | processor seconds, both stages |",
         "|---|---|---|---|---|",
@@ -145,7 +147,7 @@ def input_table() -> str:
 
 def schedule_table() -> str:
     """The search of the learning rate."""
-    rows = sorted(read_study(SEARCH), key=lambda row: float(row["settings"]["optim.lr"]))
+    rows = sorted(read_results(SEARCH), key=lambda row: float(row["settings"]["optim.lr"]))
     lines = ["| learning rate | macro F1 on validation, % |", "|---|---|"]
     return "\n".join([*lines, *(f"| {row['settings']['optim.lr']:g} | {row['val_f1']:.1f} |" for row in rows)])
 

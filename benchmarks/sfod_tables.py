@@ -3,12 +3,14 @@
 import statistics
 from collections.abc import Callable
 
-from benchmarks.studies import PROTOCOLS, ROOT, Rows, read_protocol, read_study, spread
+from benchmarks.studies import Rows, Study, read_results, spread
 
-STUDY = "sfod-trees"
-PROTOCOL_PATH = PROTOCOLS / "sfod_trees.yaml"
-# What the figures depend on beside the code of the methods: generator, shifts and splits.
-GENERATOR = [ROOT / "pipelines" / "sfod" / name for name in ("demo_data.py", "shifts.py", "tiles.py")]
+STUDY = Study(
+    name="sfod-trees",
+    protocol_file="sfod_trees.yaml",
+    makers=("pipelines/sfod/demo_data.py", "pipelines/sfod/shifts.py", "pipelines/sfod/tiles.py"),
+    settings=("configs/sfod/demo_source.yaml",),
+)
 NAMES = {
     "source": "source only",
     "source-strong": "source only, strong augmentation and weight averaging",
@@ -21,7 +23,7 @@ TITLES = {"night": "night", "fog": "fog", "osbs": "OSBS", "soap": "SOAP"}
 
 def missing(rows: Rows) -> list[str]:
     """Cells of the study without a result."""
-    protocol = read_protocol(PROTOCOL_PATH)
+    protocol = STUDY.protocol()
     found = {(row["method"], row["target"], row["seed"]) for row in rows}
     return [
         f"{method}-{target}-{seed}"
@@ -34,7 +36,7 @@ def missing(rows: Rows) -> list[str]:
 
 def trees_table() -> str:
     """Mean and spread over seeds, by method and target."""
-    rows = read_study(STUDY)
+    rows = STUDY.rows()
     boxes = {row["target"]: row["boxes"] for row in rows}
     head = [f"{title} ({boxes.get(target, 0)} boxes)" for target, title in TITLES.items()]
     lines = [f"| VOC-2007 AP50, % | {' | '.join(head)} |", f"|---|{'---|' * len(head)}"]
@@ -49,7 +51,7 @@ def trees_table() -> str:
 
 def paired_table() -> str:
     """Differences within a seed, by target: what each step adds."""
-    rows = {(row["method"], row["target"], row["seed"]): row["ap50"] for row in read_study(STUDY)}
+    rows = {(row["method"], row["target"], row["seed"]): row["ap50"] for row in STUDY.rows()}
     seeds = sorted({seed for _, _, seed in rows})
     pairs = [("mt", "source"), ("mt", "source-strong"), ("lpld", "source"), ("lpld", "mt")]
     lines = [f"| difference within a seed | {' | '.join(TITLES.values())} |", f"|---|{'---|' * len(TITLES)}"]
@@ -68,7 +70,7 @@ def paired_table() -> str:
 
 def interval_table() -> str:
     """The bootstrap interval of every seed on the targets that count."""
-    rows = {(row["method"], row["target"], row["seed"]): row for row in read_study(STUDY)}
+    rows = {(row["method"], row["target"], row["seed"]): row for row in STUDY.rows()}
     seeds = sorted({seed for _, _, seed in rows})
     lines = [
         f"| 95 % interval over tiles | {' | '.join(f'seed {seed}' for seed in seeds)} |",
@@ -85,7 +87,7 @@ def interval_table() -> str:
 def schedule_table() -> str:
     """The search on other shifts: gain of the mean teacher by setting."""
     groups: dict[str, dict[str, float]] = {}
-    for row in read_study("sfod-schedule"):
+    for row in read_results("sfod-schedule"):
         settings = row["settings"]
         name = f"{settings['optim.lr']:g} | {settings['pseudo_labels.threshold']:g}"
         groups.setdefault(name, {})[row["shift"]] = row["ap50"] - row["source_ap50"]

@@ -12,12 +12,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sfod_tables import GENERATOR, PROTOCOL_PATH, STUDY
-from benchmarks.studies import RESULTS, protocol_hash, read_protocol, work_folder, write_result
+from benchmarks.sfod_tables import STUDY
+from benchmarks.studies import RESULTS, write_result
 from benchmarks.trees import Scored, ap50, bootstrap, boxes, demo_data, detect, match, run
 
-PROTOCOL = read_protocol(PROTOCOL_PATH)
-WORK = work_folder(STUDY, PROTOCOL_PATH, GENERATOR)
+PROTOCOL = STUDY.protocol()
+WORK = STUDY.work_folder()
 
 
 def train_source(name: str, seed: int) -> Path:
@@ -57,8 +57,8 @@ def _write(method: str, target: str, seed: int, scored: Scored, settings: dict[s
     matches = match(scored)
     write_result(
         _path(method, target, seed),
-        study=STUDY,
-        protocol=protocol_hash(PROTOCOL_PATH, GENERATOR),
+        study=STUDY.name,
+        protocol=STUDY.protocol_hash(),
         method=method,
         target=target,
         seed=seed,
@@ -73,7 +73,7 @@ def _write(method: str, target: str, seed: int, scored: Scored, settings: dict[s
 
 
 def _path(method: str, target: str, seed: int) -> Path:
-    return RESULTS / STUDY / f"{method}-{target}-{seed}.json"
+    return RESULTS / STUDY.name / f"{method}-{target}-{seed}.json"
 
 
 def main() -> int:
@@ -90,7 +90,7 @@ def main() -> int:
             cells = [(method, target, seed) for target in PROTOCOL["targets"] for method in PROTOCOL["methods"]]
             for future in [pool.submit(adapted_cell, *cell) for cell in cells]:
                 future.result()
-    results = sorted((RESULTS / STUDY).glob("*.json"))
+    results = sorted((RESULTS / STUDY.name).glob("*.json"))
     print(json.dumps({path.stem: round(json.loads(path.read_text())["ap50"], 1) for path in results}, indent=1))
     return 0
 

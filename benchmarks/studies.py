@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,46 @@ PROTOCOLS = Path(__file__).resolve().parent / "protocols"
 Rows = list[dict[str, Any]]
 
 
-def read_protocol(path: Path) -> dict[str, Any]:
-    """The keys of a protocol; ``generator`` lists the files of code, from the project's root, that make its data."""
-    protocol: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return protocol
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A protocol and everything that its figures depend on beside the code of the methods.
+
+    Attributes:
+        name: Of the study and of the folder of its results.
+        protocol_file: Below ``protocols/``.
+        makers: Files of code, from the project's root, that make its data; hashed in this order.
+        settings: Every other YAML that it reads, from the project's root, in this order.
+    """
+
+    name: str
+    protocol_file: str
+    makers: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+
+    def protocol(self) -> dict[str, Any]:
+        """Read the keys of the protocol."""
+        return _read_yaml(PROTOCOLS / self.protocol_file)
+
+    def protocol_hash(self) -> str:
+        """Hash protocol, settings and makers; imports, comments and docstrings of makers do not count."""
+        digest = hashlib.sha256(repr(self.protocol()).encode())
+        for name in self.settings:
+            digest.update(repr(_read_yaml(ROOT / name)).encode())
+        for name in self.makers:
+            digest.update(_code(ROOT / name).encode())
+        return digest.hexdigest()[:16]
+
+    def work_folder(self) -> Path:
+        """Name the folder of data and runs: another hash, another folder, so that nothing is scored on older data."""
+        return Path("runs") / f"bench-{self.name}-{self.protocol_hash()}"
+
+    def rows(self) -> Rows:
+        """Read all results."""
+        return read_results(self.name)
 
 
-def protocol_hash(protocol: Path, generator: Sequence[Path]) -> str:
-    """Hash over the protocol's keys and the code that makes its data, without comments and docstrings."""
-    digest = hashlib.sha256(repr(read_protocol(protocol)).encode())
-    for path in generator:
-        digest.update(_code(path).encode())
-    return digest.hexdigest()[:16]
-
-
-def work_folder(study: str, protocol: Path, generator: Sequence[Path]) -> Path:
-    """Where a study keeps data and runs: elsewhere with another hash, so that nothing is scored on what was before."""
-    return Path("runs") / f"bench-{study}-{protocol_hash(protocol, generator)}"
-
-
-def read_study(name: str) -> Rows:
-    """All results of a study."""
+def read_results(name: str) -> Rows:
+    """Read all result files below ``results/<name>``."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / name).glob("*.json"))]
 
 
@@ -63,9 +83,15 @@ def spread(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
+def _read_yaml(path: Path) -> dict[str, Any]:
+    keys: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return keys
+
+
 def _code(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            node.body = [line for line in body if not isinstance(line, ast.Import | ast.ImportFrom)]
     return ast.dump(tree)

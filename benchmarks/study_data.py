@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 from benchmarks import pretrain_tables, sfod_tables, wsi_longer_tables, wsi_tables
-from benchmarks.studies import protocol_hash, read_protocol
 
-STUDIES = {study.STUDY: study for study in (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables)}
+STUDIES = {study.STUDY.name: study.STUDY for study in (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables)}
 
 
 def make_data(study: str, folder: Path) -> None:
@@ -26,7 +25,7 @@ def make_data(study: str, folder: Path) -> None:
     else:
         from pipelines.pretrain.small_real import make_small_real
 
-        make_small_real(folder, read_protocol(pretrain_tables.PROTOCOL_PATH)["longest_px"])
+        make_small_real(folder, STUDIES[study].protocol()["longest_px"])
 
 
 def main() -> int:
@@ -37,8 +36,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.out:
         make_data(arguments.study, arguments.out)
-    study = STUDIES[arguments.study]
-    print(protocol_hash(study.PROTOCOL_PATH, study.GENERATOR))
+    print(STUDIES[arguments.study].protocol_hash())
     return 0
 
 

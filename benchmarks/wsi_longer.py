@@ -18,7 +18,7 @@ WORKERS = 2
 
 def longer_cell(network: str, seed: int) -> None:
     """All folds of a network, trained on from where the plain one ended, pooled."""
-    path = RESULTS / STUDY / f"{network}-{seed}.json"
+    path = RESULTS / STUDY.name / f"{network}-{seed}.json"
     if not path.exists():
         found, cost = train_folds((network, "plain", seed), "longer", goes_on=True)
         write_areas(path, STUDY, found, network=network, seed=seed, **cost)

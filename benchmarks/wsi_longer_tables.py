@@ -1,12 +1,15 @@
 """Table of the control of the study of slides: networks that were trained on instead of masked."""
 
 from benchmarks import wsi_tables
-from benchmarks.studies import PROTOCOLS, Rows, read_protocol, read_study, spread
+from benchmarks.studies import Rows, Study, spread
 
-STUDY = "wsi-longer"
-PROTOCOL_PATH = PROTOCOLS / "wsi_longer.yaml"
-PROTOCOL = read_protocol(PROTOCOL_PATH)
-GENERATOR = wsi_tables.GENERATOR
+STUDY = Study(
+    name="wsi-longer",
+    protocol_file="wsi_longer.yaml",
+    makers=wsi_tables.STUDY.makers,
+    settings=("benchmarks/protocols/wsi_slides.yaml", *wsi_tables.STUDY.settings),
+)
+PROTOCOL = STUDY.protocol()
 
 
 def missing(rows: Rows) -> list[str]:
@@ -19,8 +22,8 @@ def missing(rows: Rows) -> list[str]:
 
 def table() -> str:
     """Areas of the networks trained on, and what MHIM differs from them by, within a seed."""
-    longer = {(row["network"], row["seed"]): row["auc"] for row in read_study(STUDY)}
-    areas = {(row["network"], row["method"], row["seed"]): row["auc"] for row in read_study(wsi_tables.STUDY)}
+    longer = {(row["network"], row["seed"]): row["auc"] for row in STUDY.rows()}
+    areas = {(row["network"], row["method"], row["seed"]): row["auc"] for row in wsi_tables.STUDY.rows()}
     lines = ["| network | trained on, AUC, % | MHIM v1 − trained on | MHIM v2 − trained on |", "|---|---|---|---|"]
     for network in PROTOCOL["networks"]:
         of_seed = {seed: area for (name, seed), area in longer.items() if name == network}

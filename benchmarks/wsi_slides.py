@@ -23,8 +23,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.studies import PROTOCOLS, RESULTS, protocol_hash, read_protocol, work_folder, write_result
-from benchmarks.wsi_tables import CONTROL, GENERATOR, PROTOCOL_PATH, STUDY
+from benchmarks.studies import RESULTS, Study, write_result
+from benchmarks.wsi_tables import CONTROL, STUDY
 from pipelines.wsi.__main__ import main as wsi
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.demo_data import make_demo_data
@@ -37,8 +37,8 @@ from vision_core.slides.reader import open_slide
 from vision_core.slides.tiling import tile_grid
 from vision_core.slides.tissue import find_tissue
 
-PROTOCOL = read_protocol(PROTOCOL_PATH)
-WORK = work_folder(STUDY, PROTOCOL_PATH, GENERATOR)
+PROTOCOL = STUDY.protocol()
+WORK = STUDY.work_folder()
 DATA = WORK / "data"
 CONFIG = Path(PROTOCOL["config"])
 _COST = "cost.json"  # of a fold that is done
@@ -56,7 +56,7 @@ def prepare() -> None:
 def network_cell(cell: Cell) -> None:
     """All folds of a network under a method, pooled; beside the teacher's runs where it has one."""
     network, method, seed = cell
-    path = RESULTS / STUDY / f"{network}-{method}-{seed}.json"
+    path = RESULTS / STUDY.name / f"{network}-{method}-{seed}.json"
     if path.exists():
         return
     found, cost = train_folds(cell, method, goes_on=method != "plain")
@@ -65,7 +65,7 @@ def network_cell(cell: Cell) -> None:
 
 def colour_cell() -> None:
     """What colour alone says, by logistic regression over the same folds."""
-    path = RESULTS / STUDY / f"{CONTROL}.json"
+    path = RESULTS / STUDY.name / f"{CONTROL}.json"
     if path.exists():
         return
     with (DATA / "labels.csv").open(encoding="utf-8", newline="") as file:
@@ -164,21 +164,21 @@ def _run(words: Sequence[str]) -> None:
         raise RuntimeError(f"{' '.join(words)}: exit code {code}")
 
 
-def write_areas(path: Path, study: str, found: Predictions, **facts: Any) -> None:  # noqa: ANN401 (what it holds)
-    """The result file of a cell of a study whose protocol is called like it."""
+def write_areas(path: Path, study: Study, found: Predictions, **facts: Any) -> None:  # noqa: ANN401 (what it holds)
+    """Write the result file of a cell of a study."""
     row = score("pooled", "all folds", found)
     assert row.metrics["auc"] is not None
     write_result(
         path,
-        study=study,
-        protocol=protocol_hash(PROTOCOLS / f"{study.replace('-', '_')}.yaml", GENERATOR),
+        study=study.name,
+        protocol=study.protocol_hash(),
         **facts,
         slides=len(found),
         patients=len(set(found.patients)),
         auc=100 * row.metrics["auc"],
         interval=[100 * edge for edge in row.intervals["auc"]],
         macro_accuracy=row.metrics["macro_accuracy"],
-        command=f"make bench-{study}",
+        command=f"make bench-{study.name}",
         synthetic="recomposed pixels of one slide, altered nuclei",
     )
 
@@ -200,7 +200,7 @@ def main() -> int:
         others = [each for each in PROTOCOL["methods"] if each != "plain"]
         for networks, methods in product((("abmil", "dsmil"), ("transmil",)), (["plain"], others)):
             list(workers.map(network_cell, product(networks, methods, seeds)))
-    results = sorted((RESULTS / STUDY).glob("*.json"))
+    results = sorted((RESULTS / STUDY.name).glob("*.json"))
     print(json.dumps({path.stem: round(json.loads(path.read_text())["auc"], 1) for path in results}, indent=1))
     return 0
 

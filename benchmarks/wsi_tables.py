@@ -2,12 +2,22 @@
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.studies import PROTOCOLS, ROOT, Rows, read_protocol, read_study, spread
+from benchmarks.studies import Rows, Study, spread
 
-STUDY = "wsi-slides"
-PROTOCOL_PATH = PROTOCOLS / "wsi_slides.yaml"
-_WSI = ROOT / "pipelines" / "wsi"
-GENERATOR = [_WSI / "demo_data.py", *sorted((_WSI / "demo_slides").glob("*.py"))]
+STUDY = Study(
+    name="wsi-slides",
+    protocol_file="wsi_slides.yaml",
+    makers=(
+        "pipelines/wsi/demo_data.py",
+        "pipelines/wsi/demo_slides/alteration.py",
+        "pipelines/wsi/demo_slides/blocks.py",
+        "pipelines/wsi/demo_slides/composing.py",
+        "pipelines/wsi/demo_slides/nuclei.py",
+        "pipelines/wsi/demo_slides/pictures.py",
+        "pipelines/wsi/demo_slides/stains.py",
+    ),
+    settings=("configs/wsi/demo.yaml",),
+)
 CONTROL = "colour"
 NETWORKS = {"abmil": "ABMIL", "dsmil": "DSMIL", "transmil": "TransMIL"}
 METHODS = {"plain": "plain", "mhim_v1": "MHIM v1", "mhim_v2": "MHIM v2"}
@@ -15,7 +25,7 @@ METHODS = {"plain": "plain", "mhim_v1": "MHIM v1", "mhim_v2": "MHIM v2"}
 
 def missing(rows: Rows) -> list[str]:
     """Cells of the study without a result."""
-    protocol = read_protocol(PROTOCOL_PATH)
+    protocol = STUDY.protocol()
     found = {(row["network"], row["method"], row["seed"]) for row in rows}
     wanted = [(network, method, seed) for network in NETWORKS for method in METHODS for seed in protocol["seeds"]]
     cells = ["-".join(map(str, cell)) for cell in wanted if cell not in found]
@@ -24,7 +34,7 @@ def missing(rows: Rows) -> list[str]:
 
 def area_table() -> str:
     """Area, its spread over seeds, seconds and memory, by network and method."""
-    rows = read_study(STUDY)
+    rows = STUDY.rows()
     lines = ["| network | method | AUC, % | CPU seconds a fold | peak memory, MiB |", "|---|---|---|---|---|"]
     for network, title in NETWORKS.items():
         for method, name in METHODS.items():
@@ -39,7 +49,7 @@ def area_table() -> str:
 
 def paired_table() -> str:
     """Differences within a seed: what masking adds to each network."""
-    areas = {(row["network"], row["method"], row["seed"]): row["auc"] for row in read_study(STUDY)}
+    areas = {(row["network"], row["method"], row["seed"]): row["auc"] for row in STUDY.rows()}
     seeds = sorted({seed for *_, seed in areas if seed is not None})
     lines = ["| difference in AUC within a seed | MHIM v1 − plain | MHIM v2 − plain |", "|---|---|---|"]
     for network, title in NETWORKS.items():

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import pretrain_tables
 from benchmarks.pretrain_control import guess
-from benchmarks.studies import Rows
+from benchmarks.studies import Rows, Study
 from pipelines.pretrain.config import Mask
 
 SEEDS = (0, 1, 2)
@@ -22,7 +22,7 @@ def _rows(scores: Mapping[str, Sequence[float]]) -> Rows:
 
 
 def _verdict(monkeypatch: pytest.MonkeyPatch, scores: Mapping[str, Sequence[float]]) -> list[str]:
-    monkeypatch.setattr(pretrain_tables, "read_study", lambda _name: _rows(scores))
+    monkeypatch.setattr(Study, "rows", lambda _study: _rows(scores))
     return pretrain_tables.verdict().splitlines()
 
 
@@ -61,7 +61,7 @@ def test_scores_table__entropy_of_the_mask_that_is_not_learned() -> None:
 
 
 def test_scores_table__every_row_has_every_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrain_tables, "read_study", lambda _name: [])
+    monkeypatch.setattr(Study, "rows", lambda _study: [])
     for make in pretrain_tables.TABLES.values():
         lines = [line for line in make().splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1
