@@ -144,10 +144,10 @@ def _import_for(method: str) -> None:
 def _own_step(network: str, method: str, bag: "object") -> Callable[[], None]:
     import torch
 
-    from pipelines.wsi.bags import Bag
     from pipelines.wsi.config import WsiConfig
+    from pipelines.wsi.features.bags import Bag
     from pipelines.wsi.learner import make_learner
-    from vision_core.config import from_mapping
+    from vision_core.config.loading import from_mapping
 
     masks = {"random": 0.0, "low": 0.8, "high": 0.03} if network == "transmil" else {}
     keys = {

@@ -30,7 +30,7 @@ from benchmarks.pretrain_schedule import best_rate
 from benchmarks.pretrain_tables import IDENTITY, SCRATCH, STUDY, UNTRAINED
 from benchmarks.pretrain_untrained import untrained_entropy
 from benchmarks.studies import RESULTS, write_result
-from pipelines.pretrain.small_real import NOTICE
+from pipelines.pretrain.demo.small_real import NOTICE
 
 
 def method_cell(method: str, seed: int) -> None:

@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.pretrain.small_real import HELD_OUT_FOLDER, PIECES
-from vision_core.images import read_image
+from pipelines.pretrain.demo.small_real import HELD_OUT_FOLDER, PIECES
+from vision_core.images.reading import read_image
 
 _BINS = 16
 Row = dict[str, str]

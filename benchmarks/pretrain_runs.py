@@ -11,13 +11,13 @@ import torch
 
 from benchmarks.pretrain_tables import STUDY
 from pipelines.pretrain.__main__ import main as pretrain
-from pipelines.pretrain.bundles import load_classifier
-from pipelines.pretrain.data import read_images
+from pipelines.pretrain.data.reading import read_images
+from pipelines.pretrain.data.views import CentreViews
 from pipelines.pretrain.data_settings import PretrainData
-from pipelines.pretrain.evaluate import Answers, answers
+from pipelines.pretrain.demo.small_real import HELD_OUT_FOLDER, make_small_real
+from pipelines.pretrain.evaluation.scores import Answers, answers
 from pipelines.pretrain.scores import macro_scores
-from pipelines.pretrain.small_real import HELD_OUT_FOLDER, make_small_real
-from pipelines.pretrain.views import CentreViews
+from pipelines.pretrain.weights.bundles import load_classifier
 
 PROTOCOL = STUDY.protocol()
 WORK = STUDY.work_folder()

@@ -14,12 +14,12 @@ import time
 import torch
 
 from pipelines.pretrain.config import PretrainConfig
+from pipelines.pretrain.data.views import Batch
 from pipelines.pretrain.learner import CleanLearner, Goal, PretrainLearner
-from pipelines.pretrain.views import Batch
-from vision_core.backbones import build_backbone
-from vision_core.config import replace
+from vision_core.backbones.networks import build_backbone
+from vision_core.config.loading import replace
 from vision_core.environment import quiet_libraries
-from vision_core.optimizer import Optimizer, make_optimizers
+from vision_core.training.optimizers import Optimizer, make_optimizers
 
 CLASSES = 165
 IMAGE_PX = 224

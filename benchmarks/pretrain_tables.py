@@ -8,7 +8,11 @@ SEARCH = "pretrain-schedule"
 STUDY = Study(
     name="pretrain",
     protocol_file="pretrain.yaml",
-    makers=("pipelines/pretrain/nifti.py", "pipelines/pretrain/pieces.py", "pipelines/pretrain/small_real.py"),
+    makers=(
+        "pipelines/pretrain/demo/nifti.py",
+        "pipelines/pretrain/demo/crops.py",
+        "pipelines/pretrain/demo/small_real.py",
+    ),
 )
 IDENTITY = "identity"
 SCRATCH = "scratch"

@@ -8,11 +8,11 @@ import torch
 
 from benchmarks.pretrain_runs import as_words
 from pipelines.pretrain.config import PretrainConfig
+from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.learner import PretrainLearner
 from pipelines.pretrain.pipeline import PretrainPipeline
-from pipelines.pretrain.preprocessing import normalise
-from vision_core.config import load
-from vision_core.loaders import EpochBatches, batches
+from vision_core.config.loading import load
+from vision_core.training.loaders import EpochBatches, batches
 
 
 @torch.no_grad()

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from pipelines.sfod.config import SfodConfig
-from pipelines.sfod.learner import MeanTeacherLearner
-from pipelines.sfod.lpld import teacher_boxes
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
+from pipelines.sfod.methods.lpld import teacher_boxes
 from pipelines.sfod.views import Batch
-from vision_core.config import replace
+from vision_core.config.loading import replace
 from vision_core.detection.boxes import largest_iou
-from vision_core.detection.detector import Detector
+from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.environment import quiet_libraries
 

@@ -8,7 +8,7 @@ from benchmarks.studies import Rows, Study, read_results, spread
 STUDY = Study(
     name="sfod-trees",
     protocol_file="sfod_trees.yaml",
-    makers=("pipelines/sfod/demo_data.py", "pipelines/sfod/shifts.py", "pipelines/sfod/tiles.py"),
+    makers=("pipelines/sfod/demo/demo_data.py", "pipelines/sfod/demo/shifts.py", "pipelines/sfod/demo/tiles.py"),
     settings=("configs/sfod/demo_source.yaml",),
 )
 NAMES = {

@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vision_core.slides.built_network import Built
-from vision_core.slides.encoders import Encoder, has_cpu_bf16
-from vision_core.slides.features import ExtractSettings, extract_features, where_time_went
-from vision_core.slides.made import MadeSlide, write_made_slide
-from vision_core.slides.reader import Slide, open_slide
+from vision_core.slides.encoders.encoder import Encoder, has_cpu_bf16
+from vision_core.slides.features.extraction import ExtractSettings, extract_features, where_time_went
+from vision_core.slides.reading.slide import Slide, open_slide
 from vision_core.slides.settings import ReadSettings, TileSettings, TissueSettings
+from vision_core.slides.synthetic import MadeSlide, write_made_slide
 from vision_core.slides.tiling import Tiles, tile_grid
-from vision_core.slides.tissue import find_tissue
+from vision_core.slides.tissue.segmentation import find_tissue
 
 SMALL_RATE, SMALL_RATIO = 400, 1.8
 RESNET_RATE, RESNET_RATE_BF16 = 15, 25
@@ -60,7 +60,7 @@ def make_encoder(name: str) -> Encoder:
 
 
 def _resnet18() -> nn.Module:
-    from vision_core.backbones import build_backbone  # timm is heavy, and no part of the memory measured
+    from vision_core.backbones.networks import build_backbone  # timm is heavy, and no part of the memory measured
 
     return build_backbone("resnet18", 0)
 

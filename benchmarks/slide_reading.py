@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from tests.vision_core.slides.tiffs import APERIO, Kind, tissue, write_tiff
 from vision_core.assets import aperio_slide
-from vision_core.slides.made import MadeSlide, write_made_slide
-from vision_core.slides.reader import open_slide
+from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.settings import ReadSettings
+from vision_core.slides.synthetic import MadeSlide, write_made_slide
 
 TARGET_RATE, TARGET_RATIO = 3000, 3.0
 TILE_PX = 256

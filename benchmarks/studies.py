@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from vision_core.runtime import machine
+from vision_core.training.runtime import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"

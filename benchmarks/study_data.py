@@ -15,15 +15,15 @@ STUDIES = {study.STUDY.name: study.STUDY for study in (sfod_tables, wsi_tables, 
 def make_data(study: str, folder: Path) -> None:
     """Write all data that a study trains and scores on; the makers are imported here, as they need every library."""
     if study.startswith("sfod"):
-        from pipelines.sfod.demo_data import make_demo_data
+        from pipelines.sfod.demo.demo_data import make_demo_data
 
         make_demo_data(folder)
     elif study.startswith("wsi"):
-        from pipelines.wsi.demo_data import make_demo_data as make_slides
+        from pipelines.wsi.demo.demo_data import make_demo_data as make_slides
 
         make_slides(folder)
     else:
-        from pipelines.pretrain.small_real import make_small_real
+        from pipelines.pretrain.demo.small_real import make_small_real
 
         make_small_real(folder, STUDIES[study].protocol()["longest_px"])
 

@@ -27,15 +27,15 @@ from benchmarks.studies import RESULTS, Study, write_result
 from benchmarks.wsi_tables import CONTROL, STUDY
 from pipelines.wsi.__main__ import main as wsi
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.demo_data import make_demo_data
-from pipelines.wsi.evaluate import score
-from pipelines.wsi.predictions import PREDICTIONS, Predictions, pool, read_predictions
-from vision_core.config import load
+from pipelines.wsi.demo.demo_data import make_demo_data
+from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, pool, read_predictions
+from pipelines.wsi.evaluation.scores import score
+from vision_core.config.loading import load
 from vision_core.files import write_atomic
 from vision_core.memory import peak_resident_mib
-from vision_core.slides.reader import open_slide
+from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.tiling import tile_grid
-from vision_core.slides.tissue import find_tissue
+from vision_core.slides.tissue.segmentation import find_tissue
 
 PROTOCOL = STUDY.protocol()
 WORK = STUDY.work_folder()

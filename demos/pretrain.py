@@ -24,7 +24,7 @@ def page() -> "Page":
     from apps.mask_explorer.app import build
     from apps.mask_explorer.explorer import MaskExplorer
     from apps.ui import session_folder
-    from pipelines.pretrain.small_real import NOTICE, attribution, make_small_real
+    from pipelines.pretrain.demo.small_real import NOTICE, attribution, make_small_real
 
     make_small_real(data := session_folder() / "demo", longest_px=96)
     origin = attribution()

@@ -14,10 +14,10 @@ CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 def page() -> "Page":
     """The detection viewer with the shipped bundles, and tiles of real aerial images to try."""
     from apps.detection_viewer.app import Example, ModelPair, build
+    from pipelines.sfod.demo.shifts import night
     from pipelines.sfod.predict import SfodPredictor
-    from pipelines.sfod.shifts import night
     from vision_core.assets import tree_crowns, tree_crowns_origin
-    from vision_core.images import read_image
+    from vision_core.images.reading import read_image
 
     pair = ModelPair(
         name="Tree crowns, day to night",

@@ -22,7 +22,7 @@ def page(slides_root: Path | None = None) -> "Page":
     from apps.cases import Example
     from apps.slide_reader.app import build
     from apps.ui import session_folder
-    from pipelines.wsi.demo_data import make_demo_data, plan_slides
+    from pipelines.wsi.demo.demo_data import make_demo_data, plan_slides
     from pipelines.wsi.predict import WsiPredictor
     from vision_core.assets import aperio_slide, aperio_slide_origin
 

@@ -18,12 +18,12 @@ import pytest
 import torch
 
 from pipelines.sfod.__main__ import main
-from pipelines.sfod.learner import MeanTeacherLearner
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.views import Batch
 from tests.pipelines.sfod.tiny import adapt, adapt_words, weights
-from vision_core import training
-from vision_core.stopping import StopRequest
-from vision_core.synthetic import make_voc
+from vision_core.detection.synthetic import make_voc
+from vision_core.signals import StopRequest
+from vision_core.training import loop as training
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 12

@@ -7,12 +7,12 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from vision_core.bundle import Card
-from vision_core.config import Config
-from vision_core.evaluation import Row
-from vision_core.export import Exportable
-from vision_core.inspection import Inspected
-from vision_core.learner import Learner, Prepared
+from vision_core.batch.inspection import Inspected
+from vision_core.bundles.bundle import Card
+from vision_core.bundles.export import Exportable
+from vision_core.config.loading import Config
+from vision_core.evaluation.rows import Row
+from vision_core.training.learner import Learner, Prepared
 
 
 class Findings(Protocol):

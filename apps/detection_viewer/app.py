@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps import ui
-from vision_core.bundle import Card
-from vision_core.images import IMAGE_SUFFIXES, ORANGE, SKY_BLUE, draw_boxes, resize_shortest
-from vision_core.isolation import Decoder
+from vision_core.bundles.bundle import Card
+from vision_core.images.reading import IMAGE_SUFFIXES, ORANGE, SKY_BLUE, draw_boxes, resize_shortest
 from vision_core.results import Detections, label_texts
+from vision_core.sandbox import Decoder
 
 Image = NDArray[np.uint8]
 Role = Literal["source", "adapted"]

@@ -9,8 +9,8 @@ import gradio as gr
 
 from apps import ui
 from apps.cases import Example
-from apps.mask_explorer.cases import PROMPT, Case, Explorer, Looks, Viewer, blank
 from apps.mask_explorer.explorer import NUM_SAMPLES
+from apps.mask_explorer.handlers import PROMPT, Case, Explorer, Looks, Viewer, blank
 
 _NO_GUARD = (
     "The classifier has no guard of its scope: it names one of its classes whatever the image shows, with scores that "

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.pretrain.bundles import POLICY, Classifier, load_classifier, load_policy
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.mask import NoiseMask, blend
+from pipelines.pretrain.data.preprocessing import centre_view, normalise
 from pipelines.pretrain.noise import NoisePolicy
-from pipelines.pretrain.pictures import as_picture
-from pipelines.pretrain.preprocessing import centre_view, normalise
-from vision_core.bundle import Card
+from pipelines.pretrain.noise_mask.mask import NoiseMask, blend
+from pipelines.pretrain.noise_mask.pictures import as_picture
+from pipelines.pretrain.weights.bundles import POLICY, Classifier, load_classifier, load_policy
+from vision_core.bundles.bundle import Card
 from vision_core.errors import CheckpointError
 from vision_core.randomness import key
 from vision_core.results import ClassScores

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.dicom import DICOM_SUFFIXES, inspect_dicom, is_dicom
-from vision_core.dicom_isolation import DicomReader
-from vision_core.isolation import Decoder
+from vision_core.dicom.isolation import DicomReader
+from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, is_dicom
+from vision_core.sandbox import Decoder
 
 _MAX_MEGAPIXELS = 50.0
 _SECONDS = 20.0

@@ -11,10 +11,10 @@ import gradio as gr
 from apps import ui
 from apps.cases import Example
 from apps.serving import Serving
-from apps.slide_reader.reader import PROMPT, Predictor, Reader, blank, forget
-from vision_core.bundle import Card
-from vision_core.slides.heatmap import OPACITY
-from vision_core.slides.reader import SLIDE_SUFFIXES, list_slides
+from apps.slide_reader.handlers import PROMPT, Predictor, Reader, blank, forget
+from vision_core.bundles.bundle import Card
+from vision_core.slides.outputs.heatmap import OPACITY
+from vision_core.slides.reading.slide import SLIDE_SUFFIXES, list_slides
 
 _LAST: Literal["always_last"] = "always_last"
 _LIMIT = (

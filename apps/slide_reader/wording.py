@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from vision_core.batch_tables import to_csv
-from vision_core.ledger import Cell
+from vision_core.batch.ledger import Cell
+from vision_core.batch.tables import to_csv
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 
 UNCALLED = "not called, since the model has only seen made images"

@@ -11,7 +11,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     enter()
     from pipelines.pretrain.config import PretrainConfig
-    from vision_core.cli import OwnVerb, run
+    from vision_core.commands.main import OwnVerb, run
 
     def build() -> object:
         from pipelines.pretrain.pipeline import PretrainPipeline
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     export_weights = OwnVerb(
         name="export-weights",
         text="Write the weights of a bundle as a state dict for other programs.",
-        module="pipelines.pretrain.export_weights",
+        module="pipelines.pretrain.weights.export_state_dict",
         add=_export_weights,
     )
     return run(PretrainConfig, build, argv, own=[export_weights])

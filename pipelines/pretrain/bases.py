@@ -6,8 +6,8 @@ Symbols: ``A`` and ``Bt`` the bases, ``h`` the heads' outputs, ``δ`` the bases'
 import torch
 from torch import Tensor, nn
 
-from pipelines.pretrain.beta import BetaCells
 from pipelines.pretrain.config import Bases
+from pipelines.pretrain.noise_mask.beta import BetaCells
 
 
 class RunningBases(nn.Module):

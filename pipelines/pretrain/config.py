@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from pipelines.pretrain.data_settings import StageData
-from vision_core.backbone_settings import BackboneName
-from vision_core.config import Config, replace
+from vision_core.backbones.settings import BackboneName
+from vision_core.config.loading import Config, replace
+from vision_core.config.schema import Fraction, NonNegativeFloat, Optim, PositiveFloat, Section, Train, merged
 from vision_core.errors import ConfigError
-from vision_core.settings import Fraction, NonNegativeFloat, Optim, PositiveFloat, Section, Train, merged
 
 PolicyMode = Literal["released", "reinforce", "unlearned", "none"]
 PolicyInput = Literal[224, 112]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from vision_core.settings import Data, Fraction, PositiveFloat, Section
+from vision_core.config.schema import Data, Fraction, PositiveFloat, Section
 
 Format = Literal["radimagenet", "folders", "csv", "medmnist", "dicom"]
 Policy = Literal["none", "randaugment", "trivialaugment", "augmix", "autoaugment"]

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipelines.pretrain.images_index import UNKNOWN, Images, examples, is_image_name, patient_number
-from vision_core.dicom import DicomFacts, inspect_dicom
+from pipelines.pretrain.data.index import UNKNOWN, Images, examples, is_image_name, patient_number
+from vision_core.dicom.reader import DicomFacts, inspect_dicom
 from vision_core.errors import InputError
 
 _THREADS = 4

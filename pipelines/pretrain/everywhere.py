@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vision_core import processes
+from vision_core.training import distributed as processes
 
 
 def mean_row(rows: Tensor) -> Tensor:

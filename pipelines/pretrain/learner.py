@@ -7,26 +7,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
-from pipelines.pretrain.alarm import PolicyAlarm
-from pipelines.pretrain.averaging import RunningMean
 from pipelines.pretrain.baselines import CostBaseline, advantages
-from pipelines.pretrain.beta import unlearned_cells
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.evaluate import Hiding
+from pipelines.pretrain.data.mixing import mix
+from pipelines.pretrain.data.preprocessing import normalise
+from pipelines.pretrain.data.views import Batch
+from pipelines.pretrain.evaluation.scores import Hiding
 from pipelines.pretrain.everywhere import own_rows
-from pipelines.pretrain.history import MaskHistory
-from pipelines.pretrain.mask import NoiseMask, blend
-from pipelines.pretrain.mixing import mix
 from pipelines.pretrain.noise import Drawn, NoisePolicy, draw_unlearned
-from pipelines.pretrain.norms import freeze_norms, share_statistics
-from pipelines.pretrain.objectives import image_costs, mean_log_total_density, reinforce_losses, released_losses
-from pipelines.pretrain.preprocessing import normalise
-from pipelines.pretrain.views import Batch
-from vision_core import processes
-from vision_core.learner import Learner
-from vision_core.optimizer import Trained
+from pipelines.pretrain.noise_mask.alarm import PolicyAlarm
+from pipelines.pretrain.noise_mask.beta import unlearned_cells
+from pipelines.pretrain.noise_mask.history import MaskHistory
+from pipelines.pretrain.noise_mask.mask import NoiseMask, blend
+from pipelines.pretrain.noise_mask.objectives import (
+    image_costs,
+    mean_log_total_density,
+    reinforce_losses,
+    released_losses,
+)
+from pipelines.pretrain.weight_averaging import RunningMean
+from vision_core.config.schema import Optim
 from vision_core.randomness import key
-from vision_core.settings import Optim
+from vision_core.training import distributed as processes
+from vision_core.training.batch_norms import freeze_norms, share_statistics
+from vision_core.training.learner import Learner
+from vision_core.training.optimizers import Trained
 
 
 @dataclass(frozen=True, kw_only=True)

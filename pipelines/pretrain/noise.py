@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.pretrain.bases import RunningBases
-from pipelines.pretrain.beta import BetaCells, num_at_border, unlearned_cells
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.everywhere import mean_row
-from pipelines.pretrain.mask import NoiseMask
-from pipelines.pretrain.policy import PolicyNetwork
+from pipelines.pretrain.noise_mask.beta import BetaCells, num_at_border, unlearned_cells
+from pipelines.pretrain.noise_mask.mask import NoiseMask
+from pipelines.pretrain.noise_mask.policy import PolicyNetwork
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,27 +7,12 @@ from pathlib import Path
 
 import torch
 
-from pipelines.pretrain import importing
-from pipelines.pretrain.bundles import (
-    IMPORTED,
-    POLICY,
-    TASK,
-    built_classifier,
-    check_independence,
-    describe_classifier,
-    load_classifier,
-    save_classifier,
-    save_policy,
-)
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.data import Images, frozen_classes, read_images, write_classes
-from pipelines.pretrain.demo_data import make_demo_data
-from pipelines.pretrain.evaluate import with_same_metrics
-from pipelines.pretrain.exporting import exportable
-from pipelines.pretrain.history import choose_probes
-from pipelines.pretrain.later_runs import check_later_runs
-from pipelines.pretrain.learner import CleanLearner, Goal, HeadLearner, PretrainLearner
-from pipelines.pretrain.lists import (
+from pipelines.pretrain.data.checks.safe_reading import UnknownFiles, list_inputs
+from pipelines.pretrain.data.checks.validation import Together, Validation, check_lists
+from pipelines.pretrain.data.preprocessing import normalise
+from pipelines.pretrain.data.reading import Images, frozen_classes, read_images, write_classes
+from pipelines.pretrain.data.splits import (
     check_training_list,
     in_classes,
     manifest,
@@ -38,24 +23,39 @@ from pipelines.pretrain.lists import (
     training_images,
     with_new_statistics,
 )
-from pipelines.pretrain.norms import synchronised
-from pipelines.pretrain.pictures import Picture, draw_history
+from pipelines.pretrain.data.views import CentreViews, TrainingViews
+from pipelines.pretrain.demo.demo_data import make_demo_data
+from pipelines.pretrain.evaluation.run_scores import check_scored, hiding_beside, score_bundle, validate_learner
+from pipelines.pretrain.evaluation.scores import with_same_metrics
+from pipelines.pretrain.learner import CleanLearner, Goal, HeadLearner, PretrainLearner
+from pipelines.pretrain.noise_mask.history import choose_probes
+from pipelines.pretrain.noise_mask.pictures import Picture, draw_history
 from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
-from pipelines.pretrain.preprocessing import normalise
-from pipelines.pretrain.safe_reading import UnknownFiles, list_inputs
-from pipelines.pretrain.scoring import check_scored, hiding_beside, score_bundle, validate_learner
-from pipelines.pretrain.start import Start, expected_start, head_of, starting_classifier, weights_hash
-from pipelines.pretrain.validation import Together, Validation, check_lists
-from pipelines.pretrain.views import CentreViews, TrainingViews
-from vision_core import bundle
-from vision_core.bundle import Card, TrainedOn
+from pipelines.pretrain.stages import check_later_runs
+from pipelines.pretrain.weights import released as importing
+from pipelines.pretrain.weights.bundles import (
+    IMPORTED,
+    POLICY,
+    TASK,
+    built_classifier,
+    check_independence,
+    describe_classifier,
+    load_classifier,
+    save_classifier,
+    save_policy,
+)
+from pipelines.pretrain.weights.export import exportable
+from pipelines.pretrain.weights.initial import Start, expected_start, head_of, starting_classifier, weights_hash
+from vision_core.bundles import bundle
+from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.export import Exportable
+from vision_core.console import say
 from vision_core.errors import ConfigError, DataError
-from vision_core.evaluation import Row
-from vision_core.export import Exportable
-from vision_core.learner import Learner, Prepared
+from vision_core.evaluation.rows import Row
 from vision_core.results import ClassScores
-from vision_core.runlog import say
-from vision_core.runtime import machine, pick_device
+from vision_core.training.batch_norms import synchronised
+from vision_core.training.learner import Learner, Prepared
+from vision_core.training.runtime import machine, pick_device
 
 _LIMITS = (
     "Trained on the images named here; elsewhere its scores are not known. Images of one patient or one scanner can be "

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.pretrain.images_index import Images
+from pipelines.pretrain.data.index import Images
 from vision_core.errors import DataError
 from vision_core.randomness import key
 

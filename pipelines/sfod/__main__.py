@@ -9,7 +9,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     enter()
     from pipelines.sfod.config import SfodConfig
-    from vision_core.cli import run
+    from vision_core.commands.main import run
 
     def build() -> object:
         from pipelines.sfod.pipeline import SfodPipeline

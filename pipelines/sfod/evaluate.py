@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.sfod.predict import DRAWN_SCORE
+from vision_core.console import track
 from vision_core.detection.average_precision import AveragePrecision, area_ap50, coco_ap, voc07_ap50
-from vision_core.detection.datasets import DetectionDataset
-from vision_core.evaluation import Row
+from vision_core.detection.datasets.reading import DetectionDataset
+from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
-from vision_core.images import draw_boxes, read_image, write_png
+from vision_core.images.reading import draw_boxes, read_image, write_png
 from vision_core.results import Detections, label_texts
-from vision_core.runlog import track
 
 _METRICS: dict[str, Callable[..., AveragePrecision]] = {
     "voc07_ap50": voc07_ap50,

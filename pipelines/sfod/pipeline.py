@@ -7,29 +7,29 @@ from pathlib import Path
 import torch
 
 from pipelines.sfod.config import SfodConfig
-from pipelines.sfod.demo_data import make_demo_data
+from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.evaluate import detect_all, draw_comparison, score
-from pipelines.sfod.learner import MeanTeacherLearner, SourceLearner, StatisticsLearner
+from pipelines.sfod.initial_weights import is_bundle, new_detector, starting_detector, weights_hash
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner, SourceLearner, StatisticsLearner
 from pipelines.sfod.predict import DRAWN_SCORE, SfodPredictor, write_coco
-from pipelines.sfod.start import is_bundle, new_detector, starting_detector, weights_hash
 from pipelines.sfod.views import LabelledViews, TargetViews
-from vision_core.bundle import Card, TrainedOn
-from vision_core.detection.bundles import save_detector
-from vision_core.detection.datasets import DetectionDataset, drop_empty, read_dataset, shared_images
-from vision_core.detection.detector import Detector
-from vision_core.detection.exporting import exportable_detector
-from vision_core.detection.foreign import import_detector, load_backbone
+from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.export import Exportable
+from vision_core.detection.datasets.reading import DetectionDataset, drop_empty, read_dataset, shared_images
+from vision_core.detection.datasets.validation import Validation, check_dataset
+from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectionData, DetectorSettings
-from vision_core.detection.validation import Validation, check_dataset
+from vision_core.detection.weights.bundles import save_detector
+from vision_core.detection.weights.detectron2_checkpoint import import_detector, load_backbone
+from vision_core.detection.weights.export import exportable_detector
 from vision_core.errors import ConfigError, DataError
-from vision_core.evaluation import Row
-from vision_core.export import Exportable
+from vision_core.evaluation.rows import Row
 from vision_core.files import sha256
-from vision_core.images import list_images
-from vision_core.isolation import Decoder
-from vision_core.learner import Learner, Prepared
+from vision_core.images.reading import list_images
 from vision_core.results import Detections
-from vision_core.runtime import machine, pick_device
+from vision_core.sandbox import Decoder
+from vision_core.training.learner import Learner, Prepared
+from vision_core.training.runtime import machine, pick_device
 
 _LEARNERS: dict[str, Callable[[SfodConfig, Detector], Learner]] = {
     "bn": StatisticsLearner,

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.sfod.config import SfodConfig
-from vision_core.augment import StrongView
 from vision_core.detection.boxes import scale_boxes
-from vision_core.detection.datasets import DetectionDataset
-from vision_core.detection.detector import Targets
+from vision_core.detection.datasets.reading import DetectionDataset
+from vision_core.detection.model.detector import Targets
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import InputError
-from vision_core.images import read_image, resize_shortest
+from vision_core.images.augmentation import StrongView
+from vision_core.images.reading import read_image, resize_shortest
 from vision_core.randomness import key
 
 _FLIP_PROBABILITY = 0.5

@@ -10,7 +10,7 @@ def main(argv: list[str] | None = None) -> int:
     enter()
     from pipelines.wsi.config import WsiConfig
     from pipelines.wsi.verbs import OWN
-    from vision_core.cli import run
+    from vision_core.commands.main import run
 
     def build() -> object:
         from pipelines.wsi.pipeline import WsiPipeline

@@ -6,18 +6,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pipelines.wsi.bags import Bag
 from pipelines.wsi.config import FollowingTeacher, MhimV1, MhimV2, WsiConfig
-from pipelines.wsi.masking import keep_instances
-from pipelines.wsi.mhim import Mhim, Taught, mhim_losses, start
-from pipelines.wsi.models import build_model
-from pipelines.wsi.predictions import Predictions
-from pipelines.wsi.recycling import split
+from pipelines.wsi.evaluation.predictions import Predictions
+from pipelines.wsi.features.bags import Bag
+from pipelines.wsi.mhim.masking import keep_instances
+from pipelines.wsi.mhim.recycling import split
+from pipelines.wsi.mhim.student_teacher import Mhim, Taught, mhim_losses, start
+from pipelines.wsi.models.build import build_model
 from pipelines.wsi.schedules import high_share, keep_rate
-from vision_core import processes
-from vision_core.learner import Learner
 from vision_core.seeding import seed_torch
-from vision_core.teacher import MeanTeacher
+from vision_core.training import distributed as processes
+from vision_core.training.learner import Learner
+from vision_core.training.mean_teacher import MeanTeacher
 
 STUDENT, TEACHER = "student", "mean_teacher"
 

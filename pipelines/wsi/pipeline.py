@@ -7,45 +7,45 @@ from pathlib import Path
 
 import torch
 
-from pipelines.wsi.bags import Bags, manifest, training_bags, whole_bags
-from pipelines.wsi.bundles import TASK, load_network, save_network
-from pipelines.wsi.cards import card_of, imported_card, of_teacher
-from pipelines.wsi.cohort import DIVISION, Cohort, features_folder, read_cohort, read_evaluated, write_division
+from pipelines.wsi.cohort.cohort import DIVISION, Cohort, features_folder, read_cohort, read_evaluated, write_division
+from pipelines.wsi.cohort.file_matching import SlideRecord, list_features
+from pipelines.wsi.cohort.slide_list import listed_slides, stated_mpps
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.demo_data import make_demo_data
-from pipelines.wsi.evaluate import draw_roc, score
-from pipelines.wsi.exporting import exportable
-from pipelines.wsi.feature_survey import Survey
+from pipelines.wsi.demo.demo_data import make_demo_data
+from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
+from pipelines.wsi.evaluation.scores import draw_roc, score
+from pipelines.wsi.features.bags import Bags, manifest, training_bags, whole_bags
+from pipelines.wsi.features.checks import Checked, Step, check_slides, look_at_features, look_at_slide
+from pipelines.wsi.features.extraction_job import cohort_with_features, count_missing, with_features
+from pipelines.wsi.features.slide_processing import Road
+from pipelines.wsi.features.survey import Survey
 from pipelines.wsi.learner import STUDENT, TEACHER, BagLearner, make_learner
-from pipelines.wsi.manifest import listed_slides, stated_mpps
-from pipelines.wsi.matching import SlideRecord, list_features
-from pipelines.wsi.mhim import Mhim
-from pipelines.wsi.models import build_model
+from pipelines.wsi.mhim.released_weights import read_released
+from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.model_selection import Validation
+from pipelines.wsi.models.build import build_model
 from pipelines.wsi.pooling import pooled
 from pipelines.wsi.predict import WsiPredictor, columns, is_features
-from pipelines.wsi.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
-from pipelines.wsi.released import read_released
-from pipelines.wsi.road import Road
-from pipelines.wsi.slide_features import cohort_with_features, count_missing, with_features
-from pipelines.wsi.start import begin, refuse_other_fold
-from pipelines.wsi.validate import Checked, Step, check_slides, look_at_features, look_at_slide
-from pipelines.wsi.validation import Validation
-from vision_core import processes
-from vision_core.batch_progress import Shown
-from vision_core.bundle import Card, read_card
+from pipelines.wsi.weights.bundles import TASK, load_network, save_network
+from pipelines.wsi.weights.cards import card_of, imported_card, of_teacher
+from pipelines.wsi.weights.export import exportable
+from pipelines.wsi.weights.initial import begin, refuse_other_fold
+from vision_core.batch.inspection import Inspected
+from vision_core.batch.progress import Shown
+from vision_core.bundles.bundle import Card, read_card
+from vision_core.bundles.export import Exportable
+from vision_core.console import say
 from vision_core.errors import CheckpointError, ConfigError, DataError
-from vision_core.evaluation import Row
-from vision_core.export import Exportable
+from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
-from vision_core.inspection import Inspected
-from vision_core.learner import Learner, Prepared
 from vision_core.randomness import key
 from vision_core.results import SlideResult
-from vision_core.runfolder import RunFolder
-from vision_core.runlog import say
-from vision_core.runtime import pick_device
-from vision_core.slides.geojson import qupath_script
-from vision_core.slides.reader import list_slides
+from vision_core.runs.folder import RunFolder
+from vision_core.slides.outputs.qupath_tiles import qupath_script
+from vision_core.slides.reading.slide import list_slides
+from vision_core.training import distributed as processes
+from vision_core.training.learner import Learner, Prepared
+from vision_core.training.runtime import pick_device
 
 QUPATH_SCRIPT = "import_into_qupath.groovy"
 _ALSO_SELECTED = " (epoch and threshold chosen on it)"

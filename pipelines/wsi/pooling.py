@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.wsi.evaluate import score
-from pipelines.wsi.predictions import PREDICTIONS, Predictions, pool, read_predictions, write_predictions
+from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, pool, read_predictions, write_predictions
+from pipelines.wsi.evaluation.scores import score
 
 _FOLD = re.compile(r"-?\bfold-(\d+)")
 

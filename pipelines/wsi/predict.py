@@ -9,20 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.wsi.adoption.adopted import ADOPTED, read_any_features
-from pipelines.wsi.bundles import Reading, SlideModel, load_network
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.predictions import require_numbers
-from pipelines.wsi.road import Road, Walked, told_times, unfinished_file
-from pipelines.wsi.slide_files import SlideFiles
-from vision_core.bundle import Card
-from vision_core.config import of_bundle
+from pipelines.wsi.evaluation.predictions import require_numbers
+from pipelines.wsi.features.slide_processing import Road, Walked, told_times, unfinished_file
+from pipelines.wsi.result_files import SlideFiles
+from pipelines.wsi.weights.bundles import Reading, SlideModel, load_network
+from vision_core.batch.ledger import Cell
+from vision_core.bundles.bundle import Card
+from vision_core.config.loading import of_bundle
+from vision_core.console import say
 from vision_core.errors import CheckpointError, InputError
-from vision_core.ledger import Cell
 from vision_core.results import SlideResult
-from vision_core.runlog import say
 from vision_core.slides.feature_dims import check_dim, described
-from vision_core.slides.feature_files import FEATURE_SUFFIXES, Features
+from vision_core.slides.features.adopted import ADOPTED, read_any_features
+from vision_core.slides.features.files import FEATURE_SUFFIXES, Features
 
 NO_TISSUE = "no tissue"
 _OUTSIDE = "Outside what the model knows: this slide is unlike those that it was trained on."

@@ -1,7 +1,7 @@
 """Settings that move with the step."""
 
 from pipelines.wsi.config import FollowingTeacher, Masking
-from vision_core import schedules
+from vision_core.training import schedules
 
 
 def cosine_between(start: float, end: float, step: int, total: int) -> float:

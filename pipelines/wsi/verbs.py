@@ -3,7 +3,7 @@
 import argparse
 
 from pipelines.wsi.adoption.adopt_options import ADOPT
-from vision_core.cli import OwnVerb, path
+from vision_core.commands.main import OwnVerb, path
 
 
 def _features(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ OWN = (
     OwnVerb(
         name="features",
         text="Make the feature files of slides: data.features of a training, made once.",
-        module="pipelines.wsi.features_verb",
+        module="pipelines.wsi.features.verb",
         add=_features,
         has_words=True,
     ),

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vision_core.bundle import Card, TrainedOn
-from vision_core.detection.bundles import save_detector
-from vision_core.detection.detector import Detector
+from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
+from vision_core.detection.weights.bundles import save_detector
 from vision_core.files import sha256
 
 SETTINGS = DetectorSettings(

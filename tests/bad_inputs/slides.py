@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.pipelines.wsi.tiny import picture, write_pyramid
 from vision_core.assets import aperio_slide
-from vision_core.slides.reader import open_slide
+from vision_core.slides.reading.slide import open_slide
 
 _GLASS = 243
 _PEN, _DAB = (20, 120, 60), (140, 90, 50)

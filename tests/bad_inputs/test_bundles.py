@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from pipelines.sfod.__main__ import main
 from tests.bad_inputs.bundles import SETTINGS, change_card, change_tensors, make_bundle, trust
 from tests.bad_inputs.seen import Seen, tree
-from vision_core import checkpoint
+from vision_core.training import checkpoint
 
 HEAD = "roi_heads.box_predictor.cls_score"
 

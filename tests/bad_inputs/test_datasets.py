@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.bad_inputs import museum
-from vision_core.detection.datasets import DetectionDataset, read_dataset
+from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData
+from vision_core.detection.synthetic import make_coco
 from vision_core.errors import DataError
-from vision_core.synthetic import make_coco
 
 Make = Callable[[Path], Path]
 Format = Literal["voc", "coco"]

@@ -11,7 +11,7 @@ import pytest
 from pipelines.sfod.__main__ import main
 from tests.bad_inputs import museum
 from tests.pipelines.sfod.tiny import SUPERVISED, source_bundle
-from vision_core.synthetic import make_coco, make_voc
+from vision_core.detection.synthetic import make_coco, make_voc
 
 Capture = pytest.CaptureFixture[str]
 Make = Callable[[Path], Path]

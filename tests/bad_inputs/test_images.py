@@ -7,7 +7,7 @@ import pytest
 
 from tests.bad_inputs import museum
 from vision_core.errors import DataError, InputError
-from vision_core.images import list_images, read_image
+from vision_core.images.reading import list_images, read_image
 
 REFUSED: list[tuple[Callable[[Path], Path], str]] = [
     (museum.b01_zero_bytes, r"'.*zero\.jpg' is empty \(0 bytes\)"),

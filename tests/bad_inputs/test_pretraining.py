@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.pretrain.data import prepare_images, read_images
+from pipelines.pretrain.data.checks.validation import check_lists
+from pipelines.pretrain.data.reading import prepare_images, read_images
 from pipelines.pretrain.data_settings import Format, PretrainData
-from pipelines.pretrain.validation import check_lists
 from tests.bad_inputs import labelled_images as museum
 from tests.bad_inputs.dicoms import f06_crashing, still
 from vision_core.errors import DataError, UserError

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.wsi.bags import training_bags, whole_bags
-from pipelines.wsi.cohort import read_cohort
-from pipelines.wsi.matching import list_features
+from pipelines.wsi.cohort.cohort import read_cohort
+from pipelines.wsi.cohort.file_matching import list_features
+from pipelines.wsi.features.bags import training_bags, whole_bags
 from tests.pipelines.wsi.lists import DIM, config_of, write_tiles
 from vision_core.errors import DataError
-from vision_core.slides.feature_files import Features, write_features
+from vision_core.slides.features.files import Features, write_features
 
 Make = Callable[[Path], object]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from pipelines.wsi.__main__ import main
-from pipelines.wsi.road import Road
+from pipelines.wsi.features.slide_processing import Road
 from tests.bad_inputs import slides as museum
 from tests.pipelines.wsi.tiny import make_bundle, picture, write_pyramid
-from vision_core import batch
+from vision_core.batch import engine as batch
 
 Make = Callable[[Path], Path]
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from pipelines.pretrain.preprocessing import centre_view
+from pipelines.pretrain.data.preprocessing import centre_view
 from tests.demos.browsing import ROOT, barriers, difference, download, keep, pixels, served, session, status, tab_to
 from vision_core.assets import radiology_files
-from vision_core.bundle import read_card
-from vision_core.dicom import read_dicom_image
+from vision_core.bundles.bundle import read_card
+from vision_core.dicom.reader import read_dicom_image
 from vision_core.results import RESEARCH_NOTICE
 
 pytestmark = pytest.mark.browser

@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.demos.browsing import barriers, difference, download, keep, pixels, served, session, status, tab_to
 from vision_core.assets import aperio_slide
 from vision_core.results import RESEARCH_NOTICE
-from vision_core.slides.reader import open_slide
-from vision_core.slides.tissue import thumbnail
+from vision_core.slides.reading.slide import open_slide
+from vision_core.slides.tissue.segmentation import thumbnail
 
 pytestmark = pytest.mark.browser
 SUSPICIONS = re.compile("alter|tumour|suspicious|coverage|mm2", re.IGNORECASE)

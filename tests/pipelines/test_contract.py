@@ -13,8 +13,8 @@ import onnx
 import pytest
 
 from tests.pipelines.contract import TinyTask
-from vision_core import training
-from vision_core.stopping import StopRequest
+from vision_core.signals import StopRequest
+from vision_core.training import loop as training
 
 _PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"
 TASKS = sorted(path.parent.name for path in _PIPELINES.glob("*/pipeline.py"))

@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.pretrain.bundles import load_classifier
+from pipelines.pretrain.weights.bundles import load_classifier
 from pipelines.sfod.__main__ import main as sfod
 from pipelines.wsi.__main__ import main as wsi
 from tests.pipelines.pretrain import tiny as pretrain_tiny
 from tests.pipelines.sfod import tiny as sfod_tiny
 from tests.pipelines.wsi import tiny as wsi_tiny
-from vision_core.backbones import feature_maps, features
-from vision_core.bundle import load, read_card
-from vision_core.detection.bundles import load_detector
-from vision_core.slides.encoders import build_encoder
+from vision_core.backbones.networks import feature_maps, features
+from vision_core.bundles.bundle import load, read_card
+from vision_core.detection.synthetic import make_voc
+from vision_core.detection.weights.bundles import load_detector
+from vision_core.slides.encoders.encoder import build_encoder
 from vision_core.slides.settings import EncoderSettings
-from vision_core.synthetic import make_voc
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vision_core.batch import BatchJob
+from vision_core.batch.engine import BatchJob
+from vision_core.batch.ledger import Cell
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
-from vision_core.ledger import Cell
 
 Hook = Callable[[Path], None]
 

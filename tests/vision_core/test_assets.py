@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from vision_core import assets
-from vision_core.dicom import inspect_dicom
+from vision_core.dicom.reader import inspect_dicom
 from vision_core.errors import MissingDependencyError
-from vision_core.images import image_size
+from vision_core.images.reading import image_size
 
 
 def test_tree_crowns__sizes_and_annotations_without_importing_the_package() -> None:

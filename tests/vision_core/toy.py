@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vision_core.config import Config, replace
-from vision_core.learner import Learner, Prepared
-from vision_core.loaders import Place
+from vision_core.config.loading import Config, replace
 from vision_core.randomness import key
-from vision_core.runfolder import RunFolder
-from vision_core.runtime import Runtime
-from vision_core.teacher import MeanTeacher
-from vision_core.training import Counters, fit
+from vision_core.runs.folder import RunFolder
+from vision_core.training.learner import Learner, Prepared
+from vision_core.training.loaders import Place
+from vision_core.training.loop import Counters, fit
+from vision_core.training.mean_teacher import MeanTeacher
+from vision_core.training.runtime import Runtime
 
 RUNTIME = Runtime(device=torch.device("cpu"))
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from vision_core import bundle
-from vision_core.backbone_bundles import architecture
-from vision_core.backbones import build_backbone
-from vision_core.bundle import Card, Golden, Tensors, TrainedOn
+from vision_core.backbones.bundles import architecture
+from vision_core.backbones.networks import build_backbone
+from vision_core.bundles import bundle
+from vision_core.bundles.bundle import Card, Golden, Tensors, TrainedOn
 
 PREPROCESSING: dict[str, Any] = {"values": "0 to 1", "mean": [0.3, 0.32, 0.35], "std": [0.31, 0.29, 0.33]}
 

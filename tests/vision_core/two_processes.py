@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from vision_core import processes
-from vision_core.runlog import be_silent
-from vision_core.runtime import Runtime
+from vision_core.console import be_silent
+from vision_core.training import distributed as processes
+from vision_core.training.runtime import Runtime
 
 TWO = 2
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from vision_core.detection.detector import Found, Targets
+from vision_core.detection.model.detector import Found, Targets
 
 
 def select_confident(scores: Tensor, threshold: float) -> Tensor:

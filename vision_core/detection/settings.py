@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vision_core.settings import Data, Fraction, NonNegativeFloat, PositiveFloat, Section
+from vision_core.config.schema import Data, Fraction, NonNegativeFloat, PositiveFloat, Section
 
 
 class DetectionData(Data):

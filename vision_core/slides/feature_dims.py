@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vision_core.errors import InputError
-from vision_core.slides.feature_files import Features
+from vision_core.slides.features.files import Features
 
 _LOOK_LIKE = {
     192: "HIPT or ViT-T",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
-from vision_core.settings import Fraction, Section
+from vision_core.config.schema import Fraction, Section
 
 LEAST_MPP, LARGEST_MPP = 0.05, 20.0
 Mpp = Annotated[FiniteFloat, Field(ge=LEAST_MPP, le=LARGEST_MPP)]

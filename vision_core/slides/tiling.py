@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from vision_core.errors import ConfigError, InputError
 from vision_core.memory import give_back_memory
-from vision_core.slides.contours import Mask, Points, Region, draw_mask, locate
-from vision_core.slides.overview import overview_grid
-from vision_core.slides.reader import Slide
+from vision_core.slides.reading.slide import Slide
 from vision_core.slides.settings import TileSettings
-from vision_core.slides.tissue import Tissue
+from vision_core.slides.tissue.overview import overview_grid
+from vision_core.slides.tissue.regions import Mask, Points, Region, draw_mask, locate
+from vision_core.slides.tissue.segmentation import Tissue
 
 # Scanners called 40x have 0.22 to 0.26 microns per pixel, those called 20x 0.44 to 0.51: tiles of a round figure may be
 # finer by a few per cent. Beyond, a tile would have to be enlarged: its detail is not on the slide.

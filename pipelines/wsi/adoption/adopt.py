@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.wsi.adoption.adopted import read_any_features, read_corners, write_adopted
-from pipelines.wsi.adoption.adopted_lists import divisions, write_lists
 from pipelines.wsi.adoption.foreign_folders import ForeignFolder
-from pipelines.wsi.labels import Labels, read_labels
+from pipelines.wsi.adoption.split_lists import divisions, write_lists
+from pipelines.wsi.cohort.labels import Labels, read_labels
+from vision_core.console import track
 from vision_core.errors import DataError, InputError
-from vision_core.runlog import track
-from vision_core.slides.feature_files import Features
-from vision_core.slides.feature_rows import H5Rows
+from vision_core.slides.features.adopted import read_any_features, read_corners, write_adopted
+from vision_core.slides.features.files import Features
+from vision_core.slides.features.hdf5 import H5Rows
 
 FEATURES = "features"
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from vision_core.cli import OwnVerb, path
+from vision_core.commands.main import OwnVerb, path
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
 ADOPT = OwnVerb(
     name="adopt",
     text="Take over features that CLAM or TRIDENT made: data.labels and data.features of a training.",
-    module="pipelines.wsi.adoption.adopt_verb",
+    module="pipelines.wsi.adoption.verb",
     add=_add,
     has_words=True,
 )

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from vision_core.errors import DataError
 from vision_core.randomness import key
-from vision_core.slides.encoders import Encoder
-from vision_core.slides.feature_files import Features
-from vision_core.slides.features import ExtractSettings, extract_features
-from vision_core.slides.reader import Slide
+from vision_core.slides.encoders.encoder import Encoder
+from vision_core.slides.features.extraction import ExtractSettings, extract_features
+from vision_core.slides.features.files import Features
+from vision_core.slides.reading.slide import Slide
 from vision_core.slides.settings import ReadSettings
 from vision_core.slides.tiling import Tiles, reading
 

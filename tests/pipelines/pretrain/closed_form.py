@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import betaln, digamma, logsumexp, softmax
 from torch import Tensor
 
-from pipelines.pretrain.beta import BetaCells
+from pipelines.pretrain.noise_mask.beta import BetaCells
 
 Array = NDArray[np.float64]
 Objective = Literal["released", "reinforce"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipelines.pretrain.beta import BetaCells
+from pipelines.pretrain.noise_mask.beta import BetaCells
 
 LOG_ALPHA = [[0.0, 0.5, -0.3, 1.0], [0.2, -0.1, 0.7, 0.4]]
 LOG_BETA = [[0.3, 0.0, 0.6, -0.2], [-0.4, 0.8, 0.1, 0.5]]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipelines.pretrain.bases import RunningBases
-from pipelines.pretrain.beta import BetaCells
 from pipelines.pretrain.config import Bases
+from pipelines.pretrain.noise_mask.beta import BetaCells
 from tests.pipelines.pretrain.example import close, leaf
 
 START = [[0.2, 0.8, 0.5, 0.1]]

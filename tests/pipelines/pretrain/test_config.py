@@ -4,10 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines.pretrain.config import Bases, Mask, Mixing, PretrainConfig, Reinforce, Released
-from vision_core.config import load_runs, replace
+from vision_core.config.loading import load_runs, replace
+from vision_core.config.schema import Optim
 from vision_core.errors import ConfigError
-from vision_core.schedules import learning_rate
-from vision_core.settings import Optim
+from vision_core.training.schedules import learning_rate
 
 
 def test_defaults__are_the_released_recipe() -> None:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.learner import CleanLearner, HeadLearner, PretrainLearner
-from pipelines.pretrain.mask import blend
 from pipelines.pretrain.noise import NoisePolicy
-from pipelines.pretrain.objectives import image_costs, mean_log_total_density
+from pipelines.pretrain.noise_mask.mask import blend
+from pipelines.pretrain.noise_mask.objectives import image_costs, mean_log_total_density
 from tests.pipelines.pretrain.closed_form import Objective, closed_form, numpy
 from tests.pipelines.pretrain.toy import (
     BATCH,
@@ -26,11 +26,11 @@ from tests.pipelines.pretrain.toy import (
     settings,
     small_classifier,
 )
-from vision_core.learner import Prepared
 from vision_core.randomness import key
-from vision_core.runfolder import RunFolder
-from vision_core.runtime import Runtime
-from vision_core.training import fit
+from vision_core.runs.folder import RunFolder
+from vision_core.training.learner import Prepared
+from vision_core.training.loop import fit
+from vision_core.training.runtime import Runtime
 
 RUNTIME = Runtime(device=torch.device("cpu"))
 
@@ -341,7 +341,7 @@ def test_checkpoint__holds_policy_bases_baseline_alarm_and_history() -> None:
 
 
 def test_density__of_the_unlearned_mask_at_the_published_grid_is_as_specified() -> None:
-    from pipelines.pretrain.beta import unlearned_cells
+    from pipelines.pretrain.noise_mask.beta import unlearned_cells
 
     cells = unlearned_cells(1.6, torch.zeros(8, 1), 64 * 64)
     assert mean_log_total_density(cells.log_density(cells.sample(range(8)))).item() == pytest.approx(8.417, rel=0.02)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipelines.pretrain.beta import BetaCells
 from pipelines.pretrain.noise import Drawn
+from pipelines.pretrain.noise_mask.beta import BetaCells
 from tests.pipelines.pretrain.example import beta_cells, sampled
 
 ENTROPIES = [-0.040818, -0.106531, -0.303330, -0.494286, -0.161816, -0.298930, -0.161675, -0.061604]

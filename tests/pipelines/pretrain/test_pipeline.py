@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.pretrain.__main__ import main
-from pipelines.pretrain.bundles import load_classifier, load_policy
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.pipeline import PretrainPipeline
+from pipelines.pretrain.weights.bundles import load_classifier, load_policy
 from tests.pipelines.pretrain.tiny import CLASSES, make_folders, train, weights, words
-from vision_core.backbone_bundles import load_backbone
-from vision_core.backbones import build_backbone, feature_maps, features
-from vision_core.config import load_runs
+from vision_core.backbones.bundles import load_backbone
+from vision_core.backbones.networks import build_backbone, feature_maps, features
+from vision_core.config.loading import load_runs
 from vision_core.errors import CheckpointError, ConfigError, DataError
 
 OTHER = ("coarse", "fine")

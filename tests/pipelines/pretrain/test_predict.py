@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from pipelines.pretrain.__main__ import main
-from pipelines.pretrain.bundles import describe_classifier, load_classifier, save_classifier
-from pipelines.pretrain.data import write_classes
+from pipelines.pretrain.data.preprocessing import centre_view, normalise
+from pipelines.pretrain.data.reading import write_classes
 from pipelines.pretrain.data_settings import PretrainData
 from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
-from pipelines.pretrain.preprocessing import centre_view, normalise
+from pipelines.pretrain.weights.bundles import describe_classifier, load_classifier, save_classifier
 from tests.pipelines.pretrain.tiny import CLASSES, make_folders, train
-from vision_core.backbones import build_backbone
-from vision_core.bundle import Card, TrainedOn
+from vision_core.backbones.networks import build_backbone
+from vision_core.bundles.bundle import Card, TrainedOn
 from vision_core.errors import CheckpointError
-from vision_core.images import read_image, write_png
+from vision_core.images.reading import read_image, write_png
 
 
 def card(classes: tuple[str, ...]) -> Card:

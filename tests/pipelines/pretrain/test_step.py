@@ -8,11 +8,16 @@ from torch import Tensor, nn
 
 from pipelines.pretrain.baselines import CostBaseline, advantages
 from pipelines.pretrain.bases import RunningBases
-from pipelines.pretrain.beta import BetaCells
 from pipelines.pretrain.config import Bases, Mask, Reinforce
-from pipelines.pretrain.mask import NoiseMask, blend
-from pipelines.pretrain.objectives import image_costs, mean_log_total_density, reinforce_losses, released_losses
-from pipelines.pretrain.policy import PolicyNetwork
+from pipelines.pretrain.noise_mask.beta import BetaCells
+from pipelines.pretrain.noise_mask.mask import NoiseMask, blend
+from pipelines.pretrain.noise_mask.objectives import (
+    image_costs,
+    mean_log_total_density,
+    reinforce_losses,
+    released_losses,
+)
+from pipelines.pretrain.noise_mask.policy import PolicyNetwork
 from tests.pipelines.pretrain.closed_form import Objective, closed_form, numpy
 
 GRID, PIXELS, CLASSES, BATCH = 4, 32, 3, 4

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.pretrain.data import read_images
+from pipelines.pretrain.data.index import Images
+from pipelines.pretrain.data.reading import read_images
 from pipelines.pretrain.data_settings import PretrainData
-from pipelines.pretrain.images_index import Images
 from pipelines.pretrain.subsets import few_per_class
 from tests.bad_inputs import labelled_images as museum
 from vision_core.errors import DataError

@@ -12,10 +12,10 @@ from torch import Tensor
 from pipelines.pretrain.config import PretrainConfig
 from tests.pipelines.pretrain.toy import ImageItems, make_learner, settings
 from tests.vision_core.two_processes import run_two
-from vision_core.learner import Prepared
-from vision_core.runfolder import RunFolder
-from vision_core.runtime import Runtime
-from vision_core.training import fit
+from vision_core.runs.folder import RunFolder
+from vision_core.training.learner import Prepared
+from vision_core.training.loop import fit
+from vision_core.training.runtime import Runtime
 
 ONE = Runtime(device=torch.device("cpu"))
 NEAR = 1e-9

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from pipelines.pretrain.config import PretrainConfig
+from pipelines.pretrain.data.views import Batch
 from pipelines.pretrain.learner import CleanLearner, Goal, PretrainLearner
-from pipelines.pretrain.views import Batch
-from vision_core.config import replace
-from vision_core.loaders import Place
+from vision_core.config.loading import replace
 from vision_core.randomness import key
+from vision_core.training.loaders import Place
 
 PIXELS, CLASSES, BATCH, GRID = 32, 3, 4, 4
 GOAL = Goal(backbone="toy", classes=("a", "b", "c"))

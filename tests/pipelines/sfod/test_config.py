@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.sfod.config import SfodConfig
-from vision_core.config import load
+from vision_core.config.loading import load
 from vision_core.errors import ConfigError
 
 

@@ -10,14 +10,15 @@ from PIL import Image
 
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.config import SfodConfig
-from pipelines.sfod.learner import MeanTeacherLearner, SourceLearner, StatisticsLearner
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner, SourceLearner, StatisticsLearner
 from pipelines.sfod.pipeline import SfodPipeline
 from pipelines.sfod.predict import SfodPredictor
 from pipelines.sfod.views import LabelledViews, TargetViews
 from tests.pipelines.sfod.tiny import CLASSES, SUPERVISED, adapt, adapt_words, make_foreign, source_bundle, weights
-from vision_core import bundle, config
+from vision_core.bundles import bundle
+from vision_core.config import loading as config
+from vision_core.detection.synthetic import make_picture, make_voc
 from vision_core.errors import ConfigError
-from vision_core.synthetic import make_picture, make_voc
 
 
 @pytest.fixture(scope="module")

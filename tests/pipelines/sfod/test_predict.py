@@ -9,9 +9,9 @@ from PIL import Image
 
 from pipelines.sfod.predict import SfodPredictor, write_coco
 from tests.pipelines.sfod.tiny import CLASSES, source_bundle
-from vision_core.images import read_image
+from vision_core.detection.synthetic import make_picture
+from vision_core.images.reading import read_image
 from vision_core.results import Detections, label_texts
-from vision_core.synthetic import make_picture
 
 
 @pytest.fixture(scope="module")

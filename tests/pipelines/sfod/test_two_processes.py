@@ -14,21 +14,21 @@ import torch
 from torch import Tensor
 
 from pipelines.sfod.config import SfodConfig
-from pipelines.sfod.learner import MeanTeacherLearner, SourceLearner, StatisticsLearner
-from pipelines.sfod.start import new_detector
+from pipelines.sfod.initial_weights import new_detector
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner, SourceLearner, StatisticsLearner
 from pipelines.sfod.views import LabelledViews, TargetViews
 from tests.pipelines import torchrun
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, SUPERVISED
 from tests.vision_core.two_processes import run_two
-from vision_core import config
-from vision_core.detection.datasets import read_dataset
-from vision_core.detection.detector import Detector
+from vision_core.config import loading as config
+from vision_core.detection.datasets.reading import read_dataset
+from vision_core.detection.model.detector import Detector
+from vision_core.detection.synthetic import make_voc
 from vision_core.errors import Interrupted
-from vision_core.learner import Learner, Prepared, TrainingSet
-from vision_core.runfolder import RunFolder
-from vision_core.runtime import Runtime
-from vision_core.synthetic import make_voc
-from vision_core.training import fit
+from vision_core.runs.folder import RunFolder
+from vision_core.training.learner import Learner, Prepared, TrainingSet
+from vision_core.training.loop import fit
+from vision_core.training.runtime import Runtime
 
 ONE = Runtime(device=torch.device("cpu"))
 NEAR = 1e-6

@@ -8,12 +8,12 @@ import torch
 
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.views import LabelledViews, TargetViews
-from vision_core.config import replace
-from vision_core.detection.datasets import DetectionDataset, read_dataset
+from vision_core.config.loading import replace
+from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData, DetectorSettings
+from vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.errors import InputError
-from vision_core.images import read_image
-from vision_core.synthetic import SHAPES, make_voc
+from vision_core.images.reading import read_image
 
 OWN_SIZE = DetectorSettings(shortest_edge_px=0, anchor_sizes=((16,),))
 DOUBLE = DetectorSettings(shortest_edge_px=128, anchor_sizes=((16,),))

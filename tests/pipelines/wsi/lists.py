@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.wsi.cohort.labels import Labels, read_labels
 from pipelines.wsi.config import WsiConfig, WsiData
-from pipelines.wsi.labels import Labels, read_labels
-from vision_core.slides.feature_files import Features, write_features
+from vision_core.slides.features.files import Features, write_features
 
 DIM = 6
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.wsi.config import WsiConfig
-from vision_core.config import load
+from vision_core.config.loading import load
 
 
 def _load(*words: str) -> WsiConfig:

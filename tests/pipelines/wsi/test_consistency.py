@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipelines.wsi.aggregation import cross_entropy
 from pipelines.wsi.consistency import consistency
+from pipelines.wsi.models.aggregation import cross_entropy
 from tests.pipelines.wsi.waves import assert_near, wave
 
 STUDENT, TEACHER = wave(1, 6, a=0.7, b=0.1), wave(1, 6, a=1.3, b=0.4)

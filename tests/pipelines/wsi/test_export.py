@@ -7,14 +7,14 @@ import onnxruntime
 import pytest
 import torch
 
-from pipelines.wsi.bundles import architecture, load_network, save_network
 from pipelines.wsi.config import AbmilSettings, EmbeddingSettings, ModelSettings, Recycling, TransmilSettings
-from pipelines.wsi.exporting import exportable
-from pipelines.wsi.mhim import Mhim
-from pipelines.wsi.models import build_model
-from vision_core.bundle import Card, TrainedOn
-from vision_core.calibration import Calibration
-from vision_core.export import SUFFIXES, Format, export
+from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.models.build import build_model
+from pipelines.wsi.weights.bundles import architecture, load_network, save_network
+from pipelines.wsi.weights.export import exportable
+from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.export import SUFFIXES, Format, export
+from vision_core.evaluation.calibration import Calibration
 
 EMBEDDING = EmbeddingSettings(dim=16)
 NETWORKS = {

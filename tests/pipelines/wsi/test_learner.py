@@ -6,13 +6,13 @@ from typing import Literal
 import pytest
 import torch
 
-from pipelines.wsi.aggregation import Aggregated
-from pipelines.wsi.bags import Bag
 from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.features.bags import Bag
 from pipelines.wsi.learner import BagLearner, MhimLearner, PlainLearner, make_learner
-from pipelines.wsi.mhim import Mhim
-from vision_core import config
-from vision_core.learner import Learner
+from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.models.aggregation import Aggregated
+from vision_core.config import loading as config
+from vision_core.training.learner import Learner
 
 Method = Literal["plain", "mhim_v1", "mhim_v2"]
 METHODS: tuple[Method, ...] = ("plain", "mhim_v1", "mhim_v2")

@@ -10,17 +10,19 @@ import pytest
 import torch
 
 from pipelines.wsi.__main__ import main
-from pipelines.wsi.bundles import DECISION, load_network
 from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.evaluation.predictions import read_predictions
 from pipelines.wsi.learner import PlainLearner
-from pipelines.wsi.mhim import Mhim
+from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.model_selection import Validation
 from pipelines.wsi.pipeline import WsiPipeline
-from pipelines.wsi.predictions import read_predictions
-from pipelines.wsi.validation import Validation
+from pipelines.wsi.weights.bundles import DECISION, load_network
 from tests.pipelines.wsi.tiny import CLASSES, DIM, FEATURE_WORDS, SPLITS, make_features, make_foreign
-from vision_core import bundle, config, training
+from vision_core.bundles import bundle
+from vision_core.config import loading as config
 from vision_core.errors import DataError
-from vision_core.stopping import StopRequest
+from vision_core.signals import StopRequest
+from vision_core.training import loop as training
 
 CPU = torch.device("cpu")
 NAMES = ("abmil", "dsmil", "transmil")

@@ -11,18 +11,18 @@ import tifffile
 import torch
 
 from pipelines.wsi.__main__ import main
-from pipelines.wsi.bundles import DECISION, SlideModel
+from pipelines.wsi.features.slide_processing import Road
 from pipelines.wsi.predict import NO_TISSUE, WsiPredictor, columns
-from pipelines.wsi.road import Road
-from tests.pipelines.wsi.test_bundles import card, network
+from pipelines.wsi.weights.bundles import DECISION, SlideModel
 from tests.pipelines.wsi.tiny import CLASSES, SIDE_PX, TILE_PX, damage_tile, make_bundle, picture, write_pyramid
-from vision_core import config
-from vision_core.calibration import Calibration, fit_scope
+from tests.pipelines.wsi.weights.test_bundles import card, network
+from vision_core.config import loading as config
 from vision_core.errors import InputError
-from vision_core.images import read_image
+from vision_core.evaluation.calibration import Calibration, fit_scope
+from vision_core.images.reading import read_image
 from vision_core.results import RESEARCH_NOTICE
-from vision_core.slides.encoders import Encoder
-from vision_core.slides.reader import Slide
+from vision_core.slides.encoders.encoder import Encoder
+from vision_core.slides.reading.slide import Slide
 
 ENDINGS = (".heatmap.png", ".heatmap.tif", ".json", ".tiles.geojson.gz", ".tissue.geojson", ".top.png")
 

@@ -7,7 +7,7 @@ import torch
 
 from pipelines.wsi.__main__ import main
 from pipelines.wsi.config import WsiConfig
-from vision_core.config import load_runs
+from vision_core.config.loading import load_runs
 from vision_core.randomness import key
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "wsi"

@@ -14,20 +14,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.wsi.bags import Bag
-from pipelines.wsi.bundles import load_network
 from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.features.bags import Bag
 from pipelines.wsi.pipeline import WsiPipeline
+from pipelines.wsi.weights.bundles import load_network
 from tests.pipelines import torchrun
 from tests.pipelines.wsi.tiny import FEATURE_WORDS, make_features
 from tests.vision_core.two_processes import run_two
-from vision_core import config
+from vision_core.config import loading as config
 from vision_core.errors import Interrupted
-from vision_core.learner import Learner, Prepared, TrainingSet
-from vision_core.loaders import Place
-from vision_core.runfolder import RunFolder
-from vision_core.runtime import Runtime
-from vision_core.training import fit
+from vision_core.runs.folder import RunFolder
+from vision_core.training.learner import Learner, Prepared, TrainingSet
+from vision_core.training.loaders import Place
+from vision_core.training.loop import fit
+from vision_core.training.runtime import Runtime
 
 ONE = Runtime(device=torch.device("cpu"))
 NEAR = 1e-9

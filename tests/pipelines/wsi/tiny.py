@@ -12,15 +12,15 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
-from pipelines.wsi.bundles import architecture, save_network
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.mhim import Mhim
-from pipelines.wsi.models import build_model
+from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.models.build import build_model
+from pipelines.wsi.weights.bundles import architecture, save_network
 from tests.pipelines.contract import TinyTask
-from vision_core import config
-from vision_core.bundle import Card, TrainedOn
+from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.config import loading as config
 from vision_core.randomness import key
-from vision_core.slides.feature_files import Features, write_features
+from vision_core.slides.features.files import Features, write_features
 
 CLASSES = ("normal", "tumour")
 SPLITS = ("train", "train", "train", "train", "val", "val", "test", "test")

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipelines.wsi.abmil import Abmil
 from pipelines.wsi.config import AbmilSettings, EmbeddingSettings, ModelSettings
+from pipelines.wsi.models.abmil import Abmil
 
 
 def wave(*shape: int, a: float, b: float, c: float = 1.0) -> Tensor:

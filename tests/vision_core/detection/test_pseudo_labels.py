@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vision_core.detection.detector import Found
+from vision_core.detection.model.detector import Found
 from vision_core.detection.pseudo_labels import confident_targets, select_confident
 
 SCORES = torch.tensor([0.99, 0.7, 0.70001, 0.69999, 0.9, 0.5, 0.71, 0.8])

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from tests.vision_core.slides.painted import glass, stain, write_slide
 from vision_core.assets import aperio_slide
 from vision_core.errors import ConfigError, InputError
-from vision_core.slides.contours import Region, draw_mask
-from vision_core.slides.overview import overview_grid
-from vision_core.slides.reader import open_slide
+from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.settings import TileSettings, TissueSettings
 from vision_core.slides.tiling import Tiles, tile_grid, tissue_shares
-from vision_core.slides.tissue import Tissue, find_tissue
+from vision_core.slides.tissue.overview import overview_grid
+from vision_core.slides.tissue.regions import Region, draw_mask
+from vision_core.slides.tissue.segmentation import Tissue, find_tissue
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[np.float64]:

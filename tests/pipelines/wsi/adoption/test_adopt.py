@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from pipelines.wsi.adoption.adopt import Checked, Said, adopt
-from pipelines.wsi.adoption.adopted import read_any_features
 from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, find_trident
-from pipelines.wsi.cohort import read_cohort
-from pipelines.wsi.feature_survey import survey_features
-from pipelines.wsi.labels import read_labels
-from pipelines.wsi.matching import list_features
-from tests.pipelines.wsi.foreign import corners, make_clam, make_trident, write_h5, write_splits
+from pipelines.wsi.cohort.cohort import read_cohort
+from pipelines.wsi.cohort.file_matching import list_features
+from pipelines.wsi.cohort.labels import read_labels
+from pipelines.wsi.features.survey import survey_features
+from tests.pipelines.wsi.adoption.foreign import corners, make_clam, make_trident, write_h5, write_splits
 from tests.pipelines.wsi.lists import config_of, write_list
 from vision_core.errors import DataError
+from vision_core.slides.features.adopted import read_any_features
 
 TILES = {"a": 4, "b": 3, "c": 2, "d": 0}
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.wsi.adoption.foreign_folders import find_clam, find_trident, read_splits
-from tests.pipelines.wsi.foreign import make_clam, make_trident, write_splits
+from tests.pipelines.wsi.adoption.foreign import make_clam, make_trident, write_splits
 from tests.pipelines.wsi.lists import write_list
 from vision_core.errors import DataError
 

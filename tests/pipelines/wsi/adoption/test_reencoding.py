@@ -8,9 +8,9 @@ from pipelines.wsi.adoption.reencoding import Grid, check_features
 from tests.vision_core.slides.tiffs import Kind, pyramid, tissue, write_tiff
 from vision_core.errors import DataError
 from vision_core.slides.built_network import Built
-from vision_core.slides.encoders import Encoder
-from vision_core.slides.feature_files import Features
-from vision_core.slides.reader import Slide, open_slide
+from vision_core.slides.encoders.encoder import Encoder
+from vision_core.slides.features.files import Features
+from vision_core.slides.reading.slide import Slide, open_slide
 from vision_core.slides.settings import ReadSettings
 
 

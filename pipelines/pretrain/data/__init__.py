@@ -1,0 +1,1 @@
+"""Labelled images: index, reading, splits, views, preprocessing, mixing."""

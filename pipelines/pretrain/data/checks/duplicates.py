@@ -1,0 +1,168 @@
+"""Images without content and images that are there twice: found by their pixels, left out on request alone.
+
+The public sets hold both, within classes and across them. A list of images to leave out names each with the hash of its
+content, so that it says nothing about a file that has changed. Of a file that two lists name, ``<list>:<file>`` leaves
+out what one of them has.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.pretrain.data.index import Images, examples
+from vision_core.errors import DataError, InputError
+from vision_core.files import write_atomic
+
+_HASH_BYTES = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """What was noticed about one image while it was read."""
+
+    part: str
+    name: str
+    label: str
+    content: str
+    is_constant: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """What the images of one or several lists have in common.
+
+    Attributes:
+        constant: Images of a single value.
+        groups: Images with equal pixels, two or more in each group, in order of their lists.
+    """
+
+    constant: tuple[Seen, ...]
+    groups: tuple[tuple[Seen, ...], ...]
+
+    def across(self, attribute: str) -> list[tuple[Seen, ...]]:
+        """The groups that have more than one ``part``, or more than one ``label``."""
+        return [group for group in self.groups if len({getattr(each, attribute) for each in group}) > 1]
+
+    def lines(self) -> list[str]:
+        """The findings in words."""
+        kinds = {
+            "in several classes": self.across("label"),
+            "in several lists": self.across("part"),
+            "in one class of one list": [g for g in self.groups if len({(each.part, each.label) for each in g}) == 1],
+        }
+        found = [
+            f"the same image {where}: {len(groups)} times ({examples([_equal(group) for group in groups])})"
+            for where, groups in kinds.items()
+            if groups
+        ]
+        if self.constant:
+            names = examples([each.name for each in self.constant])
+            found.append(f"images of a single value: {len(self.constant)} ({names})")
+        return found
+
+
+def look(images: Images, index: int, pixels: NDArray[np.uint8]) -> Seen:
+    """What there is to notice about an image that has been read."""
+    record = images[index]
+    label = record.label if isinstance(record.label, int) else -1
+    return Seen(
+        part=images.name,
+        name=record.name,
+        label=images.classes[label] if label >= 0 else str(record.label),
+        content=content_hash(pixels),
+        is_constant=bool((pixels == pixels[0, 0]).all()),
+    )
+
+
+def content_hash(pixels: NDArray[np.uint8]) -> str:
+    """A hash of size and pixels: equal for one picture in two file formats."""
+    digest = blake2b(repr(pixels.shape).encode(), digest_size=_HASH_BYTES)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def find_duplicates(seen: Sequence[Seen]) -> Duplicates:
+    """Group images by their content; constant ones are told as such, not as duplicates."""
+    groups: dict[str, list[Seen]] = defaultdict(list)
+    for each in seen:
+        if not each.is_constant:
+            groups[each.content].append(each)
+    return Duplicates(
+        constant=tuple(each for each in seen if each.is_constant),
+        groups=tuple(tuple(group) for group in groups.values() if len(group) > 1),
+    )
+
+
+def write_list(path: Path, duplicates: Duplicates) -> None:
+    """Write what could be left out: constant images, and all but the first of each group; a person may edit it."""
+    lines = [f"{each.content}  {each.name}" for each in duplicates.constant]
+    for first, *others in duplicates.groups:
+        others = [each for each in others if (each.part, each.name) != (first.part, first.name)]
+        lines += [f"{each.content}  {_named(each, first)}" for each in others]
+    write_atomic(path, "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+
+
+def listed(path: Path) -> dict[str, str]:
+    """Content hashes by file, or by list and file, of a list as ``write_list`` writes it.
+
+    Raises:
+        DataError: The list cannot be read, or a line is not a hash and a name.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read as a list of images. Correct data.leave_out.") from error
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        content, _, name = line.strip().partition("  ")
+        if not line.strip() or line.startswith("#"):
+            continue
+        if len(content) != 2 * _HASH_BYTES or not name:
+            raise DataError(f"'{path}:{number}' is '{line}', not a hash, two spaces and a file. Correct the line.")
+        found[name] = content
+    return found
+
+
+def without(images: Images, unwanted: Mapping[str, str]) -> Images:
+    """The index without the listed images, whose content is checked first; a changed one stays and is told."""
+    left_out, changed, kept = [], [], []
+    part = _split_of(images.name)
+    for index in range(len(images)):
+        name = images.pixels.name(index)
+        expected = unwanted.get(name) or unwanted.get(f"{part}:{name}")
+        if expected is None:
+            kept.append(index)
+        elif _content_of(images, index) == expected:
+            left_out.append(name)
+        else:
+            changed.append(name)
+            kept.append(index)
+    notes = {"images left out by data.leave_out": left_out, "listed in data.leave_out but changed, kept": changed}
+    told = [f"{note}: {len(names)} ({examples(names)})" for note, names in notes.items() if names]
+    return images.keep(kept, *told)
+
+
+def _named(spare: Seen, kept: Seen) -> str:
+    """The file; with its list where the image that is kept is the same file in another one."""
+    return f"{_split_of(spare.part)}:{spare.name}" if spare.name == kept.name else spare.name
+
+
+def _split_of(part: str) -> str:
+    """Name of the list, of the name of an index (``<data set>:<list>``)."""
+    return part.rpartition(":")[2]
+
+
+def _equal(group: Sequence[Seen]) -> str:
+    return " = ".join(each.name for each in group)
+
+
+def _content_of(images: Images, index: int) -> str:
+    try:
+        return content_hash(images.read(index))
+    except InputError:
+        return ""  # the check of all files tells it

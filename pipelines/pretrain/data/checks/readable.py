@@ -1,0 +1,194 @@
+"""Which images can be read: found out before training, and remembered between runs.
+
+A file that was sound stays so while its size and time of change stay; what is remembered of it is one number. Corrupt
+files are listed, each once, in ``corrupt.jsonl`` of the cache.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.pretrain.data.checks.safe_reading import safe_reading
+from pipelines.pretrain.data.index import Images
+from vision_core.errors import EnvironmentFault, InputError
+from vision_core.files import write_atomic
+from vision_core.randomness import key
+
+How = Literal["header", "decode"]
+OnItem = Callable[[int, int], None]
+
+CORRUPT = "corrupt.jsonl"
+_LEVELS: tuple[How, ...] = ("header", "decode")  # from quick to thorough
+_THREADS = 4
+_BATCH = 256  # images between two looks at what the threads have found
+_ATTEMPTS = 3  # of reading, where the disk or share fails and not the file
+_LOG = logging.getLogger("domainsight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a check has shown.
+
+    Attributes:
+        sound: The images that can be read, in their order.
+        faults: A line per image that cannot, in order.
+        note: Where the faults are listed; empty without any.
+    """
+
+    sound: Images
+    faults: tuple[str, ...]
+    note: str
+
+
+def check_images(images: Images, how: How, cache: Path | None = None, on_item: OnItem | None = None) -> Checked:
+    """Look at every image that is not remembered as sound.
+
+    Args:
+        images: What to look at.
+        how: ``header`` finds files that are missing, empty or foreign; ``decode`` also those that break off.
+        cache: Folder that remembers; None looks at all and remembers nothing.
+        on_item: Told how many of how many are done.
+
+    Raises:
+        OSError: The disk or share failed three times in a row on one file.
+    """
+    if images.pixels.is_whole:
+        return Checked(sound=images, faults=(), note="")
+    memory = Memory(cache)
+    stamps = [stamp(images.pixels.path(index)) for index in range(len(images))]
+    unknown = [index for index, each in enumerate(stamps) if not memory.is_sound(each, how)]
+    faults: dict[int, str] = {}
+    try:
+        with safe_reading(images) as read:
+            look: Callable[[int], object] = read if how == "decode" else images.pixels.check_header
+            for done, (index, fault) in enumerate(outcomes(look, unknown), start=1):
+                if fault:
+                    faults[index] = fault
+                else:
+                    memory.add(stamps[index], how)
+                if on_item:
+                    on_item(done, len(unknown))
+    finally:
+        memory.write({str(images.pixels.path(index)): fault for index, fault in faults.items()})
+    return _checked(images, faults, memory.told)
+
+
+def outcomes(look: Callable[[int], object], indices: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Each index with what is wrong there, empty if nothing, looked at by several threads, in order."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for start in range(0, len(indices), _BATCH):
+            part = indices[start : start + _BATCH]
+            yield from zip(part, threads.map(lambda index: _fault(look, index), part), strict=True)
+
+
+def stamp(path: Path) -> int:
+    """A number that changes when the file does; 0 where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    return key(str(path.absolute()), status.st_size, status.st_mtime_ns)
+
+
+class Memory:
+    """What earlier checks have found.
+
+    Args:
+        cache: Its folder; None for no memory.
+    """
+
+    def __init__(self, cache: Path | None) -> None:
+        self._cache = cache
+        self._known = {how: self._read(how) for how in _LEVELS}
+        self._new: dict[How, list[int]] = {how: [] for how in _LEVELS}
+        self.told = ""
+
+    def is_sound(self, stamp: int, how: How) -> bool:
+        """Whether the file was looked at so thoroughly, and has not changed since."""
+        return any(_has(self._known[each], stamp) for each in _LEVELS[_LEVELS.index(how) :])
+
+    def add(self, stamp: int, how: How) -> None:
+        """Remember a sound file."""
+        self._new[how].append(stamp)
+
+    def write(self, faults: Mapping[str, str]) -> None:
+        """Keep what is new; a folder that cannot be written is a warning, since nothing but time is lost."""
+        if self._cache is None or not (faults or any(self._new.values())):
+            return
+        try:
+            for how in _LEVELS:
+                self._write_sound(self._cache / f"sound-{how}.npy", np.array(self._new[how], np.int64), how)
+            if faults or (self._cache / CORRUPT).is_file():
+                write_faults(self._cache / CORRUPT, faults)
+                self.told = f"; listed in '{self._cache / CORRUPT}'"
+        except (EnvironmentFault, OSError) as error:
+            _LOG.warning("What was checked is not remembered: %s", error)
+
+    def _write_sound(self, path: Path, new: NDArray[np.int64], how: How) -> None:
+        if not new.size:
+            return
+        content = BytesIO()
+        np.save(content, np.union1d(self._known[how], new), allow_pickle=False)
+        write_atomic(path, content.getvalue())
+
+    def _read(self, how: How) -> NDArray[np.int64]:
+        try:
+            if self._cache is not None:
+                known = np.load(self._cache / f"sound-{how}.npy", allow_pickle=False)
+                return np.sort(known.astype(np.int64).ravel())
+        except (OSError, ValueError, EOFError):
+            pass  # no memory, or a damaged one: everything is looked at again
+        return np.empty(0, np.int64)
+
+
+def write_faults(path: Path, faults: Mapping[str, str]) -> None:
+    """List corrupt files, each once, with the newest reason; files that are gone or were replaced leave the list."""
+    listed = {str(line["file"]): line for line in _lines(path)}
+    listed = {file: line for file, line in listed.items() if stamp(Path(file)) == line.get("stamp")}
+    listed |= {file: {"file": file, "reason": reason, "stamp": stamp(Path(file))} for file, reason in faults.items()}
+    text = "".join(json.dumps(listed[file], ensure_ascii=False) + "\n" for file in sorted(listed))
+    write_atomic(path, text.encode(errors="surrogateescape"))
+
+
+def _lines(path: Path) -> list[dict[str, object]]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        lines = [json.loads(line) for line in text.splitlines()]
+    except (OSError, ValueError):
+        return []
+    return [line for line in lines if isinstance(line, dict) and "file" in line]
+
+
+def _has(known: NDArray[np.int64], stamp: int) -> bool:
+    at = int(np.searchsorted(known, stamp))
+    return at < len(known) and int(known[at]) == stamp
+
+
+def _fault(look: Callable[[int], object], index: int) -> str:
+    for attempt in range(_ATTEMPTS):
+        try:
+            look(index)
+        except InputError as error:
+            return " ".join(error.problems)
+        except OSError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return ""
+    return ""
+
+
+def _checked(images: Images, faults: Mapping[int, str], told: str) -> Checked:
+    if not faults:
+        return Checked(sound=images, faults=(), note="")
+    note = f"images that cannot be read, left out: {len(faults)}{told}"
+    kept = [index for index in range(len(images)) if index not in faults]
+    return Checked(sound=images.keep(kept, note), faults=tuple(faults[index] for index in sorted(faults)), note=note)

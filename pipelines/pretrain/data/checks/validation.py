@@ -1,0 +1,190 @@
+"""A labelled image set looked at completely before a run depends on it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.pretrain.data.checks.duplicates import Duplicates, Seen, find_duplicates, look, write_list
+from pipelines.pretrain.data.checks.readable import Memory, outcomes, stamp
+from pipelines.pretrain.data.checks.safe_reading import SafeReading, safe_reading
+from pipelines.pretrain.data.index import UNKNOWN, Images
+from vision_core.errors import EnvironmentFault
+
+_SHOWN_SIZES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What was found in one list.
+
+    Attributes:
+        images: The list.
+        num_read: Images decoded, fewer if only a sample was.
+        faults: One line per image that cannot be read.
+        sizes: Images by ``(height, width)``, among those decoded.
+    """
+
+    images: Images
+    num_read: int
+    faults: tuple[str, ...]
+    sizes: dict[tuple[int, int], int]
+
+    def lines(self) -> list[str]:
+        """The findings for the terminal."""
+        images = self.images
+        head = f"{images.name}: {len(images)} images, {self.num_read} read, {len(self.faults)} faults"
+        common = Counter(self.sizes).most_common(_SHOWN_SIZES)
+        told = ", ".join(f"{width} x {height} ({count})" for (height, width), count in common) or "none"
+        more = f" and {len(self.sizes) - len(common)} other sizes" if len(self.sizes) > len(common) else ""
+        notes = [f"note: {note}" for note in images.notes]
+        return [head, f"sizes: {told}{more}", *_counts(images), *_patients(images), *notes, *self.faults]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """What was found between the images and between the lists.
+
+    Attributes:
+        num_read: Images compared.
+        shared_patients: Patients that two lists share, by the names of the lists.
+        duplicates: Equal and empty images.
+        list_path: Where those that could be left out are listed; None where that was not written.
+        corrupt: What is remembered of images that cannot be read, as the end of a sentence; empty without any.
+        faults: None of its own: equal images are no faults.
+    """
+
+    num_read: int
+    shared_patients: dict[tuple[str, str], int]
+    duplicates: Duplicates
+    list_path: Path | None
+    corrupt: str = ""
+    faults: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The findings for the terminal."""
+        shared = [
+            f"patients in both {first} and {second}: {count}. Scores on one after training on the other are too good."
+            for (first, second), count in self.shared_patients.items()
+        ]
+        found = [*shared, *self.duplicates.lines()]
+        if self.list_path:
+            found.append(f"to leave equal and empty images out, edit and use data.leave_out={self.list_path}")
+        found += [f"images that cannot be read are remembered{self.corrupt}"] if self.corrupt else []
+        return ["between images and lists:", *(found or ["nothing equal, empty or shared was found"])]
+
+
+def check_lists(
+    lists: Sequence[Images],
+    sample: int | None = None,
+    *,
+    cache: Path | None = None,
+    on_item: Callable[[int, int], None] | None = None,
+) -> list[Validation | Together]:
+    """Decode every image once; tell of each list what it holds, and of all together what they share.
+
+    Args:
+        lists: Training list, validation list and so on.
+        sample: Look at this many images of each, spread evenly; None for all.
+        cache: Folder that remembers sound and corrupt files, and gets the list of images to leave out.
+        on_item: Told after each image how many of how many are done.
+    """
+    chosen = [_spread(len(images), sample) for images in lists]
+    total, done = sum(map(len, chosen)), 0
+    memory = Memory(cache)
+    found: list[Validation | Together] = []
+    seen: list[Seen] = []
+    for images, indices in zip(lists, chosen, strict=True):
+        with safe_reading(images) as read:
+            looking = _Looking(images, read)
+            for index, fault in outcomes(looking, indices):
+                looking.note(index, fault, memory)
+                done += 1
+                if on_item:
+                    on_item(done, total)
+        found.append(looking.validation(len(indices)))
+        seen += looking.seen
+        memory.write({str(images.pixels.path(index)): fault for index, fault in looking.faults.items()})
+    duplicates = find_duplicates(sorted(seen, key=lambda each: (each.part, each.name)))
+    together = Together(
+        num_read=len(seen),
+        shared_patients=shared_patients(lists),
+        duplicates=duplicates,
+        list_path=_write_list(cache, lists, duplicates),
+        corrupt=memory.told,
+    )
+    return [*found, together]
+
+
+def shared_patients(lists: Sequence[Images]) -> dict[tuple[str, str], int]:
+    """How many patients each two lists share, by their names, where they share any and patients are known."""
+    known = {images.name: set(images.patients[images.patients != UNKNOWN].tolist()) for images in lists}
+    shared = {pair: len(known[pair[0]] & known[pair[1]]) for pair in combinations(known, 2)}
+    return {pair: count for pair, count in shared.items() if count}
+
+
+class _Looking:
+    """Reads images of a list, from several threads, and keeps what there is to notice."""
+
+    def __init__(self, images: Images, read: SafeReading) -> None:
+        self._images, self._read = images, read
+        self.sizes: Counter[tuple[int, int]] = Counter()
+        self.seen: list[Seen] = []
+        self.faults: dict[int, str] = {}
+
+    def __call__(self, index: int) -> None:
+        """Read one; called by a thread."""
+        pixels = self._read(index)
+        self.seen.append(look(self._images, index, pixels))
+        self.sizes[pixels.shape[0], pixels.shape[1]] += 1
+
+    def note(self, index: int, fault: str, memory: Memory) -> None:
+        """Keep the outcome of one."""
+        if fault:
+            self.faults[index] = fault
+        elif not self._images.pixels.is_whole:
+            memory.add(stamp(self._images.pixels.path(index)), "decode")
+
+    def validation(self, num_read: int) -> Validation:
+        """What was found."""
+        faults = tuple(self.faults[index] for index in sorted(self.faults))
+        return Validation(images=self._images, num_read=num_read, faults=faults, sizes=dict(self.sizes))
+
+
+def _spread(total: int, sample: int | None) -> list[int]:
+    wanted = total if sample is None else min(sample, total)
+    return [number * total // wanted for number in range(wanted)]
+
+
+def _counts(images: Images) -> list[str]:
+    classes = [f"  {name}: {count}" for name, count in zip(images.classes, images.class_counts, strict=True)]
+    kinds = Counter(modality for modality in images.modalities.tolist() if modality)
+    modalities = (
+        [f"modalities: {', '.join(f'{name} {count}' for name, count in sorted(kinds.items()))}"] if kinds else []
+    )
+    unknown = len(images) - sum(kinds.values())
+    if modalities and unknown:
+        modalities = [f"{modalities[0]}, unknown {unknown}"]
+    many = " (an image may have several, or none)" if images.is_multi_label else ""
+    return [*modalities, f"classes: {len(images.classes)}{many}", *classes]
+
+
+def _patients(images: Images) -> list[str]:
+    known = images.patients[images.patients != UNKNOWN]
+    if not known.size:
+        return ["patients: no numbers are known, so overlap between lists cannot be seen"]
+    return [f"patients: {len(np.unique(known))} in {len(known)} of {len(images)} images"]
+
+
+def _write_list(cache: Path | None, lists: Sequence[Images], duplicates: Duplicates) -> Path | None:
+    if cache is None or not (duplicates.groups or duplicates.constant):
+        return None
+    path = cache / f"leave-out-{lists[0].name.partition(':')[0]}.txt"
+    try:
+        write_list(path, duplicates)
+    except (EnvironmentFault, OSError):
+        return None
+    return path

@@ -1,0 +1,1 @@
+"""Layouts of labelled images, one file a layout."""

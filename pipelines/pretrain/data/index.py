@@ -1,0 +1,273 @@
+"""One index of labelled images, whatever the layout on disk: a million of them in a few arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vision_core.dicom.reader import inspect_dicom, read_dicom_image
+from vision_core.images.reading import IMAGE_SUFFIXES, read_image
+
+NUM_EXAMPLES = 5
+UNKNOWN = 0  # a patient nobody has named
+
+
+class Pixels(Protocol):
+    """Where the pixels of an index are.
+
+    Attributes:
+        is_whole: Whether they are one array that was checked as a whole, so that no single image can be damaged.
+    """
+
+    is_whole: ClassVar[bool]
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What an image is called: its file relative to the data set's folder, or its place in an array."""
+        ...
+
+    def path(self, index: int) -> Path:
+        """The file that holds it."""
+        ...
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """``(H, W, 3)`` RGB."""
+        ...
+
+    def check_header(self, index: int) -> None:
+        """Raise an ``InputError`` where the header alone shows that the image cannot be read."""
+        ...
+
+    def keep(self, indices: NDArray[np.int64]) -> "Pixels":
+        """Those alone, in this order."""
+        ...
+
+    def identity(self) -> bytes:
+        """What tells this list of images from another: names and order, not content."""
+        ...
+
+
+class Entry(NamedTuple):
+    """One image as a layout tells it.
+
+    Attributes:
+        name: File relative to the data set's folder, with slashes.
+        label: Name of its class.
+        modality: Such as CT; may be empty.
+        patient: As the list has it; may be empty, and never leaves the reader.
+    """
+
+    name: str
+    label: str
+    modality: str = ""
+    patient: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecord:
+    """One image of an index.
+
+    Attributes:
+        name: What it is called in messages.
+        path: The file that holds it.
+        label: Number of its class; of several labels at once, a 0 or 1 for each class.
+        modality: May be empty.
+        patient: Equal for images of one patient; ``UNKNOWN`` where no number is known.
+    """
+
+    name: str
+    path: Path
+    label: int | tuple[int, ...]
+    modality: str
+    patient: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """A list of labelled images for one purpose.
+
+    Attributes:
+        name: Data set and list, for messages.
+        classes: Names in the order of the labels.
+        pixels: Where to read them.
+        labels: ``(N,)`` int64 class numbers, or ``(N, classes)`` of 0 and 1 where an image may have several.
+        modalities: ``(N,)`` text; may be empty.
+        patients: ``(N,)`` int64 hashes.
+        notes: What a user should know.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    pixels: Pixels
+    labels: NDArray[np.int64]
+    modalities: NDArray[np.str_]
+    patients: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        label = self.labels[index]
+        return ImageRecord(
+            name=self.pixels.name(index),
+            path=self.pixels.path(index),
+            label=tuple(label.tolist()) if self.is_multi_label else int(label),
+            modality=str(self.modalities[index]),
+            patient=int(self.patients[index]),
+        )
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """``(classes,)`` images that have each label."""
+        if self.is_multi_label:
+            return np.asarray(self.labels.sum(axis=0), np.int64)
+        return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the images' names, labels and order: equal lists give equal runs, wherever they lie."""
+        digest = blake2b(repr(self.classes).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        digest.update(self.pixels.identity())
+        return digest.hexdigest()
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """``(H, W, 3)`` RGB of one image.
+
+        Raises:
+            InputError: It cannot be read; the message names it.
+        """
+        return self.pixels.read(index)
+
+    def keep(self, indices: Sequence[int] | NDArray[np.int64], *notes: str) -> "Images":
+        """Those images alone, with further notes."""
+        chosen = np.asarray(indices, np.int64)
+        return replace(
+            self,
+            pixels=self.pixels.keep(chosen),
+            labels=self.labels[chosen],
+            modalities=self.modalities[chosen],
+            patients=self.patients[chosen],
+            notes=(*self.notes, *notes),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Images that are files below a folder.
+
+    Attributes:
+        root: The folder.
+        names: ``(N,)`` bytes: workers share one block of memory, where a list of paths would be copied for each.
+        max_megapixels: Larger images are refused.
+    """
+
+    is_whole: ClassVar[bool] = False
+
+    root: Path
+    names: NDArray[np.bytes_]
+    max_megapixels: float = 100.0
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """The file relative to the folder."""
+        return bytes(self.names[index]).decode(errors="surrogateescape")
+
+    def path(self, index: int) -> Path:
+        """The file."""
+        return self.root / self.name(index)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """``(H, W, 3)`` RGB; DICOM, its first frame, where the suffix is none of an image."""
+        path = self.path(index)
+        if is_image_name(path.name):
+            return read_image(path, self.max_megapixels)
+        return read_dicom_image(path, frame=0, max_megapixels=self.max_megapixels)
+
+    def check_header(self, index: int) -> None:
+        """Raise where the header cannot be read."""
+        path = self.path(index)
+        if not is_image_name(path.name):
+            inspect_dicom(path, self.max_megapixels)
+            return
+        try:
+            with Image.open(path) as image:
+                is_fine = image.width * image.height <= self.max_megapixels * 1e6
+        except Exception:  # decoders meet a damaged file with any exception
+            is_fine = False
+        if not is_fine:
+            self.read(index)  # says what is wrong
+
+    def keep(self, indices: NDArray[np.int64]) -> "Files":
+        """Those files alone."""
+        return replace(self, names=self.names[indices])
+
+    def identity(self) -> bytes:
+        """All names."""
+        return b"\n".join(self.names.tolist())
+
+
+@dataclass
+class Reading:
+    """What a reader meets on its way: problems, which refuse the data set, and facts, which are counted."""
+
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    facts: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, fact: str, where: str) -> None:
+        """Count ``fact`` once more; the first places are shown."""
+        self.facts.setdefault(fact, []).append(where)
+
+    def notes(self) -> tuple[str, ...]:
+        """All that is no problem, a line each."""
+        return (*self.remarks, *(f"{fact}: {len(places)} ({examples(places)})" for fact, places in self.facts.items()))
+
+
+def index_files(
+    entries: Sequence[Entry], classes: tuple[str, ...], root: Path, name: str, max_megapixels: float
+) -> Images:
+    """The index of files whose labels are all among ``classes``."""
+    numbers = {label: number for number, label in enumerate(classes)}
+    names = [entry.name.encode(errors="surrogateescape") for entry in entries]
+    return Images(
+        name=name,
+        classes=classes,
+        pixels=Files(root=root, names=np.array(names, np.bytes_), max_megapixels=max_megapixels),
+        labels=np.array([numbers[entry.label] for entry in entries], np.int64),
+        modalities=np.array([entry.modality for entry in entries], np.str_),
+        patients=np.array([patient_number(entry.patient) for entry in entries], np.int64),
+    )
+
+
+def patient_number(patient: str) -> int:
+    """A number that is equal for equal names of a patient and tells none of them."""
+    if not patient.strip():
+        return UNKNOWN
+    digest = blake2b(patient.strip().encode(errors="surrogateescape"), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 1) or 1
+
+
+def is_image_name(name: str) -> bool:
+    """Whether the suffix is one that ``read_image`` knows."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def examples(places: Sequence[str]) -> str:
+    """The first few of a list, for a message."""
+    first = list(dict.fromkeys(places))
+    return ", ".join(first[:NUM_EXAMPLES]) + (", ..." if len(first) > NUM_EXAMPLES else "")

@@ -1,0 +1,157 @@
+"""The lists of images of a run: which there are, whether they fit its steps, and what is computed over them."""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+import torch
+
+from pipelines.pretrain.config import Finetune, PretrainConfig
+from pipelines.pretrain.data.checks.validation import shared_patients
+from pipelines.pretrain.data.preprocessing import normalise
+from pipelines.pretrain.data.reading import Images, prepare_images
+from pipelines.pretrain.data.views import TrainingViews
+from pipelines.pretrain.data_settings import StageData
+from pipelines.pretrain.subsets import few_per_class
+from vision_core.errors import ConfigError, DataError
+from vision_core.training import distributed as processes
+from vision_core.training.batch_norms import reestimate_norms
+from vision_core.training.loaders import EpochBatches, batches
+
+Read = Callable[[StageData, str], Images]
+_PUBLISHED_BATCH = 256
+
+
+def training_images(config: PretrainConfig, read: Read = prepare_images) -> Images:
+    """The training list; a few images of each class where a transfer asks for that.
+
+    Args:
+        config: Of the run.
+        read: Reads a list; by default its files are checked.
+    """
+    images = read(config.data, config.data.split)
+    if config.method == "transfer" and config.transfer.per_class:
+        return few_per_class(images, config.transfer.per_class, config.train.seed)
+    return images
+
+
+def scored_splits(config: PretrainConfig) -> list[str]:
+    """The lists that are scored during or after training."""
+    val = config.data.val_split if config.train.eval_every else None
+    return list(dict.fromkeys(split for split in (val, config.data.eval_split) if split))
+
+
+def scored_images(config: PretrainConfig, classes: tuple[str, ...], split: str, read: Read = prepare_images) -> Images:
+    """A labelled list in the classes of a model, its files checked as those of training are."""
+    try:
+        return read(in_classes(config.data, classes), split)
+    except DataError as error:
+        key = "val_split" if split == config.data.val_split else "eval_split"
+        told = f"'{split}' is the list of data.{key}. Set that to another name, or to null where there is none."
+        raise DataError([*error.problems, told]) from error
+
+
+def in_classes(data: StageData, classes: tuple[str, ...]) -> StageData:
+    """``data`` with the classes of a model."""
+    return data.model_copy(update={"classes": classes, "class_list": None})
+
+
+def overlaps(lists: Sequence[Images]) -> list[str]:
+    """A warning for each two lists that share patients, where patients are known."""
+    return [
+        f"warning: {count} patients are in both {one} and {other}. Scores on one after training on the other are too "
+        "good."
+        for (one, other), count in shared_patients(lists).items()
+    ]
+
+
+def check_training_list(config: PretrainConfig, images: Images) -> None:
+    """Refuse a list that has nothing to tell apart, or that its steps do not fit.
+
+    Raises:
+        DataError: There is one class alone.
+        ConfigError: As ``check_steps``.
+    """
+    if len(images.classes) < 2 and not images.is_multi_label:
+        raise DataError(
+            f"'{images.name}' has '1' class, '{images.classes[0]}': there is nothing to tell apart. "
+            "Give images of two classes or more."
+        )
+    check_steps(config, len(images))
+
+
+def check_steps(config: PretrainConfig, count: int) -> None:
+    """Compare the steps of an epoch of ``count`` images with what the norms and the policy need.
+
+    Raises:
+        ConfigError: There is no step, or the last one leaves a process with too few images for its norms, or for the
+            others' company.
+    """
+    train, world = config.train, processes.world_size()
+    if train.drop_last and count < train.batch_size * world:
+        raise ConfigError(
+            f"{count} images make no step of '{train.batch_size}' with train.drop_last. "
+            f"Set train.batch_size to {count // world} or less, or train.drop_last=false."
+        )
+    rest = count % (train.batch_size * world)
+    needed = 2 if config.has_batch_norms or (config.compares_images and world == 1) else 1
+    fewest = rest // world if rest and not train.drop_last else train.batch_size
+    if fewest < needed:
+        raise ConfigError(
+            f"The last step of an epoch of {count} images would have '{fewest}' for a process, fewer than {needed}. "
+            "Set train.drop_last=true, or another train.batch_size."
+        )
+
+
+def remarks(config: PretrainConfig) -> list[str]:
+    """What a person should know of masks and rates before they begin."""
+    told = _of_masks(config) if config.is_masked else []
+    published = (Finetune() if config.method == "finetune" else PretrainConfig()).optim.lr
+    batch = config.train.batch_size * config.train.accumulate * processes.world_size()
+    # Who has set another rate has thought of it.
+    if config.method != "transfer" and config.optim.lr == published and batch != _PUBLISHED_BATCH:
+        told.append(
+            f"The published optim.lr, {published:g}, is for updates of {_PUBLISHED_BATCH} images; scaled linearly to "
+            f"{batch} it would be {published * batch / _PUBLISHED_BATCH:g}."
+        )
+    return told
+
+
+def _of_masks(config: PretrainConfig) -> list[str]:
+    mask = config.mask
+    told = [f"Masks: policy '{config.policy}', {mask.grid} x {mask.grid} cells, blur of {mask.kernel} px."]
+    if config.train.accumulate > 1 and config.policy != "unlearned":
+        told.append(
+            f"warning: train.accumulate is {config.train.accumulate}: costs and baselines are those of one step's "
+            f"{config.train.batch_size} images, not of an update's: another method than with one larger step."
+        )
+    return told
+
+
+def with_new_statistics(network: torch.nn.Module, config: PretrainConfig) -> str:
+    """New statistics of the norms, over clean training images."""
+    images = training_images(config)
+    views = TrainingViews(images, config.data, config.train.seed)
+    wanted = config.averaging.reestimate_norms
+    # The passes behind those of the training: other crops, and always the same.
+    order = EpochBatches(
+        num_items=len(images),
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs + wanted,
+        seed=config.train.seed,
+        start_step=config.train.epochs * max(1, len(images) // config.train.batch_size),
+        drop_last=len(images) >= config.train.batch_size,
+    )
+    device = next(network.parameters()).device
+    read = zip(range(wanted), batches(views, order, workers=config.train.workers), strict=False)
+    count = reestimate_norms(network, (normalise(batch.images.to(device)) for _, batch in read))
+    size = min(config.train.batch_size, len(images))
+    return f"Statistics of the norms were computed anew over {count} batches of {size} images."
+
+
+def manifest(images: Images) -> str:
+    """A hash over names and labels of a list."""
+    digest = blake2b(digest_size=16)
+    for index in range(len(images)):
+        digest.update(images.pixels.name(index).encode(errors="surrogateescape") + b"\0")
+    digest.update(images.labels.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,179 @@
+"""Training items: a random crop of an image, or its centre; bytes that are normalised where they are used.
+
+Crops are cut and resized by Pillow, before an image becomes a tensor, in training and scoring alike.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from pipelines.pretrain.data.index import Images
+from pipelines.pretrain.data.preprocessing import MEAN, centre_view
+from pipelines.pretrain.data_settings import Augmentation, Policy, PretrainData
+from vision_core.errors import InputError
+from vision_core.randomness import key
+from vision_core.seeding import seed_torch
+
+_CROP_ATTEMPTS = 10
+_ERASING_ATTEMPTS = 10
+_ERASED_AREA, _ERASED_ASPECT = (0.02, 0.33), (0.3, 3.3)  # Zhong et al., "Random erasing data augmentation", 2020
+_MEAN_GREY = round(255 * MEAN)
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Images of one step; ``preprocessing.normalise`` makes them what the networks see.
+
+    Attributes:
+        images: ``(B, 3, S, S)`` uint8, RGB.
+        labels: ``(B,)`` int64 class numbers; ``(B, classes)`` of 0 and 1 where an image may have several.
+        indices: ``(B,)`` int64 numbers of the images in the list; keys of random draws.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class CentreViews:
+    """The middle of every image, the same in every epoch, for scoring."""
+
+    def __init__(self, images: Images, data: PretrainData) -> None:
+        self.images = images
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: tuple[int, int]) -> Batch:
+        _, index = place
+        return self._item(centre_view(self._read(index), self.data.resize_px, self.data.image_px), index)
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """What the images are called."""
+        return [self.images.pixels.name(index) for index in indices]
+
+    def collate(self, items: list[Batch]) -> Batch:
+        """Join items into one batch."""
+        return Batch(
+            images=torch.cat([item.images for item in items]),
+            labels=torch.cat([item.labels for item in items]),
+            indices=torch.cat([item.indices for item in items]),
+        )
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        try:
+            return self.images.read(index)
+        except InputError as error:
+            told = " Set data.on_corrupt to 'skip': then all files are decoded before training, and such are left out."
+            raise InputError([*error.problems[:-1], error.problems[-1] + told]) from error
+
+    def _item(self, view: NDArray[np.uint8], index: int) -> Batch:
+        pixels = torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))
+        label = torch.from_numpy(np.array(self.images.labels[index])[None])
+        return Batch(images=pixels[None], labels=label, indices=torch.tensor([index]))
+
+
+class TrainingViews(CentreViews):
+    """A random crop of every image, another in each epoch; all draws follow from (seed, epoch, index)."""
+
+    def __init__(self, images: Images, data: PretrainData, seed: int) -> None:
+        super().__init__(images, data)
+        self.seed = seed
+
+    def __getitem__(self, place: tuple[int, int]) -> Batch:
+        epoch, index = place
+        seed = key("view", self.seed, epoch, index)
+        return self._item(training_view(self._read(index), self.data.image_px, self.data.augment, seed), index)
+
+
+def training_view(image: NDArray[np.uint8], side: int, augment: Augmentation, seed: int) -> NDArray[np.uint8]:
+    """A random part of ``image``, resized, perhaps mirrored and augmented.
+
+    Args:
+        image: ``(H, W, 3)``.
+        side: Of the result.
+        augment: How.
+        seed: All draws follow from it.
+
+    Returns:
+        ``(side, side, 3)`` uint8.
+    """
+    draw = random.Random(seed)
+    box = random_box(image.shape[:2], augment.crop_area, augment.crop_aspect, draw)
+    picture = Image.fromarray(image).crop(box).resize((side, side), Image.Resampling.BILINEAR)
+    if draw.random() < augment.flip:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if augment.policy != "none":
+        picture = _by_policy(picture, augment.policy, key("policy", seed))
+    view = np.array(picture)
+    if draw.random() < augment.erasing:
+        erase(view, draw)
+    return view
+
+
+def random_box(
+    size: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float], draw: random.Random
+) -> Box:
+    """A box of a random share of the area and random proportions (log-uniform) that fits into the image.
+
+    Where ten draws in a row do not fit, it is the largest middle part within the proportions.
+
+    Args:
+        size: ``(height, width)``.
+        area: Share of the image, from, to.
+        aspect: Width over height, from, to.
+        draw: Of the random numbers.
+
+    Returns:
+        ``left, top, right, bottom`` in pixels.
+    """
+    height, width = size
+    for _ in range(_CROP_ATTEMPTS):
+        wanted = height * width * draw.uniform(*area)
+        proportion = float(np.exp(draw.uniform(*np.log(aspect))))
+        box_width, box_height = round((wanted * proportion) ** 0.5), round((wanted / proportion) ** 0.5)
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left, top = draw.randint(0, width - box_width), draw.randint(0, height - box_height)
+            return left, top, left + box_width, top + box_height
+    box_width = min(width, max(1, round(height * aspect[1])))
+    box_height = min(height, max(1, round(width / aspect[0])))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
+
+
+def erase(view: NDArray[np.uint8], draw: random.Random) -> None:
+    """Fill a random rectangle of ``view`` with the mean grey, in place; nothing where ten draws do not fit."""
+    height, width = view.shape[:2]
+    for _ in range(_ERASING_ATTEMPTS):
+        wanted = height * width * draw.uniform(*_ERASED_AREA)
+        proportion = float(np.exp(draw.uniform(*np.log(_ERASED_ASPECT))))
+        box_width, box_height = round((wanted * proportion) ** 0.5), round((wanted / proportion) ** 0.5)
+        if 0 < box_width < width and 0 < box_height < height:
+            left, top = draw.randint(0, width - box_width), draw.randint(0, height - box_height)
+            view[top : top + box_height, left : left + box_width] = _MEAN_GREY
+            return
+
+
+def _by_policy(picture: Image.Image, policy: Policy, seed: int) -> Image.Image:
+    """One of the published policies as torchvision has it; its draws are torch's, here under a seed of their own."""
+    from torchvision import transforms
+
+    kinds: dict[str, Callable[..., Callable[[Image.Image], Image.Image]]] = {
+        "randaugment": transforms.RandAugment,
+        "trivialaugment": transforms.TrivialAugmentWide,
+        "augmix": transforms.AugMix,
+        "autoaugment": transforms.AutoAugment,
+    }
+    change = kinds[policy](interpolation=transforms.InterpolationMode.BILINEAR)
+    with torch.random.fork_rng(devices=[]):
+        seed_torch(seed)
+        return change(picture)

@@ -1,0 +1,1 @@
+"""Demo images: slices and blocks of real medical files."""

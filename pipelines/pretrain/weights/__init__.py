@@ -1,0 +1,1 @@
+"""Weights of classifiers: bundles, initial and released weights, key maps, export."""

@@ -1,0 +1,66 @@
+"""The verb ``export-weights``: a bundle's weights as a file that other programs load."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from pipelines.pretrain.weights.bundles import TASK
+from pipelines.pretrain.weights.keymaps import KeyMap, sequential_name
+from vision_core.backbones.bundles import is_classifier
+from vision_core.backbones.networks import backbone_spec
+from vision_core.bundles import bundle
+from vision_core.config.loading import Config
+from vision_core.console import say
+from vision_core.errors import CheckpointError, UsageError
+from vision_core.files import atomic_path, write_atomic
+
+Build = Callable[[], Any]
+_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Rename, tell the map, and write."""
+    out: Path = arguments.out
+    if out.suffix not in _SUFFIXES:
+        raise UsageError(f"--out '{out}' does not end in {', '.join(_SUFFIXES)}.")
+    if out.exists() and not arguments.overwrite:
+        raise UsageError(f"{out} exists; use --overwrite to replace it, or another --out.")
+    tensors, keys = renamed(arguments.checkpoint, arguments.style)
+    for line in keys.lines():
+        say(line)
+    write_weights(out, tensors)
+    say(f"Written to {out}: {len(tensors)} tensors.")
+    return 0
+
+
+def renamed(path: Path, style: str) -> tuple[dict[str, Tensor], KeyMap]:
+    """A classifier's tensors under the names of ``style``, and which is which.
+
+    Args:
+        path: The bundle.
+        style: ``torchvision``: the names of the bundle. ``radimagenet``: of a network cut into a sequence.
+
+    Raises:
+        CheckpointError: It is no sound bundle of a classifier.
+    """
+    content = bundle.load(path, TASK)
+    if not is_classifier(content.card):
+        raise CheckpointError(f"'{path}' holds no classifier. Give the folder 'model' of a run.")
+    spec = backbone_spec(content.card.architecture["backbone"])
+    names = {name: sequential_name(name, spec) if style == "radimagenet" else name for name in content.tensors}
+    keys = KeyMap(ours=names, unused=(), missing=(), head=len(content.card.classes), share=1.0)
+    return {names[name]: tensor for name, tensor in content.tensors.items()}, keys
+
+
+def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A state dict, whole or not at all."""
+    if path.suffix == ".safetensors":
+        write_atomic(path, safetensors.save(tensors))
+        return
+    with atomic_path(path) as partial:
+        torch.save(tensors, partial)

@@ -1,0 +1,139 @@
+"""Names of weights in other programs' files, and ours: which entry is which.
+
+Recognised: wrappers' prefixes (``module.``, ``_orig_mod.``, ``backbone.`` and so on), networks that were cut into a
+sequence (``backbone.4.0.conv1.weight`` for ``layer1.0.conv1.weight``, as RadImageNet's PyTorch files have it), and
+heads under other names.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vision_core.backbones.networks import BackboneSpec
+
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "classifier_network.", "network.", "net.")
+_HEADS = ("fc", "classifier", "head", "head.fc", "linear", "output", "last_linear", "fc.1", "classifier.1", "dense",
+          "class_layers.out")  # fmt: skip
+_RESNET_SEQUENCE = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+_DENSENET_SEQUENCE = {"0": "features"}
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyMap:
+    """How the entries of a file fit a backbone.
+
+    Attributes:
+        ours: Our name of each entry of the file that fits, by its name there.
+        unused: Entries of the file that fit nothing.
+        missing: Our entries, heads and counters left out, that the file lacks.
+        head: Rows of the classifier in the file; 0 without one.
+        share: Of our entries, those that the file has.
+    """
+
+    ours: Mapping[str, str]
+    unused: tuple[str, ...]
+    missing: tuple[str, ...]
+    head: int
+    share: float
+
+    def lines(self) -> list[str]:
+        """The map in words: a line for each pair of parts, with the number of their entries."""
+        pairs = Counter(_parts(there, here) for there, here in self.ours.items())
+        told = [f"key map: '{there}' -> '{here}' ({count} tensors)" for (there, here), count in pairs.items()]
+        return [*told, *(f"unused: '{name}'" for name in self.unused), *(f"missing: '{name}'" for name in self.missing)]
+
+
+def map_keys(found: Mapping[str, Tensor], own: Shapes, spec: BackboneSpec) -> KeyMap:
+    """Fit the entries of a file to those of a backbone.
+
+    Args:
+        found: What the file holds.
+        own: Shapes of ``build_backbone(spec.name, 0)``, by name.
+        spec: The backbone.
+    """
+    candidates = _renamed(list(found), spec)
+    ours = {there: here for there, here in candidates.items() if own.get(here) == tuple(found[there].shape)}
+    heads = _heads(found, {name: each for name, each in candidates.items() if name not in ours}, spec)
+    unused = tuple(name for name in found if name not in ours and name not in heads)
+    wanted = {name for name in own if not name.endswith("num_batches_tracked")}
+    missing = wanted - set(ours.values())
+    rows = next((found[there].shape[0] for there, here in heads.items() if here.endswith("weight")), 0)
+    return KeyMap(
+        ours=ours | heads,
+        unused=unused,
+        missing=tuple(name for name in own if name in missing),
+        head=rows,
+        share=1 - len(missing) / len(wanted),
+    )
+
+
+def sequential_name(name: str, spec: BackboneSpec) -> str:
+    """Our ``name`` as a network cut into a sequence has it, as RadImageNet's PyTorch files do; heads keep theirs."""
+    for number, part in _sequence(spec).items():
+        if name.startswith(f"{part}."):
+            return f"backbone.{number}.{name.removeprefix(f'{part}.')}"
+    return name
+
+
+def _renamed(names: list[str], spec: BackboneSpec) -> dict[str, str]:
+    """The name in our style of each of ``names``, whether it fits or not."""
+    shown = {name: _bare(name) for name in names}
+    if spec.name.startswith("densenet"):
+        shown = {name: _dense_name(each) for name, each in shown.items()}
+    sequence = _sequence(spec)
+    for name, each in shown.items():
+        first, _, rest = each.partition(".")
+        if first in sequence:
+            shown[name] = f"{sequence[first]}.{rest}"
+        elif spec.name.startswith("densenet") and first in {"conv0", "norm0", "norm5"} | _dense_parts():
+            shown[name] = f"features.{each}"
+    return shown
+
+
+def _dense_name(name: str) -> str:
+    """Without MONAI's ``layers.`` inside a dense layer, nor the points of torchvision's oldest files (``norm.1``)."""
+    return re.sub(r"(denselayer\d+\.)(?:layers\.)?(norm|conv)\.?(\d)\.", r"\1\2\3.", name)
+
+
+def _bare(name: str) -> str:
+    """A name without wrappers' prefixes, however many; none of our own begins with one."""
+    while prefix := next((each for each in _PREFIXES if name.startswith(each)), ""):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _heads(found: Mapping[str, Tensor], candidates: Mapping[str, str], spec: BackboneSpec) -> dict[str, str]:
+    """A linear layer on the backbone's features is the head, whatever it is called."""
+    for stem in _HEADS:
+        weights = [there for there, here in candidates.items() if here == f"{stem}.weight"]
+        weights = [each for each in weights if found[each].ndim == 2 and found[each].shape[1] == spec.dim]
+        if weights:
+            biases = [there for there, here in candidates.items() if here == f"{stem}.bias"]
+            heads = dict.fromkeys(weights, f"{spec.classifier}.weight")
+            return heads | dict.fromkeys(biases, f"{spec.classifier}.bias")
+    return {}
+
+
+def _sequence(spec: BackboneSpec) -> Mapping[str, str]:
+    if spec.name in ("resnet18", "resnet50"):
+        return _RESNET_SEQUENCE
+    return _DENSENET_SEQUENCE if spec.name.startswith("densenet") else {}
+
+
+def _dense_parts() -> set[str]:
+    return {f"{part}{number}" for part in ("denseblock", "transition") for number in range(1, 5)}
+
+
+def _parts(there: str, here: str) -> tuple[str, str]:
+    """What differs between two names: ``backbone.4`` and ``layer1`` of ``backbone.4.0.bn1.bias`` and its partner."""
+    if there == here:
+        return (here.partition(".")[0],) * 2
+    one, other = there.split("."), here.split(".")
+    while len(one) > 1 and len(other) > 1 and one[-1] == other[-1]:
+        one, other = one[:-1], other[:-1]
+    return ".".join(one), ".".join(other)

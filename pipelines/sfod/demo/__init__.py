@@ -1,0 +1,1 @@
+"""Demo data of adaptation: tiles of tree crowns under rendered shifts."""

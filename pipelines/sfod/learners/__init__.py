@@ -1,0 +1,1 @@
+"""Learners of adaptation, one way of training a file."""

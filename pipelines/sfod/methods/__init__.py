@@ -1,0 +1,1 @@
+"""The mathematics of papers: pure functions of tensors, one file a paper."""

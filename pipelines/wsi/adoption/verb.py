@@ -1,0 +1,114 @@
+"""The verb ``adopt``: features of CLAM or TRIDENT taken over without computing them again."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines.wsi.adoption.adopt import FEATURES, Adoption, Checked, Said, adopt
+from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, find_trident
+from pipelines.wsi.adoption.reencoding import Grid, check_features
+from pipelines.wsi.adoption.split_lists import LABELS
+from pipelines.wsi.cohort.csv_table import read_table
+from pipelines.wsi.cohort.labels import slide_name
+from pipelines.wsi.config import WsiConfig
+from vision_core.config import loading as configs
+from vision_core.console import say
+from vision_core.errors import ConfigError, InputError, UsageError
+from vision_core.slides.encoders.encoder import Encoder, build_encoder
+from vision_core.slides.features.adopted import ADOPTED, read_any_features, read_corners
+from vision_core.slides.reading.slide import list_slides, open_slide
+from vision_core.training.runtime import pick_device
+
+_SHIPPED = {"lite0"}
+
+
+def run(arguments: argparse.Namespace, config_class: type[WsiConfig], build: Callable[[], object]) -> int:
+    """Find, complete, check, write, and say how to go on."""
+    config = configs.load(config_class, None, arguments.words)
+    given = {word.partition("=")[0] for word in arguments.words}
+    _check_out(arguments.out, arguments.clam or arguments.trident, overwrite=arguments.overwrite)
+    out = arguments.out
+    found = find_clam(arguments.clam, out) if arguments.clam else find_trident(arguments.trident, out)
+    slides = _Slides(config, found)
+    said = Said(
+        encoder=config.encoder.name if "encoder.name" in given else None,
+        tile_mpp=config.tiles.mpp if "tiles.mpp" in given else None,
+        slide_mpp=config.read.mpp,
+        slide_mpps=slides.mpps(),
+        classes=config.data.classes,
+    )
+    is_encoder_given = "encoder.name" in given and (config.encoder.weights or config.encoder.name in _SHIPPED)
+    check = slides.check if is_encoder_given else lambda _: None
+    for line in adopt(found, config.data.labels, said, out, check):
+        say(line)
+    say(f"Go on:  python -m pipelines.wsi train {_words(out)}")
+    return 0
+
+
+class _Slides:
+    """The slides that the features were made of, where ``data.root`` has them."""
+
+    def __init__(self, config: WsiConfig, found: ForeignFolder) -> None:
+        self._config, self._found = config, found
+        self._files = self._listed(config.data.root) if config.data.root else {}
+        self._encoder: Encoder | None = None
+
+    def mpps(self) -> dict[str, float]:
+        """Microns per pixel at level 0 of those that say."""
+        known = {}
+        for name, file in self._files.items():
+            try:
+                with open_slide(file, self._config.read) as slide:
+                    known[name] = slide.mpp
+            except InputError:  # the features are there; whether the slide is needed shows later
+                continue
+        return known
+
+    def check(self, adoption: Adoption) -> Checked | None:
+        """Encode three tiles of a slide again."""
+        file = self._files.get(adoption.slide)
+        if file is None or not (adoption.side and adoption.tile_px and adoption.mpp):
+            return None
+        if self._encoder is None:
+            self._encoder = build_encoder(self._config.encoder, pick_device(self._config.train.device))
+        features = read_any_features(adoption.path, check=False)
+        if features.coords is None and adoption.corners:
+            features = replace(features, coords=read_corners(adoption.corners)[0])
+        if features.coords is None or not len(features):
+            return None
+        grid = Grid(side=adoption.side, tile_px=adoption.tile_px, mpp=adoption.mpp)
+        with open_slide(file, self._config.read) as slide:
+            cosine = check_features(features, slide, grid, self._encoder, self._config.read)
+        return Checked(cosine=cosine, encoder=self._encoder.identity)
+
+    def _listed(self, folder: Path) -> dict[str, Path]:
+        if not folder.is_dir():
+            raise ConfigError(f"data.root '{folder}' is no folder. Give the folder of slides, or leave it out.")
+        files = {slide_name(file.name): file for file in list_slides(folder)}
+        return {name: file for name, file in files.items() if name in self._found.features}
+
+
+def _words(out: Path) -> str:
+    """The settings of a training on what was written."""
+    words = f"data.root={out} data.format=features"
+    if not (out / LABELS).is_file():
+        return f"{words} data.labels=LABELS.csv"
+    columns = read_table(out / LABELS).columns
+    if "fold" in columns:
+        return f"{words} data.folds={len({row.value('fold') for row in read_table(out / LABELS).rows})}"
+    return words if "split" in columns else f"{words} data.protocol=stratified"
+
+
+def _check_out(out: Path, source: Path, *, overwrite: bool) -> None:
+    if source.resolve().is_relative_to(out.resolve()):
+        raise UsageError(f"--out {out} holds what is adopted, which stays as it is. Give another folder.")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; give a folder.")
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise UsageError(
+                f"--out {out} is not empty. Give a new folder, or --overwrite what an earlier adoption wrote."
+            )
+        if not any((out / FEATURES).glob(f"*{ADOPTED}")):
+            raise UsageError(f"--out {out} is of no earlier adoption: nothing in it is overwritten. Give a new folder.")

@@ -1,0 +1,1 @@
+"""Slides, labels and splits: from a CSV to training, validation and test."""

@@ -1,0 +1,258 @@
+"""Which slides there are and what they are: one reader for the lists that people have.
+
+Ours (``slide,label`` and where known ``patient``, ``split``, ``fold``, ``mpp``), and those of the two published code
+generations: without header ``id,label``, and ``ID,Label[,Split]``.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.wsi.cohort.csv_table import Row, SlideTable, read_table, refuse
+from vision_core.errors import ConfigError
+from vision_core.slides.settings import LARGEST_MPP, LEAST_MPP
+
+_FIRST_CLASSES = ("normal", "idc")  # 0 in published work, where the alphabet would say otherwise
+_TCGA_CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Za-z0-9])")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_SLIDE_ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm",
+                  ".czi", ".h5", ".pt", ".npy")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSlide:
+    """One row of the list: a slide, or a TCGA case that stands for all of its slides.
+
+    Attributes:
+        row: Its number in the file.
+        slide: Name without folder and suffix.
+        patient: Whose it is: of the column, else of the TCGA barcode, else the slide itself.
+        label: Index into the classes.
+        split: As the column has it, in lower case, or empty.
+        fold: From 0, or None.
+        mpp: Microns per pixel at level 0, or None.
+    """
+
+    row: int
+    slide: str
+    patient: str
+    label: int
+    split: str = ""
+    fold: int | None = None
+    mpp: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """A checked list.
+
+    Attributes:
+        path: The file.
+        slides: In its order.
+        classes: Names in the order of the model's outputs.
+        columns: Our names of the columns that it has.
+        notes: What a person should know of how it was read.
+    """
+
+    path: Path
+    slides: tuple[LabelledSlide, ...]
+    classes: tuple[str, ...]
+    columns: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_labels(path: Path, classes: Sequence[str] = (), *, others: bool = False) -> Labels:
+    """Read a list of labelled slides.
+
+    Args:
+        path: CSV, with comma, semicolon or tab.
+        classes: Names in the order of the model's outputs; the list may also count them from 0. None: those of the
+            list, in alphabetical or numerical order, ``normal`` first.
+        others: Pass over columns that we do not know, as lists made elsewhere have them.
+
+    Raises:
+        DataError: It cannot be read or has problems: all of them, with the numbers of their rows.
+        ConfigError: ``classes`` are fewer than two, or one is named twice.
+    """
+    _check_classes(classes)
+    table = read_table(path, others=others)
+    problems = list(table.problems)
+    if "slide" in table.columns and "label" not in table.columns:
+        problems.append(f"row 1: no column 'label'; there is '{', '.join(table.columns)}'. Add it.")
+    if problems and not {"slide", "label"} <= set(table.columns):
+        refuse(path, problems)
+    coding = _coding(table, classes, problems)
+    slides = [_slide(row, table, coding, problems) for row in table.rows]
+    _refuse_repeated(slides, problems)
+    refuse(path, problems)
+    return Labels(
+        path=path,
+        slides=tuple(slides),
+        classes=coding.classes,
+        columns=table.columns,
+        notes=(*coding.notes, _class_note(slides, coding.classes), *_patient_notes(slides, table)),
+    )
+
+
+def slide_name(text: str) -> str:
+    """A slide's name as lists and files share it: composed Unicode, without the suffix of a slide or feature file."""
+    name = unicodedata.normalize("NFC", text)
+    return next((name[: -len(end)] for end in _SLIDE_ENDINGS if name.lower().endswith(end) and name[: -len(end)]), name)
+
+
+def tcga_case(name: str) -> str | None:
+    """The case of a TCGA barcode: its first 12 characters; None of any other name."""
+    match = _TCGA_CASE.match(name)
+    return match.group() if match else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Coding:
+    """Which texts are which classes."""
+
+    classes: tuple[str, ...]
+    indices: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def _check_classes(classes: Sequence[str]) -> None:
+    if len(classes) == 1:
+        raise ConfigError(f"data.classes has '{classes[0]}' alone. Name two classes or more, or leave it empty.")
+    repeated = [name for name, count in Counter(classes).items() if count > 1]
+    if repeated:
+        raise ConfigError(f"data.classes names '{repeated[0]}' more than once. Give each class once.")
+
+
+def _coding(table: SlideTable, classes: Sequence[str], problems: list[str]) -> _Coding:
+    texts = list(dict.fromkeys(_label(row, classes) for row in table.rows if _label(row, classes)))
+    if not classes:
+        return _found_coding(table, texts, problems)
+    indices = {name: index for index, name in enumerate(classes)}
+    numbers = {str(index): index for index in range(len(classes))}
+    if texts and set(texts) <= set(numbers) and not set(texts) & set(indices):
+        told = ", ".join(f"{text} is '{classes[numbers[text]]}'" for text in sorted(texts))
+        return _Coding(classes=tuple(classes), indices=numbers, notes=(f"labels and the classes they name: {told}",))
+    return _Coding(classes=tuple(classes), indices=indices)
+
+
+def _found_coding(table: SlideTable, texts: Sequence[str], problems: list[str]) -> _Coding:
+    """Classes from the labels themselves."""
+    numbers = [text for text in texts if _NUMBER.fullmatch(text)]
+    words = [text for text in texts if text not in numbers]
+    if numbers and words:
+        rare = min((numbers, words), key=lambda kind: sum(_label(row) in kind for row in table.rows))
+        other = words[0] if rare is numbers else numbers[0]
+        problems += [
+            f"row {row.number}: label '{_label(row)}' among labels such as '{other}': numbers and words. Use one kind."
+            for row in table.rows
+            if _label(row) in rare
+        ]
+    for number in numbers:
+        if not float(number).is_integer():
+            row = next(row.number for row in table.rows if _label(row) == number)
+            problems.append(f"row {row}: label '{number}' is no class. Give a name or a whole number.")
+    folded: dict[str, str] = {}
+    for word in words:
+        if (before := folded.setdefault(word.casefold(), word)) != word:
+            row = next(row.number for row in table.rows if _label(row) == word)
+            problems.append(f"row {row}: label '{word}' differs from '{before}' in case alone. Write them alike.")
+    if len(texts) == 1:
+        problems.append(f"every label is '{texts[0]}'. Two classes are needed; or name them in data.classes.")
+    ordered = [*sorted(numbers, key=float), *sorted(words, key=_class_order)]
+    return _Coding(classes=tuple(ordered), indices={name: index for index, name in enumerate(ordered)})
+
+
+def _class_order(name: str) -> tuple[bool, str]:
+    return name.casefold() not in _FIRST_CLASSES, name
+
+
+def _label(row: Row, classes: Sequence[str] = ()) -> str:
+    """The label's text; ``1.0``, which tables with gaps make of 1, is 1, and so is ``01``."""
+    exact = row.cells.get("label", "")
+    if exact in classes:
+        return exact
+    text = row.value("label")
+    return re.sub(r"\.0*$|^0+(?=\d)", "", text) if _NUMBER.fullmatch(text) else text
+
+
+def _slide(row: Row, table: SlideTable, coding: _Coding, problems: list[str]) -> LabelledSlide:
+    name = slide_name(row.value("slide"))
+    if not name:
+        problems.append(f"row {row.number} names no slide. Complete or remove it.")
+    if "/" in name or "\\" in name:
+        problems.append(f"row {row.number}: slide '{name}' has a folder in its name. Give the name alone.")
+    patient = row.value("patient")
+    if "patient" in table.columns and not patient:
+        problems.append(f"row {row.number}: slide '{name}' has no patient. Complete it: patients must not be divided.")
+    return LabelledSlide(
+        row=row.number,
+        slide=name,
+        patient=patient or tcga_case(name) or name,
+        label=_label_index(row, name, coding, problems),
+        split=row.value("split").casefold(),
+        fold=_fold(row, table, problems),
+        mpp=_mpp(row, table.separator, problems),
+    )
+
+
+def _label_index(row: Row, name: str, coding: _Coding, problems: list[str]) -> int:
+    text = _label(row, coding.classes)
+    if not text:
+        found = row.cells.get("label", "")
+        problems.append(f"row {row.number}: slide '{name}' has no label (found '{found}'). Complete or remove it.")
+    elif text not in coding.indices:
+        known = ", ".join(coding.classes)
+        problems.append(f"row {row.number}: label '{text}' is none of the classes '{known}'. Correct data.classes.")
+    return coding.indices.get(text, -1)
+
+
+def _fold(row: Row, table: SlideTable, problems: list[str]) -> int | None:
+    if "fold" not in table.columns:
+        return None
+    text = re.sub(r"\.0*$", "", row.value("fold"))
+    if text.isascii() and text.isdigit():
+        return int(text)
+    problems.append(f"row {row.number}: fold '{row.cells['fold']}' is not a number from 0 on. Correct it.")
+    return None
+
+
+def _mpp(row: Row, separator: str, problems: list[str]) -> float | None:
+    text = row.value("mpp")
+    if not text:
+        return None
+    text = text if separator == "," else text.replace(",", ".")
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if LEAST_MPP <= value <= LARGEST_MPP:
+        return value
+    problems.append(
+        f"row {row.number}: mpp '{row.cells['mpp']}' is not between {LEAST_MPP} and {LARGEST_MPP:g} microns per pixel. "
+        "Correct it, or leave it empty."
+    )
+    return None
+
+
+def _refuse_repeated(slides: Sequence[LabelledSlide], problems: list[str]) -> None:
+    first: dict[str, int] = {}
+    for slide in slides:
+        if slide.slide and (row := first.setdefault(slide.slide, slide.row)) != slide.row:
+            problems.append(f"row {slide.row}: slide '{slide.slide}' stands in row {row} already. Keep one of them.")
+
+
+def _class_note(slides: Sequence[LabelledSlide], classes: Sequence[str]) -> str:
+    counts = Counter(slide.label for slide in slides)
+    told = ", ".join(f"{index} is '{name}' ({counts[index]})" for index, name in enumerate(classes))
+    return f"classes and their numbers of slides: {told}"
+
+
+def _patient_notes(slides: Sequence[LabelledSlide], table: SlideTable) -> list[str]:
+    if "patient" in table.columns:
+        return []
+    if all(tcga_case(slide.slide) for slide in slides):
+        return ["no column 'patient': the TCGA case of each slide is its patient"]
+    return ["no column 'patient': every slide is taken for a patient of its own"]

@@ -1,0 +1,1 @@
+"""Predictions of slides and their scores."""

@@ -1,0 +1,1 @@
+"""From a slide to its bag of features."""

@@ -1,0 +1,249 @@
+"""The one road of a slide: open, tissue, tiles, features. Training, ``features``, ``predict`` and the app take it."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.wsi.cohort.labels import slide_name
+from pipelines.wsi.config import WsiConfig
+from vision_core.batch.inspection import Inspected
+from vision_core.batch.prefetch import Ahead
+from vision_core.config import loading as configs
+from vision_core.console import Progress
+from vision_core.errors import ConfigError, DataError
+from vision_core.files import sha256
+from vision_core.randomness import key
+from vision_core.slides.encoders.encoder import Encoder, build_encoder
+from vision_core.slides.features.extraction import ExtractSettings, extract_features, where_time_went
+from vision_core.slides.features.files import Features
+from vision_core.slides.reading.slide import Slide, TileError, open_slide
+from vision_core.slides.tiling import Tiles, tile_grid
+from vision_core.slides.tissue.segmentation import MASK_SUFFIX, Tissue, find_tissue
+
+_PROBED = 3
+_BYTES_PER_TILE = 150  # of the list of tiles, packed, and of a record
+_BYTES_PER_SLIDE = 3_000_000  # of pictures
+_LOG = logging.getLogger("domainsight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walked:
+    """What a slide has become at the end of the road.
+
+    Attributes:
+        size: ``(height, width)`` of level 0 in pixels.
+        mpp: Microns per pixel at level 0.
+        tissue: Where it is.
+        tiles: On it; may be none.
+        features: Of the tiles; those that could not be read, where that is allowed, are left out.
+        notes: What to be wary of.
+    """
+
+    size: tuple[int, int]
+    mpp: float
+    tissue: Tissue
+    tiles: Tiles
+    features: Features
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A slide at the beginning of the road."""
+
+    slide: Slide
+    tissue: Tissue
+    tiles: Tiles
+
+    def close(self) -> None:
+        self.slide.close()
+
+
+@dataclass(frozen=True)
+class Road:
+    """The settings of the road, and its encoder, built when the first slide needs it.
+
+    Attributes:
+        config: Its ``read``, ``tissue``, ``tiles`` and ``encoder``.
+        device: Where to encode.
+        mpps: Microns per pixel at level 0 by name of the slide, from a list.
+    """
+
+    config: WsiConfig
+    device: torch.device
+    mpps: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The network that makes features."""
+        # Convolutions by channel, of which lite0 is made, take ten times as long in bf16 on a CPU.
+        is_slow = self.config.encoder.name == "lite0" and self.device.type == "cpu"
+        return build_encoder(self.config.encoder, self.device, "off" if is_slow else "auto")
+
+    def fingerprint(self) -> str:
+        """Changes whenever features would: settings of the road, edited masks, and the encoder's weights."""
+        config, encoder = self.config, self.encoder.identity
+        made_by = {name: value for name, value in encoder.items() if name != "precision"}
+        sections = [
+            config.tissue.model_dump(mode="json", exclude={"regions"}),
+            config.tiles.model_dump(mode="json"),
+            config.encoder.model_dump(mode="json", exclude={"weights", "batch_size"}),
+        ]
+        read = [config.read.mpp, config.read.max_bad_tiles]
+        return configs.fingerprint([sections, read, made_by, self._masks()])
+
+    def follows(self, path: Path) -> str:
+        """Changes with a slide's edited mask and its stated microns per pixel; empty without either."""
+        regions = self.config.tissue.regions
+        mask = regions / f"{path.stem}{MASK_SUFFIX}" if regions else None
+        found = [sha256(mask) if mask and mask.is_file() else None, self.mpps.get(slide_name(path.name))]
+        return configs.fingerprint(found) if any(found) else ""
+
+    def tile_attributes(self) -> dict[str, float]:
+        """What the settings say of tiles before any slide is opened, as files of features have it."""
+        tiles = self.config.tiles
+        return {"tile_px": tiles.tile_px, "mpp": tiles.mpp} if tiles.layout == "mpp" else {}
+
+    def _masks(self) -> list[tuple[str, str]]:
+        regions = self.config.tissue.regions
+        found = sorted(regions.glob(f"*{MASK_SUFFIX}")) if regions else []
+        return [(mask.name, sha256(mask)) for mask in found]
+
+    def check(self) -> None:
+        """Refuse what would fail every slide alike.
+
+        Raises:
+            ConfigError: The folder of edited masks is none.
+        """
+        regions = self.config.tissue.regions
+        if regions and not regions.is_dir():
+            raise ConfigError(f"tissue.regions: '{regions}' is not a folder. Give the folder of edited masks.")
+
+    def open(self, path: Path) -> Slide:
+        """Open a slide.
+
+        Raises:
+            InputError: It is no slide, or nobody says how many microns a pixel covers.
+        """
+        return open_slide(path, self.config.read, self.mpps.get(slide_name(path.name)))
+
+    def tiles(self, slide: Slide) -> tuple[Tissue, Tiles]:
+        """The tissue of a slide, and the tiles on it."""
+        tissue = find_tissue(slide, self.config.tissue)
+        return tissue, tile_grid(slide, tissue, self.config.tiles)
+
+    def walk(self, path: Path, file: Path | None = None) -> Walked:
+        """The whole road.
+
+        Args:
+            path: The slide.
+            file: Of the features: an extraction that was killed goes on from there. None: one without a name.
+
+        Raises:
+            InputError: The slide cannot be read, here or there.
+        """
+        opened = self._ahead.take(path)
+        with opened.slide as slide:
+            tissue, tiles = opened.tissue, opened.tiles
+            with closing(_TileBar(path.name)) as bar:
+                features = extract_features(slide, tiles, self.encoder, replace(self.extraction(file), on_tiles=bar))
+            notes = (*slide.notes, *tissue.notes, *features.notes)
+            return Walked(size=slide.size, mpp=slide.mpp, tissue=tissue, tiles=tiles, features=features, notes=notes)
+
+    def expect(self, paths: Sequence[Path]) -> None:
+        """These slides are walked next: they are opened and their tissue found while others are encoded."""
+        self._ahead.expect(paths)
+
+    @cached_property
+    def _ahead(self) -> Ahead[_Opened]:
+        return Ahead(self._opened, _Opened.close)
+
+    def _opened(self, path: Path) -> _Opened:
+        slide = self.open(path)
+        try:
+            tissue, tiles = self.tiles(slide)
+        except BaseException:
+            slide.close()
+            raise
+        return _Opened(slide=slide, tissue=tissue, tiles=tiles)
+
+    def extraction(self, file: Path | None = None) -> ExtractSettings:
+        """How features are extracted."""
+        encoder = self.config.encoder
+        return ExtractSettings(
+            read=self.config.read,
+            batch_size=encoder.batch_size,
+            storage=encoder.storage,
+            path=file,
+            fingerprint=self.fingerprint(),
+        )
+
+    def inspect(self, path: Path) -> Inspected:
+        """Open a slide, count its tiles, read three of them at random and the last: for the plan of a batch.
+
+        Raises:
+            InputError: The slide will fail.
+        """
+        try:
+            with self.open(path) as slide:
+                _, tiles = self.tiles(slide)
+                self._probe(slide, tiles)
+                count = len(tiles.corners)
+                return Inspected(
+                    facts={"mpp": slide.mpp, "mpp_source": slide.mpp_source, "fast": int(slide.is_fast)},
+                    work={"tiles": count},
+                    output_bytes=_BYTES_PER_SLIDE + count * _BYTES_PER_TILE,
+                )
+        except (DataError, OSError):
+            raise
+        except Exception:  # told when it is the slide's turn: a plan ends no batch
+            _LOG.debug("'%s' could not be inspected", path, exc_info=True)
+            return Inspected()
+
+    def _probe(self, slide: Slide, tiles: Tiles) -> None:
+        count = len(tiles.corners)
+        if not count:
+            return
+        generator = np.random.default_rng(key("probe", slide.path.name))
+        places = [*generator.integers(count, size=min(_PROBED, count)).tolist(), count - 1]
+        for x, y in tiles.corners[places].tolist():
+            try:
+                slide.read(tiles.level, x, y, tiles.read_px, tiles.read_px)
+            except TileError:
+                if not self.config.read.max_bad_tiles:
+                    raise
+
+
+class _TileBar:
+    """Shows how a slide goes on, from its first batch of tiles to its last."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:  # not before: another process may have begun
+            self._bar = Progress(total, self._name, "tile", done, is_passing=True)
+        self._bar.reach(done)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.close()
+
+
+def unfinished_file(folder: Path, path: Path) -> Path:
+    """Where in a folder the features of a slide are made."""
+    return folder / f"{blake2b(os.fsencode(path), digest_size=8).hexdigest()}.h5"
+
+
+def told_times(path: Path, walked: Walked) -> str:
+    """Where the time of a slide went, in words."""
+    return f"'{path.name}': {where_time_went(walked.features.facts)}"

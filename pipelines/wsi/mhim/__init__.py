@@ -1,0 +1,1 @@
+"""Masked hard instance mining (MHIM-MIL)."""

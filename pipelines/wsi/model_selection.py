@@ -1,0 +1,73 @@
+"""The validation list: what chooses the epoch, the threshold and the calibration; training never sees it."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.wsi.evaluation.predictions import Predictions, call, predict_bags
+from pipelines.wsi.features.bags import Bags
+from pipelines.wsi.learner import STUDENT, BagLearner
+from pipelines.wsi.metrics import macro_accuracy
+from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.weights.bundles import DECISION, mean_tile
+from vision_core.evaluation.calibration import calibrate, fit_scope
+
+
+class Validation:
+    """Scores a learner as it is.
+
+    Args:
+        learner: Stays in training mode for who trains it; scored in evaluation mode.
+        bags: Whole bags of the validation list.
+    """
+
+    def __init__(self, learner: BagLearner, bags: Bags) -> None:
+        self._learner, self._bags = learner, bags
+
+    def __call__(self) -> Mapping[str, float]:
+        """First what chooses the epoch: the student's area under the ROC curve; of three classes, macro accuracy."""
+        student, *others = (_figures(self.predict(name)) for name in self._learner.networks())
+        return {**student, **{f"ema_{name}": value for figures in others for name, value in figures.items()}}
+
+    def predict(self, name: str = STUDENT) -> Predictions:
+        """What a network of the learner says of the list, asked once between two steps."""
+        validated = self._learner.validated
+        if name not in validated:
+            validated[name] = self._predict(self._learner.networks()[name])
+        return validated[name]
+
+    def scope(self, training: Bags) -> dict[str, Any]:
+        """Where the mean tiles of the training slides lie, and how far those of this list do, for the card."""
+        known, new = (
+            np.stack([mean_tile(bags.rows(place)) for place in range(len(bags))]) for bags in (training, self._bags)
+        )
+        return fit_scope(known, new).to_record()
+
+    def _predict(self, network: Mhim) -> Predictions:
+        was_training = network.training
+        network.eval()
+        try:
+            return predict_bags(partial(self._probabilities, network), self._bags.records, self._bags.classes)
+        finally:
+            network.train(was_training)
+
+    @torch.no_grad()
+    def _probabilities(self, network: Mhim, place: int) -> Tensor:
+        device = next(network.parameters()).device
+        return network.log_probabilities(self._bags[0, place].features.to(device)).double().exp()
+
+
+def _figures(found: Predictions) -> dict[str, float]:
+    accuracy = macro_accuracy(found.labels, call(found.probabilities, found.threshold()))
+    values = {"auc": found.auc(), "macro_accuracy": accuracy, "log_likelihood": found.likelihood()}
+    return values if len(found.classes) == 2 else {"macro_accuracy": accuracy, **values}
+
+
+def calibration_record(found: Predictions) -> dict[str, Any]:
+    """Threshold, temperature and conformal sets from the validation list, for the card."""
+    logits = np.log(np.maximum(found.probabilities, 1e-300))
+    return {**calibrate(logits, found.labels).to_record(), DECISION: found.decision()}

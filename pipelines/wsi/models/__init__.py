@@ -1,0 +1,1 @@
+"""Aggregators of multiple instance learning and the layers they share."""

@@ -1,0 +1,1 @@
+"""Weights of slide models: bundles, cards, export, initial weights."""

@@ -1,0 +1,88 @@
+"""What a bundle of this task says of itself."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.wsi.config import ModelSettings, WsiConfig
+from pipelines.wsi.evaluation.predictions import Predictions
+from pipelines.wsi.features.bags import Bags, manifest
+from pipelines.wsi.model_selection import calibration_record
+from pipelines.wsi.weights.bundles import TASK, architecture
+from pipelines.wsi.weights.initial import weights_hash
+from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.files import sha256
+from vision_core.training.runtime import machine
+
+_LIMITS = (
+    "Trained on the slides named here; of other laboratories, scanners, stains and organs its scores are not known. "
+    "Tiles looked at most are not a diagnosis, nor an outline of a lesion."
+)
+_SELECTED_ON_TEST = "Epoch and threshold were chosen on the list that was reported: its figures are too good."
+
+
+def card_of(config: WsiConfig, train: Bags, validated: Predictions, scope: Mapping[str, Any]) -> Card:
+    """The card of what leaves a run.
+
+    Args:
+        config: Of the run.
+        train: What it has learnt from.
+        validated: What it says of the validation list.
+        scope: Where the training slides lie.
+    """
+    data = config.data
+    recycling = config.mhim_v2.recycling if config.method == "mhim_v2" and config.mhim_v2.recycling.at_test else None
+    about = data.about or f"{data.format} of '{data.root or data.features}'"
+    fold = "" if data.fold is None else f", fold {data.fold} of {data.folds}"
+    description = f"{about}, list '{data.split}'{fold}: {len(train)} slides, labels by slide"
+    return _card(
+        config,
+        method=config.method,
+        architecture=architecture(config.model, recycling),
+        preprocessing=_preprocessing(config, train.made_with),
+        classes=train.classes,
+        trained_on=TrainedOn(
+            description=description, synthetic=data.synthetic, manifest=manifest(train), licence=data.licence
+        ),
+        parent=weights_hash(config),
+        calibration=calibration_record(validated),
+        scope=dict(scope),
+        limits=f"{_LIMITS} {_SELECTED_ON_TEST}" if data.select_on_test else _LIMITS,
+    )
+
+
+def of_teacher(card: Card) -> Card:
+    """The card of the teacher that stood beside a student."""
+    trained = card.trained_on.model_copy(update={"description": f"{card.trained_on.description}; its mean teacher"})
+    return card.model_copy(update={"trained_on": trained})
+
+
+def imported_card(config: WsiConfig, model: ModelSettings, file: Path) -> Card:
+    """The card of weights from elsewhere: what they were trained on is not known."""
+    description = f"unknown: imported from '{file.name}' (sha256 {sha256(file)})"
+    return _card(
+        config,
+        method="imported",
+        architecture=architecture(model),
+        preprocessing={},
+        classes=config.data.classes,
+        trained_on=TrainedOn(description=description, synthetic=False),
+        limits=_LIMITS,
+        licence="unknown",
+    )
+
+
+def _card(config: WsiConfig, **fields: Any) -> Card:  # noqa: ANN401
+    return Card(
+        task=TASK,
+        config=config.model_dump(mode="json"),
+        software=machine()["versions"],
+        storage=config.train.storage,
+        **fields,
+    )
+
+
+def _preprocessing(config: WsiConfig, made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """What the road was: as the settings say where it was gone here, else as the files of features say."""
+    settings = {"tissue": config.tissue.model_dump(mode="json"), "tiles": config.tiles.model_dump(mode="json")}
+    return {**(settings if config.data.format == "slides" else {}), **made_with}

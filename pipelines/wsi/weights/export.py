@@ -1,0 +1,74 @@
+"""A bundle's network as other programs take it: features of tiles in, probabilities and scores out."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.wsi.config import Scores
+from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.weights.bundles import SlideModel, load_network
+from vision_core.bundles.export import Exportable
+from vision_core.errors import UsageError
+
+_EXAMPLE_TILES = 64
+
+
+class WholeBag(nn.Module):
+    """The network with its calibration, on a bag ``(tiles, features)``."""
+
+    def __init__(self, network: Mhim, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Calibrated probabilities ``(C,)`` and how much the network looked at each tile ``(tiles,)``."""
+        aggregator = self.network.aggregator
+        embedded = aggregator.embedding(features)
+        aggregated = self.network.read(embedded, Scores())
+        assert aggregated.scores is not None
+        probabilities = (aggregator.log_probabilities(aggregated) / self.temperature).softmax(dim=0)
+        return probabilities, aggregated.scores[:, : features.shape[0]].mean(dim=0)
+
+
+def exportable(bundle: Path, size: int | None) -> Exportable:
+    """What ``export`` writes of a bundle.
+
+    Args:
+        bundle: Of this task.
+        size: Tiles of a bag, for TransMIL, whose layers hang on their number; the others take any.
+
+    Raises:
+        UsageError: TransMIL without a size, or another network with one.
+        CheckpointError: It is no sound bundle of this task.
+    """
+    model = load_network(bundle, torch.device("cpu"))
+    name = str(model.card.architecture["model"]["name"])
+    is_fixed = name == "transmil"
+    if is_fixed and not size:
+        raise UsageError(f"'{bundle}' is a {name}: its file is of one number of tiles. Give it with --size.")
+    if size and not is_fixed:
+        raise UsageError(f"'{bundle}' is a {name}: its file takes any number of tiles. Leave --size out.")
+    tiles = size if size and is_fixed else _EXAMPLE_TILES
+    generator = torch.Generator().manual_seed(0)
+    return Exportable(
+        module=WholeBag(model.network, model.temperature),
+        inputs={"features": torch.rand(tiles, model.feature_dim, generator=generator)},
+        outputs=("probabilities", "scores"),
+        dynamic={} if is_fixed else {"features": {0: "tiles"}},
+        card=model.card,
+        preprocessing=_preprocessing(model),
+    )
+
+
+def _preprocessing(model: SlideModel) -> str:
+    made = model.card.preprocessing
+    encoder, told = made.get("encoder"), [f"Features of the tiles of one slide, {model.feature_dim} each"]
+    if isinstance(encoder, dict):
+        told.append(f"of the encoder {encoder.get('name')}")
+    if made.get("tile_px") and made.get("mpp"):
+        told.append(f"from tiles of {made['tile_px']} px at {made['mpp']} microns per pixel")
+    threshold = (
+        f"; called {model.card.classes[1]} from {model.threshold:.6g} on" if len(model.card.classes) == 2 else ""
+    )
+    return f"{', '.join(told)}{threshold}."

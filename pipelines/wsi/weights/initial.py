@@ -1,0 +1,117 @@
+"""The trained plain network that a run of MHIM begins with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.features.bags import Bags, manifest
+from pipelines.wsi.learner import BagLearner, MhimLearner
+from pipelines.wsi.weights.bundles import TASK, network_of, settings_of
+from vision_core.bundles import bundle
+from vision_core.bundles.bundle import Card
+from vision_core.errors import CheckpointError, ConfigError
+from vision_core.slides.feature_dims import described
+
+_LIST = {"root", "labels", "features"}
+_OTHER_SLIDES = (
+    "It was trained on other slides than this run: if slides of the validation or test list were among them, the "
+    "scores of this run are too good."
+)
+_OF_TRAINING = {"dropout", "combine", "instance_weight"}  # no tensor hangs on them
+
+
+def begin(config: WsiConfig, learner: BagLearner, train: Bags) -> tuple[str, ...]:
+    """Give a learner of MHIM its trained teacher; a plain one goes on from a bundle, if there is one.
+
+    Returns:
+        What the run starts from, in words.
+
+    Raises:
+        ConfigError: MHIM without a teacher, which nobody asked for.
+        CheckpointError: The bundle is of another network, other features, other classes, or another fold's.
+    """
+    path = config.source.weights
+    if path is None:
+        return _without(config)
+    content = bundle.load(path, TASK)
+    _check(path, content.card, config, train.classes, train.feature_dim)
+    warnings: tuple[str, ...] = ()
+    if content.card.trained_on.manifest not in {None, manifest(train)}:
+        refuse_other_fold(path, content.card, config)
+        warnings = (_OTHER_SLIDES,)
+    network = network_of(content, path).aggregator.state_dict()
+    if isinstance(learner, MhimLearner):
+        learner.begin(network)
+    else:
+        learner.student.aggregator.load_state_dict(network)
+    return (f"Starts from {content.card.identity()}, {content.card.trained_on.description}.", *warnings)
+
+
+def weights_hash(config: WsiConfig) -> str | None:
+    """sha256 of the weights in the bundle that a run starts from."""
+    path = config.source.weights
+    return bundle.read_card(path, TASK).hashes["weights.safetensors"] if path else None
+
+
+def _without(config: WsiConfig) -> tuple[str, ...]:
+    if config.method == "plain":
+        return ()
+    if config.random_teacher:
+        return ("The teacher begins with random weights (random_teacher).",)
+    if config.source.run:  # a rehearsal: that run has not been trained yet
+        return (f"Starts from what the run '{config.source.run}' will leave.",)
+    raise ConfigError(
+        f"method={config.method} needs a trained teacher: give the bundle of a plain run as source.weights, leave "
+        "source.weights empty to have it trained first, or ask for random_teacher=true."
+    )
+
+
+def refuse_other_fold(path: Path, card: Card, config: WsiConfig) -> None:
+    """What a teacher has learnt from, the student knows: a fold's test slides must not be among it.
+
+    Args:
+        path: A bundle that was trained on other slides than the run is.
+        card: Its card.
+        config: Of the run.
+
+    Raises:
+        CheckpointError: They are of the same list, and the run is one of folds.
+    """
+    theirs = card.config.get("data")
+    is_same_list = isinstance(theirs, Mapping) and all(
+        theirs.get(name) == value for name, value in config.data.model_dump(mode="json", include=_LIST).items()
+    )
+    if is_same_list and config.data.fold is not None:
+        raise CheckpointError(
+            f"'{path}' was trained on other slides of the same list ({card.trained_on.description}): those that fold "
+            f"{config.data.fold} is tested on may be among them. Leave source.weights empty, so that each fold trains "
+            "its own teacher, or give the teacher of this fold and name the fold as data.fold."
+        )
+
+
+def _check(path: Path, card: Card, config: WsiConfig, classes: tuple[str, ...], feature_dim: int) -> None:
+    found = settings_of(card)
+    if found.name != config.model.name:
+        raise CheckpointError(
+            f"'{path}' is a bundle of {found.name}, model.name is {config.model.name}. "
+            f"Give one of {config.model.name}, or set model.name={found.name}."
+        )
+    differing = [
+        f"model.{section}.{key} is {getattr(getattr(config.model, section), key)!r}, the bundle's is {value!r}"
+        for section in ("embedding", found.name)
+        for key, value in getattr(found, section).model_dump().items()
+        if value != getattr(getattr(config.model, section), key) and key not in _OF_TRAINING
+    ]
+    if differing:
+        raise CheckpointError([f"'{path}': {each}. Set it as the bundle has it." for each in differing])
+    if card.architecture.get("feature_dim") != feature_dim:
+        theirs = described(int(card.architecture.get("feature_dim") or 0))
+        raise CheckpointError(
+            f"'{path}' takes features of {theirs}, the data's are of {described(feature_dim)}. "
+            "Use features of the encoder that the bundle was trained with."
+        )
+    if card.classes != classes:
+        raise CheckpointError(
+            f"'{path}' has the classes {', '.join(card.classes)}, the data {', '.join(classes)}. "
+            f"Give data.classes=[{', '.join(card.classes)}]."
+        )

@@ -1,0 +1,190 @@
+"""Steps of MHIM against the numbers of the specification (checks C11 and C12), then its properties (C16)."""
+
+import copy
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipelines.wsi.config import (
+    Consistency,
+    EmbeddingSettings,
+    Masking,
+    MhimV1,
+    MhimV2,
+    ModelSettings,
+    Recycling,
+    Scores,
+    TransmilSettings,
+)
+from pipelines.wsi.mhim.masking import keep_instances
+from pipelines.wsi.mhim.recycling import split
+from pipelines.wsi.mhim.student_teacher import Mhim, mhim_losses, start
+from pipelines.wsi.models.build import build_model
+from tests.pipelines.wsi.waves import BAG, assert_near, small_abmil
+from vision_core.training.mean_teacher import MeanTeacher
+
+Name = Literal["abmil", "dsmil", "transmil"]
+NAMES: tuple[Name, ...] = ("abmil", "dsmil", "transmil")
+LABEL = torch.tensor(1)
+UNMASKED = Masking(random=0.0, low=0.0, high=0.0)
+
+
+def _model(name: Name, recycling: Recycling | None = None) -> Mhim:
+    settings = ModelSettings(
+        name=name, embedding=EmbeddingSettings(dim=32), transmil=TransmilSettings(heads=2, dropout=0.1)
+    )
+    return Mhim(build_model(settings, feature_dim=6, num_classes=3), recycling)
+
+
+def _step_v1(student: Mhim, teacher: nn.Module, bag: Tensor, settings: MhimV1) -> dict[str, Tensor]:
+    assert isinstance(teacher, Mhim)
+    taught = teacher.teach(bag, settings.scores)
+    kept = keep_instances(taught.scores, settings.masking, settings.masking.high)
+    return mhim_losses(student.aggregator, student.learn(bag, kept), taught, LABEL, settings.consistency)
+
+
+def _step_v2(
+    student: Mhim, teacher: nn.Module, bag: Tensor, settings: MhimV2
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    assert isinstance(teacher, Mhim)
+    taught = teacher.teach(bag, settings.scores)
+    kept = keep_instances(taught.scores, settings.masking, settings.masking.high)
+    aggregated, tokens = student.learn_recycling(bag, *split(kept, settings.recycling))
+    return mhim_losses(student.aggregator, aggregated, taught, LABEL, settings.consistency), tokens
+
+
+def test_teacher__moving_average() -> None:
+    student = nn.Linear(1, 1, bias=False).double()
+    nn.init.ones_(student.weight)
+    teacher = MeanTeacher(student)
+    nn.init.constant_(student.weight, 0.2)
+    found = {}
+    for step in range(1, 1001):
+        teacher.update(student, 0.9997)
+        found[step] = float(teacher.module.get_parameter("weight"))
+    assert [found[step] for step in (1, 10, 1000)] == pytest.approx([0.99976, 0.997603237, 0.792627902], abs=1e-9)
+
+
+def test_step_v1__end_to_end() -> None:
+    student = Mhim(small_abmil("gelu"))
+    taught = copy.deepcopy(student).teach(BAG, Scores())
+    kept = keep_instances(taught.scores, UNMASKED.model_copy(update={"high_pool": 1.0}), high=0.25)
+    assert kept.tolist() == [1, 2, 3]
+    aggregated = student.learn(BAG, kept)
+    losses = mhim_losses(student.aggregator, aggregated, taught, LABEL, Consistency(weight=0.5, temperature=0.1))
+    assert_near(aggregated.feature, [[-0.009755, 0.139167, 0.228572, 0.465271, 0.359235]])
+    assert_near(aggregated.logits, [1.040377, -0.656755])
+    assert_near(losses["loss_cls"], 1.865362)
+    assert_near(losses["loss_consistency"], 1.719125 / 2)
+    total = torch.stack(list(losses.values())).sum()
+    assert_near(total, 2.724925)
+    optimizer = torch.optim.Adam(student.parameters(), lr=2e-4, weight_decay=1e-5)
+    total.backward()
+    _check_gradients(student)
+    optimizer.step()
+    rows = [
+        [0.644418, 0.904212, 0.999742, 0.913213, 0.660381],
+        [0.287278, -0.137766, -0.538091, -0.840409, -0.989680],
+    ]
+    assert_near(student.get_parameter("aggregator.classifier.weight"), rows)
+
+
+def _check_gradients(student: Mhim) -> None:
+    gradients = {name: each.grad for name, each in student.named_parameters() if each.grad is not None}
+    row = torch.tensor([-0.008244, 0.117618, 0.193180, 0.393229, 0.303611])
+    assert_near(gradients["aggregator.classifier.weight"], [row.tolist(), (-row).tolist()])
+    assert_near(gradients["aggregator.attention.score.weight"], [[0.154823, 0, 0.373453, 0]])
+    assert_near(gradients["aggregator.embedding.linear.weight"].norm(), 2.223080)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_step_v1__small_bags(name: Name, count: int) -> None:
+    student = _model(name)
+    teacher = MeanTeacher(student)
+    losses = _step_v1(student, teacher.module, torch.randn(count, 6), MhimV1(masking=Masking(random=0.5, low=0.2)))
+    assert set(losses) == {"loss_cls", "loss_consistency"}
+    _check_finite(student, losses)
+    assert all(each.grad is None for each in teacher.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("keep", [0.0, 0.2, 1.0])
+def test_step_v2__small_bags(name: Name, count: int, keep: float) -> None:
+    settings = MhimV2(recycling=Recycling(keep=keep))
+    student = _model(name, settings.recycling)
+    teacher = MeanTeacher(student)
+    losses, tokens = _step_v2(student, teacher.module, torch.randn(count, 6), settings)
+    _check_finite(student, losses)
+    assert (tokens is None) == (keep == 1)
+    assert tokens is None or (tokens.shape == (5, 32) and not tokens.requires_grad)
+    assert all(each.grad is None for each in teacher.parameters())
+
+
+def _check_finite(student: Mhim, losses: dict[str, Tensor]) -> None:
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(each.grad is None or bool(each.grad.isfinite().all()) for each in student.parameters())
+    assert student.aggregator.embedding.linear.weight.grad is not None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_step_v1__without_masks_and_consistency_is_plain_training_bit_for_bit(name: Name) -> None:
+    student, bag = _model(name), torch.randn(20, 6)
+    plain, teacher = copy.deepcopy(student.aggregator), MeanTeacher(student)
+    torch.manual_seed(1)
+    settings = MhimV1(masking=UNMASKED, consistency=Consistency(weight=0.0))
+    losses = _step_v1(student, teacher.module, bag, settings)
+    losses["loss_cls"].backward()
+    torch.manual_seed(1)
+    plain.loss(plain.aggregate(plain.embedding(bag)), LABEL).backward()
+    assert set(losses) == {"loss_cls"}
+    for ours, theirs in zip(student.aggregator.parameters(), plain.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forward__trained_v2_is_the_plain_network(name: Name) -> None:
+    student, bag = _model(name, Recycling()).eval(), torch.randn(20, 6)
+    plain = _model(name).aggregator.eval()
+    plain.load_state_dict(student.aggregator.state_dict())
+    assert torch.equal(student(bag), plain(bag))
+
+
+def test_forward__recycling_at_test_adds_tokens() -> None:
+    student, bag = _model("abmil", Recycling(at_test=True)).eval(), torch.randn(20, 6)
+    assert not torch.allclose(student(bag), student.aggregator(bag))
+    assert float(student(bag).sum().detach()) == pytest.approx(1)
+
+
+def test_learn_recycling__tiles_then_tokens() -> None:
+    student, bag = _model("transmil", Recycling()).eval(), torch.randn(9, 6)
+    assert student.recycler is not None
+    tiles, recycled = torch.tensor([4, 1, 7]), torch.tensor([0, 2, 3])
+    embedded = student.aggregator.embedding(bag)
+    expected = torch.cat([embedded[tiles], student.recycler(embedded[recycled])])
+    found, _ = student.learn_recycling(bag, tiles, recycled)
+    torch.testing.assert_close(found.logits, student.aggregator.aggregate(expected).logits)
+
+
+@pytest.mark.parametrize("share_embedding", [True, False])
+def test_start__teacher_gets_all_and_student_its_embedding(share_embedding: bool) -> None:
+    student, teacher, baseline = _model("abmil"), _model("abmil"), _model("abmil").aggregator
+    start(student, teacher, baseline.state_dict(), share_embedding=share_embedding)
+    same = {
+        name: torch.equal(entry, baseline.state_dict()[name]) for name, entry in student.aggregator.state_dict().items()
+    }
+    assert all(
+        torch.equal(entry, baseline.state_dict()[name]) for name, entry in teacher.aggregator.state_dict().items()
+    )
+    assert same["embedding.linear.weight"] is share_embedding
+    assert not same["attention.hidden.weight"]
+
+
+def test_start__another_network_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="Missing key"):
+        start(_model("abmil"), _model("abmil"), _model("dsmil").aggregator.state_dict(), share_embedding=True)

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from pipelines.wsi.models.layers import Dropout, keep_mask, keep_scale
+
+
+def test_forward__evaluation_gives_the_inputs_themselves() -> None:
+    inputs = torch.randn(5, 3)
+    assert Dropout(0.25).eval()(inputs) is inputs
+    assert Dropout(0.0)(inputs) is inputs
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.9])
+def test_forward__share_and_mean(rate: float) -> None:
+    torch.manual_seed(3)
+    found = Dropout(rate)(torch.ones(1000, 200))
+    assert abs(float((found == 0).float().mean()) - rate) < 0.005
+    assert abs(float(found.mean()) - 1) < 0.03
+    torch.testing.assert_close(found.max(), torch.tensor(1 / (1 - rate)))
+
+
+def test_forward__everything_dropped() -> None:
+    assert not Dropout(1.0)(torch.ones(4, 4)).any()
+    assert keep_scale(1.0) == 0
+
+
+def test_keep_mask__follows_the_seed() -> None:
+    masks = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        masks.append(keep_mask((7, 9), 0.5, torch.device("cpu")))
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
+def test_forward__gradient_is_the_mask() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(30, 30, requires_grad=True)
+    found = Dropout(0.25)(inputs)
+    found.sum().backward()
+    assert inputs.grad is not None
+    torch.testing.assert_close(found, inputs.detach() * inputs.grad)

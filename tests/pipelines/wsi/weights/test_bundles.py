@@ -1,0 +1,159 @@
+"""Networks in and out of bundles, and what a loaded one says of a bag."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.wsi.cohort.labels import LabelledSlide
+from pipelines.wsi.config import EmbeddingSettings, ModelSettings, Recycling, Scores
+from pipelines.wsi.evaluation.predictions import predict_bags
+from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.model_selection import calibration_record
+from pipelines.wsi.models.build import build_model
+from pipelines.wsi.weights.bundles import DECISION, SlideModel, architecture, load_network, mean_tile, save_network
+from vision_core.bundles import bundle
+from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.errors import CheckpointError
+from vision_core.evaluation.calibration import Calibration, fit_scope
+
+Name = Literal["abmil", "dsmil", "transmil"]
+CPU = torch.device("cpu")
+CLASSES = ("normal", "tumour")
+
+
+def settings(name: Name) -> ModelSettings:
+    return ModelSettings(name=name, embedding=EmbeddingSettings(dim=16))
+
+
+def network(name: Name, dim: int = 6, recycling: Recycling | None = None) -> Mhim:
+    return Mhim(build_model(settings(name), dim, len(CLASSES)), recycling)
+
+
+def card(name: Name, **changes: Any) -> Card:  # noqa: ANN401
+    fields: dict[str, Any] = {
+        "task": "wsi",
+        "method": "plain",
+        "config": {},
+        "architecture": architecture(settings(name)),
+        "preprocessing": {},
+        "classes": CLASSES,
+        "trained_on": TrainedOn(description="made", synthetic=True),
+    }
+    return Card(**fields | changes)
+
+
+@pytest.mark.parametrize("name", ["abmil", "dsmil", "transmil"])
+def test_save_network__comes_back_and_answers_the_same(name: Name, tmp_path: Path) -> None:
+    made = network(name)
+    save_network(tmp_path / "model", made, card(name))
+    loaded = load_network(tmp_path / "model", CPU)
+    bag = torch.randn(9, 6)
+    torch.testing.assert_close(loaded.probabilities(bag).float(), made.eval()(bag))
+    assert loaded.feature_dim == 6
+    content = bundle.load(tmp_path / "model", "wsi")
+    assert bundle.check_golden(content, loaded.answer) == 0
+    assert set(content.outputs()) == {"logits", "feature", "scores", "probabilities"}
+
+
+def test_save_network__recycling_of_training_alone_stays_behind(tmp_path: Path) -> None:
+    save_network(tmp_path / "model", network("abmil", recycling=Recycling()), card("abmil"))
+    assert not any("recycler" in name for name in bundle.load(tmp_path / "model").tensors)
+
+
+def test_save_network__recycling_at_test_goes_with_it(tmp_path: Path) -> None:
+    recycling = Recycling(at_test=True, tokens=3)
+    made = network("abmil", recycling=recycling)
+    save_network(tmp_path / "model", made, card("abmil", architecture=architecture(settings("abmil"), recycling)))
+    loaded = load_network(tmp_path / "model", CPU)
+    bag = torch.randn(9, 6)
+    torch.testing.assert_close(loaded.probabilities(bag).float(), made.eval()(bag))
+    assert loaded.read(bag).scores.shape == (9,)
+
+
+@pytest.mark.parametrize("name", ["abmil", "dsmil", "transmil"])
+def test_read__scores_are_the_attention_whatever_the_stretches(
+    name: Name, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = network(name).eval()
+    model = SlideModel(made, card(name), CPU)
+    bag = torch.randn(23, 6)
+    whole = model.read(bag)
+    with torch.no_grad():
+        expected = made.aggregator.aggregate(made.aggregator.embedding(bag), Scores()).scores
+    assert expected is not None
+    np.testing.assert_allclose(whole.scores, expected.mean(dim=0).numpy(), rtol=1e-5, atol=1e-7)
+    monkeypatch.setattr("pipelines.wsi.weights.bundles._STRETCH", 5)
+    np.save(tmp_path / "bag.npy", bag.numpy())
+    mapped = model.read(np.load(tmp_path / "bag.npy", mmap_mode="r"))
+    np.testing.assert_allclose(mapped.scores, whole.scores, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(mapped.probabilities, whole.probabilities, rtol=1e-5)
+
+
+def test_read__probabilities_are_calibrated_and_the_threshold_with_them() -> None:
+    fitted = Calibration(temperature=2.0, coverage=0.9, threshold=0.7, num_cases=20)
+    plain = SlideModel(network("abmil"), card("abmil"), CPU)
+    calibrated = SlideModel(plain.network, card("abmil", calibration={**fitted.to_record(), DECISION: 0.2}), CPU)
+    bag = torch.randn(9, 6)
+    raw, reading = plain.read(bag), calibrated.read(bag)
+    np.testing.assert_allclose(reading.probabilities, fitted.probabilities(np.log(raw.probabilities)))
+    assert raw.possible is None
+    assert reading.possible is not None
+    assert reading.possible.tolist() == fitted.sets(np.log(raw.probabilities)).tolist()
+    # A fifth before calibration: odds of a quarter, whose root is a half.
+    assert calibrated.threshold == pytest.approx(1 / 3)
+    assert reading.called == int(raw.probabilities[1] >= 0.2)
+
+
+def test_read__slides_are_called_as_validation_called_them() -> None:
+    """Scores of nearly one differ in their logarithms alone, and no calibration turns a slide."""
+    made = network("abmil")
+    with torch.no_grad():
+        for parameter in made.aggregator.classifier.parameters():  # type: ignore[union-attr]
+            parameter.mul_(60)
+    bags = [torch.randn(9, 6) * (1 + number) for number in range(20)]
+    raw = torch.stack([made.eval().log_probabilities(bag) for bag in bags]).double().detach().exp().numpy()
+    labels = (raw[:, 1] > np.median(raw[:, 1])).astype(np.int64)
+    records = [LabelledSlide(row=row, slide=f"s{row}", patient="p", label=int(each)) for row, each in enumerate(labels)]
+    found = predict_bags(lambda place: torch.from_numpy(raw[place]), records, CLASSES)
+    model = SlideModel(made, card("abmil", calibration=calibration_record(found)), CPU)
+    assert [model.read(bag).called for bag in bags] == labels.tolist()
+    shown = predict_bags(lambda place: model.probabilities(bags[place]), records, CLASSES, model.threshold)
+    assert shown.called.tolist() == labels.tolist()
+
+
+def test_read__a_bag_far_from_training_is_outside() -> None:
+    generator = np.random.default_rng(0)
+    scope = fit_scope(generator.normal(size=(40, 6)), generator.normal(size=(40, 6)))
+    model = SlideModel(network("abmil"), card("abmil", scope=scope.to_record()), CPU)
+    near = torch.from_numpy(generator.normal(size=(5, 6)))
+    assert model.read(near).is_outside is False
+    assert model.read(near + 50).is_outside is True
+    assert SlideModel(model.network, card("abmil"), CPU).read(near).is_outside is None
+
+
+def test_mean_tile__of_stretches_is_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    bag = torch.randn(23, 6)
+    monkeypatch.setattr("pipelines.wsi.weights.bundles._STRETCH", 5)
+    np.testing.assert_allclose(mean_tile(bag.half().numpy()), bag.half().float().mean(dim=0), rtol=1e-4, atol=1e-6)
+
+
+def test_load_network__weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    """Row H5 of the bad inputs, and E23."""
+    save_network(tmp_path / "model", network("abmil"), card("abmil"))
+    for changes, told in (
+        ({"architecture": {**architecture(settings("dsmil")), "feature_dim": 6}}, r"describes dsmil .* do not fit"),
+        ({"classes": ["a", "b", "c"]}, "with 3 classes, which the weights do not fit: 'aggregator.classifier.bias'"),
+        ({"architecture": {}}, "says no width of features"),
+        ({"architecture": {"feature_dim": 6, "model": {"name": "resnet"}}}, "describes no network for slides"),
+        ({"task": "sfod"}, "is of pipeline 'sfod', not 'wsi'"),
+    ):
+        copy = Path(shutil.copytree(tmp_path / "model", tmp_path / "copy", dirs_exist_ok=True))
+        content = json.loads((copy / "card.json").read_text())
+        (copy / "card.json").write_text(json.dumps({**content, **changes}))
+        with pytest.raises(CheckpointError, match=told):
+            load_network(copy, CPU)

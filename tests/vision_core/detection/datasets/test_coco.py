@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vision_core.detection.datasets.coco import read_coco, read_coco_images
+from vision_core.detection.settings import DetectionData
+from vision_core.detection.synthetic import make_coco
+from vision_core.errors import DataError
+
+DISC = DetectionData(classes=("disc",))
+
+
+def test_read_coco__width_and_height_become_corners(tmp_path: Path) -> None:
+    root = _edited(make_coco(tmp_path), annotations={"bbox": [3, 4, 10, 20]})
+    np.testing.assert_array_equal(read_coco(root, "train", DetectionData()).records[0].boxes[0], [3, 4, 13, 24])
+
+
+def test_read_coco__classes_follow_the_ids_and_the_map_is_told(tmp_path: Path) -> None:
+    dataset = read_coco(make_coco(tmp_path), "train", DetectionData())
+    assert dataset.classes == ("disc", "square")
+    assert "category ids and the classes they are read as: 1 is 'disc' (0), 3 is 'square' (1)" in dataset.notes
+
+
+def test_read_coco__order_of_the_given_classes_decides_the_labels(tmp_path: Path) -> None:
+    plain = read_coco(make_coco(tmp_path), "train", DetectionData())
+    turned = read_coco(tmp_path, "train", DetectionData(classes=("square", "disc")))
+    for one, other in zip(plain.records, turned.records, strict=True):
+        np.testing.assert_array_equal(one.labels, 1 - other.labels)
+
+
+def test_read_coco__classes_without_category_are_told_and_none_at_all_is_refused(tmp_path: Path) -> None:
+    dataset = read_coco(make_coco(tmp_path), "train", DetectionData(classes=("disc", "cone")))
+    assert "class 'cone' has no category in the index" in dataset.notes
+    with pytest.raises(DataError, match="no category is of the classes 'cone'; the index names 'disc, square'"):
+        read_coco(tmp_path, "train", DetectionData(classes=("cone",)))
+
+
+@pytest.mark.parametrize("name", ["annotations/train.json", "annotations/instances_train.json"])
+def test_read_coco__index_in_the_official_place(name: str, tmp_path: Path) -> None:
+    root = make_coco(tmp_path)
+    (root / "annotations").mkdir()
+    (root / "train.json").rename(root / name)
+    assert len(read_coco(root, "train", DetectionData())) == 4
+
+
+def test_read_coco__images_in_a_shared_folder(tmp_path: Path) -> None:
+    root = make_coco(tmp_path)
+    (root / "train").rename(root / "images")
+    assert len(read_coco(root, "train", DetectionData())) == 4
+
+
+def test_read_coco__all_problems_in_one_refusal_the_first_five_told(tmp_path: Path) -> None:
+    root = make_coco(tmp_path, count=8)
+    index = json.loads((root / "train.json").read_text())
+    for annotation in index["annotations"]:
+        annotation["bbox"] = [0, 0, 0, 0]
+    (root / "train.json").write_text(json.dumps(index))
+    with pytest.raises(DataError) as caught:
+        read_coco(root, "train", DetectionData())
+    assert len(caught.value.problems) == 6
+    assert f"has '{len(index['annotations'])}' problems in all" in caught.value.problems[-1]
+
+
+def test_read_coco__file_outside_the_data_set_is_left_out(tmp_path: Path) -> None:
+    root = make_coco(tmp_path / "data")
+    (root / "train" / "000.png").rename(tmp_path / "secret.png")
+    _edited(root, images={"file_name": "../../secret.png"})
+    dataset = read_coco(root, "train", DetectionData())
+    assert len(dataset) == 3
+    assert "images outside the data set (by a link or '..'), left out: 1 (../../secret.png)" in dataset.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox": [1, 2, 3]}, "not x, y, width, height"),
+        ({"bbox": "wide"}, "not x, y, width, height"),
+        ({"category_id": [1]}, r"has category id '\[1\]'"),
+        ({"id": None}, "annotation 'None' lacks 'id' or 'bbox'"),
+    ],
+)
+def test_read_coco__annotation_of_the_wrong_shape(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    root = _edited(make_coco(tmp_path), annotations=change)
+    with pytest.raises(DataError, match=message):
+        read_coco(root, "train", DetectionData())
+
+
+def test_read_coco_images__opens_no_index(tmp_path: Path) -> None:
+    root = make_coco(tmp_path)
+    for path in root.glob("*.json"):
+        path.write_text("poison")
+    dataset = read_coco_images(root, "train", DISC)
+    assert [record.image_id for record in dataset.records] == ["000.png", "001.png", "002.png", "003.png"]
+    assert not dataset.has_labels
+
+
+def test_read_coco_images__shared_folder_needs_a_list_of_names(tmp_path: Path) -> None:
+    root = make_coco(tmp_path)
+    (root / "train").rename(root / "images")
+    with pytest.raises(DataError, match=r"Put the images into 'train/', or their names into 'train\.txt'"):
+        read_coco_images(root, "train", DISC)
+    (root / "train.txt").write_text("001.png\n003.png\n")
+    assert [record.image_id for record in read_coco_images(root, "train", DISC).records] == ["001.png", "003.png"]
+
+
+def test_read_coco_images__one_index_means_every_image_and_says_so(tmp_path: Path) -> None:
+    root = make_coco(tmp_path)
+    (root / "train").rename(root / "images")
+    (root / "test.json").unlink()
+    dataset = read_coco_images(root, "train", DISC)
+    assert len(dataset) == 4
+    assert "was not opened" in dataset.notes[0]
+
+
+def _edited(root: Path, **changes: dict[str, object]) -> Path:
+    """The folder, with the first entry of each named table changed."""
+    index = json.loads((root / "train.json").read_text())
+    for table, change in changes.items():
+        index[table][0].update(change)
+    (root / "train.json").write_text(json.dumps(index))
+    return root

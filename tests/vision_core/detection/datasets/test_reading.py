@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vision_core.detection.datasets.reading import drop_empty, read_dataset, shared_images
+from vision_core.detection.settings import DetectionData
+from vision_core.detection.synthetic import SHAPES, make_coco, make_voc
+from vision_core.errors import ConfigError, DataError
+
+
+def test_read_dataset__voc_and_coco_adaptation_never_opens_labels(tmp_path: Path) -> None:
+    for kind, root in (("voc", make_voc(tmp_path / "voc")), ("coco", make_coco(tmp_path / "coco"))):
+        for path in (*root.glob("Annotations/*.xml"), *root.glob("*.json")):
+            path.unlink()
+        data = DetectionData.model_validate({"root": root, "format": kind, "classes": SHAPES})
+        assert len(read_dataset(data, "train", with_labels=False)) == 4
+
+
+def test_read_dataset__plain_folder(tmp_path: Path) -> None:
+    root = make_coco(tmp_path) / "train"
+    data = DetectionData(root=root, format="images", classes=SHAPES)
+    assert len(read_dataset(data, "ignored", with_labels=False)) == 4
+    with pytest.raises(ConfigError, match="has no labels"):
+        read_dataset(data, "ignored", with_labels=True)
+
+
+def test_read_dataset__adaptation_needs_the_classes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.classes is empty"):
+        read_dataset(DetectionData(root=make_voc(tmp_path)), "train", with_labels=False)
+
+
+def test_read_dataset__root_is_looked_for_among_published_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_voc(tmp_path / "published" / "clipart")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "published"))
+    monkeypatch.chdir(tmp_path)
+    assert len(read_dataset(DetectionData(root=Path("clipart")), "train", with_labels=True)) == 4
+    with pytest.raises(DataError, match=r"'watercolor' is not a folder \(looked at watercolor and .*watercolor\)"):
+        read_dataset(DetectionData(root=Path("watercolor")), "train", with_labels=True)
+
+
+def test_read_dataset__filter_empty_reads_labels_and_says_so_loudly(tmp_path: Path) -> None:
+    root = make_voc(tmp_path)
+    (root / "Annotations" / "train_002.xml").write_text("<annotation/>")
+    data = DetectionData(root=root, classes=SHAPES)
+    assert len(read_dataset(data, "train", with_labels=False)) == 4
+    filtered = read_dataset(data.model_copy(update={"filter_empty": True}), "train", with_labels=False)
+    assert [record.image_id for record in filtered.records] == ["train_000", "train_001", "train_003"]
+    assert filtered.notes[-1].startswith("TARGET LABELS WERE READ to leave out 1 of 4 images")
+    assert all(len(record.boxes) == 0 for record in filtered.records)
+
+
+def test_drop_empty__images_with_only_crowd_regions_go_too(tmp_path: Path) -> None:
+    dataset = read_dataset(DetectionData(root=make_voc(tmp_path)), "train", with_labels=True)
+    dataset.records[1].crowd[:] = True
+    assert [record.image_id for record in drop_empty(dataset).records] == ["train_000", "train_002", "train_003"]
+    assert drop_empty(dataset).notes[-1] == "images without boxes, left out: 1 of 4"
+
+
+def test_shared_images__copies_under_other_names_are_found(tmp_path: Path) -> None:
+    data = DetectionData(root=make_voc(tmp_path))
+    folder = tmp_path / "JPEGImages"
+    (folder / "test_003.png").write_bytes((folder / "train_000.png").read_bytes())
+    train, test = (read_dataset(data, split, with_labels=True) for split in ("train", "test"))
+    assert shared_images(train, test) == ["test_003"]
+    assert shared_images(test, train) == ["train_000"]
+
+
+def test_read_dataset__arrays_have_the_promised_types(tmp_path: Path) -> None:
+    record = read_dataset(DetectionData(root=make_voc(tmp_path)), "train", with_labels=True).records[0]
+    count = len(record.boxes)
+    assert record.boxes.shape == (count, 4)
+    assert record.boxes.dtype == np.float32
+    assert record.labels.shape == record.difficult.shape == record.crowd.shape == (count,)
+    assert record.labels.dtype == np.int64
+    assert record.difficult.dtype == record.crowd.dtype == np.bool_

@@ -1,0 +1,51 @@
+from dataclasses import replace
+from pathlib import Path
+
+from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
+from vision_core.detection.datasets.validation import check_dataset
+from vision_core.detection.settings import DetectionData
+from vision_core.detection.synthetic import SHAPES, make_voc
+
+
+def _dataset(folder: Path) -> DetectionDataset:
+    return read_dataset(DetectionData(root=make_voc(folder)), "train", with_labels=True)
+
+
+def test_check_dataset__sound_data_is_counted(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path)
+    dataset.records[0].difficult[0] = dataset.records[1].crowd[0] = True
+    found = check_dataset(dataset)
+    assert found.num_difficult == 2
+    assert found.faults == ()
+    assert found.sizes == {(64, 96): 4}
+    assert sum(found.boxes_per_class.values()) == sum(len(record.boxes) for record in dataset.records)
+    assert found.lines()[0].endswith(":train: 4 images, 4 read, 0 faults")
+    assert found.lines()[1] == "sizes: 96 x 64 (4)"
+
+
+def test_check_dataset__every_fault_is_listed_with_its_file(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path)
+    dataset.records[0].path.write_bytes(b"")
+    dataset.records[1].path.write_bytes(dataset.records[1].path.read_bytes()[:500])
+    dataset.records[2].boxes[0, 2] = 97
+    wrong_size = replace(dataset.records[3], size=(640, 96))
+    found = check_dataset(replace(dataset, records=(*dataset.records[:3], wrong_size)))
+    assert [fault.split("'")[1] for fault in found.faults] == [str(record.path) for record in dataset.records]
+    for fault, reason in zip(found.faults, ("empty", "damaged", "reach beyond", "labels say '(640, 96)'"), strict=True):
+        assert reason in fault
+
+
+def test_check_dataset__sample_is_spread_and_progress_told(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path)
+    dataset.records[2].path.write_bytes(b"")
+    seen: list[tuple[int, int]] = []
+    found = check_dataset(dataset, sample=2, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2)]
+    assert (found.num_images, found.num_read, len(found.faults)) == (4, 2, 1)
+
+
+def test_check_dataset__labels_not_read_are_not_called_missing(tmp_path: Path) -> None:
+    data = DetectionData(root=make_voc(tmp_path), classes=SHAPES)
+    found = check_dataset(read_dataset(data, "train", with_labels=False))
+    assert found.num_without_boxes is None
+    assert "labels: not read" in found.lines()

@@ -1,0 +1,121 @@
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vision_core.errors import CheckpointError
+from vision_core.training import checkpoint
+
+CONFIG = {"train": {"epochs": 2, "workers": 0}, "names": ["a"]}
+
+
+def state(number: int) -> checkpoint.State:
+    return {"config": CONFIG, "learner": {"weight": torch.full((300,), float(number))}, "counters": {"step": number}}
+
+
+def weight(folder: Path) -> float:
+    found = checkpoint.load(folder, CONFIG)
+    assert found is not None
+    return float(found["learner"]["weight"].unique())
+
+
+def test_load__nothing_there_is_nothing(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path, CONFIG) is None
+
+
+def test_save__newest_is_read_and_the_one_before_is_kept(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        checkpoint.save(tmp_path, state(number))
+    assert weight(tmp_path) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.prev.pt", "last.pt"]
+    (tmp_path / "last.pt").unlink()
+    assert weight(tmp_path) == 2
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "text"])
+def test_load__damaged_file_is_noticed_and_the_one_before_is_taken(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint.save(tmp_path, state(1))
+    checkpoint.save(tmp_path, state(2))
+    path = tmp_path / "last.pt"
+    whole = path.read_bytes()
+    place = whole.index(torch.full((300,), 2.0).numpy().tobytes()) + 40
+    flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    path.write_bytes({"flip": flipped, "cut": whole[:900], "empty": b"", "text": b"words"}[damage])
+    with caplog.at_level(logging.WARNING):
+        assert weight(tmp_path) == 1
+    assert "last.pt is damaged" in caplog.text
+    assert "Going on from last.prev.pt" in caplog.text
+
+
+def test_load__both_damaged_are_told_with_the_remedy(tmp_path: Path) -> None:
+    for name in ("last.pt", "last.prev.pt"):
+        (tmp_path / name).write_bytes(b"words")
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.load(tmp_path, CONFIG)
+    assert len(error.value.problems) == 2
+    assert all("is damaged" in problem and "--overwrite" in problem for problem in error.value.problems)
+
+
+def test_load__code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (proof,)  # type: ignore[return-value]
+
+    torch.save({"format": 1, "config": CONFIG, "learner": Evil()}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoint.load(tmp_path, CONFIG)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("found", [{"format": 1, "config": {}}, {"weight": torch.zeros(1)}, [1, 2]])
+def test_load__other_formats_are_refused(tmp_path: Path, found: object) -> None:
+    torch.save(found, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"has format (1|None), expected 2"):
+        checkpoint.load(tmp_path, CONFIG)
+
+
+def test_load__other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(1))
+    with pytest.raises(CheckpointError, match=r"train\.epochs: 2 then, 3 now"):
+        checkpoint.load(tmp_path, {**CONFIG, "train": {"epochs": 3, "workers": 0}})
+
+
+def test_load__number_of_workers_may_change(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(1))
+    assert checkpoint.load(tmp_path, {**CONFIG, "train": {"epochs": 2, "workers": 4}}) is not None
+
+
+def test_load__tuples_equal_the_lists_that_json_makes_of_them(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(1))
+    assert checkpoint.load(tmp_path, {**CONFIG, "names": ("a",)}) is not None
+
+
+# A real full disk needs a file system of our own; the limit on file size fails at the same calls.
+FILL = """
+import resource, sys, torch
+from pathlib import Path
+from vision_core.training import checkpoint
+from vision_core.errors import EnvironmentFault
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    checkpoint.save(Path(sys.argv[1]), {{"config": {{}}, "learner": {{"weight": torch.ones(100_000)}}}})
+except EnvironmentFault as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("limit", [10, 50_000])
+def test_save__full_disk_leaves_the_checkpoint_before(tmp_path: Path, limit: int) -> None:
+    checkpoint.save(tmp_path, state(1))
+    code = FILL.format(limit=limit)
+    found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert f"Cannot write '{tmp_path / 'last.pt'}': file too large, after {limit} bytes" in found.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+    assert weight(tmp_path) == 1

@@ -1,0 +1,1 @@
+"""Backbones of classifiers and detectors: networks, settings, bundles."""

@@ -1,0 +1,282 @@
+"""Many inputs through one predictor: each is done whole, recorded, and never done twice without a reason.
+
+Under the output folder stand ``outputs/``, ``ledger/``, ``results.csv``, ``failures.csv``, ``summary.html``,
+``job.json``, which says whose folder it is, and where inputs are worth a look before, ``plan.json``. Killed at any
+moment, the same command ends with the same files.
+"""
+
+import errno
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from vision_core.batch.inspection import Plan, inspect_inputs
+from vision_core.batch.ledger import Ledger, Output, Record, all_records, output, read_ledgers, stamp, writing
+from vision_core.batch.plan import (
+    JOB,
+    OUTPUTS,
+    BatchJob,
+    Farsighted,
+    Predictor,
+    Resuming,
+    Task,
+    plan,
+    plan_lock,
+    refuse_foreign,
+    remove_outputs,
+    take_folder,
+)
+from vision_core.batch.tables import write_tables
+from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError
+from vision_core.files import atomic_path, text_of
+from vision_core.signals import heed
+
+__all__ = ["BatchJob", "Predictor", "Summary", "run_batch"]
+
+BACKOFF_SECONDS = (0.5, 1.0, 2.0)
+
+_LOG = logging.getLogger("domainsight")
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
+_ROUNDS = 2  # the second makes again what was deleted while the first went on
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How a batch ended, earlier runs of it included."""
+
+    out: Path
+    done: int
+    failures: Mapping[str, str] = field(default_factory=dict)
+    left: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is done, 3 when nothing is, else 4."""
+        if not self.failures and not self.left:
+            return 0
+        return EXIT_PARTIAL if self.done else AllInputsError.exit_code
+
+    def lines(self) -> list[str]:
+        """The end of the batch in words."""
+        total = self.done + self.left + len(self.failures)
+        told = [f"{self.done} of {total} inputs done; results in '{self.out}'."]
+        if self.failures:
+            told.append(f"{len(self.failures)} failed, listed in '{self.out / 'failures.csv'}'.")
+        if self.left:
+            told.append(f"{self.left} not tried, as --strict stops at the first failure.")
+        return told
+
+
+class Watcher:
+    """What may be told while a batch goes on; this one tells nothing."""
+
+    def inspecting(self, total: int) -> None:
+        """So many inputs are about to be opened."""
+
+    def inspected(self) -> None:
+        """One more was."""
+
+    def planned(self, plan: Plan) -> None:
+        """All were, with this result."""
+
+    def starting(self, total: int) -> None:
+        """So many inputs are about to be done."""
+
+    def done(self, record: Record, number: int, total: int) -> None:
+        """An input is done or failed, the ``number``-th of ``total`` in this run."""
+
+
+def run_batch(job: BatchJob[R], watcher: Watcher | None = None) -> Summary:
+    """Do all inputs that are not done yet.
+
+    Args:
+        job: What to do.
+        watcher: Is told how it goes.
+
+    Raises:
+        UsageError: The folder holds something else, or another process works on it.
+        EnvironmentFault: The disk is full or cannot be written; what was done stays valid.
+        Interrupted: Ctrl-C; the same command goes on.
+    """
+    refuse_foreign(job)
+    with Ledger(job.out / "ledger" / f"{job.shard}.jsonl") as ledger:
+        with plan_lock(job.out):
+            take_folder(job, ledger)
+        worker = _Worker(job, ledger, watcher or Watcher())
+        try:
+            worker.run()
+        except KeyboardInterrupt as error:
+            summary = _conclude(job, worker.failed)
+            raise Interrupted(f"{summary.lines()[0]} The same command goes on with the rest.") from error
+        return _conclude(job, worker.failed)
+
+
+class _Worker(Generic[R]):
+    """One process at its share of the inputs."""
+
+    def __init__(self, job: BatchJob[R], ledger: Ledger, watcher: Watcher) -> None:
+        self.job, self.ledger, self.watcher = job, ledger, watcher
+        self.plan: Plan = {}
+        self.failed: set[Path] = set()
+        self.staging = job.out / f".staging-{job.shard}"
+        self.unfinished = job.out / f".unfinished-{job.shard}"
+        self.predictor: Predictor[R] | None = None
+
+    def run(self) -> None:
+        """Do the plan, then once more what was spoilt meanwhile."""
+        try:
+            for _ in range(_ROUNDS):
+                tasks = [task for task in plan(self.job) if task.path not in self.failed]
+                if not tasks or not self._do_all(tasks):
+                    break
+        finally:
+            self._expect(())
+            shutil.rmtree(self.staging, ignore_errors=True)
+        self._clear_unfinished()  # after a stop all of it stays: the same command goes on from there
+
+    def _do_all(self, tasks: Sequence[Task]) -> bool:
+        """Do these in turn; false when a failure ends the batch."""
+        self._inspect(tasks)
+        if any(not self._refused(task) for task in tasks):
+            self.predictor = self.predictor or self._load()
+        self.watcher.starting(len(tasks))
+        for number, task in enumerate(tasks, start=1):
+            heed()
+            if task.reason:
+                _LOG.info("'%s' is done again: %s.", task.path, task.reason)
+            self._expect(tasks[number - 1 : number + 1])
+            record = self._do(task)
+            self.ledger.append(record)
+            self.watcher.done(record, number, len(tasks))
+            if record.status == "failed":
+                self.failed.add(task.path)
+                if self.job.strict:
+                    return False
+        return True
+
+    def _clear_unfinished(self) -> None:
+        """An input that failed, as a share was gone, is tried again: what there is of it stays."""
+        if self.failed:
+            with suppress(OSError):  # not empty
+                self.unfinished.rmdir()
+        else:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+
+    def _load(self) -> Predictor[R]:
+        predictor = self._made()
+        if isinstance(predictor, Resuming):
+            with writing(self.unfinished):
+                self.unfinished.mkdir(exist_ok=True)
+            predictor.resume_in(self.unfinished)
+        return predictor
+
+    def _made(self) -> Predictor[R]:
+        try:
+            return self.job.make_predictor()
+        except UserError:
+            if not read_ledgers(self.job.out / "ledger"):  # the folder is free for the corrected command
+                (self.job.out / JOB).unlink(missing_ok=True)
+                with suppress(OSError):  # it holds something after all
+                    (self.job.out / OUTPUTS).rmdir()
+            raise
+
+    def _expect(self, tasks: Sequence[Task]) -> None:
+        if isinstance(self.predictor, Farsighted):
+            self.predictor.expect([task.path for task in tasks if not self._refused(task)])
+
+    def _inspect(self, tasks: Sequence[Task]) -> None:
+        paths = [task.path for task in tasks if text_of(task.path) not in self.plan]
+        if self.job.inspect is None or not paths:
+            return
+        self.watcher.inspecting(len(paths))
+        self.plan |= inspect_inputs(paths, self.job.inspect, self.job.out, self.watcher.inspected)
+        self.watcher.planned(self.plan)
+
+    def _refused(self, task: Task) -> str:
+        planned = self.plan.get(text_of(task.path))
+        return planned.reason if planned else ""
+
+    def _do(self, task: Task) -> Record:
+        started, made_of = time.monotonic(), self.job.fingerprint_of(task.path)
+        facts: dict[str, Any] = {"input": text_of(task.path), "name": task.name}
+        try:
+            facts |= {"status": "done", **_with_retries(lambda: self._attempt(task))}
+        except Exception as error:  # an input must not end the batch, whatever a decoder or a model makes of it
+            if isinstance(error, UserError) and not isinstance(error, DataError):
+                raise
+            _LOG.debug("'%s' failed", task.path, exc_info=True)
+            facts |= {"status": "failed", "reason": _reason(error)}
+        seconds = round(time.monotonic() - started, 3)
+        return Record(seconds=seconds, version=self.job.version, fingerprint=made_of, **facts)
+
+    def _attempt(self, task: Task) -> dict[str, Any]:
+        if reason := self._refused(task):
+            raise InputError(reason)
+        assert self.predictor is not None
+        before = stamp(task.path)
+        result = self.predictor(task.path)
+        self._empty_staging()
+        with writing(self.job.out / OUTPUTS):
+            written = self.predictor.write(result, task.path, self.staging)
+        if stamp(task.path) != before:
+            raise InputError(f"'{task.path}' changed while reading. Run again when it is complete.")
+        return {"stamp": before, "outputs": self._commit(task, written), "values": dict(self.job.columns(result))}
+
+    def _commit(self, task: Task, written: Sequence[Path]) -> tuple[Output, ...]:
+        """Move what was written to its place, each file flushed and renamed."""
+        finals = []
+        for path in written:
+            if not path.name.startswith(task.path.stem):
+                raise ValueError(f"output '{path.name}': expected a name that starts with '{task.path.stem}'")
+            final = self.job.out / OUTPUTS / (task.name + path.name.removeprefix(task.path.stem))
+            with atomic_path(final) as partial:
+                path.replace(partial)
+            finals.append(final)
+        return tuple(output(final, self.job.out) for final in finals)
+
+    def _empty_staging(self) -> None:
+        with writing(self.staging):
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self.staging.mkdir()
+
+
+def _with_retries(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """``action``, tried again when the disk or share fails in a way that may pass."""
+    for wait in BACKOFF_SECONDS:
+        try:
+            return action()
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+            _LOG.warning("%s; trying again in %g s.", error, wait)
+            time.sleep(wait)
+    return action()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DataError):
+        return " ".join(error.problems)
+    if isinstance(error, MemoryError):
+        return "It needs more memory than is free. Use a machine with more, or a smaller input."
+    if isinstance(error, OSError):
+        return f"It cannot be read: {(error.strerror or str(error)).lower()}."
+    return f"Internal error ({type(error).__name__}: {error}). Please report it; --debug shows more."
+
+
+def _conclude(job: BatchJob[R], failed: set[Path]) -> Summary:
+    """Merge the ledgers into the tables, and remove outputs that a later line replaced by others."""
+    known = read_ledgers(job.out / "ledger")
+    ever = {made.file for record in all_records(job.out / "ledger") for made in record.outputs}
+    remove_outputs(job.out, ever - {made.file for record in known.values() for made in record.outputs})
+    listed = [text_of(path) for path in dict.fromkeys(job.inputs)]
+    records = [known[name] for name in listed if name in known]
+    write_tables(job.out, records, len(set(job.inputs)))
+    failures = {record.input: record.reason for record in records if record.status == "failed"}
+    done = len(records) - len(failures)
+    return Summary(out=job.out, done=done, failures=failures, left=len(set(job.inputs)) - len(records))

@@ -1,0 +1,141 @@
+"""The plan of a batch: every input is opened before the first is done, so that a night's failures are known before it.
+
+It stands in ``plan.json`` and is read again by a later run for inputs that have not changed.
+"""
+
+import errno
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vision_core.batch.ledger import Cell, Stamp, stamp
+from vision_core.errors import DataError, EnvironmentFault
+from vision_core.files import text_of, write_atomic
+
+PLAN = "plan.json"
+_THREADS = 4
+_LOG = logging.getLogger("domainsight")
+
+
+class Inspected(BaseModel):
+    """What opening an input has shown.
+
+    Attributes:
+        facts: Numbers and words about it.
+        work: How much there is to do, by unit, such as ``{"tiles": 900}``.
+        output_bytes: How much it will write, about.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    facts: Mapping[str, Cell] = {}
+    work: Mapping[str, float] = {}
+    output_bytes: int = 0
+
+
+class Planned(BaseModel):
+    """One line of the plan: an input that can be done, or the reason why not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stamp: Stamp | None = None
+    reason: str = ""
+    inspected: Inspected | None = None
+
+
+Plan = dict[str, Planned]
+Inspect = Callable[[Path], Inspected]
+
+
+def inspect_inputs(
+    inputs: Sequence[Path], inspect: Inspect, out: Path, on_input: Callable[[], None] = lambda: None
+) -> Plan:
+    """Open every input, unless an earlier plan of the folder has it as it is now, and write the plan.
+
+    Args:
+        inputs: What is to be done.
+        inspect: Opens one; called from several threads.
+        out: Folder of the batch.
+        on_input: Called after each.
+
+    Raises:
+        EnvironmentFault: The disk cannot hold what will be written, or the plan.
+    """
+    known = read_plan(out)
+    plan: Plan = {}
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for path, planned in zip(inputs, threads.map(lambda path: _plan(path, inspect, known), inputs), strict=True):
+            plan[text_of(path)] = planned
+            on_input()
+    _check_disk(plan, out)
+    write_plan(out, {**known, **plan})
+    return plan
+
+
+def read_plan(out: Path) -> Plan:
+    """The plan of a folder; empty when there is none that can be read."""
+    try:
+        content = json.loads((out / PLAN).read_text(encoding="utf-8"))
+        return {name: Planned.model_validate(each) for name, each in content["inputs"].items()}
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError, ValidationError):
+        return {}
+
+
+def write_plan(out: Path, plan: Mapping[str, Planned]) -> None:
+    """Write ``plan.json``."""
+    inputs = {name: each.model_dump(mode="json", exclude_defaults=True) for name, each in sorted(plan.items())}
+    write_atomic(out / PLAN, json.dumps({"format": 1, "inputs": inputs}, indent=1, ensure_ascii=False))
+
+
+def in_words(plan: Mapping[str, Planned]) -> Iterator[str]:
+    """The plan in words."""
+    sound = [each.inspected for each in plan.values() if each.inspected]
+    size = sum(each.output_bytes for each in sound) / 2**20
+    yield (
+        f"Plan: {len(sound)} of {len(plan)} inputs can be read; about {size:,.0f} MiB will be written"
+        + "".join(f", {amount:,.0f} {unit}" for unit, amount in _work(sound).items())
+        + "."
+    )
+    for each in plan.values():
+        if each.reason:
+            yield f"  will fail: {each.reason}"
+
+
+def _work(sound: Sequence[Inspected]) -> dict[str, float]:
+    amounts: dict[str, float] = {}
+    for unit, amount in (pair for each in sound for pair in each.work.items()):
+        amounts[unit] = amounts.get(unit, 0.0) + amount
+    return amounts
+
+
+def _plan(path: Path, inspect: Inspect, known: Plan) -> Planned:
+    found: Stamp | None = None
+    try:
+        found = stamp(path)
+        before = known.get(text_of(path))
+        if before and before.inspected and before.stamp == found:
+            return before
+        return Planned(stamp=found, inspected=inspect(path))
+    except DataError as error:
+        return Planned(stamp=found, reason=" ".join(error.problems))
+    except OSError as error:
+        # What may pass is tried again when it is the input's turn, with retries.
+        _LOG.debug("'%s' could not be inspected", path, exc_info=True)
+        if error.errno == errno.ENOSPC:
+            raise
+        return Planned(stamp=found, inspected=Inspected())
+
+
+def _check_disk(plan: Plan, out: Path) -> None:
+    needed = sum(each.inspected.output_bytes for each in plan.values() if each.inspected)
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise EnvironmentFault(
+            f"'{out}': the results need about {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free. "
+            "Free some space, or choose another --out."
+        )

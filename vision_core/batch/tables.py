@@ -1,0 +1,58 @@
+"""The tables at the end of a batch: ``results.csv``, ``failures.csv`` and ``summary.html``.
+
+They hold no times, so that a batch which was killed and continued ends with the same bytes as one that was not.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
+
+from vision_core.batch.ledger import Cell, Record
+from vision_core.files import write_atomic
+from vision_core.results import RESEARCH_NOTICE
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_tables(out: Path, records: Sequence[Record], num_inputs: int) -> None:
+    """Write the three tables of ``records``, whole or not at all.
+
+    Raises:
+        EnvironmentFault: They cannot be written.
+    """
+    done = [record for record in records if record.status == "done"]
+    failed = [record for record in records if record.status == "failed"]
+    columns = list(dict.fromkeys(name for record in done for name in record.values))
+    rows = [[record.input, *(record.values.get(name) for name in columns), _files(record)] for record in done]
+    write_atomic(out / "results.csv", to_csv(["input", *columns, "outputs"], rows))
+    write_atomic(out / "failures.csv", to_csv(["input", "reason"], [[each.input, each.reason] for each in failed]))
+    page = _template().render(
+        columns=columns, done=done, failed=failed, total=num_inputs, notice=RESEARCH_NOTICE, name=out.resolve().name
+    )
+    write_atomic(out / "summary.html", page)
+
+
+def to_csv(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A table as text; cells of text that a spreadsheet would run as a formula get a quote in front."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerows([[safe_cell(cell) for cell in row] for row in (header, *rows)])
+    return table.getvalue()
+
+
+def safe_cell(cell: Cell) -> Cell:
+    """``cell``, harmless in a spreadsheet; numbers stay numbers."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+
+
+def _files(record: Record) -> str:
+    return " ".join(made.file for made in record.outputs)
+
+
+def _template() -> Template:
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=select_autoescape(["html", "j2"]))
+    return environment.get_template("batch_summary.html.j2")

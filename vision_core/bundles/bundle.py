@@ -1,0 +1,336 @@
+"""Bundles: what leaves a run and what everything starts from. A folder (or its zip), never a pickle.
+
+``weights.safetensors`` (fp16 or fp32 storage, fp32 compute), ``card.json`` (``Card``), and ``golden.safetensors``: one
+small input with its raw output, made after the cast, so that another machine can tell whether it computes the same.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from vision_core.bundles.archives import extract_zip
+from vision_core.config.schema import Section
+from vision_core.errors import CheckpointError
+from vision_core.files import flush, sha256, write_atomic
+from vision_core.results import RESEARCH_NOTICE
+
+FORMAT = 1
+GOLDEN_FINE, GOLDEN_REFUSED = 1e-3, 1e-2
+_WEIGHTS, _CARD, _GOLDEN = "weights.safetensors", "card.json", "golden.safetensors"
+
+Tensors = dict[str, Tensor]
+
+
+class TrainedOn(Section):
+    """The data behind the weights."""
+
+    description: str = Field(description="Data set, split, and how labels came about.")
+    synthetic: bool = Field(description="Whether the model has seen made images only.")
+    manifest: str | None = Field(None, description="Hash over names and sizes of the training files.")
+    licence: str | None = Field(None, description="Licence of the data.")
+
+
+class Card(Section):
+    """What a bundle says of itself."""
+
+    format: int = Field(FORMAT, description="Version of this schema.")
+    task: str = Field(description="Pipeline that made it: sfod, wsi, ...")
+    method: str = Field(description="Method within the task.")
+    config: dict[str, Any] = Field(description="The run's configuration.")
+    architecture: dict[str, Any] = Field(description="What the module is rebuilt from.")
+    preprocessing: dict[str, Any] = Field(description="What an image goes through before the module.")
+    classes: tuple[str, ...] = Field(description="Names in the order of the logits.")
+    trained_on: TrainedOn
+    parent: str | None = Field(None, description="Hash of the weights that the run started from.")
+    metrics: dict[str, Any] = Field(default_factory=dict, description="Evaluation of these weights, by split.")
+    calibration: dict[str, Any] | None = Field(None, description="Temperature or conformal sets.")
+    scope: dict[str, Any] | None = Field(None, description="Statistics of the training features, for the scope guard.")
+    software: dict[str, Any] = Field(default_factory=dict, description="Versions that made it.")
+    device: str = Field("cpu", description="Device that made it.")
+    licence: str = Field("MIT", description="Licence of the weights.")
+    intended_use: str = Field(RESEARCH_NOTICE, description="What it is for.")
+    limits: str = Field("", description="Where it is known to fail.")
+    storage: Literal["fp16", "fp32"] = Field("fp32", description="Stored precision; compute is fp32.")
+    hashes: dict[str, str] = Field(default_factory=dict, description="sha256 of the other files.")
+
+    def identity(self) -> str:
+        """A short name for results: task, method, first letters of the weights' hash."""
+        return f"{self.task}/{self.method}/{self.hashes.get(_WEIGHTS, 'unsaved')[:12]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle in memory; hashes and numbers have been checked.
+
+    Attributes:
+        card: Its card.
+        tensors: The weights in fp32 (integers as they are).
+        golden: ``input.*`` and ``output.*`` tensors.
+    """
+
+    card: Card
+    tensors: Tensors
+    golden: Tensors
+
+    def inputs(self) -> Tensors:
+        """The golden input, by name."""
+        return _under("input.", self.golden)
+
+    def outputs(self) -> Tensors:
+        """The golden output, by name."""
+        return _under("output.", self.golden)
+
+
+def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golden") -> Card:
+    """Write a bundle as a whole: beside, then renamed.
+
+    Args:
+        folder: Where it will stand; an older bundle there is replaced.
+        tensors: The weights.
+        card: Its ``storage`` decides the cast; hashes are filled in here.
+        golden: One input, and the function that answers it with given weights.
+
+    Returns:
+        The card with hashes.
+
+    Raises:
+        CheckpointError: Something that is no bundle stands there; or NaN or infinity in the weights.
+        EnvironmentFault: The disk is full or cannot be written.
+    """
+    folder = folder.absolute()
+    refuse_other_content(folder)
+    stored = {name: _stored(tensor, card.storage) for name, tensor in tensors.items()}
+    check_finite(stored, str(folder))
+    outputs = golden.answer(_computed(stored), golden.inputs)
+    pair = _prefixed("input.", golden.inputs) | _prefixed("output.", outputs)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        write_atomic(beside / _WEIGHTS, safetensors.save(stored))
+        write_atomic(beside / _GOLDEN, safetensors.save(pair))
+        card = card.model_copy(update={"hashes": {name: sha256(beside / name) for name in (_WEIGHTS, _GOLDEN)}})
+        write_atomic(beside / _CARD, card.model_dump_json(indent=2))
+        beside.chmod(0o755)
+        _swap(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return card
+
+
+def refuse_other_content(folder: Path) -> None:
+    """Refuse to write a bundle over anything but an older bundle or an empty folder; touches nothing.
+
+    Raises:
+        CheckpointError: Names what is there.
+    """
+    if not folder.exists():
+        return
+    names = {item.name for item in folder.iterdir()} if folder.is_dir() else {folder.name}
+    other = sorted(names - {_WEIGHTS, _CARD, _GOLDEN})
+    if other:
+        raise CheckpointError(f"'{folder}' holds '{other[0]}' and is no bundle: nothing was replaced. Give a new one.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """One small input and the function ``answer(weights, inputs)`` that gives raw outputs for it."""
+
+    inputs: Tensors
+    answer: Callable[[Tensors, Tensors], Tensors]
+
+
+def read_card(path: Path, task: str | None = None) -> Card:
+    """The card alone, of a folder or a zip; ``task`` as for ``load``.
+
+    Raises:
+        CheckpointError: No bundle, a card that this version cannot read, or of another task.
+    """
+    with _opened(path) as folder:
+        return _card(folder, path, task)
+
+
+def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write scores of the weights into the card of a bundle; nothing else changes."""
+    card = read_card(folder)
+    card = card.model_copy(update={"metrics": {**card.metrics, **metrics}})
+    write_atomic(folder / _CARD, card.model_dump_json(indent=2))
+
+
+def load(path: Path, task: str | None = None) -> Bundle:
+    """Read a bundle, a folder or its zip, and check hashes, schema and numbers.
+
+    Args:
+        path: The bundle.
+        task: The pipeline that wants it, when only its own bundles will do.
+
+    Raises:
+        CheckpointError: Not a bundle, damaged, of another task, or with NaN in its weights.
+    """
+    with _opened(path) as folder:
+        card = _card(folder, path, task)
+        problems = _damages(folder, card)
+        if problems:
+            raise CheckpointError([f"'{path}': {problem} Fetch the bundle again." for problem in problems])
+        tensors = _computed(_tensors(folder / _WEIGHTS))
+        golden = _tensors(folder / _GOLDEN)
+    check_finite(tensors, str(path))
+    bundle = Bundle(card=card, tensors=tensors, golden=golden)
+    if not (bundle.inputs() and bundle.outputs()):
+        raise CheckpointError(f"'{path}': {_GOLDEN} has no input or no output. Fetch the bundle again.")
+    return bundle
+
+
+def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse weights with NaN or infinity.
+
+    Raises:
+        CheckpointError: Names the tensors.
+    """
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise CheckpointError(f"{origin}: NaN or infinity in {len(bad)} tensors, first '{bad[0]}'. It is unusable.")
+
+
+def deviation(outputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Largest deviation over all tensors, each relative to its own largest magnitude.
+
+    Infinity when a tensor is missing, has another shape, or is not finite on either side.
+    """
+    worst = 0.0
+    for name, target in expected.items():
+        found = outputs.get(name)
+        if found is None or found.shape != target.shape or not (found.isfinite().all() and target.isfinite().all()):
+            return float("inf")
+        if target.numel():
+            scale = target.abs().max().clamp(min=1e-12)
+            worst = max(worst, float((found.cpu() - target).abs().max() / scale))
+    return worst
+
+
+def check_golden(bundle: Bundle, answer: Callable[[Tensors], Tensors]) -> float:
+    """Compute the golden output again; returns the deviation.
+
+    Raises:
+        CheckpointError: It differs by more than 1e-2.
+    """
+    found = deviation(answer(bundle.inputs()), bundle.outputs())
+    if not found <= GOLDEN_REFUSED:
+        raise CheckpointError(
+            f"This machine or these versions give another answer for {bundle.card.identity()}: "
+            f"relative deviation {found:.2g}, at most {GOLDEN_REFUSED:g} allowed. Made with {bundle.card.software}."
+        )
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield path
+        return
+    if not path.exists():
+        raise CheckpointError(f"Bundle '{path}' does not exist.")
+    if path.suffix.lower() != ".zip":
+        raise CheckpointError(
+            f"'{path}' is a file, not a bundle (a folder with {_CARD}). "
+            "For a foreign checkpoint use the verb import-weights first."
+        )
+    with tempfile.TemporaryDirectory(prefix="bundle-") as temporary:
+        extract_zip(path, Path(temporary))
+        inner = sorted(Path(temporary).rglob(_CARD))
+        if len(inner) > 1:
+            raise CheckpointError(f"'{path}' holds {len(inner)} bundles. Unpack it and give one of them.")
+        yield inner[0].parent if inner else Path(temporary)
+
+
+def _card(folder: Path, path: Path, task: str | None = None) -> Card:
+    card = _parsed_card(folder, path)
+    if task and card.task != task:
+        raise CheckpointError(
+            f"Bundle '{path}' is of pipeline '{card.task}', not '{task}'. "
+            f"Give a bundle made by pipelines.{task} train, or use this one with python -m pipelines.{card.task}."
+        )
+    return card
+
+
+def _parsed_card(folder: Path, path: Path) -> Card:
+    try:
+        content = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        inside = ", ".join(sorted(item.name for item in folder.iterdir())[:5]) or "nothing"
+        below = sorted(found.parent.name for found in folder.glob(f"*/{_CARD}"))  # of a run
+        near = f" Give '{path / ('model' if 'model' in below else below[0])}'." if below else ""
+        raise CheckpointError(f"'{path}' has no {_CARD} (found: {inside}); it is not a bundle.{near}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"'{path}': {_CARD} is not JSON. Fetch the bundle again.") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(
+            f"'{path}': {_CARD} has format {found!r}, this version reads {FORMAT}. Update domainsight."
+        )
+    try:
+        return Card.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"'{path}': {_CARD}, {place}: {first['msg']}.") from error
+
+
+def _damages(folder: Path, card: Card) -> list[str]:
+    if set(card.hashes) != {_WEIGHTS, _GOLDEN}:
+        return [f"{_CARD} lists hashes of {sorted(card.hashes)}, expected {[_GOLDEN, _WEIGHTS]}."]
+    return [text for name, digest in card.hashes.items() if (text := _damage(folder / name, digest))]
+
+
+def _damage(path: Path, digest: str) -> str:
+    if not path.is_file():
+        return f"{path.name} is missing."
+    found = sha256(path)
+    return "" if found == digest else f"{path.name} has sha256 {found[:12]}…, the card says {digest[:12]}…."
+
+
+def _tensors(path: Path) -> Tensors:
+    try:
+        return safetensors.load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path.name} is damaged: {error}. Fetch the bundle again.") from error
+
+
+def _stored(tensor: Tensor, storage: str) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    if not tensor.is_floating_point():
+        return tensor.clone()
+    return tensor.to(torch.float16 if storage == "fp16" else torch.float32).clone()
+
+
+def _computed(tensors: Tensors) -> Tensors:
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    return {prefix + name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: Tensors) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _swap(beside: Path, folder: Path) -> None:
+    flush(beside)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)

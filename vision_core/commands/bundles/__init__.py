@@ -1,0 +1,1 @@
+"""Verbs on bundles: export, import-weights, verify."""

@@ -1,0 +1,26 @@
+"""The verb ``import-weights``: a bundle made of a foreign checkpoint."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vision_core.config import loading as configs
+from vision_core.config.loading import Config
+from vision_core.console import say
+from vision_core.errors import UsageError
+from vision_core.pipeline import Pipeline
+
+Build = Callable[[], Pipeline[Any]]
+
+
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Read the checkpoint, tell what was inferred, write the bundle."""
+    out: Path = arguments.out
+    if out.exists() and not arguments.overwrite:
+        raise UsageError(f"{out} exists; use --overwrite to replace it, or another --out.")
+    config = configs.load(config_class, None, arguments.words)
+    for line in build().import_weights(arguments.file, config, out, trusted=arguments.i_trust_this_file):
+        say(line)
+    say(f"Bundle: {out}. Check it: python -m pipelines.{config_class.task} verify {out}")
+    return 0

@@ -1,0 +1,25 @@
+"""The verb ``verify``: is a bundle whole, and does this machine compute the same with it?"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from vision_core.bundles import bundle as bundles
+from vision_core.config.loading import Config
+from vision_core.console import say
+from vision_core.pipeline import Pipeline
+from vision_core.training.runtime import launch
+
+Build = Callable[[], Pipeline[Any]]
+
+
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Check hashes and numbers, and run the golden pair again."""
+    content = bundles.load(arguments.bundle, config_class.task)
+    predictor = build().predictor(arguments.bundle, launch(arguments.device or "auto").device)
+    deviation = bundles.check_golden(content, predictor.answer)
+    say(f"{content.card.identity()}: hashes and numbers are sound, {len(content.tensors)} tensors.")
+    say(f"Golden pair: relative deviation {deviation:.2g} (fine up to {bundles.GOLDEN_FINE:g}).")
+    if deviation > bundles.GOLDEN_FINE:
+        say("warning: this machine computes visibly different values; compare results before you rely on them.")
+    return 0

@@ -1,0 +1,27 @@
+"""The verb ``demo-data``: the demo's data set, to look at or to train on."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vision_core.config.loading import Config
+from vision_core.console import say
+from vision_core.errors import UsageError
+from vision_core.pipeline import Pipeline
+
+Build = Callable[[], Pipeline[Any]]
+
+
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Write the data set into a new folder."""
+    folder: Path = arguments.out
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; give a folder.")
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; give a new folder.")
+    say(build().demo_data(folder))
+    task = config_class.task
+    say(f"Written to {folder}. Train on it:")
+    say(f"  python -m pipelines.{task} train --config configs/{task}/demo.yaml data.root={folder}")
+    return 0

@@ -1,0 +1,38 @@
+"""The verb ``validate``: every item read once, every fault listed."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from vision_core.config import loading as configs
+from vision_core.config.loading import Config
+from vision_core.console import Progress, say
+from vision_core.errors import EXIT_PARTIAL, AllInputsError
+from vision_core.pipeline import Pipeline
+
+Build = Callable[[], Pipeline[Any]]
+
+
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Read, count, and list the faults; 0 without any, 4 with some, 3 when nothing is sound."""
+    config = configs.load(config_class, arguments.config, arguments.words)
+    bar: Progress | None = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None or done == 1:
+            bar = Progress(total, "validate", "item")
+        bar.advance()
+
+    found = build().validate(config, arguments.sample, tell)
+    if bar:
+        bar.close()
+    for each in found:
+        say("\n".join(each.lines()))
+    return max(_exit_code(len(each.faults), each.num_read) for each in found)
+
+
+def _exit_code(faults: int, items: int) -> int:
+    if not faults:
+        return 0
+    return EXIT_PARTIAL if faults < items else AllInputsError.exit_code

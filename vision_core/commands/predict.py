@@ -1,0 +1,77 @@
+"""The verb ``predict``: a bundle over a file or a folder, through the batch engine."""
+
+import argparse
+import json
+import shlex
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vision_core.batch.engine import BatchJob, run_batch
+from vision_core.batch.progress import Shown
+from vision_core.bundles import bundle as bundles
+from vision_core.config.loading import Config, ConfigT, fingerprint, of_bundle
+from vision_core.console import say
+from vision_core.errors import ConfigError, DataError
+from vision_core.pipeline import Following, Pipeline
+from vision_core.training.runtime import launch
+
+Build = Callable[[], Pipeline[Any]]
+
+
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Plan, predict one input after the other, and merge the tables."""
+    task = config_class.task
+    card = bundles.load(arguments.checkpoint, task).card  # whole, so that a fault of it is told before a long plan
+    config = _settings(arguments, card, config_class)
+    pipeline = build()
+    inputs = _inputs(pipeline, arguments.input)
+    device = launch(arguments.device or "auto").device
+    places = [f"--checkpoint={arguments.checkpoint}", f"--input={arguments.input}", f"--out={arguments.out}"]
+    words = getattr(arguments, "words", [])
+    arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "predict", *places, *words])
+    job = BatchJob(
+        inputs=inputs,
+        out=arguments.out,
+        make_predictor=partial(pipeline.predictor, arguments.checkpoint, device, config),
+        fingerprint=fingerprint([card.hashes, words]),
+        version=version("domainsight"),
+        source=arguments.input,
+        follows=pipeline.follows(config) if isinstance(pipeline, Following) else lambda _: "",
+        inspect=pipeline.inspector(config),
+        columns=pipeline.columns,
+        strict=arguments.strict or arguments.on_error == "stop",
+        overwrite=arguments.overwrite,
+    )
+    with Shown("predict") as shown:
+        summary = run_batch(job, shown)
+    pipeline.conclude(arguments.out)
+    for line in summary.lines():
+        say(line)
+    say(f"Look at {arguments.out / 'summary.html'}, or at the pictures in {arguments.out / 'outputs'}.")
+    return summary.exit_code
+
+
+def _settings(arguments: argparse.Namespace, card: bundles.Card, config_class: type[ConfigT]) -> ConfigT | None:
+    """The bundle's settings with words on top, where the task has settings of inference."""
+    if not config_class.at_inference:
+        return None
+    words: list[str] = arguments.words
+    if strange := [word for word in words if not word.startswith(config_class.at_inference)]:
+        raise ConfigError(
+            f"'{strange[0]}' is of training, for which the bundle has its own settings. predict takes "
+            f"{', '.join(config_class.at_inference)}…; train --show-config lists them."
+        )
+    if config_class.input_list and arguments.input.suffix.lower() == ".csv":
+        words = [*words, f"{config_class.input_list}={json.dumps(str(arguments.input))}"]
+    return of_bundle(config_class, card.config, words, f"{arguments.checkpoint}/card.json")
+
+
+def _inputs(pipeline: Pipeline[Any], path: Path) -> list[Path]:
+    if path.is_file() and path.suffix.lower() != ".csv":
+        return [path]
+    if not path.exists():
+        raise DataError(f"--input '{path}' does not exist.")
+    return pipeline.inputs(path)

@@ -1,0 +1,150 @@
+"""The verb ``train``: every run that the command describes, each in a folder of its own, and one report."""
+
+import argparse
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vision_core.commands.train_one import introduce, train_one
+from vision_core.config import loading as configs
+from vision_core.config.loading import Config
+from vision_core.console import say
+from vision_core.errors import UsageError, UserError
+from vision_core.evaluation.rows import Row
+from vision_core.files import write_atomic
+from vision_core.pipeline import Checking, Pipeline, Rehearsing
+from vision_core.runs.folder import RunFolder
+from vision_core.runs.planned import Runs, describe_runs, output_folder
+from vision_core.runs.repeats import SPREAD, find_repeats, headlines, write_repeats
+from vision_core.runs.report import write_report
+from vision_core.training import distributed as processes
+from vision_core.training.runtime import Runtime, launch
+
+Build = Callable[[], Pipeline[Any]]
+_DEMO_DATA_MARK = ".demo-data"
+
+
+def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+    """Train every run that the arguments describe, then report on them together."""
+    runs = describe_runs(arguments, config_class)
+    runtimes = {name: launch(config.train.device, config.train.precision) for name, config in runs.items()}
+    with processes.one_fate():
+        code = _run(arguments, runs, runtimes, build())
+    processes.leave()
+    return code
+
+
+def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runtime], pipeline: Pipeline[Any]) -> int:
+    task = next(iter(runs.values())).task
+    is_first = processes.rank() == 0
+    out = processes.of_first(output_folder(arguments, task))
+    if arguments.dry_run:
+        return _rehearse(pipeline, runs)
+    folders = {name: RunFolder(out / name if name else out, is_written=is_first) for name in runs}
+    if "" not in runs and RunFolder(out).is_used():
+        raise UsageError(f"--out {out} is itself a run; several need a folder of their own. Give another --out.")
+    if is_first:
+        _take(folders, resume=arguments.resume, overwrite=arguments.overwrite)
+    arguments.resume_command = _resume_command(task, out)
+    with processes.first_process_first():
+        runs = _with_demo_data(pipeline, runs, out)
+    for name, folder in folders.items():
+        if is_first and not arguments.resume:
+            write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
+    try:
+        if len(runs) > 1 and isinstance(pipeline, Checking):
+            pipeline.check_runs(runs)
+        rows = {
+            name: train_one(pipeline, _with_start(runs[name], folders), folder, runtimes[name])
+            for name, folder in folders.items()
+        }
+    except UserError:
+        if is_first:
+            _withdraw(list(folders.values()))
+        raise
+    if is_first:
+        _compare(pipeline, out, rows, folders)
+        _conclude(pipeline, task, list(folders.values())[-1].model)
+        say(f"\nReport:    {write_report(out)}")
+    return 0
+
+
+def _resume_command(task: str, out: Path) -> str:
+    count = processes.world_size()
+    start = ["torchrun", "--nproc-per-node", str(count)] if count > 1 else ["python"]
+    return shlex.join([*start, "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
+
+
+def _take(folders: Mapping[str, RunFolder], *, resume: bool, overwrite: bool) -> None:
+    """Make all folders ready; all are looked at before one is touched."""
+    for folder in folders.values():
+        folder.check(resume=resume, overwrite=overwrite)
+    for folder in folders.values():
+        folder.open(resume=resume, overwrite=overwrite)
+
+
+def _with_start(config: Config, folders: Mapping[str, RunFolder]) -> Config:
+    """The settings of a run that starts from another's model, with the place of that model."""
+    if not config.source.run:
+        return config
+    return configs.replace(config, {"source.weights": folders[config.source.run].model})
+
+
+def _withdraw(folders: Sequence[RunFolder]) -> None:
+    """A mistake in the settings leaves nothing behind, so that the corrected command may take the same folder."""
+    if not any(folder.has_begun() for folder in folders):
+        for folder in folders:
+            folder.withdraw()
+
+
+def _with_demo_data(pipeline: Pipeline[Any], runs: Runs, out: Path) -> Runs:
+    """Runs without a data root get the demo's data, made once below their folder."""
+    if all(config.data.root for config in runs.values()):
+        return runs
+    folder = out / "data"
+    if not (folder / _DEMO_DATA_MARK).exists():
+        _make_demo_data(pipeline, folder)
+    return {
+        name: config if config.data.root else configs.replace(config, {"data.root": folder})
+        for name, config in runs.items()
+    }
+
+
+def _make_demo_data(pipeline: Pipeline[Any], folder: Path) -> None:
+    if folder.exists():
+        raise UsageError(f"{folder} is there and does not hold the demo's data. Give another --out, or data.root.")
+    beside = folder.with_name(".data.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    say(pipeline.demo_data(beside))
+    write_atomic(beside / _DEMO_DATA_MARK, "")
+    beside.rename(folder)
+
+
+def _rehearse(pipeline: Pipeline[Any], runs: Runs) -> int:
+    prepare = pipeline.rehearse if isinstance(pipeline, Rehearsing) else pipeline.prepare
+    for name, config in runs.items():
+        if config.data.root:
+            introduce(name, config, prepare(config))
+        else:
+            say(f"{name or config.task}: would make the demo's data first; nothing to read yet.")
+    return 0
+
+
+def _compare(
+    pipeline: Pipeline[Any], out: Path, rows: Mapping[str, Sequence[Row]], folders: Mapping[str, RunFolder]
+) -> None:
+    if len(rows) < 2:
+        return
+    repeats = find_repeats(rows)
+    say("\n" + "\n".join(each.sentence() for each in headlines(repeats)))
+    write_repeats(out / SPREAD, repeats)
+    for line in pipeline.compare({name: folder.path for name, folder in folders.items()}):
+        say(line)
+
+
+def _conclude(pipeline: Pipeline[Any], task: str, model: Path) -> None:
+    say(f"\nModel:     {model}")
+    say(f"Use it:    python -m pipelines.{task} predict --checkpoint {model} --input YOUR_FILES --out found")
+    say(f"Own data:  python -m pipelines.{task} train {pipeline.own_data}")

@@ -1,0 +1,182 @@
+"""One training run from its configuration to its bundle and scores, all within its folder."""
+
+import json
+import shutil
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vision_core.bundles.bundle import add_metrics
+from vision_core.config.loading import Config
+from vision_core.console import logged, note, say
+from vision_core.errors import CheckpointError, EnvironmentFault, Interrupted, UserError
+from vision_core.evaluation.rows import Row, table, write_rows
+from vision_core.files import write_atomic
+from vision_core.pipeline import Pipeline
+from vision_core.runs.folder import RunFolder, started
+from vision_core.signals import stop_signals
+from vision_core.training import distributed as processes
+from vision_core.training.learner import Learner, Prepared
+from vision_core.training.loop import Evaluate, fit, refuse_other_start
+from vision_core.training.runtime import Runtime, machine
+
+
+def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtime: Runtime) -> list[Row]:
+    """Train, deliver and evaluate one run; a finished run is evaluated from what it left.
+
+    Returns:
+        Rows of the source and the result on ``data.eval_split``, none without one, or in all but the first process.
+    """
+    prepared = pipeline.prepare(config)
+    _check_disk(folder.path, prepared.learner, config)
+    with folder.locked(), logged(folder.path / "log.txt") if runtime.is_first else nullcontext():
+        refuse_other_start(prepared, config, folder)
+        begun = time.monotonic()
+        folder.describe(
+            **started(),
+            machine=machine(),
+            settings=config.model_dump(mode="json"),
+            status="running",
+            error=None,
+            exit_code=None,
+        )
+        introduce(folder.path.name, config, prepared, runtime.world_size)
+        try:
+            with processes.one_fate():
+                selection = _Selection(pipeline, config, folder, prepared)
+                counters = fit(prepared, config, runtime, folder, selection.evaluate())
+                rows = []
+                if runtime.is_first:
+                    selection.deliver()
+                    rows = _evaluate(pipeline, config, folder, prepared.start)
+                processes.wait()
+        except BaseException as error:
+            with stop_signals():  # torchrun ends all where one has died; that one's fault is still written
+                _record_failure(folder, error)
+            raise
+        for remark in prepared.learner.notes:
+            say(remark)
+        notes = [*prepared.notes, *prepared.learner.notes]
+        seconds = round(time.monotonic() - begun, 1)
+        folder.describe(status="done", seconds=seconds, notes=notes, **asdict(counters))
+    return rows
+
+
+def introduce(name: str, config: Config, prepared: Prepared, world_size: int = 1) -> None:
+    """Say what is about to be trained, on how much, by how many processes."""
+    train = config.train
+    per_step = train.batch_size * world_size
+    steps = -(-len(prepared.items) // per_step) * train.epochs
+    if train.max_steps:
+        steps = min(steps, train.max_steps)
+    trained = sum(p.numel() for p in prepared.learner.parameters() if p.requires_grad)
+    say(
+        f"\n{name or config.task}: {config.method}, {len(prepared.items)} items, {steps} steps of {train.batch_size}, "
+        f"{trained / 1e6:.1f} M trained parameters, seed {train.seed}"
+    )
+    if world_size > 1 or train.accumulate > 1:
+        say(
+            f"  {world_size} processes of {train.batch_size}, gradients of {train.accumulate} steps: an update is of "
+            f"{per_step * train.accumulate} items. optim.lr is taken as it stands, {config.optim.lr:g}: scale it where "
+            "the method was published with another effective batch."
+        )
+        moves = {"step": per_step * train.accumulate, "epoch": len(prepared.items), None: 0}
+        if after := moves[prepared.learner.teacher_moves]:
+            say(f"  The teacher moves after every {after} items.")
+    for remark in prepared.notes:
+        say(f"  {remark}")
+
+
+class _Selection:
+    """Which weights leave the run: the last, or under supervision the best epoch on validation."""
+
+    def __init__(self, pipeline: Pipeline[Any], config: Config, folder: RunFolder, prepared: Prepared) -> None:
+        self.pipeline, self.config, self.folder = pipeline, config, folder
+        self.learner, self.scored = prepared.learner, prepared.score
+        self.epoch, self.best = folder.path / "epoch", folder.path / "best"
+        self.score = folder.path / "best.json"
+
+    def evaluate(self) -> Evaluate | None:
+        """What ``fit`` calls between epochs."""
+        if not self.config.train.eval_every:
+            return None
+        if self.scored:
+            return self._evaluate_learner
+        return self._evaluate_bundle if self.config.data.eval_split else None
+
+    def deliver(self) -> None:
+        """Write the bundle that leaves the run."""
+        if self.score.exists() and not self.best.exists():
+            raise CheckpointError(f"'{self.best}', the best epoch, is gone. Train again with --overwrite.")
+        if self.learner.is_selected and self.best.exists():
+            shutil.rmtree(self.folder.model, ignore_errors=True)
+            shutil.copytree(self.best, self.folder.model)
+            return
+        self.pipeline.deliver(self.config, self.learner, self.folder.model)
+
+    def _evaluate_learner(self, epoch: int) -> Mapping[str, float]:
+        assert self.scored is not None
+        values = self.scored()
+        if self._is_better(values):
+            self.pipeline.deliver(self.config, self.learner, self.epoch)
+            self._keep(epoch, values)
+        return values
+
+    def _evaluate_bundle(self, epoch: int) -> Mapping[str, float]:
+        self.pipeline.deliver(self.config, self.learner, self.epoch)
+        row = self.pipeline.evaluate(self.config, {"epoch": self.epoch}, None)[0]
+        values = {name: value for name, value in row.metrics.items() if value is not None}
+        if self._is_better(values):
+            self._keep(epoch, values)
+        shutil.rmtree(self.epoch, ignore_errors=True)
+        return values
+
+    def _is_better(self, values: Mapping[str, float]) -> bool:
+        if not (self.learner.is_selected and values):
+            return False
+        known = json.loads(self.score.read_text(encoding="utf-8")) if self.score.exists() else None
+        # A resumed run may see epochs again; only a strictly better one replaces the best.
+        return known is None or next(iter(values.values())) > known["value"]
+
+    def _keep(self, epoch: int, values: Mapping[str, float]) -> None:
+        shutil.rmtree(self.best, ignore_errors=True)
+        self.epoch.rename(self.best)
+        write_atomic(self.score, json.dumps({"epoch": epoch, "value": next(iter(values.values()))}))
+
+
+def _check_disk(path: Path, learner: Learner, config: Config) -> None:
+    held = sum(tensor.numel() * tensor.element_size() for tensor in learner.state_dict().values())
+    trained = sum(p.numel() * p.element_size() for p in learner.parameters() if p.requires_grad)
+    moments = 1 if config.optim.name == "sgd" else 2
+    needed = 3 * (held + moments * trained)  # two checkpoints and the one being written; the bundle is smaller
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise EnvironmentFault(
+            f"{path}: checkpoints need about {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free. "
+            "Free some space, or choose another --out."
+        )
+
+
+def _evaluate(pipeline: Pipeline[Any], config: Config, folder: RunFolder, start: Path | None) -> list[Row]:
+    if not config.data.eval_split:
+        return []
+    bundles = {"source": start, "adapted": folder.model} if start else {"trained": folder.model}
+    rows = pipeline.evaluate(config, bundles, folder.pictures)
+    write_rows(folder.path / "evaluation.json", rows)
+    result = rows[-1]
+    scores = {**result.counts, **result.metrics}
+    add_metrics(folder.model, {result.split: scores})
+    say(table(rows))
+    return rows
+
+
+def _record_failure(folder: RunFolder, error: BaseException) -> None:
+    stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+    told = error.lines() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    note(told if stopped or isinstance(error, UserError) else traceback.format_exc())
+    exit_code = error.exit_code if isinstance(error, UserError) else 130 if stopped else 1
+    folder.describe(status="interrupted" if stopped else "failed", error=told, exit_code=exit_code)

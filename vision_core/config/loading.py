@@ -1,0 +1,317 @@
+"""Configuration: defaults, then a YAML file, then ``key=value`` words; every problem is told at once."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from vision_core.config.schema import Data, Optim, Section, Source, Train
+from vision_core.config.strict_yaml import Keys, load_yaml, read_yaml
+from vision_core.errors import ConfigError
+
+
+class Config(Section):
+    """What every task's configuration has; a task adds its own sections and overrides defaults.
+
+    Attributes:
+        task: Name of the pipeline, set by its own class.
+        at_inference: What the keys that ``predict`` takes begin with; empty: the bundle's settings stand.
+        input_list: The key that takes a CSV given as ``predict --input``; empty: the task takes none.
+    """
+
+    task: ClassVar[str]
+    method: str = Field(description="Method of the task.")
+    data: Data = Data()
+    source: Source = Source()
+    train: Train = Train()
+    optim: Optim = Optim()
+
+    at_inference: ClassVar[tuple[str, ...]] = ()
+    input_list: ClassVar[str] = ""
+
+    def expand(self) -> "dict[str, Config]":
+        """The runs that these settings stand for, by name: folds, or stages that ``source.run`` joins, in order."""
+        return {"": self}
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+_COMMAND_LINE = "command line"
+_RUN_NAME = re.compile(r"\w[\w.-]*")
+_MESSAGES = {
+    "int_from_float": "should be a valid integer",
+    "missing": "is missing",
+    "model_type": "should be a section of 'key: value' lines",
+    "path_type": "should be a path",
+    "string_type": "should be text, a number in quotes",
+    "tuple_type": "should be a list such as [a, b]",
+}
+
+
+def load(config_class: type[ConfigT], path: Path | None, words: Sequence[str] = ()) -> ConfigT:
+    """One configuration from a file without ``runs``.
+
+    Raises:
+        ConfigError: Every unknown key, wrong type and value out of range, each with its origin.
+    """
+    runs = load_runs(config_class, path, words)
+    if list(runs) != [""]:
+        raise ConfigError(f"{path} describes the runs {', '.join(runs)}; this command takes a file without 'runs'.")
+    return runs[""]
+
+
+def load_runs(config_class: type[ConfigT], path: Path | None, words: Sequence[str] = ()) -> dict[str, ConfigT]:
+    """The configurations that a file describes, by name; a file without ``runs`` gives one, named ``""``.
+
+    ``runs`` maps names to the keys in which that run differs. Words of the command line win over both.
+
+    Raises:
+        ConfigError: Every unknown key, wrong type and value out of range, each with its origin.
+    """
+    content = read_yaml(path) if path else {}
+    origin = str(path)
+    differences = _differences(content.pop("runs", None), origin)
+    shared, said = _undot(content, origin), _from_words(words)
+    runs: dict[str, ConfigT] = {}
+    problems: list[str] = []
+    for name, keys in differences.items():
+        of_run = f"{origin}, run '{name}'" if name else origin
+        layers = [(origin, shared), (of_run, _undot(keys, of_run)), (_COMMAND_LINE, said)]
+        try:
+            runs[name] = _build(config_class, layers)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return runs
+
+
+def from_mapping(config_class: type[ConfigT], keys: Mapping[str, Any], words: Sequence[str], origin: str) -> ConfigT:
+    """A configuration that a bundle or run carries, with words of the command line on top."""
+    return _build(config_class, [(origin, dict(keys)), (_COMMAND_LINE, _from_words(words))])
+
+
+def of_bundle(config_class: type[ConfigT], theirs: Mapping[str, Any], words: Sequence[str], origin: str) -> ConfigT:
+    """The settings of a bundle's card, words of the command line on top; sections that are gone are passed over."""
+    keys = {name: theirs[name] for name in config_class.model_fields if name in theirs}
+    return from_mapping(config_class, keys, words, origin)
+
+
+def replace(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
+    """A copy with dotted keys changed: ``replace(config, {"train.seed": 3})``."""
+    keys: Keys = {}
+    for dotted, value in changes.items():
+        _put(keys, dotted.split("."), value)
+    return _build(type(config), [("", config.model_dump(mode="python")), ("", keys)])
+
+
+def dump(config: BaseModel) -> str:
+    """The whole configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def describe(config: BaseModel) -> str:
+    """The whole configuration as YAML with each key's description behind it."""
+    rows = list(_described(config, ""))
+    width = min(56, max(len(line) for line, _ in rows))
+    return "\n".join(f"{line:<{width}}  # {text}" if text else line for line, text in rows)
+
+
+def fingerprint(settings: object) -> str:
+    """A short hash of settings that are JSON-ready; equal settings give equal hashes."""
+    return blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+def nearest_key(config_class: type[BaseModel], name: str) -> str:
+    """The dotted key whose last name is like ``name``, or an empty text."""
+    keys: dict[str, str] = {}
+    for dotted in _dotted(config_class):
+        keys.setdefault(dotted.rpartition(".")[2], dotted)
+    near = difflib.get_close_matches(name, keys, n=1)
+    return keys[near[0]] if near else ""
+
+
+def _from_words(words: Sequence[str]) -> Keys:
+    keys: Keys = {}
+    problems = []
+    for word in words:
+        dotted, equals, text = word.partition("=")
+        parts = dotted.split(".")
+        if not equals or not all(parts):
+            problems.append(f"{_short(word)}: expected key=value  [{_COMMAND_LINE}]")
+            continue
+        try:
+            _put(keys, parts, load_yaml(text))
+        except (yaml.YAMLError, RecursionError, ValueError):
+            problems.append(f"{dotted}: cannot read the value {_short(text)}; quote it  [{_COMMAND_LINE}]")
+    if problems:
+        raise ConfigError(problems)
+    return keys
+
+
+def _differences(runs: object, origin: str) -> dict[str, Keys]:
+    """What each run says beside the shared keys, by its name."""
+    if not runs and (runs is None or isinstance(runs, dict)):
+        return {"": {}}
+    if not isinstance(runs, dict):
+        raise ConfigError(f"runs: should map names to keys, got {_short(runs)}  [{origin}]")
+    problems = [f"runs: '{name}' cannot name a folder; use letters, digits, '-', '_' and '.'  [{origin}]"
+                for name in runs if not _RUN_NAME.fullmatch(name)]  # fmt: skip
+    problems += [f"runs.{name}: should be a section of 'key: value' lines, got {_short(keys)}  [{origin}]"
+                 for name, keys in runs.items() if not isinstance(keys, dict | None)]  # fmt: skip
+    if problems:
+        raise ConfigError(problems)
+    return {name: keys or {} for name, keys in runs.items()}
+
+
+def _undot(content: Keys, origin: str) -> Keys:
+    """``{"train.epochs": 2}`` as ``{"train": {"epochs": 2}}``."""
+    keys: Keys = {}
+    for dotted, value in content.items():
+        parts = dotted.split(".")
+        if not all(parts):
+            raise ConfigError(f"'{dotted}' is no key: a name is missing beside a dot  [{origin}]")
+        addition: Keys = {}
+        _put(addition, parts, _undot(value, origin) if isinstance(value, dict) else value)
+        if twice := _shared(keys, addition):
+            raise ConfigError(f"{twice}: is given twice  [{origin}]")
+        _merge(keys, addition)
+    return keys
+
+
+def _shared(one: Keys, other: Keys) -> str:
+    """The first dotted key that both give a value to, or an empty text."""
+    for name in one.keys() & other.keys():
+        if not (isinstance(one[name], dict) and isinstance(other[name], dict)):
+            return name
+        if inner := _shared(one[name], other[name]):
+            return f"{name}.{inner}"
+    return ""
+
+
+def _put(keys: Keys, parts: Sequence[str], value: object) -> None:
+    for part in parts[:-1]:
+        inner = keys.setdefault(part, {})
+        if not isinstance(inner, dict):
+            inner = keys[part] = {}
+        keys = inner
+    keys[parts[-1]] = value
+
+
+def _merge(into: Keys, keys: Mapping[str, Any]) -> None:
+    for name, value in keys.items():
+        if isinstance(value, Mapping) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:
+            into[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _build(config_class: type[ConfigT], layers: Sequence[tuple[str, Keys]]) -> ConfigT:
+    merged: Keys = {}
+    for _, keys in layers:
+        _merge(merged, json_copy(keys))
+    try:
+        return config_class.model_validate(merged)
+    except ValidationError as error:
+        problems = [_problem(config_class, item, layers) for item in error.errors()]
+        raise ConfigError(list(dict.fromkeys(problems))) from error
+
+
+def json_copy(keys: Keys) -> Keys:
+    """A copy of nested dictionaries; leaves are shared."""
+    return {name: json_copy(value) if isinstance(value, dict) else value for name, value in keys.items()}
+
+
+def _problem(config_class: type[BaseModel], item: Mapping[str, Any], layers: Sequence[tuple[str, Keys]]) -> str:
+    place = tuple(item["loc"])
+    dotted = ".".join(str(part) for part in place)
+    origin = _origin(place, layers)
+    where = f"  [{origin}]" if origin else ""
+    if item["type"] == "extra_forbidden":
+        return f"{dotted}: unknown key{_hint(config_class, place)}{where}"
+    message = _MESSAGES.get(item["type"]) or str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")
+    message = message.partition(", unable to parse")[0]
+    if not place:
+        return message
+    got = "" if item["type"] == "missing" else f", got {_short(item['input'])}"
+    return f"{dotted}: {message}{got}{where}"
+
+
+def _origin(place: Sequence[Any], layers: Sequence[tuple[str, Keys]]) -> str:
+    for origin, keys in reversed(layers):
+        inner: object = keys
+        for part in place:
+            if isinstance(inner, dict) and part in inner:
+                inner = inner[part]
+            elif not isinstance(inner, dict):
+                break
+            else:
+                inner = _ABSENT
+                break
+        if inner is not _ABSENT and inner is not keys:
+            return origin
+    return ""
+
+
+_ABSENT = object()
+
+
+def _hint(config_class: type[BaseModel], place: Sequence[Any]) -> str:
+    section: type[BaseModel] = config_class
+    for part in place[:-1]:
+        field = section.model_fields.get(str(part))
+        inner = _section_of(field.annotation) if field else None
+        if inner is None:
+            return ""
+        section = inner
+    name = str(place[-1])
+    near = difflib.get_close_matches(name, section.model_fields, n=1)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    if elsewhere := nearest_key(config_class, name):
+        return f"; did you mean '{elsewhere}'?"
+    return f"; known here: {', '.join(section.model_fields)}"
+
+
+def _section_of(annotation: object) -> type[BaseModel] | None:
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _dotted(config_class: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in config_class.model_fields.items():
+        inner = _section_of(field.annotation)
+        if inner is None:
+            yield prefix + name
+        else:
+            yield from _dotted(inner, f"{prefix}{name}.")
+
+
+def _described(section: BaseModel, indent: str) -> Iterator[tuple[str, str]]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:", ""
+            yield from _described(value, indent + "  ")
+        else:
+            plain = section.model_dump(mode="json", include={name})[name]
+            line = f"{indent}{name}: {json.dumps(plain, ensure_ascii=False)}"
+            yield line, _choices(field.annotation, field.description)
+
+
+def _choices(annotation: object, description: str | None) -> str:
+    choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
+    listed = f" One of: {', '.join(choices)}." if len(choices) > 1 else ""
+    return (description or "") + listed
+
+
+def _short(value: object) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

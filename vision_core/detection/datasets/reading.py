@@ -1,0 +1,102 @@
+"""Detection data sets of any format as one list of records: the entry to the readers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vision_core.detection.datasets.coco import read_coco, read_coco_images
+from vision_core.detection.datasets.records import DetectionDataset, ImageRecord, unlabelled
+from vision_core.detection.datasets.voc import read_voc, read_voc_images
+from vision_core.detection.settings import DetectionData
+from vision_core.environment import datasets_root
+from vision_core.errors import ConfigError, DataError
+from vision_core.files import sha256
+from vision_core.images.reading import list_images
+
+__all__ = ["DetectionDataset", "ImageRecord", "drop_empty", "read_dataset", "shared_images"]
+
+
+def read_dataset(data: DetectionData, split: str, *, with_labels: bool) -> DetectionDataset:
+    """Read one split.
+
+    Args:
+        data: Where it is and in which format. A relative root that is not found here is looked for among the published
+            data sets (``DETECTRON2_DATASETS``).
+        split: Name of the list of images; the format ``images`` has none and ignores it.
+        with_labels: False, for adaptation: no annotation file is opened, except by ``data.filter_empty``.
+
+    Raises:
+        ConfigError: The root is not given, or the classes are not given and may not be read, or there are no labels.
+        DataError: The data set has problems; the first five and their number are told.
+    """
+    root = _existing_root(data)
+    if with_labels:
+        return _read_labelled(root, split, data)
+    if not data.classes:
+        raise ConfigError("data.classes is empty, and labels are not read here. Give the classes of the detector.")
+    dataset = _read_unlabelled(root, split, data)
+    return _filter_empty(dataset, root, data, split) if data.filter_empty else dataset
+
+
+def drop_empty(dataset: DetectionDataset) -> DetectionDataset:
+    """The data set without images that have no box other than crowd regions, as supervised training wants it."""
+    kept = tuple(record for record in dataset.records if not record.crowd.all())
+    dropped = len(dataset) - len(kept)
+    notes = [f"images without boxes, left out: {dropped} of {len(dataset)}"] if dropped else []
+    return replace(dataset, records=kept, notes=(*dataset.notes, *notes))
+
+
+def shared_images(first: DetectionDataset, second: DetectionDataset) -> list[str]:
+    """Ids in ``second`` of images whose files are, byte for byte, also in ``first``.
+
+    Adapting to images that are scored later is called transductive and has to be said.
+    """
+    by_size: dict[int, list[Path]] = {}
+    for record in first.records:
+        by_size.setdefault(record.path.stat().st_size, []).append(record.path)
+    return [
+        record.image_id
+        for record in second.records
+        if _is_among(record.path, by_size.get(record.path.stat().st_size, ()))
+    ]
+
+
+def _read_labelled(root: Path, split: str, data: DetectionData) -> DetectionDataset:
+    if data.format == "images":
+        raise ConfigError(f"data.format is 'images': '{root}' has no labels. Use 'voc' or 'coco' to train or evaluate.")
+    return read_voc(root, split, data) if data.format == "voc" else read_coco(root, split, data)
+
+
+def _read_unlabelled(root: Path, split: str, data: DetectionData) -> DetectionDataset:
+    if data.format == "voc":
+        return read_voc_images(root, split, data)
+    if data.format == "coco":
+        return read_coco_images(root, split, data)
+    records = tuple(unlabelled(path.name, path) for path in list_images(root))
+    return DetectionDataset(name=root.name, classes=data.classes, records=records, notes=(), has_labels=False)
+
+
+def _filter_empty(dataset: DetectionDataset, root: Path, data: DetectionData, split: str) -> DetectionDataset:
+    """The one place where labels of images to adapt to are read: published code drops those without a box."""
+    labelled = drop_empty(_read_labelled(root, split, data))
+    wanted = {record.path for record in labelled.records}
+    kept = tuple(record for record in dataset.records if record.path in wanted)
+    note = (
+        f"TARGET LABELS WERE READ to leave out {len(dataset) - len(kept)} of {len(dataset)} images without boxes "
+        "(data.filter_empty). For parity with published code only: results are not source-free in the strict sense"
+    )
+    return replace(dataset, records=kept, notes=(*dataset.notes, note))
+
+
+def _existing_root(data: DetectionData) -> Path:
+    if data.root is None:
+        raise ConfigError("data.root is empty. Give the folder of the data set.")
+    tried = [data.root] if data.root.is_absolute() else [data.root, datasets_root() / data.root]
+    for folder in tried:
+        if folder.is_dir():
+            return folder
+    raise DataError(f"'{data.root}' is not a folder (looked at {' and '.join(map(str, tried))}). Correct data.root.")
+
+
+def _is_among(path: Path, candidates: Sequence[Path]) -> bool:
+    return any(path.samefile(other) or sha256(path) == sha256(other) for other in candidates)

@@ -1,0 +1,205 @@
+"""Pascal VOC folders: ``Annotations/<id>.xml``, ``ImageSets/Main/<split>.txt``, ``JPEGImages/<id>.<suffix>``.
+
+Boxes in the files count pixels from one and include the last: one is subtracted from ``xmin`` and ``ymin`` alone, as
+the published detectors do, so that ``xmax - xmin`` is the width.
+"""
+
+import difflib
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+from xml.sax.saxutils import escape
+
+import defusedxml
+import defusedxml.ElementTree
+
+from vision_core.detection.datasets.records import (
+    ClassList,
+    DetectionDataset,
+    ImageRecord,
+    LabelledBox,
+    Reading,
+    size_from_header,
+    unlabelled,
+)
+from vision_core.detection.settings import DetectionData
+from vision_core.errors import DataError
+from vision_core.images.reading import list_images
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocAnnotation:
+    """What one XML file says.
+
+    Attributes:
+        size: ``(height, width)`` in pixels, None where the file leaves it out or gives zero.
+        objects: All objects, of whatever class.
+    """
+
+    size: tuple[int, int] | None
+    objects: tuple[LabelledBox, ...]
+
+
+def read_voc(root: Path, split: str, data: DetectionData) -> DetectionDataset:
+    """Read a split with its labels; without ``data.classes`` the classes are the names found, sorted.
+
+    Raises:
+        DataError: The folder, the list or annotations have problems; the first five and their number are told.
+    """
+    reading = Reading(data.on_bad_box)
+    images = _listed_images(root, split, reading)
+    annotations = {image: _annotation_of(root, image, reading) for image in images}
+    found = {item.name for annotation in annotations.values() for item in annotation.objects}
+    classes = ClassList(names=data.classes or tuple(sorted(found)))
+    if found and not found & set(classes.names):
+        reading.problems.append(
+            f"'{root}': no object is of the classes '{', '.join(classes.names)}'; the files name "
+            f"'{', '.join(sorted(found))}'. Correct data.classes."
+        )
+    records = [_record(path, annotation, classes, reading) for path, annotation in annotations.items()]
+    return reading.dataset(f"{root.name}:{split}", classes.names, records, has_labels=True)
+
+
+def read_voc_images(root: Path, split: str, data: DetectionData) -> DetectionDataset:
+    """Read a split without opening an annotation.
+
+    Raises:
+        DataError: As for ``read_voc``.
+    """
+    reading = Reading(data.on_bad_box)
+    records = [unlabelled(path.stem, path) for path in _listed_images(root, split, reading)]
+    return reading.dataset(f"{root.name}:{split}", data.classes, records, has_labels=False)
+
+
+def read_annotation(path: Path) -> VocAnnotation:
+    """Read one XML file; entities and external references are refused, nothing is fetched.
+
+    Raises:
+        DataError: The file is missing, malformed, or an object has no name or no box of four numbers.
+    """
+    try:
+        tree: Element = defusedxml.ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
+    except FileNotFoundError as error:
+        raise DataError(f"'{path}' does not exist. Give every listed image an annotation.") from error
+    except defusedxml.DefusedXmlException as error:
+        raise DataError(f"'{path}' carries a DOCTYPE, which can do harm, and is refused. Remove it.") from error
+    except (ParseError, ValueError, LookupError) as error:  # the last two: an encoding that the parser does not know
+        raise DataError(f"'{path}' is not well-formed XML: {error}. Repair it or take it off the list.") from error
+    objects = tuple(_object(element, path) for element in tree.iter("object"))
+    return VocAnnotation(size=_declared_size(tree), objects=objects)
+
+
+def annotation_xml(annotation: VocAnnotation, image_name: str) -> str:
+    """The XML of an annotation, as ``read_annotation`` reads it back.
+
+    Raises:
+        ValueError: The annotation has no size.
+    """
+    if annotation.size is None:
+        raise ValueError("annotation.size: expected (height, width), found None")
+    height, width = annotation.size
+    objects = "".join(_object_xml(item) for item in annotation.objects)
+    return (
+        f"<annotation>\n  <filename>{escape(image_name)}</filename>\n"
+        f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>\n{objects}</annotation>\n"
+    )
+
+
+def _listed_images(root: Path, split: str, reading: Reading) -> list[Path]:
+    by_name = _images_by_name(root / "JPEGImages")
+    listed = []
+    for image_id in _ids(root, split, reading):
+        paths = by_name.get(image_id, [])
+        if len(paths) > 1:
+            reading.problems.append(f"'{image_id}' is ambiguous: '{paths[0].name}' and '{paths[1].name}'. Remove one.")
+        elif paths:
+            listed.append(paths[0])
+        else:
+            reading.note("images listed but missing, left out", image_id)
+    if not listed and not reading.problems:
+        raise DataError(f"'{root}': no image of the list '{split}' is in '{root / 'JPEGImages'}'. Correct data.root.")
+    return listed
+
+
+def _images_by_name(folder: Path) -> dict[str, list[Path]]:
+    """Images under their stem and, since some published lists carry it, under their name with suffix."""
+    by_name: dict[str, list[Path]] = {}
+    for path in list_images(folder):
+        by_name.setdefault(path.stem, []).append(path)
+    return {path.name: [path] for paths in by_name.values() for path in paths} | by_name
+
+
+def _ids(root: Path, split: str, reading: Reading) -> list[str]:
+    path = root / "ImageSets" / "Main" / f"{split}.txt"
+    if not path.is_file():
+        raise DataError(_missing_list(path, split))
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    ids = [line for line in lines if line]
+    if not ids:
+        raise DataError(f"'{path}' lists no image. Write one image id a line.")
+    repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    reading.problems += [f"'{path}' lists '{image_id}' more than once. Remove the repetition." for image_id in repeated]
+    return list(dict.fromkeys(ids))
+
+
+def _missing_list(path: Path, split: str) -> str:
+    if not path.parent.is_dir():
+        return f"'{path.parents[2]}' is not a VOC folder: it has no 'ImageSets/Main'. Correct data.root or data.format."
+    there = sorted(entry.stem for entry in path.parent.glob("*.txt"))
+    near = difflib.get_close_matches(split, there, n=1)
+    hint = f"Did you mean '{near[0]}'?" if near else f"There are: '{', '.join(there[:20])}'."
+    return f"'{path}' does not exist. {hint}"
+
+
+def _annotation_of(root: Path, image: Path, reading: Reading) -> VocAnnotation:
+    try:
+        return read_annotation(root / "Annotations" / f"{image.stem}.xml")
+    except DataError as error:
+        reading.problems += error.problems
+        return VocAnnotation(size=None, objects=())
+
+
+def _record(path: Path, annotation: VocAnnotation, classes: ClassList, reading: Reading) -> ImageRecord:
+    size = annotation.size or size_from_header(path, reading)
+    admitted = []
+    for item in classes.keep(annotation.objects, path.stem, reading):
+        if min(item.box[:2]) < 0:
+            reading.note("boxes with xmin or ymin 0 (does the file count from 0? 1 is subtracted)", path.stem)
+        box = reading.admit(item.box, size, f"{path.stem}.xml")
+        if box is not None:
+            admitted.append(replace(item, box=box))
+    return classes.record(path.stem, path, admitted, size)
+
+
+def _object(element: Element, path: Path) -> LabelledBox:
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise DataError(f"'{path}' has an object without a name. Name its class.")
+    texts = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
+    try:
+        left, top, right, bottom = (float(text or "") for text in texts)
+    except ValueError as error:
+        raise DataError(f"'{path}': the box of a '{name}' is '{texts}'; four numbers are needed.") from error
+    is_difficult = (element.findtext("difficult") or "0").strip() == "1"
+    return LabelledBox(name=name, box=(left - 1, top - 1, right, bottom), is_difficult=is_difficult)
+
+
+def _declared_size(tree: Element) -> tuple[int, int] | None:
+    texts = (tree.findtext("size/height") or "", tree.findtext("size/width") or "")
+    if not all(text.strip().isdigit() and int(text) > 0 for text in texts):
+        return None
+    return int(texts[0]), int(texts[1])
+
+
+def _object_xml(item: LabelledBox) -> str:
+    left, top, right, bottom = item.box
+    corners = zip(_CORNERS, (left + 1, top + 1, right, bottom), strict=True)
+    box = "".join(f"<{name}>{value:g}</{name}>" for name, value in corners)
+    # Evaluators of published code stop at objects that lack pose, truncated or difficult.
+    return (
+        f"  <object><name>{escape(item.name)}</name><pose>Unspecified</pose><truncated>0</truncated>"
+        f"<difficult>{int(item.is_difficult)}</difficult><bndbox>{box}</bndbox></object>\n"
+    )

@@ -1,0 +1,1 @@
+"""The detector and its parts: the only place that knows detectron2."""

@@ -1,0 +1,230 @@
+"""The seam over detectron2: all that a method may ask of a Faster R-CNN.
+
+Boxes are ``xyxy`` float32 in pixels of the resized image that was given; a batch is a list of images of any size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+
+from vision_core.detection.model.detectron2_parts import build_parts
+from vision_core.detection.settings import DetectorSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Feature maps of a batch.
+
+    Attributes:
+        maps: ``(B, C, H / stride, W / stride)`` by level.
+        sizes: ``(height, width)`` of each image before padding, in pixels.
+    """
+
+    maps: dict[str, Tensor]
+    sizes: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposals:
+    """Candidate regions of one image: ``boxes`` ``(N, 4)`` and ``objectness`` logits ``(N,)``, highest first."""
+
+    boxes: Tensor
+    objectness: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """Boxes to learn for one image: ``boxes`` ``(M, 4)`` and ``labels`` ``(M,)`` int64."""
+
+    boxes: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Detections in one image: ``boxes`` ``(K, 4)`` inside it, ``scores`` ``(K,)`` highest first, ``labels``."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+class Detector(nn.Module):
+    """Faster R-CNN with a C4 or pyramid head; its weights carry detectron2's own names.
+
+    Normalisation layers are frozen, in train mode too. The mode decides only how many proposals are kept.
+
+    Args:
+        settings: Architecture and constants.
+        classes: Names of the foreground classes in the order of the logits; background comes last.
+
+    Raises:
+        ConfigError: Backbone, neck and anchors do not fit each other.
+    """
+
+    def __init__(self, settings: DetectorSettings, classes: tuple[str, ...]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.classes = classes
+        self.backbone: Any
+        self.proposal_generator: Any
+        self.roi_heads: Any
+        self.backbone, self.proposal_generator, self.roi_heads = build_parts(settings, len(classes))
+        if settings.backbone == "lite0":
+            # Depthwise convolutions: in this layout a training step takes three quarters of the time on a CPU.
+            self.to(memory_format=torch.channels_last)
+        # Not persistent: they are settings, and detectron2's own checkpoints do not have them either.
+        self.register_buffer("pixel_mean", torch.tensor(settings.pixel_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(settings.pixel_std).view(3, 1, 1), persistent=False)
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """Number of foreground classes, which is also the index of background."""
+        return len(self.classes)
+
+    @property
+    def pooled_channels(self) -> int:
+        """Channels of the map that ``pool`` returns."""
+        if self._is_c4:
+            return int(self.roi_heads.box_predictor.cls_score.in_features)
+        return self.settings.fpn_channels
+
+    def freeze(self) -> "Detector":
+        """Evaluation mode without gradients: a detector that only teaches."""
+        return self.requires_grad_(False).eval()
+
+    def features(self, images: Sequence[Tensor]) -> Features:
+        """Feature maps of RGB images ``(3, H, W)`` with values 0 to 255; each may have its own size."""
+        batch = ImageList.from_tensors([self._normalise(image) for image in images], self.backbone.size_divisibility)
+        return Features(maps=self.backbone(batch.tensor), sizes=batch.image_sizes)
+
+    def anchor_outputs(self, features: Features) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness logits ``(B, A)`` and deltas ``(B, A, 4)`` of the anchors, level by level, in float32."""
+        maps = [features.maps[level] for level in self.proposal_generator.in_features]
+        logits, deltas = self.proposal_generator.rpn_head(maps)
+        return (
+            [level.permute(0, 2, 3, 1).flatten(1).float() for level in logits],
+            [level.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3).float() for level in deltas],
+        )
+
+    def propose(self, features: Features) -> list[Proposals]:
+        """Proposals of each image, without gradients; as many as the settings keep for the current mode."""
+        logits, deltas = self.anchor_outputs(features)
+        found = self._propose(features, self._anchors(features), logits, deltas)
+        return [Proposals(boxes=each.proposal_boxes.tensor, objectness=each.objectness_logits) for each in found]
+
+    def pool(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """Map of each region, ``(sum N, pooled_channels, 7, 7)``: res5 output on C4, the pooled level on a pyramid."""
+        # Region coordinates need float32; under autocast the pooler would round them to the maps' precision.
+        maps = [features.maps[level].float() for level in self.roi_heads.in_features]
+        regions = [Boxes(each) for each in boxes]
+        if self._is_c4:
+            return self.roi_heads.res5(self.roi_heads.pooler(maps, regions))  # type: ignore[no-any-return]
+        return self.roi_heads.box_pooler(maps, regions)  # type: ignore[no-any-return]
+
+    def embed(self, pooled: Tensor) -> Tensor:
+        """What the predictor reads, ``(n, D)``: the spatial mean on C4, the two-layer head's output on a pyramid."""
+        return pooled.mean(dim=(2, 3)) if self._is_c4 else self.roi_heads.box_head(pooled)
+
+    def score(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits ``(n, classes + 1)``, background last, and box deltas ``(n, 4 * classes)``, in float32."""
+        logits, deltas = self.roi_heads.box_predictor(embedded)
+        return logits.float(), deltas.float()
+
+    def decode(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        """Boxes ``(n, classes, 4)`` that ``deltas`` make of ``boxes`` ``(n, 4)``; not clipped to the image."""
+        decoded = self.roi_heads.box_predictor.box2box_transform.apply_deltas(deltas, boxes)
+        return decoded.view(len(boxes), self.num_classes, 4)  # type: ignore[no-any-return]
+
+    def losses(
+        self,
+        features: Features,
+        targets: Sequence[Targets],
+        sampling: Sequence[tuple[int, int]] | None = None,
+        append_truth: bool = True,
+    ) -> dict[str, Tensor]:
+        """The four losses of Faster R-CNN, averaged over the batch as detectron2 does.
+
+        The anchor losses are a mean over images. The region losses are a mean over all sampled regions, hence over
+        images wherever each yields as many regions.
+
+        Args:
+            features: Of the batch.
+            targets: One per image; an empty one makes everything background.
+            sampling: Seeds of anchor and region sampling, one pair per image; torch's global state if None.
+            append_truth: Add the target boxes to the proposals.
+
+        Returns:
+            ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_cls``, ``loss_box_reg``.
+        """
+        truth = [_truth(each, size) for each, size in zip(targets, features.sizes, strict=True)]
+        self.proposal_generator.seeds = [anchor_seed for anchor_seed, _ in sampling or ()]
+        self.roi_heads.seeds = [region_seed for _, region_seed in sampling or ()]
+        with EventStorage():  # detectron2 counts samples into it
+            losses, proposals = self._anchor_losses(features, truth)
+            if append_truth:
+                proposals = add_ground_truth_to_proposals(truth, proposals)
+            return losses | self._region_losses(features, proposals, truth)
+
+    def detect(self, features: Features, proposals: Sequence[Proposals] | None = None) -> list[Found]:
+        """Detections of each image, from its own proposals unless some are given."""
+        if proposals is None:
+            proposals = self.propose(features)
+        logits, deltas = self.score(self.embed(self.pool(features, [each.boxes for each in proposals])))
+        return self.select(features, proposals, logits, deltas)
+
+    def select(self, features: Features, proposals: Sequence[Proposals], logits: Tensor, deltas: Tensor) -> list[Found]:
+        """The last step of ``detect``, for who has scored all ``proposals`` already: threshold, suppression, top."""
+        regions = [_regions(each, size) for each, size in zip(proposals, features.sizes, strict=True)]
+        kept, _ = self.roi_heads.box_predictor.inference((logits, deltas), regions)
+        return [Found(boxes=each.pred_boxes.tensor, scores=each.scores, labels=each.pred_classes) for each in kept]
+
+    @property
+    def _is_c4(self) -> bool:
+        return self.settings.neck == "c4"
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        image = image.to(self.pixel_mean.device)
+        if self.settings.channel_order == "bgr":
+            image = image.flip(0)
+        return (image - self.pixel_mean) / self.pixel_std
+
+    def _anchors(self, features: Features) -> list[Boxes]:
+        maps = [features.maps[level] for level in self.proposal_generator.in_features]
+        return self.proposal_generator.anchor_generator(maps)  # type: ignore[no-any-return]
+
+    def _propose(
+        self, features: Features, anchors: list[Boxes], logits: list[Tensor], deltas: list[Tensor]
+    ) -> list[Instances]:
+        detached = [level.detach() for level in logits], [level.detach() for level in deltas]
+        return self.proposal_generator.predict_proposals(anchors, *detached, features.sizes)  # type: ignore[no-any-return]
+
+    def _anchor_losses(self, features: Features, truth: list[Instances]) -> tuple[dict[str, Tensor], list[Instances]]:
+        anchors = self._anchors(features)
+        logits, deltas = self.anchor_outputs(features)
+        labels, matched = self.proposal_generator.label_and_sample_anchors(anchors, truth)
+        losses = self.proposal_generator.losses(anchors, logits, labels, deltas, matched)
+        return losses, self._propose(features, anchors, logits, deltas)
+
+    def _region_losses(
+        self, features: Features, proposals: list[Instances], truth: list[Instances]
+    ) -> dict[str, Tensor]:
+        sampled = self.roi_heads.label_and_sample_proposals(proposals, truth)
+        predictions = self.score(self.embed(self.pool(features, [each.proposal_boxes.tensor for each in sampled])))
+        return self.roi_heads.box_predictor.losses(predictions, sampled)  # type: ignore[no-any-return]
+
+
+def _truth(targets: Targets, size: tuple[int, int]) -> Instances:
+    return Instances(size, gt_boxes=Boxes(targets.boxes), gt_classes=targets.labels)
+
+
+def _regions(proposals: Proposals, size: tuple[int, int]) -> Instances:
+    return Instances(size, proposal_boxes=Boxes(proposals.boxes), objectness_logits=proposals.objectness)

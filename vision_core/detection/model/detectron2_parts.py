@@ -1,0 +1,217 @@
+"""The detectron2 side of the seam: its modules built from our settings, its two sampling steps drawn by key."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone import FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.backbone.resnet import build_resnet_backbone
+from detectron2.modeling.proposal_generator.rpn import RPN
+from detectron2.modeling.roi_heads.roi_heads import Res5ROIHeads, StandardROIHeads
+from timm.layers.norm_act import freeze_batch_norm_2d
+from torch import Tensor, nn
+
+from vision_core.backbones.networks import lite0_features
+from vision_core.detection.settings import DetectorSettings
+from vision_core.errors import ConfigError
+
+_DEPTH = {"r18": 18, "r34": 34, "r50": 50, "r101": 101}
+_STAGES = ["res2", "res3", "res4", "res5"]
+_PYRAMID = ["p2", "p3", "p4", "p5", "p6"]
+
+
+def build_parts(settings: DetectorSettings, num_classes: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Backbone, proposal generator and region heads of a detector, randomly initialised.
+
+    Raises:
+        ConfigError: Backbone, neck and anchors do not fit each other.
+    """
+    problems = _problems(settings)
+    if problems:
+        raise ConfigError(problems)
+    config = detectron2_config(settings, num_classes)
+    backbone = _bottom_up(settings, config)
+    heads: type[nn.Module] = KeyedRes5Heads
+    if settings.neck == "fpn":
+        backbone = FPN(backbone, _STAGES, settings.fpn_channels, top_block=LastLevelMaxPool())
+        heads = KeyedStandardHeads
+    shape = backbone.output_shape()
+    return backbone, KeyedRPN(config, shape), heads(config, shape)
+
+
+def detectron2_config(settings: DetectorSettings, num_classes: int) -> CfgNode:
+    """The detectron2 configuration (version 2) that describes the same detector."""
+    config = get_cfg()
+    config.merge_from_list([part for pair in _pairs(settings, num_classes).items() for part in pair])
+    return config
+
+
+def sample_labels(
+    labels: Tensor, count: int, positive_fraction: float, background: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Indices of sampled positives and negatives: as many positives as allowed, then negatives up to ``count``.
+
+    The permutations are drawn on the CPU, so that every device samples the same.
+
+    Args:
+        labels: ``(N,)`` int64; -1 is left out.
+        count: Samples in total, fewer where there are not enough.
+        positive_fraction: Largest share of positives.
+        background: The label of negatives; any other that is not -1 is positive.
+        generator: Where the draws come from; torch's global one if None.
+    """
+    positive = ((labels != -1) & (labels != background)).nonzero().squeeze(1)
+    negative = (labels == background).nonzero().squeeze(1)
+    num_positive = min(len(positive), int(count * positive_fraction))
+    first = torch.randperm(len(positive), generator=generator)[:num_positive]
+    second = torch.randperm(len(negative), generator=generator)[: count - num_positive]
+    return positive[first.to(labels.device)], negative[second.to(labels.device)]
+
+
+class _Keyed:
+    """Sampling from seeds laid down before the call, one per image in order; without them, from torch's state."""
+
+    seeds: Sequence[int] = ()
+
+    def _next_generator(self) -> torch.Generator | None:
+        if not self.seeds:
+            return None
+        seed, *self.seeds = self.seeds
+        return torch.Generator().manual_seed(seed)
+
+
+class KeyedRPN(_Keyed, RPN):
+    """Region proposal network whose anchors are sampled by key."""
+
+    def _subsample_labels(self, label: Tensor) -> Tensor:
+        positive, negative = sample_labels(
+            label, self.batch_size_per_image, self.positive_fraction, 0, self._next_generator()
+        )
+        sampled = torch.full_like(label, -1)
+        sampled[positive] = 1
+        sampled[negative] = 0
+        return sampled
+
+
+class _KeyedRegions(_Keyed):
+    num_classes: int
+    batch_size_per_image: int
+    positive_fraction: float
+
+    def _sample_proposals(
+        self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        labels = torch.full_like(matched_idxs, self.num_classes)
+        if len(gt_classes):
+            labels = torch.where(matched_labels == 1, gt_classes[matched_idxs], labels)
+            labels[matched_labels == -1] = -1
+        sampled = torch.cat(
+            sample_labels(
+                labels, self.batch_size_per_image, self.positive_fraction, self.num_classes, self._next_generator()
+            )
+        )
+        return sampled, labels[sampled]
+
+
+class KeyedRes5Heads(_KeyedRegions, Res5ROIHeads):
+    """C4 region head whose proposals are sampled by key."""
+
+
+class KeyedStandardHeads(_KeyedRegions, StandardROIHeads):
+    """Pyramid region head whose proposals are sampled by key."""
+
+
+class Lite0(Backbone):
+    """EfficientNet-Lite0 with frozen normalisation as a detectron2 backbone: ``res2`` to ``res5``."""
+
+    def __init__(self, freeze_at: int) -> None:
+        super().__init__()
+        # detectron2's own conversion would drop the activation inside timm's normalisation layers.
+        self.network = freeze_batch_norm_2d(lite0_features(pretrained=False))  # type: ignore[no-untyped-call]
+        self._freeze(freeze_at)
+        info: Any = self.network.feature_info
+        self._out_features = list(_STAGES)
+        self._out_feature_channels = dict(zip(_STAGES, info.channels(), strict=True))
+        self._out_feature_strides = dict(zip(_STAGES, info.reduction(), strict=True))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Feature maps by stage of normalised ``(B, 3, H, W)`` images."""
+        return dict(zip(_STAGES, self.network(images), strict=True))
+
+    def _freeze(self, freeze_at: int) -> None:
+        network: Any = self.network
+        ends = (0, 1, 2, 3, 5, 7)  # blocks that make up the first 0 to 5 stages (strides -, 2, 4, 8, 16, 32)
+        frozen = [network.conv_stem, *network.blocks[: ends[freeze_at]]] if freeze_at else []
+        for module in frozen:
+            module.requires_grad_(False)
+
+
+def _problems(settings: DetectorSettings) -> list[str]:
+    problems = []
+    if settings.neck == "c4" and settings.backbone not in {"r50", "r101"}:
+        problems.append(
+            f"detector.backbone: '{settings.backbone}' has no c4 head. Use r50 or r101, or set detector.neck=fpn."
+        )
+    levels = 1 if settings.neck == "c4" else len(_PYRAMID)
+    if len(settings.anchor_sizes) not in {1, levels}:
+        problems.append(
+            f"detector.anchor_sizes: {len(settings.anchor_sizes)} lists for {levels} feature levels. "
+            f"Give one list for all levels, or {levels}."
+        )
+    return problems
+
+
+def _bottom_up(settings: DetectorSettings, config: CfgNode) -> Backbone:
+    if settings.backbone == "lite0":
+        return Lite0(settings.freeze_at)
+    return build_resnet_backbone(config, ShapeSpec(channels=3))
+
+
+def _pairs(settings: DetectorSettings, num_classes: int) -> dict[str, Any]:
+    has_pyramid = settings.neck == "fpn"
+    levels = _PYRAMID if has_pyramid else ["res4"]
+    return {
+        "INPUT.FORMAT": settings.channel_order.upper(),
+        "INPUT.MIN_SIZE_TEST": settings.shortest_edge_px,
+        "INPUT.MAX_SIZE_TEST": settings.longest_edge_px,
+        "MODEL.PIXEL_MEAN": list(settings.pixel_mean),
+        "MODEL.PIXEL_STD": list(settings.pixel_std),
+        "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone" if has_pyramid else "build_resnet_backbone",
+        "MODEL.BACKBONE.FREEZE_AT": settings.freeze_at,
+        "MODEL.RESNETS.DEPTH": _DEPTH.get(settings.backbone, 50),
+        "MODEL.RESNETS.STRIDE_IN_1X1": settings.stride_in_1x1,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64 if settings.backbone in {"r18", "r34"} else 256,
+        "MODEL.RESNETS.OUT_FEATURES": _STAGES if has_pyramid else levels,
+        "MODEL.FPN.IN_FEATURES": _STAGES if has_pyramid else [],
+        "MODEL.FPN.OUT_CHANNELS": settings.fpn_channels,
+        "MODEL.ANCHOR_GENERATOR.SIZES": [list(sizes) for sizes in settings.anchor_sizes],
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [list(settings.anchor_ratios)],
+        "MODEL.RPN.IN_FEATURES": levels,
+        "MODEL.RPN.BATCH_SIZE_PER_IMAGE": settings.rpn_batch,
+        "MODEL.RPN.PRE_NMS_TOPK_TRAIN": settings.rpn_pre_nms_train,
+        "MODEL.RPN.POST_NMS_TOPK_TRAIN": settings.rpn_post_nms_train,
+        "MODEL.RPN.PRE_NMS_TOPK_TEST": settings.rpn_pre_nms_test,
+        "MODEL.RPN.POST_NMS_TOPK_TEST": settings.rpn_post_nms_test,
+        "MODEL.RPN.NMS_THRESH": settings.rpn_nms,
+        "MODEL.RPN.SMOOTH_L1_BETA": settings.box_smooth_l1_beta,
+        "MODEL.ROI_HEADS.NAME": "StandardROIHeads" if has_pyramid else "Res5ROIHeads",
+        "MODEL.ROI_HEADS.NUM_CLASSES": num_classes,
+        "MODEL.ROI_HEADS.IN_FEATURES": levels[:4],
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": settings.roi_batch,
+        "MODEL.ROI_HEADS.POSITIVE_FRACTION": settings.roi_positive_fraction,
+        # The seam appends boxes itself, call by call.
+        "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT": False,
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": settings.test_score,
+        "MODEL.ROI_HEADS.NMS_THRESH_TEST": settings.test_nms,
+        "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+        "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
+        "MODEL.ROI_BOX_HEAD.FC_DIM": settings.head_channels,
+        "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",
+        "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
+        "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": settings.pool_size,
+        "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": settings.box_smooth_l1_beta,
+        "TEST.DETECTIONS_PER_IMAGE": settings.test_detections,
+    }

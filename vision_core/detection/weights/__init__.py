@@ -1,0 +1,1 @@
+"""Where a detector's weights come from and go to."""

@@ -1,0 +1,175 @@
+"""The architecture in a detectron2 ``config.yaml``, as our settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.config.compat import ConverterV2, downgrade_config, upgrade_config
+from pydantic import ValidationError
+
+from vision_core.detection.model.detectron2_parts import detectron2_config
+from vision_core.detection.settings import DetectorSettings
+from vision_core.errors import CheckpointError
+
+_SECTIONS = ("BACKBONE", "RESNETS", "FPN", "ANCHOR_GENERATOR", "RPN", "ROI_HEADS", "ROI_BOX_HEAD")
+_BACKBONES = {"build_resnet_backbone": "c4", "build_resnet_fpn_backbone": "fpn"}
+_MAX_BASES = 8
+_OLD_NAMES = [old for old, _ in ConverterV2.RENAME] + ["MODEL.RPN.ANCHOR_SIZES", "MODEL.RPN.ANCHOR_ASPECT_RATIOS"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What a configuration file says of a detector: settings, number of classes, and what we could not take over."""
+
+    settings: DetectorSettings
+    num_classes: int
+    notes: tuple[str, ...]
+
+
+def read_architecture(path: Path) -> Architecture:
+    """Read a detectron2 configuration of any version, safely: plain YAML, local base files, unknown keys dropped.
+
+    Raises:
+        CheckpointError: No configuration, or of a detector that this package does not build.
+    """
+    config, dropped = _merge(path)
+    settings = _settings(path, config)
+    num_classes = int(config.MODEL.ROI_HEADS.NUM_CLASSES)
+    notes = [f"config: unknown key '{key}' not used" for key in dropped]
+    notes += _differences(config, detectron2_config(settings, num_classes))
+    return Architecture(settings=settings, num_classes=num_classes, notes=tuple(notes))
+
+
+def _merge(path: Path) -> tuple[CfgNode, list[str]]:
+    content = _read(path, _MAX_BASES)
+    is_old = any(_has(content, name) for name in _OLD_NAMES)
+    known = downgrade_config(get_cfg(), to_version=content.get("VERSION", 1 if is_old else 2))
+    dropped = _prune(content, known)
+    try:
+        known.merge_from_other_cfg(CfgNode(content))
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"'{path}' does not fit detectron2: {error}") from error
+    return upgrade_config(known), dropped
+
+
+def _read(path: Path, bases_left: int) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError(f"'{path}' is no readable configuration: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"'{path}' is no detectron2 configuration: found {type(content).__name__}, not sections.")
+    base = content.pop("_BASE_", None)
+    if base is None:
+        return content
+    if not bases_left or "://" in str(base):
+        raise CheckpointError(f"'{path}' builds on '{base}'. Give the config.yaml that training wrote: it is complete.")
+    return _overlay(_read(path.parent / str(base), bases_left - 1), content)
+
+
+def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _overlay(base[key], top[key]) for key in base.keys() & top.keys() if _are_sections(base[key], top[key])
+    }
+    return base | top | both
+
+
+def _are_sections(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)
+
+
+def _has(content: dict[str, Any], dotted: str) -> bool:
+    head, _, rest = dotted.partition(".")
+    if not rest or not isinstance(content.get(head), dict):
+        return not rest and head in content
+    return _has(content[head], rest)
+
+
+def _prune(content: dict[str, Any], known: dict[str, Any], prefix: str = "") -> list[str]:
+    """Remove what ``known`` does not have, in place; the dotted names of it."""
+    dropped = []
+    for key in list(content):
+        if key not in known:
+            del content[key]
+            dropped.append(f"{prefix}{key}")
+        elif _are_sections(content[key], known[key]):
+            dropped += _prune(content[key], known[key], f"{prefix}{key}.")
+    return dropped
+
+
+def _settings(path: Path, config: CfgNode) -> DetectorSettings:
+    model = config.MODEL
+    problems = _unsupported(model)
+    if problems:
+        raise CheckpointError([f"'{path}': {problem}" for problem in problems])
+    try:
+        return DetectorSettings(**_values(config))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CheckpointError(f"'{path}': {first['loc'][0]} {first['msg']}, found '{first['input']}'.") from error
+
+
+def _unsupported(model: CfgNode) -> list[str]:
+    found = []
+    if model.BACKBONE.NAME not in _BACKBONES:
+        found.append(f"MODEL.BACKBONE.NAME '{model.BACKBONE.NAME}' is not one of {sorted(_BACKBONES)}.")
+    if model.RESNETS.NUM_GROUPS != 1 or model.RESNETS.WIDTH_PER_GROUP != 64 or any(model.RESNETS.DEFORM_ON_PER_STAGE):
+        found.append("MODEL.RESNETS describes a grouped or deformable network; plain ResNets are supported.")
+    if model.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
+        found.append("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG is true; boxes per class are supported.")
+    if len(model.ANCHOR_GENERATOR.ASPECT_RATIOS) != 1:
+        found.append(
+            f"MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS has {len(model.ANCHOR_GENERATOR.ASPECT_RATIOS)} lists, not 1."
+        )
+    return found
+
+
+def _values(config: CfgNode) -> dict[str, Any]:
+    model = config.MODEL
+    rpn, heads, box_head = model.RPN, model.ROI_HEADS, model.ROI_BOX_HEAD
+    return {
+        "backbone": f"r{model.RESNETS.DEPTH}",
+        "neck": _BACKBONES[model.BACKBONE.NAME],
+        "stride_in_1x1": model.RESNETS.STRIDE_IN_1X1,
+        "freeze_at": model.BACKBONE.FREEZE_AT,
+        "fpn_channels": model.FPN.OUT_CHANNELS,
+        "head_channels": box_head.FC_DIM,
+        "anchor_sizes": model.ANCHOR_GENERATOR.SIZES,
+        "anchor_ratios": model.ANCHOR_GENERATOR.ASPECT_RATIOS[0],
+        "channel_order": config.INPUT.FORMAT.lower(),
+        "pixel_mean": model.PIXEL_MEAN,
+        "pixel_std": model.PIXEL_STD,
+        "shortest_edge_px": config.INPUT.MIN_SIZE_TEST,
+        "longest_edge_px": config.INPUT.MAX_SIZE_TEST,
+        "rpn_batch": rpn.BATCH_SIZE_PER_IMAGE,
+        "rpn_pre_nms_train": rpn.PRE_NMS_TOPK_TRAIN,
+        "rpn_post_nms_train": rpn.POST_NMS_TOPK_TRAIN,
+        "rpn_pre_nms_test": rpn.PRE_NMS_TOPK_TEST,
+        "rpn_post_nms_test": rpn.POST_NMS_TOPK_TEST,
+        "rpn_nms": rpn.NMS_THRESH,
+        "pool_size": box_head.POOLER_RESOLUTION,
+        "roi_batch": heads.BATCH_SIZE_PER_IMAGE,
+        "roi_positive_fraction": heads.POSITIVE_FRACTION,
+        "box_smooth_l1_beta": box_head.SMOOTH_L1_BETA,
+        "test_score": heads.SCORE_THRESH_TEST,
+        "test_nms": heads.NMS_THRESH_TEST,
+        "test_detections": config.TEST.DETECTIONS_PER_IMAGE,
+    }
+
+
+def _differences(theirs: CfgNode, ours: CfgNode) -> list[str]:
+    return [
+        f"config: MODEL.{section}.{key} is {value!r} there, {ours.MODEL[section][key]!r} here"
+        for section in _SECTIONS
+        for key, value in theirs.MODEL[section].items()
+        if ours.MODEL[section][key] != value and not _is_void(section, key, theirs)
+    ]
+
+
+def _is_void(section: str, key: str, config: CfgNode) -> bool:
+    """Whether the key has no effect in this detector, or is given call by call."""
+    has_pyramid = _BACKBONES[config.MODEL.BACKBONE.NAME] == "fpn"
+    pyramid_only = section == "FPN" or (section == "ROI_BOX_HEAD" and key in {"NAME", "NUM_FC", "FC_DIM"})
+    return key == "PROPOSAL_APPEND_GT" or (pyramid_only and not has_pyramid)

@@ -1,0 +1,1 @@
+"""Reading of DICOM files: structure, checks, codestreams, display."""

@@ -1,0 +1,1 @@
+"""Scores of classifiers, their calibration, the scope of a model, rows of a table."""

@@ -1,0 +1,209 @@
+"""The folder of one training run: its lock, its names, its ``run.json``."""
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from vision_core.errors import EnvironmentFault, UsageError
+from vision_core.files import remove_leftovers, write_atomic
+
+_OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
+_CLEARED = (
+    *_OURS,
+    "metrics.jsonl",
+    "log.txt",
+    "evaluation.json",
+    "report.html",
+    "best.json",
+    "splits.csv",
+    "classes.json",
+)
+_CLEARED_FOLDERS = ("model", "mean_teacher", "policy", "pictures", "best", "epoch", "tensorboard")
+_KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, "data", "lock.json"}
+
+
+class RunFolder:
+    """One run: ``config.yaml``, ``metrics.jsonl``, ``log.txt``, ``run.json``, ``last.pt``, ``model/``.
+
+    Args:
+        path: The folder.
+        is_written: False in all but the first of several processes: they read the folder and leave it as it is.
+    """
+
+    def __init__(self, path: Path, *, is_written: bool = True) -> None:
+        self.path, self.is_written = path, is_written
+        self.model = path / "model"
+        self.pictures = path / "pictures"
+
+    def is_used(self) -> bool:
+        """Whether a run has been here."""
+        return any((self.path / name).exists() for name in _OURS)
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder that is not for this run; touches nothing.
+
+        Raises:
+            UsageError: Another run is here and neither ``resume`` nor ``overwrite`` was asked for, a living process
+                trains here, or the folder holds other files.
+        """
+        try:
+            is_file = self.path.exists() and not self.path.is_dir()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if is_file:
+            raise UsageError(f"--out {self.path} is a file; give a folder.")
+        # Names such as config.yaml are common: only run.json says for sure that what is here may be overwritten.
+        foreign = [] if (self.path / "run.json").exists() else _foreign_names(self.path)
+        if foreign:
+            raise UsageError(
+                f"{self.path} is no run folder: it holds {len(foreign)} other files, such as '{foreign[0]}'. "
+                "Give a new or empty folder as --out."
+            )
+        if self.is_used() and not (resume or overwrite):
+            raise UsageError(f"{self.path} holds another run. Use --resume to go on with it, or --overwrite, or --out.")
+        self._refuse_other_process()
+
+    def open(self, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready for a run.
+
+        Raises:
+            UsageError: As for ``check``.
+            EnvironmentFault: It cannot be written.
+        """
+        try:
+            self.check(resume=resume, overwrite=overwrite)
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path / ".writable", "")
+            (self.path / ".writable").unlink()
+            remove_leftovers(self.path)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if overwrite and not resume and self.is_used():
+            self._clear()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock of a process that has died is taken over.
+
+        Raises:
+            UsageError: A living process trains here.
+        """
+        if not self.is_written:
+            yield
+            return
+        self._refuse_other_process()
+        self._lock.unlink(missing_ok=True)
+        try:
+            with self._lock.open("x", encoding="utf-8") as file:  # of two that come here at once, one fails
+                json.dump(_holder(), file)
+        except FileExistsError as error:
+            raise UsageError(f"{self.path} was taken by another process just now. Choose another --out.") from error
+        try:
+            yield
+        finally:
+            self._lock.unlink(missing_ok=True)
+
+    def describe(self, **facts: Any) -> None:  # noqa: ANN401 (whatever JSON can hold)
+        """Add facts to ``run.json``, and take out those that are none."""
+        if not self.is_written:
+            return
+        path = self.path / "run.json"
+        known = {name: value for name, value in {**_read_facts(path), **facts}.items() if value is not None}
+        write_atomic(path, json.dumps(known, indent=2, ensure_ascii=False, default=str))
+
+    def _unwritable(self, error: OSError) -> EnvironmentFault:
+        return EnvironmentFault(f"{self.path} cannot be written: {error.strerror}. Choose another --out.")
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / "lock.json"
+
+    def _refuse_other_process(self) -> None:
+        if self._lock.exists() and (other := _alive(self._lock, _holder())):
+            raise UsageError(f"{self.path} is in use by process {other}. Wait for it, or choose another --out.")
+
+    def has_begun(self) -> bool:
+        """Whether training has begun here, rather than only been described."""
+        return (self.path / "run.json").exists()
+
+    def withdraw(self) -> None:
+        """Leave no trace of a run that could not begin, so that the corrected command may take the folder."""
+        if not any((self.path / name).exists() for name in ("last.pt", "last.prev.pt")):
+            self._clear()
+        with suppress(OSError):  # others' files, or a lock, keep it
+            self.path.rmdir()
+
+    def _clear(self) -> None:
+        for name in _CLEARED:
+            (self.path / name).unlink(missing_ok=True)
+        for name in _CLEARED_FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+def started() -> dict[str, Any]:
+    """What ``run.json`` says of the start: command, commit, time."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return {"command": shlex.join(sys.orig_argv[1:]), "commit": _commit(), "started": now}
+
+
+def _commit() -> str | None:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
+def _foreign_names(folder: Path) -> list[str]:
+    found = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return sorted(name for name in found if name not in _KNOWN and not name.startswith("."))
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # a damaged one is written anew: training does not depend on it
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _holder() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot_id(), "start": _start_time(os.getpid())}
+
+
+def _alive(lock: Path, ours: dict[str, Any]) -> str:
+    """The holder's name when it may still be running, else an empty text."""
+    try:
+        holder = json.loads(lock.read_text(encoding="utf-8"))
+        name = f"{holder['pid']} on {holder['host']}"
+        if holder["host"] != ours["host"]:
+            return name
+        same_boot = holder["boot"] == ours["boot"]
+        running = _start_time(int(holder["pid"])) == holder["start"] is not None
+    except (ValueError, KeyError, OSError, TypeError):
+        return ""
+    return name if same_boot and running and int(holder["pid"]) != ours["pid"] else ""
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str | None:
+    # Field 22 of /proc/PID/stat, counted after the command, which may hold spaces.
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None

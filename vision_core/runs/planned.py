@@ -1,0 +1,104 @@
+"""Which runs a ``train`` command describes: a file, the demo, a folder to resume, several seeds. Imports no torch."""
+
+import argparse
+import time
+from pathlib import Path
+
+from vision_core.config import loading as configs
+from vision_core.config.loading import Config
+from vision_core.errors import EnvironmentFault, UsageError
+
+Runs = dict[str, Config]
+_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def output_folder(arguments: argparse.Namespace, task: str) -> Path:
+    """``--out``, or a new folder below ``runs/`` named after task and time."""
+    return arguments.out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def describe_runs(arguments: argparse.Namespace, config_class: type[Config]) -> Runs:
+    """The configurations by the name of their folder; a single run is named ``""``.
+
+    ``--device`` is the key ``train.device`` in short.
+
+    Raises:
+        ConfigError: Every problem of every run.
+        UsageError: There is nothing to resume.
+    """
+    if arguments.device:
+        arguments.words = [*arguments.words, f"train.device={arguments.device}"]
+        arguments.device = None
+    if arguments.resume and not arguments.config:
+        return _found_runs(arguments, config_class)
+    has_data = any(word.startswith("data.root=") for word in arguments.words)
+    path = arguments.config or (None if has_data else _demo_config(config_class.task))
+    runs = configs.load_runs(config_class, path, arguments.words)
+    if arguments.seeds:
+        runs = {
+            _joined(name, f"seed-{seed}"): configs.replace(config, {"train.seed": seed})
+            for name, config in runs.items()
+            for seed in arguments.seeds
+        }
+    return {
+        _joined(name, part): _started_from(name, config)
+        for name, whole in runs.items()
+        for part, config in whole.expand().items()
+    }
+
+
+def show(runs: Runs) -> str:
+    """All settings of all runs, described."""
+    return "\n\n".join((f"# run: {name}\n" if name else "") + configs.describe(config) for name, config in runs.items())
+
+
+def _found_runs(arguments: argparse.Namespace, config_class: type[Config]) -> Runs:
+    if not arguments.out:
+        raise UsageError("--resume needs --out: the folder of the run to go on with.")
+    if arguments.seeds:
+        raise UsageError(
+            "--resume goes on with the runs that are in --out. Leave --seeds out; train new ones elsewhere."
+        )
+    out: Path = arguments.out
+    found = [out / "config.yaml"] if (out / "config.yaml").exists() else sorted(out.glob("*/config.yaml"))
+    if not found:
+        raise UsageError(f"There is no run in '{out}' to resume (no config.yaml). Start it without --resume.")
+    runs = {
+        "" if path.parent == out else path.parent.name: configs.load(config_class, path, arguments.words)
+        for path in found
+    }
+    return _in_order(runs)
+
+
+def _in_order(runs: Runs) -> Runs:
+    """Each run behind the one that it starts from."""
+    ordered: Runs = {}
+    while len(ordered) < len(runs):
+        ready = {
+            name: config
+            for name, config in runs.items()
+            if name not in ordered and (config.source.run is None or config.source.run in ordered)
+        }
+        if not ready:
+            name, config = next((name, config) for name, config in runs.items() if name not in ordered)
+            raise UsageError(f"Run '{name}' starts from the run '{config.source.run}', which is not here.")
+        ordered |= ready
+    return ordered
+
+
+def _started_from(prefix: str, config: Config) -> Config:
+    """``config`` of a part, with the full name of the part that it starts from."""
+    if not (prefix and config.source.run):
+        return config
+    return configs.replace(config, {"source.run": _joined(prefix, config.source.run)})
+
+
+def _joined(*parts: str) -> str:
+    return "-".join(part for part in parts if part)
+
+
+def _demo_config(task: str) -> Path:
+    path = _CONFIGS / task / "demo.yaml"
+    if not path.exists():
+        raise EnvironmentFault(f"The demo's settings are missing ({path}). Install domainsight from its repository.")
+    return path

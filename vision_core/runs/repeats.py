@@ -1,0 +1,94 @@
+"""Runs that differ in seed or fold alone: mean and spread of their scores."""
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vision_core.batch.tables import to_csv
+from vision_core.evaluation.rows import Row
+from vision_core.files import write_atomic
+
+SPREAD = "spread.csv"  # beside the runs
+_REPEATED = re.compile(r"-?\b(seed|fold)-(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated:
+    """One metric of one model in an experiment.
+
+    Attributes:
+        experiment: Name of its runs without seed and fold; the list that is scored, where that leaves nothing.
+        model: Of the row.
+        metric: Its name.
+        by_seed: The values of each seed, one a fold; a single run has one of one.
+    """
+
+    experiment: str
+    model: str
+    metric: str
+    by_seed: tuple[tuple[float, ...], ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """What is averaged: the mean over the folds of each seed, or of one seed its folds."""
+        return tuple(map(statistics.fmean, self.by_seed)) if len(self.by_seed) > 1 else self.by_seed[0]
+
+    @property
+    def mean(self) -> float:
+        """Over seeds, or over folds where there is one seed."""
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of what is averaged; none of a single value."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def over(self) -> str:
+        """What the spread is over, in words."""
+        folds = max(map(len, self.by_seed))
+        if len(self.by_seed) == 1:
+            return f"{folds} folds" if folds > 1 else "one run"
+        return f"{len(self.by_seed)} seeds" + (f" of {folds} folds each" if folds > 1 else "")
+
+    def sentence(self) -> str:
+        """In percent."""
+        told = f"{self.experiment} {self.model}".ljust(24) + f" {self.metric} {100 * self.mean:5.1f}"
+        return told if self.spread is None else f"{told} ± {100 * self.spread:.1f} over {self.over}"
+
+
+def find_repeats(rows: Mapping[str, Sequence[Row]]) -> list[Repeated]:
+    """Every defined metric of every experiment; first metrics come first of their model.
+
+    Args:
+        rows: By name of the run, such as ``night-seed-0`` or ``seed-1-fold-2-teacher``.
+    """
+    groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for name, found in rows.items():
+        experiment, seed = _REPEATED.sub("", name).strip("-"), dict(_REPEATED.findall(name)).get("seed", "")
+        for row in found:
+            for metric, value in row.metrics.items():
+                if value is not None:
+                    group = groups.setdefault((experiment or row.split, row.model, metric), {})
+                    group.setdefault(seed, []).append(value)
+    return [
+        Repeated(experiment=experiment, model=model, metric=metric, by_seed=tuple(map(tuple, by_seed.values())))
+        for (experiment, model, metric), by_seed in groups.items()
+    ]
+
+
+def headlines(repeats: Sequence[Repeated]) -> list[Repeated]:
+    """The first metric of each model of each experiment."""
+    first: dict[tuple[str, str], Repeated] = {}
+    for each in repeats:
+        first.setdefault((each.experiment, each.model), each)
+    return list(first.values())
+
+
+def write_repeats(path: Path, repeats: Sequence[Repeated]) -> None:
+    """All of them as a CSV, in the units of ``evaluation.json``."""
+    header = ["experiment", "model", "metric", "mean", "spread", "over"]
+    rows = [[each.experiment, each.model, each.metric, each.mean, each.spread, each.over] for each in repeats]
+    write_atomic(path, to_csv(header, rows))

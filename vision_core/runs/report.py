@@ -1,0 +1,313 @@
+"""One offline HTML file about a run, or about several runs below one folder: numbers, curves, pictures, settings."""
+
+import base64
+import io
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image, UnidentifiedImageError
+
+from vision_core.errors import DataError
+from vision_core.evaluation.rows import Row
+from vision_core.files import write_atomic
+from vision_core.results import RESEARCH_NOTICE
+from vision_core.runs.record import RunRecord, find_runs, flatten, read_run
+
+SMALL_LIST = 100
+_SEED = "train.seed"
+_EMBED_BYTES = 400_000
+_EMBED_PX = 1600
+_CURVE_POINTS = 300
+_ROLES = {"trained": "adapted"}  # a model without a predecessor stands in the column of results
+_METRIC_NAMES = {
+    "voc07_ap50": "AP50 (VOC 2007)",
+    "area_ap50": "AP50 (area under the curve)",
+    "coco_ap": "AP (COCO, 0.50 to 0.95)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A metric before and after on one list, over one run or over the seeds of one experiment.
+
+    Attributes:
+        target: Name of the run, or of the runs.
+        split: Name of the labelled list.
+        metric: Name of the metric, for people.
+        counts: How much was scored, as in ``Row``.
+        source: Fractions of the source model, one per seed; empty when it was not scored.
+        adapted: Fractions of the adapted model, one per seed.
+    """
+
+    target: str
+    split: str
+    metric: str
+    counts: Mapping[str, int]
+    source: tuple[float, ...]
+    adapted: tuple[float, ...]
+
+    @property
+    def is_illustration(self) -> bool:
+        """Whether the list is too small for its score to carry a claim."""
+        return list(self.counts.values())[-1] < SMALL_LIST
+
+    @property
+    def changes(self) -> tuple[float, ...]:
+        """Adapted minus source, seed by seed; empty unless both were scored."""
+        if len(self.source) != len(self.adapted):
+            return ()
+        return tuple(after - before for before, after in zip(self.source, self.adapted, strict=True))
+
+    @property
+    def amount(self) -> str:
+        """How much was scored, in words."""
+        return ", ".join(f"{number:,} {name}" for name, number in self.counts.items())
+
+    def sentence(self) -> str:
+        """The comparison in words."""
+        where = f"On {self.split} ({self.amount}) {self.metric}"
+        caution = " Too small for a claim: an illustration." if self.is_illustration else ""
+        if not self.changes:
+            return f"{where} {self._alone()}{caution}"
+        seeds = f", means of {len(self.changes)} seeds" if len(self.changes) > 1 else ""
+        verb = _verb(statistics.fmean(self.changes))
+        source, adapted = (100 * statistics.fmean(values) for values in (self.source, self.adapted))
+        return f"{where} {verb} from {source:.1f} to {adapted:.1f}{seeds}.{caution}"
+
+    def _alone(self) -> str:
+        if self.source or not self.adapted:
+            return "cannot be compared: not both models have a score."
+        seeds = f", mean of {len(self.adapted)} seeds" if len(self.adapted) > 1 else ""
+        return f"is {100 * statistics.fmean(self.adapted):.1f}{seeds}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A value over the steps, laid out in a box of 300 by 110 units with its origin at the top left."""
+
+    name: str
+    points: str
+    low: str
+    high: str
+    first_step: int
+    last_step: int
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image inside the page."""
+
+    uri: str
+    caption: str
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` into a run folder, or into the parent of several, and return its path.
+
+    Metrics are fractions and shown times 100.
+
+    Raises:
+        DataError: There is no run in ``folder``.
+    """
+    paths = find_runs(folder)
+    if not paths:
+        raise DataError(f"'{folder}' holds no run: expected run.json, metrics.jsonl or config.yaml in it or one below.")
+    report = folder / "report.html"
+    write_atomic(report, _render(folder.resolve().name, [read_run(path) for path in paths]))
+    return report
+
+
+def compare(runs: Sequence[RunRecord]) -> list[Comparison]:
+    """Before and after for every list and metric; runs that differ in nothing but the seed count as one."""
+    return [
+        comparison
+        for seeds in _by_experiment(runs)
+        for split in _unique(row.split for run in seeds for row in run.evaluations)
+        for comparison in _compare_split(seeds, split)
+    ]
+
+
+def layout_curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
+    """Scale ``(step, value)`` pairs, one or more, to the box of a ``Curve``; long curves are averaged in bins."""
+    steps, values = zip(*_thin(points), strict=True)
+    low, high = min(values), max(values)
+    across = 300 / ((steps[-1] - steps[0]) or 1)
+    up = 100 / ((high - low) or 1)
+    laid = (f"{(s - steps[0]) * across:.1f},{105 - (v - low) * up:.1f}" for s, v in zip(steps, values, strict=True))
+    return Curve(
+        name=name,
+        points=" ".join(laid),
+        low=f"{low:.3g}",
+        high=f"{high:.3g}" if high > low else "",
+        first_step=int(steps[0]),
+        last_step=int(steps[-1]),
+        words=f"{name}: {values[0]:.3g} at step {steps[0]:.0f}, {values[-1]:.3g} at step {steps[-1]:.0f}, "
+        f"between {low:.3g} and {high:.3g}",
+    )
+
+
+def embed(path: Path, caption: str) -> Picture | None:
+    """An image file as a data URI: as it is when small, else as JPEG; None when it cannot be read."""
+    try:
+        data, kind = path.read_bytes(), "png"
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.load()
+            if len(data) > _EMBED_BYTES:
+                data, kind = _as_jpeg(image), "jpeg"
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError):
+        return None
+    return Picture(uri=f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}", caption=caption)
+
+
+def count(number: int, noun: str) -> str:
+    """``1 box``, ``2 boxes``."""
+    plural = "es" if noun.endswith("x") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def in_points(values: Sequence[float], *, sign: bool = False) -> str:
+    """The mean of fractions times 100, with the sample standard deviation when there are several; n/a for none."""
+    if not values:
+        return "n/a"
+    mean = f"{100 * statistics.fmean(values):{'+' if sign else ''}.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def _render(name: str, runs: Sequence[RunRecord]) -> str:
+    comparisons = compare(runs)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vision_core.runs"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(in_points=in_points, count=count)
+    return environment.get_template("report.html.j2").render(
+        name=name,
+        notice=RESEARCH_NOTICE,
+        comparisons=comparisons,
+        headlines=_headlines(comparisons),
+        runs=[_section(run) for run in runs],
+        small=SMALL_LIST,
+    )
+
+
+def _section(run: RunRecord) -> dict[str, Any]:
+    embedded = [(path, embed(path, caption)) for path, caption in run.pictures]
+    broken = [f"Picture {path.name} cannot be read." for path, picture in embedded if picture is None]
+    return {
+        "name": run.name,
+        "status": str(run.facts.get("status", "unknown")),
+        "notes": _notes(run.facts),
+        "gaps": [*run.gaps, *broken],
+        "curves": [layout_curve(name, values) for name, values in run.curves.items()],
+        "pictures": [picture for _, picture in embedded if picture is not None],
+        "classes": _per_class(run.evaluations),
+        "settings": run.settings,
+        "facts": {key: value for key, value in flatten(run.facts).items() if not key.startswith(("notes", "settings"))},
+    }
+
+
+def _headlines(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The first metric of every list: the one the evaluation names first."""
+    first: dict[tuple[str, str], Comparison] = {}
+    for comparison in comparisons:
+        first.setdefault((comparison.target, comparison.split), comparison)
+    return list(first.values())
+
+
+def _notes(facts: Mapping[str, Any]) -> list[str]:
+    notes = facts.get("notes") or []
+    return [str(note) for note in notes] if isinstance(notes, list) else [str(notes)]
+
+
+def _per_class(rows: Iterable[Row]) -> list[tuple[str, str, list[float], list[float]]]:
+    """Split, class, and the value of either model as a list of none or one."""
+    cells: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        for name, value in row.per_class.items():
+            cell = cells.setdefault((row.split, name), {})
+            if value is not None:
+                cell[row.model] = value
+    return [(split, name, _listed(cell, "source"), _listed(cell, "adapted")) for (split, name), cell in cells.items()]
+
+
+def _listed(cell: Mapping[str, float], model: str) -> list[float]:
+    return [cell[model]] if model in cell else []
+
+
+def _by_experiment(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        rest = sorted((key, repr(value)) for key, value in run.settings.items() if key != _SEED)
+        groups.setdefault(repr(rest) if _SEED in run.settings else run.name, []).append(run)
+    return list(groups.values())
+
+
+def _compare_split(seeds: Sequence[RunRecord], split: str) -> list[Comparison]:
+    rows = [row for run in seeds for row in run.evaluations if row.split == split]
+    comparisons = []
+    for metric in _unique(name for row in rows for name in row.metrics):
+        source, adapted = _paired([_scores(run, split, metric) for run in seeds])
+        comparisons.append(
+            Comparison(
+                target=_target(seeds),
+                split=split,
+                metric=_METRIC_NAMES.get(metric, metric),
+                counts=rows[0].counts,
+                source=source,
+                adapted=adapted,
+            )
+        )
+    return comparisons
+
+
+def _target(seeds: Sequence[RunRecord]) -> str:
+    if len(seeds) == 1:
+        return seeds[0].name
+    return f"{seeds[0].name} to {seeds[-1].name} ({len(seeds)} seeds)"
+
+
+def _scores(run: RunRecord, split: str, metric: str) -> dict[str, float]:
+    found = {_ROLES.get(row.model, row.model): row.metrics.get(metric) for row in run.evaluations if row.split == split}
+    return {model: value for model, value in found.items() if value is not None}
+
+
+def _paired(seeds: Sequence[Mapping[str, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The scores before and after of the seeds that have both; where none has both, what there is."""
+    whole = [scores for scores in seeds if {"source", "adapted"} <= scores.keys()] or seeds
+    return (
+        tuple(scores["source"] for scores in whole if "source" in scores),
+        tuple(scores["adapted"] for scores in whole if "adapted" in scores),
+    )
+
+
+def _verb(change: float) -> str:
+    if abs(change) < 0.0005:
+        return "stayed"
+    return "rose" if change > 0 else "fell"
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    size = math.ceil(len(points) / _CURVE_POINTS)
+    bins = (points[start : start + size] for start in range(0, len(points), size))
+    return [(statistics.fmean(s for s, _ in part), statistics.fmean(v for _, v in part)) for part in bins]
+
+
+def _as_jpeg(image: Image.Image) -> bytes:
+    small = image.convert("RGB")
+    small.thumbnail((_EMBED_PX, _EMBED_PX))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Encoders of tiles: networks, published ones, their weights."""

@@ -1,0 +1,146 @@
+"""The network behind each name of an encoder, with its local weights and what it expects of its input."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from vision_core.assets import lite0_weights
+from vision_core.backbones.bundles import load_backbone
+from vision_core.backbones.networks import LITE0_MEAN, LITE0_STD, build_backbone, lite0_imagenet
+from vision_core.errors import ConfigError
+from vision_core.files import sha256
+from vision_core.slides.built_network import Built, Colour
+from vision_core.slides.encoders.published import PUBLISHED, build_published, own_names
+from vision_core.slides.encoders.weights import fill, read_tensors, weights_file
+from vision_core.slides.settings import EncoderSettings
+
+_LITE0_CLASSIFIER = ("classifier.",)
+
+
+def build_network(settings: EncoderSettings) -> Built:
+    """The network that the settings name, filled.
+
+    Raises:
+        ConfigError: The name is not known, or it needs weights of the user.
+        CheckpointError: The weights are damaged, unsafe, or of another network.
+    """
+    library, _, architecture = settings.name.partition(":")
+    if architecture and library in _LIBRARIES:
+        return _LIBRARIES[library](architecture, settings)
+    if settings.name in PUBLISHED:
+        return _published(settings)
+    if settings.name not in _OWN:
+        known = ", ".join([*_OWN, "timm:NAME", "torchvision:NAME", *PUBLISHED])
+        raise ConfigError(f"encoder.name: '{settings.name}' is not known. Give one of {known}.")
+    return _OWN[settings.name](settings)
+
+
+def _lite0(settings: EncoderSettings) -> Built:
+    """The pooled map after the last convolution, 1280 features: what its ImageNet classifier read.
+
+    The map of 320 channels before it is a bottleneck without activation, made to be expanded.
+    """
+    network = build_backbone("lite0", 0)
+    path = weights_file(settings.weights) if settings.weights else lite0_weights()
+    tensors = read_tensors(path) if settings.weights else lite0_imagenet()
+    fill(network, tensors, path, _LITE0_CLASSIFIER)
+    return Built(name=settings.name, network=network, weights=sha256(path), mean=LITE0_MEAN, std=LITE0_STD)
+
+
+def _resnet50(settings: EncoderSettings) -> Built:
+    """ResNet-50 without its fourth stage, 1024 features; torchvision and timm name its entries alike."""
+    path = _weights(settings, _ask_timm("resnet50.tv_in1k"))
+    tensors = read_tensors(path)
+    network: Any = timm.create_model("resnet50", pretrained=False, num_classes=0)
+    network.layer4 = nn.Identity()
+    fill(network, tensors, path, ("layer4.", "fc."))
+    return Built(name=settings.name, network=network, weights=sha256(path))
+
+
+def _published(settings: EncoderSettings) -> Built:
+    about = PUBLISHED[settings.name]
+    path = _weights(settings, f"Ask its authors for them: {about.source}.")
+    tensors = own_names(settings.name, read_tensors(path))
+    network = build_published(settings.name)
+    fill(network, tensors, path, about.dropped)
+    built = Built(name=settings.name, network=network, weights=sha256(path), mpp=about.mpp)
+    return replace(built, mean=_in_bytes(about.mean), std=_in_bytes(about.std))
+
+
+def _timm(architecture: str, settings: EncoderSettings) -> Built:
+    if not timm.is_model(architecture.partition(".")[0]) or ":" in architecture:
+        raise ConfigError(f"encoder.name: timm has no '{architecture}'. timm.list_models() lists its names.")
+    path = _weights(settings, _ask_timm(architecture))
+    network: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+    made_for = network.pretrained_cfg
+    if made_for.get("fixed_input_size") and made_for["input_size"][-1] != settings.input_px:
+        network = timm.create_model(architecture, pretrained=False, num_classes=0, img_size=settings.input_px)
+    classifier = made_for.get("classifier") or ()
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    fill(network, read_tensors(path), path, tuple(f"{name}." for name in names))
+    built = Built(name=settings.name, network=network, weights=sha256(path))
+    return replace(built, mean=_in_bytes(made_for["mean"]), std=_in_bytes(made_for["std"]))
+
+
+def _torchvision(architecture: str, settings: EncoderSettings) -> Built:
+    from torchvision import models
+
+    if architecture not in models.list_models(module=models):
+        raise ConfigError(f"encoder.name: torchvision has no classifier '{architecture}'. Give a name of its models.")
+    path = _weights(settings, _ASK_TORCHVISION.format(architecture))
+    network = models.get_model(architecture, weights=None)
+    layers = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ConfigError(f"encoder.name: '{architecture}' ends in no linear layer to be left out. Choose another.")
+    network.set_submodule(layers[-1], nn.Identity())
+    fill(network, read_tensors(path), path, (f"{layers[-1]}.",))
+    return Built(name=settings.name, network=network, weights=sha256(path))
+
+
+def _bundle(settings: EncoderSettings) -> Built:
+    if settings.weights is None:
+        raise ConfigError("encoder.weights: the bundle is missing. Give the folder that pipelines.pretrain train made.")
+    trained = load_backbone(settings.weights)
+    seen = trained.preprocessing.in_bytes()
+    return Built(
+        name=settings.name,
+        network=trained.build(),
+        weights=trained.card.hashes["weights.safetensors"],
+        mean=seen.mean,
+        std=seen.std,
+        channels=seen.channel_order,
+    )
+
+
+def _weights(settings: EncoderSettings, remedy: str) -> Path:
+    if settings.weights is None:
+        raise ConfigError(
+            f"encoder.weights: '{settings.name}' needs a local file of weights; none is downloaded. {remedy}"
+        )
+    return weights_file(settings.weights)
+
+
+def _ask_timm(architecture: str) -> str:
+    return (
+        'Where there is a network: python -c "import timm; from safetensors.torch import save_file as s; '
+        f"s(timm.create_model('{architecture}', pretrained=True).state_dict(), 'weights.safetensors')\"."
+    )
+
+
+_ASK_TORCHVISION = (
+    'Where there is a network: python -c "import torchvision; from safetensors.torch import save_file as s; '
+    "s(torchvision.models.get_model('{}', weights='DEFAULT').state_dict(), 'weights.safetensors')\"."
+)
+
+
+def _in_bytes(colour: Any) -> Colour:  # noqa: ANN401 (three numbers, list or tuple)
+    red, green, blue = (255 * float(value) for value in colour)
+    return red, green, blue
+
+
+_OWN: dict[str, Callable[[EncoderSettings], Built]] = {"lite0": _lite0, "resnet50": _resnet50, "bundle": _bundle}
+_LIBRARIES: dict[str, Callable[[str, EncoderSettings], Built]] = {"timm": _timm, "torchvision": _torchvision}

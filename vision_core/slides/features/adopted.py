@@ -1,0 +1,112 @@
+"""Feature files made elsewhere: a small file says what they do not say and points to the untouched original."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_core.errors import InputError
+from vision_core.files import write_atomic
+from vision_core.slides.features.files import Features, read_features
+from vision_core.slides.features.foreign import foreign_attributes
+from vision_core.slides.features.hdf5 import dataset, open_h5
+
+ADOPTED = ".adopted.json"
+_FORMAT = 1
+
+
+def read_any_features(path: Path, *, check: bool = True) -> Features:
+    """Features of a file, or of the file that an adoption points to.
+
+    Args:
+        path: A feature file, or ``<slide>.adopted.json``.
+        check: Read every row once and refuse NaN and infinity.
+
+    Raises:
+        InputError: As of ``read_features``; or what was adopted is gone or has changed.
+    """
+    if not path.name.endswith(ADOPTED):
+        return read_features(path, check=check)
+    record = _read_record(path)
+    original = path.parent / record["features"]
+    if not original.is_file():
+        raise InputError(f"'{path}': its features, '{original}', are gone. Put them back, or adopt them again.")
+    if original.stat().st_size != record["bytes"]:
+        raise InputError(
+            f"'{original}' has changed since it was adopted. Adopt it again: python -m pipelines.wsi adopt."
+        )
+    features = read_features(original, check=check)
+    attributes = {**features.attributes, **record["attributes"]}
+    coords = features.coords
+    if coords is None and record["coords"]:
+        coords = read_corners(path.parent / record["coords"])[0]
+        if len(coords) != len(features):
+            raise InputError(
+                f"'{original}': {len(features)} rows of features, but {len(coords)} coords in "
+                f"'{path.parent / record['coords']}'. Adopt both again."
+            )
+    return replace(features, coords=coords, attributes=attributes)
+
+
+def read_corners(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Corners ``(N, 2)`` and attributes of a patch file, as CLAM and TRIDENT write them.
+
+    Raises:
+        InputError: It is no whole HDF5 file, or holds no corners.
+    """
+    with open_h5(path) as file:
+        found = dataset(file, "coords")
+        if len(found.shape or ()) != 2 or found.shape[1] != 2 or found.dtype.kind not in "iuf":
+            raise InputError(f"'{path}': coords have shape {found.shape} and type {found.dtype}; expected (tiles, 2).")
+        corners = np.asarray(found[:])
+        if corners.dtype.kind == "f" and not (np.isfinite(corners).all() and (corners == np.round(corners)).all()):
+            raise InputError(f"'{path}': coords are no whole pixels of level 0. Write corners (x, y) in pixels.")
+        return corners.astype(np.int64), foreign_attributes(file)
+
+
+def write_adopted(folder: Path, slide: str, features: Path, coords: Path | None, attributes: Mapping[str, Any]) -> Path:
+    """Write ``<slide>.adopted.json``; it names the files from its own folder, so that both may move together.
+
+    Args:
+        folder: Where to.
+        slide: Name of the slide.
+        features: The original.
+        coords: File of corners, where the original has none.
+        attributes: What the original does not say.
+    """
+    path = folder / f"{slide}{ADOPTED}"
+    record = {
+        "format": _FORMAT,
+        "features": _from(folder, features),
+        "bytes": features.stat().st_size,
+        "coords": _from(folder, coords) if coords else None,
+        "attributes": dict(attributes),
+    }
+    write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    return path
+
+
+def _from(folder: Path, path: Path) -> str:
+    return os.path.relpath(path.resolve(), folder.resolve())
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_bytes())
+        is_whole = (
+            record["format"] == _FORMAT
+            and isinstance(record["features"], str)
+            and isinstance(record["bytes"], int)
+            and isinstance(record["coords"], str | None)
+            and isinstance(record["attributes"], dict)
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise InputError(f"'{path}' is damaged, or of another version. Adopt the features again.")
+    return dict(record)

@@ -1,0 +1,125 @@
+"""Features that other programs wrote: tensors (``.pt``), arrays (``.npy``), and the attributes of their HDF5 files."""
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_core.errors import InputError
+from vision_core.slides.features.hdf5 import has_width, is_float, plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_ROWS = ("features", "feats", "embeddings")
+_Pair = tuple[NDArray[Any], NDArray[Any] | None]
+
+
+def read_npy(path: Path) -> _Pair:
+    """The array of a ``.npy`` file, mapped into memory.
+
+    Raises:
+        InputError: Damaged, a pickle of objects, or not two axes of floats.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        if "pickle" in str(error) or "Python objects" in str(error):
+            raise InputError(f"'{path}' may be a pickle of objects, or is damaged. {_SAVE_ARRAY}") from error
+        raise InputError(f"'{path}' is damaged or no NumPy file: {str(error).rstrip('.')}. {_SAVE_ARRAY}") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"'{path}' is an archive of several arrays. {_SAVE_ARRAY}")
+    return _as_rows(path, array, _SAVE_ARRAY), None
+
+
+def read_pt(path: Path) -> _Pair:
+    """The tensor of a ``.pt`` file, mapped into memory, or those under ``features`` and ``coords`` of a dictionary.
+
+    Raises:
+        InputError: Damaged, a pickle of objects, or not two axes of floats.
+    """
+    content = _load_pt(path)
+    if not isinstance(content, Mapping):
+        return _as_rows(path, _array(path, content), _SAVE_TENSOR), None
+    name = next((name for name in _ROWS if name in content), None)
+    if name is None:
+        raise InputError(f"'{path}' holds {sorted(map(str, content))[:5]}, no '{_ROWS[0]}'. {_SAVE_TENSOR}")
+    coords = content.get("coords")
+    rows = _as_rows(path, _array(path, content[name]), _SAVE_TENSOR)
+    return rows, None if coords is None else _as_corners(path, _array(path, coords))
+
+
+def foreign_attributes(file: Any) -> dict[str, Any]:  # noqa: ANN401 (h5py carries no types)
+    """What CLAM or TRIDENT wrote beside ``coords``, and under our names what follows from it.
+
+    CLAM: ``patch_size`` in pixels of ``patch_level``, with the level's ``downsample``. TRIDENT: ``patch_size`` at the
+    ``target_magnification``, ``patch_size_level0``. Microns per pixel follow from neither: a magnification is a name.
+    """
+    said = {name: plain(value) for name, value in file["coords"].attrs.items()} if "coords" in file else {}
+    patch_px, level0_px = said.get("patch_size"), said.get("patch_size_level0")
+    if not isinstance(patch_px, int | float):
+        return said
+    if isinstance(level0_px, int | float):
+        return {**said, "origin": "TRIDENT", "tile_px": round(patch_px), "tile_side": round(level0_px)}
+    downsample = said.get("downsample", 1.0 if said.get("patch_level") == 0 else None)
+    factor = downsample[0] if isinstance(downsample, list) and downsample else downsample
+    if not isinstance(factor, int | float):
+        return said
+    return {**said, "origin": "CLAM", "tile_px": round(patch_px), "tile_side": round(patch_px * factor)}
+
+
+_SAVE_ARRAY = "Save the floats alone, of shape (tiles, features): numpy.save('x.npy', array)."
+_SAVE_TENSOR = "Save the floats alone, of shape (tiles, features): torch.save(tensor, 'x.pt')."
+
+
+def _load_pt(path: Path) -> Any:  # noqa: ANN401
+    import torch
+
+    is_zip = zipfile.is_zipfile(path)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # on old pickles; what is wrong is said below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        if not is_zip:
+            raise InputError(f"'{path}' is no PyTorch file, or a pickle of objects. {_SAVE_TENSOR}") from error
+        names = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path)) or "objects"
+        raise InputError(f"'{path}' could run code when it is read: it asks for '{names}'. {_SAVE_TENSOR}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise InputError(f"'{path}' is damaged or no PyTorch file: {reason}. {_SAVE_TENSOR}") from error
+
+
+def _array(path: Path, value: Any) -> NDArray[Any]:  # noqa: ANN401
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return value
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
+        raise InputError(f"'{path}' holds a {type(value).__name__}, expected a dense tensor. {_SAVE_TENSOR}")
+    return _to_numpy(value)
+
+
+def _to_numpy(tensor: "Tensor") -> NDArray[Any]:
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:  # NumPy has no such type
+        tensor = tensor.float()
+    return np.asarray(tensor.numpy())
+
+
+def _as_rows(path: Path, array: NDArray[Any], remedy: str) -> NDArray[Any]:
+    if not has_width(array.shape) or not is_float(array.dtype):
+        raise InputError(f"'{path}': features have shape {array.shape} and type {array.dtype}. {remedy}")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _as_corners(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
+        raise InputError(f"'{path}': coords have shape {array.shape} and type {array.dtype}; expected (tiles, 2).")
+    return array

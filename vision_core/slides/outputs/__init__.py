@@ -1,0 +1,1 @@
+"""What a person opens afterwards: heatmaps, TIFF, top tiles, QuPath."""

@@ -1,0 +1,302 @@
+"""Whole slides: opened with every refusal named, read by level and place from any thread."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from ctypes import POINTER, c_uint32
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from vision_core.batch.plan import JOB
+from vision_core.errors import InputError
+from vision_core.images.reading import read_image
+from vision_core.optional import require
+from vision_core.slides.reading.fast_jpeg import FastJpeg
+from vision_core.slides.reading.resolution import Resolution, find_resolution
+from vision_core.slides.reading.source import WHITE, Level, Pixels, Source, place_on_white, tile_error
+from vision_core.slides.reading.source import TileError as TileError  # users of slides need no other module
+from vision_core.slides.reading.tiff_strips import Strips
+from vision_core.slides.settings import ReadSettings
+
+SLIDE_SUFFIXES = frozenset(
+    {".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"}
+)
+
+_PLAIN_GRIDS = frozenset({"aperio", "generic-tiff"})  # other scanners' tiles overlap or are shifted
+_OPAQUE = 255
+_START_BYTES = 4096
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PLAIN = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WebP", b"BM": "BMP"}
+_HTML = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+_LFS = b"version https://git-lfs"
+_IN_STRIPS = "The image is stored in strips instead of tiles, so reading it is slow."
+_WHY = "it reads slides"
+_LOG = logging.getLogger("domainsight")
+
+
+class Slide:
+    """An open slide; threads may read at the same time.
+
+    Attributes:
+        path: The file.
+        levels: Resolutions, finest first.
+        mpp: Microns per pixel at level 0, the mean of x and y.
+        mpp_source: Who says so.
+        objective: Its power, stated or derived from ``mpp``.
+        notes: What to be wary of, as sentences.
+        is_fast: Whether tiles are decoded directly, after giving OpenSlide's pixels on opening.
+    """
+
+    def __init__(self, path: Path, source: Source, resolution: Resolution, *, fast: bool) -> None:
+        self.path = path
+        self.levels = source.levels
+        self.mpp, self.mpp_source = resolution.mpp, resolution.source
+        self.objective, self.notes = resolution.objective, resolution.notes
+        self._source = source
+        self._fast = FastJpeg(path, source) if fast else None
+        self.is_fast = self._fast is not None and self._fast.has(0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` of level 0."""
+        return self.levels[0].height, self.levels[0].width
+
+    def read(  # noqa: PLR0913 (a region has four numbers)
+        self, level: int, x: int, y: int, width: int, height: int, *, once: bool = False
+    ) -> Pixels:
+        """The pixels of a region; white where the slide holds nothing.
+
+        Args:
+            level: Index in ``levels``.
+            x: Left edge in pixels of level 0; may lie outside.
+            y: Upper edge, likewise.
+            width: In pixels of ``level``.
+            height: Likewise.
+            once: No other region that is read shares pixels with it, and they come row by row: of what was decoded for
+                it, no more is kept than the next ones need.
+
+        Returns:
+            ``(height, width, 3)`` uint8, RGB.
+
+        Raises:
+            TileError: The file is damaged there. Later reads elsewhere are not affected.
+            OSError: The disk or share failed; trying again may help.
+        """
+        if not 0 <= level < len(self.levels) or width < 1 or height < 1:
+            raise ValueError(f"level {level}, {width} x {height} pixels: no region of '{self.path}'")
+        pixels = self._fast.read(level, (x, y), (width, height), once=once) if self._fast else None
+        return self._source.read(level, (x, y), (width, height)) if pixels is None else pixels
+
+    def close(self) -> None:
+        """Close the file; a closed slide cannot be read."""
+        if self._fast:
+            self._fast.close()
+        self._source.close()
+
+    def __enter__(self) -> "Slide":
+        """The slide itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def open_slide(path: Path, read: ReadSettings | None = None, mpp: float | None = None) -> Slide:
+    """Open a slide.
+
+    A plain image is one only where microns per pixel are stated. Label and macro image are never opened.
+
+    Args:
+        path: The file.
+        read: How to read it.
+        mpp: Microns per pixel stated for this slide, for a file that does not say; wins over ``read.mpp``.
+
+    Raises:
+        InputError: The file is missing, empty, damaged or no slide; or nobody says how many microns a pixel covers.
+        MissingDependencyError: OpenSlide is not installed.
+        OSError: The disk or share failed; trying again may help.
+    """
+    settings = read or ReadSettings()
+    stated = {"the list of slides": mpp, "read.mpp": settings.mpp}
+    source, properties, notes = _open_source(path, is_stated=any(each is not None for each in stated.values()))
+    try:
+        found = find_resolution(str(path), properties, stated)
+        is_fast = settings.fast and properties.get("openslide.vendor") in _PLAIN_GRIDS
+        return Slide(path, source, replace(found, notes=(*found.notes, *notes)), fast=is_fast)
+    except BaseException:
+        source.close()
+        raise
+
+
+def list_slides(folder: Path) -> list[Path]:
+    """The slides of ``folder`` and of the folders below, sorted; hidden ones and outputs of a batch are left out.
+
+    Links that lead out of the folder or in a circle, and folders that cannot be read, are named in a warning.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"'{folder}' is not a folder. Give a folder of slides.")
+    found = [path for path in sorted(_below(folder)) if path.suffix.lower() in SLIDE_SUFFIXES]
+    return [path for path in found if _is_within(path, folder)]
+
+
+class _OpenSlide:
+    """A file through OpenSlide: a handle for each reader at a time, and a new one after an error, which spoils it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._library = require("openslide.lowlevel", why=_WHY)
+        self._turn = Lock()
+        self._free: list[object] = []
+        self._is_closed = False
+        self.levels, self.properties = self._describe()
+
+    def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
+        """As ``Source.read``."""
+        buffer = np.empty((size[1], size[0], 4), np.uint8)
+        handle = self._take()
+        try:
+            self._library._read_region(handle, buffer.ctypes.data_as(POINTER(c_uint32)), *corner, level, *size)
+        except self._library.OpenSlideError as error:
+            self._path.stat()  # a share that is gone is no damaged tile
+            raise tile_error(self._path, level, corner, str(error)) from error
+        self._give(handle)
+        return _over_white(buffer)
+
+    def close(self) -> None:
+        """Close the handles; those in use close with their readers."""
+        with self._turn:
+            self._is_closed = True
+            self._free.clear()
+
+    def _describe(self) -> tuple[tuple[Level, ...], Mapping[str, str]]:
+        library, handle = self._library, self._take()
+        sizes = [library.get_level_dimensions(handle, number) for number in range(library.get_level_count(handle))]
+        levels = [
+            Level(width=width, height=height, downsample=library.get_level_downsample(handle, number))
+            for number, (width, height) in enumerate(sizes)
+        ]
+        names = library.get_property_names(handle)
+        properties = {name: library.get_property_value(handle, name) for name in names}
+        self._give(handle)
+        return tuple(levels), properties
+
+    def _take(self) -> object:
+        with self._turn:
+            if self._is_closed:
+                raise ValueError(f"'{self._path}' is closed")
+            if self._free:
+                return self._free.pop()
+        try:
+            return self._library.open(self._path)
+        except self._library.OpenSlideError as error:
+            self._path.stat()
+            raise InputError(
+                f"'{self._path}' is damaged, or of a kind that is not supported: {error}. Copy or download it again, "
+                "or convert it to a tiled TIFF."
+            ) from error
+
+    def _give(self, handle: object) -> None:
+        with self._turn:
+            if not self._is_closed:
+                self._free.append(handle)
+
+
+class _PlainImage:
+    """An image in memory, as a slide of one level."""
+
+    def __init__(self, path: Path) -> None:
+        self._pixels = read_image(path)
+        height, width = self._pixels.shape[:2]
+        self.levels: tuple[Level, ...] = (Level(width=width, height=height, downsample=1.0),)
+
+    def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
+        """As ``Source.read``."""
+        return place_on_white(self._pixels, corner, size)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START_BYTES)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise InputError(f"'{path}' cannot be opened: {(error.strerror or 'no reason given').lower()}.") from error
+    if not start:
+        raise InputError(f"'{path}' is empty (0 bytes). Copy or download it again.")
+    return start
+
+
+def _open_source(path: Path, *, is_stated: bool) -> tuple[Source, Mapping[str, str], tuple[str, ...]]:
+    """What reads the file, what the file says of itself, and what to be wary of."""
+    start = _start(path)
+    if require("openslide.lowlevel", why=_WHY).detect_vendor(path) is not None:
+        slide = _OpenSlide(path)
+        return slide, slide.properties, ()
+    if start.startswith(_TIFF):
+        strips = Strips(path)
+        return strips, strips.properties, (_IN_STRIPS,)
+    kind = next((kind for mark, kind in _PLAIN.items() if start.startswith(mark)), None)
+    if kind is None:
+        raise InputError(f"'{path}' is of no slide format known here: {_diagnose(path, start)}.")
+    if not is_stated:
+        raise InputError(
+            f"'{path}' is a plain image ({kind}), not a slide, and does not say how many microns a pixel covers. If it "
+            "is meant, give them in a column 'mpp' of the CSV of slides, or with read.mpp=0.5."
+        )
+    return _PlainImage(path), {}, ()
+
+
+def _diagnose(path: Path, start: bytes) -> str:
+    if not start.strip(b"\0"):
+        return "it begins with zeros; copy or download it again"
+    if start.lstrip().lower().startswith(_HTML):
+        return "it looks like HTML (a login page?); download it again"
+    if start.startswith(_LFS):
+        return "it is a Git LFS pointer; run 'git lfs pull'"
+    if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
+        return f"its folder '{path.stem}' is not beside it; copy that too"
+    return "convert it to a tiled TIFF, or download it again"
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    def tell(error: OSError) -> None:
+        _LOG.warning("'%s' is left out: %s.", error.filename, (error.strerror or "cannot be read").lower())
+
+    for place, below, names in os.walk(folder, onerror=tell):
+        if JOB in names:  # what a batch that writes here has made
+            below.clear()
+            continue
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield from (Path(place) / name for name in names if not name.startswith("."))
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        try:
+            target = path.resolve(strict=True)
+        except (OSError, RuntimeError):
+            _LOG.warning("'%s' is left out: a link in a circle or to nothing.", path)
+            return False
+        if not target.is_relative_to(folder.resolve()):
+            _LOG.warning("'%s' is left out: a link that leads out of its folder, to '%s'.", path, target)
+            return False
+    return path.is_file()
+
+
+def _over_white(buffer: Pixels) -> Pixels:
+    """Opaque RGB of premultiplied BGRA."""
+    pixels = np.asarray(cv2.cvtColor(buffer, cv2.COLOR_BGRA2RGB), np.uint8)
+    alpha = buffer[..., 3]
+    if alpha.min() < _OPAQUE:
+        pixels += (WHITE - alpha)[..., None]
+    return pixels

@@ -1,0 +1,1 @@
+"""Where the tissue of a slide is."""

@@ -1,0 +1,72 @@
+"""The optimizers of a learner: what trains, what decays, at which rate."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vision_core.config.schema import Optim
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm2d)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A module of a learner that an optimizer of its own trains.
+
+    Attributes:
+        name: For logs and checkpoints; empty where there is but one.
+        module: What trains.
+        optim: How.
+    """
+
+    name: str = ""
+    module: nn.Module
+    optim: Optim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """A trained module with its optimizer."""
+
+    trained: Trained
+    torch: torch.optim.Optimizer
+
+    def has_gradients(self) -> bool:
+        """Whether there is anything to step on."""
+        return any(parameter.grad is not None for parameter in self.trained.module.parameters())
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the next update."""
+        for group in self.torch.param_groups:
+            group["lr"] = rate
+
+
+def make_optimizers(parts: Iterable[Trained]) -> list[Optimizer]:
+    """One optimizer per part that has something to train."""
+    found = ((part, make_optimizer(part.module, part.optim)) for part in parts)
+    return [Optimizer(trained=part, torch=optimizer) for part, optimizer in found if optimizer]
+
+
+def make_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer | None:
+    """The optimizer over everything that trains; none when nothing does.
+
+    Normalisation layers take no weight decay unless ``optim.decay_norms``.
+    """
+    plain: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
+    for part in module.modules():
+        for parameter in part.parameters(recurse=False):
+            if parameter.requires_grad:
+                is_spared = isinstance(part, _NORMS) and not optim.decay_norms
+                (undecayed if is_spared else plain).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": plain}, {"params": undecayed, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        return None
+    if optim.name == "sgd":
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    kind = torch.optim.Adam if optim.name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=optim.lr, weight_decay=optim.weight_decay)
