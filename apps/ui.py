@@ -16,7 +16,7 @@ from gradio.utils import get_upload_folder
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.errors import UserError
 from vision_core.results import RESEARCH_NOTICE
 

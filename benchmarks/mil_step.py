@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from vision_core.memory import peak_resident_mib
+from vision_core.environment import peak_resident_mib
 
 FEATURES, CLASSES = 1024, 2
 SIZES = (1000, 10_000, 50_000)

@@ -16,8 +16,8 @@ from pipelines.pretrain.data.views import CentreViews
 from pipelines.pretrain.data_settings import PretrainData
 from pipelines.pretrain.demo.small_real import HELD_OUT_FOLDER, make_small_real
 from pipelines.pretrain.evaluation.scores import Answers, answers
-from pipelines.pretrain.scores import macro_scores
 from pipelines.pretrain.weights.bundles import load_classifier
+from vision_core.evaluation.classification import macro_scores
 
 PROTOCOL = STUDY.protocol()
 WORK = STUDY.work_folder()

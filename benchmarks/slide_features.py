@@ -1,8 +1,8 @@
 """Tiles a second from a slide to a file of features, and the memory it takes.
 
 The slide is made as in ``slide_reading``: 20,480 pixels a side, tiles of 256 pixels at 0.5 microns, tissue on 30 %. Our
-road runs beside the same road through OpenSlide and PIL, which differs in reading alone: a PIL image a tile, a handle a
-thread. They take turns, and a ratio is the median over the rounds. Encoders have random weights: a small one of about
+processing runs beside the same through OpenSlide and PIL, which differs in reading alone: a PIL image a tile, a handle
+a thread. They take turns, and a ratio is the median over the rounds. Encoders have random weights: a small one of about
 10 million operations, and ResNet-18; torch computes on one thread, so that reading has a core. Memory is the peak of a
 process of its own, tissue and grid included, on this slide and on one of four times its area.
 ``make bench-slide-features``.
@@ -27,9 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vision_core.slides.built_network import Built
-from vision_core.slides.encoders.encoder import Encoder, has_cpu_bf16
-from vision_core.slides.features.extraction import ExtractSettings, extract_features, where_time_went
+from vision_core.slides.encoders.encoder import Encoder, EncoderNetwork, has_cpu_bf16
+from vision_core.slides.features.extraction import ExtractSettings, extract_features, summarise_times
 from vision_core.slides.reading.slide import Slide, open_slide
 from vision_core.slides.settings import ReadSettings, TileSettings, TissueSettings
 from vision_core.slides.synthetic import MadeSlide, write_made_slide
@@ -42,7 +41,7 @@ MEMORY_MIB = 900
 TISSUE_SECONDS = 0.3
 RESNET_TILES = 192
 _BATCH = 64
-Road = Callable[[Path, Tiles, Encoder, int], dict[str, float]]
+SlideProcessor = Callable[[Path, Tiles, Encoder, int], dict[str, float]]
 
 
 def small_network() -> nn.Module:
@@ -56,7 +55,7 @@ def small_network() -> nn.Module:
 def make_encoder(name: str) -> Encoder:
     """Random weights; bf16 where the processor has it."""
     torch.manual_seed(0)
-    return Encoder(Built(name=name, network=_NETWORKS[name](), weights="random"), 224)
+    return Encoder(EncoderNetwork(name=name, network=_NETWORKS[name](), weights="random"), 224)
 
 
 def _resnet18() -> nn.Module:
@@ -83,13 +82,13 @@ class PilSlide:
 
 
 def ours(path: Path, tiles: Tiles, encoder: Encoder, threads: int) -> dict[str, float]:
-    """Our road on an open slide."""
+    """Ours on an open slide."""
     with open_slide(path) as slide:
         return _extract(slide, tiles, encoder, threads)
 
 
 def through_pil(path: Path, tiles: Tiles, encoder: Encoder, threads: int) -> dict[str, float]:
-    """The same road through OpenSlide and PIL."""
+    """The same through OpenSlide and PIL."""
     return _extract(cast(Slide, PilSlide(path)), tiles, encoder, threads)
 
 
@@ -101,16 +100,14 @@ def compare(path: Path, tiles: Tiles, name: str, arguments: argparse.Namespace) 
     """
     encoder = make_encoder(name)
     peer = f"OpenSlide {openslide.__library_version__} through PIL"
-    roads: dict[str, Road] = {"ours": ours, peer: through_pil}
+    ways: dict[str, SlideProcessor] = {"ours": ours, peer: through_pil}
     threads = arguments.threads
-    for road in roads.values():
-        road(path, replace(tiles, corners=tiles.corners[:_BATCH]), encoder, threads)
-    rounds = [
-        {each: road(path, tiles, encoder, threads) for each, road in roads.items()} for _ in range(arguments.rounds)
-    ]
-    for each in roads:
+    for way in ways.values():
+        way(path, replace(tiles, corners=tiles.corners[:_BATCH]), encoder, threads)
+    rounds = [{each: way(path, tiles, encoder, threads) for each, way in ways.items()} for _ in range(arguments.rounds)]
+    for each in ways:
         print(f"  {each}: {_spread([facts[each]['tiles_per_second'] for facts in rounds])} tiles/s")
-    print(f"  ours, last round: {where_time_went(rounds[-1]['ours'])}")
+    print(f"  ours, last round: {summarise_times(rounds[-1]['ours'])}")
     ratios = [facts["ours"]["tiles_per_second"] / facts[peer]["tiles_per_second"] for facts in rounds]
     print(f"  ratio: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     return statistics.median(facts["ours"]["tiles_per_second"] for facts in rounds), statistics.median(ratios)
@@ -134,7 +131,7 @@ def tissue_seconds(path: Path, rounds: int) -> float:
 
 
 def peak_mib(path: Path, threads: int) -> float:
-    """Of a process that takes a slide the whole road, once its encoder is small."""
+    """Of a process that processes a slide, once its encoder is small."""
     words = [sys.executable, "-m", "benchmarks.slide_features", "--memory-of", str(path), "--threads", str(threads)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     print(f"  '{path.name}': {done.stdout.strip()}")
@@ -142,7 +139,7 @@ def peak_mib(path: Path, threads: int) -> float:
 
 
 def tell_memory(path: Path, threads: int) -> None:
-    """Take a slide the whole road, and print this process's peak."""
+    """Process a slide, and print this process's peak."""
     torch.set_num_threads(1)
     at_first = _own_peak_mib()
     tiles = find_tiles(path)

@@ -31,8 +31,8 @@ from pipelines.wsi.demo.demo_data import make_demo_data
 from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, pool, read_predictions
 from pipelines.wsi.evaluation.scores import score
 from vision_core.config.loading import load
+from vision_core.environment import peak_resident_mib
 from vision_core.files import write_atomic
-from vision_core.memory import peak_resident_mib
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.tiling import tile_grid
 from vision_core.slides.tissue.segmentation import find_tissue

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from vision_core.config.loading import Config, dump, fingerprint, load_runs
+from vision_core.config.loading import dump, fingerprint, load_runs
+from vision_core.config.schema import Config
 from vision_core.config.strict_yaml import read_yaml
 
 ROOT = Path(__file__).parents[1]

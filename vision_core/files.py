@@ -6,11 +6,15 @@ import os
 import re
 import secrets
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 
-from vision_core.errors import EnvironmentFault
+from pydantic import BaseModel, ConfigDict
+
+from vision_core.errors import EnvironmentFault, InputError
 
 _PARTIAL = re.compile(r"\.partial-(?P<process>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}(\..*)?")
 _REMEDIES = {
@@ -23,6 +27,9 @@ _REMEDIES = {
     errno.EEXIST: "A file stands where a folder is needed: choose another place",
     errno.ENOTDIR: "A file stands where a folder is needed: choose another place",
 }
+_ENDS_BYTES = 65536
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_WRITING = _FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 @contextmanager
@@ -127,3 +134,48 @@ def _describe(error: OSError, path: Path, partial: Path) -> str:
         written = 0
     reason = os.strerror(error.errno or 0).lower()
     return f"Cannot write '{path}': {reason}, after {written} bytes. {_REMEDIES[error.errno or 0]}."
+
+
+class Stamp(BaseModel):
+    """What tells whether an input is still the one that was read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int
+    modified_ns: int
+    ends: str
+
+
+def stamp(path: Path) -> Stamp:
+    """Size, time of change, and a hash of the first and last 64 KiB.
+
+    Raises:
+        InputError: The file is not there.
+    """
+    try:
+        if stat.S_ISFIFO(path.stat().st_mode):  # to open one would wait for its writer
+            raise InputError(f"'{path}' is a pipe, no file. Save what comes through it, and give that.")
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            digest = blake2b(file.read(_ENDS_BYTES), digest_size=16)
+            file.seek(max(0, status.st_size - _ENDS_BYTES))
+            digest.update(file.read(_ENDS_BYTES))
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"'{path}' cannot be opened: {(error.strerror or 'no reason given').lower()}.") from error
+    return Stamp(size=status.st_size, modified_ns=status.st_mtime_ns, ends=digest.hexdigest())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say that ``path`` cannot be written, and why, when the block cannot write.
+
+    Raises:
+        EnvironmentFault: The disk is full, the file too large, or writing is not allowed.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_WRITING:
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise EnvironmentFault(f"Cannot write '{path}': {reason}. Mend that, then run the same command.") from error

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from vision_core.batch.inspection import Inspected
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.bundles.export import Exportable
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.evaluation.rows import Row
 from vision_core.training.learner import Learner, Prepared
 

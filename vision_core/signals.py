@@ -17,7 +17,7 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def heed() -> None:
+def raise_if_stopped() -> None:
     """Stop now if ``interrupt`` has been called; between two inputs, or two batches of tiles."""
     if _is_asked:
         raise KeyboardInterrupt

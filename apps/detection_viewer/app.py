@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps import ui
-from vision_core.bundles.bundle import Card
-from vision_core.images.reading import IMAGE_SUFFIXES, ORANGE, SKY_BLUE, draw_boxes, resize_shortest
+from vision_core.bundles.card import Card
+from vision_core.images.drawing import ORANGE, SKY_BLUE, draw_boxes
+from vision_core.images.reading import IMAGE_SUFFIXES, resize_shortest
 from vision_core.results import Detections, label_texts
 from vision_core.sandbox import Decoder
 

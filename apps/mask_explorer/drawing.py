@@ -7,7 +7,7 @@ from PIL import ImageDraw
 
 from apps.mask_explorer.explorer import Exploration, Image
 from vision_core.images.captions import Words, font, with_margin
-from vision_core.slides.outputs.heatmap import blend, colour_map
+from vision_core.images.drawing import blend, colour_map
 
 _OVERLAY_PX, _PANEL_PX = 512, 192  # whole pixels of the view are repeated, so the sides come near these
 _GAP_PX = 8

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.preprocessing import centre_view, normalise
-from pipelines.pretrain.noise import NoisePolicy
 from pipelines.pretrain.noise_mask.mask import NoiseMask, blend
 from pipelines.pretrain.noise_mask.pictures import as_picture
+from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from pipelines.pretrain.weights.bundles import POLICY, Classifier, load_classifier, load_policy
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
 from vision_core.randomness import key
 from vision_core.results import ClassScores

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from apps.cases import Example, delete_upload, new_folder
 from apps.mask_explorer.drawing import colours, draw_overlay, draw_sheet, scale_of
 from apps.mask_explorer.explorer import Exploration
-from apps.mask_explorer.reading import FileReader
 from apps.mask_explorer.wording import describe, hides, numbers_table, record, table, title
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.files import write_atomic
 from vision_core.images.captions import Words
-from vision_core.images.reading import write_png
+from vision_core.images.drawing import write_png
+from vision_core.images.untrusted import FileReader
 
 PROMPT = "Give an image, or try an example."
 

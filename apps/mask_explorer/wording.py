@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps.mask_explorer.explorer import Exploration
-from vision_core.batch.ledger import Cell
-from vision_core.batch.tables import to_csv
+from vision_core.csv_tables import Cell, to_csv
 from vision_core.results import RESEARCH_NOTICE, ClassScores
 
 UNCALLED = "Nothing is called, since the model has only seen made images."

@@ -12,9 +12,9 @@ from apps import ui
 from apps.cases import Example
 from apps.serving import Serving
 from apps.slide_reader.handlers import PROMPT, Predictor, Reader, blank, forget
-from vision_core.bundles.bundle import Card
-from vision_core.slides.outputs.heatmap import OPACITY
-from vision_core.slides.reading.slide import SLIDE_SUFFIXES, list_slides
+from vision_core.bundles.card import Card
+from vision_core.images.drawing import OPACITY
+from vision_core.slides.reading.listing import SLIDE_SUFFIXES, list_slides
 
 _LAST: Literal["always_last"] = "always_last"
 _LIMIT = (

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from apps.cases import Example, delete_upload, new_folder
 from apps.slide_reader.wording import describe, numbers_table, table, uncalled, worded
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
 from vision_core.images.captions import with_margin
-from vision_core.images.reading import write_png
+from vision_core.images.drawing import blend, write_png
 from vision_core.results import SlideResult
-from vision_core.slides.outputs.heatmap import blend, headline, heat_layer, words
+from vision_core.slides.outputs.heatmap import headline, heat_layer, words
 from vision_core.slides.outputs.top_tiles import Choice, draw_sheet
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.tissue.segmentation import thumbnail

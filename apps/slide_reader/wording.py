@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vision_core.batch.ledger import Cell
-from vision_core.batch.tables import to_csv
+from vision_core.csv_tables import Cell, to_csv
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 
 UNCALLED = "not called, since the model has only seen made images"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipelines.wsi.predict import WsiPredictor
 from vision_core.errors import InputError
-from vision_core.slides.reading.slide import list_slides
+from vision_core.slides.reading.listing import list_slides
 
 model, slides, results = map(Path, sys.argv[1:])
 predictor = WsiPredictor.from_checkpoint(model)

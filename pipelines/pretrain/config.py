@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from pipelines.pretrain.data_settings import StageData
 from vision_core.backbones.settings import BackboneName
-from vision_core.config.loading import Config, replace
-from vision_core.config.schema import Fraction, NonNegativeFloat, Optim, PositiveFloat, Section, Train, merged
+from vision_core.config.loading import replace
+from vision_core.config.schema import Config, Fraction, NonNegativeFloat, Optim, PositiveFloat, Section, Train, merged
 from vision_core.errors import ConfigError
 
 PolicyMode = Literal["released", "reinforce", "unlearned", "none"]

@@ -7,29 +7,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
-from pipelines.pretrain.baselines import CostBaseline, advantages
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.mixing import mix
 from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.views import Batch
-from pipelines.pretrain.evaluation.scores import Hiding
-from pipelines.pretrain.everywhere import own_rows
-from pipelines.pretrain.noise import Drawn, NoisePolicy, draw_unlearned
 from pipelines.pretrain.noise_mask.alarm import PolicyAlarm
 from pipelines.pretrain.noise_mask.beta import unlearned_cells
 from pipelines.pretrain.noise_mask.history import MaskHistory
-from pipelines.pretrain.noise_mask.mask import NoiseMask, blend
+from pipelines.pretrain.noise_mask.mask import MaskSource, NoiseMask, blend
 from pipelines.pretrain.noise_mask.objectives import (
+    CostBaseline,
+    advantages,
     image_costs,
     mean_log_total_density,
     reinforce_losses,
     released_losses,
 )
+from pipelines.pretrain.noise_mask.policy import MaskSample, NoisePolicy, draw_unlearned
 from pipelines.pretrain.weight_averaging import RunningMean
 from vision_core.config.schema import Optim
 from vision_core.randomness import key
-from vision_core.training import distributed as processes
+from vision_core.training import distributed
 from vision_core.training.batch_norms import freeze_norms, share_statistics
+from vision_core.training.distributed import own_rows
 from vision_core.training.learner import Learner
 from vision_core.training.optimizers import Trained
 
@@ -111,7 +111,7 @@ class CleanLearner(Learner):
         are_many = labels.ndim == 2
         if mixing.mixup or mixing.cutmix:
             shares = (labels if are_many else one_hot(labels, len(self.goal.classes))).to(images.dtype)
-            images, labels = mix(images, shares, mixing, self._key("mixing", processes.rank()))
+            images, labels = mix(images, shares, mixing, self._key("mixing", distributed.rank()))
         return images, _Targets(values=labels, are_many=are_many)
 
     def _costs(self, logits: Tensor, targets: _Targets) -> Tensor:
@@ -192,14 +192,14 @@ class PretrainLearner(CleanLearner):
         if self.history and self.noise and not self.alarm.is_stopped:
             self.history.record(self.noise, epoch)
 
-    def hiding(self) -> Hiding:
+    def hiding(self) -> MaskSource:
         """How the bases alone hide an image; those of the control where there is no policy."""
         if self.noise and not self.alarm.is_stopped:
             cells = self.noise.bases.current().bounded()
         else:
             row = self.mask.spread.new_empty(1)
             cells = unlearned_cells(self.config.mask.unlearned_concentration, row, self.mask.grid**2)
-        return Hiding(cells=cells, mask=self.mask)
+        return MaskSource(cells=cells, mask=self.mask)
 
     def _learn_both(
         self, noise: NoisePolicy, images: Tensor, targets: _Targets, seeds: Sequence[int]
@@ -210,12 +210,12 @@ class PretrainLearner(CleanLearner):
         losses = self._released(drawn, costs) if self.config.policy == "released" else self._reinforced(drawn, costs)
         return {} if self._has_failed(drawn, costs, losses) else losses
 
-    def _released(self, drawn: Drawn, costs: Tensor) -> dict[str, Tensor]:
+    def _released(self, drawn: MaskSample, costs: Tensor) -> dict[str, Tensor]:
         densities = drawn.cells.log_density(drawn.sample)
         everywhere = None
-        if processes.world_size() > 1:
+        if distributed.world_size() > 1:
             rows = torch.stack([costs, densities.logsumexp(dim=1)], dim=1).detach()
-            mean_cost, mean_density = processes.gather(rows).mean(dim=0)
+            mean_cost, mean_density = distributed.gather(rows).mean(dim=0)
             everywhere = mean_cost, mean_density
         return released_losses(
             costs.mean(),
@@ -224,11 +224,11 @@ class PretrainLearner(CleanLearner):
             scale_classifier=self.config.released.scale_classifier,
         )
 
-    def _reinforced(self, drawn: Drawn, costs: Tensor) -> dict[str, Tensor]:
+    def _reinforced(self, drawn: MaskSample, costs: Tensor) -> dict[str, Tensor]:
         settings = self.config.reinforce
-        of_all = processes.gather(costs.detach())
-        gains = advantages(of_all, self.baseline(of_all), normalise=settings.normalise)
-        self.baseline.update(of_all)
+        gather_objects = distributed.gather(costs.detach())
+        gains = advantages(gather_objects, self.baseline(gather_objects), normalise=settings.normalise)
+        self.baseline.update(gather_objects)
         densities = drawn.cells.log_density(drawn.sample)
         return reinforce_losses(costs, drawn.cells, densities, own_rows(gains, len(costs)), settings)
 
@@ -240,7 +240,7 @@ class PretrainLearner(CleanLearner):
             cost = cost * mean_log_total_density(drawn.cells.log_density(drawn.sample))
         return {"loss_classifier": cost}
 
-    def _has_failed(self, drawn: Drawn, costs: Tensor, losses: dict[str, Tensor]) -> bool:
+    def _has_failed(self, drawn: MaskSample, costs: Tensor, losses: dict[str, Tensor]) -> bool:
         """Whether any process has to stop its policy; then all do. One look at the device for all that is asked."""
         has_reward = costs.isfinite().all() & losses["loss_policy"].isfinite()
         facts = torch.stack([drawn.entropy().double(), *(each.double() for each in (
@@ -248,7 +248,7 @@ class PretrainLearner(CleanLearner):
         ))]).tolist()  # fmt: skip
         entropy, is_finite, is_rewarded, moved, cost, mean_cell = facts
         reason = self.alarm.reason(entropy, is_finite=bool(is_finite), has_reward=bool(is_rewarded))
-        if processes.any_of([bool(reason)], costs.device)[0]:
+        if distributed.any_of([bool(reason)], costs.device)[0]:
             self._stop(reason or "it failed in another process")
             return True
         self.metrics = {"policy_entropy": entropy, "cost": cost, "mean_cell": mean_cell, "moved_entries": moved}

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.data.checks.safe_reading import UnknownFiles, list_inputs
-from pipelines.pretrain.data.checks.validation import Together, Validation, check_lists
+from pipelines.pretrain.data.checks.safe_reading import list_inputs
+from pipelines.pretrain.data.checks.validation import CrossListFindings, Validation, check_lists
 from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.reading import Images, frozen_classes, read_images, write_classes
 from pipelines.pretrain.data.splits import (
@@ -47,11 +47,12 @@ from pipelines.pretrain.weights.bundles import (
 from pipelines.pretrain.weights.export import exportable
 from pipelines.pretrain.weights.initial import Start, expected_start, head_of, starting_classifier, weights_hash
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.console import say
 from vision_core.errors import ConfigError, DataError
 from vision_core.evaluation.rows import Row
+from vision_core.images.untrusted import UnknownFiles
 from vision_core.results import ClassScores
 from vision_core.training.batch_norms import synchronised
 from vision_core.training.learner import Learner, Prepared
@@ -191,7 +192,7 @@ class PretrainPipeline:
 
     def validate(
         self, config: PretrainConfig, sample: int | None, on_item: Callable[[int, int], None]
-    ) -> Sequence[Validation | Together]:
+    ) -> Sequence[Validation | CrossListFindings]:
         """Read every image of the training list, and of those that are scored, once."""
         lists = [read_images(config.data, config.data.split)]
         data = in_classes(config.data, lists[0].classes)

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.data.checks.safe_reading import read_any
 from pipelines.pretrain.data.preprocessing import centre_view, normalise
-from pipelines.pretrain.noise import NoisePolicy
 from pipelines.pretrain.noise_mask.mask import NoiseMask
 from pipelines.pretrain.noise_mask.pictures import Picture, draw_masks
+from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from pipelines.pretrain.weights.bundles import (
     NO_CLASSES,
     POLICY,
@@ -25,10 +24,11 @@ from pipelines.pretrain.weights.bundles import (
     policy_answer,
 )
 from vision_core.backbones.settings import Preprocessing
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
 from vision_core.files import write_atomic
-from vision_core.images.reading import write_png
+from vision_core.images.drawing import write_png
+from vision_core.images.untrusted import read_any
 from vision_core.results import ClassScores
 
 Read = Callable[[Path], NDArray[np.uint8]]

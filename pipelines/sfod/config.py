@@ -4,8 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from vision_core.config.loading import Config
-from vision_core.config.schema import Fraction, NonNegativeFloat, PositiveFloat, Section, Teacher
+from vision_core.config.schema import Config, Fraction, NonNegativeFloat, PositiveFloat, Section, Teacher
 from vision_core.detection.settings import DetectionData, DetectorSettings
 from vision_core.images.augmentation_settings import StrongViewSettings
 

@@ -13,7 +13,8 @@ from vision_core.detection.average_precision import AveragePrecision, area_ap50,
 from vision_core.detection.datasets.reading import DetectionDataset
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
-from vision_core.images.reading import draw_boxes, read_image, write_png
+from vision_core.images.drawing import draw_boxes, write_png
+from vision_core.images.reading import read_image
 from vision_core.results import Detections, label_texts
 
 _METRICS: dict[str, Callable[..., AveragePrecision]] = {

@@ -10,10 +10,12 @@ from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.evaluate import detect_all, draw_comparison, score
 from pipelines.sfod.initial_weights import is_bundle, new_detector, starting_detector, weights_hash
-from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner, SourceLearner, StatisticsLearner
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
+from pipelines.sfod.learners.source import SourceLearner
+from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.predict import DRAWN_SCORE, SfodPredictor, write_coco
 from pipelines.sfod.views import LabelledViews, TargetViews
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.detection.datasets.reading import DetectionDataset, drop_empty, read_dataset, shared_images
 from vision_core.detection.datasets.validation import Validation, check_dataset

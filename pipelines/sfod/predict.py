@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.detection.boxes import scale_boxes
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.weights.bundles import answer, load_detector
 from vision_core.files import write_atomic
-from vision_core.images.reading import draw_boxes, read_image, resize_shortest, write_png
+from vision_core.images.drawing import draw_boxes, write_png
+from vision_core.images.reading import read_image, resize_shortest
 from vision_core.results import RESEARCH_NOTICE, Detections, label_texts
 
 DRAWN_SCORE = 0.5

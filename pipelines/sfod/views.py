@@ -117,5 +117,10 @@ def flip_boxes(boxes: Tensor, width: int) -> Tensor:
     return torch.stack([width - right, top, width - left, bottom], dim=1)
 
 
+def sampling_keys(seed: int, step: int, indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Key the draws of proposals and of regions of a step, a pair for each image."""
+    return [(key("rpn", seed, step, index), key("roi", seed, step, index)) for index in indices]
+
+
 def _tensor(image: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

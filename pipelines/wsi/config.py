@@ -6,8 +6,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from vision_core.config.loading import Config, replace
-from vision_core.config.schema import Data, Fraction, NonNegativeFloat, Optim, PositiveFloat, Section, Train, merged
+from vision_core.config.loading import replace
+from vision_core.config.schema import (
+    Config,
+    Data,
+    Fraction,
+    NonNegativeFloat,
+    Optim,
+    PositiveFloat,
+    Section,
+    Train,
+    merged,
+)
 from vision_core.slides.settings import EncoderSettings, Mpp, ReadSettings, TileSettings, TissueSettings
 
 Schedule = Literal["constant", "cosine"]

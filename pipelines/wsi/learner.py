@@ -11,11 +11,10 @@ from pipelines.wsi.evaluation.predictions import Predictions
 from pipelines.wsi.features.bags import Bag
 from pipelines.wsi.mhim.masking import keep_instances
 from pipelines.wsi.mhim.recycling import split
-from pipelines.wsi.mhim.student_teacher import Mhim, Taught, mhim_losses, start
+from pipelines.wsi.mhim.student_teacher import Mhim, TeacherOutput, high_share, keep_rate, mhim_losses, start
 from pipelines.wsi.models.build import build_model
-from pipelines.wsi.schedules import high_share, keep_rate
-from vision_core.seeding import seed_torch
-from vision_core.training import distributed as processes
+from vision_core.randomness import seed_torch
+from vision_core.training import distributed
 from vision_core.training.learner import Learner
 from vision_core.training.mean_teacher import MeanTeacher
 
@@ -115,13 +114,13 @@ class MhimLearner(BagLearner):
         recycler = self.student.recycler
         assert recycler is not None
         own = torch.stack([torch.zeros_like(recycler.queries), *self._tokens]).sum(dim=0)
-        tokens = processes.total(own)
-        count = float(processes.total(torch.tensor(float(len(self._tokens)), device=own.device)))
+        tokens = distributed.total(own)
+        count = float(distributed.total(torch.tensor(float(len(self._tokens)), device=own.device)))
         if count:
             recycler.follow(tokens / count, keep_rate)
         self._tokens = []
 
-    def _teach(self, features: Tensor) -> Taught:
+    def _teach(self, features: Tensor) -> TeacherOutput:
         return cast(Mhim, self.teacher.module).teach(features, self.profile.scores)
 
     def _keep_rate(self, teacher: FollowingTeacher) -> float:

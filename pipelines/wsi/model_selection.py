@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.wsi.evaluation.predictions import Predictions, call, predict_bags
-from pipelines.wsi.features.bags import Bags
+from pipelines.wsi.evaluation.predictions import Predictions, predict_bags
+from pipelines.wsi.features.bags import Bags, mean_tile
 from pipelines.wsi.learner import STUDENT, BagLearner
-from pipelines.wsi.metrics import macro_accuracy
 from pipelines.wsi.mhim.student_teacher import Mhim
-from pipelines.wsi.weights.bundles import DECISION, mean_tile
-from vision_core.evaluation.calibration import calibrate, fit_scope
+from vision_core.evaluation.classification import call, macro_accuracy
+from vision_core.evaluation.scope import fit_scope
 
 
 class Validation:
@@ -65,9 +64,3 @@ def _figures(found: Predictions) -> dict[str, float]:
     accuracy = macro_accuracy(found.labels, call(found.probabilities, found.threshold()))
     values = {"auc": found.auc(), "macro_accuracy": accuracy, "log_likelihood": found.likelihood()}
     return values if len(found.classes) == 2 else {"macro_accuracy": accuracy, **values}
-
-
-def calibration_record(found: Predictions) -> dict[str, Any]:
-    """Threshold, temperature and conformal sets from the validation list, for the card."""
-    logits = np.log(np.maximum(found.probabilities, 1e-300))
-    return {**calibrate(logits, found.labels).to_record(), DECISION: found.decision()}

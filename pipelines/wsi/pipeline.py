@@ -13,26 +13,26 @@ from pipelines.wsi.cohort.slide_list import listed_slides, stated_mpps
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.demo.demo_data import make_demo_data
 from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
-from pipelines.wsi.evaluation.scores import draw_roc, score
+from pipelines.wsi.evaluation.scores import draw_roc, pooled, score
 from pipelines.wsi.features.bags import Bags, manifest, training_bags, whole_bags
 from pipelines.wsi.features.checks import Checked, Step, check_slides, look_at_features, look_at_slide
 from pipelines.wsi.features.extraction_job import cohort_with_features, count_missing, with_features
-from pipelines.wsi.features.slide_processing import Road
+from pipelines.wsi.features.slide_processing import SlideProcessor
 from pipelines.wsi.features.survey import Survey
 from pipelines.wsi.learner import STUDENT, TEACHER, BagLearner, make_learner
 from pipelines.wsi.mhim.released_weights import read_released
 from pipelines.wsi.mhim.student_teacher import Mhim
 from pipelines.wsi.model_selection import Validation
 from pipelines.wsi.models.build import build_model
-from pipelines.wsi.pooling import pooled
 from pipelines.wsi.predict import WsiPredictor, columns, is_features
 from pipelines.wsi.weights.bundles import TASK, load_network, save_network
 from pipelines.wsi.weights.cards import card_of, imported_card, of_teacher
 from pipelines.wsi.weights.export import exportable
 from pipelines.wsi.weights.initial import begin, refuse_other_fold
 from vision_core.batch.inspection import Inspected
-from vision_core.batch.progress import Shown
-from vision_core.bundles.bundle import Card, read_card
+from vision_core.batch.progress import BatchProgress
+from vision_core.bundles.bundle import read_card
+from vision_core.bundles.card import Card
 from vision_core.bundles.export import Exportable
 from vision_core.console import say
 from vision_core.errors import CheckpointError, ConfigError, DataError
@@ -42,8 +42,8 @@ from vision_core.randomness import key
 from vision_core.results import SlideResult
 from vision_core.runs.folder import RunFolder
 from vision_core.slides.outputs.qupath_tiles import qupath_script
-from vision_core.slides.reading.slide import list_slides
-from vision_core.training import distributed as processes
+from vision_core.slides.reading.listing import list_slides
+from vision_core.training import distributed
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.runtime import pick_device
 
@@ -84,7 +84,7 @@ class WsiPipeline:
     def check_runs(self, runs: Mapping[str, WsiConfig]) -> None:
         """Divide the list as every fold does: what one lacks, or must not know, is told before the first trains."""
         divisions: dict[Path, set[tuple[str, ...]]] = {}
-        listed: dict[object, list[Path]] = {}  # a folder on a share is walked once, not once a fold
+        listed: dict[object, list[Path]] = {}  # a folder on a share is listed once, not once a fold
         for config in runs.values():
             place = config.data.format, config.data.root, config.data.features
             files = listed[place] if place in listed else listed.setdefault(place, _files(config))
@@ -126,7 +126,7 @@ class WsiPipeline:
         """Load a bundle for inference, with its own settings unless ``config`` has others."""
         mpps = stated_mpps(config.data.labels) if config else {}
         predictor = WsiPredictor.from_checkpoint(bundle, device, config, mpps)
-        predictor.road.check()
+        predictor.processor.check()
         return predictor
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
@@ -151,14 +151,14 @@ class WsiPipeline:
     def inspector(self, config: WsiConfig | None) -> Callable[[Path], Inspected]:
         """Opens a slide, counts its tiles, and reads some of them."""
         config = config or WsiConfig()
-        road = Road(config, torch.device("cpu"), stated_mpps(config.data.labels))
-        road.check()
-        return partial(_inspect, road)
+        processor = SlideProcessor(config, torch.device("cpu"), stated_mpps(config.data.labels))
+        processor.check()
+        return partial(_inspect, processor)
 
     def follows(self, config: WsiConfig | None) -> Callable[[Path], str]:
         """The edited mask of a slide, and the microns per pixel that its list states."""
         config = config or WsiConfig()
-        return Road(config, torch.device("cpu"), stated_mpps(config.data.labels)).follows
+        return SlideProcessor(config, torch.device("cpu"), stated_mpps(config.data.labels)).follows
 
     def columns(self, result: SlideResult) -> Mapping[str, str | int | float | None]:
         """Category, probabilities, tiles and flags."""
@@ -186,7 +186,7 @@ class WsiPipeline:
         if config.data.format == "slides":
             every = (record for records in lists.values() for record in records)
             mpps = {record.slide: record.mpp for record in every if record.mpp is not None}
-            look = partial(look_at_slide, Road(config, torch.device("cpu"), mpps))
+            look = partial(look_at_slide, SlideProcessor(config, torch.device("cpu"), mpps))
         return [check_slides(name, records, cohort.classes, look, step) for name, records in lists.items()]
 
     def demo_data(self, folder: Path) -> str:
@@ -230,7 +230,7 @@ class WsiPipeline:
         records: Sequence[SlideRecord] = slides.records
         notes: Sequence[str] = ()
         if config.data.format == "slides":
-            records, notes = with_features(config, records, device, Shown("features", "slide"))
+            records, notes = with_features(config, records, device, BatchProgress("features", "slide"))
         bags: Bags = whole_bags(records, card.classes, config, network.feature_dim)
         for note in (*notes, *bags.notes):
             say(f"  {note}")
@@ -254,7 +254,7 @@ class _Lists:
 
 def _begun(config: WsiConfig, cohort: Cohort, train: Bags) -> tuple[BagLearner, tuple[str, ...]]:
     """The learner with its starting weights, and what to say of it and its slides."""
-    updates = -(-len(train) // (processes.world_size() * config.train.accumulate))
+    updates = -(-len(train) // (distributed.world_size() * config.train.accumulate))
     torch.manual_seed(key("init", config.train.seed))
     learner = make_learner(config, train.feature_dim, len(cohort.classes), config.train.epochs * updates)
     start = begin(config, learner, train)
@@ -266,7 +266,7 @@ def _cohort(config: WsiConfig) -> Cohort:
     cohort = read_cohort(config, _files(config))
     if config.data.format == "features":
         return cohort
-    with processes.first_process_first(), Shown("features", "slide") as shown:
+    with distributed.first_process_first(), BatchProgress("features", "slide") as shown:
         return cohort_with_features(config, cohort, pick_device(config.train.device), shown)
 
 
@@ -282,5 +282,5 @@ def _features_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if is_features(path) and path.is_file())
 
 
-def _inspect(road: Road, path: Path) -> Inspected:
-    return Inspected() if is_features(path) else road.inspect(path)
+def _inspect(processor: SlideProcessor, path: Path) -> Inspected:
+    return Inspected() if is_features(path) else processor.inspect(path)

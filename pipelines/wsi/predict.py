@@ -11,18 +11,17 @@ from torch import Tensor
 
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.evaluation.predictions import require_numbers
-from pipelines.wsi.features.slide_processing import Road, Walked, told_times, unfinished_file
+from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor, timing_summary, unfinished_file
 from pipelines.wsi.result_files import SlideFiles
 from pipelines.wsi.weights.bundles import Reading, SlideModel, load_network
-from vision_core.batch.ledger import Cell
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.config.loading import of_bundle
 from vision_core.console import say
+from vision_core.csv_tables import Cell
 from vision_core.errors import CheckpointError, InputError
 from vision_core.results import SlideResult
-from vision_core.slides.feature_dims import check_dim, described
 from vision_core.slides.features.adopted import ADOPTED, read_any_features
-from vision_core.slides.features.files import FEATURE_SUFFIXES, Features
+from vision_core.slides.features.files import FEATURE_SUFFIXES, Features, check_dim, described
 
 NO_TISSUE = "no tissue"
 _OUTSIDE = "Outside what the model knows: this slide is unlike those that it was trained on."
@@ -36,15 +35,15 @@ class WsiPredictor:
     Attributes:
         card: What the bundle says of itself.
         config: Its settings; those of inference may be others than the bundle's.
-        road: From a slide to features, as the model was trained.
+        processor: From a slide to features, as the model was trained.
     """
 
     def __init__(self, model: SlideModel, config: WsiConfig, mpps: Mapping[str, float] | None = None) -> None:
         self.card: Card = model.card
-        self.road = Road(config, model.device, mpps or {})
+        self.processor = SlideProcessor(config, model.device, mpps or {})
         self.config, self._model = config, model
         self._is_checked = False
-        self._last: tuple[Path, Walked] | None = None
+        self._last: tuple[Path, ProcessedSlide] | None = None
         self._unfinished: Path | None = None
 
     @classmethod
@@ -78,10 +77,10 @@ class WsiPredictor:
         """
         if is_features(path):
             return self._of_features(path)
-        walked = self._walk(path)
-        say(told_times(path, walked))
-        place = _Place(path.name, walked.size, walked.mpp, walked.tiles.side, _corners(walked.features))
-        return self._result(walked.features, place, walked.notes, walked.tissue.flags)
+        processed = self._processed(path)
+        say(timing_summary(path, processed))
+        place = _Place(path.name, processed.size, processed.mpp, processed.tiles.side, _corners(processed.features))
+        return self._result(processed.features, place, processed.notes, processed.tissue.flags)
 
     def write(self, result: SlideResult, path: Path, folder: Path) -> list[Path]:
         """The files of a result, named after its input; a slide without tissue has fewer.
@@ -92,16 +91,16 @@ class WsiPredictor:
         files = SlideFiles(folder, path.stem)
         files.write_record(result)
         if not is_features(path):
-            walked = self._walk(path)
-            with self.road.open(path) as slide:
-                files.write_pictures(result, walked, slide, self.config)
+            processed = self._processed(path)
+            with self.processor.open(path) as slide:
+                files.write_pictures(result, processed, slide, self.config)
         elif len(result) and _NO_PLACES not in result.notes:
             files.write_without_slide(result)
         return files.written
 
     def expect(self, paths: Sequence[Path]) -> None:
         """These inputs come next."""
-        self.road.expect([path for path in paths if not is_features(path)])
+        self.processor.expect([path for path in paths if not is_features(path)])
 
     def resume_in(self, folder: Path) -> None:
         """Where the features of the slide at hand lie, so that the next process goes on with them."""
@@ -111,23 +110,23 @@ class WsiPredictor:
         """Raw outputs for the golden input."""
         return self._model.answer(inputs)
 
-    def _walk(self, path: Path) -> Walked:
-        # ``write`` follows the prediction of the same slide, whose road need not be gone twice.
+    def _processed(self, path: Path) -> ProcessedSlide:
+        # ``write`` follows the prediction of the same slide, which need not be processed twice.
         if self._last is None or self._last[0] != path:
             if not self._is_checked:
-                _check_encoder(self._model, self.road)
+                _check_encoder(self._model, self.processor)
                 self._is_checked = True
             self._last = None  # not two slides in memory
-            self._last = path, self._walk_anew(path)
+            self._last = path, self._process(path)
         return self._last[1]
 
-    def _walk_anew(self, path: Path) -> Walked:
+    def _process(self, path: Path) -> ProcessedSlide:
         if self._unfinished is None:
-            return self.road.walk(path)
+            return self.processor.process(path)
         file = unfinished_file(self._unfinished, path)
-        walked = self.road.walk(path, file)
+        processed = self.processor.process(path, file)
         file.unlink()  # open, it outlives its name
-        return walked
+        return processed
 
     def _of_features(self, path: Path) -> SlideResult:
         features = read_any_features(path)
@@ -224,8 +223,8 @@ def _cautions(reading: Reading, card: Card) -> list[str]:
     return [*told, f"The model does not commit itself: at {coverage:g} % coverage {which}."]
 
 
-def _check_encoder(model: SlideModel, road: Road) -> None:
-    encoder = road.encoder
+def _check_encoder(model: SlideModel, processor: SlideProcessor) -> None:
+    encoder = processor.encoder
     if encoder.dim != model.feature_dim:
         raise CheckpointError(
             f"The model takes features of {described(model.feature_dim)}; encoder '{encoder.name}' makes {encoder.dim} "

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.features.slide_processing import Walked
+from pipelines.wsi.features.slide_processing import ProcessedSlide
 from vision_core.files import write_atomic
-from vision_core.images.reading import write_png
+from vision_core.images.drawing import write_png
 from vision_core.results import SlideResult
 from vision_core.slides.features.files import write_features
 from vision_core.slides.outputs.heatmap import THUMBNAIL_PX, draw_heatmap
@@ -38,24 +38,24 @@ class SlideFiles:
         """``.json``: the result without its tiles."""
         write_atomic(self._file(".json"), json.dumps(result.to_record(), indent=1, ensure_ascii=False))
 
-    def write_pictures(self, result: SlideResult, walked: Walked, slide: Slide, config: WsiConfig) -> None:
+    def write_pictures(self, result: SlideResult, processed: ProcessedSlide, slide: Slide, config: WsiConfig) -> None:
         """Heatmaps, tissue, tiles, and the sheet of those looked at most; without tiles, two of them.
 
         Raises:
             TileError: The slide cannot be read.
         """
         write_png(self._file(".heatmap.png"), draw_heatmap(thumbnail(slide, THUMBNAIL_PX), result))
-        write_tissue(self._file(".tissue.geojson"), walked.tissue, slide)
+        write_tissue(self._file(".tissue.geojson"), processed.tissue, slide)
         if not len(result):
             return
         picture = thumbnail(slide, overlay_px(result, config.results.heatmap_mpp))
         write_overlay(self._file(".heatmap.tif"), picture, result)
         write_tiles(self._file(".tiles.geojson.gz"), result)
         if config.results.top_tiles:
-            choice = Choice(most=config.results.top_tiles, tile_px=min(walked.tiles.tile_px, result.tile_side))
+            choice = Choice(most=config.results.top_tiles, tile_px=min(processed.tiles.tile_px, result.tile_side))
             write_png(self._file(".top.png"), draw_sheet(slide, result, choice))
         if config.results.features:
-            write_features(self._file(".h5"), walked.features)
+            write_features(self._file(".h5"), processed.features)
 
     def write_without_slide(self, result: SlideResult) -> None:
         """A heatmap on white and the tiles, for features whose slide is not at hand."""

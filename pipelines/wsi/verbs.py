@@ -2,8 +2,7 @@
 
 import argparse
 
-from pipelines.wsi.adoption.adopt_options import ADOPT
-from vision_core.commands.main import OwnVerb, path
+from vision_core.commands.parser import OwnVerb, path
 
 
 def _features(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +23,14 @@ def _features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
+def _adopt(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--clam", type=path, metavar="DIR", help="CLAM's results: h5_files or pt_files, patches, CSVs")
+    source.add_argument("--trident", type=path, metavar="DIR", help="TRIDENT's results: features_<encoder>, patches")
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="labels.csv and features/ go there")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier adoption wrote to --out")
+
+
 OWN = (
     OwnVerb(
         name="features",
@@ -32,5 +39,11 @@ OWN = (
         add=_features,
         has_words=True,
     ),
-    ADOPT,
+    OwnVerb(
+        name="adopt",
+        text="Take over features that CLAM or TRIDENT made: data.labels and data.features of a training.",
+        module="pipelines.wsi.adoption.verb",
+        add=_adopt,
+        has_words=True,
+    ),
 )

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from apps.detection_viewer.app import Case, Example, ModelPair, Viewer, build, describe, draw, scope_lines
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import InputError
-from vision_core.images.reading import ORANGE, SKY_BLUE, write_png
+from vision_core.images.drawing import ORANGE, SKY_BLUE, write_png
 from vision_core.results import RESEARCH_NOTICE, Detections
 
 

@@ -13,18 +13,19 @@ from apps.cases import Example
 from apps.mask_explorer.app import build
 from apps.mask_explorer.explorer import Exploration, MaskExplorer
 from apps.mask_explorer.handlers import Case, Looks, Viewer
-from apps.mask_explorer.reading import FileReader
 from apps.mask_explorer.wording import describe, hides, numbers_table, place, table
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.noise import NoisePolicy
+from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
 from pipelines.pretrain.weights.bundles import describe_classifier, save_classifier, save_policy
 from tests.bad_inputs import dicoms
 from vision_core.backbones.networks import build_backbone
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.dicom.reader import read_dicom_image
 from vision_core.errors import CheckpointError, InputError
-from vision_core.images.reading import read_image, write_png
+from vision_core.images.drawing import write_png
+from vision_core.images.reading import read_image
+from vision_core.images.untrusted import FileReader
 from vision_core.results import RESEARCH_NOTICE, ClassScores
 
 PIXELS = 32

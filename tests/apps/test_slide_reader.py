@@ -14,7 +14,7 @@ from apps.cases import Example
 from apps.slide_reader.app import build
 from apps.slide_reader.handlers import Reader, forget
 from apps.slide_reader.wording import numbers_table, table, uncalled, worded
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
 from vision_core.images.reading import read_image

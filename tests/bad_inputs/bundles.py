@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.detection.weights.bundles import save_detector

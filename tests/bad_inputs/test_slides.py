@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.wsi.__main__ import main
-from pipelines.wsi.features.slide_processing import Road
+from pipelines.wsi.features.slide_processing import SlideProcessor
 from tests.bad_inputs import slides as museum
 from tests.pipelines.wsi.tiny import make_bundle, picture, write_pyramid
 from vision_core.batch import engine as batch
@@ -92,15 +92,15 @@ def test_e25_a_share_that_is_away_is_tried_again(
     """There is no share here: what one raises is raised where a slide is opened. Once it is back, the rest is done."""
     slide = write_pyramid(tmp_path / "a.tif", picture(9))
     left = [OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(slide))] * times
-    whole = Road.open
+    whole = SlideProcessor.open
 
-    def away(self: Road, path: Path) -> Any:  # noqa: ANN401
+    def away(self: SlideProcessor, path: Path) -> Any:  # noqa: ANN401
         if left:
             raise left.pop()
         return whole(self, path)
 
     monkeypatch.setattr(batch, "BACKOFF_SECONDS", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(Road, "open", away)
+    monkeypatch.setattr(SlideProcessor, "open", away)
     words = _words(bundle, slide, tmp_path / "out")
     assert main(words) == code
     left.clear()

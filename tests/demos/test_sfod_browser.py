@@ -9,7 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.demos.browsing import barriers, keep, served, status, tab_to
 from vision_core.assets import tree_crowns
-from vision_core.images.reading import read_image, write_png
+from vision_core.images.drawing import write_png
+from vision_core.images.reading import read_image
 
 pytestmark = pytest.mark.browser
 COUNTS = re.compile(r"the source model finds (\d+) box.*the adapted model (\d+) box")

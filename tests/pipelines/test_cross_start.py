@@ -15,7 +15,7 @@ from vision_core.backbones.networks import feature_maps, features
 from vision_core.bundles.bundle import load, read_card
 from vision_core.detection.synthetic import make_voc
 from vision_core.detection.weights.bundles import load_detector
-from vision_core.slides.encoders.encoder import build_encoder
+from vision_core.slides.encoders.networks import build_encoder
 from vision_core.slides.settings import EncoderSettings
 
 

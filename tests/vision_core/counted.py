@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vision_core.batch.engine import BatchJob
-from vision_core.batch.ledger import Cell
+from vision_core.csv_tables import Cell
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
 

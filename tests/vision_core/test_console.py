@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from vision_core.console import Progress, RunLog, logged, note, say, track
+from vision_core.console import Progress, logged, note, say, track
+from vision_core.runs.metrics_log import RunLog
 
 
 def steps(folder: Path) -> list[int]:

@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
-from vision_core.randomness import key
+import torch
+
+from vision_core.randomness import key, seed_torch
 
 
 def test_key__is_63_bit_and_the_same_in_every_process() -> None:
@@ -23,3 +25,18 @@ def test_key__every_part_its_type_and_the_order_count() -> None:
 def test_key__neighbours_share_no_bits_in_particular() -> None:
     flips = [(key("order", 0, number) ^ key("order", 0, number + 1)).bit_count() for number in range(500)]
     assert 30 < sum(flips) / len(flips) < 33
+
+
+def test_seed_torch__draws_as_torch_itself() -> None:
+    torch.manual_seed(2**63 - 1)
+    expected = torch.randn(5), torch.randperm(9)
+    seed_torch(2**63 - 1)
+    assert torch.equal(torch.randn(5), expected[0])
+    assert torch.equal(torch.randperm(9), expected[1])
+
+
+def test_seed_torch__leaves_nothing_waiting_for_a_gpu() -> None:
+    before = len(torch.cuda._queued_calls)
+    for seed in range(3):
+        seed_torch(seed)
+    assert len(torch.cuda._queued_calls) == before

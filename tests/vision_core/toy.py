@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vision_core.config.loading import Config, replace
+from vision_core.config.loading import replace
+from vision_core.config.schema import Config
 from vision_core.randomness import key
 from vision_core.runs.folder import RunFolder
 from vision_core.training.learner import Learner, Prepared

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vision_core.bundles.bundle import Card, Golden, TrainedOn, save
+from vision_core.bundles.bundle import Golden, save
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.files import sha256
 
 FILES = ("weights.safetensors", "golden.safetensors", "card.json")

@@ -9,7 +9,8 @@ from torch import nn
 from vision_core.backbones.bundles import architecture
 from vision_core.backbones.networks import build_backbone
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Card, Golden, Tensors, TrainedOn
+from vision_core.bundles.bundle import Golden, Tensors
+from vision_core.bundles.card import Card, TrainedOn
 
 PREPROCESSING: dict[str, Any] = {"values": "0 to 1", "mean": [0.3, 0.32, 0.35], "std": [0.31, 0.29, 0.33]}
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from vision_core.console import be_silent
-from vision_core.training import distributed as processes
+from vision_core.training import distributed
 from vision_core.training.runtime import Runtime
 
 TWO = 2
@@ -38,7 +38,7 @@ def _enter(rank: int, port: int, action: Callable[..., None], arguments: tuple[A
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(TWO)}
     device = torch.device("cpu")
-    processes.join(device)
+    distributed.join(device)
     if rank:
         be_silent()
     try:
@@ -46,4 +46,4 @@ def _enter(rank: int, port: int, action: Callable[..., None], arguments: tuple[A
     except Exception:
         traceback.print_exc()
         sys.exit(7)
-    processes.leave()
+    distributed.leave()

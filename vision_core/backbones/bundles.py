@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vision_core.backbones.networks import BACKBONES, BackboneSpec, backbone_spec, build_backbone
 from vision_core.backbones.settings import Preprocessing
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
 
 

@@ -15,26 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from vision_core.batch.folder import JOB, OUTPUTS, claim_folder, plan_lock, refuse_foreign, remove_outputs
 from vision_core.batch.inspection import Plan, inspect_inputs
-from vision_core.batch.ledger import Ledger, Output, Record, all_records, output, read_ledgers, stamp, writing
-from vision_core.batch.plan import (
-    JOB,
-    OUTPUTS,
-    BatchJob,
-    Farsighted,
-    Predictor,
-    Resuming,
-    Task,
-    plan,
-    plan_lock,
-    refuse_foreign,
-    remove_outputs,
-    take_folder,
-)
+from vision_core.batch.job import BatchJob, Farsighted, Predictor, Resuming
+from vision_core.batch.ledger import Ledger, Output, Record, all_records, output, read_ledgers
+from vision_core.batch.plan import Task, plan
 from vision_core.batch.tables import write_tables
 from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError
-from vision_core.files import atomic_path, text_of
-from vision_core.signals import heed
+from vision_core.files import atomic_path, stamp, text_of, writing
+from vision_core.signals import raise_if_stopped
 
 __all__ = ["BatchJob", "Predictor", "Summary", "run_batch"]
 
@@ -107,7 +96,7 @@ def run_batch(job: BatchJob[R], watcher: Watcher | None = None) -> Summary:
     refuse_foreign(job)
     with Ledger(job.out / "ledger" / f"{job.shard}.jsonl") as ledger:
         with plan_lock(job.out):
-            take_folder(job, ledger)
+            claim_folder(job, ledger)
         worker = _Worker(job, ledger, watcher or Watcher())
         try:
             worker.run()
@@ -147,7 +136,7 @@ class _Worker(Generic[R]):
             self.predictor = self.predictor or self._load()
         self.watcher.starting(len(tasks))
         for number, task in enumerate(tasks, start=1):
-            heed()
+            raise_if_stopped()
             if task.reason:
                 _LOG.info("'%s' is done again: %s.", task.path, task.reason)
             self._expect(tasks[number - 1 : number + 1])

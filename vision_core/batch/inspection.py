@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vision_core.batch.ledger import Cell, Stamp, stamp
+from vision_core.csv_tables import Cell
 from vision_core.errors import DataError, EnvironmentFault
-from vision_core.files import text_of, write_atomic
+from vision_core.files import Stamp, stamp, text_of, write_atomic
 
 PLAN = "plan.json"
 _THREADS = 4

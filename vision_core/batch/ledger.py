@@ -1,37 +1,21 @@
 """What a batch has done, one line an input, on disk before the next input starts."""
 
-import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vision_core.errors import EnvironmentFault, InputError, UsageError
-from vision_core.files import sha256
-
-Cell = str | int | float | None
-_ENDS_BYTES = 65536
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_WRITING = _FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+from vision_core.csv_tables import Cell
+from vision_core.errors import UsageError
+from vision_core.files import Stamp, sha256, writing
 
 
 class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Stamp(_Line):
-    """What tells whether an input is still the one that was read."""
-
-    size: int
-    modified_ns: int
-    ends: str
 
 
 class Output(_Line):
@@ -141,25 +125,6 @@ def all_records(folder: Path) -> Iterator[Record]:
         yield from _records(path)
 
 
-def stamp(path: Path) -> Stamp:
-    """Size, time of change, and a hash of the first and last 64 KiB.
-
-    Raises:
-        InputError: The file is not there.
-    """
-    try:
-        if stat.S_ISFIFO(path.stat().st_mode):  # to open one would wait for its writer
-            raise InputError(f"'{path}' is a pipe, no file. Save what comes through it, and give that.")
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            digest = blake2b(file.read(_ENDS_BYTES), digest_size=16)
-            file.seek(max(0, status.st_size - _ENDS_BYTES))
-            digest.update(file.read(_ENDS_BYTES))
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise InputError(f"'{path}' cannot be opened: {(error.strerror or 'no reason given').lower()}.") from error
-    return Stamp(size=status.st_size, modified_ns=status.st_mtime_ns, ends=digest.hexdigest())
-
-
 def output(path: Path, folder: Path) -> Output:
     """The record of a file that was made in ``folder``."""
     return Output(file=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=sha256(path))
@@ -173,22 +138,6 @@ def fault_of(made: Output, folder: Path) -> str:
     if path.stat().st_size != made.size or sha256(path) != made.sha256:
         return f"its output '{made.file}' is not what was written"
     return ""
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say that ``path`` cannot be written, and why, when the block cannot write.
-
-    Raises:
-        EnvironmentFault: The disk is full, the file too large, or writing is not allowed.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_WRITING:
-            raise
-        reason = os.strerror(error.errno).lower()
-        raise EnvironmentFault(f"Cannot write '{path}': {reason}. Mend that, then run the same command.") from error
 
 
 def _records(path: Path) -> Iterator[Record]:

@@ -5,13 +5,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from vision_core.batch.ledger import Stamp, stamp
 from vision_core.errors import InputError
+from vision_core.files import Stamp, stamp
 
 R = TypeVar("R")
 
 
-class Ahead(Generic[R]):
+class Prefetcher(Generic[R]):
     """What ``make`` makes of files, on a thread, from the moment that they are expected.
 
     Args:

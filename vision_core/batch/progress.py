@@ -6,7 +6,7 @@ from vision_core.batch.ledger import Record
 from vision_core.console import Progress, say
 
 
-class Shown(Watcher):
+class BatchProgress(Watcher):
     """A bar for the plan and one for the work, and a line per failure.
 
     Args:
@@ -18,7 +18,7 @@ class Shown(Watcher):
         self._label, self._unit = label, unit
         self._bar: Progress | None = None
 
-    def __enter__(self) -> "Shown":
+    def __enter__(self) -> "BatchProgress":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,18 +3,16 @@
 They hold no times, so that a batch which was killed and continued ends with the same bytes as one that was not.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
 
-from vision_core.batch.ledger import Cell, Record
+from vision_core.batch.ledger import Record
+from vision_core.csv_tables import to_csv
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -34,19 +32,6 @@ def write_tables(out: Path, records: Sequence[Record], num_inputs: int) -> None:
         columns=columns, done=done, failed=failed, total=num_inputs, notice=RESEARCH_NOTICE, name=out.resolve().name
     )
     write_atomic(out / "summary.html", page)
-
-
-def to_csv(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table as text; cells of text that a spreadsheet would run as a formula get a quote in front."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([[safe_cell(cell) for cell in row] for row in (header, *rows)])
-    return table.getvalue()
-
-
-def safe_cell(cell: Cell) -> Cell:
-    """``cell``, harmless in a spreadsheet; numbers stay numbers."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
 
 
 def _files(record: Record) -> str:

@@ -11,62 +11,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
 from vision_core.bundles.archives import extract_zip
-from vision_core.config.schema import Section
+from vision_core.bundles.card import CARD_FILE, FORMAT, GOLDEN_FILE, WEIGHTS_FILE, Card
 from vision_core.errors import CheckpointError
 from vision_core.files import flush, sha256, write_atomic
-from vision_core.results import RESEARCH_NOTICE
 
-FORMAT = 1
 GOLDEN_FINE, GOLDEN_REFUSED = 1e-3, 1e-2
-_WEIGHTS, _CARD, _GOLDEN = "weights.safetensors", "card.json", "golden.safetensors"
 
 Tensors = dict[str, Tensor]
-
-
-class TrainedOn(Section):
-    """The data behind the weights."""
-
-    description: str = Field(description="Data set, split, and how labels came about.")
-    synthetic: bool = Field(description="Whether the model has seen made images only.")
-    manifest: str | None = Field(None, description="Hash over names and sizes of the training files.")
-    licence: str | None = Field(None, description="Licence of the data.")
-
-
-class Card(Section):
-    """What a bundle says of itself."""
-
-    format: int = Field(FORMAT, description="Version of this schema.")
-    task: str = Field(description="Pipeline that made it: sfod, wsi, ...")
-    method: str = Field(description="Method within the task.")
-    config: dict[str, Any] = Field(description="The run's configuration.")
-    architecture: dict[str, Any] = Field(description="What the module is rebuilt from.")
-    preprocessing: dict[str, Any] = Field(description="What an image goes through before the module.")
-    classes: tuple[str, ...] = Field(description="Names in the order of the logits.")
-    trained_on: TrainedOn
-    parent: str | None = Field(None, description="Hash of the weights that the run started from.")
-    metrics: dict[str, Any] = Field(default_factory=dict, description="Evaluation of these weights, by split.")
-    calibration: dict[str, Any] | None = Field(None, description="Temperature or conformal sets.")
-    scope: dict[str, Any] | None = Field(None, description="Statistics of the training features, for the scope guard.")
-    software: dict[str, Any] = Field(default_factory=dict, description="Versions that made it.")
-    device: str = Field("cpu", description="Device that made it.")
-    licence: str = Field("MIT", description="Licence of the weights.")
-    intended_use: str = Field(RESEARCH_NOTICE, description="What it is for.")
-    limits: str = Field("", description="Where it is known to fail.")
-    storage: Literal["fp16", "fp32"] = Field("fp32", description="Stored precision; compute is fp32.")
-    hashes: dict[str, str] = Field(default_factory=dict, description="sha256 of the other files.")
-
-    def identity(self) -> str:
-        """A short name for results: task, method, first letters of the weights' hash."""
-        return f"{self.task}/{self.method}/{self.hashes.get(_WEIGHTS, 'unsaved')[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +77,10 @@ def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golde
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        write_atomic(beside / _WEIGHTS, safetensors.save(stored))
-        write_atomic(beside / _GOLDEN, safetensors.save(pair))
-        card = card.model_copy(update={"hashes": {name: sha256(beside / name) for name in (_WEIGHTS, _GOLDEN)}})
-        write_atomic(beside / _CARD, card.model_dump_json(indent=2))
+        write_atomic(beside / WEIGHTS_FILE, safetensors.save(stored))
+        write_atomic(beside / GOLDEN_FILE, safetensors.save(pair))
+        card = card.model_copy(update={"hashes": {name: sha256(beside / name) for name in (WEIGHTS_FILE, GOLDEN_FILE)}})
+        write_atomic(beside / CARD_FILE, card.model_dump_json(indent=2))
         beside.chmod(0o755)
         _swap(beside, folder)
     finally:
@@ -137,7 +97,7 @@ def refuse_other_content(folder: Path) -> None:
     if not folder.exists():
         return
     names = {item.name for item in folder.iterdir()} if folder.is_dir() else {folder.name}
-    other = sorted(names - {_WEIGHTS, _CARD, _GOLDEN})
+    other = sorted(names - {WEIGHTS_FILE, CARD_FILE, GOLDEN_FILE})
     if other:
         raise CheckpointError(f"'{folder}' holds '{other[0]}' and is no bundle: nothing was replaced. Give a new one.")
 
@@ -164,7 +124,7 @@ def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write scores of the weights into the card of a bundle; nothing else changes."""
     card = read_card(folder)
     card = card.model_copy(update={"metrics": {**card.metrics, **metrics}})
-    write_atomic(folder / _CARD, card.model_dump_json(indent=2))
+    write_atomic(folder / CARD_FILE, card.model_dump_json(indent=2))
 
 
 def load(path: Path, task: str | None = None) -> Bundle:
@@ -182,12 +142,12 @@ def load(path: Path, task: str | None = None) -> Bundle:
         problems = _damages(folder, card)
         if problems:
             raise CheckpointError([f"'{path}': {problem} Fetch the bundle again." for problem in problems])
-        tensors = _computed(_tensors(folder / _WEIGHTS))
-        golden = _tensors(folder / _GOLDEN)
+        tensors = _computed(_tensors(folder / WEIGHTS_FILE))
+        golden = _tensors(folder / GOLDEN_FILE)
     check_finite(tensors, str(path))
     bundle = Bundle(card=card, tensors=tensors, golden=golden)
     if not (bundle.inputs() and bundle.outputs()):
-        raise CheckpointError(f"'{path}': {_GOLDEN} has no input or no output. Fetch the bundle again.")
+        raise CheckpointError(f"'{path}': {GOLDEN_FILE} has no input or no output. Fetch the bundle again.")
     return bundle
 
 
@@ -242,12 +202,12 @@ def _opened(path: Path) -> Iterator[Path]:
         raise CheckpointError(f"Bundle '{path}' does not exist.")
     if path.suffix.lower() != ".zip":
         raise CheckpointError(
-            f"'{path}' is a file, not a bundle (a folder with {_CARD}). "
+            f"'{path}' is a file, not a bundle (a folder with {CARD_FILE}). "
             "For a foreign checkpoint use the verb import-weights first."
         )
     with tempfile.TemporaryDirectory(prefix="bundle-") as temporary:
         extract_zip(path, Path(temporary))
-        inner = sorted(Path(temporary).rglob(_CARD))
+        inner = sorted(Path(temporary).rglob(CARD_FILE))
         if len(inner) > 1:
             raise CheckpointError(f"'{path}' holds {len(inner)} bundles. Unpack it and give one of them.")
         yield inner[0].parent if inner else Path(temporary)
@@ -265,30 +225,30 @@ def _card(folder: Path, path: Path, task: str | None = None) -> Card:
 
 def _parsed_card(folder: Path, path: Path) -> Card:
     try:
-        content = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+        content = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         inside = ", ".join(sorted(item.name for item in folder.iterdir())[:5]) or "nothing"
-        below = sorted(found.parent.name for found in folder.glob(f"*/{_CARD}"))  # of a run
+        below = sorted(found.parent.name for found in folder.glob(f"*/{CARD_FILE}"))  # of a run
         near = f" Give '{path / ('model' if 'model' in below else below[0])}'." if below else ""
-        raise CheckpointError(f"'{path}' has no {_CARD} (found: {inside}); it is not a bundle.{near}") from error
+        raise CheckpointError(f"'{path}' has no {CARD_FILE} (found: {inside}); it is not a bundle.{near}") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"'{path}': {_CARD} is not JSON. Fetch the bundle again.") from error
+        raise CheckpointError(f"'{path}': {CARD_FILE} is not JSON. Fetch the bundle again.") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise CheckpointError(
-            f"'{path}': {_CARD} has format {found!r}, this version reads {FORMAT}. Update domainsight."
+            f"'{path}': {CARD_FILE} has format {found!r}, this version reads {FORMAT}. Update domainsight."
         )
     try:
         return Card.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"'{path}': {_CARD}, {place}: {first['msg']}.") from error
+        raise CheckpointError(f"'{path}': {CARD_FILE}, {place}: {first['msg']}.") from error
 
 
 def _damages(folder: Path, card: Card) -> list[str]:
-    if set(card.hashes) != {_WEIGHTS, _GOLDEN}:
-        return [f"{_CARD} lists hashes of {sorted(card.hashes)}, expected {[_GOLDEN, _WEIGHTS]}."]
+    if set(card.hashes) != {WEIGHTS_FILE, GOLDEN_FILE}:
+        return [f"{CARD_FILE} lists hashes of {sorted(card.hashes)}, expected {[GOLDEN_FILE, WEIGHTS_FILE]}."]
     return [text for name, digest in card.hashes.items() if (text := _damage(folder / name, digest))]
 
 

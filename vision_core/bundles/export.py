@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from vision_core.bundles.bundle import Card, Tensors, deviation
+from vision_core.bundles.bundle import Tensors, deviation
+from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
 from vision_core.files import atomic_path
 from vision_core.optional import require

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vision_core.batch.ledger import writing
 from vision_core.bundles import bundle as bundles
 from vision_core.config import loading as configs
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import UsageError
 from vision_core.evaluation.rows import table, write_rows
+from vision_core.files import writing
 from vision_core.pipeline import Pipeline
 from vision_core.runs.folder import RunFolder
 

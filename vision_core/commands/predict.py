@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vision_core.batch.engine import BatchJob, run_batch
-from vision_core.batch.progress import Shown
+from vision_core.batch.progress import BatchProgress
 from vision_core.bundles import bundle as bundles
-from vision_core.config.loading import Config, ConfigT, fingerprint, of_bundle
+from vision_core.bundles.card import Card
+from vision_core.config.loading import fingerprint, of_bundle
+from vision_core.config.schema import Config, ConfigT
 from vision_core.console import say
 from vision_core.errors import ConfigError, DataError
 from vision_core.pipeline import Following, Pipeline
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         strict=arguments.strict or arguments.on_error == "stop",
         overwrite=arguments.overwrite,
     )
-    with Shown("predict") as shown:
+    with BatchProgress("predict") as shown:
         summary = run_batch(job, shown)
     pipeline.conclude(arguments.out)
     for line in summary.lines():
@@ -54,7 +56,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     return summary.exit_code
 
 
-def _settings(arguments: argparse.Namespace, card: bundles.Card, config_class: type[ConfigT]) -> ConfigT | None:
+def _settings(arguments: argparse.Namespace, card: Card, config_class: type[ConfigT]) -> ConfigT | None:
     """The bundle's settings with words on top, where the task has settings of inference."""
     if not config_class.at_inference:
         return None

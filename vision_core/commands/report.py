@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.pipeline import Pipeline
 from vision_core.runs.report import write_report

@@ -9,7 +9,7 @@ from typing import Any
 
 from vision_core.commands.train_one import introduce, train_one
 from vision_core.config import loading as configs
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import UsageError, UserError
 from vision_core.evaluation.rows import Row
@@ -19,7 +19,7 @@ from vision_core.runs.folder import RunFolder
 from vision_core.runs.planned import Runs, describe_runs, output_folder
 from vision_core.runs.repeats import SPREAD, find_repeats, headlines, write_repeats
 from vision_core.runs.report import write_report
-from vision_core.training import distributed as processes
+from vision_core.training import distributed
 from vision_core.training.runtime import Runtime, launch
 
 Build = Callable[[], Pipeline[Any]]
@@ -30,16 +30,16 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     """Train every run that the arguments describe, then report on them together."""
     runs = describe_runs(arguments, config_class)
     runtimes = {name: launch(config.train.device, config.train.precision) for name, config in runs.items()}
-    with processes.one_fate():
+    with distributed.fail_together():
         code = _run(arguments, runs, runtimes, build())
-    processes.leave()
+    distributed.leave()
     return code
 
 
 def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runtime], pipeline: Pipeline[Any]) -> int:
     task = next(iter(runs.values())).task
-    is_first = processes.rank() == 0
-    out = processes.of_first(output_folder(arguments, task))
+    is_first = distributed.rank() == 0
+    out = distributed.broadcast_from_first(output_folder(arguments, task))
     if arguments.dry_run:
         return _rehearse(pipeline, runs)
     folders = {name: RunFolder(out / name if name else out, is_written=is_first) for name in runs}
@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
     if is_first:
         _take(folders, resume=arguments.resume, overwrite=arguments.overwrite)
     arguments.resume_command = _resume_command(task, out)
-    with processes.first_process_first():
+    with distributed.first_process_first():
         runs = _with_demo_data(pipeline, runs, out)
     for name, folder in folders.items():
         if is_first and not arguments.resume:
@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
 
 
 def _resume_command(task: str, out: Path) -> str:
-    count = processes.world_size()
+    count = distributed.world_size()
     start = ["torchrun", "--nproc-per-node", str(count)] if count > 1 else ["python"]
     return shlex.join([*start, "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
 

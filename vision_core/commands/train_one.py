@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_core.bundles.bundle import add_metrics
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import logged, note, say
 from vision_core.errors import CheckpointError, EnvironmentFault, Interrupted, UserError
 from vision_core.evaluation.rows import Row, table, write_rows
@@ -19,7 +19,7 @@ from vision_core.files import write_atomic
 from vision_core.pipeline import Pipeline
 from vision_core.runs.folder import RunFolder, started
 from vision_core.signals import stop_signals
-from vision_core.training import distributed as processes
+from vision_core.training import distributed
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.loop import Evaluate, fit, refuse_other_start
 from vision_core.training.runtime import Runtime, machine
@@ -46,14 +46,14 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
         )
         introduce(folder.path.name, config, prepared, runtime.world_size)
         try:
-            with processes.one_fate():
+            with distributed.fail_together():
                 selection = _Selection(pipeline, config, folder, prepared)
                 counters = fit(prepared, config, runtime, folder, selection.evaluate())
                 rows = []
                 if runtime.is_first:
                     selection.deliver()
                     rows = _evaluate(pipeline, config, folder, prepared.start)
-                processes.wait()
+                distributed.wait()
         except BaseException as error:
             with stop_signals():  # torchrun ends all where one has died; that one's fault is still written
                 _record_failure(folder, error)

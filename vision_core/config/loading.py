@@ -6,41 +6,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from vision_core.config.schema import Data, Optim, Section, Source, Train
+from vision_core.config.schema import ConfigT
 from vision_core.config.strict_yaml import Keys, load_yaml, read_yaml
 from vision_core.errors import ConfigError
 
-
-class Config(Section):
-    """What every task's configuration has; a task adds its own sections and overrides defaults.
-
-    Attributes:
-        task: Name of the pipeline, set by its own class.
-        at_inference: What the keys that ``predict`` takes begin with; empty: the bundle's settings stand.
-        input_list: The key that takes a CSV given as ``predict --input``; empty: the task takes none.
-    """
-
-    task: ClassVar[str]
-    method: str = Field(description="Method of the task.")
-    data: Data = Data()
-    source: Source = Source()
-    train: Train = Train()
-    optim: Optim = Optim()
-
-    at_inference: ClassVar[tuple[str, ...]] = ()
-    input_list: ClassVar[str] = ""
-
-    def expand(self) -> "dict[str, Config]":
-        """The runs that these settings stand for, by name: folds, or stages that ``source.run`` joins, in order."""
-        return {"": self}
-
-
-ConfigT = TypeVar("ConfigT", bound=Config)
 _COMMAND_LINE = "command line"
 _RUN_NAME = re.compile(r"\w[\w.-]*")
 _MESSAGES = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
@@ -148,3 +148,30 @@ class Teacher(Section):
 
     keep_rate: Fraction = Field(0.75, description="Share of itself that the teacher keeps at a move.")
     every: Literal["epoch", "step"] = Field("epoch", description="When the teacher moves.")
+
+
+class Config(Section):
+    """What every task's configuration has; a task adds its own sections and overrides defaults.
+
+    Attributes:
+        task: Name of the pipeline, set by its own class.
+        at_inference: What the keys that ``predict`` takes begin with; empty: the bundle's settings stand.
+        input_list: The key that takes a CSV given as ``predict --input``; empty: the task takes none.
+    """
+
+    task: ClassVar[str]
+    method: str = Field(description="Method of the task.")
+    data: Data = Data()
+    source: Source = Source()
+    train: Train = Train()
+    optim: Optim = Optim()
+
+    at_inference: ClassVar[tuple[str, ...]] = ()
+    input_list: ClassVar[str] = ""
+
+    def expand(self) -> "dict[str, Config]":
+        """The runs that these settings stand for, by name: folds, or stages that ``source.run`` joins, in order."""
+        return {"": self}
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)

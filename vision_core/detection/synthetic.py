@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from vision_core.detection.datasets.records import LabelledBox
 from vision_core.detection.datasets.voc import VocAnnotation, annotation_xml
 from vision_core.files import write_atomic
-from vision_core.images.reading import write_png
+from vision_core.images.drawing import write_png
 from vision_core.randomness import key
 
 SHAPES = ("disc", "square")

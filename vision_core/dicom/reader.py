@@ -6,12 +6,10 @@ Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 and C.11.2 (modality and display v
 
 import logging
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -22,7 +20,14 @@ from numpy.typing import NDArray
 from vision_core.dicom.checks import decoder_of, fault_of, num_frames
 from vision_core.dicom.codestream import JPEG_START, codestream_shape, is_sound_jpeg_header
 from vision_core.dicom.display import to_display
-from vision_core.dicom.structure import Encoding, PixelElement, end_of_meta, find_pixels
+from vision_core.dicom.structure import (
+    PixelElement,
+    end_of_meta,
+    find_pixels,
+    inflate,
+    raise_of_disk,
+    read_encoding,
+)
 from vision_core.errors import InputError
 from vision_core.optional import require
 
@@ -32,7 +37,6 @@ if TYPE_CHECKING:
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
-_MAX_INFLATED_BYTES = 2**28
 _LOG = logging.getLogger("domainsight")
 
 
@@ -144,9 +148,9 @@ def _silence(pydicom: ModuleType) -> None:
 def _open(path: Path, file: BinaryIO) -> _Opened:
     _refuse_foreign(path, file)
     start = end_of_meta(file, path)
-    encoding, is_deflated = _encoding(path)
+    encoding, is_deflated = read_encoding(path)
     if is_deflated:
-        pixels = find_pixels(_inflated(path, file, start), path, 0, encoding)
+        pixels = find_pixels(inflate(path, file, start), path, 0, encoding)
     else:
         pixels = find_pixels(file, path, start, encoding)
     header = _header(path, file)
@@ -163,37 +167,6 @@ def _refuse_foreign(path: Path, file: BinaryIO) -> None:
         raise InputError(f"'{path}' is not a DICOM file: the mark 'DICM' at byte 128 is missing. Export it as DICOM.")
 
 
-def _encoding(path: Path) -> tuple[Encoding, bool]:
-    """How the data set is written, and whether it is deflated."""
-    from pydicom.filereader import read_file_meta_info
-
-    try:
-        syntax = read_file_meta_info(path).TransferSyntaxUID
-        encoding = Encoding(is_implicit=syntax.is_implicit_VR, is_little_endian=syntax.is_little_endian)
-        return encoding, bool(syntax.is_deflated)
-    except Exception as error:  # readers meet a damaged file with any exception
-        _raise_of_disk(error)
-        raise InputError(f"'{path}' is damaged: it tells no known transfer syntax. Export it again.") from error
-
-
-def _inflated(path: Path, file: BinaryIO, start: int) -> BinaryIO:
-    """The data set of a deflated file, unless it grows beyond all measure."""
-    file.seek(start)
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        content = inflate.decompress(file.read(_MAX_INFLATED_BYTES), _MAX_INFLATED_BYTES)
-    except zlib.error as error:
-        raise InputError(
-            f"'{path}' is damaged: its deflated content cannot be read. Copy or export it again."
-        ) from error
-    if inflate.unconsumed_tail or not inflate.eof:
-        raise InputError(
-            f"'{path}' is refused: its deflated content is cut off, or larger than "
-            f"'{_MAX_INFLATED_BYTES >> 20}' MiB. Export it without deflation."
-        )
-    return BytesIO(content)
-
-
 def _header(path: Path, file: BinaryIO) -> "Dataset":
     from pydicom import dcmread
 
@@ -201,7 +174,7 @@ def _header(path: Path, file: BinaryIO) -> "Dataset":
     try:
         return dcmread(file, stop_before_pixels=True)
     except Exception as error:
-        _raise_of_disk(error)
+        raise_of_disk(error)
         raise InputError(f"'{path}' is damaged: its header cannot be read. Copy or export it again.") from error
 
 
@@ -256,7 +229,7 @@ def _decode(opened: _Opened, frame: int) -> NDArray[Any]:
     except MemoryError:
         raise
     except Exception as error:
-        _raise_of_disk(error)
+        raise_of_disk(error)
         raise InputError(f"'{opened.path}' has pixels that cannot be decoded. Copy or export it again.") from error
 
 
@@ -274,8 +247,3 @@ def _refuse_what_crashes(opened: _Opened, compressed: bytes, decoder: str) -> No
     """GDCM ends the process where it meets other bytes instead of a marker, or a precision nobody has."""
     if decoder != "pillow" and compressed.startswith(JPEG_START) and not is_sound_jpeg_header(compressed):
         raise InputError(f"'{opened.path}' has pixels with a damaged JPEG header. Copy or export it again.")
-
-
-def _raise_of_disk(error: Exception) -> None:
-    if isinstance(error, OSError) and error.errno is not None:
-        raise error

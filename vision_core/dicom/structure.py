@@ -5,7 +5,9 @@ Source: DICOM PS3.5, sections 7.1, 7.5 and A.4.
 """
 
 import struct
+import zlib
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +21,8 @@ _UNDEFINED = 0xFFFFFFFF
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # Float, Double Float, Pixel Data
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+
+_MAX_INFLATED_BYTES = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,3 +223,40 @@ def _named(tag: int) -> str:
     number = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
     names = {0x7FE00010: "pixel data", 0x7FE00008: "pixel data", 0x7FE00009: "pixel data", _ITEM: "an item"}
     return f"{names.get(tag, 'element')} {number}"
+
+
+def read_encoding(path: Path) -> tuple[Encoding, bool]:
+    """How the data set is written, and whether it is deflated."""
+    from pydicom.filereader import read_file_meta_info
+
+    try:
+        syntax = read_file_meta_info(path).TransferSyntaxUID
+        encoding = Encoding(is_implicit=syntax.is_implicit_VR, is_little_endian=syntax.is_little_endian)
+        return encoding, bool(syntax.is_deflated)
+    except Exception as error:  # readers meet a damaged file with any exception
+        raise_of_disk(error)
+        raise InputError(f"'{path}' is damaged: it tells no known transfer syntax. Export it again.") from error
+
+
+def inflate(path: Path, file: BinaryIO, start: int) -> BinaryIO:
+    """The data set of a deflated file, unless it grows beyond all measure."""
+    file.seek(start)
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = stream.decompress(file.read(_MAX_INFLATED_BYTES), _MAX_INFLATED_BYTES)
+    except zlib.error as error:
+        raise InputError(
+            f"'{path}' is damaged: its deflated content cannot be read. Copy or export it again."
+        ) from error
+    if stream.unconsumed_tail or not stream.eof:
+        raise InputError(
+            f"'{path}' is refused: its deflated content is cut off, or larger than "
+            f"'{_MAX_INFLATED_BYTES >> 20}' MiB. Export it without deflation."
+        )
+    return BytesIO(content)
+
+
+def raise_of_disk(error: Exception) -> None:
+    """Raise an error of the disk or share as it is: trying again may help."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from vision_core.config import loading as configs
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.errors import EnvironmentFault, UsageError
 
 Runs = dict[str, Config]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_core.batch.tables import to_csv
+from vision_core.csv_tables import to_csv
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_core.environment import release_memory
 from vision_core.errors import ConfigError, InputError
-from vision_core.memory import give_back_memory
 from vision_core.slides.reading.slide import Slide
 from vision_core.slides.settings import TileSettings
 from vision_core.slides.tissue.overview import overview_grid
@@ -83,7 +83,7 @@ def tile_grid(slide: Slide, tissue: Tissue, settings: TileSettings) -> Tiles:
     step = max(1, round(side * (1 - settings.overlap_px / settings.tile_px)))
     level, read_px = reading(slide, side, settings.tile_px)
     corners = _tissue_corners(slide, tissue.regions, side, step, settings.least_tissue)
-    give_back_memory()  # pictures of the whole slide came and went, here and where tissue was looked for
+    release_memory()  # pictures of the whole slide came and went, here and where tissue was looked for
     return Tiles(
         corners=corners,
         side=side,

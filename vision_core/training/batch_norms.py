@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vision_core.training import distributed as processes
+from vision_core.training import distributed
 
 # Of the published weights that users report, the worst channel has 56,296; trained networks stay below hundreds.
 EXTREME_VARIANCE = 1e4
@@ -28,7 +28,7 @@ def has_moving_norms(module: nn.Module) -> bool:
 
 def synchronised(module: ModuleT, device: torch.device) -> ModuleT:
     """The same with norms that normalise over all processes, which torch has on GPUs alone."""
-    if processes.world_size() == 1 or device.type != "cuda":
+    if distributed.world_size() == 1 or device.type != "cuda":
         return module
     from timm import layers  # torch's own would lose the activation that timm keeps in some norms
 
@@ -39,10 +39,10 @@ def synchronised(module: ModuleT, device: torch.device) -> ModuleT:
 def share_statistics(module: nn.Module) -> None:
     """Give all processes the mean of their running statistics, so that they hold the same and resume alike."""
     held = [each for norm in _norms(module) for each in (norm.running_mean, norm.running_var) if each is not None]
-    if processes.world_size() == 1 or not held:
+    if distributed.world_size() == 1 or not held:
         return
     flat = torch.cat([each.flatten() for each in held])
-    shared = (processes.total(flat) / processes.world_size()).split([each.numel() for each in held])
+    shared = (distributed.total(flat) / distributed.world_size()).split([each.numel() for each in held])
     for each, mean in zip(held, shared, strict=True):
         each.copy_(mean.view_as(each))
 

@@ -53,7 +53,7 @@ def leave() -> None:
 
 
 @contextmanager
-def one_fate() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """What ends the block in one process ends it in all, in the words of that one.
 
     Raises:
@@ -131,7 +131,7 @@ def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
     return [bool(flag) for flag in found.tolist()]
 
 
-def of_first(value: T) -> T:
+def broadcast_from_first(value: T) -> T:
     """What process 0 has."""
     if world_size() == 1:
         return value
@@ -140,7 +140,7 @@ def of_first(value: T) -> T:
     return held[0]
 
 
-def of_all(value: T) -> list[T]:
+def gather_objects(value: T) -> list[T]:
     """What each process has, in their order."""
     found: list[T] = [value] * world_size()
     if world_size() > 1:
@@ -172,3 +172,22 @@ def _fault_of_another() -> UserError:
         "Another process of this training is gone: killed, out of memory, or ended by a fault that it has told. "
         "Go on from the last checkpoint with --resume."
     )
+
+
+def mean_row(rows: Tensor) -> Tensor:
+    """The mean ``(1, n)`` over the rows ``(B, n)`` of all processes, however many each has; without a gradient."""
+    rows = rows.detach()
+    if world_size() == 1:
+        return rows.mean(dim=0, keepdim=True)
+    counted = torch.cat([rows.double().sum(dim=0), rows.new_tensor([len(rows)], dtype=torch.float64)])
+    summed = total(counted)
+    return (summed[:-1] / summed[-1]).to(rows.dtype)[None]
+
+
+def own_rows(rows: Tensor, count: int) -> Tensor:
+    """The ``count`` rows of this process among the gathered ``rows`` of all."""
+    if world_size() == 1:
+        return rows
+    counts = gather(torch.tensor([count], device=rows.device)).tolist()
+    start = sum(counts[: rank()])
+    return rows[start : start + count]

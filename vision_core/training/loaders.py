@@ -84,8 +84,8 @@ class EpochBatches:
             start = skipped * self._items_per_step if epoch == first_epoch else 0
             end = min(self.steps_per_epoch * self._items_per_step, self.num_items)
             for at in range(start, end, self._items_per_step):
-                of_all = order[at : at + self._items_per_step]
-                yield [(epoch, index) for index in of_all[self.rank :: self.world_size]]
+                gather_objects = order[at : at + self._items_per_step]
+                yield [(epoch, index) for index in gather_objects[self.rank :: self.world_size]]
 
     @property
     def _items_per_step(self) -> int:

@@ -11,23 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vision_core.config.loading import Config, fingerprint
-from vision_core.config.schema import Optim
-from vision_core.console import Progress, RunLog, say
-from vision_core.early_stopping import should_stop
+from vision_core.config.loading import fingerprint
+from vision_core.config.schema import Config, Optim
+from vision_core.console import Progress, say
 from vision_core.errors import CheckpointError, DataError, Interrupted, TrainingError
-from vision_core.randomness import key
+from vision_core.randomness import key, seed_torch
 from vision_core.runs.folder import RunFolder
-from vision_core.seeding import seed_torch
+from vision_core.runs.metrics_log import RunLog
 from vision_core.signals import StopRequest, stop_signals
-from vision_core.training import checkpoint
-from vision_core.training import distributed as processes
+from vision_core.training import checkpoint, distributed
 from vision_core.training.data_parallel import TOUCH, shared_forward
 from vision_core.training.learner import Prepared
 from vision_core.training.loaders import EpochBatches, batches, to_device
 from vision_core.training.optimizers import Optimizer, make_optimizers
 from vision_core.training.runtime import Runtime
-from vision_core.training.schedules import learning_rate
+from vision_core.training.schedules import learning_rate, should_stop
 
 _MAX_SKIPPED = 10
 
@@ -64,7 +62,7 @@ def fit(
         Interrupted: SIGTERM or Ctrl-C; a checkpoint was written before.
         EnvironmentFault: Another process of the training is gone.
     """
-    with processes.one_fate():
+    with distributed.fail_together():
         loop = _Loop(prepared, config, runtime, run)
         loop.resume()
         loop.run(evaluate)
@@ -193,7 +191,7 @@ class _Loop:
         values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist() if losses else []
         is_bad = not all(map(math.isfinite, values))
         has_loss = any(name != TOUCH for name in losses)
-        is_any_bad, learns, must_stop = processes.any_of([is_bad, has_loss, stop.requested], self.runtime.device)
+        is_any_bad, learns, must_stop = distributed.any_of([is_bad, has_loss, stop.requested], self.runtime.device)
         self.must_stop = must_stop
         if is_any_bad:
             self._stop_diverged(losses, values)
@@ -202,8 +200,8 @@ class _Loop:
     def _stop_diverged(self, losses: Mapping[str, Tensor], values: Sequence[float]) -> None:
         told = ", ".join(f"{name} {value:g}" for name, value in zip(losses, values, strict=True))
         own = None if all(map(math.isfinite, values)) else self._diverged(told)
-        of_all = processes.of_all(str(own or ""))
-        raise own or TrainingError(f"The loss of another process is not finite. {next(filter(None, of_all))}")
+        told_by_all = distributed.gather_objects(str(own or ""))
+        raise own or TrainingError(f"The loss of another process is not finite. {next(filter(None, told_by_all))}")
 
     def _backward(self, losses: Mapping[str, Tensor]) -> None:
         terms = torch.stack([loss.float() for loss in losses.values()])
@@ -215,8 +213,8 @@ class _Loop:
         if world == 1:
             return 1.0
         at = step % self.per_epoch * self.config.train.batch_size * world
-        of_all = min(self.config.train.batch_size * world, len(self.items) - at)
-        return len(range(self.runtime.rank, of_all, world)) * world / of_all
+        gather_objects = min(self.config.train.batch_size * world, len(self.items) - at)
+        return len(range(self.runtime.rank, gather_objects, world)) * world / gather_objects
 
     def _update(self) -> None:
         moving = [optimizer for optimizer in self.optimizers if optimizer.has_gradients()]
@@ -271,7 +269,7 @@ class _Loop:
             self.save()
 
     def _evaluate(self, evaluate: Evaluate, epoch: int) -> None:
-        values = processes.of_first(dict(evaluate(epoch)) if self.runtime.is_first else {})
+        values = distributed.broadcast_from_first(dict(evaluate(epoch)) if self.runtime.is_first else {})
         self.counters.history.extend(list(values.values())[:1])
         if self.log:
             self.log.metrics(self.counters.step, epoch, {f"eval/{name}": value for name, value in values.items()})
@@ -358,7 +356,7 @@ class _Loop:
         """Of all processes, weighted by their items."""
         share = self._own_share(self.counters.step - 1) / self.runtime.world_size
         own = {name: share * float(loss.detach()) for name, loss in losses.items() if name != TOUCH}
-        parts = processes.of_all(own)
+        parts = distributed.gather_objects(own)
         return {name: sum(part.get(name, 0.0) for part in parts) for name in dict.fromkeys(chain(*parts))}
 
     def _at_update(self) -> bool:

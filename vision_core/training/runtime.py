@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from vision_core.console import be_silent
-from vision_core.environment import Launched, launched
+from vision_core.environment import Launched, launched, peak_resident_mib
 from vision_core.errors import EnvironmentFault, UsageError
-from vision_core.memory import peak_resident_mib
-from vision_core.training import distributed as processes
+from vision_core.training import distributed
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -66,7 +65,7 @@ def launch(device: str = "auto", precision: str = "off") -> Runtime:
     where = launched()
     chosen = pick_device(_own_gpu(device, where))
     if where.world_size > 1:
-        processes.join(chosen)
+        distributed.join(chosen)
         if where.rank:
             be_silent()
     torch.backends.cudnn.benchmark = False

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vision_core.dicom.reader import inspect_dicom, read_dicom_image
-from vision_core.images.reading import IMAGE_SUFFIXES, read_image
+from vision_core.images.reading import is_image_name, read_image
 
 NUM_EXAMPLES = 5
 UNKNOWN = 0  # a patient nobody has named
+
+MODALITIES = ("CT", "MR", "US")
+JOINT = "__"  # between modality, anatomy and class in the name of a training folder
 
 
 class Pixels(Protocol):
@@ -262,12 +265,13 @@ def patient_number(patient: str) -> int:
     return (int.from_bytes(digest, "little") >> 1) or 1
 
 
-def is_image_name(name: str) -> bool:
-    """Whether the suffix is one that ``read_image`` knows."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
-
-
 def examples(places: Sequence[str]) -> str:
     """The first few of a list, for a message."""
     first = list(dict.fromkeys(places))
     return ", ".join(first[:NUM_EXAMPLES]) + (", ..." if len(first) > NUM_EXAMPLES else "")
+
+
+def modality_of(label: str) -> str:
+    """The modality that the name of a training folder begins with; empty where it names none."""
+    first, joint, _ = label.partition(JOINT)
+    return first if joint and first in MODALITIES else ""

@@ -2,34 +2,42 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.pretrain.data.checks.duplicates import listed, without
 from pipelines.pretrain.data.checks.readable import OnItem, check_images
-from pipelines.pretrain.data.formats.csv_lists import PARTS, labels_of_parts, read_table
-from pipelines.pretrain.data.formats.folders import (
-    RADIMAGENET_CLASSES,
-    classes_of_parts,
-    note_missing,
-    radimagenet_classes,
-    read_folders,
-    read_radimagenet,
-)
+from pipelines.pretrain.data.formats.csv_lists import PARTS, labels_of_parts, note_missing, read_table
+from pipelines.pretrain.data.formats.folders import classes_of_parts, read_folders
 from pipelines.pretrain.data.formats.medmnist import read_medmnist
-from pipelines.pretrain.data.index import NUM_EXAMPLES, Entry, Images, Reading, examples, index_files
+from pipelines.pretrain.data.formats.radimagenet import RADIMAGENET_CLASSES, radimagenet_classes, read_radimagenet
+from pipelines.pretrain.data.index import (
+    NUM_EXAMPLES,
+    UNKNOWN,
+    Entry,
+    Images,
+    Reading,
+    examples,
+    index_files,
+    patient_number,
+)
 from pipelines.pretrain.data_settings import PretrainData
-from pipelines.pretrain.dicom_facts import with_header_facts
 from vision_core.console import Progress
-from vision_core.errors import ConfigError, DataError
+from vision_core.dicom.reader import DicomFacts, inspect_dicom
+from vision_core.errors import ConfigError, DataError, InputError
 from vision_core.files import write_atomic
+from vision_core.images.reading import is_image_name
 
 __all__ = ["Images", "frozen_classes", "prepare_images", "read_classes", "read_images", "write_classes"]
 
 _LARGE_IMBALANCE = 100
 _LONG_CHECK = 2000  # images
+
+_THREADS = 4
 
 
 def prepare_images(data: PretrainData, split: str) -> Images:
@@ -250,3 +258,33 @@ def _refuse(reading: Reading, name: str) -> None:
 def _order(label: str) -> tuple[bool, int, str]:
     """Numbers by their value, before names."""
     return not label.isdecimal(), int(label) if label.isdecimal() else 0, label
+
+
+def with_header_facts(images: Images) -> Images:
+    """The index with what headers tell where no list has told it; files that cannot be read are left as they are."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        facts = list(threads.map(lambda index: _facts(images, index), range(len(images))))
+    known = [(str(images.modalities[index]), int(images.patients[index])) for index in range(len(images))]
+    merged = [
+        (modality or fact.modality, patient if patient != UNKNOWN else patient_number(fact.patient)) if fact else before
+        for before, fact in zip(known, facts, strict=True)
+        for modality, patient in [before]
+    ]
+    cines = [images.pixels.name(index) for index, fact in enumerate(facts) if fact and fact.num_frames > 1]
+    told = [f"files with several frames, of which the first is used: {len(cines)} ({examples(cines)})"] if cines else []
+    return replace(
+        images,
+        notes=(*images.notes, *told),
+        modalities=np.array([modality for modality, _ in merged], np.str_),
+        patients=np.array([patient for _, patient in merged], np.int64),
+    )
+
+
+def _facts(images: Images, index: int) -> DicomFacts | None:
+    path = images.pixels.path(index)
+    if is_image_name(path.name):
+        return None
+    try:
+        return inspect_dicom(path, float("inf"))
+    except InputError:
+        return None  # told by the check of all files, which decides what becomes of it

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipelines.pretrain.config import Finetune, PretrainConfig
 from pipelines.pretrain.data.checks.validation import shared_patients
@@ -11,9 +13,9 @@ from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.reading import Images, prepare_images
 from pipelines.pretrain.data.views import TrainingViews
 from pipelines.pretrain.data_settings import StageData
-from pipelines.pretrain.subsets import few_per_class
 from vision_core.errors import ConfigError, DataError
-from vision_core.training import distributed as processes
+from vision_core.randomness import key
+from vision_core.training import distributed
 from vision_core.training.batch_norms import reestimate_norms
 from vision_core.training.loaders import EpochBatches, batches
 
@@ -86,7 +88,7 @@ def check_steps(config: PretrainConfig, count: int) -> None:
         ConfigError: There is no step, or the last one leaves a process with too few images for its norms, or for the
             others' company.
     """
-    train, world = config.train, processes.world_size()
+    train, world = config.train, distributed.world_size()
     if train.drop_last and count < train.batch_size * world:
         raise ConfigError(
             f"{count} images make no step of '{train.batch_size}' with train.drop_last. "
@@ -106,7 +108,7 @@ def remarks(config: PretrainConfig) -> list[str]:
     """What a person should know of masks and rates before they begin."""
     told = _of_masks(config) if config.is_masked else []
     published = (Finetune() if config.method == "finetune" else PretrainConfig()).optim.lr
-    batch = config.train.batch_size * config.train.accumulate * processes.world_size()
+    batch = config.train.batch_size * config.train.accumulate * distributed.world_size()
     # Who has set another rate has thought of it.
     if config.method != "transfer" and config.optim.lr == published and batch != _PUBLISHED_BATCH:
         told.append(
@@ -155,3 +157,27 @@ def manifest(images: Images) -> str:
         digest.update(images.pixels.name(index).encode(errors="surrogateescape") + b"\0")
     digest.update(images.labels.tobytes())
     return digest.hexdigest()
+
+
+def few_per_class(images: Images, per_class: int, seed: int) -> Images:
+    """``per_class`` random images of every class, or all of a class that has fewer, in the order of the list.
+
+    They follow from the seed and the names of the classes alone. A larger subset of the same seed contains a smaller
+    one, so that a curve over sizes adds images and exchanges none.
+
+    Raises:
+        DataError: Images may have several labels, so that there is no such subset.
+    """
+    if images.is_multi_label:
+        raise DataError(f"'{images.name}' has several labels an image: few images of each class cannot be chosen.")
+    chosen = [_of_class(images, label, per_class, seed) for label in range(len(images.classes))]
+    kept = np.sort(np.concatenate(chosen))
+    scarce = [name for name, indices in zip(images.classes, chosen, strict=True) if len(indices) < per_class]
+    notes = [f"classes with fewer than {per_class} images: {len(scarce)} of {len(images.classes)}"] if scarce else []
+    return images.keep(kept, *notes)
+
+
+def _of_class(images: Images, label: int, per_class: int, seed: int) -> NDArray[np.int64]:
+    indices = np.flatnonzero(images.labels == label)
+    order = np.random.default_rng(key("subset", seed, images.classes[label])).permutation(len(indices))
+    return indices[order[:per_class]]

@@ -17,8 +17,7 @@ from pipelines.pretrain.data.index import Images
 from pipelines.pretrain.data.preprocessing import MEAN, centre_view
 from pipelines.pretrain.data_settings import Augmentation, Policy, PretrainData
 from vision_core.errors import InputError
-from vision_core.randomness import key
-from vision_core.seeding import seed_torch
+from vision_core.randomness import key, seed_torch
 
 _CROP_ATTEMPTS = 10
 _ERASING_ATTEMPTS = 10

@@ -19,7 +19,8 @@ from pipelines.pretrain.demo.nifti import read_volume
 from vision_core import assets
 from vision_core.dicom.reader import inspect_dicom, read_dicom_image
 from vision_core.files import write_atomic
-from vision_core.images.reading import read_image, write_png
+from vision_core.images.drawing import write_png
+from vision_core.images.reading import read_image
 
 NOTICE = "same-subject: an illustration"
 HELD_OUT_FOLDER = "held_out"

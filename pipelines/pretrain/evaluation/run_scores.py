@@ -8,12 +8,12 @@ import torch
 from pipelines.pretrain.config import Mask, PretrainConfig
 from pipelines.pretrain.data.reading import Images
 from pipelines.pretrain.data.views import CentreViews
-from pipelines.pretrain.evaluation.scores import Hiding, answers, masked_accuracy, score
+from pipelines.pretrain.evaluation.scores import answers, masked_accuracy, score
 from pipelines.pretrain.learner import CleanLearner, PretrainLearner
 from pipelines.pretrain.noise_mask.beta import unlearned_cells
-from pipelines.pretrain.noise_mask.mask import NoiseMask
+from pipelines.pretrain.noise_mask.mask import MaskSource, NoiseMask
 from pipelines.pretrain.weights.bundles import NO_CLASSES, POLICY, Classifier, load_policy
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
 from vision_core.evaluation.rows import Row
 
@@ -29,7 +29,7 @@ def validate_learner(config: PretrainConfig, learner: CleanLearner, images: Imag
 
 
 def score_bundle(
-    config: PretrainConfig, name: str, model: Classifier, views: CentreViews, hiding: Hiding | None
+    config: PretrainConfig, name: str, model: Classifier, views: CentreViews, hiding: MaskSource | None
 ) -> Row:
     """The scores of a bundle's classifier on a list, clean and, with ``hiding``, under masks."""
     workers = config.train.workers
@@ -52,7 +52,7 @@ def check_scored(bundles: Mapping[str, Path], models: Mapping[str, Classifier]) 
             raise CheckpointError(f"'{bundles[name]}': {NO_CLASSES}")
 
 
-def hiding_beside(path: Path, card: Card, image_px: int) -> Hiding | None:
+def hiding_beside(path: Path, card: Card, image_px: int) -> MaskSource | None:
     """The masks that a classifier was trained under: of the policy beside its bundle, or of the unlearned control.
 
     Args:
@@ -66,9 +66,9 @@ def hiding_beside(path: Path, card: Card, image_px: int) -> Hiding | None:
     beside = path.parent / POLICY
     if beside.is_dir():
         noise, settings, _ = load_policy(beside)
-        return Hiding(cells=noise.bases.current().bounded(), mask=NoiseMask(settings.mask, image_px))
+        return MaskSource(cells=noise.bases.current().bounded(), mask=NoiseMask(settings.mask, image_px))
     if card.method != "pretrain" or card.config.get("policy") != "unlearned":
         return None
     mask = Mask.model_validate(card.config["mask"])
     cells = unlearned_cells(mask.unlearned_concentration, torch.empty(1), mask.grid**2)
-    return Hiding(cells=cells, mask=NoiseMask(mask, image_px))
+    return MaskSource(cells=cells, mask=NoiseMask(mask, image_px))

@@ -10,38 +10,15 @@ from torch import Tensor, nn
 
 from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.views import CentreViews
-from pipelines.pretrain.noise_mask.beta import BetaCells
-from pipelines.pretrain.noise_mask.mask import NoiseMask, blend
-from pipelines.pretrain.scores import class_scores, macro_scores, roc_areas, top_k_accuracy
+from pipelines.pretrain.noise_mask.mask import MaskSource
 from vision_core.console import track
+from vision_core.evaluation.classification import class_scores, macro_scores, roc_areas, top_k_accuracy
 from vision_core.evaluation.rows import Row
-from vision_core.randomness import key
 from vision_core.training.loaders import EpochBatches, batches, to_device
 
 _BATCH = 64
 _TOP = 5
 Change = Callable[[Tensor, int], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hiding:
-    """How the running bases alone hide an image: the same for all images, whatever is in them.
-
-    Attributes:
-        cells: The bases ``(1, grid²)``.
-        mask: Makes masks.
-    """
-
-    cells: BetaCells
-    mask: NoiseMask
-
-    def mean(self, images: Tensor, _number: int) -> Tensor:
-        """Images under the expected mask."""
-        return blend(images, self.mask(self.cells.mean()).to(images.device))
-
-    def random(self, images: Tensor, number: int) -> Tensor:
-        """Images of batch ``number`` under one random mask, the same at every call."""
-        return blend(images, self.mask(self.cells.sample([key("evaluation mask", number)])).to(images.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +66,7 @@ def score(model: str, split: str, given: Answers, classes: tuple[str, ...]) -> R
 
 
 def masked_accuracy(
-    network: nn.Module, views: CentreViews, hiding: Hiding | None, workers: int
+    network: nn.Module, views: CentreViews, hiding: MaskSource | None, workers: int
 ) -> dict[str, float | None]:
     """Accuracy under the mean mask and under random ones; not to be compared with that on clean images."""
     if hiding is None:

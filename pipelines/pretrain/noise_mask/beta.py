@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta
 
-from vision_core.seeding import seed_torch
+from vision_core.randomness import seed_torch
 
 _LOWEST, _HIGHEST = -4.0, 6.0
 _BORDER = 1e-6

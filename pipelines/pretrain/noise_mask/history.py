@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.views import CentreViews
-from pipelines.pretrain.noise import NoisePolicy
 from pipelines.pretrain.noise_mask.beta import BetaCells
+from pipelines.pretrain.noise_mask.policy import NoisePolicy
 
 _MOMENTS = 5
 _PROBES = 4

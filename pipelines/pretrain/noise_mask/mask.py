@@ -1,10 +1,14 @@
 """From sampled cells to the noise mask: nearest-neighbour enlargement, then a Gaussian blur with reflected borders."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from pipelines.pretrain.config import Mask, mask_problems
+from pipelines.pretrain.noise_mask.beta import BetaCells
 from vision_core.errors import ConfigError
+from vision_core.randomness import key
 
 
 class NoiseMask(nn.Module):
@@ -60,3 +64,24 @@ def gaussian(settings: Mask) -> Tensor:
 def blend(images: Tensor, masks: Tensor) -> Tensor:
     """Multiply masks ``(B, 1, H, W)`` into all channels of normalised images, which fade to mean grey, not to black."""
     return images * masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSource:
+    """How the running bases alone hide an image: the same for all images, whatever is in them.
+
+    Attributes:
+        cells: The bases ``(1, grid²)``.
+        mask: Makes masks.
+    """
+
+    cells: BetaCells
+    mask: NoiseMask
+
+    def mean(self, images: Tensor, _number: int) -> Tensor:
+        """Images under the expected mask."""
+        return blend(images, self.mask(self.cells.mean()).to(images.device))
+
+    def random(self, images: Tensor, number: int) -> Tensor:
+        """Images of batch ``number`` under one random mask, the same at every call."""
+        return blend(images, self.mask(self.cells.sample([key("evaluation mask", number)])).to(images.device))

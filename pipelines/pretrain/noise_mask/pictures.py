@@ -14,7 +14,7 @@ from pipelines.pretrain.noise_mask.beta import BetaCells
 from pipelines.pretrain.noise_mask.history import MaskHistory
 from pipelines.pretrain.noise_mask.mask import NoiseMask, blend
 from vision_core.files import write_atomic
-from vision_core.images.reading import write_png
+from vision_core.images.drawing import write_png
 from vision_core.randomness import key
 
 _GAP_PX = 4

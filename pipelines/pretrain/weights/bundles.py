@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.preprocessing import described
 from pipelines.pretrain.data_settings import PretrainData
-from pipelines.pretrain.noise import NoisePolicy
+from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from vision_core.backbones.bundles import architecture, is_classifier, read_preprocessing
 from vision_core.backbones.networks import build_backbone
 from vision_core.backbones.settings import Preprocessing
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Card, Golden, Tensors
+from vision_core.bundles.bundle import Golden, Tensors
+from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
 from vision_core.randomness import key
 

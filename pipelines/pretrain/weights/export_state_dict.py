@@ -14,7 +14,7 @@ from pipelines.pretrain.weights.keymaps import KeyMap, sequential_name
 from vision_core.backbones.bundles import is_classifier
 from vision_core.backbones.networks import backbone_spec
 from vision_core.bundles import bundle
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import CheckpointError, UsageError
 from vision_core.files import atomic_path, write_atomic

@@ -12,6 +12,7 @@ from pipelines.pretrain.weights.bundles import TASK, check_independence, load_cl
 from vision_core.backbones.bundles import load_backbone
 from vision_core.backbones.networks import backbone_spec, build_backbone
 from vision_core.bundles import bundle
+from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError, ConfigError
 from vision_core.randomness import key
 
@@ -113,7 +114,7 @@ def _has_new_head(config: PretrainConfig, path: Path) -> bool:
     return config.method == "transfer" or not bundle.read_card(path).classes
 
 
-def _compare_classes(path: Path, card: bundle.Card, images: Images) -> None:
+def _compare_classes(path: Path, card: Card, images: Images) -> None:
     if card.classes != images.classes:
         strange = sorted(set(card.classes) ^ set(images.classes))
         where = f"first that only one has: '{strange[0]}'" if strange else "in another order"
@@ -139,5 +140,5 @@ def _with_new_head(path: Path, num_classes: int) -> Start:
     return Start(classifier=network, backbone=found.spec.name, notes=(_from(found.card), told))
 
 
-def _from(card: bundle.Card) -> str:
+def _from(card: Card) -> str:
     return f"Source: {card.identity()}, a {card.architecture['backbone']}; {card.trained_on.description}."

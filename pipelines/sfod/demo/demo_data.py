@@ -27,7 +27,8 @@ from vision_core.assets import Site, tree_crowns, tree_crowns_origin
 from vision_core.detection.datasets.records import LabelledBox
 from vision_core.detection.datasets.voc import VocAnnotation, annotation_xml, read_annotation
 from vision_core.files import write_atomic
-from vision_core.images.reading import read_image, write_png
+from vision_core.images.drawing import write_png
+from vision_core.images.reading import read_image
 from vision_core.randomness import key
 
 CLASSES = ("Tree",)

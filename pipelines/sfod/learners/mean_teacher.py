@@ -1,95 +1,23 @@
-"""The training steps: source training, statistics alone, mean teacher, and mean teacher with LPLD."""
+"""Mean teacher on unlabelled images, and mean teacher with LPLD."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.methods import lpld
-from pipelines.sfod.methods.collapse import describe_collapse
-from pipelines.sfod.views import Batch
+from pipelines.sfod.methods.collapse import CollapseGuard
+from pipelines.sfod.views import Batch, sampling_keys
 from vision_core.detection.model.detector import Detector, Features, Found, Proposals, Targets
-from vision_core.detection.model.frozen_norms import adapting_norms, norm_statistics
 from vision_core.detection.pseudo_labels import confident_targets
 from vision_core.errors import TrainingError
-from vision_core.randomness import key
-from vision_core.training import distributed as processes
+from vision_core.training import distributed
 from vision_core.training.learner import Learner
 from vision_core.training.mean_teacher import MeanTeacher
 
 _PATIENCE_IMAGES = 200
-
-
-class SourceLearner(Learner):
-    """Trains on labels. With ``teacher.keep_rate`` above 0 the weight average is what leaves the run."""
-
-    def __init__(self, config: SfodConfig, detector: Detector) -> None:
-        super().__init__()
-        self.config = config
-        self.is_selected = True
-        self.student = detector
-        self.teacher = MeanTeacher(detector) if config.teacher.keep_rate else None
-        self.teacher_moves = config.teacher.every if self.teacher else None
-
-    def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """The four detection losses on the labels."""
-        features = self.student.features(batch.strong)
-        return self.student.losses(features, batch.targets, _sampling(self, batch), append_truth=True)
-
-    def after_step(self, step: int) -> None:
-        """Move the average, if it moves per step."""
-        if self.teacher and self.config.teacher.every == "step":
-            self.teacher.update(self.student, self.config.teacher.keep_rate)
-
-    def after_epoch(self, epoch: int) -> None:
-        """Move the average, if it moves per epoch."""
-        if self.teacher and self.config.teacher.every == "epoch":
-            self.teacher.update(self.student, self.config.teacher.keep_rate)
-
-    def product(self) -> Detector:
-        """The weight average if there is one, else the student."""
-        return self.teacher.module if self.teacher else self.student  # type: ignore[return-value]
-
-
-class StatisticsLearner(Learner):
-    """BN: the normalisation statistics become the mean over one pass of weak target views; nothing else moves."""
-
-    def __init__(self, config: SfodConfig, detector: Detector) -> None:
-        super().__init__()
-        self.config = config
-        self.student = detector.freeze()
-        self._before: Tensor | None = None
-
-    @torch.no_grad()
-    def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """One forward pass; no loss."""
-        self._before = self._statistics()
-        with adapting_norms(self.student, passes=self.step):
-            self.student.features(batch.weak)
-        return {}
-
-    @torch.no_grad()
-    def exchange(self) -> None:
-        """The mean over the passes of all processes, each of which has moved as if it were alone."""
-        after = self._statistics()
-        before = after if self._before is None else self._before
-        seen = after.new_tensor([self._before is not None])
-        moved = processes.total(torch.cat([(after - before) * (self.step + 1), seen]))
-        mean = before + moved[:-1] / (self.step * processes.world_size() + moved[-1])
-        buffers = norm_statistics(self.student)
-        for buffer, values in zip(buffers, mean.split([each.numel() for each in buffers]), strict=True):
-            buffer.copy_(values.view_as(buffer))
-        self._before = None
-
-    def product(self) -> Detector:
-        """The detector with the new statistics."""
-        return self.student
-
-    def _statistics(self) -> Tensor:
-        return torch.cat([buffer.flatten() for buffer in norm_statistics(self.student)])
 
 
 class MeanTeacherLearner(Learner):
@@ -101,7 +29,7 @@ class MeanTeacherLearner(Learner):
         self.student = detector
         self.teacher = MeanTeacher(detector)
         self.teacher_moves = config.teacher.every
-        self.guard = _CollapseGuard(self.teacher, detector.num_classes) if config.pseudo_labels.collapse_guard else None
+        self.guard = CollapseGuard(self.teacher, detector.num_classes) if config.pseudo_labels.collapse_guard else None
         # How the first images went: seen, with a pseudo label, highest score. A buffer, for a resume.
         self.first_images: Tensor
         self.register_buffer("first_images", torch.zeros(3))
@@ -121,7 +49,7 @@ class MeanTeacherLearner(Learner):
         losses = self.student.losses(
             features,
             [labels[row] for row in rows],
-            _sampling(self, batch, rows),
+            sampling_keys(self.config.train.seed, self.step, [batch.indices[row] for row in rows]),
             append_truth=self.config.pseudo_labels.append_boxes,
         )
         if self.config.method == "lpld":
@@ -132,7 +60,7 @@ class MeanTeacherLearner(Learner):
         """What was seen in this step, in all processes: they judge alike."""
         device = self.first_images.device
         own = torch.zeros(3 + self._teacher.num_classes, device=device) if self._seen is None else self._seen
-        self._count(processes.gather(own[None]))
+        self._count(distributed.gather(own[None]))
         self._seen = None
 
     def after_step(self, step: int) -> None:
@@ -164,7 +92,7 @@ class MeanTeacherLearner(Learner):
         return self.config.pseudo_labels.skip_empty_hpl
 
     @torch.no_grad()
-    def _teach(self, images: list[Tensor]) -> "_Taught":
+    def _teach(self, images: list[Tensor]) -> "TeacherOutput":
         teacher = self._teacher
         features = teacher.features(images)
         proposals = teacher.propose(features)
@@ -172,7 +100,7 @@ class MeanTeacherLearner(Learner):
         logits, deltas = teacher.score(embedded)
         found = teacher.select(features, proposals, logits, deltas)
         counts = [len(each.boxes) for each in proposals]
-        return _Taught(
+        return TeacherOutput(
             sizes=features.sizes,
             proposals=proposals,
             embedded=embedded.split(counts),
@@ -182,7 +110,7 @@ class MeanTeacherLearner(Learner):
         )
 
     def _distil(
-        self, taught: "_Taught", labels: list[Targets], features: Features, rows: list[int]
+        self, taught: "TeacherOutput", labels: list[Targets], features: Features, rows: list[int]
     ) -> dict[str, Tensor]:
         kept = [self._low_confidence(taught, row, labels[row].boxes) for row in rows]
         self.metrics["lpl_per_image"] = sum(map(len, kept)) / len(kept)
@@ -205,7 +133,7 @@ class MeanTeacherLearner(Learner):
         ]
         return {"loss_lpld": torch.stack(terms).sum() / len(rows)}
 
-    def _low_confidence(self, taught: "_Taught", row: int, confident: Tensor) -> Tensor:
+    def _low_confidence(self, taught: "TeacherOutput", row: int, confident: Tensor) -> Tensor:
         proposals, logits = taught.proposals[row].boxes, taught.logits[row]
         decoded = self._teacher.decode(taught.deltas[row], proposals)
         boxes = lpld.teacher_boxes(proposals, logits, decoded)
@@ -219,7 +147,7 @@ class MeanTeacherLearner(Learner):
         best = torch.stack([each.scores[:1].sum() for each in found]).amax()
         counts = per_class.new_tensor([len(labels), sum(len(each.labels) > 0 for each in labels)])
         self._seen = torch.cat([counts.float(), best[None].float(), per_class.float()])
-        if processes.world_size() == 1:
+        if distributed.world_size() == 1:
             self.exchange()
 
     def _count(self, steps: Tensor) -> None:
@@ -240,45 +168,8 @@ class MeanTeacherLearner(Learner):
             )
 
 
-class _CollapseGuard(nn.Module):
-    """Counts pseudo labels per epoch and keeps the teacher of the last healthy one; all of it in checkpoints."""
-
-    def __init__(self, teacher: MeanTeacher, num_classes: int) -> None:
-        super().__init__()
-        self.before = copy.deepcopy(teacher)
-        self.first: Tensor
-        self.now: Tensor
-        self.healthy: Tensor
-        self.register_buffer("first", torch.zeros(num_classes, dtype=torch.int64))
-        self.register_buffer("now", torch.zeros(num_classes, dtype=torch.int64))
-        self.register_buffer("healthy", torch.ones((), dtype=torch.bool))
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether no epoch has collapsed so far."""
-        return bool(self.healthy)
-
-    def count(self, per_class: Tensor) -> None:
-        """Add the pseudo labels of a step, ``(classes,)``."""
-        self.now += per_class.to(self.now.dtype)
-
-    def end_epoch(self, epoch: int) -> str:
-        """Judge the epoch just over; what has collapsed, in words, the first time it is seen."""
-        if epoch == 1:
-            self.first.copy_(self.now)
-        fault = describe_collapse(self.first, self.now) if self.is_healthy else ""
-        self.now.zero_()
-        if fault:
-            self.healthy.fill_(False)
-        return fault
-
-    def keep(self, teacher: MeanTeacher) -> None:
-        """Remember the teacher as it is."""
-        self.before.load_state_dict(teacher.state_dict())
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Taught:
+class TeacherOutput:
     """All that the teacher makes of a batch, image by image."""
 
     sizes: list[tuple[int, int]]
@@ -287,11 +178,3 @@ class _Taught:
     logits: tuple[Tensor, ...]
     deltas: tuple[Tensor, ...]
     found: list[Found]
-
-
-def _sampling(
-    learner: SourceLearner | MeanTeacherLearner, batch: Batch, rows: list[int] | None = None
-) -> list[tuple[int, int]]:
-    seed, step = learner.config.train.seed, learner.step
-    indices = batch.indices if rows is None else [batch.indices[row] for row in rows]
-    return [(key("rpn", seed, step, index), key("roi", seed, step, index)) for index in indices]

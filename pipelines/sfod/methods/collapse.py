@@ -1,6 +1,11 @@
 """Notice when a teacher talks itself into nothing, or into one class, without looking at labels."""
 
-from torch import Tensor
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from vision_core.training.mean_teacher import MeanTeacher
 
 FEWER_BY = 10
 
@@ -19,3 +24,40 @@ def describe_collapse(first: Tensor, now: Tensor) -> str:
     if had > 1 and has == 1 and int(first.max()) < before * (1 - 1 / FEWER_BY):
         return f"all {after} pseudo labels are of one class, of {had} in the first epoch"
     return ""
+
+
+class CollapseGuard(nn.Module):
+    """Counts pseudo labels per epoch and keeps the teacher of the last healthy one; all of it in checkpoints."""
+
+    def __init__(self, teacher: MeanTeacher, num_classes: int) -> None:
+        super().__init__()
+        self.before = copy.deepcopy(teacher)
+        self.first: Tensor
+        self.now: Tensor
+        self.healthy: Tensor
+        self.register_buffer("first", torch.zeros(num_classes, dtype=torch.int64))
+        self.register_buffer("now", torch.zeros(num_classes, dtype=torch.int64))
+        self.register_buffer("healthy", torch.ones((), dtype=torch.bool))
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether no epoch has collapsed so far."""
+        return bool(self.healthy)
+
+    def count(self, per_class: Tensor) -> None:
+        """Add the pseudo labels of a step, ``(classes,)``."""
+        self.now += per_class.to(self.now.dtype)
+
+    def end_epoch(self, epoch: int) -> str:
+        """Judge the epoch just over; what has collapsed, in words, the first time it is seen."""
+        if epoch == 1:
+            self.first.copy_(self.now)
+        fault = describe_collapse(self.first, self.now) if self.is_healthy else ""
+        self.now.zero_()
+        if fault:
+            self.healthy.fill_(False)
+        return fault
+
+    def keep(self, teacher: MeanTeacher) -> None:
+        """Remember the teacher as it is."""
+        self.before.load_state_dict(teacher.state_dict())

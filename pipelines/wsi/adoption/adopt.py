@@ -24,7 +24,7 @@ _NUM_CHECKED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class StatedFacts:
     """What the person says, each None where nothing was said.
 
     Attributes:
@@ -85,7 +85,7 @@ class Checked:
 Check = Callable[[Adoption], Checked | None]
 
 
-def adopt(found: ForeignFolder, labels_path: Path | None, said: Said, out: Path, check: Check) -> list[str]:
+def adopt(found: ForeignFolder, labels_path: Path | None, said: StatedFacts, out: Path, check: Check) -> list[str]:
     """Write ``labels.csv`` and ``features/<slide>.adopted.json`` below ``out``, which then serves as ``data.root``.
 
     Args:
@@ -127,7 +127,7 @@ def _labels(found: ForeignFolder, path: Path | None, classes: tuple[str, ...]) -
     return read_labels(path, classes, others=True) if path else None
 
 
-def _examined(name: str, found: ForeignFolder, said: Said, listed: Mapping[str, float]) -> Adoption:
+def _examined(name: str, found: ForeignFolder, said: StatedFacts, listed: Mapping[str, float]) -> Adoption:
     path = found.features[name]
     try:
         features = read_any_features(path)
@@ -162,7 +162,7 @@ def _corners(features: Features, patches: Path | None) -> tuple[Path | None, Map
 
 
 def _tile_mpp(
-    name: str, facts: Mapping[str, Any], said: Said, listed: Mapping[str, float]
+    name: str, facts: Mapping[str, Any], said: StatedFacts, listed: Mapping[str, float]
 ) -> tuple[float | None, str, str]:
     """Microns per pixel of a tile, who says so, and a contradiction."""
     tile_px, side = facts.get("tile_px"), facts.get("tile_side")

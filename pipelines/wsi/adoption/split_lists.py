@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pipelines.wsi.adoption.foreign_folders import read_splits
 from pipelines.wsi.cohort.labels import Labels
-from vision_core.batch.ledger import Cell
-from vision_core.batch.tables import to_csv
+from vision_core.csv_tables import Cell, to_csv
 from vision_core.errors import DataError
 from vision_core.files import write_atomic
 

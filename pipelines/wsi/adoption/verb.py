@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.wsi.adoption.adopt import FEATURES, Adoption, Checked, Said, adopt
+from pipelines.wsi.adoption.adopt import FEATURES, Adoption, Checked, StatedFacts, adopt
 from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, find_trident
 from pipelines.wsi.adoption.reencoding import Grid, check_features
 from pipelines.wsi.adoption.split_lists import LABELS
@@ -15,9 +15,11 @@ from pipelines.wsi.config import WsiConfig
 from vision_core.config import loading as configs
 from vision_core.console import say
 from vision_core.errors import ConfigError, InputError, UsageError
-from vision_core.slides.encoders.encoder import Encoder, build_encoder
+from vision_core.slides.encoders.encoder import Encoder
+from vision_core.slides.encoders.networks import build_encoder
 from vision_core.slides.features.adopted import ADOPTED, read_any_features, read_corners
-from vision_core.slides.reading.slide import list_slides, open_slide
+from vision_core.slides.reading.listing import list_slides
+from vision_core.slides.reading.slide import open_slide
 from vision_core.training.runtime import pick_device
 
 _SHIPPED = {"lite0"}
@@ -31,7 +33,7 @@ def run(arguments: argparse.Namespace, config_class: type[WsiConfig], build: Cal
     out = arguments.out
     found = find_clam(arguments.clam, out) if arguments.clam else find_trident(arguments.trident, out)
     slides = _Slides(config, found)
-    said = Said(
+    said = StatedFacts(
         encoder=config.encoder.name if "encoder.name" in given else None,
         tile_mpp=config.tiles.mpp if "tiles.mpp" in given else None,
         slide_mpp=config.read.mpp,

@@ -9,7 +9,7 @@ from pipelines.wsi.cohort.folds import Places
 from pipelines.wsi.cohort.labels import read_labels
 from pipelines.wsi.cohort.splits import divide, division_seed, evaluated_places, refuse_absent_classes
 from pipelines.wsi.config import WsiConfig, WsiData
-from vision_core.batch.tables import to_csv
+from vision_core.csv_tables import to_csv
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import write_atomic
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipelines.wsi.cohort.csv_table import Row, SlideTable, read_table, refuse
 from pipelines.wsi.cohort.labels import slide_name
 from vision_core.errors import DataError
-from vision_core.slides.reading.slide import list_slides
+from vision_core.slides.reading.listing import list_slides
 from vision_core.slides.settings import LARGEST_MPP, LEAST_MPP
 
 

@@ -14,10 +14,10 @@ from scipy.special import expit
 from torch import Tensor
 
 from pipelines.wsi.cohort.csv_table import unquoted
-from pipelines.wsi.metrics import binary_auc, macro_auc, youden_threshold
-from vision_core.batch.tables import to_csv
 from vision_core.console import track
+from vision_core.csv_tables import to_csv
 from vision_core.errors import DataError, InputError
+from vision_core.evaluation.classification import auc, call, youden_threshold
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
 
@@ -96,20 +96,6 @@ class Predictions:
             return threshold
         upper = _log_odds(threshold)
         return float(expit((upper + _log_odds(below.max())) / 2 if len(below) else upper - _MARGIN))
-
-
-def auc(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    """Of labels ``(n,)`` and probabilities ``(n, C)``; NaN where a class has no slide."""
-    if probabilities.shape[1] == 2:
-        return binary_auc(labels, probabilities[:, 1])
-    return macro_auc(labels, probabilities)
-
-
-def call(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np.int64]:
-    """The class of each row ``(n, C)``: of two classes, 1 from the threshold on; else the most probable."""
-    if probabilities.shape[-1] == 2:
-        return np.asarray(probabilities[..., 1] >= threshold, np.int64)
-    return np.asarray(probabilities.argmax(axis=-1), np.int64)
 
 
 @torch.no_grad()

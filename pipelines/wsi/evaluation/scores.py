@@ -1,6 +1,7 @@
 """Scores of predictions, with intervals, and ROC curves. Micro and macro are told apart by name."""
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.wsi.evaluation.predictions import Predictions, auc
-from pipelines.wsi.metrics import (
+from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, pool, read_predictions, write_predictions
+from vision_core.evaluation.classification import (
     Labels,
+    auc,
     binary_auc,
     f1,
     kappa,
@@ -41,6 +43,8 @@ _AGREEMENTS: Mapping[str, Callable[[Labels, Labels], float]] = {
     "kappa": kappa,
 }
 Rows = Labels | slice
+
+_FOLD = re.compile(r"-?\bfold-(\d+)")
 
 
 def score(model: str, split: str, found: Predictions, fold: int = 0) -> Row:
@@ -149,3 +153,31 @@ def _drawn(found: Predictions) -> list[tuple[int, str]]:
 
 def _defined(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def pooled(runs: Mapping[str, Path]) -> list[str]:
+    """A line for each experiment of several folds: the area and accuracies over all slides at once.
+
+    Args:
+        runs: Folders by name; names differ in ``fold-<n>`` within an experiment. The list of all slides is written
+            beside them, as ``<experiment>-predictions.csv``.
+    """
+    groups: dict[str, list[Path]] = {}
+    for name, folder in runs.items():
+        file = folder / "pictures" / PREDICTIONS
+        if _FOLD.search(name) and file.exists():
+            groups.setdefault(_FOLD.sub("", name).strip("-"), []).append(file)
+    return [_line(name, files) for name, files in groups.items() if len(files) > 1]
+
+
+def _line(name: str, files: list[Path]) -> str:
+    found: Predictions = pool([read_predictions(file) for file in files])
+    folder = files[0].parent.parent.parent
+    write_predictions(folder / "-".join(filter(None, (name, PREDICTIONS))), found)
+    row = score(name or "pooled", "all folds", found)
+    told = []
+    for metric in ("auc", "micro_accuracy", "macro_accuracy"):
+        value, interval = row.metrics[metric], row.intervals.get(metric)
+        shown = "undefined" if value is None else f"{100 * value:.1f}"
+        told.append(f"{metric} {shown}" + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""))
+    return f"{name or 'all':24} {len(files)} folds pooled, {len(found)} slides: {', '.join(told)}"

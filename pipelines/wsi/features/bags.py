@@ -1,6 +1,6 @@
 """Bags: the features of a slide's tiles, read from their file when it is the slide's turn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ from vision_core.randomness import key
 from vision_core.slides.features.adopted import read_any_features
 from vision_core.slides.features.files import Features, check_rows
 from vision_core.slides.features.hdf5 import H5Rows, Rows, blocks
+
+Tiles = Rows | Tensor  # (N, features), in memory or on disk
+_STRETCH = 4096  # tiles embedded at a time: what is read of a bag of 300,000 is never in memory as a whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +140,12 @@ def training_bags(config: WsiConfig, cohort: Cohort) -> tuple[Bags, Bags]:
         raise ConfigError(_one_bag(config.train.batch_size))
     data = config.data
     # Those to report on too: what is wrong with them is better known before a training than behind it.
-    of_all = survey_features((*cohort.train, *cohort.val, *cohort.test), data.on_missing, progress="features")
+    gather_objects = survey_features((*cohort.train, *cohort.val, *cohort.test), data.on_missing, progress="features")
     sampling = TileSampling(seed=config.train.seed, max_tiles=data.max_tiles, shuffle=data.shuffle_tiles)
-    train = Bags(cohort.train, cohort.classes, of_all.of(cohort.train), sampling)
-    val = Bags(cohort.val, cohort.classes, of_all.of(cohort.val))
+    train = Bags(cohort.train, cohort.classes, gather_objects.of(cohort.train), sampling)
+    val = Bags(cohort.val, cohort.classes, gather_objects.of(cohort.val))
     for name, bags in {"training": train, "validation": val}.items():
-        of_all.refuse_absent_classes(name, [record.label for record in bags.records], cohort.classes)
+        gather_objects.refuse_absent_classes(name, [record.label for record in bags.records], cohort.classes)
     return train, val
 
 
@@ -182,3 +185,17 @@ def _one_bag(size: int) -> str:
         f"train.batch_size is '{size}'; a step takes one bag, as published. Set train.batch_size=1, and "
         f"train.accumulate={size} to move after so many bags."
     )
+
+
+def mean_tile(features: Tiles) -> NDArray[np.float32]:
+    """The mean ``(features,)`` over the tiles of a bag: what the scope guard looks at."""
+    total = sum(part.double().sum(dim=0) for part in stretches(features))
+    assert isinstance(total, Tensor)
+    return np.asarray((total / len(features)).float().cpu().numpy(), np.float32)
+
+
+def stretches(features: Tiles) -> Iterator[Tensor]:
+    """Read a bag a few thousand tiles at a time."""
+    for first in range(0, len(features), _STRETCH):
+        part = features[first : first + _STRETCH]
+        yield part.float() if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.float32))

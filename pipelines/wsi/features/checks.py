@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.wsi.cohort.file_matching import SlideRecord
-from pipelines.wsi.features.slide_processing import Road
+from pipelines.wsi.features.slide_processing import SlideProcessor
 from vision_core.errors import DataError
 from vision_core.slides.features.adopted import read_any_features
 from vision_core.slides.features.files import check_rows
@@ -93,9 +93,9 @@ class Step:
         self._on_item(self._done, self._total)
 
 
-def look_at_slide(road: Road, record: SlideRecord) -> int:
+def look_at_slide(processor: SlideProcessor, record: SlideRecord) -> int:
     """Open a slide, find tissue and tiles, read some of them; returns its tiles."""
-    return int(road.inspect(record.path).work.get("tiles", 0))
+    return int(processor.inspect(record.path).work.get("tiles", 0))
 
 
 def look_at_features(record: SlideRecord) -> int:

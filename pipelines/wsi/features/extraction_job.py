@@ -11,12 +11,13 @@ import torch
 from pipelines.wsi.cohort.cohort import Cohort, features_folder
 from pipelines.wsi.cohort.file_matching import SlideRecord
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.features.slide_processing import Road, Walked, told_times, unfinished_file
+from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor, timing_summary, unfinished_file
 from vision_core.batch.engine import BatchJob, Watcher, run_batch
+from vision_core.batch.folder import JOB, OUTPUTS
 from vision_core.batch.inspection import Inspected
-from vision_core.batch.ledger import Cell
-from vision_core.batch.plan import JOB, OUTPUTS, output_names, plan
+from vision_core.batch.plan import output_names, plan
 from vision_core.console import say
+from vision_core.csv_tables import Cell
 from vision_core.errors import DataError, Interrupted, UsageError
 from vision_core.slides.features.extraction import wanted_attributes
 from vision_core.slides.features.files import FEATURE_SUFFIXES, why_again
@@ -26,35 +27,35 @@ _FORMAT = "features-1"  # instead of the software's version: a new release makes
 
 
 class FeatureMaker:
-    """Makes the feature file of a slide; a batch engine's predictor.
+    """Maker of feature files; the predictor of a batch of slides.
 
     Args:
-        road: Its settings and encoder make the features.
+        processor: Its settings and encoder make the features.
     """
 
-    def __init__(self, road: Road) -> None:
-        self._road = road
+    def __init__(self, processor: SlideProcessor) -> None:
+        self._processor = processor
         self._folder: Path | None = None
 
     def resume_in(self, folder: Path) -> None:
         """Where files in the making lie."""
         self._folder = folder
 
-    def __call__(self, path: Path) -> Walked:
-        """Go the whole road; without tissue the file has no rows.
+    def __call__(self, path: Path) -> ProcessedSlide:
+        """Extract the features of a slide; without tissue the file has no rows.
 
         Raises:
             InputError: The slide cannot be read.
         """
-        walked = self._road.walk(path, self._unfinished(path))
-        say(told_times(path, walked))
-        return walked
+        processed = self._processor.process(path, self._unfinished(path))
+        say(timing_summary(path, processed))
+        return processed
 
     def expect(self, paths: Sequence[Path]) -> None:
         """These slides come next."""
-        self._road.expect(paths)
+        self._processor.expect(paths)
 
-    def write(self, result: Walked, path: Path, folder: Path) -> list[Path]:
+    def write(self, result: ProcessedSlide, path: Path, folder: Path) -> list[Path]:
         """``<name>.h5``."""
         file = folder / f"{path.stem}{SUFFIX}"
         self._unfinished(path).replace(file)
@@ -66,12 +67,12 @@ class FeatureMaker:
 
 
 def feature_job(
-    road: Road, inputs: Sequence[Path], out: Path, *, strict: bool = False, overwrite: bool = False
-) -> BatchJob[Walked]:
+    processor: SlideProcessor, inputs: Sequence[Path], out: Path, *, strict: bool = False, overwrite: bool = False
+) -> BatchJob[ProcessedSlide]:
     """The job of making features; the same slides, settings and weights give the same job.
 
     Args:
-        road: Its settings and encoder make the features.
+        processor: Its settings and encoder make the features.
         inputs: Slides.
         out: Folder of the batch; files are in its ``outputs``.
         strict: Stop at the first bad slide.
@@ -80,11 +81,11 @@ def feature_job(
     return BatchJob(
         inputs=inputs,
         out=out,
-        make_predictor=partial(FeatureMaker, road),
-        fingerprint=road.fingerprint(),
-        follows=road.follows,
+        make_predictor=partial(FeatureMaker, processor),
+        fingerprint=processor.fingerprint(),
+        follows=processor.follows,
         version=_FORMAT,
-        inspect=partial(_inspect, road),
+        inspect=partial(_inspect, processor),
         columns=columns,
         strict=strict,
         overwrite=overwrite,
@@ -97,7 +98,7 @@ def with_features(
     """Records of slides as records of their feature files, which are made where they are missing.
 
     Args:
-        config: Its ``data``, and the settings of the road.
+        config: Its ``data``, and the settings of slide processing.
         records: With the paths of slides.
         device: Where to encode.
         watcher: Is told how it goes.
@@ -108,8 +109,8 @@ def with_features(
     Raises:
         DataError: Slides failed, and ``data.on_missing`` is ``refuse``; or the folder holds other features.
     """
-    road, job = _job(config, records, device)
-    failures = _make(job, road, watcher) if plan(job) else {}
+    processor, job = _job(config, records, device)
+    failures = _make(job, processor, watcher) if plan(job) else {}
     notes = _failed(failures, refuses=config.data.on_missing == "refuse")
     names = output_names(job.inputs)
     return tuple(
@@ -121,8 +122,8 @@ def with_features(
 
 def count_missing(config: WsiConfig, records: Sequence[SlideRecord], device: torch.device) -> tuple[int, int]:
     """How many slides have no features that fit, and how many numbers the features of a tile will be."""
-    road, job = _job(config, records, device)
-    return len(plan(job)), road.encoder.dim
+    processor, job = _job(config, records, device)
+    return len(plan(job)), processor.encoder.dim
 
 
 def cohort_with_features(config: WsiConfig, cohort: Cohort, device: torch.device, watcher: Watcher) -> Cohort:
@@ -139,19 +140,21 @@ def cohort_with_features(config: WsiConfig, cohort: Cohort, device: torch.device
     )
 
 
-def columns(result: Walked) -> Mapping[str, Cell]:
+def columns(result: ProcessedSlide) -> Mapping[str, Cell]:
     """What features put into ``results.csv``."""
     flags = {name: round(float(value), 6) for name, value in result.tissue.flags.items()}
     return {"tiles": len(result.features), "mpp": round(result.mpp, 6), **flags, "notes": " ".join(result.notes)}
 
 
-def _job(config: WsiConfig, records: Sequence[SlideRecord], device: torch.device) -> tuple[Road, BatchJob[Walked]]:
+def _job(
+    config: WsiConfig, records: Sequence[SlideRecord], device: torch.device
+) -> tuple[SlideProcessor, BatchJob[ProcessedSlide]]:
     mpps = {record.slide: record.mpp for record in records if record.mpp is not None}
-    road = Road(config, device, mpps)
-    return road, feature_job(road, sorted({record.path for record in records}), features_folder(config.data))
+    processor = SlideProcessor(config, device, mpps)
+    return processor, feature_job(processor, sorted({record.path for record in records}), features_folder(config.data))
 
 
-def _make(job: BatchJob[Walked], road: Road, watcher: Watcher | None) -> Mapping[str, str]:
+def _make(job: BatchJob[ProcessedSlide], processor: SlideProcessor, watcher: Watcher | None) -> Mapping[str, str]:
     if job.out.is_dir() and not (job.out / JOB).exists():
         found = sorted(path.name for path in job.out.rglob("*") if path.suffix.lower() in FEATURE_SUFFIXES)
         if found:
@@ -166,19 +169,19 @@ def _make(job: BatchJob[Walked], road: Road, watcher: Watcher | None) -> Mapping
         say(error.problems[0])
         raise KeyboardInterrupt from error  # the run that waits for them has not begun, and is to be resumed
     except UsageError as error:
-        raise DataError(_other_features(job, road) or " ".join(error.problems)) from error
+        raise DataError(_other_features(job, processor) or " ".join(error.problems)) from error
 
 
-def _other_features(job: BatchJob[Walked], road: Road) -> str:
+def _other_features(job: BatchJob[ProcessedSlide], processor: SlideProcessor) -> str:
     """Why the features that are there are not those of this run."""
     for path, name in output_names(job.inputs).items():
         file = job.out / OUTPUTS / f"{name}{SUFFIX}"
-        wanted = {**road.tile_attributes(), **wanted_attributes(path, road.encoder, road.extraction())}
+        wanted = {**processor.tile_attributes(), **wanted_attributes(path, processor.encoder, processor.extraction())}
         reason = why_again(file, wanted) if file.exists() else ""
         if reason:
             return (
                 f"'{job.out}' holds other features: of '{path.name}' {reason}. Give another data.features, or replace "
-                f"them: {_command(road.config, path.parent, job.out)}."
+                f"them: {_command(processor.config, path.parent, job.out)}."
             )
     return ""
 
@@ -205,7 +208,11 @@ def _failed(failures: Mapping[str, str], *, refuses: bool) -> tuple[str, ...]:
     return (f"slides without features, left out: {len(failures)} ({next(iter(failures.values()))})",)
 
 
-def _inspect(road: Road, path: Path) -> Inspected:
-    found = road.inspect(path)
-    size = int(found.work.get("tiles", 0)) * road.encoder.dim * (2 if road.config.encoder.storage == "fp16" else 4)
+def _inspect(processor: SlideProcessor, path: Path) -> Inspected:
+    found = processor.inspect(path)
+    size = (
+        int(found.work.get("tiles", 0))
+        * processor.encoder.dim
+        * (2 if processor.config.encoder.storage == "fp16" else 4)
+    )
     return found.model_copy(update={"output_bytes": size})

@@ -1,4 +1,4 @@
-"""The one road of a slide: open, tissue, tiles, features. Training, ``features``, ``predict`` and the app take it."""
+"""Processing of a slide: open, tissue, tiles, features; shared by training, ``features``, ``predict`` and the app."""
 
 import logging
 import os
@@ -15,14 +15,14 @@ import torch
 from pipelines.wsi.cohort.labels import slide_name
 from pipelines.wsi.config import WsiConfig
 from vision_core.batch.inspection import Inspected
-from vision_core.batch.prefetch import Ahead
+from vision_core.batch.prefetch import Prefetcher
 from vision_core.config import loading as configs
 from vision_core.console import Progress
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256
 from vision_core.randomness import key
-from vision_core.slides.encoders.encoder import Encoder, build_encoder
-from vision_core.slides.features.extraction import ExtractSettings, extract_features, where_time_went
+from vision_core.slides.encoders.encoder import Encoder
+from vision_core.slides.features.extraction import ExtractSettings, extract_features, summarise_times
 from vision_core.slides.features.files import Features
 from vision_core.slides.reading.slide import Slide, TileError, open_slide
 from vision_core.slides.tiling import Tiles, tile_grid
@@ -35,8 +35,8 @@ _LOG = logging.getLogger("domainsight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walked:
-    """What a slide has become at the end of the road.
+class ProcessedSlide:
+    """Tissue, tiles and features of a slide.
 
     Attributes:
         size: ``(height, width)`` of level 0 in pixels.
@@ -57,7 +57,7 @@ class Walked:
 
 @dataclass(frozen=True, kw_only=True)
 class _Opened:
-    """A slide at the beginning of the road."""
+    """An open slide with its tissue and tiles."""
 
     slide: Slide
     tissue: Tissue
@@ -68,8 +68,8 @@ class _Opened:
 
 
 @dataclass(frozen=True)
-class Road:
-    """The settings of the road, and its encoder, built when the first slide needs it.
+class SlideProcessor:
+    """Processor of slides: settings, and an encoder that is built when the first slide needs it.
 
     Attributes:
         config: Its ``read``, ``tissue``, ``tiles`` and ``encoder``.
@@ -86,10 +86,12 @@ class Road:
         """The network that makes features."""
         # Convolutions by channel, of which lite0 is made, take ten times as long in bf16 on a CPU.
         is_slow = self.config.encoder.name == "lite0" and self.device.type == "cpu"
+        from vision_core.slides.encoders.networks import build_encoder  # timm is loaded when an encoder is
+
         return build_encoder(self.config.encoder, self.device, "off" if is_slow else "auto")
 
     def fingerprint(self) -> str:
-        """Changes whenever features would: settings of the road, edited masks, and the encoder's weights."""
+        """Hash everything that features depend on: settings, edited masks, the encoder's weights."""
         config, encoder = self.config, self.encoder.identity
         made_by = {name: value for name, value in encoder.items() if name != "precision"}
         sections = [
@@ -101,14 +103,14 @@ class Road:
         return configs.fingerprint([sections, read, made_by, self._masks()])
 
     def follows(self, path: Path) -> str:
-        """Changes with a slide's edited mask and its stated microns per pixel; empty without either."""
+        """Hash a slide's edited mask and stated microns per pixel; empty without either."""
         regions = self.config.tissue.regions
         mask = regions / f"{path.stem}{MASK_SUFFIX}" if regions else None
         found = [sha256(mask) if mask and mask.is_file() else None, self.mpps.get(slide_name(path.name))]
         return configs.fingerprint(found) if any(found) else ""
 
     def tile_attributes(self) -> dict[str, float]:
-        """What the settings say of tiles before any slide is opened, as files of features have it."""
+        """List the tile attributes that settings fix before a slide is opened."""
         tiles = self.config.tiles
         return {"tile_px": tiles.tile_px, "mpp": tiles.mpp} if tiles.layout == "mpp" else {}
 
@@ -118,7 +120,7 @@ class Road:
         return [(mask.name, sha256(mask)) for mask in found]
 
     def check(self) -> None:
-        """Refuse what would fail every slide alike.
+        """Refuse settings that would fail every slide.
 
         Raises:
             ConfigError: The folder of edited masks is none.
@@ -136,35 +138,37 @@ class Road:
         return open_slide(path, self.config.read, self.mpps.get(slide_name(path.name)))
 
     def tiles(self, slide: Slide) -> tuple[Tissue, Tiles]:
-        """The tissue of a slide, and the tiles on it."""
+        """Find the tissue of a slide and lay tiles on it."""
         tissue = find_tissue(slide, self.config.tissue)
         return tissue, tile_grid(slide, tissue, self.config.tiles)
 
-    def walk(self, path: Path, file: Path | None = None) -> Walked:
-        """The whole road.
+    def process(self, path: Path, file: Path | None = None) -> ProcessedSlide:
+        """Extract the features of a slide.
 
         Args:
             path: The slide.
-            file: Of the features: an extraction that was killed goes on from there. None: one without a name.
+            file: Where features are written; a killed extraction goes on from there. None: a file without a name.
 
         Raises:
-            InputError: The slide cannot be read, here or there.
+            InputError: The slide, or a tile of it, cannot be read.
         """
-        opened = self._ahead.take(path)
+        opened = self._prefetcher.take(path)
         with opened.slide as slide:
             tissue, tiles = opened.tissue, opened.tiles
             with closing(_TileBar(path.name)) as bar:
                 features = extract_features(slide, tiles, self.encoder, replace(self.extraction(file), on_tiles=bar))
             notes = (*slide.notes, *tissue.notes, *features.notes)
-            return Walked(size=slide.size, mpp=slide.mpp, tissue=tissue, tiles=tiles, features=features, notes=notes)
+            return ProcessedSlide(
+                size=slide.size, mpp=slide.mpp, tissue=tissue, tiles=tiles, features=features, notes=notes
+            )
 
     def expect(self, paths: Sequence[Path]) -> None:
-        """These slides are walked next: they are opened and their tissue found while others are encoded."""
-        self._ahead.expect(paths)
+        """Open the next slides and find their tissue while others are encoded."""
+        self._prefetcher.expect(paths)
 
     @cached_property
-    def _ahead(self) -> Ahead[_Opened]:
-        return Ahead(self._opened, _Opened.close)
+    def _prefetcher(self) -> Prefetcher[_Opened]:
+        return Prefetcher(self._opened, _Opened.close)
 
     def _opened(self, path: Path) -> _Opened:
         slide = self.open(path)
@@ -176,7 +180,7 @@ class Road:
         return _Opened(slide=slide, tissue=tissue, tiles=tiles)
 
     def extraction(self, file: Path | None = None) -> ExtractSettings:
-        """How features are extracted."""
+        """Settings of the extraction."""
         encoder = self.config.encoder
         return ExtractSettings(
             read=self.config.read,
@@ -240,10 +244,10 @@ class _TileBar:
 
 
 def unfinished_file(folder: Path, path: Path) -> Path:
-    """Where in a folder the features of a slide are made."""
+    """Name the unfinished feature file of a slide."""
     return folder / f"{blake2b(os.fsencode(path), digest_size=8).hexdigest()}.h5"
 
 
-def told_times(path: Path, walked: Walked) -> str:
-    """Where the time of a slide went, in words."""
-    return f"'{path.name}': {where_time_went(walked.features.facts)}"
+def timing_summary(path: Path, processed: ProcessedSlide) -> str:
+    """Summarise where the time of a slide went."""
+    return f"'{path.name}': {summarise_times(processed.features.facts)}"

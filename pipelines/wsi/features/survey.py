@@ -9,9 +9,8 @@ from typing import Any, Literal
 from pipelines.wsi.cohort.file_matching import NUM_EXAMPLES, SlideRecord
 from vision_core.console import track
 from vision_core.errors import DataError, InputError
-from vision_core.slides.feature_dims import described
 from vision_core.slides.features.adopted import read_any_features
-from vision_core.slides.features.files import Features
+from vision_core.slides.features.files import Features, described
 from vision_core.slides.features.hdf5 import H5Rows
 
 MADE_WITH = ("encoder", "mpp", "tile_px")

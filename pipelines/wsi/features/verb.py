@@ -9,11 +9,11 @@ from typing import Any
 from pipelines.wsi.cohort.slide_list import stated_mpps
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.extraction_job import feature_job
-from pipelines.wsi.features.slide_processing import Road
+from pipelines.wsi.features.slide_processing import SlideProcessor
 from vision_core.batch.engine import run_batch
-from vision_core.batch.progress import Shown
+from vision_core.batch.progress import BatchProgress
 from vision_core.config import loading as configs
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import DataError
 from vision_core.pipeline import Pipeline
@@ -31,10 +31,10 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     arguments.resume_command = shlex.join(
         ["python", "-m", "pipelines.wsi", "features", *places, *settings, *arguments.words]
     )
-    road = Road(config, launch(arguments.device or "auto").device, stated_mpps(_list(arguments.input)))
-    road.check()
-    job = feature_job(road, inputs, arguments.out, strict=arguments.strict, overwrite=arguments.overwrite)
-    with Shown("features", "slide") as shown:
+    processor = SlideProcessor(config, launch(arguments.device or "auto").device, stated_mpps(_list(arguments.input)))
+    processor.check()
+    job = feature_job(processor, inputs, arguments.out, strict=arguments.strict, overwrite=arguments.overwrite)
+    with BatchProgress("features", "slide") as shown:
         summary = run_batch(job, shown)
     for line in summary.lines():
         say(line)

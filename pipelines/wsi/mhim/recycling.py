@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from pipelines.wsi.config import Recycling
 from pipelines.wsi.mhim.masking import permutation
 from pipelines.wsi.models.aggregation import initialise
-from pipelines.wsi.models.layers import Dropout
-from pipelines.wsi.precision import full_precision
+from pipelines.wsi.models.layers import Dropout, full_precision
 
 
 def split(kept: Tensor, recycling: Recycling, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

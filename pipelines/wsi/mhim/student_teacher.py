@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipelines.wsi.config import Consistency, Recycling, Scores
-from pipelines.wsi.consistency import consistency
+from pipelines.wsi.config import Consistency, FollowingTeacher, Masking, Recycling, Scores
 from pipelines.wsi.mhim.recycling import Recycler
 from pipelines.wsi.models.aggregation import Aggregated, Aggregator
+from pipelines.wsi.models.layers import full_precision
+from vision_core.training import schedules
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught:
+class TeacherOutput:
     """What the teacher makes of a whole bag: its feature ``(rows, D)`` and the tiles' scores ``(H, N)``."""
 
     feature: Tensor
@@ -40,12 +41,12 @@ class Mhim(nn.Module):
         self.recycles_at_test = recycling is not None and recycling.at_test
 
     @torch.no_grad()
-    def teach(self, features: Tensor, scores: Scores) -> Taught:
+    def teach(self, features: Tensor, scores: Scores) -> TeacherOutput:
         """The teacher's part: all of the bag ``(N, features)``, no gradient."""
         aggregated = self.aggregator.aggregate(self.aggregator.embedding(features), scores)
         if aggregated.scores is None:
             raise TypeError(f"{type(self.aggregator).__name__}.aggregate: expected scores, found None")
-        return Taught(feature=aggregated.feature, scores=aggregated.scores)
+        return TeacherOutput(feature=aggregated.feature, scores=aggregated.scores)
 
     def learn(self, features: Tensor, kept: Tensor) -> Aggregated:
         """The student's part in v1: the kept tiles alone."""
@@ -99,7 +100,7 @@ def start(student: Mhim, teacher: Mhim, baseline: Mapping[str, Tensor], *, share
 
 
 def mhim_losses(
-    aggregator: Aggregator, aggregated: Aggregated, taught: Taught, label: Tensor, settings: Consistency
+    aggregator: Aggregator, aggregated: Aggregated, taught: TeacherOutput, label: Tensor, settings: Consistency
 ) -> dict[str, Tensor]:
     """The terms of a step: classification of the bag, and consistency with the teacher unless its weight is 0.
 
@@ -115,3 +116,37 @@ def mhim_losses(
         distance = consistency(aggregated.feature, taught.feature, settings.temperature)
         losses["loss_consistency"] = settings.weight * distance
     return losses
+
+
+def consistency(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy from the teacher's sharpened to the student's distribution over features, mean over rows.
+
+    The teacher's entropy is its lower bound, so that values near ``ln D`` are normal in the beginning.
+
+    Args:
+        student: ``(rows, D)`` bag features, a row or one per class.
+        teacher: ``(rows, D)``, detached here.
+        temperature: Of the teacher alone.
+    """
+    target = (full_precision(teacher.detach()) / temperature).softmax(dim=-1)
+    return -(target * full_precision(student).log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+def cosine_between(start: float, end: float, step: int, total: int) -> float:
+    """From ``start`` at step 0 to ``end`` at step ``total`` along half a cosine."""
+    return end + (start - end) * schedules.cosine(step, total)
+
+
+def high_share(masking: Masking, step: int, total: int) -> float:
+    """Share of the highest scores to mask at ``step`` (0-based) of ``total``.
+
+    ``total`` counts the steps of the largest number of epochs, also where early stopping ends the run before.
+    """
+    return cosine_between(masking.high, 0.0, step, total) if masking.high_schedule == "cosine" else masking.high
+
+
+def keep_rate(teacher: FollowingTeacher, step: int, total: int) -> float:
+    """Share of itself that the teacher keeps after ``step`` (0-based) of ``total``."""
+    if teacher.schedule == "constant":
+        return teacher.keep_rate
+    return cosine_between(teacher.keep_rate, 1.0, step, total)

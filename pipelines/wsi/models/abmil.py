@@ -6,12 +6,10 @@ Source: Ilse et al., "Attention-based Deep Multiple Instance Learning", ICML 201
 
 from torch import Tensor, nn
 
-from pipelines.wsi.activations import activation
 from pipelines.wsi.config import AbmilSettings, ModelSettings, Scores
 from pipelines.wsi.models.aggregation import Aggregated, Aggregator, class_confidence, initialise
 from pipelines.wsi.models.embedding import Embedding
-from pipelines.wsi.models.layers import Dropout
-from pipelines.wsi.precision import precise_linear
+from pipelines.wsi.models.layers import Dropout, activation, precise_linear
 
 
 class Abmil(Aggregator):

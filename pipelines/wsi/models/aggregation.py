@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from pipelines.wsi.config import Scores
 from pipelines.wsi.models.embedding import Embedding
-from pipelines.wsi.precision import full_precision
+from pipelines.wsi.models.layers import full_precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipelines.wsi.config import ModelSettings, Scores
 from pipelines.wsi.models.aggregation import Aggregated, Aggregator, cross_entropy, initialise
 from pipelines.wsi.models.embedding import Embedding
-from pipelines.wsi.precision import full_precision, precise_linear
+from pipelines.wsi.models.layers import full_precision, precise_linear
 
 
 class Dsmil(Aggregator):

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.wsi.activations import activation
 from pipelines.wsi.config import EmbeddingSettings
-from pipelines.wsi.models.layers import Dropout, keep_mask, keep_scale
+from pipelines.wsi.models.layers import Dropout, activation, keep_mask, keep_scale
 
 _STRETCH = 1024
 
@@ -54,7 +53,7 @@ class Embedding(nn.Module):
         return embedded
 
     def _without_gradient(self, features: Tensor, tiles: Tensor | None) -> Tensor:
-        """In stretches too: what lies between the features and the embedded tiles never exists for the whole bag."""
+        """In _stretches too: what lies between the features and the embedded tiles never exists for the whole bag."""
         count = len(features) if tiles is None else len(tiles)
         none: Tensor = self.linear(features[:0])  # for the type that autocast gives
         embedded = none.new_empty(count, self.linear.out_features)

@@ -4,9 +4,11 @@ Torch draws a float for each number, which takes a third of the time of the line
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 _LEVELS = 2**16
 
@@ -44,3 +46,30 @@ def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> Tens
 def keep_scale(rate: float) -> float:
     """What those that stay are multiplied by, so that the mean remains."""
     return 1 / (1 - rate) if rate < 1 else 0.0
+
+
+def activation(name: str) -> nn.Module:
+    """The activation ``relu``, ``gelu`` or ``tanh``.
+
+    ReLU works in place: here its input is always fresh from a linear layer, which does not need it again.
+    """
+    if name == "relu":
+        return nn.ReLU(inplace=True)
+    return nn.GELU() if name == "gelu" else nn.Tanh()
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is where it is finer."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def outside_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A stretch that autocast leaves alone; nothing at all where it is off, so that an exported graph stays clean."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+
+
+def precise_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer in full precision: scores in bfloat16 would tie by the hundred."""
+    with outside_autocast(inputs.device):
+        fine_bias = None if bias is None else full_precision(bias)
+        return functional.linear(full_precision(inputs), full_precision(weight), fine_bias)

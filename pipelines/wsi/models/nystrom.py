@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from pipelines.wsi.models.layers import Dropout
+from pipelines.wsi.models.layers import Dropout, full_precision, outside_autocast
 from pipelines.wsi.models.pseudo_inverse import PseudoInverse, pseudo_inverse
-from pipelines.wsi.precision import full_precision, outside_autocast
 
 _CONVOLUTION_WIDTH = 33
 _STRETCH = 4096  # tokens at a time, where no gradient asks for all of them at once

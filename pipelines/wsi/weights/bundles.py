@@ -1,6 +1,6 @@
 """Networks in and out of bundles, and what a loaded one says of a bag of tiles."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,22 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipelines.wsi.config import ModelSettings, Recycling, Scores
-from pipelines.wsi.evaluation.predictions import call
+from pipelines.wsi.features.bags import Tiles, mean_tile, stretches
 from pipelines.wsi.mhim.student_teacher import Mhim
 from pipelines.wsi.models.aggregation import Aggregated, Aggregator
 from pipelines.wsi.models.build import build_model
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Bundle, Card, Golden, Tensors
+from vision_core.bundles.bundle import Bundle, Golden, Tensors
+from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
-from vision_core.evaluation import calibration
-from vision_core.evaluation.calibration import Calibration, Scope
+from vision_core.evaluation.calibration import Calibration
+from vision_core.evaluation.classification import call
+from vision_core.evaluation.scope import Scope, outside
 from vision_core.randomness import key
-from vision_core.slides.features.hdf5 import Rows
 
 TASK = "wsi"
-Tiles = Rows | Tensor  # (N, features), in memory or on disk
 DECISION = "decision_threshold"
 _GOLDEN_TILES = 7
-_STRETCH = 4096  # tiles embedded at a time: what is read of a bag of 300,000 is never in memory as a whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,7 @@ class SlideModel:
             called=int(call(np.exp(raw), self._decision)),
             scores=scores.cpu().numpy().astype(np.float32),
             possible=self._calibration.sets(raw) if self._calibration else None,
-            is_outside=bool(calibration.outside(self._scope, mean_tile(features))) if self._scope else None,
+            is_outside=bool(outside(self._scope, mean_tile(features))) if self._scope else None,
         )
 
     def answer(self, inputs: Mapping[str, Tensor]) -> Tensors:
@@ -101,7 +100,7 @@ class SlideModel:
 
     def _aggregate(self, features: Tiles, scores: Scores | None = None) -> Aggregated:
         embedding = self.network.aggregator.embedding
-        embedded = torch.cat([embedding(part.to(self.device)) for part in _stretches(features)])
+        embedded = torch.cat([embedding(part.to(self.device)) for part in stretches(features)])
         return self.network.read(embedded, scores)
 
     def _logarithms(self, aggregated: Aggregated) -> NDArray[np.float64]:
@@ -111,13 +110,6 @@ class SlideModel:
     def _calibrated(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probabilities of logarithms of uncalibrated ones."""
         return self._calibration.probabilities(raw) if self._calibration else np.exp(raw)
-
-
-def mean_tile(features: Tiles) -> NDArray[np.float32]:
-    """The mean ``(features,)`` over the tiles of a bag: what the scope guard looks at."""
-    total = sum(part.double().sum(dim=0) for part in _stretches(features))
-    assert isinstance(total, Tensor)
-    return np.asarray((total / len(features)).float().cpu().numpy(), np.float32)
 
 
 def save_network(folder: Path, network: Mhim, card: Card) -> Card:
@@ -208,12 +200,6 @@ def _network(card: Card, dim: int, tensors: Tensors) -> Mhim:
         )
     network.load_state_dict(tensors)
     return network
-
-
-def _stretches(features: Tiles) -> Iterator[Tensor]:
-    for first in range(0, len(features), _STRETCH):
-        part = features[first : first + _STRETCH]
-        yield part.float() if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.float32))
 
 
 def _golden_inputs(dim: int) -> Tensors:

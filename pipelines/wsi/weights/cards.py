@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipelines.wsi.config import ModelSettings, WsiConfig
 from pipelines.wsi.evaluation.predictions import Predictions
 from pipelines.wsi.features.bags import Bags, manifest
-from pipelines.wsi.model_selection import calibration_record
-from pipelines.wsi.weights.bundles import TASK, architecture
+from pipelines.wsi.weights.bundles import DECISION, TASK, architecture
 from pipelines.wsi.weights.initial import weights_hash
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
+from vision_core.evaluation.calibration import calibrate
 from vision_core.files import sha256
 from vision_core.training.runtime import machine
 
@@ -83,6 +85,12 @@ def _card(config: WsiConfig, **fields: Any) -> Card:  # noqa: ANN401
 
 
 def _preprocessing(config: WsiConfig, made_with: Mapping[str, Any]) -> dict[str, Any]:
-    """What the road was: as the settings say where it was gone here, else as the files of features say."""
+    """Describe slide processing: by the settings where it ran here, else by the feature files."""
     settings = {"tissue": config.tissue.model_dump(mode="json"), "tiles": config.tiles.model_dump(mode="json")}
     return {**(settings if config.data.format == "slides" else {}), **made_with}
+
+
+def calibration_record(found: Predictions) -> dict[str, Any]:
+    """Threshold, temperature and conformal sets from the validation list, for the card."""
+    logits = np.log(np.maximum(found.probabilities, 1e-300))
+    return {**calibrate(logits, found.labels).to_record(), DECISION: found.decision()}

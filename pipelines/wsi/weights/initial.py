@@ -8,9 +8,9 @@ from pipelines.wsi.features.bags import Bags, manifest
 from pipelines.wsi.learner import BagLearner, MhimLearner
 from pipelines.wsi.weights.bundles import TASK, network_of, settings_of
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Card
+from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError, ConfigError
-from vision_core.slides.feature_dims import described
+from vision_core.slides.features.files import described
 
 _LIST = {"root", "labels", "features"}
 _OTHER_SLIDES = (

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.learner import CleanLearner, HeadLearner, PretrainLearner
-from pipelines.pretrain.noise import NoisePolicy
 from pipelines.pretrain.noise_mask.mask import blend
 from pipelines.pretrain.noise_mask.objectives import image_costs, mean_log_total_density
+from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from tests.pipelines.pretrain.closed_form import Objective, closed_form, numpy
 from tests.pipelines.pretrain.toy import (
     BATCH,

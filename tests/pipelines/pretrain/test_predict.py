@@ -15,9 +15,10 @@ from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
 from pipelines.pretrain.weights.bundles import describe_classifier, load_classifier, save_classifier
 from tests.pipelines.pretrain.tiny import CLASSES, make_folders, train
 from vision_core.backbones.networks import build_backbone
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import CheckpointError
-from vision_core.images.reading import read_image, write_png
+from vision_core.images.drawing import write_png
+from vision_core.images.reading import read_image
 
 
 def card(classes: tuple[str, ...]) -> Card:

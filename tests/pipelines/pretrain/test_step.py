@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.pretrain.baselines import CostBaseline, advantages
-from pipelines.pretrain.bases import RunningBases
 from pipelines.pretrain.config import Bases, Mask, Reinforce
 from pipelines.pretrain.noise_mask.beta import BetaCells
 from pipelines.pretrain.noise_mask.mask import NoiseMask, blend
 from pipelines.pretrain.noise_mask.objectives import (
+    CostBaseline,
+    advantages,
     image_costs,
     mean_log_total_density,
     reinforce_losses,
     released_losses,
 )
-from pipelines.pretrain.noise_mask.policy import PolicyNetwork
+from pipelines.pretrain.noise_mask.policy import PolicyNetwork, RunningBases
 from tests.pipelines.pretrain.closed_form import Objective, closed_form, numpy
 
 GRID, PIXELS, CLASSES, BATCH = 4, 32, 3, 4

@@ -8,7 +8,7 @@ import torch
 from pipelines.pretrain.__main__ import main
 from tests.pipelines.contract import TinyTask
 from vision_core.backbones.networks import build_backbone
-from vision_core.images.reading import write_png
+from vision_core.images.drawing import write_png
 from vision_core.randomness import key
 
 CLASSES = ("bright", "dark", "striped")

@@ -10,7 +10,9 @@ from PIL import Image
 
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.config import SfodConfig
-from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner, SourceLearner, StatisticsLearner
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
+from pipelines.sfod.learners.source import SourceLearner
+from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.pipeline import SfodPipeline
 from pipelines.sfod.predict import SfodPredictor
 from pipelines.sfod.views import LabelledViews, TargetViews

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.initial_weights import new_detector
-from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner, SourceLearner, StatisticsLearner
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
+from pipelines.sfod.learners.source import SourceLearner
+from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.views import LabelledViews, TargetViews
 from tests.pipelines import torchrun
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, SUPERVISED

@@ -12,7 +12,7 @@ from pipelines.wsi.mhim.student_teacher import Mhim
 from pipelines.wsi.models.build import build_model
 from pipelines.wsi.weights.bundles import architecture, load_network, save_network
 from pipelines.wsi.weights.export import exportable
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import SUFFIXES, Format, export
 from vision_core.evaluation.calibration import Calibration
 

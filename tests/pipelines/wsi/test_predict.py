@@ -11,14 +11,15 @@ import tifffile
 import torch
 
 from pipelines.wsi.__main__ import main
-from pipelines.wsi.features.slide_processing import Road
+from pipelines.wsi.features.slide_processing import SlideProcessor
 from pipelines.wsi.predict import NO_TISSUE, WsiPredictor, columns
 from pipelines.wsi.weights.bundles import DECISION, SlideModel
 from tests.pipelines.wsi.tiny import CLASSES, SIDE_PX, TILE_PX, damage_tile, make_bundle, picture, write_pyramid
 from tests.pipelines.wsi.weights.test_bundles import card, network
 from vision_core.config import loading as config
 from vision_core.errors import InputError
-from vision_core.evaluation.calibration import Calibration, fit_scope
+from vision_core.evaluation.calibration import Calibration
+from vision_core.evaluation.scope import fit_scope
 from vision_core.images.reading import read_image
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.slides.encoders.encoder import Encoder
@@ -245,10 +246,10 @@ def test_predict__a_damaged_bundle_is_told_before_any_slide_is_opened(
     content[-1] ^= 1
     (damaged / "weights.safetensors").write_bytes(content)
 
-    def opened(_road: Road, path: Path) -> Slide:
+    def opened(_processor: SlideProcessor, path: Path) -> Slide:
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr(Road, "open", opened)
+    monkeypatch.setattr(SlideProcessor, "open", opened)
     assert main(["predict", "--checkpoint", str(damaged), "--input", str(slide), "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
 

@@ -17,7 +17,7 @@ from pipelines.wsi.mhim.student_teacher import Mhim
 from pipelines.wsi.models.build import build_model
 from pipelines.wsi.weights.bundles import architecture, save_network
 from tests.pipelines.contract import TinyTask
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.config import loading as config
 from vision_core.randomness import key
 from vision_core.slides.features.files import Features, write_features

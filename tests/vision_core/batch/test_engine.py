@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.vision_core.counted import Counter, files_of, make_job
-from vision_core import signals as stopping
+from vision_core import signals
 from vision_core.batch import engine as batch
 from vision_core.batch.engine import BatchJob, Watcher, run_batch
 from vision_core.batch.ledger import Ledger, Record, all_records, read_ledgers
@@ -257,13 +257,13 @@ def test_run_batch__a_signal_that_python_has_dropped_is_heeded(
     def ask(path: Path) -> None:
         if path.name == "b.png":
             with suppress(KeyboardInterrupt):
-                stopping.interrupt(signal.SIGTERM, None)
+                signals.interrupt(signal.SIGTERM, None)
 
-    monkeypatch.setattr(stopping, "_is_asked", False)
+    monkeypatch.setattr(signals, "_is_asked", False)
     with pytest.raises(Interrupted):
         run_batch(replace(job, make_predictor=lambda: Counter(ask)))
     assert set(read_ledgers(job.out / "ledger")) == {str(path) for path in job.inputs[:2]}
-    stopping.forget()
+    signals.forget()
     assert run_batch(job).done == 4
 
 

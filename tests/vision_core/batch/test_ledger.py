@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from vision_core.batch.ledger import Ledger, Record, all_records, fault_of, output, read_ledgers, stamp
+from vision_core.batch.ledger import Ledger, Record, all_records, fault_of, output, read_ledgers
 from vision_core.errors import EnvironmentFault, InputError, UsageError
+from vision_core.files import stamp
 
 
 def record(**changes: Any) -> Record:  # noqa: ANN401

@@ -4,7 +4,7 @@ from threading import Event
 
 import pytest
 
-from vision_core.batch.prefetch import Ahead
+from vision_core.batch.prefetch import Prefetcher
 from vision_core.errors import InputError
 
 
@@ -24,8 +24,8 @@ class _Maker:
             raise InputError("bad")
         return content
 
-    def ahead(self) -> Ahead[str]:
-        return Ahead(self, self.closed.append)
+    def ahead(self) -> Prefetcher[str]:
+        return Prefetcher(self, self.closed.append)
 
 
 @pytest.fixture

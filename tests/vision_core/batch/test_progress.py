@@ -7,7 +7,7 @@ import pytest
 
 from tests.vision_core.counted import Counter, make_job
 from vision_core.batch.engine import run_batch
-from vision_core.batch.progress import Shown
+from vision_core.batch.progress import BatchProgress
 
 
 def test_shown__rate_is_of_the_time_that_the_inputs_took(
@@ -21,7 +21,7 @@ def test_shown__rate_is_of_the_time_that_the_inputs_took(
         now += 4.0
 
     job = make_job(tmp_path)
-    with Shown("count", "file") as shown:
+    with BatchProgress("count", "file") as shown:
         run_batch(replace(job, make_predictor=lambda: Counter(before=wait)), shown)
     told = capsys.readouterr()
     assert told.out == "failed: 'c.png' is bad.\n"

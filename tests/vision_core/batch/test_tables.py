@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from vision_core.batch.ledger import Cell, Output, Record
-from vision_core.batch.tables import safe_cell, to_csv, write_tables
+from vision_core.batch.ledger import Output, Record
+from vision_core.batch.tables import write_tables
+from vision_core.csv_tables import Cell, safe_cell, to_csv
 
 
 @pytest.mark.parametrize(

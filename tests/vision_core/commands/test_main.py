@@ -14,7 +14,8 @@ from pydantic import model_validator
 from tests.vision_core.toy import ToyConfig
 from vision_core.commands import evaluate as evaluate_verb
 from vision_core.commands import report as report_verb
-from vision_core.commands.main import OwnVerb, make_parser, parse, run
+from vision_core.commands.main import run
+from vision_core.commands.parser import OwnVerb, make_parser, parse
 from vision_core.errors import (
     AllInputsError,
     CheckpointError,
@@ -112,7 +113,8 @@ def test_run__interrupted_run_prints_the_resume_line(
 
 def test_run__reader_that_went_away_is_no_success() -> None:
     code = (
-        "import sys, types\nfrom pipelines.sfod.config import SfodConfig\nfrom vision_core.commands import main as cli\n"
+        "import sys, types\nfrom pipelines.sfod.config import SfodConfig\n"
+        "from vision_core.commands import main as cli\n"
         "report = lambda *_: [print('x' * 9999, flush=True) for _ in range(99)] and 0\n"
         "sys.modules['vision_core.commands.report'] = types.SimpleNamespace(run=report)\n"
         "sys.exit(cli.run(SfodConfig, None, ['report', '--run', 'x']))"

@@ -5,18 +5,8 @@ import pytest
 from pydantic import Field
 
 from tests.vision_core.toy import ToyConfig
-from vision_core.config.loading import (
-    Config,
-    describe,
-    dump,
-    fingerprint,
-    from_mapping,
-    load,
-    load_runs,
-    nearest_key,
-    replace,
-)
-from vision_core.config.schema import Section
+from vision_core.config.loading import describe, dump, fingerprint, from_mapping, load, load_runs, nearest_key, replace
+from vision_core.config.schema import Config, Section
 from vision_core.config.strict_yaml import parse_yaml
 from vision_core.errors import ConfigError
 

@@ -10,16 +10,13 @@ from numpy.typing import NDArray
 from vision_core.errors import CheckpointError
 from vision_core.evaluation.calibration import (
     Calibration,
-    Scope,
     abstains,
     calibrate,
     conformal_threshold,
-    distance,
-    fit_scope,
     fit_temperature,
     nonconformity,
-    outside,
 )
+from vision_core.evaluation.scope import Scope, distance, fit_scope, outside
 
 
 def draws(num_cases: int, seed: int, sharpness: float = 1.0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -6,16 +6,8 @@ from detectron2.data.transforms import ResizeShortestEdge
 from PIL import Image
 
 from vision_core.errors import DataError, InputError
-from vision_core.images.reading import (
-    SKY_BLUE,
-    draw_boxes,
-    image_size,
-    list_images,
-    read_image,
-    resize_shortest,
-    shortest_edge_size,
-    write_png,
-)
+from vision_core.images.drawing import SKY_BLUE, draw_boxes, write_png
+from vision_core.images.reading import image_size, list_images, read_image, resize_shortest, shortest_edge_size
 
 ORIENTATION = 0x0112
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.vision_core.toy import ToyConfig
-from vision_core.config.loading import Config, dump, replace
+from vision_core.config.loading import dump, replace
+from vision_core.config.schema import Config
 from vision_core.errors import UsageError
 from vision_core.runs.planned import describe_runs
 

@@ -14,7 +14,7 @@ from tests.vision_core.toy import ToyConfig, ToyItems, ToyLearner, toy_config, t
 from tests.vision_core.two_processes import run_two
 from vision_core.errors import CheckpointError, EnvironmentFault, InputError, Interrupted, TrainingError
 from vision_core.runs.folder import RunFolder
-from vision_core.training import distributed as processes
+from vision_core.training import distributed
 from vision_core.training.learner import Prepared
 from vision_core.training.loaders import Place
 from vision_core.training.loop import fit
@@ -68,7 +68,7 @@ class Counting(Quiet):
         return super().training_step(batch)
 
     def exchange(self) -> None:
-        self.seen = self.seen + processes.total(self.own)
+        self.seen = self.seen + distributed.total(self.own)
         self.own = torch.zeros(())
 
 
@@ -147,8 +147,8 @@ def test_exchange__every_process_is_asked_in_every_step(tmp_path: Path) -> None:
     first, second = states(tmp_path)
     assert torch.equal(first["seen"], second["seen"])
     items = ToyItems(5)
-    of_all = sum(items[epoch, index][0] for epoch in range(3) for index in range(5))
-    torch.testing.assert_close(first["seen"], of_all)
+    gather_objects = sum(items[epoch, index][0] for epoch in range(3) for index in range(5))
+    torch.testing.assert_close(first["seen"], gather_objects)
 
 
 def test_fit__one_that_is_killed_ends_the_others_and_the_checkpoint_resumes(tmp_path: Path) -> None:

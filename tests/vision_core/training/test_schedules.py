@@ -1,7 +1,9 @@
 import pytest
 
 from vision_core.config.schema import Optim
-from vision_core.training.schedules import cosine, learning_rate, multistep, warmup
+from vision_core.training.schedules import cosine, learning_rate, multistep, should_stop, stale_epochs, warmup
+
+HISTORY = (0.80, 0.85, 0.84, 0.85, 0.83, 0.82, 0.81)
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (2, 0.853553), (4, 0.5), (6, 0.146447), (8, 0.0), (9, 0.0)])
@@ -61,3 +63,14 @@ def test_learning_rate__warm_up_of_epochs_from_a_hundredth() -> None:
     found = rates(9, schedule="warmup_multistep", schedule_by="epoch", warmup_steps=7, warmup_start=0.01)
     assert found[:2] == pytest.approx([0.002, 0.2 * (0.01 + 0.99 / 7)])
     assert found[7:] == [0.2, 0.2]
+
+
+def test_should_stop__patience_and_earliest_epoch() -> None:
+    so_far = [HISTORY[: epoch + 1] for epoch in range(len(HISTORY))]
+    assert [stale_epochs(scores) for scores in so_far] == [0, 0, 1, 0, 1, 2, 3]
+    assert [should_stop(scores, patience=3, earliest=4) for scores in so_far] == [False] * 6 + [True]
+    assert not should_stop(HISTORY, patience=3, earliest=6)
+
+
+def test_stale_epochs__before_the_first() -> None:
+    assert stale_epochs([]) == 0

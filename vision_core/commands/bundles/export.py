@@ -7,7 +7,7 @@ from typing import Any
 
 from vision_core.bundles import bundle as bundles
 from vision_core.bundles.export import SUFFIXES, export
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import UsageError
 from vision_core.pipeline import Pipeline

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vision_core.bundles import bundle as bundles
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.pipeline import Pipeline
 from vision_core.training.runtime import launch

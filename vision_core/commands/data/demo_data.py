@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import UsageError
 from vision_core.pipeline import Pipeline

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vision_core.config import loading as configs
-from vision_core.config.loading import Config
+from vision_core.config.schema import Config
 from vision_core.console import Progress, say
 from vision_core.errors import EXIT_PARTIAL, AllInputsError
 from vision_core.pipeline import Pipeline

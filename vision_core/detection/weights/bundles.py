@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Bundle, Card, Golden, Tensors
+from vision_core.bundles.bundle import Bundle, Golden, Tensors
+from vision_core.bundles.card import Card
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import CheckpointError, ConfigError

@@ -7,7 +7,7 @@ zeros would no longer be padding with the mean colour.
 
 import threading
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -18,13 +18,36 @@ from torch.fx.proxy import TraceError
 from torch.nn import functional
 
 from vision_core.errors import ConfigError
-from vision_core.slides.built_network import Built
-from vision_core.slides.settings import EncoderSettings
 
 Precision = Literal["auto", "off", "bf16"]
 _MPP_TOLERANCE = 0.2
 _CACHED_BYTES = 5 * 2**20  # of floats: 8 tiles of 224 px; a small network takes half the time that it does at 64
 _NOT_TRACED = (TraceError, TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError, KeyError)
+
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderNetwork:
+    """A network and what it expects.
+
+    Attributes:
+        name: As the settings have it.
+        network: From normalised images ``(B, 3, H, W)`` to ``(B, D)``.
+        weights: sha256 of the file that its weights came from.
+        mean: Subtracted, per channel in the order of ``channels``, of values from 0 to 255; ImageNet's unless given.
+        std: Divides, likewise.
+        channels: Order of the channels.
+        mpp: Microns per pixel of the tiles that it was trained on, where published.
+    """
+
+    name: str
+    network: nn.Module
+    weights: str
+    mean: Colour = (123.675, 116.28, 103.53)
+    std: Colour = (58.395, 57.12, 57.375)
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mpp: float | None = None
 
 
 class Encoder(nn.Module):
@@ -46,7 +69,7 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, built: Built, input_px: int, device: torch.device | None = None, precision: Precision = "auto"
+        self, built: EncoderNetwork, input_px: int, device: torch.device | None = None, precision: Precision = "auto"
     ) -> None:
         super().__init__()
         self._device = device or torch.device("cpu")
@@ -157,25 +180,6 @@ class Encoder(nn.Module):
                 f"encoder.name: '{self.name}' gives {tuple(features.shape)}, not one row a tile. Choose another."
             )
         return int(features.shape[1])
-
-
-def build_encoder(
-    settings: EncoderSettings, device: torch.device | None = None, precision: Precision = "auto"
-) -> Encoder:
-    """The encoder that settings name.
-
-    Args:
-        settings: Name, local weights, input size.
-        device: Where it computes; none is the CPU.
-        precision: As for ``Encoder``.
-
-    Raises:
-        ConfigError: The name is not known, needs weights of the user, or cannot take the input size.
-        CheckpointError: The weights are damaged, unsafe, or of another network.
-    """
-    from vision_core.slides.encoders.networks import build_network  # timm: seconds, and 200 MB
-
-    return Encoder(build_network(settings), settings.input_px, device, precision)
 
 
 def resolved(precision: Precision, device: torch.device) -> Literal["off", "bf16"]:

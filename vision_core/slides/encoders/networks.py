@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from vision_core.assets import lite0_weights
@@ -13,7 +14,7 @@ from vision_core.backbones.bundles import load_backbone
 from vision_core.backbones.networks import LITE0_MEAN, LITE0_STD, build_backbone, lite0_imagenet
 from vision_core.errors import ConfigError
 from vision_core.files import sha256
-from vision_core.slides.built_network import Built, Colour
+from vision_core.slides.encoders.encoder import Colour, Encoder, EncoderNetwork, Precision
 from vision_core.slides.encoders.published import PUBLISHED, build_published, own_names
 from vision_core.slides.encoders.weights import fill, read_tensors, weights_file
 from vision_core.slides.settings import EncoderSettings
@@ -21,7 +22,7 @@ from vision_core.slides.settings import EncoderSettings
 _LITE0_CLASSIFIER = ("classifier.",)
 
 
-def build_network(settings: EncoderSettings) -> Built:
+def build_network(settings: EncoderSettings) -> EncoderNetwork:
     """The network that the settings name, filled.
 
     Raises:
@@ -39,7 +40,7 @@ def build_network(settings: EncoderSettings) -> Built:
     return _OWN[settings.name](settings)
 
 
-def _lite0(settings: EncoderSettings) -> Built:
+def _lite0(settings: EncoderSettings) -> EncoderNetwork:
     """The pooled map after the last convolution, 1280 features: what its ImageNet classifier read.
 
     The map of 320 channels before it is a bottleneck without activation, made to be expanded.
@@ -48,30 +49,30 @@ def _lite0(settings: EncoderSettings) -> Built:
     path = weights_file(settings.weights) if settings.weights else lite0_weights()
     tensors = read_tensors(path) if settings.weights else lite0_imagenet()
     fill(network, tensors, path, _LITE0_CLASSIFIER)
-    return Built(name=settings.name, network=network, weights=sha256(path), mean=LITE0_MEAN, std=LITE0_STD)
+    return EncoderNetwork(name=settings.name, network=network, weights=sha256(path), mean=LITE0_MEAN, std=LITE0_STD)
 
 
-def _resnet50(settings: EncoderSettings) -> Built:
+def _resnet50(settings: EncoderSettings) -> EncoderNetwork:
     """ResNet-50 without its fourth stage, 1024 features; torchvision and timm name its entries alike."""
     path = _weights(settings, _ask_timm("resnet50.tv_in1k"))
     tensors = read_tensors(path)
     network: Any = timm.create_model("resnet50", pretrained=False, num_classes=0)
     network.layer4 = nn.Identity()
     fill(network, tensors, path, ("layer4.", "fc."))
-    return Built(name=settings.name, network=network, weights=sha256(path))
+    return EncoderNetwork(name=settings.name, network=network, weights=sha256(path))
 
 
-def _published(settings: EncoderSettings) -> Built:
+def _published(settings: EncoderSettings) -> EncoderNetwork:
     about = PUBLISHED[settings.name]
     path = _weights(settings, f"Ask its authors for them: {about.source}.")
     tensors = own_names(settings.name, read_tensors(path))
     network = build_published(settings.name)
     fill(network, tensors, path, about.dropped)
-    built = Built(name=settings.name, network=network, weights=sha256(path), mpp=about.mpp)
+    built = EncoderNetwork(name=settings.name, network=network, weights=sha256(path), mpp=about.mpp)
     return replace(built, mean=_in_bytes(about.mean), std=_in_bytes(about.std))
 
 
-def _timm(architecture: str, settings: EncoderSettings) -> Built:
+def _timm(architecture: str, settings: EncoderSettings) -> EncoderNetwork:
     if not timm.is_model(architecture.partition(".")[0]) or ":" in architecture:
         raise ConfigError(f"encoder.name: timm has no '{architecture}'. timm.list_models() lists its names.")
     path = _weights(settings, _ask_timm(architecture))
@@ -82,11 +83,11 @@ def _timm(architecture: str, settings: EncoderSettings) -> Built:
     classifier = made_for.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     fill(network, read_tensors(path), path, tuple(f"{name}." for name in names))
-    built = Built(name=settings.name, network=network, weights=sha256(path))
+    built = EncoderNetwork(name=settings.name, network=network, weights=sha256(path))
     return replace(built, mean=_in_bytes(made_for["mean"]), std=_in_bytes(made_for["std"]))
 
 
-def _torchvision(architecture: str, settings: EncoderSettings) -> Built:
+def _torchvision(architecture: str, settings: EncoderSettings) -> EncoderNetwork:
     from torchvision import models
 
     if architecture not in models.list_models(module=models):
@@ -98,15 +99,15 @@ def _torchvision(architecture: str, settings: EncoderSettings) -> Built:
         raise ConfigError(f"encoder.name: '{architecture}' ends in no linear layer to be left out. Choose another.")
     network.set_submodule(layers[-1], nn.Identity())
     fill(network, read_tensors(path), path, (f"{layers[-1]}.",))
-    return Built(name=settings.name, network=network, weights=sha256(path))
+    return EncoderNetwork(name=settings.name, network=network, weights=sha256(path))
 
 
-def _bundle(settings: EncoderSettings) -> Built:
+def _bundle(settings: EncoderSettings) -> EncoderNetwork:
     if settings.weights is None:
         raise ConfigError("encoder.weights: the bundle is missing. Give the folder that pipelines.pretrain train made.")
     trained = load_backbone(settings.weights)
     seen = trained.preprocessing.in_bytes()
-    return Built(
+    return EncoderNetwork(
         name=settings.name,
         network=trained.build(),
         weights=trained.card.hashes["weights.safetensors"],
@@ -142,5 +143,26 @@ def _in_bytes(colour: Any) -> Colour:  # noqa: ANN401 (three numbers, list or tu
     return red, green, blue
 
 
-_OWN: dict[str, Callable[[EncoderSettings], Built]] = {"lite0": _lite0, "resnet50": _resnet50, "bundle": _bundle}
-_LIBRARIES: dict[str, Callable[[str, EncoderSettings], Built]] = {"timm": _timm, "torchvision": _torchvision}
+_OWN: dict[str, Callable[[EncoderSettings], EncoderNetwork]] = {
+    "lite0": _lite0,
+    "resnet50": _resnet50,
+    "bundle": _bundle,
+}
+_LIBRARIES: dict[str, Callable[[str, EncoderSettings], EncoderNetwork]] = {"timm": _timm, "torchvision": _torchvision}
+
+
+def build_encoder(
+    settings: EncoderSettings, device: torch.device | None = None, precision: Precision = "auto"
+) -> Encoder:
+    """The encoder that settings name.
+
+    Args:
+        settings: Name, local weights, input size.
+        device: Where it computes; none is the CPU.
+        precision: As for ``Encoder``.
+
+    Raises:
+        ConfigError: The name is not known, needs weights of the user, or cannot take the input size.
+        CheckpointError: The weights are damaged, unsafe, or of another network.
+    """
+    return Encoder(build_network(settings), settings.input_px, device, precision)

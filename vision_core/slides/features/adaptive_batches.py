@@ -7,7 +7,7 @@ from vision_core.slides.encoders.encoder import Encoder
 from vision_core.slides.features.tile_batches import Pixels
 
 
-class Halving:
+class AdaptiveBatches:
     """Encodes batches; the first that is too large for the memory is halved, and so are all after it.
 
     Attributes:

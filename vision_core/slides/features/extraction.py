@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.batch.ledger import stamp
 from vision_core.errors import InputError
-from vision_core.signals import heed
+from vision_core.files import stamp
+from vision_core.signals import raise_if_stopped
 from vision_core.slides.encoders.encoder import Encoder
-from vision_core.slides.features.adaptive_batches import Halving
+from vision_core.slides.features.adaptive_batches import AdaptiveBatches
 from vision_core.slides.features.files import Features, read_features, write_features
 from vision_core.slides.features.journal import RowJournal
 from vision_core.slides.features.tile_batches import TileBatch, batch_ranges, read_batches
@@ -66,7 +66,7 @@ def extract_features(slide: Slide, tiles: Tiles, encoder: Encoder, settings: Ext
         settings: How, and where to.
 
     Returns:
-        Rows in a file, with ``facts`` on where the time went (``where_time_went`` puts them in words).
+        Rows in a file, with ``facts`` on where the time went (``summarise_times`` puts them in words).
 
     Raises:
         InputError: More tiles than allowed cannot be read, or the encoder gives no number for one; or a batch, halved,
@@ -97,7 +97,7 @@ def wanted_attributes(slide_path: Path, encoder: Encoder, settings: ExtractSetti
     }
 
 
-def where_time_went(facts: Mapping[str, float]) -> str:
+def summarise_times(facts: Mapping[str, float]) -> str:
     """Seconds of each part, and what bounds the speed, in a sentence."""
     parts = {name: facts[f"{key}_seconds"] for name, key in _PARTS.items()}
     if not facts["tiles"] and not facts.get("taken_over"):
@@ -146,7 +146,7 @@ class _Work:
         self, slide: Slide, tiles: Tiles, encoder: Encoder, settings: ExtractSettings, journal: RowJournal
     ) -> None:
         self._slide, self._tiles, self._settings, self._journal = slide, tiles, settings, journal
-        self._encode = Halving(encoder)
+        self._encode = AdaptiveBatches(encoder)
         self._encoder = encoder
         self._taken_over = sum(batch.tiles for batch in journal.committed)
         self._bad = [number for batch in journal.committed for number in batch.bad]
@@ -158,7 +158,7 @@ class _Work:
         reading = read_batches(self._slide, self._tiles, left, self._settings.read.threads)
         with closing(reading):
             while (batch := self._next(reading)) is not None:
-                heed()
+                raise_if_stopped()
                 self._do(batch)
                 if self._settings.on_tiles:
                     self._settings.on_tiles(batch.numbers.stop, len(self._tiles))

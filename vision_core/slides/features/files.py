@@ -24,6 +24,19 @@ FEATURE_SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".npy")
 _AS_JSON = {"encoder", "left_out"}
 Attributes = Mapping[str, Any]
 
+_LOOK_LIKE = {
+    192: "HIPT or ViT-T",
+    320: "the last map of EfficientNet-Lite0",
+    384: "ViT-S (Lunit DINO)",
+    512: "PLIP, CONCH or ResNet-18",
+    768: "CTransPath, CHIEF, CONCH v1.5 or Phikon",
+    1024: "ResNet-50 truncated (CLAM), UNI or Phikon-v2",
+    1280: "EfficientNet-Lite0 (lite0)",
+    1536: "UNI2-h, Prov-GigaPath or H-optimus",
+    2048: "ResNet-50",
+    2560: "Virchow or Virchow2",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
@@ -207,3 +220,29 @@ def _own_attributes(file: Any, path: Path) -> dict[str, Any]:  # noqa: ANN401
         except (ValueError, TypeError) as error:
             raise InputError(f"'{path}': its attribute '{name}' is damaged. Extract the features again.") from error
     return attributes
+
+
+def check_dim(features: Features, expected: int, path: Path) -> None:
+    """Refuse features of another width than a model takes.
+
+    Raises:
+        InputError: Names the encoder that the file says, else those that give such features.
+    """
+    if features.dim == expected:
+        return
+    raise InputError(
+        f"'{path}' has {features.dim} features a tile, the model takes {expected}: {_source(features)}, "
+        f"the model expects {described(expected)}. Extract features with the encoder that the model was trained on."
+    )
+
+
+def described(dim: int) -> str:
+    """The encoders known to give so many features, with the number."""
+    return f"{_LOOK_LIKE[dim]} ({dim})" if dim in _LOOK_LIKE else f"an unknown encoder ({dim})"
+
+
+def _source(features: Features) -> str:
+    encoder = features.attributes.get("encoder")
+    if isinstance(encoder, Mapping) and "name" in encoder:
+        return f"they are of '{encoder['name']}' ({features.dim})"
+    return f"features look like {described(features.dim)}"

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.batch.ledger import writing
 from vision_core.errors import EnvironmentFault, UsageError
+from vision_core.files import writing
 
 
 @dataclass(frozen=True, kw_only=True)

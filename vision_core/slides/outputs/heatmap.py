@@ -7,16 +7,13 @@ of the next would leave all others in one colour.
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from vision_core.images.captions import Words, with_margin
+from vision_core.images.drawing import OPACITY, Picture, blend, colour_map
 from vision_core.results import SlideResult
 
-Picture = NDArray[np.uint8]
-
 THUMBNAIL_PX = 1500
-OPACITY = 0.5
 
 _ALIKE = 1e-4  # relative spread of scores below which their order is the rounding of the arithmetic
 _STEPS = 2**16 - 1  # ranks are summed as integers, so that tiles alike are alike wherever they overlap
@@ -59,23 +56,6 @@ def heat_layer(result: SlideResult, shape: tuple[int, int]) -> Picture:
         shape: ``(height, width)`` of the image, which covers the whole slide.
     """
     return _coloured(score_map(result, shape))
-
-
-def blend(picture: Picture, layer: Picture, opacity: float = OPACITY) -> Picture:
-    """Lay a layer over a picture.
-
-    Args:
-        picture: ``(H, W, 3)`` uint8.
-        layer: ``(H, W, 4)`` uint8 RGBA.
-        opacity: 0 gives the picture bit for bit, 1 the layer's colours.
-
-    Returns:
-        ``(H, W, 3)`` uint8.
-    """
-    alpha = np.rint(np.arange(256) * min(max(opacity, 0.0), 1.0)).astype(np.uint16)[layer[..., 3:]]
-    mixed = picture * (255 - alpha) + layer[..., :3] * alpha + np.uint16(128)
-    mixed += mixed >> 8
-    return np.asarray(mixed >> 8, np.uint8)  # with the step before: divided by 255, rounded
 
 
 def blend_rows(picture: Picture, result: SlideResult, opacity: float = OPACITY, rows: int = 256) -> Picture:
@@ -124,11 +104,6 @@ def legend(result: SlideResult) -> str:
     if are_alike(result.scores):
         return "The model looked at all tiles alike."
     return "Colour: how much the model looked at each tile, ranked among the tiles of this slide."
-
-
-def colour_map() -> Picture:
-    """The colours from low to high: ``(256, 3)`` uint8. Told apart with every colour vision, and in grey."""
-    return np.asarray(np.rint(colormaps["viridis"](np.arange(256))[:, :3] * 255), np.uint8)
 
 
 class _Footprints(NamedTuple):

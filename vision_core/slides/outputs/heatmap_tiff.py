@@ -7,8 +7,9 @@ from pathlib import Path
 import pyvips
 
 from vision_core.files import write_atomic
+from vision_core.images.drawing import OPACITY, Picture
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import OPACITY, Picture, blend_rows
+from vision_core.slides.outputs.heatmap import blend_rows
 
 _MOST_PIXELS = 40_000_000  # 120 MB; at 8 microns a glass slide of 75 x 25 mm has 29 million
 _TILE_PX = 256

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.files import atomic_path
+from vision_core.images.drawing import colour_map
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import are_alike, colour_map, percentile_ranks
+from vision_core.slides.outputs.heatmap import are_alike, percentile_ranks
 
 SCORE, RANK = "Attention", "Attention rank"  # names of the measurements; the script for QuPath knows its tiles by them
 TILES_SUFFIX = ".geojson.gz"

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from vision_core.images.captions import Words, font, with_margin
+from vision_core.images.drawing import Picture
 from vision_core.results import SlideResult
-from vision_core.slides.outputs.heatmap import Picture, are_alike, headline, legend, percentile_ranks
+from vision_core.slides.outputs.heatmap import are_alike, headline, legend, percentile_ranks
 from vision_core.slides.reading.slide import Slide
 
 _COLUMNS = 4

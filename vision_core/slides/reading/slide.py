@@ -1,8 +1,7 @@
 """Whole slides: opened with every refusal named, read by level and place from any thread."""
 
 import logging
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from ctypes import POINTER, c_uint32
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from vision_core.batch.plan import JOB
 from vision_core.errors import InputError
 from vision_core.images.reading import read_image
 from vision_core.optional import require
@@ -22,10 +20,6 @@ from vision_core.slides.reading.source import WHITE, Level, Pixels, Source, plac
 from vision_core.slides.reading.source import TileError as TileError  # users of slides need no other module
 from vision_core.slides.reading.tiff_strips import Strips
 from vision_core.slides.settings import ReadSettings
-
-SLIDE_SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi"}
-)
 
 _PLAIN_GRIDS = frozenset({"aperio", "generic-tiff"})  # other scanners' tiles overlap or are shifted
 _OPAQUE = 255
@@ -131,20 +125,6 @@ def open_slide(path: Path, read: ReadSettings | None = None, mpp: float | None =
     except BaseException:
         source.close()
         raise
-
-
-def list_slides(folder: Path) -> list[Path]:
-    """The slides of ``folder`` and of the folders below, sorted; hidden ones and outputs of a batch are left out.
-
-    Links that lead out of the folder or in a circle, and folders that cannot be read, are named in a warning.
-
-    Raises:
-        InputError: There is no such folder.
-    """
-    if not folder.is_dir():
-        raise InputError(f"'{folder}' is not a folder. Give a folder of slides.")
-    found = [path for path in sorted(_below(folder)) if path.suffix.lower() in SLIDE_SUFFIXES]
-    return [path for path in found if _is_within(path, folder)]
 
 
 class _OpenSlide:
@@ -266,31 +246,6 @@ def _diagnose(path: Path, start: bytes) -> str:
     if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
         return f"its folder '{path.stem}' is not beside it; copy that too"
     return "convert it to a tiled TIFF, or download it again"
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    def tell(error: OSError) -> None:
-        _LOG.warning("'%s' is left out: %s.", error.filename, (error.strerror or "cannot be read").lower())
-
-    for place, below, names in os.walk(folder, onerror=tell):
-        if JOB in names:  # what a batch that writes here has made
-            below.clear()
-            continue
-        below[:] = [name for name in below if not name.startswith(".")]
-        yield from (Path(place) / name for name in names if not name.startswith("."))
-
-
-def _is_within(path: Path, folder: Path) -> bool:
-    if path.is_symlink() or not path.is_file():
-        try:
-            target = path.resolve(strict=True)
-        except (OSError, RuntimeError):
-            _LOG.warning("'%s' is left out: a link in a circle or to nothing.", path)
-            return False
-        if not target.is_relative_to(folder.resolve()):
-            _LOG.warning("'%s' is left out: a link that leads out of its folder, to '%s'.", path, target)
-            return False
-    return path.is_file()
 
 
 def _over_white(buffer: Pixels) -> Pixels:

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.pretrain.data.formats.listing import LINKS_OUT, Presence
-from pipelines.pretrain.data.index import Files, Images, Reading, is_image_name
+from pipelines.pretrain.data.index import Files, Images, Reading
 from vision_core.dicom.isolation import DicomReader
-from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, is_dicom, read_dicom_image
+from vision_core.dicom.reader import DICOM_SUFFIXES, is_dicom
 from vision_core.errors import DataError
-from vision_core.images.reading import list_images, read_image
-from vision_core.sandbox import Decoder
+from vision_core.images.reading import is_image_name, list_images
 
 _LOG = logging.getLogger("domainsight")
 
@@ -34,30 +33,6 @@ class SafeReading:
         if not isinstance(self._pixels, Files) or is_image_name(self._pixels.path(index).name):
             return self._pixels.read(index)
         return self._reader.read(self._pixels.path(index), 0, self._pixels.max_megapixels)
-
-
-class UnknownFiles:
-    """Reads files as ``read_any`` does, each kind in a child process that starts with its first file."""
-
-    def __init__(self) -> None:
-        self._images, self._dicom = Decoder(), DicomReader()
-
-    def __call__(self, path: Path) -> NDArray[np.uint8]:
-        """``(H, W, 3)`` RGB of an image or DICOM file, of several frames the first, with a warning.
-
-        Raises:
-            InputError: It cannot be read, or decoding crashed, hung or needed too much memory.
-        """
-        if is_image_name(path.name):
-            return self._images.read_image(path)
-        if (count := inspect_dicom(path).num_frames) > 1:  # the child's warning would not be heard
-            _LOG.warning("'%s' holds %d frames; the first is used.", path, count)
-        return self._dicom.read(path, 0)
-
-
-def read_any(path: Path) -> NDArray[np.uint8]:
-    """``(H, W, 3)`` RGB of an image, or of a DICOM file where the suffix is none of an image."""
-    return read_image(path) if is_image_name(path.name) else read_dicom_image(path)
 
 
 def list_inputs(folder: Path) -> list[Path]:

@@ -45,7 +45,7 @@ class Validation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Together:
+class CrossListFindings:
     """What was found between the images and between the lists.
 
     Attributes:
@@ -83,7 +83,7 @@ def check_lists(
     *,
     cache: Path | None = None,
     on_item: Callable[[int, int], None] | None = None,
-) -> list[Validation | Together]:
+) -> list[Validation | CrossListFindings]:
     """Decode every image once; tell of each list what it holds, and of all together what they share.
 
     Args:
@@ -95,7 +95,7 @@ def check_lists(
     chosen = [_spread(len(images), sample) for images in lists]
     total, done = sum(map(len, chosen)), 0
     memory = Memory(cache)
-    found: list[Validation | Together] = []
+    found: list[Validation | CrossListFindings] = []
     seen: list[Seen] = []
     for images, indices in zip(lists, chosen, strict=True):
         with safe_reading(images) as read:
@@ -109,7 +109,7 @@ def check_lists(
         seen += looking.seen
         memory.write({str(images.pixels.path(index)): fault for index, fault in looking.faults.items()})
     duplicates = find_duplicates(sorted(seen, key=lambda each: (each.part, each.name)))
-    together = Together(
+    together = CrossListFindings(
         num_read=len(seen),
         shared_patients=shared_patients(lists),
         duplicates=duplicates,

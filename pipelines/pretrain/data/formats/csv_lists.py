@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.pretrain.data.formats.listing import Presence
-from pipelines.pretrain.data.index import Entry, Reading
+from pipelines.pretrain.data.index import Entry, Reading, examples
 from vision_core.errors import DataError
 
 PARTS = ("train", "val", "test")
@@ -162,3 +162,14 @@ class _Finder:
                 self._stripped = stripped
                 return name
         return None
+
+
+def note_missing(missing: list[str], total: int, reading: Reading, *, skip: bool) -> None:
+    """Listed files that are not there: counted, and a problem unless they are to be skipped."""
+    if missing and skip:
+        reading.facts["listed files that are not there, left out"] = missing
+    elif missing:
+        reading.problems.append(
+            f"'{len(missing)}' of {total} listed files are not there: {examples(missing)}. "
+            "Correct data.root, or set data.on_missing to 'skip'."
+        )

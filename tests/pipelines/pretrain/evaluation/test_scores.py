@@ -12,9 +12,9 @@ from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.reading import read_images
 from pipelines.pretrain.data.views import CentreViews
 from pipelines.pretrain.data_settings import PretrainData
-from pipelines.pretrain.evaluation.scores import Answers, Hiding, answers, masked_accuracy, score, with_same_metrics
+from pipelines.pretrain.evaluation.scores import Answers, answers, masked_accuracy, score, with_same_metrics
 from pipelines.pretrain.noise_mask.beta import BetaCells
-from pipelines.pretrain.noise_mask.mask import NoiseMask
+from pipelines.pretrain.noise_mask.mask import MaskSource, NoiseMask
 from tests.pipelines.pretrain.tiny import CLASSES, PIXELS, make_folders
 
 TRUTH = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 1])
@@ -88,9 +88,9 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> CentreViews:
     return CentreViews(read_images(data, "test"), data)
 
 
-def hiding(log_alpha: float, log_beta: float) -> Hiding:
+def hiding(log_alpha: float, log_beta: float) -> MaskSource:
     cells = BetaCells(log_alpha=torch.full((1, 16), log_alpha), log_beta=torch.full((1, 16), log_beta))
-    return Hiding(cells=cells, mask=NoiseMask(Mask(grid=4, kernel=5, sigma=2), PIXELS))
+    return MaskSource(cells=cells, mask=NoiseMask(Mask(grid=4, kernel=5, sigma=2), PIXELS))
 
 
 def test_answers__every_image_once_in_order_and_normalised(views: CentreViews) -> None:

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from pipelines.pretrain.data.preprocessing import normalise
-from pipelines.pretrain.noise import NoisePolicy
 from pipelines.pretrain.noise_mask.beta import BetaCells
 from pipelines.pretrain.noise_mask.history import MaskHistory, kept_epochs
 from pipelines.pretrain.noise_mask.mask import NoiseMask
 from pipelines.pretrain.noise_mask.pictures import add_captions, as_grey, as_picture, draw_history
+from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from tests.pipelines.pretrain.toy import GRID, PIXELS, image_batch, settings
 from vision_core.images.reading import read_image
 

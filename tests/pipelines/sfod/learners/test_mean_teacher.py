@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from pipelines.sfod.config import SfodConfig
-from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner, SourceLearner, StatisticsLearner
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
+from pipelines.sfod.learners.source import SourceLearner
+from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.views import Batch
 from vision_core.config.loading import replace
 from vision_core.detection.model.detector import Detector, Targets

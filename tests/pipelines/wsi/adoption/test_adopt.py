@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.wsi.adoption.adopt import Checked, Said, adopt
+from pipelines.wsi.adoption.adopt import Checked, StatedFacts, adopt
 from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, find_trident
 from pipelines.wsi.cohort.cohort import read_cohort
 from pipelines.wsi.cohort.file_matching import list_features
@@ -23,11 +23,11 @@ def _said(
     tile_mpp: float | None = None,
     slide_mpp: float | None = None,
     slide_mpps: Mapping[str, float] | None = None,
-) -> Said:
-    return Said(encoder=encoder, tile_mpp=tile_mpp, slide_mpp=slide_mpp, slide_mpps=slide_mpps or {})
+) -> StatedFacts:
+    return StatedFacts(encoder=encoder, tile_mpp=tile_mpp, slide_mpp=slide_mpp, slide_mpps=slide_mpps or {})
 
 
-def _adopt(found: ForeignFolder, said: Said, out: Path, labels: Path | None = None) -> list[str]:
+def _adopt(found: ForeignFolder, said: StatedFacts, out: Path, labels: Path | None = None) -> list[str]:
     return adopt(found, labels, said, out, lambda _: None)
 
 

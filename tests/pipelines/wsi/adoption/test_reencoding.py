@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from pipelines.wsi.adoption.reencoding import Grid, check_features
 from tests.vision_core.slides.tiffs import Kind, pyramid, tissue, write_tiff
 from vision_core.errors import DataError
-from vision_core.slides.built_network import Built
-from vision_core.slides.encoders.encoder import Encoder
+from vision_core.slides.encoders.encoder import Encoder, EncoderNetwork
 from vision_core.slides.features.files import Features
 from vision_core.slides.reading.slide import Slide, open_slide
 from vision_core.slides.settings import ReadSettings
@@ -22,7 +21,7 @@ class Colours(nn.Module):
         return pooled - pooled.mean(dim=1, keepdim=True)
 
 
-ENCODER = Encoder(Built(name="colours", network=Colours(), weights="c0"), 64, precision="off")
+ENCODER = Encoder(EncoderNetwork(name="colours", network=Colours(), weights="c0"), 64, precision="off")
 CORNERS = np.array([[x, y] for y in range(0, 384, 128) for x in range(0, 512, 128)], np.int64)
 READ = ReadSettings()
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.wsi.adoption.adopt_options import ADOPT
 from pipelines.wsi.cohort.labels import read_labels
 from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.verbs import OWN
 from tests.pipelines.wsi.adoption.foreign import make_clam, make_trident, patch_attributes, write_h5, write_splits
 from tests.pipelines.wsi.lists import write_list
 from tests.vision_core.slides.tiffs import Kind, pyramid, tissue, write_tiff
 from vision_core.commands.main import run
-from vision_core.slides.encoders.encoder import Encoder, build_encoder
+from vision_core.slides.encoders.encoder import Encoder
+from vision_core.slides.encoders.networks import build_encoder
 from vision_core.slides.features.adopted import read_any_features
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.settings import EncoderSettings
@@ -25,7 +26,7 @@ def _main(*argv: str | Path) -> int:
     def build() -> object:
         raise AssertionError("adopt builds no pipeline")
 
-    return run(WsiConfig, build, ["adopt", *map(str, argv)], (ADOPT,))
+    return run(WsiConfig, build, ["adopt", *map(str, argv)], OWN)
 
 
 @pytest.fixture(scope="module")

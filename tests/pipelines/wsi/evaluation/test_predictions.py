@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.wsi.evaluation.predictions import (
-    Predictions,
-    call,
-    pool,
-    predict_bags,
-    read_predictions,
-    write_predictions,
-)
+from pipelines.wsi.evaluation.predictions import Predictions, pool, predict_bags, read_predictions, write_predictions
 from vision_core.errors import DataError, InputError
+from vision_core.evaluation.classification import call
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.wsi.evaluation.predictions import Predictions, call
+from pipelines.wsi.evaluation.predictions import Predictions
 from pipelines.wsi.evaluation.scores import draw_roc, roc, score
-from pipelines.wsi.metrics import binary_auc, bootstrap, kappa, macro_precision
+from vision_core.evaluation.classification import binary_auc, bootstrap, call, kappa, macro_precision
 from vision_core.images.reading import read_image
 
 LABELS = np.array([0, 0, 1, 1, 0, 1, 0, 1, 1, 0])

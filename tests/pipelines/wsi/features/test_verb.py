@@ -12,7 +12,7 @@ import torch
 from pipelines.wsi.__main__ import main
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.extraction_job import FeatureMaker
-from pipelines.wsi.features.slide_processing import Road, Walked
+from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor
 from tests.pipelines.wsi.tiny import SIDE_PX, SLIDE_WORDS, make_slides, picture, write_pyramid
 from vision_core.config import loading as config
 from vision_core.slides.features.files import read_features
@@ -103,15 +103,15 @@ def test_train__stopped_while_features_are_made_goes_on_with_resume(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row X4 of the faults."""
-    walk = Road.walk
+    process = SlideProcessor.process
 
-    def stopped(self: Road, path: Path, file: Path | None = None) -> Walked:
+    def stopped(self: SlideProcessor, path: Path, file: Path | None = None) -> ProcessedSlide:
         if path.stem == "s3":
             raise KeyboardInterrupt
-        return walk(self, path, file)
+        return process(self, path, file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Road, "walk", stopped)
+        patch.setattr(SlideProcessor, "process", stopped)
         assert _train(data / "run", data) == 130
     assert "Resume with: python -m pipelines.wsi train" in capsys.readouterr().err
     before = _snapshot(data / "features" / "outputs")
@@ -184,11 +184,11 @@ def test_maker__goes_on_with_what_a_killed_process_left(tmp_path: Path, monkeypa
     """Row X3 of the faults: from the last committed chunk."""
     settings = config.load(WsiConfig, None, [*ROAD_WORDS, "encoder.batch_size=4"])
     slide = write_pyramid(tmp_path / "a.tif", picture(0))
-    road = Road(settings, torch.device("cpu"))
-    whole = FeatureMaker(road)
+    processor = SlideProcessor(settings, torch.device("cpu"))
+    whole = FeatureMaker(processor)
     whole.resume_in(tmp_path / "whole")
     expected = whole.write(whole(slide), slide, tmp_path)[0].read_bytes()
-    encode, calls = road.encoder.encode, []
+    encode, calls = processor.encoder.encode, []
 
     def dying(tiles: np.ndarray) -> torch.Tensor:
         calls.append(len(tiles))
@@ -196,18 +196,18 @@ def test_maker__goes_on_with_what_a_killed_process_left(tmp_path: Path, monkeypa
             raise KeyboardInterrupt
         return encode(tiles)
 
-    monkeypatch.setattr(road.encoder, "encode", dying)
-    maker = FeatureMaker(road)
+    monkeypatch.setattr(processor.encoder, "encode", dying)
+    maker = FeatureMaker(processor)
     maker.resume_in(tmp_path / "unfinished")
     with pytest.raises(KeyboardInterrupt):
         maker(slide)
-    again = FeatureMaker(road)
+    again = FeatureMaker(processor)
     again.resume_in(tmp_path / "unfinished")
-    walked = again(slide)
-    assert walked.features.facts["taken_over"] == 12
-    assert not any("taken over" in note for note in walked.notes)
+    processed = again(slide)
+    assert processed.features.facts["taken_over"] == 12
+    assert not any("taken over" in note for note in processed.notes)
     (tmp_path / "out").mkdir()
-    assert again.write(walked, slide, tmp_path / "out")[0].read_bytes() == expected
+    assert again.write(processed, slide, tmp_path / "out")[0].read_bytes() == expected
 
 
 def test_fingerprint__follows_what_features_follow(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_fingerprint__follows_what_features_follow(tmp_path: Path) -> None:
     regions.mkdir()
 
     def of(*words: str) -> str:
-        return Road(config.load(WsiConfig, None, [*ROAD_WORDS, *words]), torch.device("cpu")).fingerprint()
+        return SlideProcessor(config.load(WsiConfig, None, [*ROAD_WORDS, *words]), torch.device("cpu")).fingerprint()
 
     same = of()
     assert of("encoder.batch_size=3", "read.threads=4", "train.epochs=7") == same

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipelines.wsi.config import (
     Consistency,
     EmbeddingSettings,
+    FollowingTeacher,
     Masking,
     MhimV1,
     MhimV2,
@@ -20,15 +21,26 @@ from pipelines.wsi.config import (
 )
 from pipelines.wsi.mhim.masking import keep_instances
 from pipelines.wsi.mhim.recycling import split
-from pipelines.wsi.mhim.student_teacher import Mhim, mhim_losses, start
+from pipelines.wsi.mhim.student_teacher import (
+    Mhim,
+    consistency,
+    cosine_between,
+    high_share,
+    keep_rate,
+    mhim_losses,
+    start,
+)
+from pipelines.wsi.models.aggregation import cross_entropy
 from pipelines.wsi.models.build import build_model
-from tests.pipelines.wsi.waves import BAG, assert_near, small_abmil
+from tests.pipelines.wsi.waves import BAG, assert_near, small_abmil, wave
 from vision_core.training.mean_teacher import MeanTeacher
 
 Name = Literal["abmil", "dsmil", "transmil"]
 NAMES: tuple[Name, ...] = ("abmil", "dsmil", "transmil")
 LABEL = torch.tensor(1)
 UNMASKED = Masking(random=0.0, low=0.0, high=0.0)
+
+STUDENT, TEACHER = wave(1, 6, a=0.7, b=0.1), wave(1, 6, a=1.3, b=0.4)
 
 
 def _model(name: Name, recycling: Recycling | None = None) -> Mhim:
@@ -188,3 +200,76 @@ def test_start__teacher_gets_all_and_student_its_embedding(share_embedding: bool
 def test_start__another_network_is_refused() -> None:
     with pytest.raises(RuntimeError, match="Missing key"):
         start(_model("abmil"), _model("abmil"), _model("dsmil").aggregator.state_dict(), share_embedding=True)
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [(0.1, 1.607183), (1.0, 1.945165)])
+def test_consistency__temperature(temperature: float, expected: float) -> None:
+    assert_near(consistency(STUDENT, TEACHER, temperature), expected)
+
+
+def test_consistency__with_itself_is_the_entropy() -> None:
+    assert_near(consistency(STUDENT, STUDENT, 1.0), 1.694321)
+
+
+def test_consistency__mean_over_the_rows_of_two_classes() -> None:
+    student, teacher = wave(2, 6, a=0.7, b=0.1), wave(2, 6, a=1.3, b=0.4)
+    assert_near(consistency(student, teacher, 0.1), 1.937358)
+
+
+@pytest.mark.parametrize(("weight", "total"), [(0.5, 1.777668), (0.1, 1.134795)])
+def test_total__classification_and_weighted_consistency(weight: float, total: float) -> None:
+    classification = cross_entropy(torch.tensor([0.3, -0.2], dtype=torch.float64), torch.tensor(1))
+    assert_near(classification, 0.974077)
+    assert_near(classification + weight * consistency(STUDENT, TEACHER, 0.1), total)
+
+
+def test_consistency__teacher_gets_no_gradient_and_half_precision_is_left() -> None:
+    student, teacher = STUDENT.bfloat16().requires_grad_(), TEACHER.bfloat16().requires_grad_()
+    loss = consistency(student, teacher, 0.1)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert teacher.grad is None
+    assert student.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("step", "share"),
+    [(0, 0.01), (1, 0.00999999383), (500, 0.00853553391), (1000, 0.005), (1500, 0.00146446609), (1999, 6.16850148e-09)],
+)
+def test_high_share__falls_to_zero(step: int, share: float) -> None:
+    assert high_share(MhimV1().masking, step, 2000) == pytest.approx(share, rel=1e-6)
+
+
+def test_high_share__constant_in_v2() -> None:
+    assert high_share(MhimV2().masking, 1999, 2000) == 0.03
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 0.9997), (500, 0.999743934), (1000, 0.99985)])
+def test_keep_rate__rises_to_one(step: int, rate: float) -> None:
+    teacher = FollowingTeacher(keep_rate=0.9997, schedule="cosine")
+    assert keep_rate(teacher, step, 2000) == pytest.approx(rate, abs=1e-9)
+
+
+def test_keep_rate__constant_by_default() -> None:
+    assert [keep_rate(profile.teacher, 1000, 2000) for profile in (MhimV1(), MhimV2())] == [0.9999, 0.9997]
+
+
+@pytest.mark.parametrize(
+    ("end", "epoch", "rate"),
+    [
+        (1e-7, 0, 2e-4),
+        (1e-7, 1, 1.999877e-4),
+        (1e-7, 50, 1.707253e-4),
+        (1e-7, 100, 1.0005e-4),
+        (1e-7, 199, 1.123306e-7),
+        (0.0, 50, 1.707107e-4),
+        (0.0, 100, 1e-4),
+        (0.0, 199, 1.233675e-8),
+    ],
+)
+def test_cosine_between__learning_rate_of_both_versions(end: float, epoch: int, rate: float) -> None:
+    assert cosine_between(2e-4, end, epoch, 200) == pytest.approx(rate, rel=1e-6)
+
+
+def test_high_share__zero_stays_zero() -> None:
+    assert high_share(Masking(high=0.0), 10, 100) == 0

@@ -12,14 +12,16 @@ import torch
 from pipelines.wsi.cohort.labels import LabelledSlide
 from pipelines.wsi.config import EmbeddingSettings, ModelSettings, Recycling, Scores
 from pipelines.wsi.evaluation.predictions import predict_bags
+from pipelines.wsi.features.bags import mean_tile
 from pipelines.wsi.mhim.student_teacher import Mhim
-from pipelines.wsi.model_selection import calibration_record
 from pipelines.wsi.models.build import build_model
-from pipelines.wsi.weights.bundles import DECISION, SlideModel, architecture, load_network, mean_tile, save_network
+from pipelines.wsi.weights.bundles import DECISION, SlideModel, architecture, load_network, save_network
+from pipelines.wsi.weights.cards import calibration_record
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import CheckpointError
-from vision_core.evaluation.calibration import Calibration, fit_scope
+from vision_core.evaluation.calibration import Calibration
+from vision_core.evaluation.scope import fit_scope
 
 Name = Literal["abmil", "dsmil", "transmil"]
 CPU = torch.device("cpu")
@@ -87,7 +89,7 @@ def test_read__scores_are_the_attention_whatever_the_stretches(
         expected = made.aggregator.aggregate(made.aggregator.embedding(bag), Scores()).scores
     assert expected is not None
     np.testing.assert_allclose(whole.scores, expected.mean(dim=0).numpy(), rtol=1e-5, atol=1e-7)
-    monkeypatch.setattr("pipelines.wsi.weights.bundles._STRETCH", 5)
+    monkeypatch.setattr("pipelines.wsi.features.bags._STRETCH", 5)
     np.save(tmp_path / "bag.npy", bag.numpy())
     mapped = model.read(np.load(tmp_path / "bag.npy", mmap_mode="r"))
     np.testing.assert_allclose(mapped.scores, whole.scores, rtol=1e-5, atol=1e-6)
@@ -138,7 +140,7 @@ def test_read__a_bag_far_from_training_is_outside() -> None:
 
 def test_mean_tile__of_stretches_is_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     bag = torch.randn(23, 6)
-    monkeypatch.setattr("pipelines.wsi.weights.bundles._STRETCH", 5)
+    monkeypatch.setattr("pipelines.wsi.features.bags._STRETCH", 5)
     np.testing.assert_allclose(mean_tile(bag.half().numpy()), bag.half().float().mean(dim=0), rtol=1e-4, atol=1e-6)
 
 

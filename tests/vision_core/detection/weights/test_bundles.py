@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from tests.bad_inputs.bundles import SETTINGS, make_bundle
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Card, TrainedOn
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.weights.bundles import answer, detector_of, load_detector, preprocessing, save_detector
 from vision_core.errors import CheckpointError

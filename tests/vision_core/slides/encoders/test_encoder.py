@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from vision_core.backbones.networks import build_backbone, lite0_imagenet
 from vision_core.bundles import bundle
-from vision_core.bundles.bundle import Card, Golden, TrainedOn
+from vision_core.bundles.bundle import Golden
+from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import CheckpointError, ConfigError, InputError
-from vision_core.slides.built_network import Built
-from vision_core.slides.encoders.encoder import Encoder, build_encoder
+from vision_core.slides.encoders.encoder import Encoder, EncoderNetwork
+from vision_core.slides.encoders.networks import build_encoder
 from vision_core.slides.encoders.published import build_published
-from vision_core.slides.feature_dims import check_dim
-from vision_core.slides.features.files import Features
+from vision_core.slides.features.files import Features, check_dim
 from vision_core.slides.settings import EncoderSettings
 
 IMAGENET_MEAN, IMAGENET_STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -73,7 +73,7 @@ def test_encode__leaves_no_gradient_and_is_always_in_evaluation() -> None:
 @pytest.mark.parametrize(("side", "input_px"), [(256, 224), (100, 128), (96, 40)])
 def test_prepare__resizes_as_pillow_does(side: int, input_px: int) -> None:
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    built = Built(name="mean", network=network, weights="", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    built = EncoderNetwork(name="mean", network=network, weights="", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     pixels = tiles(1, side)
     found = Encoder(built, input_px, precision="off").prepare(torch.from_numpy(pixels))
     expected = Image.fromarray(pixels[0]).resize((input_px, input_px), Image.Resampling.BILINEAR)
@@ -365,11 +365,11 @@ def test_build_encoder__a_size_that_the_network_cannot_take(tmp_path: Path) -> N
     save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match=r"another shape, first 'pos_embed \(1, 197, 192\)"):
         build_encoder(settings("timm:vit_tiny_patch16_224", tmp_path / "w.safetensors", input_px=64))
-    built = Built(name="vit", network=timm.create_model("vit_tiny_patch16_224", num_classes=0), weights="")
+    built = EncoderNetwork(name="vit", network=timm.create_model("vit_tiny_patch16_224", num_classes=0), weights="")
     with pytest.raises(ConfigError, match=r"encoder.input_px: 'vit' cannot take tiles of 64 px"):
         Encoder(built, 64)
     with pytest.raises(ConfigError, match="not one row a tile"):
-        Encoder(Built(name="conv", network=nn.Conv2d(3, 2, 1), weights=""), 64)
+        Encoder(EncoderNetwork(name="conv", network=nn.Conv2d(3, 2, 1), weights=""), 64)
 
 
 def test_check_dim__names_the_likely_encoder() -> None:

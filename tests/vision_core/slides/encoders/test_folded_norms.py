@@ -7,8 +7,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from vision_core.slides.built_network import Built
-from vision_core.slides.encoders.encoder import Encoder
+from vision_core.slides.encoders.encoder import Encoder, EncoderNetwork
 
 
 def test_encoder__norms_are_folded_into_convolutions_and_answers_stay() -> None:
@@ -18,7 +17,9 @@ def test_encoder__norms_are_folded_into_convolutions_and_answers_stay() -> None:
     for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.running_mean.normal_()  # type: ignore[union-attr]
         norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-    encoder = Encoder(Built(name="made", network=copy.deepcopy(network), weights="random"), 64, precision="off")
+    encoder = Encoder(
+        EncoderNetwork(name="made", network=copy.deepcopy(network), weights="random"), 64, precision="off"
+    )
     assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.network.modules())
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
     with torch.inference_mode():
@@ -40,6 +41,6 @@ class _Branching(nn.Module):
 
 
 def test_encoder__a_network_that_cannot_be_traced_is_used_as_it_is() -> None:
-    encoder = Encoder(Built(name="made", network=_Branching(), weights="random"), 64, precision="off")
+    encoder = Encoder(EncoderNetwork(name="made", network=_Branching(), weights="random"), 64, precision="off")
     assert isinstance(encoder.network, _Branching)
     assert encoder.encode(np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, 4)

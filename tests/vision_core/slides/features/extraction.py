@@ -7,8 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tests.vision_core.slides.tiffs import Kind, overwrite, pyramid, tile_place, tissue, write_tiff
-from vision_core.slides.built_network import Built
-from vision_core.slides.encoders.encoder import Encoder
+from vision_core.slides.encoders.encoder import Encoder, EncoderNetwork
 from vision_core.slides.reading.slide import Slide
 from vision_core.slides.tiling import Tiles
 
@@ -23,7 +22,7 @@ class Colours(nn.Module):
 
 
 def encoder(network: nn.Module | None = None, input_px: int = SIDE, **other: Any) -> Encoder:  # noqa: ANN401
-    built = Built(name="colours", network=network or Colours(), weights="c0", **other)
+    built = EncoderNetwork(name="colours", network=network or Colours(), weights="c0", **other)
     return Encoder(built, input_px, precision="off")
 
 

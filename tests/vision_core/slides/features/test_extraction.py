@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tests.vision_core.slides.features.extraction import Colours, by_hand, damaged, encoder, grid, slide_in
 from tests.vision_core.slides.tiffs import overwrite
-from vision_core.batch.ledger import stamp
 from vision_core.errors import InputError
-from vision_core.slides.features.extraction import ExtractSettings, extract_features, wanted_attributes, where_time_went
+from vision_core.files import stamp
+from vision_core.slides.features.extraction import ExtractSettings, extract_features, summarise_times, wanted_attributes
 from vision_core.slides.features.files import read_features, why_again
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.settings import ReadSettings
@@ -91,7 +91,7 @@ def test_extract_features__without_tissue_there_are_no_rows(path: Path) -> None:
     with open_slide(path) as slide:
         found = extract_features(slide, grid(0), encoder(), ExtractSettings(path=path.with_suffix(".h5")))
     assert found.features.shape == (0, 12) and len(read_features(path.with_suffix(".h5"))) == 0
-    assert "0 tiles" in where_time_went(found.facts)
+    assert "0 tiles" in summarise_times(found.facts)
 
 
 def test_extract_features__without_a_path_nothing_is_left(
@@ -114,7 +114,7 @@ def test_extract_features__tells_progress_and_where_time_went(path: Path) -> Non
     parts = facts["waiting_seconds"] + facts["encoding_seconds"] + facts["writing_seconds"]
     assert facts["tiles"] == 80 and 0 < parts <= facts["seconds"] and facts["reading_seconds"] > 0
     slow = {"tiles": 80.0, "seconds": 8.0, "tiles_per_second": 10.0, "waiting_seconds": 6.0, "encoding_seconds": 1.0}
-    assert where_time_went(slow | {"writing_seconds": 0.5}) == (
+    assert summarise_times(slow | {"writing_seconds": 0.5}) == (
         "80 tiles in 8.0 s (10 a second): 6.0 s waiting for tiles, 1.0 s encoding, 0.5 s writing; "
         "reading bounds the speed."
     )

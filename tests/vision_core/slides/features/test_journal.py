@@ -10,7 +10,7 @@ import pytest
 
 from tests.vision_core.slides.features.extraction import damaged, encoder, grid, slide_in
 from vision_core.errors import EnvironmentFault, UsageError
-from vision_core.slides.features.extraction import ExtractSettings, extract_features, where_time_went
+from vision_core.slides.features.extraction import ExtractSettings, extract_features, summarise_times
 from vision_core.slides.features.files import Features
 from vision_core.slides.features.journal import RowJournal
 from vision_core.slides.reading.slide import open_slide
@@ -63,7 +63,7 @@ def test_killed__goes_on_to_the_same_bytes(path: Path) -> None:
     found = extracted(path, "a.h5")
     assert found.facts["taken_over"] == 40 and found.facts["tiles"] == 40
     assert found.notes == ()  # a result that was interrupted is the same result
-    assert where_time_went(found.facts).endswith("40 more were taken over from an interrupted run.")
+    assert summarise_times(found.facts).endswith("40 more were taken over from an interrupted run.")
     assert path.with_name("a.h5").read_bytes() == undisturbed(path)
     assert not list(path.parent.glob(".*"))
 

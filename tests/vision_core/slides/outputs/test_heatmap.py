@@ -6,12 +6,11 @@ from numpy.typing import NDArray
 from PIL import ImageDraw
 
 from tests.vision_core.slides.outputs.scored import scored
+from vision_core.images.drawing import blend, colour_map
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 from vision_core.slides.outputs.heatmap import (
     are_alike,
-    blend,
     blend_rows,
-    colour_map,
     draw_heatmap,
     heat_layer,
     percentile_ranks,

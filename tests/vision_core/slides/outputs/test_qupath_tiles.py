@@ -9,8 +9,9 @@ import pytest
 
 from tests.vision_core.slides.outputs.scored import scored
 from vision_core.errors import EnvironmentFault
+from vision_core.images.drawing import colour_map
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import colour_map, percentile_ranks
+from vision_core.slides.outputs.heatmap import percentile_ranks
 from vision_core.slides.outputs.qupath_tiles import RANK, SCORE, qupath_script, write_tiles
 
 

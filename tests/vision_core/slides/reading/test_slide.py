@@ -13,7 +13,8 @@ from PIL import Image
 from tests.vision_core.slides.tiffs import APERIO, Kind, overwrite, pyramid, tile_place, tissue, write_tiff
 from vision_core.assets import aperio_slide
 from vision_core.errors import InputError
-from vision_core.slides.reading.slide import SLIDE_SUFFIXES, TileError, list_slides, open_slide
+from vision_core.slides.reading.listing import SLIDE_SUFFIXES, list_slides
+from vision_core.slides.reading.slide import TileError, open_slide
 from vision_core.slides.settings import ReadSettings
 
 SIZE = (250, 330)

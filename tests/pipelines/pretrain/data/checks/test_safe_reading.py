@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from pipelines.pretrain.__main__ import main
-from pipelines.pretrain.data.checks.safe_reading import UnknownFiles, list_inputs, read_any
+from pipelines.pretrain.data.checks.safe_reading import list_inputs
 from pipelines.pretrain.pipeline import PretrainPipeline
 from tests.bad_inputs import labelled_images as museum
 from tests.bad_inputs.dicoms import f06_crashing, ramp, still
 from tests.pipelines.pretrain.test_predict import write_bundle
 from vision_core.errors import DataError, InputError
+from vision_core.images.untrusted import UnknownFiles, read_any
 
 
 def test_list_inputs__images_and_dicom_files_whatever_their_suffix(

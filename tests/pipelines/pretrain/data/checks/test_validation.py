@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from pipelines.pretrain.data.checks.readable import check_images
-from pipelines.pretrain.data.checks.validation import Together, Validation, check_lists, shared_patients
+from pipelines.pretrain.data.checks.validation import CrossListFindings, Validation, check_lists, shared_patients
 from pipelines.pretrain.data.index import Images
 from pipelines.pretrain.data.reading import read_images
 from pipelines.pretrain.data_settings import Format, PretrainData
@@ -67,5 +67,5 @@ def test_check_lists__arrays_and_several_labels(tmp_path: Path) -> None:
     path = museum.medmnist(tmp_path / "chest.npz", labels=14)
     first, _, together = check_lists(_lists(path, "medmnist"), cache=tmp_path / "cache")
     assert first.lines()[2].startswith("classes: 14 (an image may have several, or none)")
-    assert isinstance(together, Together)
+    assert isinstance(together, CrossListFindings)
     assert not (tmp_path / "cache" / "sound-decode.npy").exists()

@@ -2,14 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.pretrain.data.formats.folders import (
-    classes_of_parts,
-    modality_of,
-    radimagenet_classes,
-    read_folders,
-    read_radimagenet,
-)
-from pipelines.pretrain.data.index import Reading
+from pipelines.pretrain.data.formats.folders import classes_of_parts, read_folders
+from pipelines.pretrain.data.formats.radimagenet import radimagenet_classes, read_radimagenet
+from pipelines.pretrain.data.index import Reading, modality_of
 from tests.bad_inputs import labelled_images as museum
 from tests.bad_inputs.dicoms import still
 from vision_core.errors import DataError

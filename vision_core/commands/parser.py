@@ -1,0 +1,265 @@
+"""The parser of the command line: verbs, options, and ``key=value`` settings. Imports no torch."""
+
+import argparse
+import difflib
+import importlib
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from vision_core.config.loading import load_runs, nearest_key, of_bundle
+from vision_core.config.schema import Config
+from vision_core.errors import UsageError
+from vision_core.runs.planned import describe_runs, show
+
+Build = Callable[[], object]
+_FOLDERS = {"bundles": ("export", "import-weights", "verify"), "data": ("demo-data", "validate")}
+_EXAMPLES = """\
+examples:
+  python -m pipelines.{task} train                                the demo: real data, no download, about ten minutes
+  python -m pipelines.{task} train --show-config                  every setting with its description
+  python -m pipelines.{task} train --config FILE train.epochs=5   your own settings; words win over the file
+  python -m pipelines.{task} train --out DIR --resume             go on where a run was stopped
+  python -m pipelines.{task} predict --checkpoint DIR/model --input images/ --out found/
+
+exit codes: 0 done, 2 usage or settings, 3 every input was bad, 4 some inputs failed, 5 machine, 130 stopped
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnVerb:
+    """A verb that one task has beside the common ones.
+
+    Attributes:
+        name: As typed.
+        text: What it does, a sentence for ``--help``.
+        module: Has ``run(arguments, config_class, build) -> exit code``; imported when the verb is run.
+        add: Adds its options to the parser.
+        has_words: Whether it takes ``key=value`` settings.
+    """
+
+    name: str
+    text: str
+    module: str
+    add: Callable[[argparse.ArgumentParser], None]
+    has_words: bool = False
+
+
+def parse(config_class: type[Config], argv: Sequence[str] | None, own: Sequence[OwnVerb] = ()) -> argparse.Namespace:
+    """The verb, its options and its ``key=value`` words, which may stand before, between and behind options.
+
+    Raises:
+        UsageError: An unknown verb or option, or a value that an option does not take.
+    """
+    arguments, rest = make_parser(config_class, own).parse_known_args(argv)
+    # argparse itself takes words up to the first option only.
+    late = [word for word in rest if "words" in arguments and not word.startswith("-")]
+    unknown = [word for word in rest if word not in late]
+    if unknown:
+        remedy = _remedy(unknown[0], arguments, config_class)
+        raise UsageError(f"'{arguments.verb}' does not take '{unknown[0]}'. {remedy}")
+    if "words" in arguments:
+        arguments.words = [*arguments.words, *late]
+    return arguments
+
+
+def make_parser(config_class: type[Config], own: Sequence[OwnVerb] = ()) -> argparse.ArgumentParser:
+    """The parser with all verbs of a task."""
+    task = config_class.task
+    parser = _Parser(
+        prog=f"python -m pipelines.{task}",
+        description=_first_lines(config_class),
+        epilog=_EXAMPLES.format(task=task),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
+    predict = partial(_predict, has_words=bool(config_class.at_inference))
+    for add in (_train, _demo_data, _validate, _evaluate, predict, _export, _report, _verify, _import_weights):
+        add(verbs)
+    for each in own:
+        each.add(_verb(verbs, each.name, each.text, has_words=each.has_words))
+        verbs.choices[each.name].set_defaults(action=_lazy(each.module))
+    for verb in verbs.choices.values():
+        verb.set_defaults(options=sorted(option for option in verb._option_string_actions if option.startswith("--")))
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells faults as we do, and takes options in full only: ``--over`` must not throw a run away."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 (as argparse takes them)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. See: {self.prog} --help")
+
+
+def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private)
+    parser = _verb(verbs, "train", "Train or adapt; without arguments, the demo.", has_words=True)
+    parser.add_argument("--config", type=path, metavar="FILE", help="YAML file; its 'runs' may describe several runs")
+    parser.add_argument("--out", type=path, metavar="DIR", help="folder of the run (default: runs/<task>-<time>)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
+    again.add_argument("--overwrite", action="store_true", help="throw away the run in --out")
+    parser.add_argument("--dry-run", action="store_true", help="read, build and count everything; train nothing")
+    parser.add_argument("--show-config", action="store_true", help="print all settings, described, and stop")
+    parser.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="one run per seed, and a table with the spread")
+    _device(parser)
+
+
+def _demo_data(verbs: Any) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "demo-data", "Write the demo's data set.")
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="new or empty folder")
+
+
+def _validate(verbs: Any) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "validate", "Read every item once and list every fault.", has_words=True)
+    parser.add_argument("--config", type=path, metavar="FILE", help="YAML file")
+    parser.add_argument("--sample", type=_positive, metavar="N", help="look at N evenly spaced items only")
+
+
+def _evaluate(verbs: Any) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "evaluate", "Score a bundle on a labelled list.", has_words=True)
+    _checkpoint(parser)
+    parser.add_argument("--config", type=path, metavar="FILE", help="YAML file (default: the bundle's own settings)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="write evaluation.json and pictures there")
+
+
+def _predict(verbs: Any, *, has_words: bool) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "predict", "Run a bundle over a file or a folder.", has_words=has_words)
+    _checkpoint(parser)
+    told = "a file, a folder of files, or a CSV that lists them" if has_words else "a file, or a folder of files"
+    parser.add_argument("--input", type=path, required=True, metavar="PATH", help=told)
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="results, ledger and summary go there")
+    parser.add_argument("--resume", action="store_true", help="the default: finished inputs are left alone")
+    parser.add_argument("--overwrite", action="store_true", help="accept results of other settings in --out: redo them")
+    parser.add_argument("--strict", action="store_true", help="stop at the first bad input")
+    parser.add_argument(
+        "--on-error", choices=("continue", "stop"), default="continue", help="what a bad input does (default: continue)"
+    )
+    _device(parser)
+
+
+def _export(verbs: Any) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "export", "Write a bundle as one file for other programs, its answers compared.")
+    _checkpoint(parser)
+    parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="onnx, or torch.export (.pt2)")
+    parser.add_argument("--out", type=path, required=True, metavar="FILE", help="the file: .onnx or .pt2")
+    parser.add_argument("--size", type=_positive, metavar="N", help="what the file fixes: side of an image, or tiles")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file in --out")
+
+
+def _report(verbs: Any) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "report", "Write one offline HTML file about a run or a folder of runs.")
+    parser.add_argument("--run", type=path, required=True, metavar="DIR", help="run folder, or the parent of several")
+
+
+def _verify(verbs: Any) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "verify", "Check a bundle: hashes, numbers, golden pair.")
+    parser.add_argument("bundle", type=path, metavar="BUNDLE", help="folder, or its zip")
+    _device(parser)
+
+
+def _import_weights(verbs: Any) -> None:  # noqa: ANN401
+    parser = _verb(verbs, "import-weights", "Make a bundle of a foreign checkpoint.", has_words=True)
+    parser.add_argument("file", type=path, metavar="FILE", help="the checkpoint: .pth or .pkl")
+    parser.add_argument("--out", type=path, required=True, metavar="BUNDLE", help="folder of the new bundle")
+    parser.add_argument("--overwrite", action="store_true", help="replace the bundle in --out")
+    parser.add_argument(
+        "--i-trust-this-file", action="store_true", help="read a pickle, in a child process that runs no code from it"
+    )
+
+
+def _verb(verbs: Any, name: str, text: str, *, has_words: bool = False) -> argparse.ArgumentParser:  # noqa: ANN401
+    parser = cast(argparse.ArgumentParser, verbs.add_parser(name, help=text, description=text))
+    if has_words:
+        parser.add_argument("words", nargs="*", metavar="key=value", help="settings, see train --show-config")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(action=_lazy(_module(name)))
+    return parser
+
+
+def _module(name: str) -> str:
+    folder = next((f"{folder}." for folder, names in _FOLDERS.items() if name in names), "")
+    return f"vision_core.commands.{folder}{name.replace('-', '_')}"
+
+
+def _lazy(module: str) -> Callable[..., int]:
+    def call(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
+        if "words" in arguments:  # faults of the settings are told before torch is imported
+            _check_settings(arguments, config_class)
+        if getattr(arguments, "show_config", False):
+            print(show(describe_runs(arguments, config_class)))
+            return 0
+        verb = importlib.import_module(module)
+        return cast(int, verb.run(arguments, config_class, build))
+
+    return call
+
+
+def _check_settings(arguments: argparse.Namespace, config_class: type[Config]) -> None:
+    config = getattr(arguments, "config", None)
+    if config or "checkpoint" not in arguments:
+        load_runs(config_class, config, arguments.words)
+        return
+    path = arguments.checkpoint / "card.json"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        task, theirs = card["task"], dict(card["config"])
+    except (OSError, ValueError, KeyError, TypeError):  # a zip, or nothing sound: the verb tells
+        return
+    if arguments.words and task == config_class.task:
+        of_bundle(config_class, theirs, arguments.words, str(path))
+
+
+def _checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=path, required=True, metavar="BUNDLE", help="bundle: folder or zip")
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def path(text: str) -> Path:
+    """A path on the command line, for ``argparse``."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty (an unset variable?)")
+    return Path(text)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}': expected numbers with commas, such as 0,1,2") from error
+    if len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise argparse.ArgumentTypeError(f"'{text}': expected different numbers from 0 on")
+    return numbers
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a number from 1 on")
+    return int(text)
+
+
+def _first_lines(config_class: type[Config]) -> str:
+    module = sys.modules[config_class.__module__.rpartition(".")[0]]
+    return textwrap.dedent(module.__doc__ or "").strip()
+
+
+def _remedy(word: str, arguments: argparse.Namespace, config_class: type[Config]) -> str:
+    name = word.partition("=")[0]
+    if name in arguments.options:
+        return "Options stand behind the verb."
+    begun = [option for option in arguments.options if name.startswith("--") and option.startswith(name)]
+    if near := begun or difflib.get_close_matches(name, arguments.options, n=1, cutoff=0.75):
+        return f"Did you mean '{near[0]}'?"
+    if "words" in arguments and (key := nearest_key(config_class, name.lstrip("-"))):
+        return f"Did you mean the setting '{key}='?"
+    return f"It takes: {', '.join(arguments.options)}."

@@ -1,0 +1,1 @@
+"""A run on disk: folder, record, repeats, report, logged metrics, planned runs."""
