@@ -6,39 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
 from apps import ui
-from vision_core.bundles.card import Card
 from vision_core.images.drawing import ORANGE, SKY_BLUE, draw_boxes
 from vision_core.images.reading import IMAGE_SUFFIXES, resize_shortest
+from vision_core.images.untrusted import UntrustedImages
+from vision_core.pipeline import Predictor
 from vision_core.results import Detections, label_texts
-from vision_core.sandbox import Decoder
 
 Image = NDArray[np.uint8]
 Role = Literal["source", "adapted"]
 _DISPLAY_PX = 1280  # Bounds what a session holds in memory and how long a move of the slider takes.
 _SMALLEST_DISPLAY_PX = 640  # Small tiles are enlarged, or labels would not be readable.
 _MAX_MEGAPIXELS = 50.0
+_MAX_SECONDS = 20.0
 _LABELLED_BOXES = 15  # Beyond it, labels hide what they name.
 _FIRST_SCORE = 0.5
 _PROMPT = "Give an image, or try an example."
 _COLOURS: dict[Role, tuple[int, int, int]] = {"source": ORANGE, "adapted": SKY_BLUE}
-
-
-class Predictor(Protocol):
-    """A detector: an RGB image ``(H, W, 3)`` uint8 in, boxes in its pixels out."""
-
-    @property
-    def card(self) -> Card:
-        """What its bundle says of itself."""
-
-    def __call__(self, image: Image, /) -> Detections:
-        """Find objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +36,8 @@ class ModelPair:
     """A model as it came, and the same model after adaptation."""
 
     name: str
-    source: Predictor
-    adapted: Predictor
+    source: Predictor[Detections]
+    adapted: Predictor[Detections]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +131,9 @@ class Viewer:
     pairs: tuple[ModelPair, ...]
     download: gr.DownloadButton
     # Uploads are of unknown origin: a child process with limits decodes them.
-    decoder: Decoder = field(default_factory=lambda: Decoder(max_megapixels=_MAX_MEGAPIXELS, seconds=20.0))
+    decoder: UntrustedImages = field(
+        default_factory=lambda: UntrustedImages(max_megapixels=_MAX_MEGAPIXELS, seconds=_MAX_SECONDS)
+    )
 
     def read(self, pair_name: str, path: str | None, score: float) -> tuple[Any, ...]:
         """Run both models on an uploaded file; nothing uploaded is a blank page."""

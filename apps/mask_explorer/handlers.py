@@ -21,9 +21,11 @@ from vision_core.bundles.card import Card
 from vision_core.files import write_atomic
 from vision_core.images.captions import Words
 from vision_core.images.drawing import write_png
-from vision_core.images.untrusted import FileReader
+from vision_core.images.untrusted import UntrustedImages
 
 PROMPT = "Give an image, or try an example."
+_MAX_MEGAPIXELS = 50.0
+_MAX_SECONDS = 20.0
 
 
 class Explorer(Protocol):
@@ -91,7 +93,9 @@ class Viewer:
 
     explorer: Explorer
     remarks: tuple[str, ...] = ()
-    reader: FileReader = field(default_factory=FileReader)
+    reader: UntrustedImages = field(
+        default_factory=lambda: UntrustedImages(max_megapixels=_MAX_MEGAPIXELS, seconds=_MAX_SECONDS)
+    )
     _turn: Lock = field(default_factory=Lock)  # nothing is drawn into the folder of a case that is being deleted
 
     def upload(self, path: str | None, looks: Looks, before: Case | None = None) -> tuple[Any, ...]:

@@ -11,9 +11,11 @@ import gradio as gr
 from apps import ui
 from apps.cases import Example
 from apps.serving import Serving
-from apps.slide_reader.handlers import PROMPT, Predictor, Reader, blank, forget
+from apps.slide_reader.handlers import PROMPT, Reader, blank, forget
 from vision_core.bundles.card import Card
 from vision_core.images.drawing import OPACITY
+from vision_core.pipeline import Predictor
+from vision_core.results import SlideResult
 from vision_core.slides.reading.listing import SLIDE_SUFFIXES, list_slides
 
 _LAST: Literal["always_last"] = "always_last"
@@ -23,7 +25,9 @@ _LIMIT = (
 )
 
 
-def build(predictor: Predictor, examples: Sequence[Example] = (), slides_root: Path | None = None) -> gr.Blocks:
+def build(
+    predictor: Predictor[SlideResult], examples: Sequence[Example] = (), slides_root: Path | None = None
+) -> gr.Blocks:
     """The page: a slide in; its heatmap under a slider, the result in words, top tiles, and downloads.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from apps.cases import Example, delete_upload, new_folder
 from apps.slide_reader.wording import describe, numbers_table, table, uncalled, worded
-from vision_core.bundles.card import Card
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
 from vision_core.images.captions import with_margin
 from vision_core.images.drawing import blend, write_png
+from vision_core.pipeline import Predictor
 from vision_core.results import SlideResult
 from vision_core.slides.outputs.heatmap import headline, heat_layer, words
 from vision_core.slides.outputs.top_tiles import Choice, draw_sheet
@@ -30,20 +30,6 @@ PROMPT = "Give a slide, or try an example."
 _DISPLAY_PX = 1024  # Bounds what a session holds in memory and how long a move of the slider takes.
 _TOP_TILES = 8
 _TILE_PX = 256
-
-
-class Predictor(Protocol):
-    """A classifier of slides."""
-
-    @property
-    def card(self) -> Card:
-        """What its bundle says of itself."""
-
-    def __call__(self, path: Path, /) -> SlideResult:
-        """Read a slide and score it."""
-
-    def write(self, result: SlideResult, path: Path, folder: Path) -> list[Path]:
-        """Write the result of the slide at ``path`` into ``folder``: pictures and tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +60,7 @@ class Reader:
     They take the case before, whose files go when another takes its place.
     """
 
-    predictor: Predictor
+    predictor: Predictor[SlideResult]
     slides_root: Path | None = None
     _turn: Lock = field(default_factory=Lock)  # a predictor remembers its last slide
 

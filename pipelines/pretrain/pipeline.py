@@ -45,31 +45,31 @@ from pipelines.pretrain.weights.bundles import (
     save_policy,
 )
 from pipelines.pretrain.weights.export import exportable
-from pipelines.pretrain.weights.initial import Start, expected_start, head_of, starting_classifier, weights_hash
+from pipelines.pretrain.weights.initial import Start, expected_start, head_of, starting_classifier
 from vision_core.bundles import bundle
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.console import say
 from vision_core.errors import ConfigError, DataError
 from vision_core.evaluation.rows import Row
-from vision_core.images.untrusted import UnknownFiles
+from vision_core.images.untrusted import UntrustedImages
+from vision_core.pipeline import OnItem, Pipeline, weights_hash
 from vision_core.results import ClassScores
 from vision_core.training.batch_norms import synchronised
 from vision_core.training.learner import Learner, Prepared
-from vision_core.training.runtime import machine, pick_device
-
-_LIMITS = (
-    "Trained on the images named here; elsewhere its scores are not known. Images of one patient or one scanner can be "
-    "in training and test where a data set does not tell them apart."
-)
+from vision_core.training.runtime import pick_device
 
 Begin = Callable[[PretrainConfig, Images], Start]
 
 
-class PretrainPipeline:
-    """Pretraining of classifiers as the verbs see it."""
+class PretrainPipeline(Pipeline[PretrainConfig]):
+    """Pretraining of classifiers, with or without a learned noise mask."""
 
     own_data = "data.root=YOUR_IMAGES data.format=folders"
+    limits = (
+        "Trained on the images named here; elsewhere its scores are not known. Images of one patient or one scanner "
+        "can be in training and test where a data set does not tell them apart."
+    )
 
     def __init__(self) -> None:
         self._told: set[str] = set()
@@ -109,6 +109,20 @@ class PretrainPipeline:
             score=score_it,
         )
 
+    def _learner(self, config: PretrainConfig, images: Images, start: Start) -> CleanLearner:
+        goal = Goal(
+            backbone=start.backbone,
+            classes=images.classes,
+            are_independent=images.is_multi_label,
+            manifest=manifest(images),
+        )
+        if config.is_masked:
+            probes = choose_probes(CentreViews(images, config.data))
+            return PretrainLearner(config, start.classifier, goal, normalise(probes))
+        if config.method == "transfer" and config.transfer.parts == ("linear",):
+            return HeadLearner(config, start.classifier, goal, head_of(start.backbone))
+        return CleanLearner(config, start.classifier, goal)
+
     def deliver(self, config: PretrainConfig, learner: Learner, folder: Path) -> Card:
         """Write the classifier; beside the last one of a run its policy, the pictures of its masks, its classes."""
         if not isinstance(learner, CleanLearner):
@@ -127,6 +141,28 @@ class PretrainPipeline:
         if folder.name == "model":
             self._deliver_policy(config, learner, folder.parent)
         return card
+
+    def _deliver_policy(self, config: PretrainConfig, learner: CleanLearner, run: Path) -> None:
+        shutil.rmtree(run / POLICY, ignore_errors=True)  # of a run that was overwritten
+        if not isinstance(learner, PretrainLearner):
+            return
+        if learner.noise and not learner.alarm.is_stopped:
+            save_policy(run / POLICY, learner.noise, config, self._card(config, POLICY, learner.goal))
+        if learner.history:
+            draw_history(learner.history, learner.mask, run / "pictures")
+
+    def _card(self, config: PretrainConfig, method: str, goal: Goal) -> Card:
+        data = config.data
+        about = data.about or f"{data.format} list '{data.split}' of '{data.root and data.root.name}'"
+        masks = f", under masks of policy '{config.policy}'" if config.is_masked else ""
+        trained_on = TrainedOn(
+            description=f"{about}, with its labels{masks}",
+            synthetic=data.synthetic,
+            licence=data.licence,
+            manifest=goal.manifest,
+        )
+        parent = weights_hash(config.source.weights)
+        return self.card(config, method, trained_on=trained_on, classes=goal.classes, parent=parent)
 
     def evaluate(self, config: PretrainConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``, clean and, where a policy stands beside, under its masks.
@@ -152,16 +188,19 @@ class PretrainPipeline:
         ]
         return with_same_metrics(rows)
 
+    def _tell(self, notes: Sequence[str]) -> None:
+        """Say what has not been said; a run is scored in every epoch on the same list."""
+        for note in notes:
+            if note not in self._told:
+                say(f"  {note}")
+        self._told.update(notes)
+
     def predictor(
         self, bundle: Path, device: torch.device, config: PretrainConfig | None = None
     ) -> PretrainPredictor | PolicyReader:
         """Load a bundle for inference on files of unknown origin: child processes decode them."""
         reader = PolicyReader if _is_policy(bundle) else PretrainPredictor
-        return reader.from_checkpoint(bundle, device, read=UnknownFiles())
-
-    def exportable(self, bundle: Path, size: int | None) -> Exportable:
-        """The classifier with its probabilities."""
-        return exportable(bundle, size)
+        return reader.from_checkpoint(bundle, device, read=UntrustedImages())
 
     def inputs(self, path: Path) -> list[Path]:
         """The images in a folder, DICOM files too.
@@ -173,9 +212,6 @@ class PretrainPipeline:
             raise DataError(f"--input '{path}' is a list; give an image, or a folder of images.")
         return list_inputs(path)
 
-    def inspector(self, config: PretrainConfig | None) -> None:
-        """An image is decoded as fast as it is checked: no plan."""
-
     def columns(self, result: ClassScores | Picture) -> Mapping[str, str | float]:
         """What is called, and its score; of a policy's masks nothing."""
         if not isinstance(result, ClassScores):
@@ -183,25 +219,22 @@ class PretrainPipeline:
         best, value = result.ranked()[0]
         return {"called": "; ".join(result.called()), "best class": best, "best score": round(value, 4)}
 
-    def compare(self, runs: Mapping[str, Path]) -> Sequence[str]:
-        """Nothing beyond the spread over seeds."""
-        return ()
+    def exportable(self, bundle: Path, size: int | None) -> Exportable:
+        """The classifier with its probabilities."""
+        return exportable(bundle, size)
 
-    def conclude(self, folder: Path) -> None:
-        """The table of all results is enough."""
+    def demo_data(self, folder: Path) -> str:
+        """Write the demo's images."""
+        return make_demo_data(folder)
 
     def validate(
-        self, config: PretrainConfig, sample: int | None, on_item: Callable[[int, int], None]
+        self, config: PretrainConfig, sample: int | None, on_item: OnItem
     ) -> Sequence[Validation | CrossListFindings]:
         """Read every image of the training list, and of those that are scored, once."""
         lists = [read_images(config.data, config.data.split)]
         data = in_classes(config.data, lists[0].classes)
         lists += [read_images(data, split) for split in scored_splits(config)]
         return check_lists(lists, sample, cache=config.data.cache, on_item=on_item)
-
-    def demo_data(self, folder: Path) -> str:
-        """Write the demo's images."""
-        return make_demo_data(folder)
 
     def import_weights(self, file: Path, config: PretrainConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Make a bundle of a released classifier; returns the key map and what was inferred."""
@@ -214,59 +247,6 @@ class PretrainPipeline:
         card = self._card(config, IMPORTED, goal).model_copy(update={"trained_on": trained_on, "parent": None})
         save_classifier(out, found.network, describe_classifier(card, found.backbone, config.data))
         return tuple(notes)
-
-    def _tell(self, notes: Sequence[str]) -> None:
-        """Say what has not been said; a run is scored in every epoch on the same list."""
-        for note in notes:
-            if note not in self._told:
-                say(f"  {note}")
-        self._told.update(notes)
-
-    def _learner(self, config: PretrainConfig, images: Images, start: Start) -> CleanLearner:
-        goal = Goal(
-            backbone=start.backbone,
-            classes=images.classes,
-            are_independent=images.is_multi_label,
-            manifest=manifest(images),
-        )
-        if config.is_masked:
-            probes = choose_probes(CentreViews(images, config.data))
-            return PretrainLearner(config, start.classifier, goal, normalise(probes))
-        if config.method == "transfer" and config.transfer.parts == ("linear",):
-            return HeadLearner(config, start.classifier, goal, head_of(start.backbone))
-        return CleanLearner(config, start.classifier, goal)
-
-    def _deliver_policy(self, config: PretrainConfig, learner: CleanLearner, run: Path) -> None:
-        shutil.rmtree(run / POLICY, ignore_errors=True)  # of a run that was overwritten
-        if not isinstance(learner, PretrainLearner):
-            return
-        if learner.noise and not learner.alarm.is_stopped:
-            save_policy(run / POLICY, learner.noise, config, self._card(config, POLICY, learner.goal))
-        if learner.history:
-            draw_history(learner.history, learner.mask, run / "pictures")
-
-    def _card(self, config: PretrainConfig, method: str, goal: Goal) -> Card:
-        data = config.data
-        about = data.about or f"{data.format} list '{data.split}' of '{data.root and data.root.name}'"
-        masks = f", under masks of policy '{config.policy}'" if config.is_masked else ""
-        return Card(
-            task=TASK,
-            method=method,
-            config=config.model_dump(mode="json"),
-            architecture={},
-            preprocessing={},
-            classes=goal.classes,
-            trained_on=TrainedOn(
-                description=f"{about}, with its labels{masks}",
-                synthetic=data.synthetic,
-                licence=data.licence,
-                manifest=goal.manifest,
-            ),
-            parent=weights_hash(config.source.weights),
-            software=machine()["versions"],
-            limits=_LIMITS,
-            storage=config.train.storage,
-        )
 
 
 def _is_policy(path: Path) -> bool:

@@ -29,17 +29,15 @@ from vision_core.errors import CheckpointError
 from vision_core.files import write_atomic
 from vision_core.images.drawing import write_png
 from vision_core.images.untrusted import read_any
+from vision_core.pipeline import Predictor
 from vision_core.results import ClassScores
+from vision_core.training.runtime import pick_device
 
 Read = Callable[[Path], NDArray[np.uint8]]
 
 
-class PolicyReader:
-    """A policy from a bundle, which draws masks over images.
-
-    Attributes:
-        card: What the bundle says of itself.
-    """
+class PolicyReader(Predictor[Picture]):
+    """Policy from a bundle, which draws masks over images."""
 
     def __init__(
         self, loaded: tuple[NoisePolicy, PretrainConfig, Card], device: torch.device, read: Read = read_any
@@ -52,24 +50,26 @@ class PolicyReader:
         self._device = device
 
     @classmethod
-    def from_checkpoint(cls, path: Path, device: str | torch.device = "cpu", read: Read = read_any) -> "PolicyReader":
+    def from_checkpoint(
+        cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_any
+    ) -> "PolicyReader":
         """Load the folder ``policy`` of a run; ``read`` is as for ``PretrainPredictor``.
 
         Raises:
             CheckpointError: It is no sound bundle of a policy.
         """
-        return cls(load_policy(path), torch.device(device), read)
+        return cls(load_policy(Path(path)), pick_device(device), read)
 
     @torch.inference_mode()
-    def __call__(self, image: Path | NDArray[np.uint8], seed: int = 0) -> Picture:
+    def __call__(self, item: str | Path | NDArray[np.uint8], seed: int = 0) -> Picture:
         """The image, its mean mask, and the image under that and under one sample, side by side.
 
         Args:
-            image: A file, or ``(H, W, 3)`` RGB.
+            item: A file, or ``(H, W, 3)`` RGB.
             seed: Of the sample.
         """
         side = self._settings.data.image_px
-        pixels = self._read(image) if isinstance(image, Path) else image
+        pixels = self._read(Path(item)) if isinstance(item, str | Path) else item
         view = normalise(_tensor(centre_view(pixels, side, side), self._device))
         return draw_masks(view[0], self._noise.distributions(view), self._mask, seed)
 
@@ -84,11 +84,10 @@ class PolicyReader:
         return policy_answer(self._noise, inputs)
 
 
-class PretrainPredictor:
-    """A classifier from a bundle, with the policy that stands beside it, if one does.
+class PretrainPredictor(Predictor[ClassScores]):
+    """Classifier from a bundle, with the policy beside it, if there is one.
 
     Attributes:
-        card: What the bundle says of itself.
         policy: Draws masks; none where the run had no policy, or the bundle was moved without it.
     """
 
@@ -105,25 +104,27 @@ class PretrainPredictor:
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path, device: str | torch.device = "cpu", read: Read = read_any
+        cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_any
     ) -> "PretrainPredictor":
         """Load a bundle, a folder or its zip.
 
         Args:
             path: The bundle.
             device: Where to compute.
-            read: Reads an image or DICOM file; ``safe_reading.UnknownFiles`` for those of unknown origin.
+            read: Reads an image or DICOM file; ``images.untrusted.UntrustedImages`` for those of unknown origin.
 
         Raises:
             CheckpointError: It is no sound bundle of a classifier.
         """
-        beside = path.parent / POLICY
-        policy = PolicyReader.from_checkpoint(beside, device, read) if path.name != POLICY and beside.is_dir() else None
-        return cls(load_classifier(path), torch.device(device), read, policy)
+        bundle, where = Path(path), pick_device(device)
+        beside = bundle.parent / POLICY
+        has_policy = bundle.name != POLICY and beside.is_dir()
+        policy = PolicyReader.from_checkpoint(beside, where, read) if has_policy else None
+        return cls(load_classifier(bundle), where, read, policy)
 
     @torch.inference_mode()
-    def __call__(self, image: Path | NDArray[np.uint8]) -> ClassScores:
-        """The scores of the classes for an image file (DICOM too), or for an ``(H, W, 3)`` RGB array.
+    def __call__(self, item: str | Path | NDArray[np.uint8]) -> ClassScores:
+        """Score the classes for an image file (DICOM too), or for an ``(H, W, 3)`` RGB array.
 
         Raises:
             InputError: The file cannot be read.
@@ -131,7 +132,7 @@ class PretrainPredictor:
         """
         if not self.card.classes:
             raise CheckpointError(NO_CLASSES)
-        pixels = self._pixels(image) if isinstance(image, Path) else image
+        pixels = self._pixels(Path(item)) if isinstance(item, str | Path) else item
         logits = self._network(self._seen(pixels))[0].double()
         are_independent = self._classifier.are_independent
         scores = logits.sigmoid() if are_independent else logits.softmax(dim=0)

@@ -58,11 +58,6 @@ def starting_detector(config: SfodConfig) -> Start:
     return Start(detector=detector, path=path, notes=notes)
 
 
-def weights_hash(config: SfodConfig) -> str:
-    """sha256 of the weights in the bundle that a run starts from."""
-    return bundle.read_card(config.source.weights or DEMO_BUNDLE).hashes["weights.safetensors"]
-
-
 def new_detector(config: SfodConfig, classes: tuple[str, ...]) -> tuple[Detector, tuple[str, ...]]:
     """A detector for source training: from a bundle of one or of a classifier, a backbone's weights, or random numbers.
 

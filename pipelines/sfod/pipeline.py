@@ -9,7 +9,7 @@ import torch
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.evaluate import detect_all, draw_comparison, score
-from pipelines.sfod.initial_weights import is_bundle, new_detector, starting_detector, weights_hash
+from pipelines.sfod.initial_weights import DEMO_BUNDLE, is_bundle, new_detector, starting_detector
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
@@ -27,11 +27,11 @@ from vision_core.detection.weights.export import exportable_detector
 from vision_core.errors import ConfigError, DataError
 from vision_core.evaluation.rows import Row
 from vision_core.files import sha256
-from vision_core.images.reading import list_images
+from vision_core.images.untrusted import UntrustedImages
+from vision_core.pipeline import OnItem, Pipeline, weights_hash
 from vision_core.results import Detections
-from vision_core.sandbox import Decoder
 from vision_core.training.learner import Learner, Prepared
-from vision_core.training.runtime import machine, pick_device
+from vision_core.training.runtime import pick_device
 
 _LEARNERS: dict[str, Callable[[SfodConfig, Detector], Learner]] = {
     "bn": StatisticsLearner,
@@ -39,121 +39,20 @@ _LEARNERS: dict[str, Callable[[SfodConfig, Detector], Learner]] = {
     "lpld": MeanTeacherLearner,
 }
 _LABELS_UNREAD = "Adaptation reads images alone; labels that may lie beside them are not opened."
-_LIMITS = (
-    "Trained or adapted on the images named here; elsewhere its scores are not known. Adaptation can also make a "
-    "detector worse: compare both models on labelled images of your own before use."
-)
 
 
-class SfodPipeline:
-    """Source-free adaptation as the verbs see it."""
+class SfodPipeline(Pipeline[SfodConfig]):
+    """Source-free adaptation of detectors."""
 
     own_data = "data.root=YOUR_IMAGES data.format=images source.weights=BUNDLE"
+    limits = (
+        "Trained or adapted on the images named here; elsewhere its scores are not known. Adaptation can also make a "
+        "detector worse: compare both models on labelled images of your own before use."
+    )
 
     def prepare(self, config: SfodConfig) -> Prepared:
         """Learner and training views of a run."""
         return self._prepare_source(config) if config.method == "source" else self._prepare_target(config)
-
-    def deliver(self, config: SfodConfig, learner: Learner, folder: Path) -> Card:
-        """Write the detector that leaves the run."""
-        detector = learner.product()
-        if not isinstance(detector, Detector):
-            raise TypeError(f"expected a Detector, got {type(detector).__name__}")
-        data = config.data
-        trained_on = TrainedOn(description=_described(config), synthetic=data.synthetic, licence=data.licence)
-        return save_detector(folder, detector, self._card(config, trained_on, config.method, _parent(config)))
-
-    def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
-        """Score bundles on ``data.eval_split``."""
-        device = pick_device(config.train.device)
-        predictors = {model: SfodPredictor.from_checkpoint(path, device) for model, path in bundles.items()}
-        classes = next(iter(predictors.values())).card.classes
-        dataset = self.eval_set(config, classes)
-        found = {model: detect_all(each, dataset, f"evaluate {model}") for model, each in predictors.items()}
-        if folder:
-            draw_comparison(dataset, found, folder)
-        return [score(model, dataset, each, config.data.eval_classes or None) for model, each in found.items()]
-
-    def predictor(self, bundle: Path, device: torch.device, config: SfodConfig | None = None) -> SfodPredictor:
-        """Load a bundle for inference on files of unknown origin: a child process decodes them."""
-        return SfodPredictor.from_checkpoint(bundle, device, read=Decoder().read_image)
-
-    def exportable(self, bundle: Path, size: int | None) -> Exportable:
-        """A detector for one image of a fixed size."""
-        return exportable_detector(bundle, SfodConfig.task, size)
-
-    def inputs(self, path: Path) -> list[Path]:
-        """The images in a folder.
-
-        Raises:
-            DataError: There is none, or ``path`` is no folder.
-        """
-        if path.is_file():
-            raise DataError(f"--input '{path}' is a list; give an image, or a folder of images.")
-        return list_images(path)
-
-    def inspector(self, config: SfodConfig | None) -> None:
-        """An image is decoded as fast as it is checked: no plan."""
-
-    def columns(self, result: Detections) -> dict[str, int]:
-        """Objects above the drawing threshold, by class."""
-        counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
-        return {f"{name} (score > {DRAWN_SCORE:g})": counts[name] for name in result.classes}
-
-    def compare(self, runs: Mapping[str, Path]) -> tuple[str, ...]:
-        """Nothing beyond the spread over seeds."""
-        return ()
-
-    def conclude(self, folder: Path) -> None:
-        """All detections as one COCO file, which labelling tools open."""
-        write_coco(folder / "outputs", folder / "detections.coco.json")
-
-    def validate(self, config: SfodConfig, sample: int | None, on_item: Callable[[int, int], None]) -> list[Validation]:
-        """Read every image of the training list and of the labelled list once."""
-        is_source = config.method == "source"
-        classes = config.data.classes or (() if is_source else starting_detector(config).detector.classes)
-        data = config.data.model_copy(update={"classes": classes})
-        sets = [read_dataset(data, data.split, with_labels=is_source)]
-        if data.eval_split:
-            sets.append(read_dataset(data, data.eval_split, with_labels=True))
-        return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in sets]
-
-    def demo_data(self, folder: Path) -> str:
-        """Write tiles of the tree-crown images, clean and under rendered shifts."""
-        make_demo_data(folder)
-        return (
-            "Demo data: real aerial images of tree crowns (of the package deepforest, MIT), cut into tiles; "
-            "night and fog are rendered."
-        )
-
-    def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
-        """Make a bundle of a detectron2 checkpoint; returns what was inferred."""
-        if config.method == "source":
-            return self._import_backbone(file, config, out, trusted=trusted)
-        foreign = import_detector(file, config.source.config, config.data.classes, trust=trusted)
-        detector = Detector(foreign.settings, foreign.classes)
-        detector.load_state_dict(foreign.tensors)
-        description = f"unknown: imported from '{file.name}' (sha256 {sha256(file)})"
-        trained_on = TrainedOn(description=description, synthetic=False)
-        save_detector(out, detector, self._card(config, trained_on, method="imported", parent=None))
-        return foreign.notes
-
-    def _import_backbone(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
-        if not config.data.classes:
-            raise ConfigError("data.classes is empty: name the classes that the detector shall learn.")
-        detector = Detector(config.detector or DetectorSettings(), config.data.classes)
-        notes = load_backbone(detector, file, trust=trusted)
-        description = f"backbone of '{file.name}' (sha256 {sha256(file)}), untrained heads"
-        trained_on = TrainedOn(description=description, synthetic=False)
-        save_detector(out, detector, self._card(config, trained_on, method="backbone", parent=None))
-        return notes
-
-    def eval_set(self, config: SfodConfig, classes: tuple[str, ...]) -> DetectionDataset:
-        """The labelled list to evaluate on, in the detector's classes."""
-        if not config.data.eval_split:
-            raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
-        data = config.data.model_copy(update={"classes": config.data.classes or classes})
-        return read_dataset(data, config.data.eval_split, with_labels=True)
 
     def _prepare_source(self, config: SfodConfig) -> Prepared:
         dataset = read_dataset(config.data, config.data.split, with_labels=True)
@@ -177,20 +76,91 @@ class SfodPipeline:
             start=start.path,
         )
 
-    def _card(self, config: SfodConfig, trained_on: TrainedOn, method: str, parent: str | None) -> Card:
-        return Card(
-            task=config.task,
-            method=method,
-            config=config.model_dump(mode="json"),
-            architecture={},
-            preprocessing={},
-            classes=(),
-            trained_on=trained_on,
-            parent=parent,
-            software=machine()["versions"],
-            limits=_LIMITS,
-            storage=config.train.storage,
+    def deliver(self, config: SfodConfig, learner: Learner, folder: Path) -> Card:
+        """Write the detector that leaves the run."""
+        detector = learner.product()
+        if not isinstance(detector, Detector):
+            raise TypeError(f"expected a Detector, got {type(detector).__name__}")
+        data = config.data
+        trained_on = TrainedOn(description=_described(config), synthetic=data.synthetic, licence=data.licence)
+        return save_detector(
+            folder, detector, self.card(config, config.method, trained_on=trained_on, parent=_parent(config))
         )
+
+    def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
+        """Score bundles on ``data.eval_split``."""
+        device = pick_device(config.train.device)
+        predictors = {model: SfodPredictor.from_checkpoint(path, device) for model, path in bundles.items()}
+        classes = next(iter(predictors.values())).card.classes
+        dataset = self.eval_set(config, classes)
+        found = {model: detect_all(each, dataset, f"evaluate {model}") for model, each in predictors.items()}
+        if folder:
+            draw_comparison(dataset, found, folder)
+        return [score(model, dataset, each, config.data.eval_classes or None) for model, each in found.items()]
+
+    def eval_set(self, config: SfodConfig, classes: tuple[str, ...]) -> DetectionDataset:
+        """The labelled list to evaluate on, in the detector's classes."""
+        if not config.data.eval_split:
+            raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
+        data = config.data.model_copy(update={"classes": config.data.classes or classes})
+        return read_dataset(data, config.data.eval_split, with_labels=True)
+
+    def predictor(self, bundle: Path, device: torch.device, config: SfodConfig | None = None) -> SfodPredictor:
+        """Load a bundle for inference on files of unknown origin: a child process decodes them."""
+        return SfodPredictor.from_checkpoint(bundle, device, read=UntrustedImages().read_image)
+
+    def columns(self, result: Detections) -> dict[str, int]:
+        """Objects above the drawing threshold, by class."""
+        counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
+        return {f"{name} (score > {DRAWN_SCORE:g})": counts[name] for name in result.classes}
+
+    def conclude(self, folder: Path) -> None:
+        """All detections as one COCO file, which labelling tools open."""
+        write_coco(folder / "outputs", folder / "detections.coco.json")
+
+    def exportable(self, bundle: Path, size: int | None) -> Exportable:
+        """A detector for one image of a fixed size."""
+        return exportable_detector(bundle, SfodConfig.task, size)
+
+    def demo_data(self, folder: Path) -> str:
+        """Write tiles of the tree-crown images, clean and under rendered shifts."""
+        make_demo_data(folder)
+        return (
+            "Demo data: real aerial images of tree crowns (of the package deepforest, MIT), cut into tiles; "
+            "night and fog are rendered."
+        )
+
+    def validate(self, config: SfodConfig, sample: int | None, on_item: OnItem) -> list[Validation]:
+        """Read every image of the training list and of the labelled list once."""
+        is_source = config.method == "source"
+        classes = config.data.classes or (() if is_source else starting_detector(config).detector.classes)
+        data = config.data.model_copy(update={"classes": classes})
+        sets = [read_dataset(data, data.split, with_labels=is_source)]
+        if data.eval_split:
+            sets.append(read_dataset(data, data.eval_split, with_labels=True))
+        return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in sets]
+
+    def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
+        """Make a bundle of a detectron2 checkpoint; returns what was inferred."""
+        if config.method == "source":
+            return self._import_backbone(file, config, out, trusted=trusted)
+        foreign = import_detector(file, config.source.config, config.data.classes, trust=trusted)
+        detector = Detector(foreign.settings, foreign.classes)
+        detector.load_state_dict(foreign.tensors)
+        description = f"unknown: imported from '{file.name}' (sha256 {sha256(file)})"
+        trained_on = TrainedOn(description=description, synthetic=False)
+        save_detector(out, detector, self.card(config, "imported", trained_on=trained_on))
+        return foreign.notes
+
+    def _import_backbone(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
+        if not config.data.classes:
+            raise ConfigError("data.classes is empty: name the classes that the detector shall learn.")
+        detector = Detector(config.detector or DetectorSettings(), config.data.classes)
+        notes = load_backbone(detector, file, trust=trusted)
+        description = f"backbone of '{file.name}' (sha256 {sha256(file)}), untrained heads"
+        trained_on = TrainedOn(description=description, synthetic=False)
+        save_detector(out, detector, self.card(config, "backbone", trained_on=trained_on))
+        return notes
 
 
 def _warnings(config: SfodConfig) -> list[str]:
@@ -226,7 +196,7 @@ def _described(config: SfodConfig) -> str:
 def _parent(config: SfodConfig) -> str | None:
     if config.method == "source" and not (config.source.weights and is_bundle(config.source.weights)):
         return None
-    return weights_hash(config)
+    return weights_hash(config.source.weights or DEMO_BUNDLE)
 
 
 def _not_empty(dataset: DetectionDataset) -> DetectionDataset:

@@ -16,19 +16,17 @@ from vision_core.detection.weights.bundles import answer, load_detector
 from vision_core.files import write_atomic
 from vision_core.images.drawing import draw_boxes, write_png
 from vision_core.images.reading import read_image, resize_shortest
+from vision_core.pipeline import Predictor
 from vision_core.results import RESEARCH_NOTICE, Detections, label_texts
+from vision_core.training.runtime import pick_device
 
 DRAWN_SCORE = 0.5
 
 Read = Callable[[Path], NDArray[np.uint8]]
 
 
-class SfodPredictor:
-    """A detector from a bundle.
-
-    Attributes:
-        card: What the bundle says of itself.
-    """
+class SfodPredictor(Predictor[Detections]):
+    """Detector from a bundle."""
 
     def __init__(self, detector: Detector, card: Card, device: torch.device, read: Read = read_image) -> None:
         self.card = card
@@ -39,29 +37,29 @@ class SfodPredictor:
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path, device: str | torch.device = "cpu", read: Read = read_image
+        cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_image
     ) -> "SfodPredictor":
         """Load a bundle, a folder or its zip.
 
         Args:
             path: The bundle.
             device: Where to compute.
-            read: Reads an image file; ``isolation.Decoder.read_image`` for files of unknown origin.
+            read: Reads an image file; ``images.untrusted.UntrustedImages.read_image`` for files of unknown origin.
 
         Raises:
             CheckpointError: It is no sound bundle of a detector.
         """
-        detector, card = load_detector(path)
-        return cls(detector, card, torch.device(device), read)
+        detector, card = load_detector(Path(path))
+        return cls(detector, card, pick_device(device), read)
 
     @torch.inference_mode()
-    def __call__(self, image: Path | NDArray[np.uint8]) -> Detections:
-        """The objects in an image file, or in an ``(H, W, 3)`` RGB array.
+    def __call__(self, item: str | Path | NDArray[np.uint8]) -> Detections:
+        """Detect the objects in an image file, or in an ``(H, W, 3)`` RGB array.
 
         Raises:
             InputError: The file cannot be read.
         """
-        pixels = self._pixels(image) if isinstance(image, Path) else image
+        pixels = self._pixels(Path(item)) if isinstance(item, str | Path) else item
         size = (pixels.shape[0], pixels.shape[1])
         settings = self._detector.settings
         resized = resize_shortest(pixels, settings.shortest_edge_px, settings.longest_edge_px)

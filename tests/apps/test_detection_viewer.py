@@ -7,13 +7,14 @@ import pytest
 from numpy.typing import NDArray
 
 from apps.detection_viewer.app import Case, Example, ModelPair, Viewer, build, describe, draw, scope_lines
+from tests.apps.stand_in import StandIn
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import InputError
 from vision_core.images.drawing import ORANGE, SKY_BLUE, write_png
 from vision_core.results import RESEARCH_NOTICE, Detections
 
 
-class _Predictor:
+class _Predictor(StandIn[Detections]):
     """Finds one fixed box for each of its scores, and counts how often it was asked."""
 
     def __init__(self, scores: list[float], *, synthetic: bool = False) -> None:
@@ -29,9 +30,10 @@ class _Predictor:
             trained_on=TrainedOn(description="tiles", synthetic=synthetic),
         )
 
-    def __call__(self, image: NDArray[np.uint8], /) -> Detections:
+    def __call__(self, item: str | Path | NDArray[np.uint8]) -> Detections:
+        assert isinstance(item, np.ndarray)
         self.calls += 1
-        return _found(self.scores, image.shape[:2])
+        return _found(self.scores, item.shape[:2])
 
 
 def _found(scores: list[float], size: tuple[int, int], labels: list[int] | None = None) -> Detections:

@@ -25,7 +25,7 @@ from vision_core.dicom.reader import read_dicom_image
 from vision_core.errors import CheckpointError, InputError
 from vision_core.images.drawing import write_png
 from vision_core.images.reading import read_image
-from vision_core.images.untrusted import FileReader
+from vision_core.images.untrusted import UntrustedImages
 from vision_core.results import RESEARCH_NOTICE, ClassScores
 
 PIXELS = 32
@@ -69,12 +69,12 @@ def explorer(run: Path) -> MaskExplorer:
 
 
 @pytest.fixture(scope="module")
-def reader() -> FileReader:
-    return FileReader()  # its child processes take a second to start
+def reader() -> UntrustedImages:
+    return UntrustedImages()  # its child processes take a second to start
 
 
 @pytest.fixture
-def viewer(explorer: MaskExplorer, reader: FileReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Viewer:
+def viewer(explorer: MaskExplorer, reader: UntrustedImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Viewer:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "session"))
     return Viewer(explorer=explorer, remarks=("same-subject: an illustration",), reader=reader)
 

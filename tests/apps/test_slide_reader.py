@@ -14,6 +14,7 @@ from apps.cases import Example
 from apps.slide_reader.app import build
 from apps.slide_reader.handlers import Reader, forget
 from apps.slide_reader.wording import numbers_table, table, uncalled, worded
+from tests.apps.stand_in import StandIn
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
@@ -21,7 +22,7 @@ from vision_core.images.reading import read_image
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 
 
-class _Predictor:
+class _Predictor(StandIn[SlideResult]):
     """Looks most at the right half of a slide, and counts how often it was asked."""
 
     def __init__(self, *, synthetic: bool = False, is_blank: bool = False) -> None:
@@ -37,7 +38,9 @@ class _Predictor:
             trained_on=TrainedOn(description="slides", synthetic=synthetic),
         )
 
-    def __call__(self, path: Path, /) -> SlideResult:
+    def __call__(self, item: str | Path | NDArray[np.uint8]) -> SlideResult:
+        assert isinstance(item, str | Path)
+        path = Path(item)
         self.calls += 1
         tiles = [] if self.is_blank else [(x, y) for y in range(0, 768, 256) for x in range(0, 1024, 256)]
         return SlideResult(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vision_core.batch.engine import BatchJob
+from vision_core.batch.job import BatchJob, FileProcessor
 from vision_core.csv_tables import Cell
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
@@ -16,7 +16,7 @@ def nothing(_path: Path) -> None:
     """No fault."""
 
 
-class Counter:
+class Counter(FileProcessor[int]):
     """Counts the bytes of a file, and writes the count and a copy; faults come in through the hooks."""
 
     calls: list[str]
@@ -25,12 +25,12 @@ class Counter:
         self.before, self.between = before, between
         self.calls = []
 
-    def __call__(self, path: Path) -> int:
-        self.calls.append(path.name)
-        self.before(path)
-        content = path.read_bytes()
+    def __call__(self, item: Path) -> int:
+        self.calls.append(item.name)
+        self.before(item)
+        content = item.read_bytes()
         if content == b"bad":
-            raise InputError(f"'{path.name}' is bad.")
+            raise InputError(f"'{item.name}' is bad.")
         return len(content)
 
     def write(self, result: int, path: Path, folder: Path) -> list[Path]:

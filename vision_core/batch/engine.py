@@ -17,15 +17,13 @@ from typing import Any, Generic, TypeVar
 
 from vision_core.batch.folder import JOB, OUTPUTS, claim_folder, plan_lock, refuse_foreign, remove_outputs
 from vision_core.batch.inspection import Plan, inspect_inputs
-from vision_core.batch.job import BatchJob, Farsighted, Predictor, Resuming
+from vision_core.batch.job import BatchJob, FileProcessor
 from vision_core.batch.ledger import Ledger, Output, Record, all_records, output, read_ledgers
 from vision_core.batch.plan import Task, plan
 from vision_core.batch.tables import write_tables
 from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError
 from vision_core.files import atomic_path, stamp, text_of, writing
 from vision_core.signals import raise_if_stopped
-
-__all__ = ["BatchJob", "Predictor", "Summary", "run_batch"]
 
 BACKOFF_SECONDS = (0.5, 1.0, 2.0)
 
@@ -115,7 +113,7 @@ class _Worker(Generic[R]):
         self.failed: set[Path] = set()
         self.staging = job.out / f".staging-{job.shard}"
         self.unfinished = job.out / f".unfinished-{job.shard}"
-        self.predictor: Predictor[R] | None = None
+        self.predictor: FileProcessor[R] | None = None
 
     def run(self) -> None:
         """Do the plan, then once more what was spoilt meanwhile."""
@@ -157,15 +155,14 @@ class _Worker(Generic[R]):
         else:
             shutil.rmtree(self.unfinished, ignore_errors=True)
 
-    def _load(self) -> Predictor[R]:
+    def _load(self) -> FileProcessor[R]:
         predictor = self._made()
-        if isinstance(predictor, Resuming):
-            with writing(self.unfinished):
-                self.unfinished.mkdir(exist_ok=True)
-            predictor.resume_in(self.unfinished)
+        with writing(self.unfinished):
+            self.unfinished.mkdir(exist_ok=True)
+        predictor.resume_in(self.unfinished)
         return predictor
 
-    def _made(self) -> Predictor[R]:
+    def _made(self) -> FileProcessor[R]:
         try:
             return self.job.make_predictor()
         except UserError:
@@ -176,7 +173,7 @@ class _Worker(Generic[R]):
             raise
 
     def _expect(self, tasks: Sequence[Task]) -> None:
-        if isinstance(self.predictor, Farsighted):
+        if self.predictor is not None:
             self.predictor.expect([task.path for task in tasks if not self._refused(task)])
 
     def _inspect(self, tasks: Sequence[Task]) -> None:

@@ -1,9 +1,10 @@
 """The job that a batch is given: inputs, output folder, predictor, settings."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 from vision_core.batch.inspection import Inspect
 from vision_core.csv_tables import Cell
@@ -11,37 +12,30 @@ from vision_core.csv_tables import Cell
 R = TypeVar("R")
 
 
-class Predictor(Protocol[R]):
-    """What a worker needs of a loaded model."""
+class FileProcessor(ABC, Generic[R]):
+    """Processor of one file at a time, which writes the files of its results."""
 
-    def __call__(self, path: Path) -> R:
-        """The result for one input."""
-        ...
+    @abstractmethod
+    def __call__(self, item: Path) -> R:
+        """Process one input.
 
+        Raises:
+            InputError: It cannot be read.
+        """
+
+    @abstractmethod
     def write(self, result: R, path: Path, folder: Path) -> list[Path]:
         """Write the files of a result into ``folder``, each named after the stem of ``path``; returns them."""
-        ...
-
-
-@runtime_checkable
-class Farsighted(Protocol):
-    """What a predictor may have besides: to make ready what comes next while it works."""
 
     def expect(self, paths: Sequence[Path]) -> None:
-        """The input that is about to be done and the next; at the end none."""
-        ...
-
-
-@runtime_checkable
-class Resuming(Protocol):
-    """What a predictor may have besides: to go on within an input that a stopped process had begun."""
+        """Make ready the input about to be processed and the next one; at the end there are none."""
 
     def resume_in(self, folder: Path) -> None:
-        """Told once, before the first input: a folder for what is unfinished; it goes when the batch has ended."""
-        ...
+        """Keep what is unfinished in ``folder``: told once before the first input; it goes when the batch has ended."""
 
 
-def _nothing_else(_path: Path) -> str:
+def nothing_else(_path: Path) -> str:
+    """Say that a result depends on its input and the settings alone."""
     return ""
 
 
@@ -51,7 +45,7 @@ def _no_columns(_result: Any) -> Mapping[str, Cell]:  # noqa: ANN401 (any result
 
 @dataclass(frozen=True, kw_only=True)
 class BatchJob(Generic[R]):
-    """What to do.
+    """Inputs, output folder, and how results are made and told apart.
 
     Attributes:
         inputs: Files, in the order of the tables.
@@ -70,11 +64,11 @@ class BatchJob(Generic[R]):
 
     inputs: Sequence[Path]
     out: Path
-    make_predictor: Callable[[], Predictor[R]]
+    make_predictor: Callable[[], FileProcessor[R]]
     fingerprint: str
     version: str
     source: Path | None = None
-    follows: Callable[[Path], str] = _nothing_else
+    follows: Callable[[Path], str] = nothing_else
     inspect: Inspect | None = None
     columns: Callable[[R], Mapping[str, Cell]] = _no_columns
     strict: bool = False

@@ -1,23 +1,19 @@
 """Arrays out of a pickle that somebody else made: a child process reads it and may build arrays, nothing else."""
 
 import codecs
-import json
-import multiprocessing
 import pickle
-import resource
-import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy._core.multiarray import _reconstruct, scalar
-from safetensors.numpy import load_file, save_file
 
-from vision_core.errors import CheckpointError
+from vision_core.errors import CheckpointError, InputError
+from vision_core.sandbox import Arrays, Limits, Sandbox
 
-_TIMEOUT_S = 600
-_SPARE_BYTES = 4 << 30
+_SECONDS = 600.0
+_SPARE_MIB = 4096
 _ALLOWED = {
     ("_codecs", "encode"): codecs.encode,
     ("collections", "OrderedDict"): OrderedDict,
@@ -38,24 +34,33 @@ def read_pickled_arrays(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], st
     Raises:
         CheckpointError: The pickle wants to build anything but arrays, or is damaged.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder)
-        child = multiprocessing.get_context("spawn").Process(target=_convert, args=(path, target))
-        child.start()
-        child.join(_TIMEOUT_S)
-        if child.is_alive():
-            child.kill()
-            child.join()
-        note = target / "note.json"
-        if not note.exists():
+    file_mib = path.stat().st_size >> 20
+    limits = Limits(seconds=_SECONDS, memory_mib=4 * file_mib + _SPARE_MIB, answer_mib=4 * file_mib + _SPARE_MIB)
+    with Sandbox(limits) as sandbox:
+        try:
+            answer = sandbox.run("vision_core.bundles.unpickling:unpickle_arrays", path)
+        except InputError as error:
             raise CheckpointError(
-                f"'{path}' could not be read: the child process ended with code {child.exitcode}. "
-                "Give the file as detectron2 writes it today (.pth)."
-            )
-        told = json.loads(note.read_text(encoding="utf-8"))
-        if "refused" in told:
-            raise CheckpointError(f"'{path}' {told['refused']}")
-        return load_file(target / "arrays.safetensors"), str(told["author"])
+                f"'{path}' could not be read: its child process was lost. Give the file as detectron2 writes it today "
+                "(.pth)."
+            ) from error
+    return dict(answer.arrays), str(answer.value)
+
+
+def unpickle_arrays(path: Path) -> tuple[Arrays, str]:
+    """Unpickle the arrays of a file and its author; runs in the sandbox.
+
+    Raises:
+        CheckpointError: As ``read_pickled_arrays``.
+    """
+    try:
+        with path.open("rb") as file:
+            return _arrays(_ArraysOnly(file, encoding="latin1").load())
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged pickle fails in as many ways as there are opcodes
+        told = str(error) if "asks for" in str(error) else f"is no readable pickle ({error})."
+        raise CheckpointError(f"'{path}' {told}") from error
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -63,23 +68,6 @@ class _ArraysOnly(pickle.Unpickler):
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"asks for '{module}.{name}', which no weights need. Nothing of it was run.")
         return _ALLOWED[module, name]
-
-
-def _convert(path: Path, folder: Path) -> None:
-    """Runs in the child."""
-    size = path.stat().st_size * 4 + _SPARE_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    try:
-        with path.open("rb") as file:
-            content = _ArraysOnly(file, encoding="latin1").load()
-        arrays, author = _arrays(content)
-    # A damaged pickle fails in as many ways as there are opcodes; each is told to the parent.
-    except Exception as error:
-        told = {"refused": str(error) if "asks for" in str(error) else f"is no readable pickle ({error})."}
-    else:
-        save_file(arrays, folder / "arrays.safetensors")
-        told = {"author": author}
-    (folder / "note.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 def _arrays(content: Any) -> tuple[dict[str, np.ndarray[Any, Any]], str]:  # noqa: ANN401 (it is not checked yet)

@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vision_core.batch.engine import BatchJob, run_batch
+from vision_core.batch.engine import run_batch
+from vision_core.batch.job import BatchJob
 from vision_core.batch.progress import BatchProgress
 from vision_core.bundles import bundle as bundles
 from vision_core.bundles.card import Card
@@ -17,7 +18,7 @@ from vision_core.config.loading import fingerprint, of_bundle
 from vision_core.config.schema import Config, ConfigT
 from vision_core.console import say
 from vision_core.errors import ConfigError, DataError
-from vision_core.pipeline import Following, Pipeline
+from vision_core.pipeline import Pipeline
 from vision_core.training.runtime import launch
 
 Build = Callable[[], Pipeline[Any]]
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         fingerprint=fingerprint([card.hashes, words]),
         version=version("domainsight"),
         source=arguments.input,
-        follows=pipeline.follows(config) if isinstance(pipeline, Following) else lambda _: "",
+        follows=pipeline.follows(config),
         inspect=pipeline.inspector(config),
         columns=pipeline.columns,
         strict=arguments.strict or arguments.on_error == "stop",

@@ -14,7 +14,7 @@ from vision_core.console import say
 from vision_core.errors import UsageError, UserError
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
-from vision_core.pipeline import Checking, Pipeline, Rehearsing
+from vision_core.pipeline import Pipeline
 from vision_core.runs.folder import RunFolder
 from vision_core.runs.planned import Runs, describe_runs, output_folder
 from vision_core.runs.repeats import SPREAD, find_repeats, headlines, write_repeats
@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
         if is_first and not arguments.resume:
             write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
     try:
-        if len(runs) > 1 and isinstance(pipeline, Checking):
+        if len(runs) > 1:
             pipeline.check_runs(runs)
         rows = {
             name: train_one(pipeline, _with_start(runs[name], folders), folder, runtimes[name])
@@ -123,10 +123,9 @@ def _make_demo_data(pipeline: Pipeline[Any], folder: Path) -> None:
 
 
 def _rehearse(pipeline: Pipeline[Any], runs: Runs) -> int:
-    prepare = pipeline.rehearse if isinstance(pipeline, Rehearsing) else pipeline.prepare
     for name, config in runs.items():
         if config.data.root:
-            introduce(name, config, prepare(config))
+            introduce(name, config, pipeline.rehearse(config))
         else:
             say(f"{name or config.task}: would make the demo's data first; nothing to read yet.")
     return 0

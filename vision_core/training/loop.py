@@ -213,8 +213,8 @@ class _Loop:
         if world == 1:
             return 1.0
         at = step % self.per_epoch * self.config.train.batch_size * world
-        gather_objects = min(self.config.train.batch_size * world, len(self.items) - at)
-        return len(range(self.runtime.rank, gather_objects, world)) * world / gather_objects
+        in_step = min(self.config.train.batch_size * world, len(self.items) - at)
+        return len(range(self.runtime.rank, in_step, world)) * world / in_step
 
     def _update(self) -> None:
         moving = [optimizer for optimizer in self.optimizers if optimizer.has_gradients()]

@@ -81,13 +81,15 @@ def _own_gpu(name: str, where: Launched) -> str:
     return name
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str | torch.device) -> torch.device:
     """The device called ``name``; ``auto`` is the first GPU that works, else the CPU.
 
     Raises:
         EnvironmentFault: It is not there or cannot compute.
         UsageError: ``name`` is not ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
+    if isinstance(name, torch.device):
+        return name
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

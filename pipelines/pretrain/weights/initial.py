@@ -105,11 +105,6 @@ def head_of(backbone: str) -> str:
     return backbone_spec(backbone).classifier
 
 
-def weights_hash(path: Path | None) -> str | None:
-    """sha256 of the weights in a bundle, if a run starts from one."""
-    return bundle.read_card(path).hashes["weights.safetensors"] if path else None
-
-
 def _has_new_head(config: PretrainConfig, path: Path) -> bool:
     return config.method == "transfer" or not bundle.read_card(path).classes
 

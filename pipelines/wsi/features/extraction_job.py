@@ -12,9 +12,10 @@ from pipelines.wsi.cohort.cohort import Cohort, features_folder
 from pipelines.wsi.cohort.file_matching import SlideRecord
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor, timing_summary, unfinished_file
-from vision_core.batch.engine import BatchJob, Watcher, run_batch
+from vision_core.batch.engine import Watcher, run_batch
 from vision_core.batch.folder import JOB, OUTPUTS
 from vision_core.batch.inspection import Inspected
+from vision_core.batch.job import BatchJob, FileProcessor
 from vision_core.batch.plan import output_names, plan
 from vision_core.console import say
 from vision_core.csv_tables import Cell
@@ -26,7 +27,7 @@ SUFFIX = ".h5"
 _FORMAT = "features-1"  # instead of the software's version: a new release makes no features anew
 
 
-class FeatureMaker:
+class FeatureMaker(FileProcessor[ProcessedSlide]):
     """Maker of feature files; the predictor of a batch of slides.
 
     Args:
@@ -41,14 +42,14 @@ class FeatureMaker:
         """Where files in the making lie."""
         self._folder = folder
 
-    def __call__(self, path: Path) -> ProcessedSlide:
+    def __call__(self, item: Path) -> ProcessedSlide:
         """Extract the features of a slide; without tissue the file has no rows.
 
         Raises:
             InputError: The slide cannot be read.
         """
-        processed = self._processor.process(path, self._unfinished(path))
-        say(timing_summary(path, processed))
+        processed = self._processor.process(item, self._unfinished(item))
+        say(timing_summary(item, processed))
         return processed
 
     def expect(self, paths: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""What a bundle of this task says of itself."""
+"""Fields of the cards of slide models."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,22 +9,21 @@ import numpy as np
 from pipelines.wsi.config import ModelSettings, WsiConfig
 from pipelines.wsi.evaluation.predictions import Predictions
 from pipelines.wsi.features.bags import Bags, manifest
-from pipelines.wsi.weights.bundles import DECISION, TASK, architecture
-from pipelines.wsi.weights.initial import weights_hash
+from pipelines.wsi.weights.bundles import DECISION, architecture
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.evaluation.calibration import calibrate
 from vision_core.files import sha256
-from vision_core.training.runtime import machine
+from vision_core.pipeline import weights_hash
 
-_LIMITS = (
+LIMITS = (
     "Trained on the slides named here; of other laboratories, scanners, stains and organs its scores are not known. "
     "Tiles looked at most are not a diagnosis, nor an outline of a lesion."
 )
 _SELECTED_ON_TEST = "Epoch and threshold were chosen on the list that was reported: its figures are too good."
 
 
-def card_of(config: WsiConfig, train: Bags, validated: Predictions, scope: Mapping[str, Any]) -> Card:
-    """The card of what leaves a run.
+def trained_fields(config: WsiConfig, train: Bags, validated: Predictions, scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the fields of the card of a trained network.
 
     Args:
         config: Of the run.
@@ -37,60 +36,44 @@ def card_of(config: WsiConfig, train: Bags, validated: Predictions, scope: Mappi
     about = data.about or f"{data.format} of '{data.root or data.features}'"
     fold = "" if data.fold is None else f", fold {data.fold} of {data.folds}"
     description = f"{about}, list '{data.split}'{fold}: {len(train)} slides, labels by slide"
-    return _card(
-        config,
-        method=config.method,
-        architecture=architecture(config.model, recycling),
-        preprocessing=_preprocessing(config, train.made_with),
-        classes=train.classes,
-        trained_on=TrainedOn(
+    fields = {
+        "architecture": architecture(config.model, recycling),
+        "preprocessing": _preprocessing(config, train.made_with),
+        "classes": train.classes,
+        "trained_on": TrainedOn(
             description=description, synthetic=data.synthetic, manifest=manifest(train), licence=data.licence
         ),
-        parent=weights_hash(config),
-        calibration=calibration_record(validated),
-        scope=dict(scope),
-        limits=f"{_LIMITS} {_SELECTED_ON_TEST}" if data.select_on_test else _LIMITS,
-    )
+        "parent": weights_hash(config.source.weights),
+        "calibration": calibration_record(validated),
+        "scope": dict(scope),
+    }
+    return fields | {"limits": f"{LIMITS} {_SELECTED_ON_TEST}"} if data.select_on_test else fields
 
 
-def of_teacher(card: Card) -> Card:
-    """The card of the teacher that stood beside a student."""
+def teacher_card(card: Card) -> Card:
+    """Turn the card of a student into that of its teacher."""
     trained = card.trained_on.model_copy(update={"description": f"{card.trained_on.description}; its mean teacher"})
     return card.model_copy(update={"trained_on": trained})
 
 
-def imported_card(config: WsiConfig, model: ModelSettings, file: Path) -> Card:
-    """The card of weights from elsewhere: what they were trained on is not known."""
+def imported_fields(config: WsiConfig, model: ModelSettings, file: Path) -> dict[str, Any]:
+    """Collect the fields of the card of foreign weights, whose training data is unknown."""
     description = f"unknown: imported from '{file.name}' (sha256 {sha256(file)})"
-    return _card(
-        config,
-        method="imported",
-        architecture=architecture(model),
-        preprocessing={},
-        classes=config.data.classes,
-        trained_on=TrainedOn(description=description, synthetic=False),
-        limits=_LIMITS,
-        licence="unknown",
-    )
-
-
-def _card(config: WsiConfig, **fields: Any) -> Card:  # noqa: ANN401
-    return Card(
-        task=TASK,
-        config=config.model_dump(mode="json"),
-        software=machine()["versions"],
-        storage=config.train.storage,
-        **fields,
-    )
-
-
-def _preprocessing(config: WsiConfig, made_with: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe slide processing: by the settings where it ran here, else by the feature files."""
-    settings = {"tissue": config.tissue.model_dump(mode="json"), "tiles": config.tiles.model_dump(mode="json")}
-    return {**(settings if config.data.format == "slides" else {}), **made_with}
+    return {
+        "architecture": architecture(model),
+        "classes": config.data.classes,
+        "trained_on": TrainedOn(description=description, synthetic=False),
+        "licence": "unknown",
+    }
 
 
 def calibration_record(found: Predictions) -> dict[str, Any]:
     """Threshold, temperature and conformal sets from the validation list, for the card."""
     logits = np.log(np.maximum(found.probabilities, 1e-300))
     return {**calibrate(logits, found.labels).to_record(), DECISION: found.decision()}
+
+
+def _preprocessing(config: WsiConfig, made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe slide processing: by the settings where it ran here, else by the feature files."""
+    settings = {"tissue": config.tissue.model_dump(mode="json"), "tiles": config.tiles.model_dump(mode="json")}
+    return {**(settings if config.data.format == "slides" else {}), **made_with}

@@ -47,12 +47,6 @@ def begin(config: WsiConfig, learner: BagLearner, train: Bags) -> tuple[str, ...
     return (f"Starts from {content.card.identity()}, {content.card.trained_on.description}.", *warnings)
 
 
-def weights_hash(config: WsiConfig) -> str | None:
-    """sha256 of the weights in the bundle that a run starts from."""
-    path = config.source.weights
-    return bundle.read_card(path, TASK).hashes["weights.safetensors"] if path else None
-
-
 def _without(config: WsiConfig) -> tuple[str, ...]:
     if config.method == "plain":
         return ()

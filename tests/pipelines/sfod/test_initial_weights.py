@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from pipelines.sfod.config import SfodConfig
-from pipelines.sfod.initial_weights import is_bundle, new_detector, starting_detector, weights_hash
+from pipelines.sfod.initial_weights import is_bundle, new_detector, starting_detector
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, source_bundle
 from tests.vision_core.toy_classifier import write_classifier
 from vision_core.bundles.bundle import load
 from vision_core.config.loading import replace
 from vision_core.detection.weights.bundles import load_detector
 from vision_core.errors import CheckpointError, ConfigError
+from vision_core.pipeline import weights_hash
 
 
 def _config(**changes: object) -> SfodConfig:
@@ -46,7 +47,7 @@ def test_starting_detector__card_and_head_of_different_lengths(tmp_path: Path) -
 
 def test_weights_hash__is_that_of_the_card() -> None:
     card = json.loads((source_bundle() / "card.json").read_text())
-    assert weights_hash(_config()) == card["hashes"]["weights.safetensors"]
+    assert weights_hash(source_bundle()) == card["hashes"]["weights.safetensors"]
 
 
 def test_new_detector__of_a_bundle_goes_on_from_its_weights() -> None:

@@ -16,7 +16,8 @@ import pytest
 from tests.vision_core.counted import Counter, files_of, make_job
 from vision_core import signals
 from vision_core.batch import engine as batch
-from vision_core.batch.engine import BatchJob, Watcher, run_batch
+from vision_core.batch.engine import Watcher, run_batch
+from vision_core.batch.job import BatchJob
 from vision_core.batch.ledger import Ledger, Record, all_records, read_ledgers
 from vision_core.errors import EnvironmentFault, Interrupted, MissingDependencyError, UsageError
 

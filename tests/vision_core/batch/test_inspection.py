@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from vision_core.batch.engine import BatchJob, Watcher, run_batch
+from vision_core.batch.engine import Watcher, run_batch
 from vision_core.batch.inspection import PLAN, Inspected, Plan, in_words, inspect_inputs, read_plan
+from vision_core.batch.job import BatchJob, FileProcessor
 from vision_core.errors import EnvironmentFault, InputError
 
 
@@ -22,15 +23,15 @@ def measure(path: Path) -> Inspected:
     return Inspected(facts={"bytes": size}, work={"tiles": size}, output_bytes=2 * size)
 
 
-class Copier:
+class Copier(FileProcessor[bytes]):
     """Copies a file; remembers what it was called with."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def __call__(self, path: Path) -> bytes:
-        self.calls.append(path.name)
-        return path.read_bytes()
+    def __call__(self, item: Path) -> bytes:
+        self.calls.append(item.name)
+        return item.read_bytes()
 
     def write(self, result: bytes, path: Path, folder: Path) -> list[Path]:
         (folder / f"{path.stem}.out").write_bytes(result)

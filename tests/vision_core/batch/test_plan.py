@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.vision_core.counted import Counter, files_of, make_job
-from vision_core.batch.engine import BatchJob, run_batch
+from vision_core.batch.engine import run_batch
+from vision_core.batch.job import BatchJob
 from vision_core.batch.ledger import read_ledgers
 from vision_core.batch.plan import output_names, plan
 from vision_core.errors import EnvironmentFault, UsageError

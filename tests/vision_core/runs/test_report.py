@@ -10,9 +10,9 @@ import pytest
 from vision_core.errors import DataError
 from vision_core.evaluation.rows import Row
 from vision_core.images.drawing import write_png
-from vision_core.runs.report import compare, embed, in_points, layout_curve, write_report
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.runs.record import RunRecord
+from vision_core.runs.report import compare, embed, in_points, layout_curve, write_report
 
 
 def _run(name: str = "night", seed: int = 0, boxes: int = 141, **scores: float | None) -> RunRecord:

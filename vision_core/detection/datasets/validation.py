@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vision_core.detection.datasets.records import DetectionDataset, ImageRecord
 from vision_core.errors import InputError
-from vision_core.images.reading import read_image
+from vision_core.images.untrusted import UntrustedImages
 
 _SHOWN_SIZES = 3
 
@@ -72,12 +72,13 @@ def check_dataset(
     chosen = _spread(dataset.records, sample)
     faults: list[str] = []
     sizes: Counter[tuple[int, int]] = Counter()
-    for done, record in enumerate(chosen, start=1):
-        found, size = _look_at(record, max_megapixels)
-        faults += found
-        sizes.update([size] if size else [])
-        if progress is not None:
-            progress(done, len(chosen))
+    with UntrustedImages(max_megapixels=max_megapixels) as images:
+        for done, record in enumerate(chosen, start=1):
+            found, size = _look_at(record, images)
+            faults += found
+            sizes.update([size] if size else [])
+            if progress is not None:
+                progress(done, len(chosen))
     return Validation(
         name=dataset.name,
         num_images=len(dataset),
@@ -97,9 +98,9 @@ def _spread(records: Sequence[ImageRecord], sample: int | None) -> Sequence[Imag
     return [records[index * len(records) // sample] for index in range(sample)]
 
 
-def _look_at(record: ImageRecord, max_megapixels: float) -> tuple[list[str], tuple[int, int] | None]:
+def _look_at(record: ImageRecord, images: UntrustedImages) -> tuple[list[str], tuple[int, int] | None]:
     try:
-        height, width = read_image(record.path, max_megapixels).shape[:2]
+        height, width = images.read_image(record.path).shape[:2]
     except InputError as error:
         return list(error.problems), None
     faults = []

@@ -13,7 +13,7 @@ from tests.bad_inputs import labelled_images as museum
 from tests.bad_inputs.dicoms import f06_crashing, ramp, still
 from tests.pipelines.pretrain.test_predict import write_bundle
 from vision_core.errors import DataError, InputError
-from vision_core.images.untrusted import UnknownFiles, read_any
+from vision_core.images.untrusted import UntrustedImages, read_any
 
 
 def test_list_inputs__images_and_dicom_files_whatever_their_suffix(
@@ -42,8 +42,8 @@ def test_list_inputs__a_folder_without_any(tmp_path: Path) -> None:
 def test_unknown_files__a_decoder_that_crashes_takes_nothing_with_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    read = UnknownFiles()
-    with pytest.raises(InputError, match="made its decoder crash"):
+    read = UntrustedImages()
+    with pytest.raises(InputError, match="made the decoder crash"):
         read(f06_crashing(tmp_path))
     cine = still(tmp_path / "cine.dcm", np.stack([ramp(), 255 - ramp()]), NumberOfFrames=2)
     with caplog.at_level(logging.WARNING):
@@ -62,4 +62,4 @@ def test_predict__a_folder_of_dicom_files(tmp_path: Path) -> None:
     command = ["predict", "--checkpoint", str(bundle), "--input", str(folder), "--out", str(tmp_path / "out")]
     assert main(command) == 4
     assert (tmp_path / "out" / "outputs" / "sound.json").exists()
-    assert "made its decoder crash" in (tmp_path / "out" / "failures.csv").read_text()
+    assert "made the decoder crash" in (tmp_path / "out" / "failures.csv").read_text()
