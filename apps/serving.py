@@ -1,4 +1,4 @@
-"""One safe way to serve a page. It refuses what would open the page to strangers, before any model is loaded."""
+"""Serving of a page on this computer; unsafe settings are refused before any model is loaded."""
 
 import argparse
 import fcntl
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
 _FLOOR = (6, 24)  # Below it a failing auth_dependency let visitors in.
-_WHY = "the page is made with it"
+_WHY = "the page is built with it"
 _PREFIX = "domainsight-app-"
 _LAUNCHES = 4
 _log = logging.getLogger("domainsight")
@@ -36,18 +36,18 @@ _log = logging.getLogger("domainsight")
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """How a page is offered; the defaults reach nobody but this computer.
+    """Settings of a server; by default it is reachable from this computer alone.
 
     Attributes:
         host: Address to listen on.
-        port: Port to listen on; empty: the first free one from 7860.
-        auth: File with one ``name:password`` a line. A file, since a command line is visible to all users.
-        cert: TLS certificate (PEM), and
-        key: its private key.
+        port: Port to listen on; None: the first free one from 7860.
+        auth: File with one ``name:password`` a line; not a flag, since a command line is visible to all users.
+        cert: TLS certificate (PEM).
+        key: Private key of the certificate (PEM).
         share: A tunnel through an outside host; always refused.
-        blocked: Folders no file of which may be served, beside the home and the working folder.
-        max_file_size: Larger uploads are answered with status 413.
-        slides_root: Folder whose slides may be chosen by name; the page reads them, none is served as a file.
+        blocked: Folders whose files are never served, beside the home and the working folder.
+        max_file_size: Largest upload; larger ones get status 413.
+        slides_root: Folder of slides that may be chosen by name; they are read, not served as files.
     """
 
     host: str = "127.0.0.1"
@@ -64,18 +64,18 @@ class Serving:
 def main(
     build: "Callable[..., gr.Blocks]", title: str, argv: Sequence[str] | None = None, *, has_slides: bool = False
 ) -> int:
-    """Serve the page that ``build`` makes until Ctrl-C or SIGTERM, and return the exit code.
+    """Serve a page until Ctrl-C or SIGTERM; returns the exit code.
 
     Args:
-        build: Makes the page, when nothing is refused and the private folder is there.
-        title: What ``--help`` says.
-        argv: Flags; none: those of the command line.
-        has_slides: The page takes slides: there is a flag ``--slides-root``, and ``build`` gets that folder or none.
+        build: Builds the page, after all checks and with the private folder in place.
+        title: Description for ``--help``.
+        argv: Flags; None: those of the command line.
+        has_slides: Whether the page takes slides: adds the flag ``--slides-root``, whose value ``build`` gets.
     """
     serving = parse(title, argv, has_slides=has_slides)
     try:
         check(serving)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it, too, wipes the folder
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM wipes the folder, too
         with private_folder():
             safe_launch(build(serving.slides_root) if has_slides else build(), serving)
     except UserError as error:
@@ -87,14 +87,14 @@ def main(
 
 
 def parse(title: str, argv: Sequence[str] | None = None, *, has_slides: bool = False) -> Serving:
-    """Read the flags that all pages have."""
+    """Parse the flags that all pages share."""
     parser = argparse.ArgumentParser(description=f"{title} {RESEARCH_NOTICE}")
-    parser.add_argument("--host", default="127.0.0.1", help="address; others than this computer's need --auth and TLS")
+    parser.add_argument("--host", default="127.0.0.1", help="address; any but this computer's own needs --auth and TLS")
     parser.add_argument("--port", type=int, help="port; default: the first free one from 7860")
-    parser.add_argument("--auth", type=Path, metavar="FILE", help="who may enter: one name:password a line")
+    parser.add_argument("--auth", type=Path, metavar="FILE", help="accounts: one name:password a line")
     parser.add_argument("--cert", type=Path, metavar="FILE", help="TLS certificate (PEM)")
     parser.add_argument("--key", type=Path, metavar="FILE", help="private key of the certificate (PEM)")
-    parser.add_argument("--share", action="store_true", help="refused: no page of ours goes through an outside host")
+    parser.add_argument("--share", action="store_true", help="refused: pages are never served through an outside host")
     if has_slides:
         parser.add_argument(
             "--slides-root", type=Path, metavar="FOLDER", help="slides that may be chosen by name, without upload"
@@ -103,22 +103,22 @@ def parse(title: str, argv: Sequence[str] | None = None, *, has_slides: bool = F
 
 
 def check(serving: Serving) -> None:
-    """Refuse what would open a page to strangers, or could not work.
+    """Refuse settings that are unsafe or cannot work.
 
     Raises:
-        UsageError: Every reason at once.
+        UsageError: A setting is refused; the message lists all reasons.
     """
-    problems = [*_opened_by_variables(), *_opened_by_flags(serving), *_bad_files(serving), *_blocked_cache(serving)]
-    problems += _old_gradio()
+    problems = [*_variable_problems(), *_flag_problems(serving), *_file_problems(serving), *_upload_problems(serving)]
+    problems += _gradio_problems()
     if problems:
         raise UsageError(problems)
 
 
 def safe_launch(blocks: "gr.Blocks", serving: Serving) -> None:
-    """Serve ``blocks`` until interrupted; nothing leaves the machine and no file of it is served.
+    """Serve ``blocks`` until interrupted; no file of this machine is served.
 
     Raises:
-        UsageError: ``check`` refuses.
+        UsageError: ``check`` refuses the settings.
         EnvironmentFault: The port is taken, or the page does not answer.
     """
     check(serving)
@@ -142,7 +142,7 @@ def _launch(blocks: "gr.Blocks", serving: Serving) -> None:
             blocks.launch(**_launch_options(serving))
             return
         except ValueError as error:
-            # Gradio looks for three seconds whether its own page is there; a busy machine may take longer.
+            # Gradio gives its own page three seconds to answer; a busy machine may take longer.
             if "localhost is not accessible" not in str(error):
                 raise
             blocks.close(verbose=False)
@@ -154,12 +154,12 @@ def _launch(blocks: "gr.Blocks", serving: Serving) -> None:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder for uploads and results that only this user can open (0700), wiped at the end.
+    """Make a folder for uploads and results that only this user can open (0700); it is wiped at the end.
 
-    The living folder is locked, so that the next start can tell it from one a killed server left, and remove that.
+    The folder in use is locked, so that the next start recognises and removes those of killed servers.
     """
     for leftover in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
-        _wipe_if_dead(leftover)
+        _remove_if_abandoned(leftover)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -167,7 +167,7 @@ def private_folder() -> Iterator[Path]:
         set_gradio_folder(folder)
         yield folder
     finally:
-        # A result may be in the writing still: under another name, the rest of it does not find its way in.
+        # A result may still be being written: after the renaming, the rest of it cannot reach the folder.
         for each in (folder.rename(f"{folder}-ended"), folder):
             shutil.rmtree(each, ignore_errors=True)
         os.close(handle)
@@ -181,7 +181,7 @@ def _launch_options(serving: Serving) -> dict[str, Any]:
         "auth": _accounts(serving.auth) if serving.auth else None,
         "ssl_certfile": str(serving.cert) if serving.cert else None,
         "ssl_keyfile": str(serving.key) if serving.key else None,
-        "ssl_verify": False,  # Concerns only the server's first call to itself, by an address no certificate names.
+        "ssl_verify": False,  # only for the server's first call to itself, by an address that no certificate names
         "share": False,
         "max_file_size": serving.max_file_size,
         "allowed_paths": [],
@@ -205,26 +205,26 @@ def _launch_options(serving: Serving) -> dict[str, Any]:
 
 
 def _theme(themes: ModuleType) -> "gr.themes.Base":
-    """Gradio's own, with its palest words darkened to a contrast of 4.5 at least."""
+    """Darken the palest texts of Gradio's theme to a contrast of at least 4.5."""
     theme: gr.themes.Base = themes.Default(primary_hue="blue", font=("system-ui", "sans-serif"))
     return theme.set(body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_600")
 
 
-def _old_gradio() -> list[str]:
+def _gradio_problems() -> list[str]:
     found = str(require("gradio", _WHY).__version__)
     if tuple(int(number) for number in re.findall(r"\d+", found)[:2]) >= _FLOOR:
         return []
     return [f"Gradio '{found}' is unsafe: 6.24 or later is needed. Run: pip install 'gradio>=6.24,<7'."]
 
 
-def _opened_by_variables() -> list[str]:
+def _variable_problems() -> list[str]:
     return [
         f"The environment sets '{name}', which could open the page to others. Unset it."
         for name in unsafe_gradio_variables()
     ]
 
 
-def _opened_by_flags(serving: Serving) -> list[str]:
+def _flag_problems(serving: Serving) -> list[str]:
     problems = []
     if serving.share:
         problems.append("'--share' sends images through an outside host. Use --host with --auth, --cert and --key.")
@@ -235,37 +235,37 @@ def _opened_by_flags(serving: Serving) -> list[str]:
     return problems
 
 
-def _bad_files(serving: Serving) -> list[str]:
+def _file_problems(serving: Serving) -> list[str]:
     given = {"--auth": serving.auth, "--cert": serving.cert, "--key": serving.key}
     missing = [f"{flag} '{path}' is not a file." for flag, path in given.items() if path and not path.is_file()]
     if serving.slides_root and not serving.slides_root.is_dir():
         missing.append(f"--slides-root '{serving.slides_root}' is not a folder.")
-    return missing or [*_bad_accounts(serving.auth), *_bad_certificate(serving.cert, serving.key)]
+    return missing or [*_account_problems(serving.auth), *_certificate_problems(serving.cert, serving.key)]
 
 
-def _bad_accounts(path: Path | None) -> list[str]:
+def _account_problems(path: Path | None) -> list[str]:
     accounts = _accounts(path) if path else [("not", "asked for")]
     if accounts and all(name and password for name, password in accounts):
         return []
-    return [f"--auth '{path}': expected one name:password a line, found a line without, or no line."]
+    return [f"--auth '{path}': expected one name:password a line, found a line without one, or no line."]
 
 
-def _bad_certificate(cert: Path | None, key: Path | None) -> list[str]:
+def _certificate_problems(cert: Path | None, key: Path | None) -> list[str]:
     if not (cert and key):
         return []
     try:
-        # An empty password, since a key that has one would be asked for at the terminal.
+        # The password is empty: else one would be asked for at the terminal.
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password=lambda: "")
     except (ssl.SSLError, ValueError) as error:
-        return [f"--cert '{cert}' and --key '{key}' are no matching pair without password, in PEM ({error})."]
+        return [f"--cert '{cert}' and --key '{key}' are not a matching pair in PEM without a password ({error})."]
     return []
 
 
-def _blocked_cache(serving: Serving) -> list[str]:
-    """Gradio looks at the blocked folders before its own cache: below one of them, every upload would be refused."""
+def _upload_problems(serving: Serving) -> list[str]:
+    """Refuse a temporary folder below a blocked one: Gradio would refuse every upload."""
     temporary = Path(tempfile.gettempdir()).resolve()
     return [
-        f"The temporary folder '{temporary}' lies in '{folder}', of which no file may be served, so every upload would "
+        f"The temporary folder '{temporary}' lies in '{folder}', whose files are never served, so every upload would "
         "be refused. Set TMPDIR to a folder outside it, or start from another folder."
         for folder in _blocked(serving)
         if _is_below(temporary, folder)
@@ -278,7 +278,7 @@ def _blocked(serving: Serving) -> list[Path]:
 
 
 def _is_below(path: Path, folder: Path) -> bool:
-    # Gradio compares lower case.
+    # Gradio compares paths in lower case.
     return Path(str(path).lower()).is_relative_to(str(folder).lower())
 
 
@@ -294,7 +294,7 @@ def _accounts(path: Path) -> list[tuple[str, str]]:
     return [(name, password) for name, _, password in (line.partition(":") for line in lines)]
 
 
-def _wipe_if_dead(folder: Path) -> None:
+def _remove_if_abandoned(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
         return
     handle = os.open(folder, os.O_RDONLY)

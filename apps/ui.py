@@ -1,4 +1,4 @@
-"""The pieces that all readers share: the page and its notice, the picker, the error panel, pictures, downloads."""
+"""Components that all pages share: page and notice, picker, error panel, pictures, downloads."""
 
 import html
 import json
@@ -23,28 +23,28 @@ from vision_core.results import RESEARCH_NOTICE
 Page = gr.Blocks
 _FOLDERS_OF_A_PATH = re.compile(r"(?<![\w.])(?:'/[^'\n]*/(?=[^'/\n]+')|/(?:[^\s/'\"]+/)+)")
 MADE_ONLY = "This model has only seen made images."
-_STEP = 0.1  # of opacity, a key
+_OPACITY_STEP = 0.1
 _log = logging.getLogger("domainsight")
 
 
 def page(title: str) -> Page:
-    """An empty page with the settings that safety asks for; use as a context."""
+    """Make an empty page with safe settings; use it as a context."""
     return gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True)
 
 
 def notice() -> gr.HTML:
-    """The line that stands over every page, and stays when it is scrolled."""
+    """Make the notice at the top of every page; it stays in view."""
     text = f'<div class="notice" role="note">{html.escape(RESEARCH_NOTICE)}</div>'
     return gr.HTML(text, padding=False, elem_classes="stays")
 
 
 def banner(lines: Sequence[str]) -> gr.HTML:
-    """What a reader must know about the models before any result; hidden when there is nothing to say."""
+    """Make a banner of warnings on the models; hidden if there are none."""
     return gr.HTML(_banner_text(lines), visible=bool(lines), padding=False)
 
 
 def card_text(title: str, card: Card) -> gr.HTML:
-    """What a bundle says of itself."""
+    """Format a bundle's card."""
     facts = {
         "Model": card.identity(),
         "Trained on": card.trained_on.description,
@@ -58,31 +58,31 @@ def card_text(title: str, card: Card) -> gr.HTML:
 
 
 def plain_lines(lines: Sequence[str]) -> gr.HTML:
-    """Paragraphs of plain text."""
+    """Make paragraphs of plain text."""
     return gr.HTML("".join(f"<p>{html.escape(line)}</p>" for line in lines), visible=bool(lines))
 
 
 def checkpoint_picker(names: Sequence[str]) -> gr.Dropdown:
-    """A choice among checkpoints; hidden where there is only one."""
+    """Make a choice among checkpoints; hidden if there is only one."""
     return gr.Dropdown(list(names), value=names[0], label="Models", visible=len(names) > 1)
 
 
 def status_line(prompt: str) -> gr.HTML:
-    """A line of words about the result, at first ``prompt``; screen readers announce its changes."""
+    """Make a status line, at first ``prompt``; screen readers announce its changes."""
     return gr.HTML(
         prompt, html_template='<p class="status" role="status" aria-live="polite">${value}</p>', padding=False
     )
 
 
 def picture(label: str, *, scale: int | None = None, shows_label: bool = False) -> gr.Image:
-    """A picture that is shown and never given.
+    """Make a picture for output only.
 
     Args:
-        label: Names it to screen readers until there is a picture.
-        scale: Its width relative to those beside it.
-        shows_label: Over a corner of the picture, too.
+        label: Name for screen readers until there is a picture.
+        scale: Width relative to the components beside it.
+        shows_label: Show the label over a corner of the picture.
     """
-    # PNG, since the default loses detail; an input would reduce 16 bits to 8.
+    # PNG, since the default format loses detail.
     return gr.Image(
         label=label,
         show_label=shows_label,
@@ -94,19 +94,20 @@ def picture(label: str, *, scale: int | None = None, shows_label: bool = False) 
 
 
 def overlay_controls(page: Page, opacity: gr.Slider) -> None:
-    """Buttons and keys for an overlay's opacity: space shows or hides it, + and − step it, ? lists the keys.
+    """Add buttons and keys for an overlay's opacity.
 
-    The keys can be switched off, since single characters get in the way of speech input (WCAG 2.1.4).
+    Space shows or hides it, + and − change it, ? lists the keys. The keys can be switched off, since single characters
+    interfere with speech input (WCAG 2.1.4).
 
     Args:
-        page: The page that they are part of; it is being built.
-        opacity: The slider from 0 to 1 that they move.
+        page: Page that is being built.
+        opacity: Slider from 0 to 1.
     """
     with gr.Row():
         for name, label, move in (
             ("toggle", "Overlay on or off", "now > 0 ? ((window.shownBefore = now), 0) : window.shownBefore || 0.5"),
-            ("fainter", "Fainter", f"Math.max(0, Math.round((now - {_STEP}) * 100) / 100)"),
-            ("stronger", "Stronger", f"Math.min(1, Math.round((now + {_STEP}) * 100) / 100)"),
+            ("fainter", "Fainter", f"Math.max(0, Math.round((now - {_OPACITY_STEP}) * 100) / 100)"),
+            ("stronger", "Stronger", f"Math.min(1, Math.round((now + {_OPACITY_STEP}) * 100) / 100)"),
         ):
             button = gr.Button(label, size="sm", elem_id=f"overlay-{name}")
             button.click(None, [opacity], [opacity], js=f"(now) => {move}", api_visibility="private")
@@ -115,20 +116,20 @@ def overlay_controls(page: Page, opacity: gr.Slider) -> None:
 
 
 def session_folder() -> Path:
-    """The private folder of this start: what lies in it may be served, and is wiped at the end."""
+    """Return the private folder of this server: its files may be served, and are deleted at the end."""
     return Path(get_upload_folder())
 
 
 def error_panel() -> gr.HTML:
-    """The place where ``guarded`` says what went wrong; screen readers announce it."""
+    """Make the panel for the messages of ``guarded``; screen readers announce it."""
     return gr.HTML(visible=False, padding=False)
 
 
 def guarded(handler: Callable[..., Sequence[Any]], blank: Sequence[Any]) -> Callable[..., tuple[Any, ...]]:
-    """Put the error panel's update before a handler's results, and ``blank`` in their place when it fails.
+    """Return a handler that puts the error panel's update before its results; ``blank`` replaces them on failure.
 
-    A fault the user can mend is told without traceback or folder; anything else is ours: it goes to the log, and the
-    page says so. Either way the session lives on.
+    A ``UserError`` is shown without traceback and folders. Any other error is a bug: it is logged, and the page reports
+    it. Either way the session goes on.
     """
 
     @wraps(handler)
@@ -139,18 +140,18 @@ def guarded(handler: Callable[..., Sequence[Any]], blank: Sequence[Any]) -> Call
             return (_error(without_folders(str(error))), *blank)
         except Exception:
             _log.exception("internal error in a page")
-            return (_error("Internal error; it stands in the log of this page. Please report it."), *blank)
+            return (_error("Internal error; see the log of this page, and please report it."), *blank)
 
     return run
 
 
 def without_folders(message: str) -> str:
-    """The message with every absolute path cut down to its last part."""
+    """Cut every absolute path of a message down to its last part."""
     return _FOLDERS_OF_A_PATH.sub(lambda found: "'" if found[0].startswith("'") else "", message)
 
 
 def with_notice(image: NDArray[np.uint8], made_by: str) -> NDArray[np.uint8]:
-    """Lay a strip with the notice and the model's name below a picture, so that they go wherever it is copied.
+    """Add a strip with the notice and the model's name below a picture, so that copies have them, too.
 
     Args:
         image: ``(H, W, 3)`` uint8.
@@ -168,7 +169,7 @@ def with_notice(image: NDArray[np.uint8], made_by: str) -> NDArray[np.uint8]:
 
 
 def json_download(button: gr.DownloadButton, name: str, record: Mapping[str, Any]) -> str:
-    """Write a record, with the notice, where Gradio may serve it from and deletes it in time; return the path."""
+    """Write a record with the notice as JSON to Gradio's cache; returns the path."""
     text = json.dumps({"notice": RESEARCH_NOTICE, **record}, indent=2, allow_nan=False)
     return str(save_bytes_to_cache(text.encode(), f"{Path(name).stem}.json", button.GRADIO_CACHE))
 

@@ -15,9 +15,9 @@ from pipelines.pretrain.data.reading import read_images
 from pipelines.pretrain.data.views import CentreViews
 from pipelines.pretrain.data_settings import PretrainData
 from pipelines.pretrain.demo.small_real import HELD_OUT_FOLDER, make_small_real
-from pipelines.pretrain.evaluation.scores import Answers, answers
+from pipelines.pretrain.evaluation.scores import Predictions, predict
 from pipelines.pretrain.weights.bundles import load_classifier
-from vision_core.evaluation.classification import macro_scores
+from vision_core.evaluation.classification import macro_f1, macro_scores
 
 PROTOCOL = STUDY.protocol()
 WORK = STUDY.work_folder()
@@ -89,20 +89,20 @@ def score(bundle: Path, root: Path, part: str) -> Scored:
     model = load_classifier(bundle)
     sizes = {key: model.card.preprocessing[key] for key in ("image_px", "resize_px")}
     images = read_images(PretrainData(root=root, cache=None, classes=model.card.classes, **sizes), part)
-    found = answers(
+    found = predict(
         model.network.eval(), CentreViews(images, PretrainData(root=root, cache=None, **sizes)), bundle.name
     )
     return scored(found)
 
 
-def scored(found: Answers) -> Scored:
+def scored(found: Predictions) -> Scored:
     """Percents of given answers, with an interval over images."""
-    truth, called, classes = found.truth, found.scores.argmax(axis=1), found.scores.shape[1]
-    values = macro_scores(truth, called, classes)
+    truth, called = found.truth, found.scores.argmax(axis=1)
+    values = macro_scores(truth, called)
     draw = np.random.default_rng(0)
     resampled = [draw.integers(0, len(truth), len(truth)) for _ in range(_RESAMPLES)]
     low, high = np.percentile(
-        [100 * macro_scores(truth[each], called[each], classes).f1 for each in resampled], (2.5, 97.5)
+        [100 * macro_f1(truth[each], called[each], only_present=True) for each in resampled], (2.5, 97.5)
     )
     return Scored(
         macro_f1=100 * values.f1, accuracy=100 * values.accuracy, interval=(float(low), float(high)), images=len(truth)

@@ -15,7 +15,7 @@ import torch
 
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.views import Batch
-from pipelines.pretrain.learner import CleanLearner, Goal, PretrainLearner
+from pipelines.pretrain.learner import Goal, make_learner
 from vision_core.backbones.networks import build_backbone
 from vision_core.config.loading import replace
 from vision_core.environment import quiet_libraries
@@ -43,8 +43,7 @@ class Stepper:
         torch.manual_seed(0)
         network = build_backbone("resnet18", CLASSES)
         goal = Goal(backbone="resnet18", classes=tuple(map(str, range(CLASSES))))
-        kind = PretrainLearner if config.is_masked else CleanLearner
-        self.learner = kind(config, network, goal).train()
+        self.learner = make_learner(config, network, goal).train()
         self.optimizers: list[Optimizer] = make_optimizers(self.learner.trained(config.optim))
 
     def step(self, batch: Batch) -> float:

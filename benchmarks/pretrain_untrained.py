@@ -39,6 +39,6 @@ def untrained_entropy(root: Path, seed: int, settings: Mapping[str, Any]) -> flo
     )
     entropy = float("nan")
     for batch in batches(prepared.items, order, workers=0):
-        drawn = learner.noise.draw(normalise(batch.images), [0] * len(batch.indices), learner.mask)
+        drawn = learner.noise.draw(normalise(batch.images), [0] * len(batch.indices))
         entropy = float(drawn.entropy())
     return entropy

@@ -62,8 +62,14 @@ def thresholds(detector: Detector, image: Tensor, kept: int) -> dict[str, float]
 
 def make_learner(method: str, detector: Detector, settings: dict[str, float]) -> MeanTeacherLearner:
     """A learner of the method with the same weights."""
-    config = replace(SfodConfig(), {"method": method, **settings})
-    return MeanTeacherLearner(config, copy.deepcopy(detector)).train()
+    config = replace(SfodConfig(), settings)
+    return MeanTeacherLearner(
+        copy.deepcopy(detector),
+        teacher=config.teacher,
+        pseudo_labels=config.pseudo_labels,
+        lpld=config.lpld if method == "lpld" else None,
+        seed=config.train.seed,
+    ).train()
 
 
 def step(learner: MeanTeacherLearner, batch: Batch) -> float:

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vision_core.slides.encoders.encoder import Encoder, EncoderNetwork, has_cpu_bf16
-from vision_core.slides.features.extraction import ExtractSettings, extract_features, summarise_times
+from vision_core.slides.features.extraction import ExtractionSettings, extract_features, summarise_times
 from vision_core.slides.reading.slide import Slide, open_slide
 from vision_core.slides.settings import ReadSettings, TileSettings, TissueSettings
-from vision_core.slides.synthetic import MadeSlide, write_made_slide
+from vision_core.slides.synthetic import SyntheticSlide, write_synthetic_slide
 from vision_core.slides.tiling import Tiles, tile_grid
 from vision_core.slides.tissue.segmentation import find_tissue
 
@@ -152,7 +152,7 @@ def made_slide(folder: Path, size: int) -> Path:
     path = folder / f"made-{size}.svs"
     if not path.exists():
         print(f"making '{path}'")
-        write_made_slide(path, MadeSlide(width=size, height=size))
+        write_synthetic_slide(path, SyntheticSlide(width=size, height=size))
     return path
 
 
@@ -167,7 +167,7 @@ def _own_peak_mib() -> float:
 
 
 def _extract(slide: Slide, tiles: Tiles, encoder: Encoder, threads: int) -> dict[str, float]:
-    settings = ExtractSettings(read=ReadSettings(threads=threads), batch_size=_BATCH)
+    settings = ExtractionSettings(read=ReadSettings(threads=threads), batch_size=_BATCH)
     return dict(extract_features(slide, tiles, encoder, settings).facts)
 
 

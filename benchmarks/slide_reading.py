@@ -29,7 +29,7 @@ from tests.vision_core.slides.tiffs import APERIO, Kind, tissue, write_tiff
 from vision_core.assets import aperio_slide
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.settings import ReadSettings
-from vision_core.slides.synthetic import MadeSlide, write_made_slide
+from vision_core.slides.synthetic import SyntheticSlide, write_synthetic_slide
 
 TARGET_RATE, TARGET_RATIO = 3000, 3.0
 TILE_PX = 256
@@ -119,7 +119,7 @@ def rate(reader: Callable[[], Read], corners: Corners, side: int, threads: int) 
     return len(corners) / (time.perf_counter() - start)
 
 
-def tissue_corners(made: MadeSlide) -> list[tuple[int, int]]:
+def tissue_corners(made: SyntheticSlide) -> list[tuple[int, int]]:
     """Of the tiles whose centre lies in tissue, row after row."""
     half = TILE_PX // 2
     return [
@@ -193,13 +193,13 @@ def jpeg2000_rates(folder: Path, arguments: argparse.Namespace) -> None:
         print(f"  {name}: {rate(reader, corners, TILE_PX, arguments.threads):,.0f} tiles/s")
 
 
-def made_slide(folder: Path, size: int) -> tuple[Path, MadeSlide]:
+def made_slide(folder: Path, size: int) -> tuple[Path, SyntheticSlide]:
     """The slide, made once."""
-    made = MadeSlide(width=size, height=size)
+    made = SyntheticSlide(width=size, height=size)
     path = folder / f"made-{size}.svs"
     if not path.exists():
         print(f"making '{path}'")
-        write_made_slide(path, made)
+        write_synthetic_slide(path, made)
     return path, made
 
 

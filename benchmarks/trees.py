@@ -11,7 +11,7 @@ from pipelines.sfod.__main__ import main as sfod
 from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.evaluate import detect_all
 from pipelines.sfod.predict import SfodPredictor
-from vision_core.detection.average_precision import Matches, curve, eleven_points, match_image, pool_matches
+from vision_core.detection.average_precision import Matches, eleven_points, match_image, pool_matches, recall_precision
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData
 from vision_core.results import Detections
@@ -64,8 +64,8 @@ def match(scored: Scored) -> list[Matches]:
 
 def ap50(matches: Sequence[Matches]) -> float:
     """VOC-2007 AP50 in percent over tiles."""
-    wanted, outcomes = pool_matches(matches)
-    return 100 * eleven_points(*curve(outcomes, wanted)) if wanted else 0.0
+    num_truths, outcomes = pool_matches(matches)
+    return 100 * eleven_points(*recall_precision(outcomes, num_truths)) if num_truths else 0.0
 
 
 def bootstrap(matches: Sequence[Matches], resamples: int = 1000) -> tuple[float, float]:

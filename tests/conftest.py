@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vision_core.environment import is_ci, keep_offline
+from tests.continuous_integration import is_ci
+from vision_core.environment import keep_offline
 
 keep_offline()
 CHROMIUM = Path("/usr/bin/chromium")

@@ -16,13 +16,13 @@ Photograph = Literal["colon", "tumour", "retina"]
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where an asset comes from, to be stated wherever it is used.
+    """Attribution of an asset, to be stated wherever it is used.
 
     Attributes:
         package: Name on the package index.
         version: The installed version.
         licence: Licence of the asset, an SPDX identifier.
-        source: Who made it, in words.
+        source: Author and origin, in words.
     """
 
     package: str
@@ -31,13 +31,13 @@ class Origin:
     source: str
 
     def line(self) -> str:
-        """One sentence of attribution."""
+        """Format the attribution as one sentence."""
         return f"{self.source}; from the package {self.package} {self.version}, licence {self.licence}."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreeCrowns:
-    """An aerial image of trees, with its VOC annotation where there is one."""
+    """Aerial image of tree crowns, with its VOC annotation if it has one."""
 
     site: Site
     image_path: Path
@@ -91,7 +91,7 @@ _TREES: dict[Site, tuple[str, str | None]] = {
 
 
 def lite0_weights() -> Path:
-    """The ImageNet weights of EfficientNet-Lite0, a PyTorch state dict.
+    """Find the ImageNet weights of EfficientNet-Lite0, a PyTorch state dict.
 
     Raises:
         MissingDependencyError: The package that carries them is not installed.
@@ -100,7 +100,7 @@ def lite0_weights() -> Path:
 
 
 def lite0_origin() -> Origin:
-    """The attribution of ``lite0_weights``."""
+    """Attribute ``lite0_weights``."""
     return Origin(
         package=_LITE0_PACKAGE,
         version=version(_LITE0_PACKAGE),
@@ -110,7 +110,9 @@ def lite0_origin() -> Origin:
 
 
 def aperio_slide() -> Path:
-    """A region of a real Aperio slide: 2220 x 2967 px, tiles of 240 px, 0.499 microns per pixel, 20x.
+    """Find a region of a real Aperio slide.
+
+    2220 x 2967 px, tiles of 240 px, 0.499 microns per pixel, 20x.
 
     Raises:
         MissingDependencyError: The package that carries it is not installed.
@@ -119,7 +121,7 @@ def aperio_slide() -> Path:
 
 
 def aperio_slide_origin() -> Origin:
-    """The attribution of ``aperio_slide``."""
+    """Attribute ``aperio_slide``."""
     return Origin(
         package=_APERIO_PACKAGE,
         version=version(_APERIO_PACKAGE),
@@ -130,7 +132,9 @@ def aperio_slide_origin() -> Origin:
 
 
 def brain_volumes() -> dict[BrainMap, Path]:
-    """An average brain, NIfTI volumes of 197 x 233 x 189 voxels of 1 mm, 8 bits: T1, grey and white matter.
+    """Find the NIfTI volumes of an average brain: T1, grey matter, white matter.
+
+    197 x 233 x 189 voxels of 1 mm, 8 bits.
 
     Raises:
         MissingDependencyError: The package that carries them is not installed.
@@ -142,7 +146,7 @@ def brain_volumes() -> dict[BrainMap, Path]:
 
 
 def brain_volumes_origin() -> Origin:
-    """The attribution of ``brain_volumes``."""
+    """Attribute ``brain_volumes``."""
     return Origin(
         package=_BRAIN_PACKAGE,
         version=version(_BRAIN_PACKAGE),
@@ -153,7 +157,9 @@ def brain_volumes_origin() -> Origin:
 
 
 def radiology_files() -> dict[Radiology, Path]:
-    """DICOM files of CT, MR and ultrasound; ``us_heart`` is a cine loop of 30 frames, the others are stills.
+    """Find DICOM files of CT, MR and ultrasound.
+
+    ``us_heart`` is a cine loop of 30 frames, the others are stills.
 
     Raises:
         MissingDependencyError: The package that carries them is not installed.
@@ -164,7 +170,7 @@ def radiology_files() -> dict[Radiology, Path]:
 
 
 def radiology_files_origin() -> Origin:
-    """The attribution of ``radiology_files``."""
+    """Attribute ``radiology_files``."""
     return Origin(
         package=_RADIOLOGY_PACKAGE,
         version=version(_RADIOLOGY_PACKAGE),
@@ -174,7 +180,9 @@ def radiology_files_origin() -> Origin:
 
 
 def photographs() -> dict[Photograph, Path]:
-    """Two microscopic fields, ``colon`` 512 x 512 px and ``tumour`` 300 x 500 px, and a ``retina`` of 1411 x 1411 px.
+    """Find two microscopic fields and a fundus photograph.
+
+    ``colon`` 512 x 512 px, ``tumour`` 300 x 500 px, ``retina`` 1411 x 1411 px.
 
     Raises:
         MissingDependencyError: A package that carries them is not installed.
@@ -183,7 +191,7 @@ def photographs() -> dict[Photograph, Path]:
 
 
 def photographs_origins() -> tuple[Origin, ...]:
-    """The attributions of ``photographs``, in their order."""
+    """Attribute ``photographs``, in their order."""
     return tuple(
         Origin(package=package, version=version(package), licence=licence, source=source)
         for package, _, _, licence, source in _PHOTOGRAPHS.values()
@@ -191,7 +199,7 @@ def photographs_origins() -> tuple[Origin, ...]:
 
 
 def tree_crowns() -> dict[Site, TreeCrowns]:
-    """Aerial images of tree crowns at three sites, by site.
+    """Find aerial images of tree crowns at three sites.
 
     ``yell_large`` (2299 x 2472 px, 574 boxes) and ``yell_small`` (1249 x 1035 px, 279 boxes) are of Yellowstone,
     ``osbs`` (400 x 400 px, 61 boxes) of Florida, ``soap`` (the same size, 37 boxes) and ``soap_unlabelled`` of
@@ -204,7 +212,7 @@ def tree_crowns() -> dict[Site, TreeCrowns]:
 
 
 def tree_crowns_origin() -> Origin:
-    """The attribution of ``tree_crowns``."""
+    """Attribute ``tree_crowns``."""
     return Origin(
         package=_TREES_PACKAGE,
         version=version(_TREES_PACKAGE),

@@ -1,4 +1,4 @@
-"""What a run tells: console lines, a progress bar with rate and ETA, ``metrics.jsonl``, ``log.txt``."""
+"""Console output: lines, progress bars with rate and remaining time, the log of a run."""
 
 import sys
 import time
@@ -15,14 +15,14 @@ _PLAIN_SECONDS = 10.0
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere a plain line every ten seconds. Both show count, rate and ETA.
+    """Progress bar on a terminal, elsewhere a plain line every ten seconds: count, rate, remaining time.
 
     Args:
-        total: Items.
-        label: Stands before the bar.
-        unit: What an item is.
-        initial: Items done before; they are not counted in the rate.
-        is_passing: The bar goes with the last item, for what is told afterwards in words.
+        total: Number of items.
+        label: Text before the bar.
+        unit: Name of an item.
+        initial: Items done before; they do not count in the rate.
+        is_passing: Remove the bar after the last item, where a sentence follows.
     """
 
     def __init__(self, total: int, label: str, unit: str = "it", initial: int = 0, *, is_passing: bool = False) -> None:
@@ -41,11 +41,11 @@ class Progress:
         self._start = self._told = time.monotonic()
 
     def advance(self, note: str = "") -> None:
-        """One item is done; ``note`` is shown behind the bar."""
+        """Count one item; ``note`` is shown behind the bar."""
         self.reach(self._done + 1, note)
 
     def reach(self, done: int, note: str = "") -> None:
-        """So many are done."""
+        """Set the number of items done."""
         if note and not self._bar.disable:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._done)
@@ -57,7 +57,7 @@ class Progress:
             self._tell(now, note)
 
     def close(self) -> None:
-        """Leave the bar as it is and go to the next line."""
+        """Close the bar."""
         self._bar.close()
 
     def _tell(self, now: float, note: str) -> None:
@@ -72,7 +72,7 @@ class Progress:
 
 
 def track(items: Iterable[ItemT], total: int, label: str, unit: str = "it") -> Iterator[ItemT]:
-    """Pass ``items`` on under a progress bar."""
+    """Iterate over ``items`` under a progress bar."""
     progress = Progress(total, label, unit)
     try:
         for item in items:
@@ -87,18 +87,18 @@ _LOG_PATH: ContextVar[Path | None] = ContextVar("log_path", default=None)
 
 
 def be_silent() -> None:
-    """From now on this process neither speaks nor shows progress: another one of the same training does."""
+    """Silence this process: another one of the same training writes the messages."""
     global _is_silent
     _is_silent = True
 
 
 def is_silent() -> bool:
-    """Whether another process speaks for this one."""
+    """Tell whether this process is silenced."""
     return _is_silent
 
 
 def say(text: str) -> None:
-    """A line for the person at the console, which does not tear a progress bar, and for the log of the run."""
+    """Print a line, without tearing a progress bar, and log it."""
     if _is_silent:
         return
     tqdm.write(text, file=sys.stdout)
@@ -107,7 +107,7 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A line for the log of the run alone."""
+    """Write a line to the log of the run alone."""
     path = _LOG_PATH.get()
     if path:
         with path.open("a", encoding="utf-8") as file:
@@ -116,7 +116,7 @@ def note(text: str) -> None:
 
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Inside, all that is said goes to ``path`` too."""
+    """Write all printed lines to ``path`` too, within the block."""
     before = _LOG_PATH.set(path)
     try:
         yield

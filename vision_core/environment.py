@@ -1,4 +1,4 @@
-"""Environment variables and the interpreter: the one file that reads or sets them. Standard library only."""
+"""Environment variables, interpreter and memory: the only file that touches ``os.environ``. Standard library only."""
 
 import ctypes
 import importlib.util
@@ -36,7 +36,7 @@ _UNSAFE_GRADIO = (
 
 @dataclass(frozen=True, kw_only=True)
 class Launched:
-    """Where this process stands among those that ``torchrun`` started."""
+    """Rank of this process among those that ``torchrun`` started."""
 
     rank: int
     local_rank: int
@@ -44,7 +44,10 @@ class Launched:
 
 
 def enter() -> None:
-    """Call first in every ``__main__``: switch off what phones home, speak UTF-8, and refuse a foreign interpreter."""
+    """Prepare the process: no network look-ups, UTF-8 output, the right interpreter.
+
+    Every ``__main__`` calls it first.
+    """
     keep_offline()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -56,46 +59,41 @@ def enter() -> None:
 
 
 def keep_offline() -> None:
-    """Turn off update checks, usage statistics and hub look-ups, here and in child processes."""
+    """Disable update checks, usage statistics and hub look-ups, in child processes too."""
     os.environ.update(_QUIET)
 
 
 def quiet_libraries() -> None:
-    """Drop warnings of libraries about each other that a user can do nothing about."""
+    """Hide warnings of libraries that users cannot act on."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\..*")
     warnings.filterwarnings("ignore", message=r"torch\.meshgrid")
-    # Several processes: each would say these for itself.
+    # With several processes, each would print these.
     warnings.filterwarnings("ignore", message=r"`broadcast_buffers` is deprecated", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"Grad strides do not match bucket view strides")
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
 def launched() -> Launched:
-    """Rank and world size from ``torchrun``'s variables; a single process without them.
+    """Read rank and world size from ``torchrun``'s variables; a single process without them.
 
     Raises:
-        UsageError: One of them is set to something that is no number.
+        UsageError: One of them is not a number.
     """
     return Launched(rank=_number("RANK", 0), local_rank=_number("LOCAL_RANK", 0), world_size=_number("WORLD_SIZE", 1))
 
 
-def is_ci() -> bool:
-    """Whether a continuous-integration service runs us (``CI=true``)."""
-    return os.environ.get("CI", "").lower() in {"1", "true"}
-
-
 def datasets_root() -> Path:
-    """The folder that relative paths of published data sets start from (``DETECTRON2_DATASETS``, else ``dataset``)."""
+    """Return the folder of published data sets: ``DETECTRON2_DATASETS``, else ``dataset``."""
     return Path(os.environ.get("DETECTRON2_DATASETS", "dataset"))
 
 
 def unsafe_gradio_variables() -> list[str]:
-    """Names of set variables that would open an app to others behind our back."""
+    """List the set variables that would expose an app to other users."""
     return [name for name in _UNSAFE_GRADIO if os.environ.get(name)]
 
 
 def set_gradio_folder(folder: Path) -> None:
-    """Where Gradio keeps uploads; a fresh private folder per start."""
+    """Set the folder where Gradio keeps uploads."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
 
 
@@ -120,14 +118,17 @@ def _wrong_interpreter(missing: list[str]) -> str:
 
 
 def release_memory() -> None:
-    """Let the system have what the C library keeps of arrays that are gone, where it has a function for that."""
+    """Return freed memory from the C library to the system, where supported."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def peak_resident_mib() -> float:
-    """Most memory that this process has had in use; not, as ``getrusage`` tells in a child, what its parent had."""
+    """Measure the peak memory of this process in MiB.
+
+    ``getrusage`` would give that of the parent in a child process.
+    """
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM:"):
             return float(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""The errors a user can mend, each with the code it prints and the code it exits with.
+"""Errors that a user can fix, each with its printed code and its exit code.
 
 Exit codes: 0 done; 2 usage, configuration, checkpoint or annotation index (nothing started); 3 every input was bad;
 4 finished, some inputs failed; 5 environment (disk, memory, device, missing package); 130 interrupted, can be resumed.
@@ -12,13 +12,13 @@ EXIT_INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """A fault outside this package, told in one line a problem: what is wrong, and what to do.
+    """Error outside this package, with one line per problem: what is wrong, and what to do.
 
     Args:
         problems: One sentence, or several when a stage found several faults at once.
 
     Attributes:
-        is_repeated: Whether another process of the same training has told it already.
+        is_repeated: Whether another process of the same training has printed it already.
     """
 
     code: ClassVar[str] = "USAGE"
@@ -30,21 +30,21 @@ class UserError(Exception):
         super().__init__("\n".join(self.problems))
 
     def lines(self) -> str:
-        """The text for the terminal, one ``error[CODE]`` line per problem."""
+        """Format the problems for the terminal, one ``error[CODE]`` line each."""
         return "\n".join(f"error[{self.code}] {problem}" for problem in self.problems)
 
 
 class UsageError(UserError):
-    """The command line asks for something that cannot be done."""
+    """Error of the command line."""
 
 
 class ConfigError(UserError):
-    """The configuration has problems; all of them are listed under one heading."""
+    """Error of the configuration, with all problems under one heading."""
 
     code = "CONFIG"
 
     def lines(self) -> str:
-        """One heading with the count, then a line per problem."""
+        """Format the problems under a heading with their count."""
         if len(self.problems) == 1:
             return f"error[{self.code}] {self.problems[0]}"
         listed = "\n".join(f"  {problem}" for problem in self.problems)
@@ -52,46 +52,46 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set or an annotation index cannot be used."""
+    """Error of a data set or an annotation index."""
 
     code = "DATA"
 
 
 class InputError(DataError):
-    """One input of many cannot be read; a batch skips it and goes on."""
+    """Error of one input of many; a batch continues with the next."""
 
 
 class AllInputsError(DataError):
-    """Not one input could be used."""
+    """Error of all inputs."""
 
     exit_code = 3
 
 
 class CheckpointError(UserError):
-    """A checkpoint or bundle is damaged, foreign or does not fit."""
+    """Error of a checkpoint or bundle: damaged, foreign, or of other settings."""
 
     code = "CHECKPOINT"
 
 
 class TrainingError(UserError):
-    """Training cannot go on: a loss is not finite, or there is nothing to learn from."""
+    """Error of training: a loss is not finite, or no data to learn from."""
 
     code = "TRAINING"
 
 
 class EnvironmentFault(UserError):
-    """The machine lacks something: disk, memory, device, write access."""
+    """Error of the machine: disk, memory, device, write access."""
 
     code = "ENVIRONMENT"
     exit_code = 5
 
 
 class MissingDependencyError(EnvironmentFault):
-    """An optional package is not installed."""
+    """Error of a missing optional package."""
 
 
 class Interrupted(UserError):
-    """Stopped on request; a checkpoint is on disk and the run can be resumed."""
+    """Stop on request, after which the command can be continued."""
 
     code = "INTERRUPTED"
     exit_code = EXIT_INTERRUPTED

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside, flushed to disk, renamed."""
+"""Atomic writing of files, their hashes and stamps, and errors of full or read-only disks."""
 
 import errno
 import hashlib
@@ -34,9 +34,10 @@ _NO_WRITING = _FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, er
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it becomes ``path`` when the block ends well, and goes when it does not.
+    """Provide a temporary path that replaces ``path`` when the block succeeds.
 
     Missing folders are made. File and folder are flushed to disk, so that a crash leaves the old file or the new one.
+    The temporary file is removed when the block fails.
 
     Raises:
         EnvironmentFault: The disk is full, the file too large, or writing is not allowed.
@@ -58,7 +59,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write ``data`` to ``path``, whole or not at all: text as UTF-8, and what has no place there as an escape.
+    """Write bytes or UTF-8 text to ``path``, whole or not at all.
+
+    Characters that UTF-8 cannot hold are written as escapes.
 
     Raises:
         EnvironmentFault: As for ``atomic_path``.
@@ -69,12 +72,12 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def text_of(path: Path) -> str:
-    """A path as text that every file can hold: bytes of a name that are not UTF-8 become escapes."""
+    """Convert a path to valid UTF-8 text; other bytes become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def flush(path: Path) -> None:
-    """Force a file's content, or a folder's entries, to disk."""
+    """Flush a file's content, or a folder's entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -83,16 +86,18 @@ def flush(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """Compute the SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove what a killed process of this machine left half-written in ``folder``; call it before writing anything.
+    """Remove temporary files of killed processes of this machine from ``folder``.
+
+    To be called before this process writes. Files of running processes and of other machines stay.
 
     Returns:
-        The files removed. Those of running processes and of other machines stay.
+        The removed files.
     """
     leftovers = [path for path in sorted(folder.iterdir()) if _is_abandoned(path.name)]
     for path in leftovers:
@@ -113,7 +118,7 @@ def _is_abandoned(name: str) -> bool:
     match = _PARTIAL.fullmatch(name)
     if match is None or match["host"] != _host():
         return False
-    # A partial file under our own process number is of a dead namesake: the caller has written nothing yet.
+    # A temporary file under our own process number is of a dead process: the caller has written nothing yet.
     return int(match["process"]) == os.getpid() or not _is_running(int(match["process"]))
 
 
@@ -137,7 +142,7 @@ def _describe(error: OSError, path: Path, partial: Path) -> str:
 
 
 class Stamp(BaseModel):
-    """What tells whether an input is still the one that was read."""
+    """Size, time of change and partial hash of a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -147,13 +152,13 @@ class Stamp(BaseModel):
 
 
 def stamp(path: Path) -> Stamp:
-    """Size, time of change, and a hash of the first and last 64 KiB.
+    """Compute the stamp of a file; its hash covers 64 KiB at each end.
 
     Raises:
-        InputError: The file is not there.
+        InputError: The file is missing, cannot be opened, or is a pipe.
     """
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):  # to open one would wait for its writer
+        if stat.S_ISFIFO(path.stat().st_mode):  # opening one would wait for its writer
             raise InputError(f"'{path}' is a pipe, no file. Save what comes through it, and give that.")
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -167,7 +172,7 @@ def stamp(path: Path) -> Stamp:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say that ``path`` cannot be written, and why, when the block cannot write.
+    """Convert errors of writing within the block to one that names ``path``.
 
     Raises:
         EnvironmentFault: The disk is full, the file too large, or writing is not allowed.
@@ -178,4 +183,4 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno not in _NO_WRITING:
             raise
         reason = os.strerror(error.errno).lower()
-        raise EnvironmentFault(f"Cannot write '{path}': {reason}. Mend that, then run the same command.") from error
+        raise EnvironmentFault(f"Cannot write '{path}': {reason}. Fix that, then run the same command.") from error

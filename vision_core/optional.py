@@ -1,4 +1,4 @@
-"""Import an optional package where it is needed, or say which command installs it."""
+"""Import of optional packages, with the command that installs a missing one."""
 
 import importlib
 from types import ModuleType
@@ -19,10 +19,10 @@ _REMEDY_OF = {
 
 
 def require(name: str, why: str) -> ModuleType:
-    """Import ``name``.
+    """Import a module of an optional package.
 
     Raises:
-        MissingDependencyError: It is not installed; the message says what needs it and how to get it.
+        MissingDependencyError: It is not installed; the message has ``why`` it is needed and how to install it.
     """
     try:
         return importlib.import_module(name)

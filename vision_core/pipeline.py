@@ -1,4 +1,4 @@
-"""What a task supplies to the verbs: a ``Pipeline``, and the ``Predictor`` that it loads from a bundle."""
+"""Interface of a task to the verbs: ``Pipeline``, and the ``Predictor`` that it loads from a bundle."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from vision_core.batch.inspection import Inspected
 from vision_core.batch.job import FileProcessor, nothing_else
 from vision_core.bundles.bundle import read_card
-from vision_core.bundles.card import Card
+from vision_core.bundles.card import WEIGHTS_FILE, Card
 from vision_core.bundles.export import Exportable
 from vision_core.config.schema import Config
 from vision_core.csv_tables import Cell
@@ -56,12 +56,16 @@ class Predictor(FileProcessor[ResultT]):
         """
 
     @abstractmethod
+    def write(self, result: ResultT, path: str | Path, folder: str | Path) -> list[Path]:
+        """Write the files of a result into ``folder``, each named after the stem of ``path``; return them."""
+
+    @abstractmethod
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the raw outputs of the golden input."""
 
 
 class Findings(Protocol):
-    """What reading a data set once has shown."""
+    """Findings of a check of a data set."""
 
     @property
     def faults(self) -> Sequence[str]:
@@ -70,20 +74,20 @@ class Findings(Protocol):
 
     @property
     def num_read(self) -> int:
-        """Items looked at."""
+        """Number of items read."""
         ...
 
     def lines(self) -> list[str]:
-        """All of it in words."""
+        """Describe the findings, one line each."""
         ...
 
 
 class Pipeline(ABC, Generic[ConfigT]):
-    """One task. Five methods to write; every other one has a default.
+    """Task as the verbs use it: five abstract methods, defaults for all others.
 
     Attributes:
-        own_data: The words of ``train`` on a user's own data, told at the end of a run.
-        limits: What a bundle of this task says of its limits.
+        own_data: Arguments of ``train`` for a user's own data, printed at the end of a run.
+        limits: Limits of use, written on every card of this task.
     """
 
     own_data: ClassVar[str]
@@ -95,84 +99,90 @@ class Pipeline(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def deliver(self, config: ConfigT, learner: Learner, folder: Path) -> Card:
-        """Write the result of a run as a bundle."""
+        """Write the result of a run as a bundle into ``folder``."""
 
     @abstractmethod
     def evaluate(self, config: ConfigT, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
-        """Score bundles on ``data.eval_split``; pictures go to ``folder``."""
+        """Score bundles by name on ``data.eval_split``; pictures go to ``folder``."""
 
     @abstractmethod
     def predictor(self, bundle: Path, device: torch.device, config: ConfigT | None = None) -> Predictor[Any]:
-        """Load a bundle for inference on files of unknown origin; ``config`` replaces the bundle's settings."""
+        """Load a bundle for inference on untrusted files; ``config`` replaces its settings."""
 
     @abstractmethod
     def demo_data(self, folder: Path) -> str:
-        """Write the demo's data set; returns a sentence on what it is."""
+        """Write the demo's data set; returns a sentence that describes it."""
 
     def rehearse(self, config: ConfigT) -> Prepared:
-        """Prepare a run as far as that writes nothing and costs little."""
+        """Prepare a run without writing files or costly work."""
         return self.prepare(config)
 
     def check_runs(self, runs: Mapping[str, ConfigT]) -> None:
-        """Refuse, before the first of several runs trains, what a later one would be refused for.
+        """Check the settings of several runs before the first of them trains.
 
         Raises:
-            UserError: As ``prepare`` would.
+            UserError: ``prepare`` would refuse one of them.
         """
 
     def validate(self, config: ConfigT, sample: int | None, on_item: OnItem) -> Sequence[Findings]:
-        """Read every training item once, or ``sample`` of them; ``on_item`` is told how many of how many are done."""
+        """Read every training item once, or ``sample`` evenly spaced ones.
+
+        ``on_item`` is called with the number of items done and their total.
+        """
         items = self.rehearse(config).items
         count = len(items)
         chosen = range(count) if sample is None else sorted({place * count // sample for place in range(sample)})
         faults: list[str] = []
         for done, index in enumerate(chosen, start=1):
             try:
-                items[1, index]
+                items[0, index]
             except DataError as error:
                 faults += error.problems
             on_item(done, len(chosen))
         return [ItemFindings(name=config.data.split, num_read=len(chosen), faults=tuple(faults))]
 
     def compare(self, runs: Mapping[str, Path]) -> Sequence[str]:
-        """Say what the run folders of one command show together, a line each."""
+        """Compare the run folders of one command; returns lines to print."""
         return ()
 
     def inputs(self, path: Path) -> list[Path]:
         """List the inputs of ``predict``: by default the images of a folder.
 
         Raises:
-            DataError: There is none, or ``path`` is no folder.
+            DataError: There is no image, or ``path`` is no folder.
         """
         if path.is_file():
             raise DataError(f"--input '{path}' is a list; give an image, or a folder of images.")
         return list_images(path)
 
     def inspector(self, config: ConfigT | None) -> Callable[[Path], Inspected] | None:
-        """Make the function that opens an input for the plan of a batch; None: there is no plan."""
+        """Make the function that inspects an input; None: no plan is made."""
         return None
 
     def follows(self, config: ConfigT | None) -> Callable[[Path], str]:
-        """Make the function that hashes what a result depends on beside input and settings; empty for nothing."""
+        """Make the function that hashes further dependencies of a result.
+
+        These are files beside input and settings, such as an edited mask; the hash is empty without any.
+        """
         return nothing_else
 
     def columns(self, result: Any) -> Mapping[str, Cell]:  # noqa: ANN401 (each task has its own result)
-        """Columns of a result in ``results.csv``."""
+        """List the columns of a result in ``results.csv``."""
         return {}
 
     def conclude(self, folder: Path) -> None:
-        """Write what spans all results of a batch, below its folder."""
+        """Write files about all results of a batch into its folder."""
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
-        """Prepare a bundle for ``export``; ``size`` is that of the inputs where a file has to fix it.
+        """Prepare a bundle for ``export``; ``size`` fixes that of the inputs.
 
         Raises:
-            UsageError: This task has nothing to export.
+            UsageError: This task has no export.
         """
         raise UsageError("This task has no export. Use its bundle with predict.")
 
     def import_weights(self, file: Path, config: ConfigT, out: Path, *, trusted: bool) -> Sequence[str]:
-        """Make a bundle of a foreign checkpoint; returns what was inferred, a line each.
+        """Convert a foreign checkpoint to a bundle; returns lines on inferred settings.
 
         Raises:
             UsageError: This task imports no foreign checkpoints.
@@ -180,7 +190,10 @@ class Pipeline(ABC, Generic[ConfigT]):
         raise UsageError("This task imports no foreign weights. Train with its verb train.")
 
     def card(self, config: ConfigT, method: str, **fields: Any) -> Card:  # noqa: ANN401
-        """Make a card; ``fields``, with ``trained_on`` among them, are added to what the cards of all tasks share."""
+        """Make a card from the fields that all tasks share and ``fields``.
+
+        ``fields`` must have ``trained_on``, and win over the shared ones.
+        """
         common: dict[str, Any] = {
             "task": config.task,
             "method": method,
@@ -195,19 +208,22 @@ class Pipeline(ABC, Generic[ConfigT]):
         return Card(**common | fields)
 
 
+Build = Callable[[], Pipeline[Any]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ItemFindings:
-    """Findings of reading training items as a run does."""
+    """Findings of reading training items as a run reads them."""
 
     name: str
     num_read: int
     faults: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """Count and faults."""
+        """Describe the count and each fault, one line each."""
         return [f"{self.name}: {self.num_read} items, {len(self.faults)} faults", *self.faults]
 
 
 def weights_hash(path: Path | None) -> str | None:
-    """Read the sha256 of the weights in the bundle that a run starts from, if it starts from one."""
-    return read_card(path).hashes["weights.safetensors"] if path else None
+    """Read the SHA-256 of the weights in a bundle; None without one."""
+    return read_card(path).hashes[WEIGHTS_FILE] if path else None

@@ -1,4 +1,4 @@
-"""Results: frozen, validated records of numpy arrays; the only things that apps and files ever see."""
+"""Results of inference: frozen, validated records of numpy arrays, for apps and files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ RESEARCH_NOTICE = "For research use. Not for diagnosis."
 
 @dataclass(frozen=True, kw_only=True)
 class Detections:
-    """The objects found in one image.
+    """Objects detected in one image.
 
     Attributes:
         boxes: ``(N, 4)`` float32, ``xyxy`` in pixels of the original image.
@@ -20,7 +20,7 @@ class Detections:
         labels: ``(N,)`` int64, index into ``classes``.
         classes: Names of the classes.
         image_size: ``(height, width)`` of the original image in pixels.
-        model: What made them: method, version, and the hash of its weights.
+        model: Model that made them: method, version, hash of its weights.
     """
 
     boxes: NDArray[np.float32]
@@ -50,7 +50,7 @@ class Detections:
         return len(self.scores)
 
     def above(self, score: float) -> "Detections":
-        """Those with a score strictly greater than ``score``."""
+        """Select the objects with a score strictly greater than ``score``."""
         keep = self.scores > score
         return Detections(
             boxes=self.boxes[keep],
@@ -62,7 +62,10 @@ class Detections:
         )
 
     def to_record(self) -> dict[str, Any]:
-        """A JSON-ready record: image size, model, notice, and one entry per object (box ``xyxy`` in pixels)."""
+        """Convert to a JSON-ready record.
+
+        It holds image size, model, notice, and one entry per object (box ``xyxy`` in pixels).
+        """
         objects = [
             {
                 "label": self.classes[label],
@@ -83,15 +86,15 @@ class Detections:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores:
-    """What a classifier says of one image.
+    """Class scores of one image.
 
     Attributes:
         scores: ``(C,)`` float32 in [0, 1]; they sum to one unless ``are_independent``.
         classes: Names of the classes.
         image_size: ``(height, width)`` of the original image in pixels.
-        are_independent: Whether each class is a question of its own, so that an image may have several, or none.
-        notes: What the person should know, each a sentence.
-        model: What made it: method, version, and the hash of its weights.
+        are_independent: Whether an image may have several classes, or none (multi-label).
+        notes: Remarks for the user, a sentence each.
+        model: Model that made it: method, version, hash of its weights.
     """
 
     scores: NDArray[np.float32]
@@ -111,18 +114,21 @@ class ClassScores:
             raise ValueError(f"scores: expected a sum of 1, found {self.scores.sum():g}")
 
     def ranked(self) -> list[tuple[str, float]]:
-        """Classes and scores, the highest first; equal ones in the order of the classes."""
+        """Sort classes by score, highest first; equal ones in the order of ``classes``."""
         order = np.argsort(-self.scores, kind="stable")
         return [(self.classes[place], float(self.scores[place])) for place in order]
 
     def called(self) -> tuple[str, ...]:
-        """The class with the highest score; of independent ones, all from one half on."""
+        """Choose the class with the highest score; of independent ones, all from 0.5."""
         if not self.are_independent:
             return (self.ranked()[0][0],)
         return tuple(name for name, score in self.ranked() if score >= 0.5)
 
     def to_record(self) -> dict[str, Any]:
-        """A JSON-ready record: size, classes called, scores by class from high to low, notes, model, notice."""
+        """Convert to a JSON-ready record.
+
+        It holds size, classes called, scores by class from high to low, notes, model and notice.
+        """
         height, width = self.image_size
         return {
             "width": width,
@@ -137,7 +143,7 @@ class ClassScores:
 
 @dataclass(frozen=True, kw_only=True)
 class SlideResult:
-    """What a model makes of one whole slide.
+    """Prediction for one whole slide.
 
     Attributes:
         slide: File name of the slide.
@@ -145,13 +151,13 @@ class SlideResult:
         mpp: Microns per pixel at level 0.
         classes: Names of the classes.
         probabilities: ``(C,)`` float32, summing to one; empty for a slide without tissue.
-        category: The class called by the model's threshold, or ``no tissue``.
+        category: Class called by the model's threshold, or ``no tissue``.
         tiles: ``(N, 2)`` int64, upper left corner ``(x, y)`` of each tile in pixels of level 0.
         tile_side: Side of a tile in pixels of level 0.
-        scores: ``(N,)`` float32, how much the model looked at each tile; finite, in any unit.
+        scores: ``(N,)`` float32, attention or score of each tile; finite, in any unit.
         facts: Numbers for ``results.csv`` beside the probabilities: areas, shares of pen and blur, seconds.
-        notes: What the person should know, each a sentence.
-        model: What made it: method, version, and the hash of its weights.
+        notes: Remarks for the user, a sentence each.
+        model: Model that made it: method, version, hash of its weights.
     """
 
     slide: str
@@ -181,7 +187,10 @@ class SlideResult:
         return len(self.scores)
 
     def to_record(self) -> dict[str, Any]:
-        """A JSON-ready record without the tiles: category, probabilities by class, facts, notes, model, notice."""
+        """Convert to a JSON-ready record without the tiles.
+
+        It holds category, probabilities by class, facts, notes, model and notice.
+        """
         height, width = self.size
         shares = [round(float(share), 4) for share in self.probabilities]
         return {
@@ -201,7 +210,7 @@ class SlideResult:
 
 
 def label_texts(found: Detections) -> list[str]:
-    """Class and score of each object; the score alone where there is one class."""
+    """Write class and score of each object; the score alone with one class."""
     if len(found.classes) == 1:
         return [f"{score:.2f}" for score in found.scores]
     return [f"{found.classes[label]} {score:.2f}" for label, score in zip(found.labels, found.scores, strict=True)]

@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from multiprocessing import BufferTooShort
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -162,6 +164,9 @@ class _Child:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = _start(theirs.fileno(), limits)
+        # A child that stops in the middle of an answer must not hold the parent.
+        stalled = struct.pack("ll", math.ceil(max(limits.seconds, _START_SECONDS)), 0)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, stalled)
         self._line = Connection(ours.detach())
         self._limits = limits
         self._imported: set[str] = set()
@@ -227,7 +232,7 @@ class _Child:
             size = self._line.recv_bytes_into(array.reshape(-1).view(np.uint8).data)
         except (EOFError, OSError) as error:
             raise _ChildDied(self._cause()) from error
-        except BufferError as error:
+        except BufferTooShort as error:
             raise _ChildLostError("gave more values than its decoder announced") from error
         if size != array.nbytes:
             raise _ChildLostError("gave fewer values than its decoder announced")

@@ -1,4 +1,4 @@
-"""A request to stop, by SIGTERM or Ctrl-C, that a loop heeds between two steps."""
+"""Requests to stop, by SIGTERM or Ctrl-C, which loops act on between two steps."""
 
 import signal
 import threading
@@ -11,27 +11,27 @@ _is_asked = False
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """A handler that stops what runs, and remembers: Python drops an exception that is raised in a destructor."""
+    """Handle a signal: raise, and remember, as Python drops exceptions in destructors."""
     global _is_asked
     _is_asked = True
     raise KeyboardInterrupt
 
 
 def raise_if_stopped() -> None:
-    """Stop now if ``interrupt`` has been called; between two inputs, or two batches of tiles."""
+    """Raise if ``interrupt`` was called; for use between two inputs or batches."""
     if _is_asked:
         raise KeyboardInterrupt
 
 
 def forget() -> None:
-    """Whoever asked has been heard."""
+    """Forget an earlier call of ``interrupt``."""
     global _is_asked
     _is_asked = False
 
 
 @dataclass
 class StopRequest:
-    """Set by SIGTERM or Ctrl-C; looked at between two steps."""
+    """Flag set by SIGTERM or Ctrl-C and read between two steps."""
 
     requested: bool = False
 

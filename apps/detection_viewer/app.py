@@ -1,4 +1,4 @@
-"""The page of the detection viewer. It calls two predictors and shows what they return; it computes no scores."""
+"""Page of the detection viewer: shows the detections of two predictors, and computes no scores."""
 
 import html
 from collections import Counter
@@ -25,7 +25,7 @@ _DISPLAY_PX = 1280  # Bounds what a session holds in memory and how long a move 
 _SMALLEST_DISPLAY_PX = 640  # Small tiles are enlarged, or labels would not be readable.
 _MAX_MEGAPIXELS = 50.0
 _MAX_SECONDS = 20.0
-_LABELLED_BOXES = 15  # Beyond it, labels hide what they name.
+_MAX_LABELLED_BOXES = 15  # More labels would hide the objects.
 _FIRST_SCORE = 0.5
 _PROMPT = "Give an image, or try an example."
 _COLOURS: dict[Role, tuple[int, int, int]] = {"source": ORANGE, "adapted": SKY_BLUE}
@@ -33,7 +33,7 @@ _COLOURS: dict[Role, tuple[int, int, int]] = {"source": ORANGE, "adapted": SKY_B
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPair:
-    """A model as it came, and the same model after adaptation."""
+    """Source model, and the same model after adaptation."""
 
     name: str
     source: Predictor[Detections]
@@ -42,7 +42,7 @@ class ModelPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """An image that the page offers; ``origin`` names its source and licence."""
+    """Example image of the page; ``origin`` names its source and licence."""
 
     name: str
     image: Image
@@ -51,7 +51,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One image and what both models found in it: all that the slider needs.
+    """One image and the detections of both models.
 
     Attributes:
         name: File name or name of the example.
@@ -65,13 +65,13 @@ class Case:
     source: Detections
     adapted: Detections
 
-    def found(self, role: Role) -> Detections:
-        """The boxes of one of the two models."""
+    def detections(self, role: Role) -> Detections:
+        """Return the boxes of one of the two models."""
         return self.source if role == "source" else self.adapted
 
 
 def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Blocks:
-    """The page: an image in, the boxes of both models side by side, a score slider, and a download."""
+    """Build the page: image, boxes of both models side by side, score slider, download."""
     page = ui.page("Detection viewer")
     with page:
         gr.Markdown("# Detection viewer\nOne image, two models: as trained at the source, and adapted to a new domain.")
@@ -87,21 +87,23 @@ def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Bl
             pictures = [ui.picture(f"{role.capitalize()} model", shows_label=True) for role in _COLOURS]
         download = gr.DownloadButton("Download the boxes of both models (JSON)", interactive=False)
         _about(pairs, examples)
-        wires = _Wires(picker=picker, upload=upload, score=score, error=error, shown=(summary, *pictures, download))
-        _connect(wires, Viewer(pairs=tuple(pairs), download=download), list(zip(buttons, examples, strict=True)))
+        components = _Components(
+            picker=picker, upload=upload, score=score, error=error, shown=(summary, *pictures, download)
+        )
+        _connect(components, Viewer(pairs=tuple(pairs), download=download), list(zip(buttons, examples, strict=True)))
     return page
 
 
 def scope_lines(pairs: Sequence[ModelPair]) -> list[str]:
-    """What must be known of the models before any result."""
-    made = [
+    """List the warnings on models trained on synthetic images alone."""
+    names = [
         pair.name for pair in pairs if pair.source.card.trained_on.synthetic or pair.adapted.card.trained_on.synthetic
     ]
-    return [f"{name}: this model has only seen made images." for name in made]
+    return [f"{name}: this model has only seen made images." for name in names]
 
 
 def describe(case: Case, score: float) -> str:
-    """What adaptation changed, in words and counts."""
+    """Describe the change by adaptation in counts of boxes."""
     source, adapted = case.source.above(score), case.adapted.above(score)
     line = (
         f"{case.name}: above a score of {score:.2f} the source model finds {_boxes(len(source))}, "
@@ -114,19 +116,22 @@ def describe(case: Case, score: float) -> str:
 
 
 def draw(case: Case, role: Role, score: float) -> Image:
-    """The case's picture with the boxes of one model above ``score``, and the notice below it."""
-    found = case.found(role)
-    shown = found.above(score)
-    scale = case.display.shape[1] / found.image_size[1]
-    is_labelled = max(len(case.source.above(score)), len(case.adapted.above(score))) <= _LABELLED_BOXES
+    """Draw the boxes of one model above ``score``, with the notice below."""
+    detections = case.detections(role)
+    shown = detections.above(score)
+    scale = case.display.shape[1] / detections.image_size[1]
+    is_labelled = max(len(case.source.above(score)), len(case.adapted.above(score))) <= _MAX_LABELLED_BOXES
     texts = label_texts(shown) if is_labelled else [""] * len(shown)
     boxes = (shown.boxes * scale).astype(np.float32)
-    return ui.with_notice(draw_boxes(case.display, boxes, texts, _COLOURS[role]), found.model)
+    return ui.with_notice(draw_boxes(case.display, boxes, texts, _COLOURS[role]), detections.model)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Viewer:
-    """The handlers: each returns the status line, both pictures and the download; ``read`` puts the case first."""
+    """Handlers of the page.
+
+    Each returns status line, both pictures and the download; ``read`` and ``analyse`` return the case before them.
+    """
 
     pairs: tuple[ModelPair, ...]
     download: gr.DownloadButton
@@ -136,9 +141,9 @@ class Viewer:
     )
 
     def read(self, pair_name: str, path: str | None, score: float) -> tuple[Any, ...]:
-        """Run both models on an uploaded file; nothing uploaded is a blank page."""
+        """Run both models on an uploaded file; without one, clear the page."""
         if path is None:
-            return None, *_blank()
+            return None, *_cleared()
         image = self.decoder.read_image(Path(path))
         return self.analyse(pair_name, Path(path).name, image, score)
 
@@ -150,13 +155,13 @@ class Viewer:
         return case, *self.show(case, score)
 
     def show(self, case: Case | None, score: float) -> tuple[Any, ...]:
-        """Draw a case at a score; no model runs."""
+        """Draw a case at a score, without running a model."""
         if case is None:
-            return _blank()
+            return _cleared()
         return (
             html.escape(describe(case, score)),
-            _shown(case, "source", score),
-            _shown(case, "adapted", score),
+            _picture_update(case, "source", score),
+            _picture_update(case, "adapted", score),
             gr.update(value=self._record(case, score), interactive=True),
         )
 
@@ -166,8 +171,8 @@ class Viewer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wires:
-    """The components that events join."""
+class _Components:
+    """Components that events connect."""
 
     picker: gr.Dropdown
     upload: gr.File
@@ -176,45 +181,45 @@ class _Wires:
     shown: tuple[gr.Component, ...]
 
 
-def _connect(wires: _Wires, viewer: Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
+def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
     case = gr.State(None)
-    everything = [wires.error, case, *wires.shown]
+    outputs = [components.error, case, *components.shown]
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     gr.on(
-        [wires.upload.upload, wires.upload.clear, wires.picker.change],
-        ui.guarded(viewer.read, (None, *_blank())),
-        [wires.picker, wires.upload, wires.score],
-        everything,
+        [components.upload.upload, components.upload.clear, components.picker.change],
+        ui.guarded(viewer.read, (None, *_cleared())),
+        [components.picker, components.upload, components.score],
+        outputs,
         **once,
     )
     for button, example in examples:
-        take = partial(_take, viewer, example)
+        analyse = partial(_analyse_example, viewer, example)
         button.click(
-            ui.guarded(take, (None, None, *_blank())),
-            [wires.picker, wires.score],
-            [wires.error, wires.upload, case, *wires.shown],
+            ui.guarded(analyse, (None, None, *_cleared())),
+            [components.picker, components.score],
+            [components.error, components.upload, case, *components.shown],
             **once,
         )
-    wires.score.change(
-        ui.guarded(viewer.show, _blank()),
-        [case, wires.score],
-        [wires.error, *wires.shown],
+    components.score.change(
+        ui.guarded(viewer.show, _cleared()),
+        [case, components.score],
+        [components.error, *components.shown],
         trigger_mode="always_last",
         show_progress="hidden",
         api_visibility="private",
     )
 
 
-def _take(viewer: Viewer, example: Example, pair_name: str, score: float) -> tuple[Any, ...]:
+def _analyse_example(viewer: Viewer, example: Example, pair_name: str, score: float) -> tuple[Any, ...]:
     return None, *viewer.analyse(pair_name, example.name, example.image, score)
 
 
-def _blank() -> tuple[Any, ...]:
+def _cleared() -> tuple[Any, ...]:
     return _PROMPT, None, None, gr.update(value=None, interactive=False)
 
 
-def _shown(case: Case, role: Role, score: float) -> dict[str, Any]:
-    text = f"{role.capitalize()} model: {_boxes(len(case.found(role).above(score)))} on {case.name}"
+def _picture_update(case: Case, role: Role, score: float) -> dict[str, Any]:
+    text = f"{role.capitalize()} model: {_boxes(len(case.detections(role).above(score)))} on {case.name}"
     return gr.update(value=draw(case, role, score), alt_text=text)
 
 
@@ -231,8 +236,8 @@ def _about(pairs: Sequence[ModelPair], examples: Sequence[Example]) -> None:
         ui.plain_lines(sorted({example.origin for example in examples}))
 
 
-def _by_class(found: Detections) -> Counter[str]:
-    return Counter(found.classes[label] for label in found.labels)
+def _by_class(detections: Detections) -> Counter[str]:
+    return Counter(detections.classes[label] for label in detections.labels)
 
 
 def _boxes(number: int) -> str:

@@ -1,1 +1,1 @@
-"""Mask explorer: what the policy of a pretraining run hides in an image, and what its classifier then says."""
+"""Mask explorer: masks that the policy of a pretraining run draws over an image, and class scores under them."""

@@ -1,6 +1,5 @@
-"""A classifier and the policy of its run on one image: scores of it as it is, under the mean mask, under samples."""
+"""Masks of a policy over one image, and the classifier's scores with and without them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -23,61 +22,63 @@ from vision_core.results import ClassScores
 
 Image = NDArray[np.uint8]
 NUM_SAMPLES = 3
-_SEEN_ALIKE = ("resize_px", "input_px", "mean", "std", "channel_order", "values")
+_SHARED_PREPROCESSING = ("resize_px", "input_px", "mean", "std", "channel_order", "values")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exploration:
-    """What a policy hides in an image, and what the classifier says with and without it.
+    """Masks over an image, and the class scores with and without them.
 
     Attributes:
-        view: ``(S, S, 3)`` uint8, the middle of the image at the size that both networks see.
-        masks: ``(1 + K, S, S)`` float32 in [0, 1], what is left of the contrast: the mean mask, then samples.
-        under: ``(1 + K, S, S, 3)`` uint8, the view under each.
-        scores: Of the view, then under each mask; empty where the classifier is not to speak.
-        seeds: ``(K,)`` of the samples.
+        view: ``(S, S, 3)`` uint8, the centre of the image at the input size of both networks.
+        masks: ``(1 + K, S, S)`` float32 in [0, 1], the remaining share of contrast: the mean mask, then samples.
+        masked: ``(1 + K, S, S, 3)`` uint8, the view under each mask.
+        scores: Class scores of the view, then under each mask; empty if none may be shown.
+        seeds: ``(K,)`` seeds of the samples.
         image_size: ``(height, width)`` of the image in pixels.
-        model: The classifier and the policy, with the hashes of their weights.
+        model: Names of classifier and policy, with the hashes of their weights.
     """
 
     view: Image
     masks: NDArray[np.float32]
-    under: Image
+    masked: Image
     scores: tuple[ClassScores, ...]
     seeds: tuple[int, ...]
     image_size: tuple[int, int]
     model: str
 
-    def names(self) -> list[str]:
-        """What each mask is called."""
+    def mask_names(self) -> list[str]:
+        """Name the masks."""
         return ["mean mask", *(f"seed {seed}" for seed in self.seeds)]
 
     def hidden(self, which: int) -> NDArray[np.float32]:
-        """``(S, S)``: the share of the contrast that a mask takes away."""
+        """Return the share of contrast ``(S, S)`` that a mask hides; 0 is the mean mask."""
         return np.asarray(1 - self.masks[which])
 
 
 class MaskExplorer:
-    """Both networks of a run. Threads may share it; they take turns, since samples use torch's one random state.
+    """Classifier and policy of a run.
+
+    Threads may share it; they take turns, since samples use torch's global random state.
 
     Args:
-        classifier: From a bundle.
-        policy: From the bundle of the same run, with its settings.
+        classifier: Classifier from a bundle.
+        policy: Policy from the bundle of the same run, with its settings and card.
 
     Attributes:
-        card: What the classifier's bundle says of itself.
-        policy_card: What the policy's says.
+        card: Card of the classifier.
+        policy_card: Card of the policy.
 
     Raises:
-        CheckpointError: They see images differently, or the classifier has no classes.
+        CheckpointError: Their preprocessing differs, or the classifier has no classes.
     """
 
     def __init__(self, classifier: Classifier, policy: tuple[NoisePolicy, PretrainConfig, Card]) -> None:
         self.card = classifier.card
-        self._noise, settings, self.policy_card = policy
+        self._policy, settings, self.policy_card = policy
         _check(self.card, self.policy_card)
         self._classifier = classifier
-        self._mask = NoiseMask(settings.mask, settings.data.image_px)
+        self._mask = NoiseMask.from_settings(settings.mask, settings.data.image_px)
         self._turn = Lock()
 
     @classmethod
@@ -85,7 +86,7 @@ class MaskExplorer:
         """Load the folders ``model`` and ``policy`` of a run, or the ``model`` of a stage that followed.
 
         Raises:
-            CheckpointError: One is no sound bundle of its kind, or they do not belong together.
+            CheckpointError: One is no sound bundle of its kind, or they do not fit each other.
         """
         return cls(load_classifier(model), load_policy(policy))
 
@@ -95,29 +96,29 @@ class MaskExplorer:
         return cls.from_checkpoints(run / "model", run / POLICY)
 
     def __call__(self, image: Image, first_seed: int = 0) -> Exploration:
-        """Look at an image ``(H, W, 3)`` RGB; the samples have this seed and the ones after it."""
+        """Explore an image ``(H, W, 3)`` RGB; the samples have consecutive seeds from this one on."""
         rules = self._classifier.preprocessing
         view = centre_view(image, rules.resize_px, rules.input_px)
         return self._explore(view, (image.shape[0], image.shape[1]), first_seed)
 
     def resample(self, found: Exploration, first_seed: int) -> Exploration:
-        """The same image under other samples."""
+        """Explore the same image under other samples."""
         return self._explore(found.view, found.image_size, first_seed)
 
     @torch.inference_mode()
     def _explore(self, view: Image, image_size: tuple[int, int], first_seed: int) -> Exploration:
         seeds = tuple(range(first_seed, first_seed + NUM_SAMPLES))
-        seen = normalise(torch.from_numpy(view.transpose(2, 0, 1).copy())[None])  # (1, 3, S, S)
+        image = normalise(torch.from_numpy(view.transpose(2, 0, 1).copy())[None])  # (1, 3, S, S)
         with self._turn:
-            cells = self._noise.distributions(seen)
+            cells = self._policy.distributions(image)
             drawn = [cells.sample([key("shown mask", seed)]) for seed in seeds]
         masks = self._mask(torch.cat([cells.mean(), *drawn]))  # (1 + K, 1, S, S)
-        under = blend(seen, masks)
-        logits = self._classifier.network(torch.cat([seen, under])).double()  # (2 + K, classes)
+        masked = blend(image, masks)
+        logits = self._classifier.network(torch.cat([image, masked])).double()  # (2 + K, classes)
         return Exploration(
             view=view,
             masks=masks[:, 0].clamp(0, 1).numpy(),
-            under=np.stack([as_picture(each) for each in under]),
+            masked=np.stack([as_picture(each) for each in masked]),
             scores=self._scores(logits, image_size),
             seeds=seeds,
             image_size=image_size,
@@ -142,14 +143,10 @@ class MaskExplorer:
 def _check(classifier: Card, policy: Card) -> None:
     if not classifier.classes:
         raise CheckpointError("The classifier's bundle is a backbone without classes. Give one with classes.")
-    other = [name for name in _SEEN_ALIKE if classifier.preprocessing.get(name) != policy.preprocessing.get(name)]
-    if other:
+    pairs = [(name, *(card.preprocessing.get(name) for card in (classifier, policy))) for name in _SHARED_PREPROCESSING]
+    differences = [f"{name} '{one}' and '{other}'" for name, one, other in pairs if one != other]
+    if differences:
         raise CheckpointError(
-            f"Classifier and policy see images differently: {_differences(other, classifier, policy)}. "
+            f"Classifier and policy differ in preprocessing: {', '.join(differences)}. "
             "Give the folders 'model' and 'policy' of one run."
         )
-
-
-def _differences(names: Sequence[str], classifier: Card, policy: Card) -> str:
-    pairs = ((name, classifier.preprocessing.get(name), policy.preprocessing.get(name)) for name in names)
-    return ", ".join(f"{name} '{one}' and '{other}'" for name, one, other in pairs)

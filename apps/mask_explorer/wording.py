@@ -1,4 +1,4 @@
-"""What was found as words, as a small table for the page, and as files that are safe to open in a spreadsheet."""
+"""Masks and scores in words, as a table of the page, and as CSV and JSON."""
 
 import html
 from collections import Counter
@@ -12,66 +12,66 @@ from vision_core.csv_tables import Cell, to_csv
 from vision_core.results import RESEARCH_NOTICE, ClassScores
 
 UNCALLED = "Nothing is called, since the model has only seen made images."
-_MOST_CLASSES = 8  # of the table on the page; the files have all
-_TOP = 3  # classes of each column that are in it
+_MOST_CLASSES = 8  # rows of the page's table; the files list all
+_TOP = 3  # highest classes of each column that it shows
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
 
 
 def describe(name: str, found: Exploration) -> str:
-    """What the classifier says with and without masks, and how much they hide, in sentences."""
-    return " ".join([f"{name}:", _called(found), hides(found, 0), _spread(found)])
+    """Describe the predictions with and without masks, and the hidden share of contrast."""
+    return " ".join([f"{name}:", _called(found), describe_mask(found, 0), _spread(found)])
 
 
-def hides(found: Exploration, which: int) -> str:
-    """How much a mask hides, and where most, in a sentence."""
+def describe_mask(found: Exploration, which: int) -> str:
+    """Describe in a sentence how much a mask hides, and where most."""
     hidden = found.hidden(which)
-    subject = title(found, which)
+    subject = mask_title(found, which)
     low, high = _percent(hidden.min()), _percent(hidden.max())
     if low == high:
         return f"{subject} hides {low} % of the contrast everywhere."
-    return f"{subject} hides {low} to {high} % of the contrast, most at the {place(hidden)}."
+    return f"{subject} hides {low} to {high} % of the contrast, most at the {region_name(hidden)}."
 
 
-def title(found: Exploration, which: int) -> str:
-    """What a mask is called at the start of a sentence."""
-    return "The mean mask" if which == 0 else f"The mask of {found.names()[which]}"
+def mask_title(found: Exploration, which: int) -> str:
+    """Name a mask at the start of a sentence."""
+    return "The mean mask" if which == 0 else f"The mask of {found.mask_names()[which]}"
 
 
-def place(hidden: NDArray[np.float32]) -> str:
-    """The ninth of the image, in words, that is hidden most."""
+def region_name(hidden: NDArray[np.float32]) -> str:
+    """Name the ninth of the image that is hidden most."""
     parts = [[part.mean() for part in np.array_split(row, 3, axis=1)] for row in np.array_split(hidden, 3, axis=0)]
     row, column = divmod(int(np.argmax(parts)), 3)
     return "centre" if row == column == 1 else f"{_ROWS[row]} {_COLUMNS[column]}"
 
 
 def numbers_table(found: Exploration) -> str:
-    """The highest scores as an HTML table, a column for the clean image and for each mask; empty without scores."""
+    """Format the highest scores as an HTML table with a column per mask; empty without scores."""
     if not found.scores:
         return ""
-    heads = "".join(f'<th scope="col">{name}</th>' for name in ("class", "clean image", *found.names()))
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("class", "clean image", *found.mask_names()))
     rows = (
         f'<tr><th scope="row">{html.escape(found.scores[0].classes[label])}</th>'
         + "".join(f"<td>{scores.scores[label]:.2f}</td>" for scores in found.scores)
         + "</tr>"
         for label in _shown_classes(found)
     )
-    told = "Scores of the classes with and without masks"
+    caption = "Scores of the classes with and without masks"
     left = len(found.scores[0].classes) - len(_shown_classes(found))
-    told += f"; the files list {left} more classes" if left else ""
+    caption += f"; the files list {left} more classes" if left else ""
     return (
-        f'<table class="numbers"><caption>{told}</caption><thead><tr>{heads}</tr></thead>'
+        f'<table class="numbers"><caption>{caption}</caption><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
 
 
-def table(name: str, found: Exploration) -> str:
-    """A CSV: a row for the image as it is and for each mask, a column for each class."""
+def result_csv(name: str, found: Exploration) -> str:
+    """Format all scores as a CSV, a row per mask; formulas of a spreadsheet are quoted."""
     classes = found.scores[0].classes if found.scores else ()
     rows: list[list[Cell]] = []
-    for place_, under in enumerate(("clean image", *found.names())):
-        hidden = found.hidden(place_ - 1) if place_ else np.zeros(1, np.float32)
+    for row, under in enumerate(("clean image", *found.mask_names())):
+        hidden = found.hidden(row - 1) if row else np.zeros(1, np.float32)
         shares: list[Cell] = [round(float(each), 4) for each in (hidden.mean(), hidden.min(), hidden.max())]
-        scores = found.scores[place_] if found.scores else None
+        scores = found.scores[row] if found.scores else None
         called = "; ".join(scores.called()) if scores else UNCALLED
         values: list[Cell] = [round(float(score), 6) for score in scores.scores] if scores else []
         rows.append([name, under, *shares, called, *values, found.model, RESEARCH_NOTICE])
@@ -79,17 +79,17 @@ def table(name: str, found: Exploration) -> str:
     return to_csv([*header, *(f"score {each}" for each in classes), "model", "notice"], rows)
 
 
-def record(name: str, found: Exploration, remarks: tuple[str, ...]) -> dict[str, Any]:
-    """The same, JSON-ready."""
+def result_record(name: str, found: Exploration, remarks: tuple[str, ...]) -> dict[str, Any]:
+    """Return masks and scores as a record for JSON."""
     masks = [
         {
             "mask": mask,
             "hidden_mean": round(float(found.hidden(which).mean()), 4),
             "hidden_min": round(float(found.hidden(which).min()), 4),
             "hidden_max": round(float(found.hidden(which).max()), 4),
-            "scores": _record(found.scores[which + 1]) if found.scores else UNCALLED,
+            "scores": _scores_record(found.scores[which + 1]) if found.scores else UNCALLED,
         }
-        for which, mask in enumerate(found.names())
+        for which, mask in enumerate(found.mask_names())
     ]
     return {
         "notice": RESEARCH_NOTICE,
@@ -97,7 +97,7 @@ def record(name: str, found: Exploration, remarks: tuple[str, ...]) -> dict[str,
         "height": found.image_size[0],
         "width": found.image_size[1],
         "seen_px": found.view.shape[0],
-        "clean": _record(found.scores[0]) if found.scores else UNCALLED,
+        "clean": _scores_record(found.scores[0]) if found.scores else UNCALLED,
         "masks": masks,
         "remarks": list(remarks),
         "model": found.model,
@@ -125,7 +125,7 @@ def _times(count: int) -> str:
 
 def _spread(found: Exploration) -> str:
     samples = 1 - found.masks[1:]
-    return f"The sampled ones hide {_percent(samples.min())} to {_percent(samples.max())} %."
+    return f"The sampled masks hide {_percent(samples.min())} to {_percent(samples.max())} %."
 
 
 def _percent(share: np.floating) -> int:
@@ -138,7 +138,7 @@ def _shown_classes(found: Exploration) -> list[int]:
     return sorted(top, key=lambda label: (-clean[label], label))[:_MOST_CLASSES]
 
 
-def _record(scores: ClassScores) -> dict[str, Any]:
+def _scores_record(scores: ClassScores) -> dict[str, Any]:
     return {
         "called": list(scores.called()),
         "scores": {name: round(score, 6) for name, score in scores.ranked()},

@@ -1,1 +1,1 @@
-"""Slide reader: a whole slide in; where the model looked, the result in words, the tiles it rests on, downloads."""
+"""Slide reader: a page for the result of one whole slide."""

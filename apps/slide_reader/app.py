@@ -1,4 +1,4 @@
-"""The page of the slide reader. It calls a predictor and shows what it returns; it computes no scores."""
+"""Page of the slide reader. It shows the results of a predictor and computes no scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import gradio as gr
 from apps import ui
 from apps.cases import Example
 from apps.serving import Serving
-from apps.slide_reader.handlers import PROMPT, Reader, blank, forget
+from apps.slide_reader.handlers import PROMPT, SlideReader, delete_case, empty_outputs
 from vision_core.bundles.card import Card
 from vision_core.images.drawing import OPACITY
 from vision_core.pipeline import Predictor
@@ -19,7 +19,7 @@ from vision_core.results import SlideResult
 from vision_core.slides.reading.listing import SLIDE_SUFFIXES, list_slides
 
 _LAST: Literal["always_last"] = "always_last"
-_LIMIT = (
+_UPLOAD_HINT = (
     f"A slide is uploaded as one file of at most {Serving.max_file_size.upper()}. Larger ones, and those of several "
     "files, are chosen by name: start the page with --slides-root FOLDER."
 )
@@ -28,12 +28,12 @@ _LIMIT = (
 def build(
     predictor: Predictor[SlideResult], examples: Sequence[Example] = (), slides_root: Path | None = None
 ) -> gr.Blocks:
-    """The page: a slide in; its heatmap under a slider, the result in words, top tiles, and downloads.
+    """Build the page: upload, heatmap with opacity slider, result, tiles, downloads.
 
     Args:
         predictor: Scores a slide and writes its files.
-        examples: Slides to try; they alone may be of the made data that a model was trained on.
-        slides_root: Folder whose slides may be chosen by name, so that they need no upload.
+        examples: Slides to try; only these may be synthetic data that a model was trained on.
+        slides_root: Folder whose slides can be chosen by name, without an upload.
     """
     page = ui.page("Slide reader")
     with page:
@@ -43,7 +43,7 @@ def build(
         with gr.Row():
             with gr.Column():
                 upload = gr.File(label="Your slide", file_types=sorted(SLIDE_SUFFIXES), height=150)
-                ui.plain_lines([_LIMIT])
+                ui.plain_lines([_UPLOAD_HINT])
             with gr.Column(visible=bool(examples)):
                 buttons = [gr.Button(f"Try: {example.name}") for example in examples]
         names = [str(path.relative_to(slides_root)) for path in list_slides(slides_root)] if slides_root else []
@@ -55,18 +55,18 @@ def build(
         with gr.Accordion("Numbers", open=False):
             numbers = gr.HTML(padding=False)
         files = gr.File(label="Downloads", file_count="multiple", interactive=False, visible=False)
-        _about(predictor.card, examples)
-        wires = _Wires(
+        _about_section(predictor.card, examples)
+        components = _Components(
             upload=upload, chosen=chosen, opacity=opacity, error=error, shown=(status, heatmap, tiles, numbers, files)
         )
-        reader = Reader(predictor=predictor, slides_root=slides_root)
-        _connect(wires, reader, list(zip(buttons, examples, strict=True)))
+        reader = SlideReader(predictor=predictor, slides_root=slides_root)
+        _connect(components, reader, list(zip(buttons, examples, strict=True)))
     return page
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wires:
-    """The components that events join."""
+class _Components:
+    """Components that events connect."""
 
     upload: gr.File
     chosen: gr.Dropdown
@@ -75,47 +75,49 @@ class _Wires:
     shown: tuple[gr.Component, ...]
 
 
-def _connect(wires: _Wires, reader: Reader, examples: Sequence[tuple[gr.Button, Example]]) -> None:
-    case = gr.State(None, delete_callback=forget)  # within the hour after its tab was closed
-    everything = [wires.error, case, *wires.shown]
+def _connect(components: _Components, reader: SlideReader, examples: Sequence[tuple[gr.Button, Example]]) -> None:
+    case = gr.State(None, delete_callback=delete_case)  # called within an hour after the tab is closed
+    everything = [components.error, case, *components.shown]
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
-    nothing = (None, *blank())
-    # Of the two ways in, only the one that was used last is filled.
+    nothing = (None, *empty_outputs())
+    # An upload clears the list of slides, and a choice from the list clears the upload.
     gr.on(
-        [wires.upload.upload, wires.upload.clear],
-        ui.guarded(partial(_beside, (None,), reader.upload), (None, *nothing)),
-        [wires.upload, wires.opacity, case],
-        [wires.error, wires.chosen, *everything[1:]],
+        [components.upload.upload, components.upload.clear],
+        ui.guarded(partial(_prepend, (None,), reader.score_upload), (None, *nothing)),
+        [components.upload, components.opacity, case],
+        [components.error, components.chosen, *everything[1:]],
         **once,
     )
-    # Not the event of input, which comes again whenever the list is left. That of change comes for us, too, so one more
-    # may follow while it is handled.
-    choose = ui.guarded(partial(_beside, (None, gr.skip()), reader.choose), (None, None, *nothing))
-    replaced = [wires.error, wires.upload, wires.chosen, *everything[1:]]
-    by_person = partial(_by_person, choose)
-    wires.chosen.change(by_person, [wires.chosen, wires.opacity, case], replaced, **{**once, "trigger_mode": _LAST})
+    # The event ``input`` would come again whenever the list loses focus. The event ``change`` also comes when we clear
+    # the list, so one more may follow while it is handled.
+    choose = ui.guarded(partial(_prepend, (None, gr.skip()), reader.score_chosen), (None, None, *nothing))
+    replaced = [components.error, components.upload, components.chosen, *everything[1:]]
+    by_person = partial(_chosen_by_person, choose)
+    components.chosen.change(
+        by_person, [components.chosen, components.opacity, case], replaced, **{**once, "trigger_mode": _LAST}
+    )
     for button, example in examples:
-        take = partial(_beside, (None, None), partial(reader.take, example))
-        button.click(ui.guarded(take, (None, None, *nothing)), [wires.opacity, case], replaced, **once)
-    wires.opacity.change(
-        ui.guarded(reader.show, (None,)),
-        [case, wires.opacity],
-        [wires.error, wires.shown[1]],
+        take = partial(_prepend, (None, None), partial(reader.score_example, example))
+        button.click(ui.guarded(take, (None, None, *nothing)), [components.opacity, case], replaced, **once)
+    components.opacity.change(
+        ui.guarded(reader.redraw, (None,)),
+        [case, components.opacity],
+        [components.error, components.shown[1]],
         trigger_mode=_LAST,
         show_progress="hidden",
         api_visibility="private",
     )
 
 
-def _beside(values: Sequence[Any], handler: Any, *inputs: Any) -> tuple[Any, ...]:  # noqa: ANN401
+def _prepend(values: Sequence[Any], handler: Any, *inputs: Any) -> tuple[Any, ...]:  # noqa: ANN401
     return *values, *handler(*inputs)
 
 
-def _by_person(choose: Any, name: str | None, *inputs: Any) -> Any:  # noqa: ANN401
+def _chosen_by_person(choose: Any, name: str | None, *inputs: Any) -> Any:  # noqa: ANN401
     return gr.skip() if name is None else choose(name, *inputs)
 
 
-def _about(card: Card, examples: Sequence[Example]) -> None:
+def _about_section(card: Card, examples: Sequence[Example]) -> None:
     with gr.Accordion("About the model and the examples", open=False):
         ui.card_text("The model", card)
         ui.plain_lines(sorted({example.origin for example in examples}))

@@ -1,6 +1,6 @@
-"""A result in words: whether the slide is outside what the model knows, then what it calls it, or that it does not.
+"""Wording of a result: scope, then category or reason for none.
 
-Of a result's notes, the predictor's cautions come first: that of scope, then that of the conformal set.
+The first notes of a result are the predictor's cautions: that of scope, then that of the conformal set.
 """
 
 import html
@@ -11,22 +11,22 @@ import numpy as np
 from vision_core.csv_tables import Cell, to_csv
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 
-UNCALLED = "not called, since the model has only seen made images"
+NOT_CALLED = "not called, since the model has only seen made images"
 UNDECIDED = "the model does not commit itself"
 _OUTSIDE = "outside what the model knows"
 
 
-def worded(result: SlideResult) -> SlideResult:
-    """The result with a category that tells scope and doubt too, so that pictures and files say what the page says."""
+def with_cautions(result: SlideResult) -> SlideResult:
+    """Word scope and doubt in the category, for page and files."""
     category = UNDECIDED if _is_undecided(result) else result.category
     if _is_outside(result):
-        is_silent = category in (UNDECIDED, UNCALLED)
+        is_silent = category in (UNDECIDED, NOT_CALLED)
         category = f"{_OUTSIDE}; {category}" if is_silent else f"{_OUTSIDE}; not to be relied on: {category}"
     return replace(result, category=category)
 
 
-def uncalled(result: SlideResult) -> SlideResult:
-    """The result without category, probabilities, guarantee or measurements; what is known of scope stays."""
+def without_call(result: SlideResult) -> SlideResult:
+    """Remove category, probabilities and measurements from a result, but keep its scope."""
     if not len(result):
         return replace(result, facts={})
     scope = int(_is_outside(result))
@@ -35,21 +35,21 @@ def uncalled(result: SlideResult) -> SlideResult:
         result,
         classes=("not called",),  # a result with tiles has a class
         probabilities=np.ones(1, np.float32),
-        category=UNCALLED,
+        category=NOT_CALLED,
         facts={name: value for name, value in result.facts.items() if name == "outside"},
         notes=tuple(note for note in unspoken if not any(name in note for name in result.classes)),
     )
 
 
 def describe(name: str, result: SlideResult) -> str:
-    """A worded result as sentences, and what else the person should know."""
-    # The category says what the note of scope would say again.
+    """Describe a result of ``with_cautions`` in sentences, with its notes."""
+    # Without the note of scope, which the category repeats.
     return " ".join([f"{name}: {result.category}.", *result.notes[_is_outside(result) :]])
 
 
 def numbers_table(result: SlideResult) -> str:
-    """Probabilities and facts as an HTML table; empty where the model calls nothing."""
-    if UNCALLED in result.category:
+    """Format probabilities and facts as an HTML table, empty without a category."""
+    if NOT_CALLED in result.category:
         return ""
     facts = {f"Probability of {name}": f"{share:.3f}" for name, share in _shares(result)}
     facts |= {"Tiles": str(len(result)), **{name.replace("_", " "): f"{each:g}" for name, each in result.facts.items()}}
@@ -57,8 +57,8 @@ def numbers_table(result: SlideResult) -> str:
     return f'<table class="numbers"><caption>Numbers of this result</caption>{"".join(rows)}</table>'
 
 
-def table(result: SlideResult) -> str:
-    """The result as a CSV of one row, safe to open in a spreadsheet."""
+def result_csv(result: SlideResult) -> str:
+    """Format the result as one CSV row, safe for spreadsheets."""
     values: dict[str, Cell] = {
         "slide": result.slide,
         "category": result.category,
@@ -82,6 +82,6 @@ def _is_undecided(result: SlideResult) -> bool:
 
 
 def _shares(result: SlideResult) -> list[tuple[str, float]]:
-    if UNCALLED in result.category:
+    if NOT_CALLED in result.category:
         return []
     return [(name, float(share)) for name, share in zip(result.classes, result.probabilities, strict=False)]

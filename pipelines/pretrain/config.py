@@ -1,4 +1,4 @@
-"""Settings of noise-mask pretraining; the defaults are the released recipe at 224 pixels. Pydantic only."""
+"""Settings of noise-mask pretraining; the defaults are the released recipe at 224 pixels. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,10 +11,11 @@ from vision_core.config.loading import replace
 from vision_core.config.schema import Config, Fraction, NonNegativeFloat, Optim, PositiveFloat, Section, Train, merged
 from vision_core.errors import ConfigError
 
-PolicyMode = Literal["released", "reinforce", "unlearned", "none"]
-PolicyInput = Literal[224, 112]
-Part = Literal["linear", "full"]
-_AS_PUBLISHED = Optim(lr=0.1, decay_norms=True, schedule_by="epoch")
+_PolicyMode = Literal["released", "reinforce", "unlearned", "none"]
+_PolicyInput = Literal[224, 112]
+_Part = Literal["linear", "full"]
+_PUBLISHED_OPTIM = Optim(lr=0.1, decay_norms=True, schedule_by="epoch")
+POLICY_OPTIM = _PUBLISHED_OPTIM.model_copy(update={"lr": 0.01, "schedule": "cosine"})
 _WITHOUT_BATCH_NORMS = frozenset({"convnext_tiny", "vit_small"})
 
 
@@ -25,7 +26,7 @@ def _odd(value: int) -> int:
 
 
 class Mask(Section):
-    """From sampled cells to the mask that multiplies the image."""
+    """Noise mask: its grid of cells and its blur."""
 
     grid: int = Field(64, ge=1, description="Cells along a side of the mask.")
     kernel: Annotated[int, AfterValidator(_odd)] = Field(13, ge=1, description="Side of the blur, in pixels; odd.")
@@ -36,16 +37,16 @@ class Mask(Section):
 
 
 class Bases(Section):
-    """The running means that anchor the policy's outputs."""
+    """Running bases of the policy: moving averages of its outputs."""
 
     share: Fraction = Field(
-        0.9, description="Share of the running mean in a concentration; the network gives the rest."
+        0.9, description="Share of the running bases in a concentration; the rest is the network's output."
     )
-    keep_rate: Fraction = Field(0.99, description="Share of itself that the running mean keeps at a step.")
+    keep_rate: Fraction = Field(0.99, description="Share of themselves that the running bases keep at a step.")
 
 
 class Released(Section):
-    """The objective of the released implementation."""
+    """Objective of the released implementation."""
 
     scale_classifier: bool = Field(
         True,
@@ -55,39 +56,40 @@ class Released(Section):
 
 
 class Reinforce(Section):
-    """Ours: the score-function estimator with a reward for each image."""
+    """Score-function estimator (ours), with a reward for each image."""
 
     baseline: Literal["none", "batch_mean", "leave_one_out", "ema"] = Field(
-        "leave_one_out", description="What is subtracted from the reward of an image."
+        "leave_one_out", description="Baseline that is subtracted from the reward of an image."
     )
     baseline_keep_rate: Fraction = Field(0.9, description="Share of itself that the ema baseline keeps at a step.")
     normalise: bool = Field(False, description="Divide the advantages by their standard deviation.")
     per_cell: bool = Field(
-        True, description="Mean of the cells' log-densities in place of their sum: the same for every grid."
+        True,
+        description="Average the log-densities over the cells, not sum them: the same scale at every grid.",
     )
     entropy_weight: NonNegativeFloat = Field(0.0, description="Weight of the entropy bonus.")
 
 
 class Mixing(Section):
-    """Mixing pairs of training images; off in the published recipe."""
+    """Mixing of pairs of training images; off in the published recipe."""
 
-    mixup: NonNegativeFloat = Field(0.0, description="Beta parameter of mixup's shares; 0 is off.")
-    cutmix: NonNegativeFloat = Field(0.0, description="Beta parameter of cutmix's shares; 0 is off.")
+    mixup: NonNegativeFloat = Field(0.0, description="Beta parameter of mixup's mixing share; 0 is off.")
+    cutmix: NonNegativeFloat = Field(0.0, description="Beta parameter of cutmix's mixing share; 0 is off.")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Probability that is taken from the label and spread over all classes."
+        0.0, description="Probability taken from the label and spread over all classes."
     )
 
 
 class Alarm(Section):
-    """When the policy is stopped; the classifier goes on under the unlearned mask."""
+    """Bounds beyond which the policy is stopped; the classifier then trains under the unlearned mask."""
 
     lowest_entropy: FiniteFloat = Field(
-        -2.0, description="Mean entropy of the cells below which the masks hardly vary any more."
+        -2.0, description="Smallest mean entropy of the cells; below it the masks hardly vary."
     )
     highest_entropy: FiniteFloat = Field(
         -1e-6,
         le=0,
-        description="Mean entropy of the cells above which they are flat and the policy says nothing; at most 0.",
+        description="Largest mean entropy of the cells, at most 0; above it the masks are uniform noise.",
     )
 
     @model_validator(mode="after")
@@ -101,20 +103,22 @@ class Alarm(Section):
 
 
 class Averaging(Section):
-    """What leaves a run."""
+    """Averaging of the weights that a run delivers."""
 
-    last_epochs: int = Field(0, ge=0, description="Mean of the weights after so many last epochs; 0: the last weights.")
+    last_epochs: int = Field(
+        0, ge=0, description="Deliver the mean of the weights after this many last epochs; 0: the last weights."
+    )
     reestimate_norms: int = Field(
-        0, ge=0, description="Batches of clean images from which normalisation statistics are computed anew; 0: none."
+        0, ge=0, description="Recompute normalisation statistics on this many batches of clean images; 0: keep them."
     )
 
 
 class Finetune(Section):
-    """The stage after pretraining: the same images, clean."""
+    """Fine-tuning after pretraining, on the same images without masks."""
 
     epochs: int = Field(10, ge=1, description="Passes over the training list.")
     batch_size: int = Field(256, ge=1, description="Images per step and process.")
-    optim: Optim = _AS_PUBLISHED.model_copy(
+    optim: Optim = _PUBLISHED_OPTIM.model_copy(
         update={
             "lr": 1e-3,
             "schedule": "warmup_multistep",
@@ -127,48 +131,52 @@ class Finetune(Section):
 
 
 class Transfer(Section):
-    """A new head on another data set; the best epoch on validation leaves the run."""
+    """Transfer to another data set with a new head; the best epoch on validation is delivered."""
 
     data: StageData = StageData()
-    parts: tuple[Part, ...] = Field(
+    parts: tuple[_Part, ...] = Field(
         ("linear", "full"),
         min_length=1,
-        description="What trains, a run each. linear: the new head on frozen features. full: everything.",
+        description="Trained parts, one run each. linear: the new head on frozen features. full: the whole network.",
     )
     per_class: int = Field(
-        0, ge=0, description="Training images of each class, drawn by train.seed, for curves over sizes; 0: all."
+        0,
+        ge=0,
+        description="Training images per class, drawn by train.seed, for curves over the number of images; 0: all.",
     )
     epochs: int = Field(50, ge=1, description="Passes over the training list.")
     batch_size: int = Field(64, ge=1, description="Images per step and process.")
-    optim: Optim = _AS_PUBLISHED.model_copy(update={"lr": 1e-2, "schedule": "cosine"})
+    optim: Optim = _PUBLISHED_OPTIM.model_copy(update={"lr": 1e-2, "schedule": "cosine"})
 
 
 class PretrainConfig(Config):
-    """Pretraining of image classifiers."""
+    """Configuration of classifier pretraining."""
 
     task: ClassVar[str] = "pretrain"
     method: Literal["pretrain", "finetune", "transfer"] = Field(
         "pretrain",
-        description="The stage of a run. pretrain: from random weights, under masks. finetune: a pretrained classifier "
+        description="Stage of the run. pretrain: from random weights, under masks. finetune: a pretrained classifier "
         "on clean images. transfer: a new head on other images. The last two start from source.weights.",
     )
     then: tuple[Literal["finetune", "transfer"], ...] = Field(
         ("finetune",),
-        description="Stages that follow pretraining in the same command, each in a folder of its own; their settings "
-        "are the sections of their names.",
+        description="Stages that follow pretraining in the same command, each in its own folder; the sections finetune "
+        "and transfer hold their settings.",
     )
-    policy: PolicyMode = Field(
+    policy: _PolicyMode = Field(
         "released",
-        description="What draws the masks. released: a policy under the objective of the released code. reinforce: a "
+        description="Source of the masks. released: a policy under the objective of the released code. reinforce: a "
         "policy under the score-function estimator. unlearned: a fixed Beta. none: no masks, the baseline.",
     )
-    classifier: BackboneName = Field("resnet50", description="The network; later stages take that of the bundle.")
-    policy_input: PolicyInput = Field(224, description="Pixels along a side of what the policy sees.")
-    freeze_norms: bool = Field(False, description="Keep the statistics of all normalisation layers as they are.")
+    classifier: BackboneName = Field(
+        "resnet50", description="Classifier network; later stages take that of the bundle."
+    )
+    policy_input: _PolicyInput = Field(224, description="Side of the policy's input in pixels.")
+    freeze_norms: bool = Field(False, description="Keep the statistics of all normalisation layers fixed.")
     data: StageData = StageData()
     train: Train = Train(epochs=90, batch_size=256, drop_last=True, eval_every=1, save_every=1000)
-    optim: Optim = _AS_PUBLISHED.model_copy(update={"schedule": "warmup_multistep", "milestones": (30, 60)})
-    policy_optim: Optim = _AS_PUBLISHED.model_copy(update={"lr": 0.01, "schedule": "cosine"})
+    optim: Optim = _PUBLISHED_OPTIM.model_copy(update={"schedule": "warmup_multistep", "milestones": (30, 60)})
+    policy_optim: Optim = POLICY_OPTIM
     mask: Mask = Mask()
     bases: Bases = Bases()
     released: Released = Released()
@@ -181,7 +189,7 @@ class PretrainConfig(Config):
 
     @classmethod
     def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A later stage has the settings of its section; the baseline is one stage, a mean of its last three epochs."""
+        """Take a later stage's settings from its section; the baseline is one stage, averaged over three epochs."""
         defaults: dict[str, Any] = {}
         stage = keys.get("method")
         if stage in ("finetune", "transfer"):
@@ -197,18 +205,18 @@ class PretrainConfig(Config):
 
     @property
     def is_masked(self) -> bool:
-        """Whether this stage hides parts of its images."""
+        """Whether this stage trains under masks."""
         return self.method == "pretrain" and self.policy != "none"
 
     @property
     def compares_images(self) -> bool:
-        """Whether the reward of an image is measured by those of the others in its step."""
+        """Whether the advantage of an image depends on the other images of its step."""
         has_others = self.reinforce.baseline in ("batch_mean", "leave_one_out") or self.reinforce.normalise
         return self.is_masked and self.policy == "reinforce" and has_others
 
     @property
     def has_batch_norms(self) -> bool:
-        """Whether norms compute with the images of a step; assumed of a bundle's network, which is not known here."""
+        """Whether a norm uses batch statistics; assumed of a bundle's network, which is not known here."""
         if self.freeze_norms or (self.method == "transfer" and self.transfer.parts == ("linear",)):
             return False
         has_policy = self.is_masked and self.policy != "unlearned"
@@ -216,13 +224,13 @@ class PretrainConfig(Config):
         return has_policy or is_from_bundle or self.classifier not in _WITHOUT_BATCH_NORMS
 
     def expand(self) -> dict[str, Config]:
-        """A run per stage, and per part that a transfer trains.
+        """List one run per stage, and per part that a transfer trains.
 
         Raises:
-            ConfigError: A transfer by itself, and its images in ``transfer.data``.
+            ConfigError: ``method=transfer`` with images in ``transfer.data``.
         """
         if self.method == "transfer":
-            self._check_place_of_data()
+            self._refuse_transfer_data()
             parts = self.transfer.parts
             return {part if len(parts) > 1 else "": self._transfer(part) for part in parts}
         if not self.then:
@@ -251,21 +259,21 @@ class PretrainConfig(Config):
             "averaging": averaging.model_dump(),
         }
 
-    def _transfer(self, part: Part) -> "PretrainConfig":
+    def _transfer(self, part: _Part) -> "PretrainConfig":
         return replace(self, {"transfer.parts": (part,)})
 
-    def _check_place_of_data(self) -> None:
+    def _refuse_transfer_data(self) -> None:
         given = self.transfer.data
         if given in (StageData(), self.data):
             return
         key = next(name for name, value in given if value != getattr(StageData(), name))
         raise ConfigError(
             f"transfer.data.{key} '{getattr(given, key)}' is for a transfer that follows another stage (then). "
-            f"With method=transfer give data.{key}."
+            f"With method=transfer, set data.{key}."
         )
 
     @model_validator(mode="after")
-    def _fits(self) -> "PretrainConfig":
+    def _check(self) -> "PretrainConfig":
         problems = mask_problems(self.mask, self.data.image_px) if self.is_masked else []
         if self.train.batch_size < 2 and self.has_batch_norms:
             problems.append(
@@ -284,7 +292,7 @@ class PretrainConfig(Config):
 
 
 def mask_problems(mask: Mask, image_px: int) -> list[str]:
-    """Why such masks cannot lie on images of this side, a sentence each."""
+    """Explain why masks do not fit on images of this side, a sentence each."""
     problems = []
     if mask.grid > image_px:
         problems.append(
@@ -292,7 +300,7 @@ def mask_problems(mask: Mask, image_px: int) -> list[str]:
         )
     if mask.kernel >= 2 * image_px:
         problems.append(
-            f"mask.kernel '{mask.kernel}' reaches beyond the mirror image of {image_px} pixels. "
+            f"mask.kernel '{mask.kernel}' is too wide to reflect an image of {image_px} pixels. "
             f"Set it below {2 * image_px}."
         )
     return problems

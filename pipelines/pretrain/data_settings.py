@@ -1,4 +1,4 @@
-"""The section that says which images pretraining reads, and how it looks at them. Pydantic only."""
+"""Settings of the images that pretraining reads, and of their views. Pydantic only."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -13,7 +13,7 @@ _Share = Annotated[FiniteFloat, Field(gt=0, le=1)]
 
 
 class Augmentation(Section):
-    """The training view of an image; the defaults are the published recipe."""
+    """Training view of an image; the defaults are the published recipe."""
 
     crop_area: tuple[_Share, _Share] = Field((0.08, 1.0), description="Share of the image that a crop has, from, to.")
     crop_aspect: tuple[PositiveFloat, PositiveFloat] = Field(
@@ -33,7 +33,7 @@ class Augmentation(Section):
 
 
 class PretrainData(Data):
-    """Which images, of which classes."""
+    """Images and their classes."""
 
     format: Format = Field(
         "folders",
@@ -49,7 +49,7 @@ class PretrainData(Data):
     class_list: Path | None = Field(
         None, description="classes.json of an earlier run: the data must have these classes, in this order."
     )
-    on_missing: Literal["refuse", "skip"] = Field("refuse", description="A listed file that is not there.")
+    on_missing: Literal["refuse", "skip"] = Field("refuse", description="A listed file that does not exist.")
     on_missing_class: Literal["refuse", "note"] = Field("refuse", description="A class without an image in a list.")
     on_corrupt: Literal["refuse", "skip"] = Field(
         "refuse",
@@ -78,7 +78,7 @@ class PretrainData(Data):
 
 
 class StageData(PretrainData):
-    """Which images train, validate and are reported on."""
+    """Images of a stage: lists for training, validation and report."""
 
     val_split: str | None = Field(
         "val",

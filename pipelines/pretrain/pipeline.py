@@ -1,4 +1,4 @@
-"""The page to read first: how images, classifier and policy become the runs of pretraining, and what leaves them."""
+"""Pipeline of pretraining: runs of images, classifier and policy, and their bundles. Read this file first."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +10,7 @@ import torch
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.checks.safe_reading import list_inputs
 from pipelines.pretrain.data.checks.validation import CrossListFindings, Validation, check_lists
+from pipelines.pretrain.data.mixing import record_draws
 from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.reading import Images, frozen_classes, read_images, write_classes
 from pipelines.pretrain.data.splits import (
@@ -25,19 +26,18 @@ from pipelines.pretrain.data.splits import (
 )
 from pipelines.pretrain.data.views import CentreViews, TrainingViews
 from pipelines.pretrain.demo.demo_data import make_demo_data
-from pipelines.pretrain.evaluation.run_scores import check_scored, hiding_beside, score_bundle, validate_learner
-from pipelines.pretrain.evaluation.scores import with_same_metrics
-from pipelines.pretrain.learner import CleanLearner, Goal, HeadLearner, PretrainLearner
+from pipelines.pretrain.evaluation.run_scores import check_classes, load_training_masks, score_bundle, validate_learner
+from pipelines.pretrain.evaluation.scores import align_metrics
+from pipelines.pretrain.learner import CleanLearner, Goal, PretrainLearner, make_learner
 from pipelines.pretrain.noise_mask.history import choose_probes
 from pipelines.pretrain.noise_mask.pictures import Picture, draw_history
-from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
+from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
 from pipelines.pretrain.stages import check_later_runs
-from pipelines.pretrain.weights import released as importing
 from pipelines.pretrain.weights.bundles import (
     IMPORTED,
     POLICY,
     TASK,
-    built_classifier,
+    build_classifier,
     check_independence,
     describe_classifier,
     load_classifier,
@@ -45,8 +45,9 @@ from pipelines.pretrain.weights.bundles import (
     save_policy,
 )
 from pipelines.pretrain.weights.export import exportable
-from pipelines.pretrain.weights.initial import Start, expected_start, head_of, starting_classifier
-from vision_core.bundles import bundle
+from pipelines.pretrain.weights.initial import InitialClassifier, initial_classifier, placeholder_classifier
+from pipelines.pretrain.weights.released import read_released
+from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.console import say
@@ -59,8 +60,6 @@ from vision_core.training.batch_norms import synchronised
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.runtime import pick_device
 
-Begin = Callable[[PretrainConfig, Images], Start]
-
 
 class PretrainPipeline(Pipeline[PretrainConfig]):
     """Pretraining of classifiers, with or without a learned noise mask."""
@@ -72,78 +71,74 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
     )
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._printed: set[str] = set()  # notes: a run is scored in every epoch on the same list
 
     def check_runs(self, runs: Mapping[str, PretrainConfig]) -> None:
         """Refuse what a later run of the command would be refused for."""
         check_later_runs(runs)
 
     def prepare(self, config: PretrainConfig) -> Prepared:
-        """Learner, training views and validation of a run; lists that are scored later are looked at now."""
-        return self._prepared(config, starting_classifier)
+        """Build learner, training views and validation of a run; all lists that are scored are read now."""
+        return self._prepared(config, initial_classifier)
 
     def rehearse(self, config: PretrainConfig) -> Prepared:
-        """As ``prepare``; a random classifier stands in for what an earlier run of the command will leave."""
-        is_left_later = config.source.run and not config.source.weights
-        return self._prepared(config, expected_start if is_left_later else starting_classifier)
+        """Prepare a run; a random classifier stands in for the result of an earlier run of the command."""
+        is_result_missing = config.source.run and not config.source.weights
+        return self._prepared(config, placeholder_classifier if is_result_missing else initial_classifier)
 
-    def _prepared(self, config: PretrainConfig, begin: Begin) -> Prepared:
+    def _prepared(
+        self, config: PretrainConfig, initialise: Callable[[PretrainConfig, Images], InitialClassifier]
+    ) -> Prepared:
         images = training_images(config)
         check_training_list(config, images)
         scored = {split: scored_images(config, images.classes, split) for split in scored_splits(config)}
-        start = begin(config, images)
-        learner = synchronised(self._learner(config, images, start), pick_device(config.train.device))
-        score_it = None
-        if config.data.val_split and config.train.eval_every:
-            score_it = partial(validate_learner, config, learner, scored[config.data.val_split])
-        told = [*remarks(config), *start.notes, *images.notes]
-        told += [note for each in scored.values() for note in each.notes]
-        notes = dict.fromkeys([*told, *overlaps([images, *scored.values()])])
-        self._told.update(notes)
-        return Prepared(
-            learner=learner,
-            items=TrainingViews(images, config.data, config.train.seed),
-            notes=tuple(notes),
-            start=start.path if config.method == "finetune" else None,
-            manifest=manifest(images),
-            score=score_it,
-        )
-
-    def _learner(self, config: PretrainConfig, images: Images, start: Start) -> CleanLearner:
+        start, list_hash = initialise(config, images), manifest(images)
         goal = Goal(
             backbone=start.backbone,
             classes=images.classes,
             are_independent=images.is_multi_label,
-            manifest=manifest(images),
+            manifest=list_hash,
         )
-        if config.is_masked:
-            probes = choose_probes(CentreViews(images, config.data))
-            return PretrainLearner(config, start.classifier, goal, normalise(probes))
-        if config.method == "transfer" and config.transfer.parts == ("linear",):
-            return HeadLearner(config, start.classifier, goal, head_of(start.backbone))
-        return CleanLearner(config, start.classifier, goal)
+        probes = normalise(choose_probes(CentreViews(images, config.data))) if config.is_masked else None
+        learner = make_learner(config, start.module, goal, probes)
+        record_draws(learner, config)
+        learner = synchronised(learner, pick_device(config.train.device))
+        score = None
+        if config.data.val_split and config.train.eval_every:
+            score = partial(validate_learner, config, learner, scored[config.data.val_split])
+        lists = [images, *scored.values()]
+        notes = [*remarks(config), *start.notes, *(note for each in lists for note in each.notes), *overlaps(lists)]
+        self._printed.update(notes)
+        return Prepared(
+            learner=learner,
+            items=TrainingViews(images, config.data, config.train.seed),
+            notes=tuple(dict.fromkeys(notes)),
+            start=start.path if config.method == "finetune" else None,
+            manifest=list_hash,
+            score=score,
+        )
 
     def deliver(self, config: PretrainConfig, learner: Learner, folder: Path) -> Card:
-        """Write the classifier; beside the last one of a run its policy, the pictures of its masks, its classes."""
+        """Write the classifier's bundle; at the end of a run also its policy, mask pictures and class list."""
         if not isinstance(learner, CleanLearner):
             raise TypeError(f"expected a CleanLearner, got {type(learner).__name__}")
-        network, goal = learner.product(), learner.goal
-        if folder.name == "model" and learner.average and (told := learner.average.shortfall()):
-            learner.notes += [told] if told not in learner.notes else []
+        network, goal, is_last = learner.product(), learner.goal, folder.name == "model"
+        notes = [learner.average.incomplete_warning()] if is_last and learner.average else []
         if config.averaging.reestimate_norms:
-            network = built_classifier(goal.backbone, len(goal.classes), network.state_dict())  # training goes on
-            told = with_new_statistics(network, config)
-            learner.notes += [told] if told not in learner.notes else []
-        card = self._card(config, config.method, goal)
-        card = describe_classifier(card, goal.backbone, config.data, are_independent=goal.are_independent)
+            network = build_classifier(goal.backbone, len(goal.classes), network.state_dict())  # training goes on
+            notes.append(with_new_statistics(network, config))
+        learner.notes += [note for note in notes if note and note not in learner.notes]
+        card = describe_classifier(
+            self._card(config, config.method, goal), goal.backbone, config.data, are_independent=goal.are_independent
+        )
         card = save_classifier(folder, network, card)
         write_classes(folder.parent / "classes.json", goal.classes)
-        if folder.name == "model":
+        if is_last:
             self._deliver_policy(config, learner, folder.parent)
         return card
 
     def _deliver_policy(self, config: PretrainConfig, learner: CleanLearner, run: Path) -> None:
-        shutil.rmtree(run / POLICY, ignore_errors=True)  # of a run that was overwritten
+        shutil.rmtree(run / POLICY, ignore_errors=True)  # of an earlier run in the same folder
         if not isinstance(learner, PretrainLearner):
             return
         if learner.noise and not learner.alarm.is_stopped:
@@ -165,80 +160,76 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
         return self.card(config, method, trained_on=trained_on, classes=goal.classes, parent=parent)
 
     def evaluate(self, config: PretrainConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
-        """Score bundles on ``data.eval_split``, clean and, where a policy stands beside, under its masks.
+        """Score bundles on ``data.eval_split``: on clean images, and under the masks of their training.
 
         Raises:
             CheckpointError: A bundle has no classes, or is for images of another kind.
-            ConfigError: There is no such list, or masks do not fit on its images.
+            ConfigError: ``data.eval_split`` is empty, or masks do not fit on its images.
         """
         if not config.data.eval_split:
             raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
         device = pick_device(config.train.device)
         models = {name: load_classifier(path, device) for name, path in bundles.items()}
-        check_scored(bundles, models)
+        check_classes(bundles, models)
         classes = next(iter(models.values())).card.classes
         images = scored_images(config, classes, config.data.eval_split)
         for name, each in models.items():
             check_independence(bundles[name], each.card, are_independent=images.is_multi_label)
-        self._tell(images.notes)
+        for note in images.notes:
+            if note not in self._printed:
+                say(f"  {note}")
+        self._printed.update(images.notes)
         views, side = CentreViews(images, config.data), config.data.image_px
         rows = [
-            score_bundle(config, name, each, views, hiding_beside(bundles[name], each.card, side))
+            score_bundle(config, name, each, views, load_training_masks(bundles[name], each.card, side))
             for name, each in models.items()
         ]
-        return with_same_metrics(rows)
-
-    def _tell(self, notes: Sequence[str]) -> None:
-        """Say what has not been said; a run is scored in every epoch on the same list."""
-        for note in notes:
-            if note not in self._told:
-                say(f"  {note}")
-        self._told.update(notes)
+        return align_metrics(rows)
 
     def predictor(
         self, bundle: Path, device: torch.device, config: PretrainConfig | None = None
-    ) -> PretrainPredictor | PolicyReader:
-        """Load a bundle for inference on files of unknown origin: child processes decode them."""
-        reader = PolicyReader if _is_policy(bundle) else PretrainPredictor
-        return reader.from_checkpoint(bundle, device, read=UntrustedImages())
+    ) -> PretrainPredictor | PolicyPredictor:
+        """Load a bundle for inference; child processes decode the files, since their origin is unknown."""
+        kind = PolicyPredictor if read_card(bundle, TASK).method == POLICY else PretrainPredictor
+        return kind.from_checkpoint(bundle, device, read=UntrustedImages())
 
     def inputs(self, path: Path) -> list[Path]:
-        """The images in a folder, DICOM files too.
+        """List the images of a folder, DICOM files too.
 
         Raises:
-            DataError: There is none, or ``path`` is no folder.
+            DataError: The folder has no image, or ``path`` is no folder.
         """
         if path.is_file():
             raise DataError(f"--input '{path}' is a list; give an image, or a folder of images.")
         return list_inputs(path)
 
     def columns(self, result: ClassScores | Picture) -> Mapping[str, str | float]:
-        """What is called, and its score; of a policy's masks nothing."""
+        """Name the predicted classes and the best score; none for the masks of a policy."""
         if not isinstance(result, ClassScores):
             return {}
         best, value = result.ranked()[0]
         return {"called": "; ".join(result.called()), "best class": best, "best score": round(value, 4)}
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
-        """The classifier with its probabilities."""
+        """Prepare the classifier, with probabilities as output, for export."""
         return exportable(bundle, size)
 
     def demo_data(self, folder: Path) -> str:
-        """Write the demo's images."""
+        """Write the demo's images; returns a sentence on them."""
         return make_demo_data(folder)
 
     def validate(
         self, config: PretrainConfig, sample: int | None, on_item: OnItem
     ) -> Sequence[Validation | CrossListFindings]:
-        """Read every image of the training list, and of those that are scored, once."""
+        """Read every image of the training list and of the scored lists once."""
         lists = [read_images(config.data, config.data.split)]
         data = in_classes(config.data, lists[0].classes)
         lists += [read_images(data, split) for split in scored_splits(config)]
         return check_lists(lists, sample, cache=config.data.cache, on_item=on_item)
 
     def import_weights(self, file: Path, config: PretrainConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
-        """Make a bundle of a released classifier; returns the key map and what was inferred."""
-        found = importing.read_released(file, frozen_classes(config.data), trust=trusted)
+        """Make a bundle of a released classifier; returns the key map and all inferred facts."""
+        found = read_released(file, frozen_classes(config.data), trust=trusted)
         notes = [*found.notes]
         if config.averaging.reestimate_norms:
             notes.append(with_new_statistics(found.network, config))
@@ -247,7 +238,3 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
         card = self._card(config, IMPORTED, goal).model_copy(update={"trained_on": trained_on, "parent": None})
         save_classifier(out, found.network, describe_classifier(card, found.backbone, config.data))
         return tuple(notes)
-
-
-def _is_policy(path: Path) -> bool:
-    return bundle.read_card(path, TASK).method == POLICY

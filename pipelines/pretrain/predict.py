@@ -1,4 +1,4 @@
-"""Inference with a bundle: one image in, ``ClassScores`` out; and what the policy of the run would hide in it."""
+"""Inference with a bundle: class scores of an image, and the masks that the run's policy draws over it."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ from pipelines.pretrain.weights.bundles import (
     NO_CLASSES,
     POLICY,
     Classifier,
-    answered,
+    classifier_outputs,
     load_classifier,
     load_policy,
-    policy_answer,
+    policy_outputs,
 )
 from vision_core.backbones.settings import Preprocessing
 from vision_core.bundles.card import Card
@@ -36,63 +36,62 @@ from vision_core.training.runtime import pick_device
 Read = Callable[[Path], NDArray[np.uint8]]
 
 
-class PolicyReader(Predictor[Picture]):
-    """Policy from a bundle, which draws masks over images."""
+class PolicyPredictor(Predictor[Picture]):
+    """Policy from a bundle; draws its masks over images."""
 
     def __init__(
         self, loaded: tuple[NoisePolicy, PretrainConfig, Card], device: torch.device, read: Read = read_any
     ) -> None:
-        noise, settings, self.card = loaded
+        policy, settings, self.card = loaded
         self._read = read
-        self._noise = noise.to(device)
-        self._settings = settings
-        self._mask = NoiseMask(settings.mask, settings.data.image_px).to(device)
+        self._policy = policy.to(device)
+        self._image_px = settings.data.image_px
+        self._mask = NoiseMask.from_settings(settings.mask, self._image_px).to(device)
         self._device = device
 
     @classmethod
     def from_checkpoint(
         cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_any
-    ) -> "PolicyReader":
+    ) -> "PolicyPredictor":
         """Load the folder ``policy`` of a run; ``read`` is as for ``PretrainPredictor``.
 
         Raises:
-            CheckpointError: It is no sound bundle of a policy.
+            CheckpointError: The folder is no sound bundle of a policy.
         """
         return cls(load_policy(Path(path)), pick_device(device), read)
 
     @torch.inference_mode()
     def __call__(self, item: str | Path | NDArray[np.uint8], seed: int = 0) -> Picture:
-        """The image, its mean mask, and the image under that and under one sample, side by side.
+        """Draw the image, its mean mask, and the image under that and under one sample, side by side.
 
         Args:
-            item: A file, or ``(H, W, 3)`` RGB.
-            seed: Of the sample.
+            item: Image file, or ``(H, W, 3)`` RGB.
+            seed: Seed of the sample.
         """
-        side = self._settings.data.image_px
         pixels = self._read(Path(item)) if isinstance(item, str | Path) else item
-        view = normalise(_tensor(centre_view(pixels, side, side), self._device))
-        return draw_masks(view[0], self._noise.distributions(view), self._mask, seed)
+        view = normalise(_tensor(centre_view(pixels, self._image_px, self._image_px), self._device))
+        return draw_masks(view[0], self._policy.distributions(view), self._mask, seed)
 
-    def write(self, result: Picture, path: Path, folder: Path) -> list[Path]:
-        """``<name>.masks.png``."""
-        picture = folder / f"{path.stem}.masks.png"
+    def write(self, result: Picture, path: str | Path, folder: str | Path) -> list[Path]:
+        """Write ``<name>.masks.png``."""
+        picture = Path(folder) / f"{Path(path).stem}.masks.png"
         write_png(picture, result)
         return [picture]
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Raw outputs for the golden input."""
-        return policy_answer(self._noise, inputs)
+        """Compute the raw outputs of the golden input."""
+        return policy_outputs(self._policy, inputs)
 
 
 class PretrainPredictor(Predictor[ClassScores]):
-    """Classifier from a bundle, with the policy beside it, if there is one.
+    """Classifier from a bundle, with the policy of its run if that is beside it.
 
     Attributes:
-        policy: Draws masks; none where the run had no policy, or the bundle was moved without it.
+        policy: Policy of the run; None if the run had none, or the bundle was moved without it.
     """
 
     def __init__(
-        self, classifier: Classifier, device: torch.device, read: Read = read_any, policy: PolicyReader | None = None
+        self, classifier: Classifier, device: torch.device, read: Read = read_any, policy: PolicyPredictor | None = None
     ) -> None:
         self.card = classifier.card
         self.policy = policy
@@ -109,22 +108,22 @@ class PretrainPredictor(Predictor[ClassScores]):
         """Load a bundle, a folder or its zip.
 
         Args:
-            path: The bundle.
-            device: Where to compute.
-            read: Reads an image or DICOM file; ``images.untrusted.UntrustedImages`` for those of unknown origin.
+            path: Bundle of the classifier.
+            device: Device of the networks.
+            read: Reads an image or DICOM file; ``images.untrusted.UntrustedImages`` for files of unknown origin.
 
         Raises:
-            CheckpointError: It is no sound bundle of a classifier.
+            CheckpointError: The bundle is not a sound one of a classifier.
         """
         bundle, where = Path(path), pick_device(device)
         beside = bundle.parent / POLICY
         has_policy = bundle.name != POLICY and beside.is_dir()
-        policy = PolicyReader.from_checkpoint(beside, where, read) if has_policy else None
+        policy = PolicyPredictor.from_checkpoint(beside, where, read) if has_policy else None
         return cls(load_classifier(bundle), where, read, policy)
 
     @torch.inference_mode()
     def __call__(self, item: str | Path | NDArray[np.uint8]) -> ClassScores:
-        """Score the classes for an image file (DICOM too), or for an ``(H, W, 3)`` RGB array.
+        """Compute the class scores of an image file (DICOM too), or of an ``(H, W, 3)`` RGB array.
 
         Raises:
             InputError: The file cannot be read.
@@ -133,7 +132,9 @@ class PretrainPredictor(Predictor[ClassScores]):
         if not self.card.classes:
             raise CheckpointError(NO_CLASSES)
         pixels = self._pixels(Path(item)) if isinstance(item, str | Path) else item
-        logits = self._network(self._seen(pixels))[0].double()
+        rules = self._classifier.preprocessing
+        view = _tensor(centre_view(pixels, rules.resize_px, rules.input_px), self._device)
+        logits = self._network(_normalised(view, rules))[0].double()
         are_independent = self._classifier.are_independent
         scores = logits.sigmoid() if are_independent else logits.softmax(dim=0)
         return ClassScores(
@@ -144,8 +145,9 @@ class PretrainPredictor(Predictor[ClassScores]):
             model=self.card.identity(),
         )
 
-    def write(self, result: ClassScores, path: Path, folder: Path) -> list[Path]:
-        """``<name>.json`` with all scores, and ``<name>.masks.png`` where there is a policy."""
+    def write(self, result: ClassScores, path: str | Path, folder: str | Path) -> list[Path]:
+        """Write ``<name>.json`` with all scores and, given a policy, ``<name>.masks.png``."""
+        path, folder = Path(path), Path(folder)
         record = folder / f"{path.stem}.json"
         write_atomic(record, json.dumps({"image": path.name, **result.to_record()}, indent=1, ensure_ascii=False))
         if self.policy is None:
@@ -153,23 +155,18 @@ class PretrainPredictor(Predictor[ClassScores]):
         return [record, *self.policy.write(self.policy(self._pixels(path)), path, folder)]
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Raw outputs for the golden input."""
-        return answered(self._network, inputs)
-
-    def _seen(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """The image as the card says that the network sees it."""
-        rules = self._classifier.preprocessing
-        return _prepared(_tensor(centre_view(pixels, rules.resize_px, rules.input_px), self._device), rules)
+        """Compute the raw outputs of the golden input."""
+        return classifier_outputs(self._network, inputs)
 
     def _pixels(self, path: Path) -> NDArray[np.uint8]:
-        # ``write`` follows the prediction of the same file, which need not be decoded twice.
+        # ``write`` follows the prediction of the same file: it is decoded once.
         if self._last is None or self._last[0] != path:
             self._last = path, self._read(path)
         return self._last[1]
 
 
-def _prepared(pixels: Tensor, rules: Preprocessing) -> Tensor:
-    """``(B, 3, H, W)`` uint8 as float32, normalised by the rules of a card."""
+def _normalised(pixels: Tensor, rules: Preprocessing) -> Tensor:
+    """Normalise ``(B, 3, H, W)`` uint8 to float32 by the rules of a card."""
     ordered = pixels.flip(1) if rules.channel_order == "bgr" else pixels
     values = ordered.float() / 255 if rules.values == "0 to 1" else ordered.float()
     mean, std = (values.new_tensor(each).view(3, 1, 1) for each in (rules.mean, rules.std))

@@ -1,4 +1,4 @@
-"""What a later run of a command would be refused for, found before the first one trains."""
+"""Check of all runs of a command before the first one trains."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -6,22 +6,23 @@ from functools import lru_cache
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.reading import read_images
 from pipelines.pretrain.data.splits import Read, check_training_list, scored_images, scored_splits, training_images
-from pipelines.pretrain.weights.initial import backbone_of, check_side, check_start
+from pipelines.pretrain.weights.initial import backbone_of, check_image_size, check_source
 from vision_core.errors import UserError
 
-_REMEMBERED = 8  # lists, of which a packed array is held in memory: those of two data sets, and a little more
+_CACHED_LISTS = 8  # lists of two data sets and a few more; the arrays of a packed one are held in memory
 
 
 def check_later_runs(runs: Mapping[str, PretrainConfig]) -> None:
-    """Read the lists of all runs, in their order; no image is opened.
+    """Check the lists and initial weights of all runs, in order; no image is opened.
 
     Args:
-        runs: Settings by name, each run behind the one that it starts from; without ``data.root`` it is the demo's.
+        runs: Settings by name, each run after the one that it starts from; a run without ``data.root`` (the demo) is
+            not checked.
 
     Raises:
-        UserError: As ``prepare`` of that run would, with its name unless it is the first.
+        UserError: As ``prepare`` of that run raises, with the name of the run unless it is the first.
     """
-    read: Read = lru_cache(_REMEMBERED)(read_images)  # runs that differ in seed or part share their lists
+    read: Read = lru_cache(_CACHED_LISTS)(read_images)  # runs that differ in seed or part share their lists
     for name, config in runs.items():
         if config.data.root is None:
             continue
@@ -39,12 +40,12 @@ def _check(config: PretrainConfig, runs: Mapping[str, PretrainConfig], read: Rea
     for split in scored_splits(config):
         scored_images(config, images.classes, split, read)
     if config.source.run is None:
-        check_start(config, images)
-    check_side(backbone_of(_first_of(config, runs)), config.data.image_px)
+        check_source(config, images)
+    check_image_size(backbone_of(_initial_run(config, runs)), config.data.image_px)
 
 
-def _first_of(config: PretrainConfig, runs: Mapping[str, PretrainConfig]) -> PretrainConfig:
-    """The run that brings the network in, from which this one starts by others or at once."""
+def _initial_run(config: PretrainConfig, runs: Mapping[str, PretrainConfig]) -> PretrainConfig:
+    """Find the run whose network this one trains, itself or through others."""
     while (before := config.source.run) and before in runs:
         config = runs[before]
     return config

@@ -1,4 +1,4 @@
-"""The uniform mean of the last checkpoints, which is what leaves a stage."""
+"""Uniform mean of the weights after the last epochs, which a stage delivers."""
 
 import copy
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 class RunningMean(nn.Module):
-    """The mean of the weights that a network has had at the ends of its last epochs.
+    """Mean of a network's weights after each of its last epochs.
 
-    Sums in double precision and their number are buffers: a checkpoint holds them, and a resumed run has the same bits.
+    Sums in double precision and their count are buffers: a checkpoint holds them, and a resumed run has the same bits.
 
     Args:
-        network: What is averaged; not kept.
-        last_epochs: How many.
-        epochs: Of the whole run.
+        network: Network to average; not kept.
+        last_epochs: Number of epochs to average.
+        epochs: Epochs of the whole run.
     """
 
     def __init__(self, network: nn.Module, last_epochs: int, epochs: int) -> None:
@@ -41,19 +41,19 @@ class RunningMean(nn.Module):
                 entry.copy_(theirs[name])
         self.count += 1
 
-    def shortfall(self) -> str:
-        """What to say where fewer epochs are in the mean than were asked for; empty where none is lacking."""
+    def incomplete_warning(self) -> str:
+        """Warn that the run was too short for the mean; empty if the mean is complete."""
         count = int(self.count)
         if count >= self.last_epochs:
             return ""
-        told = f"the mean of '{count}'" if count else "the last weights, without a mean"
+        delivered = f"the mean of '{count}'" if count else "the last weights, without a mean"
         return (
-            f"warning: averaging.last_epochs is '{self.last_epochs}', but the run was too short: what leaves it is "
-            f"{told}. Train for more epochs, without train.max_steps."
+            f"warning: averaging.last_epochs is '{self.last_epochs}', but the run was too short: it delivers "
+            f"{delivered}. Train for more epochs, without train.max_steps."
         )
 
     def mean(self, network: nn.Module) -> nn.Module:
-        """A copy of ``network`` with the mean weights; with its own where no epoch has been added yet."""
+        """Copy ``network`` with the mean weights, or with its own if no epoch was added yet."""
         averaged = copy.deepcopy(network)
         if int(self.count):
             own = averaged.state_dict()

@@ -1,6 +1,6 @@
-"""Adapt a detector to a new domain without source data and without labels.
+"""Source-free adaptation of a detector to a new domain, without labels.
 
-A detector trained on labelled source images is all there is of the source. A teacher, its moving average, labels the
-target images where it is sure; a student learns these labels on strongly changed views. LPLD (Yoon et al., ECCV 2024)
-adds what the teacher is unsure of as soft labels. Methods: source, bn, mt, lpld.
+Only a detector trained on labelled source images is given. A teacher, the moving average of the student, detects
+objects in weak views of the target images; the student learns the confident detections as labels on strong views. LPLD
+(Yoon et al., ECCV 2024) adds proposals of low confidence as soft labels. Methods: source, bn, mt, lpld.
 """

@@ -1,4 +1,4 @@
-"""``python -m pipelines.sfod``: the verbs of this task."""
+"""Entry point of ``python -m pipelines.sfod``."""
 
 import sys
 
@@ -6,7 +6,7 @@ from vision_core.environment import enter
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns the exit code."""
+    """Run one verb and return the exit code."""
     enter()
     from pipelines.sfod.config import SfodConfig
     from vision_core.commands.main import run

@@ -10,7 +10,7 @@ from vision_core.images.augmentation_settings import StrongViewSettings
 
 
 class PseudoLabels(Section):
-    """Which of the teacher's detections the student learns as if they were labels."""
+    """Selection of the teacher's detections that the student learns as labels."""
 
     threshold: Fraction = Field(0.7, description="Detections with a score strictly above are pseudo labels.")
     skip_empty_hpl: bool = Field(
@@ -24,9 +24,9 @@ class PseudoLabels(Section):
 
 
 class Lpld(Section):
-    """Low-confidence pseudo label distillation."""
+    """Settings of low-confidence pseudo label distillation."""
 
-    iou: Fraction = Field(0.4, description="Candidates overlap no pseudo label by more.")
+    iou: Fraction = Field(0.4, description="Largest overlap of a candidate with any pseudo label.")
     foreground: Fraction = Field(0.9, description="Least confidence among the foreground classes alone.")
     background: Fraction = Field(0.99, description="Largest probability of background.")
     epsilon: PositiveFloat = Field(1e-9, description="Background entry of the soft label.")
@@ -37,7 +37,7 @@ class Lpld(Section):
 
 
 class SfodConfig(Config):
-    """Source-free domain adaptive object detection."""
+    """Configuration of source-free domain adaptive object detection."""
 
     task: ClassVar[str] = "sfod"
     method: Literal["source", "bn", "mt", "lpld"] = Field(

@@ -1,4 +1,4 @@
-"""Scores and before/after pictures of detectors on a labelled list."""
+"""Scores of detectors on a labelled list, and pictures that compare them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +29,21 @@ Predict = Callable[[Path], Detections]
 
 
 def detect_all(predict: Predict, dataset: DetectionDataset, label: str) -> list[Detections]:
-    """The detections of each image, in order."""
+    """Detect the objects of each image, in order."""
     return [predict(record.path) for record in track(dataset.records, len(dataset.records), label, "image")]
 
 
 def score(
     model: str, dataset: DetectionDataset, found: Sequence[Detections], classes: tuple[str, ...] | None = None
 ) -> Row:
-    """VOC-2007 AP50, area AP50 and COCO AP of one model, over the classes that have labels or those named."""
+    """Compute VOC-2007 AP50, area AP50 and COCO AP of one model.
+
+    Args:
+        model: Its name in the row.
+        dataset: The labelled images.
+        found: Detections, one per image.
+        classes: Classes that count; all that have labels if None.
+    """
     counted = classes or dataset.classes
     results = {name: measure(dataset.records, found, dataset.classes) for name, measure in _METRICS.items()}
     truths = results["voc07_ap50"].truths
@@ -44,15 +51,15 @@ def score(
         model=model,
         split=dataset.name,
         counts={"images": len(dataset.records), "boxes": sum(truths[name] for name in counted)},
-        metrics={name: _mean(result, counted) for name, result in results.items()},
+        metrics={name: _mean_precision(result, counted) for name, result in results.items()},
         per_class={f"{each}.{name}": result.per_class[each] for name, result in results.items() for each in counted},
     )
 
 
 def draw_comparison(dataset: DetectionDataset, found: Mapping[str, Sequence[Detections]], folder: Path) -> None:
-    """Pictures of evenly spaced images of the list, one model beside the other, with their captions."""
+    """Draw evenly spaced images, all models side by side, with captions."""
     count = len(dataset.records)
-    chosen = sorted({round(place) for place in np.linspace(0, count - 1, min(_PICTURES, count))}) if count else []
+    chosen = sorted({round(position) for position in np.linspace(0, count - 1, min(_PICTURES, count))}) if count else []
     captions = {}
     for index in chosen:
         record = dataset.records[index]
@@ -60,17 +67,17 @@ def draw_comparison(dataset: DetectionDataset, found: Mapping[str, Sequence[Dete
         shown = {model: detections[index].above(DRAWN_SCORE) for model, detections in found.items()}
         panels = [draw_boxes(image, each.boxes, label_texts(each)) for each in shown.values()]
         name = f"{index:04d}-{record.path.stem}.png"
-        write_png(folder / name, _beside(panels))
-        told = "; ".join(f"{model}: {len(each)} above {DRAWN_SCORE:g}" for model, each in shown.items())
-        captions[name] = f"{record.path.stem}, left to right {told}; {len(record.boxes)} labelled"
+        write_png(folder / name, _side_by_side(panels))
+        counts = "; ".join(f"{model}: {len(each)} above {DRAWN_SCORE:g}" for model, each in shown.items())
+        captions[name] = f"{record.path.stem}, left to right {counts}; {len(record.boxes)} labelled"
     write_atomic(folder / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
 
 
-def _mean(result: AveragePrecision, counted: Sequence[str]) -> float | None:
+def _mean_precision(result: AveragePrecision, counted: Sequence[str]) -> float | None:
     present = [value for name in counted if (value := result.per_class[name]) is not None]
     return float(np.mean(present)) if present else None
 
 
-def _beside(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _side_by_side(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     gap = np.full((panels[0].shape[0], _GAP_PX, 3), 255, np.uint8)
     return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)

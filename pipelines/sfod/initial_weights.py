@@ -1,6 +1,5 @@
-"""The detector that a run starts from."""
+"""Initial weights of a run: a source detector, a backbone, or random numbers."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,32 +9,18 @@ from vision_core.backbones.bundles import is_classifier
 from vision_core.bundles import bundle
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
-from vision_core.detection.weights.bundles import detector_of
+from vision_core.detection.weights.bundles import build_detector
 from vision_core.detection.weights.detectron2_checkpoint import load_backbone
-from vision_core.detection.weights.from_classifier import start_from_classifier
+from vision_core.detection.weights.from_classifier import detector_from_classifier
 from vision_core.errors import CheckpointError, ConfigError
 from vision_core.randomness import key
+from vision_core.training.learner import Start
 
 DEMO_BUNDLE = Path(__file__).resolve().parents[2] / "demos" / "checkpoints" / "sfod-source"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """A source detector, trainable where its architecture lets it train.
-
-    Attributes:
-        detector: With the source weights.
-        path: The bundle it came from.
-        notes: What was found out on the way.
-    """
-
-    detector: Detector
-    path: Path
-    notes: tuple[str, ...]
-
-
-def starting_detector(config: SfodConfig) -> Start:
-    """Load ``source.weights``, or the demo's source bundle when it is empty.
+def load_source_detector(config: SfodConfig) -> Start[Detector]:
+    """Load ``source.weights``, or the demo's source bundle if empty.
 
     Raises:
         CheckpointError: No sound bundle, or its classes are not those of the data.
@@ -51,15 +36,17 @@ def starting_detector(config: SfodConfig) -> Start:
             f"one from it on labelled images first: method=source source.weights={path}."
         )
     _check_classes(path, content.card.classes, config.data.classes)
-    detector_of(content)  # refuses what does not fit
+    build_detector(content)  # refuses weights, classes and settings that do not fit each other
     detector = Detector(DetectorSettings.model_validate(content.card.architecture), content.card.classes)
     detector.load_state_dict(content.tensors)
     notes = (f"Source: {content.card.identity()}, {content.card.trained_on.description}.",)
-    return Start(detector=detector, path=path, notes=notes)
+    return Start(module=detector, path=path, notes=notes)
 
 
 def new_detector(config: SfodConfig, classes: tuple[str, ...]) -> tuple[Detector, tuple[str, ...]]:
-    """A detector for source training: from a bundle of one or of a classifier, a backbone's weights, or random numbers.
+    """Build a detector for source training, with notes on its weights.
+
+    The weights are those of a detector's or a classifier's bundle, of a backbone, or random numbers.
 
     Raises:
         CheckpointError: The weights cannot be used.
@@ -69,19 +56,21 @@ def new_detector(config: SfodConfig, classes: tuple[str, ...]) -> tuple[Detector
     if weights and is_bundle(weights):
         if is_classifier(bundle.read_card(weights)):
             torch.manual_seed(key("init", config.train.seed))
-            return start_from_classifier(weights, classes, config.detector)
-        start = starting_detector(config)
-        return start.detector, start.notes
+            return detector_from_classifier(weights, classes, config.detector)
+        start = load_source_detector(config)
+        return start.module, start.notes
     settings = config.detector or DetectorSettings()
     torch.manual_seed(key("init", config.train.seed))
     detector = Detector(settings, classes)
     if weights or settings.backbone == "lite0":
         return detector, load_backbone(detector, weights)
-    return detector, (f"Backbone: {settings.backbone} from random numbers; give source.weights to start from more.",)
+    return detector, (
+        f"Backbone: {settings.backbone} from random numbers; set source.weights to start from trained ones.",
+    )
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path looks like a bundle (a folder or a zip) and not like a foreign checkpoint."""
+    """Check whether a path is a bundle (a folder or a zip)."""
     return path.is_dir() or path.suffix == ".zip"
 
 

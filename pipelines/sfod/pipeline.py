@@ -1,7 +1,7 @@
-"""The page to read first: how data, detector and method become a run of source-free adaptation."""
+"""Pipeline of source-free adaptation, from data to bundle. Start reading here."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.evaluate import detect_all, draw_comparison, score
-from pipelines.sfod.initial_weights import DEMO_BUNDLE, is_bundle, new_detector, starting_detector
+from pipelines.sfod.initial_weights import DEMO_BUNDLE, is_bundle, load_source_detector, new_detector
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
@@ -33,16 +33,11 @@ from vision_core.results import Detections
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.runtime import pick_device
 
-_LEARNERS: dict[str, Callable[[SfodConfig, Detector], Learner]] = {
-    "bn": StatisticsLearner,
-    "mt": MeanTeacherLearner,
-    "lpld": MeanTeacherLearner,
-}
-_LABELS_UNREAD = "Adaptation reads images alone; labels that may lie beside them are not opened."
+_LABELS_UNREAD = "Adaptation reads images alone; annotation files beside them are not opened."
 
 
 class SfodPipeline(Pipeline[SfodConfig]):
-    """Source-free adaptation of detectors."""
+    """Pipeline of source-free adaptation of detectors."""
 
     own_data = "data.root=YOUR_IMAGES data.format=images source.weights=BUNDLE"
     limits = (
@@ -51,7 +46,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
     )
 
     def prepare(self, config: SfodConfig) -> Prepared:
-        """Learner and training views of a run."""
+        """Build the learner and the training views of a run."""
         return self._prepare_source(config) if config.method == "source" else self._prepare_target(config)
 
     def _prepare_source(self, config: SfodConfig) -> Prepared:
@@ -59,32 +54,31 @@ class SfodPipeline(Pipeline[SfodConfig]):
         dataset = drop_empty(dataset) if config.data.filter_empty else dataset
         detector, notes = new_detector(config, dataset.classes)
         return Prepared(
-            learner=SourceLearner(config, detector),
-            items=LabelledViews(_not_empty(dataset), config, detector.settings),
+            learner=SourceLearner(detector, average=config.teacher, seed=config.train.seed),
+            items=build_views(LabelledViews, config, dataset, detector),
             notes=(*dataset.notes, *notes),
         )
 
     def _prepare_target(self, config: SfodConfig) -> Prepared:
-        start = starting_detector(config)
-        data = config.data.model_copy(update={"classes": config.data.classes or start.detector.classes})
+        start = load_source_detector(config)
+        data = config.data.model_copy(update={"classes": config.data.classes or start.module.classes})
         dataset = read_dataset(data, data.split, with_labels=False)
-        learner = _LEARNERS[config.method](config, start.detector)
         return Prepared(
-            learner=learner,
-            items=TargetViews(_not_empty(dataset), config, start.detector.settings),
-            notes=(*start.notes, *_warnings(config), *dataset.notes, *_transductive(data, dataset)),
+            learner=adaptation_learner(config, start.module),
+            items=build_views(TargetViews, config, dataset, start.module),
+            notes=(*start.notes, *_warnings(config), *dataset.notes, *_note_shared_images(data, dataset)),
             start=start.path,
         )
 
     def deliver(self, config: SfodConfig, learner: Learner, folder: Path) -> Card:
-        """Write the detector that leaves the run."""
+        """Write the trained or adapted detector as a bundle."""
         detector = learner.product()
         if not isinstance(detector, Detector):
             raise TypeError(f"expected a Detector, got {type(detector).__name__}")
         data = config.data
-        trained_on = TrainedOn(description=_described(config), synthetic=data.synthetic, licence=data.licence)
+        trained_on = TrainedOn(description=_describe_data(config), synthetic=data.synthetic, licence=data.licence)
         return save_detector(
-            folder, detector, self.card(config, config.method, trained_on=trained_on, parent=_parent(config))
+            folder, detector, self.card(config, config.method, trained_on=trained_on, parent=_parent_hash(config))
         )
 
     def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
@@ -99,27 +93,27 @@ class SfodPipeline(Pipeline[SfodConfig]):
         return [score(model, dataset, each, config.data.eval_classes or None) for model, each in found.items()]
 
     def eval_set(self, config: SfodConfig, classes: tuple[str, ...]) -> DetectionDataset:
-        """The labelled list to evaluate on, in the detector's classes."""
+        """Read the labelled list to evaluate on, in the detector's classes."""
         if not config.data.eval_split:
             raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
         data = config.data.model_copy(update={"classes": config.data.classes or classes})
         return read_dataset(data, config.data.eval_split, with_labels=True)
 
     def predictor(self, bundle: Path, device: torch.device, config: SfodConfig | None = None) -> SfodPredictor:
-        """Load a bundle for inference on files of unknown origin: a child process decodes them."""
+        """Load a bundle; a child process decodes files of unknown origin."""
         return SfodPredictor.from_checkpoint(bundle, device, read=UntrustedImages().read_image)
 
     def columns(self, result: Detections) -> dict[str, int]:
-        """Objects above the drawing threshold, by class."""
+        """Count the objects above the drawing threshold, by class."""
         counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
         return {f"{name} (score > {DRAWN_SCORE:g})": counts[name] for name in result.classes}
 
     def conclude(self, folder: Path) -> None:
-        """All detections as one COCO file, which labelling tools open."""
+        """Write all detections as one COCO file, which labelling tools open."""
         write_coco(folder / "outputs", folder / "detections.coco.json")
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
-        """A detector for one image of a fixed size."""
+        """Build the module and example inputs of an export."""
         return exportable_detector(bundle, SfodConfig.task, size)
 
     def demo_data(self, folder: Path) -> str:
@@ -131,9 +125,9 @@ class SfodPipeline(Pipeline[SfodConfig]):
         )
 
     def validate(self, config: SfodConfig, sample: int | None, on_item: OnItem) -> list[Validation]:
-        """Read every image of the training list and of the labelled list once."""
+        """Read every image of training and evaluation list once."""
         is_source = config.method == "source"
-        classes = config.data.classes or (() if is_source else starting_detector(config).detector.classes)
+        classes = config.data.classes or (() if is_source else load_source_detector(config).module.classes)
         data = config.data.model_copy(update={"classes": classes})
         sets = [read_dataset(data, data.split, with_labels=is_source)]
         if data.eval_split:
@@ -141,7 +135,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in sets]
 
     def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
-        """Make a bundle of a detectron2 checkpoint; returns what was inferred."""
+        """Convert a detectron2 checkpoint into a bundle; return notes on inferred settings."""
         if config.method == "source":
             return self._import_backbone(file, config, out, trusted=trusted)
         foreign = import_detector(file, config.source.config, config.data.classes, trust=trusted)
@@ -154,13 +148,45 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def _import_backbone(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         if not config.data.classes:
-            raise ConfigError("data.classes is empty: name the classes that the detector shall learn.")
+            raise ConfigError("data.classes is empty: name the classes that the detector will learn.")
         detector = Detector(config.detector or DetectorSettings(), config.data.classes)
         notes = load_backbone(detector, file, trust=trusted)
         description = f"backbone of '{file.name}' (sha256 {sha256(file)}), untrained heads"
         trained_on = TrainedOn(description=description, synthetic=False)
         save_detector(out, detector, self.card(config, "backbone", trained_on=trained_on))
         return notes
+
+
+def adaptation_learner(config: SfodConfig, detector: Detector) -> Learner:
+    """Build the learner of ``bn``, ``mt`` or ``lpld``."""
+    if config.method == "bn":
+        return StatisticsLearner(detector)
+    return MeanTeacherLearner(
+        detector,
+        teacher=config.teacher,
+        pseudo_labels=config.pseudo_labels,
+        lpld=config.lpld if config.method == "lpld" else None,
+        seed=config.train.seed,
+    )
+
+
+def build_views(
+    kind: type[LabelledViews | TargetViews], config: SfodConfig, dataset: DetectionDataset, detector: Detector
+) -> LabelledViews | TargetViews:
+    """Build the training views of a data set.
+
+    Raises:
+        DataError: The data set has no image.
+    """
+    if not dataset.records:
+        raise DataError(f"'{dataset.name}' lists no image to train on.")
+    return kind(
+        dataset,
+        detector.settings,
+        strong_view=config.strong_view,
+        seed=config.train.seed,
+        max_megapixels=config.data.max_megapixels,
+    )
 
 
 def _warnings(config: SfodConfig) -> list[str]:
@@ -174,7 +200,7 @@ def _warnings(config: SfodConfig) -> list[str]:
     return found
 
 
-def _transductive(data: DetectionData, dataset: DetectionDataset) -> list[str]:
+def _note_shared_images(data: DetectionData, dataset: DetectionDataset) -> list[str]:
     if not data.eval_split or data.format == "images":
         return []
     scored = read_dataset(data, data.eval_split, with_labels=False)
@@ -187,19 +213,13 @@ def _transductive(data: DetectionData, dataset: DetectionDataset) -> list[str]:
     ]
 
 
-def _described(config: SfodConfig) -> str:
+def _describe_data(config: SfodConfig) -> str:
     labels = "with its labels" if config.method == "source" else "without labels"
     about = config.data.about or f"{config.data.format} list '{config.data.split}' of '{config.data.root}'"
     return f"{about}, {labels}"
 
 
-def _parent(config: SfodConfig) -> str | None:
+def _parent_hash(config: SfodConfig) -> str | None:
     if config.method == "source" and not (config.source.weights and is_bundle(config.source.weights)):
         return None
     return weights_hash(config.source.weights or DEMO_BUNDLE)
-
-
-def _not_empty(dataset: DetectionDataset) -> DetectionDataset:
-    if not dataset.records:
-        raise DataError(f"'{dataset.name}' lists no image to train on.")
-    return dataset

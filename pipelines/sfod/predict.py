@@ -1,4 +1,4 @@
-"""Inference with a bundle: one image in, ``Detections`` out."""
+"""Inference on images with a detector from a bundle."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ Read = Callable[[Path], NDArray[np.uint8]]
 
 
 class SfodPredictor(Predictor[Detections]):
-    """Detector from a bundle."""
+    """Detector of a bundle, for inference: ``SfodPredictor.from_checkpoint("model")("image.png")``."""
 
     def __init__(self, detector: Detector, card: Card, device: torch.device, read: Read = read_image) -> None:
         self.card = card
@@ -39,22 +39,22 @@ class SfodPredictor(Predictor[Detections]):
     def from_checkpoint(
         cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_image
     ) -> "SfodPredictor":
-        """Load a bundle, a folder or its zip.
+        """Load a detector from a bundle, a folder or its zip.
 
         Args:
             path: The bundle.
-            device: Where to compute.
+            device: ``auto``, or a device of torch.
             read: Reads an image file; ``images.untrusted.UntrustedImages.read_image`` for files of unknown origin.
 
         Raises:
-            CheckpointError: It is no sound bundle of a detector.
+            CheckpointError: The path is no sound bundle of a detector.
         """
         detector, card = load_detector(Path(path))
         return cls(detector, card, pick_device(device), read)
 
     @torch.inference_mode()
     def __call__(self, item: str | Path | NDArray[np.uint8]) -> Detections:
-        """Detect the objects in an image file, or in an ``(H, W, 3)`` RGB array.
+        """Detect objects in an image file or an ``(H, W, 3)`` RGB array.
 
         Raises:
             InputError: The file cannot be read.
@@ -64,19 +64,20 @@ class SfodPredictor(Predictor[Detections]):
         settings = self._detector.settings
         resized = resize_shortest(pixels, settings.shortest_edge_px, settings.longest_edge_px)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))).to(self._device)
-        found = self._detector.detect(self._detector.features([tensor]))[0]
-        boxes = scale_boxes(found.boxes, (resized.shape[0], resized.shape[1]), size)
+        detections = self._detector.detect(self._detector.features([tensor]))[0]
+        boxes = scale_boxes(detections.boxes, (resized.shape[0], resized.shape[1]), size)
         return Detections(
             boxes=boxes.cpu().numpy().astype(np.float32),
-            scores=found.scores.cpu().numpy().astype(np.float32),
-            labels=found.labels.cpu().numpy().astype(np.int64),
+            scores=detections.scores.cpu().numpy().astype(np.float32),
+            labels=detections.labels.cpu().numpy().astype(np.int64),
             classes=self._detector.classes,
             image_size=size,
             model=self.card.identity(),
         )
 
-    def write(self, result: Detections, path: Path, folder: Path) -> list[Path]:
-        """``<name>.json`` with all objects and ``<name>.png`` with those above 0.5 drawn."""
+    def write(self, result: Detections, path: str | Path, folder: str | Path) -> list[Path]:
+        """Write ``<name>.json`` with all objects and ``<name>.png`` with those above 0.5."""
+        path, folder = Path(path), Path(folder)
         record, picture = folder / f"{path.stem}.json", folder / f"{path.stem}.png"
         write_atomic(record, json.dumps({"image": path.name, **result.to_record()}, indent=1, ensure_ascii=False))
         shown = result.above(DRAWN_SCORE)
@@ -84,7 +85,7 @@ class SfodPredictor(Predictor[Detections]):
         return [record, picture]
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Raw outputs for the golden input."""
+        """Compute the raw outputs for the golden input."""
         return answer(self._detector, inputs)
 
     def _pixels(self, path: Path) -> NDArray[np.uint8]:
@@ -95,20 +96,20 @@ class SfodPredictor(Predictor[Detections]):
 
 
 def write_coco(records: Path, path: Path) -> None:
-    """Join the JSON records of a folder into one COCO file with images, categories and scored annotations."""
-    found = [json.loads(record.read_text(encoding="utf-8")) for record in sorted(records.glob("*.json"))]
-    names = sorted({each["label"] for record in found for each in record["objects"]})
+    """Join the JSON records of a folder into one COCO file."""
+    contents = [json.loads(record.read_text(encoding="utf-8")) for record in sorted(records.glob("*.json"))]
+    names = sorted({each["label"] for record in contents for each in record["objects"]})
     annotations = [
         {"image_id": number, "category_id": names.index(each["label"]) + 1, "score": each["score"], "iscrowd": 0}
         | _coco_box(each["box"])
-        for number, record in enumerate(found, start=1)
+        for number, record in enumerate(contents, start=1)
         for each in record["objects"]
     ]
     content = {
-        "info": {"description": RESEARCH_NOTICE, "models": sorted({record["model"] for record in found})},
+        "info": {"description": RESEARCH_NOTICE, "models": sorted({record["model"] for record in contents})},
         "images": [
             {"id": number, "file_name": record["image"], "width": record["width"], "height": record["height"]}
-            for number, record in enumerate(found, start=1)
+            for number, record in enumerate(contents, start=1)
         ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
         "annotations": [{"id": number} | each for number, each in enumerate(annotations, start=1)],

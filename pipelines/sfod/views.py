@@ -1,4 +1,4 @@
-"""Training items: the views of an image that each method sees."""
+"""Weak and strong views of training images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.sfod.config import SfodConfig
 from vision_core.detection.boxes import scale_boxes
 from vision_core.detection.datasets.reading import DetectionDataset
 from vision_core.detection.model.detector import Targets
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import InputError
 from vision_core.images.augmentation import StrongView
+from vision_core.images.augmentation_settings import StrongViewSettings
 from vision_core.images.reading import read_image, resize_shortest
 from vision_core.randomness import key
 
@@ -40,21 +40,37 @@ class Batch:
 
 
 class _Views:
-    """Reads an image and makes its two views; draws follow from (seed, epoch, index)."""
+    """Views of the images of a data set; random draws follow from (seed, epoch, index).
 
-    def __init__(self, dataset: DetectionDataset, config: SfodConfig, detector: DetectorSettings) -> None:
+    Args:
+        dataset: The images.
+        detector: Size of the resized images and of the anchors.
+        strong_view: Chain of the strong view; the published one if None.
+        seed: Key of the draws.
+        max_megapixels: Larger images are refused.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        detector: DetectorSettings,
+        *,
+        strong_view: StrongViewSettings | None = None,
+        seed: int = 0,
+        max_megapixels: float = 100.0,
+    ) -> None:
         self.dataset = dataset
-        self.strong_view = StrongView(config.strong_view)
-        self.seed = config.train.seed
+        self.strong_view = StrongView(strong_view)
+        self.seed = seed
         self.edges = detector.shortest_edge_px, detector.longest_edge_px
         self.smallest_anchor_px = min(min(sizes) for sizes in detector.anchor_sizes)
-        self.max_megapixels = config.data.max_megapixels
+        self.max_megapixels = max_megapixels
 
     def __len__(self) -> int:
         return len(self.dataset.records)
 
     def names(self, indices: Sequence[int]) -> list[str]:
-        """File names of items."""
+        """Return the file names of items."""
         return [self.dataset.records[index].path.name for index in indices]
 
     def collate(self, items: list[Batch]) -> Batch:
@@ -84,17 +100,17 @@ class _Views:
 
 
 class TargetViews(_Views):
-    """Unlabelled target images. The weak view is never flipped; labels are never touched."""
+    """Weak and strong views of unlabelled target images; never flipped, labels are never read."""
 
     def __getitem__(self, place: tuple[int, int]) -> Batch:
         epoch, index = place
         weak = self._resized(self._read(index), index)
         strong = self._strong(weak, epoch, index)
-        return Batch(weak=[_tensor(weak)], strong=[_tensor(strong)], indices=[index], targets=[])
+        return Batch(weak=[_to_tensor(weak)], strong=[_to_tensor(strong)], indices=[index], targets=[])
 
 
 class LabelledViews(_Views):
-    """Labelled source images, flipped left to right half of the time; the strong view may be switched off."""
+    """Strong views of labelled source images, half of them mirrored."""
 
     def __getitem__(self, place: tuple[int, int]) -> Batch:
         epoch, index = place
@@ -105,22 +121,22 @@ class LabelledViews(_Views):
         if np.random.default_rng(key("flip", self.seed, epoch, index)).random() < _FLIP_PROBABILITY:
             image = image[:, ::-1]
             boxes = flip_boxes(boxes, image.shape[1])
-        learned = ~torch.from_numpy(record.crowd)
-        targets = Targets(boxes=boxes[learned], labels=torch.from_numpy(record.labels)[learned])
+        is_target = ~torch.from_numpy(record.crowd)
+        targets = Targets(boxes=boxes[is_target], labels=torch.from_numpy(record.labels)[is_target])
         strong = self._strong(np.ascontiguousarray(image), epoch, index)
-        return Batch(weak=[], strong=[_tensor(strong)], indices=[index], targets=[targets])
+        return Batch(weak=[], strong=[_to_tensor(strong)], indices=[index], targets=[targets])
 
 
 def flip_boxes(boxes: Tensor, width: int) -> Tensor:
-    """Boxes ``(N, 4)`` as they lie in the image mirrored from left to right."""
+    """Mirror boxes ``(N, 4)`` left to right in an image of ``width`` pixels."""
     left, top, right, bottom = boxes.unbind(dim=1)
     return torch.stack([width - right, top, width - left, bottom], dim=1)
 
 
 def sampling_keys(seed: int, step: int, indices: Sequence[int]) -> list[tuple[int, int]]:
-    """Key the draws of proposals and of regions of a step, a pair for each image."""
+    """Derive seeds of anchor and region sampling, a pair per image."""
     return [(key("rpn", seed, step, index), key("roi", seed, step, index)) for index in indices]
 
 
-def _tensor(image: NDArray[Any]) -> Tensor:
+def _to_tensor(image: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,4 +1,4 @@
-"""Settings of slide classification; the defaults are MHIM-MIL v1 on CAMELYON-16 as released, with AB-MIL inside."""
+"""Settings of slide classification; the defaults are MHIM-MIL v1 (ABMIL) as released for CAMELYON-16."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ ScoreKind = Literal["attention", "class"]
 
 
 class EmbeddingSettings(Section):
-    """The layer that every network begins with."""
+    """First layer of every network."""
 
     dim: int = Field(512, ge=1, description="Width of an embedded tile.")
     activation: Literal["relu", "gelu"] = Field("relu", description="MHIM v1 was released with relu, v2 with gelu.")
@@ -34,7 +34,7 @@ class EmbeddingSettings(Section):
 
 
 class AbmilSettings(Section):
-    """Attention; the defaults are the plain variant inside MHIM. ABMIL on its own has tanh and bias."""
+    """Attention network; the defaults are ABMIL inside MHIM. ABMIL alone has tanh and bias."""
 
     hidden: int = Field(128, ge=1, description="Width of the attention network.")
     activation: Literal["relu", "gelu", "tanh"] = Field("relu", description="Activation of the attention network.")
@@ -44,7 +44,7 @@ class AbmilSettings(Section):
 
 
 class DsmilSettings(Section):
-    """Dual stream; the defaults are DSMIL inside MHIM v1."""
+    """Dual-stream network; the defaults are DSMIL inside MHIM v1."""
 
     query: int = Field(128, ge=1, description="Width of the queries.")
     combine: Literal["probabilities", "logits", "bag"] = Field(
@@ -66,7 +66,7 @@ class TransmilSettings(Section):
 
 
 class ModelSettings(Section):
-    """The network from a bag to a prediction."""
+    """Architecture of the network from bag to prediction."""
 
     name: Literal["abmil", "dsmil", "transmil"] = Field("abmil", description="Network.")
     embedding: EmbeddingSettings = EmbeddingSettings()
@@ -76,7 +76,7 @@ class ModelSettings(Section):
 
 
 class Scores(Section):
-    """What the teacher ranks the tiles of a bag by."""
+    """Scores by which the teacher ranks the tiles of a bag."""
 
     kind: ScoreKind = Field(
         "attention",
@@ -86,7 +86,7 @@ class Scores(Section):
 
 
 class Masking(Section):
-    """Which tiles the student does not see, as shares of the bag."""
+    """Masks that hide tiles from the student, as shares of the bag."""
 
     random: Fraction = Field(0.5, description="Drawn at random.")
     low: Fraction = Field(0.0, description="With the lowest scores.")
@@ -99,7 +99,7 @@ class Masking(Section):
 
 
 class Recycling(Section):
-    """Which of the remaining tiles the student sees, and what becomes of the others."""
+    """Recycling of remaining tiles into tokens."""
 
     keep: Fraction = Field(0.2, description="Share of tiles that stay tiles; the others are recycled.")
     tokens: int = Field(5, ge=1, description="Tokens that the others are recycled into.")
@@ -109,14 +109,14 @@ class Recycling(Section):
 
 
 class Consistency(Section):
-    """The student's bag feature follows the teacher's."""
+    """Consistency loss between the bag features of student and teacher."""
 
     weight: NonNegativeFloat = Field(0.1, description="Weight of the loss.")
     temperature: PositiveFloat = Field(0.1, description="Temperature of the teacher's softmax.")
 
 
 class FollowingTeacher(Section):
-    """How the teacher follows the student, after every step."""
+    """Update of the teacher after every step."""
 
     keep_rate: Fraction = Field(0.9999, description="Share of itself that the teacher keeps.")
     schedule: Schedule = Field("constant", description="cosine: the share rises to 1.")
@@ -128,7 +128,7 @@ class FollowingTeacher(Section):
 
 
 class MhimV1(Section):
-    """Masked hard instance mining, ICCV 2023."""
+    """Masked hard instance mining v1, ICCV 2023."""
 
     scores: Scores = Scores()
     masking: Masking = Masking()
@@ -137,7 +137,7 @@ class MhimV1(Section):
 
 
 class MhimV2(Section):
-    """Its second version, IJCV 2025: scores by class, recycled tiles."""
+    """Masked hard instance mining v2, IJCV 2025: class scores, recycled tiles."""
 
     scores: Scores = Scores(kind="class")
     masking: Masking = Masking(random=0.0, high=0.03, high_schedule="constant", high_pool=1.0)
@@ -147,7 +147,7 @@ class MhimV2(Section):
 
 
 class WsiData(Data):
-    """Which slides, with which labels, in which parts."""
+    """Slides, labels and splits."""
 
     format: Literal["slides", "features"] = Field(
         "slides",
@@ -187,7 +187,7 @@ class WsiData(Data):
 
 
 class ResultSettings(Section):
-    """What is written about a slide."""
+    """Result files of a slide."""
 
     heatmap_mpp: Mpp = Field(8.0, description="Microns per pixel of the heatmap TIFF.")
     top_tiles: int = Field(12, ge=0, le=200, description="Tiles on the sheet of those that the model looked at most.")
@@ -222,7 +222,10 @@ class WsiConfig(Config):
 
     @classmethod
     def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
-        """As released: v2 has GELU, averages DSMIL's logits and keeps a little of the rate; DSMIL scores by class."""
+        """Return the released settings of MHIM v2 and of DSMIL.
+
+        MHIM v2 has GELU, averages DSMIL's logits and ends with a small learning rate; DSMIL scores by class.
+        """
         defaults: dict[str, Any] = {}
         if keys.get("method") == "mhim_v2":
             released = {"embedding": {"activation": "gelu"}, "dsmil": {"combine": "logits"}}
@@ -233,7 +236,7 @@ class WsiConfig(Config):
         return merged(defaults, keys)
 
     def expand(self) -> dict[str, Config]:
-        """A run per fold, and before each run of MHIM one that trains its teacher."""
+        """Expand to a run for each fold, and one for each teacher of MHIM."""
         if not self.data.folds or self.data.fold is not None:
             return dict(self._stages(""))
         return {

@@ -1,4 +1,4 @@
-"""The training steps: a plain network, and masked hard instance mining around it. A batch is one bag."""
+"""Learners of the aggregators: plain training, and masked hard instance mining. A batch is one bag."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -6,12 +6,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pipelines.wsi.config import FollowingTeacher, MhimV1, MhimV2, WsiConfig
+from pipelines.wsi.config import MhimV1, MhimV2, WsiConfig
 from pipelines.wsi.evaluation.predictions import Predictions
 from pipelines.wsi.features.bags import Bag
-from pipelines.wsi.mhim.masking import keep_instances
-from pipelines.wsi.mhim.recycling import split
-from pipelines.wsi.mhim.student_teacher import Mhim, TeacherOutput, high_share, keep_rate, mhim_losses, start
+from pipelines.wsi.mhim.student_teacher import MHIM, high_share, keep_rate, start
 from pipelines.wsi.models.build import build_model
 from vision_core.randomness import seed_torch
 from vision_core.training import distributed
@@ -22,44 +20,43 @@ STUDENT, TEACHER = "student", "mean_teacher"
 
 
 class BagLearner(Learner):
-    """What every method has: a student, of which the best epoch on validation leaves the run.
+    """Learner with a student whose best epoch on validation is saved.
 
     Attributes:
-        student: The network, with what recycles tiles where the method has it.
+        student: The network, with a recycler in MHIM v2.
         total: Updates of the longest run that the settings allow, for schedules.
-        validated: What the networks as they are now say of the validation list, by their names; nothing after each
-            step.
-        scope: Where the training slides lie, as a record for the card; found once.
+        validated: Predictions of the current networks on the validation list, by network; cleared after each step.
+        scope: Record of the feature space of the training slides for the card; computed once.
     """
 
-    def __init__(self, student: Mhim, total: int) -> None:
+    def __init__(self, student: MHIM, total: int) -> None:
         super().__init__()
         self.is_selected = True
         self.student, self.total = student, total
         self.validated: dict[str, Predictions] = {}
         self.scope: dict[str, Any] | None = None
 
-    def product(self) -> Mhim:
-        """The student."""
+    def product(self) -> MHIM:
+        """Return the student."""
         return self.student
 
-    def networks(self) -> Mapping[str, Mhim]:
-        """What is scored on validation and leaves the run, by name; the student chooses the epoch."""
+    def networks(self) -> Mapping[str, MHIM]:
+        """Return the networks to validate and save, by name; the student's scores select the epoch."""
         return {STUDENT: self.student}
 
     def forward(self, batch: Bag) -> dict[str, Tensor]:
-        """The training step, with masks and dropout that follow from the bag."""
+        """Compute the losses of a bag, with masks and dropout seeded by its key."""
         if batch.key is not None:
             seed_torch(batch.key)
         return super().forward(batch)
 
     def after_step(self, step: int) -> None:
-        """What was said of the validation list is of other weights now."""
+        """Clear the predictions on validation, which are of earlier weights."""
         self.validated = {}
 
 
 class PlainLearner(BagLearner):
-    """The network alone on whole bags; also what trains the teacher that MHIM begins with."""
+    """Learner of the aggregator on whole bags; it also trains the initial teacher of MHIM."""
 
     def training_step(self, batch: Bag) -> dict[str, Tensor]:
         """Classify the bag."""
@@ -68,9 +65,15 @@ class PlainLearner(BagLearner):
 
 
 class MhimLearner(BagLearner):
-    """A teacher scores all tiles of the bag; the student learns from those that are left after masking."""
+    """Learner of masked hard instance mining with a mean teacher.
 
-    def __init__(self, student: Mhim, total: int, profile: MhimV1 | MhimV2) -> None:
+    Args:
+        student: The network; in v2 with a recycler.
+        total: Updates of the longest run that the settings allow, for schedules.
+        profile: Scores, masking, consistency and teacher; the recycling is the student's own.
+    """
+
+    def __init__(self, student: MHIM, total: int, profile: MhimV1 | MhimV2) -> None:
         super().__init__(student, total)
         self.profile = profile
         self.teacher = MeanTeacher(student, profile.teacher.mode)
@@ -78,39 +81,32 @@ class MhimLearner(BagLearner):
         self._tokens: list[Tensor] = []
 
     def training_step(self, batch: Bag) -> dict[str, Tensor]:
-        """Score, mask, and in v2 recycle; then classify, and follow the teacher's bag feature."""
-        profile = self.profile
-        taught = self._teach(batch.features)
-        high = high_share(profile.masking, self.update, self.total)
-        kept = keep_instances(taught.scores, profile.masking, high)
-        if isinstance(profile, MhimV2):
-            tiles, recycled = split(kept, profile.recycling)
-            aggregated, tokens = self.student.learn_recycling(batch.features, tiles, recycled)
-            self._tokens += [] if tokens is None else [tokens]
-        else:
-            aggregated = self.student.learn(batch.features, kept)
-        self.metrics = {"kept_share": len(kept) / len(batch.features)}
-        return mhim_losses(self.student.aggregator, aggregated, taught, batch.label, profile.consistency)
+        """Compute the student's losses on the tiles that remain after masking."""
+        high = high_share(self.profile.masking, self.update, self.total)
+        done = self.student.training_step(batch.features, batch.label, self.teacher, self.profile, high)
+        self._tokens += [] if done.tokens is None else [done.tokens]
+        self.metrics = {"kept_share": len(done.kept) / len(batch.features)}
+        return done.losses
 
     def after_step(self, step: int) -> None:
-        """The queries follow their tokens, then the teacher follows the student."""
+        """Move the queries towards their tokens, then the teacher towards the student."""
         super().after_step(step)
-        if isinstance(self.profile, MhimV2):
-            self._move_queries(self.profile.recycling.keep_rate)
-        self.teacher.update(self.student, self._keep_rate(self.profile.teacher))
+        if self.student.recycling is not None:
+            self._move_queries(self.student.recycling.keep_rate)
+        self.teacher.update(self.student, keep_rate(self.profile.teacher, self.update, self.total))
 
-    def networks(self) -> Mapping[str, Mhim]:
-        """The student and, unless the settings leave it out, its teacher."""
-        teacher = {TEACHER: cast(Mhim, self.teacher.module)} if self.profile.teacher.scored else {}
+    def networks(self) -> Mapping[str, MHIM]:
+        """Return the student and, unless the settings leave it out, its teacher."""
+        teacher = {TEACHER: cast(MHIM, self.teacher.module)} if self.profile.teacher.scored else {}
         return {**super().networks(), **teacher}
 
     def begin(self, baseline: Mapping[str, Tensor]) -> None:
-        """Start from a trained plain network."""
-        teacher = cast(Mhim, self.teacher.module)
+        """Copy a trained plain network into the teacher and, in v1, its embedding into the student."""
+        teacher = cast(MHIM, self.teacher.module)
         start(self.student, teacher, baseline, share_embedding=isinstance(self.profile, MhimV1))
 
     def _move_queries(self, keep_rate: float) -> None:
-        """Towards the mean of the tokens behind this update, of all processes: they hold the same queries."""
+        """Move the queries towards the mean of this update's tokens over all processes, which share the queries."""
         recycler = self.student.recycler
         assert recycler is not None
         own = torch.stack([torch.zeros_like(recycler.queries), *self._tokens]).sum(dim=0)
@@ -120,17 +116,11 @@ class MhimLearner(BagLearner):
             recycler.follow(tokens / count, keep_rate)
         self._tokens = []
 
-    def _teach(self, features: Tensor) -> TeacherOutput:
-        return cast(Mhim, self.teacher.module).teach(features, self.profile.scores)
-
-    def _keep_rate(self, teacher: FollowingTeacher) -> float:
-        return keep_rate(teacher, self.update, self.total)
-
 
 def make_learner(config: WsiConfig, feature_dim: int, num_classes: int, total: int) -> BagLearner:
-    """The learner of ``config.method`` with random weights."""
+    """Build the learner of ``config.method`` with random weights."""
     recycling = config.mhim_v2.recycling if config.method == "mhim_v2" else None
-    student = Mhim(build_model(config.model, feature_dim, num_classes), recycling)
+    student = MHIM(build_model(config.model, feature_dim, num_classes), recycling)
     match config.method:
         case "plain":
             return PlainLearner(student, total)

@@ -1,4 +1,4 @@
-"""The validation list: what chooses the epoch, the threshold and the calibration; training never sees it."""
+"""Validation: choice of epoch, threshold and calibration on slides that never train."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -11,16 +11,16 @@ from torch import Tensor
 from pipelines.wsi.evaluation.predictions import Predictions, predict_bags
 from pipelines.wsi.features.bags import Bags, mean_tile
 from pipelines.wsi.learner import STUDENT, BagLearner
-from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.mhim.student_teacher import MHIM
 from vision_core.evaluation.classification import call, macro_accuracy
 from vision_core.evaluation.scope import fit_scope
 
 
 class Validation:
-    """Scores a learner as it is.
+    """Scorer of a learner on the validation list.
 
     Args:
-        learner: Stays in training mode for who trains it; scored in evaluation mode.
+        learner: Scored in evaluation mode, then returned to its mode.
         bags: Whole bags of the validation list.
     """
 
@@ -28,25 +28,28 @@ class Validation:
         self._learner, self._bags = learner, bags
 
     def __call__(self) -> Mapping[str, float]:
-        """First what chooses the epoch: the student's area under the ROC curve; of three classes, macro accuracy."""
-        student, *others = (_figures(self.predict(name)) for name in self._learner.networks())
-        return {**student, **{f"ema_{name}": value for figures in others for name, value in figures.items()}}
+        """Score all networks; the first score chooses the epoch.
+
+        It is the student's area under the ROC curve, or its macro accuracy beyond two classes.
+        """
+        student, *others = (_validation_scores(self.predict(name)) for name in self._learner.networks())
+        return {**student, **{f"ema_{name}": value for scores in others for name, value in scores.items()}}
 
     def predict(self, name: str = STUDENT) -> Predictions:
-        """What a network of the learner says of the list, asked once between two steps."""
+        """Predict the list with a network of the learner, once between two steps."""
         validated = self._learner.validated
         if name not in validated:
             validated[name] = self._predict(self._learner.networks()[name])
         return validated[name]
 
     def scope(self, training: Bags) -> dict[str, Any]:
-        """Where the mean tiles of the training slides lie, and how far those of this list do, for the card."""
+        """Fit the scope on mean tiles of training and validation slides, for the card."""
         known, new = (
             np.stack([mean_tile(bags.rows(place)) for place in range(len(bags))]) for bags in (training, self._bags)
         )
         return fit_scope(known, new).to_record()
 
-    def _predict(self, network: Mhim) -> Predictions:
+    def _predict(self, network: MHIM) -> Predictions:
         was_training = network.training
         network.eval()
         try:
@@ -55,12 +58,12 @@ class Validation:
             network.train(was_training)
 
     @torch.no_grad()
-    def _probabilities(self, network: Mhim, place: int) -> Tensor:
+    def _probabilities(self, network: MHIM, place: int) -> Tensor:
         device = next(network.parameters()).device
         return network.log_probabilities(self._bags[0, place].features.to(device)).double().exp()
 
 
-def _figures(found: Predictions) -> dict[str, float]:
+def _validation_scores(found: Predictions) -> dict[str, float]:
     accuracy = macro_accuracy(found.labels, call(found.probabilities, found.threshold()))
-    values = {"auc": found.auc(), "macro_accuracy": accuracy, "log_likelihood": found.likelihood()}
+    values = {"auc": found.auc(), "macro_accuracy": accuracy, "log_likelihood": found.log_likelihood()}
     return values if len(found.classes) == 2 else {"macro_accuracy": accuracy, **values}

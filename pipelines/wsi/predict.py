@@ -1,4 +1,4 @@
-"""Inference with a bundle: one slide in, or the features of one; ``SlideResult`` out, and its files."""
+"""Classifier of slides, or of their feature files, from a bundle; it returns ``SlideResult`` and writes its files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +13,17 @@ from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.evaluation.predictions import require_numbers
 from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor, timing_summary, unfinished_file
 from pipelines.wsi.result_files import SlideFiles
-from pipelines.wsi.weights.bundles import Reading, SlideModel, load_network
+from pipelines.wsi.weights.bundles import BagPrediction, SlideModel, load_network
 from vision_core.bundles.card import Card
 from vision_core.config.loading import of_bundle
 from vision_core.console import say
 from vision_core.csv_tables import Cell
 from vision_core.errors import CheckpointError, InputError
+from vision_core.evaluation.calibration import abstains
 from vision_core.pipeline import Predictor
 from vision_core.results import SlideResult
-from vision_core.slides.features.adopted import ADOPTED, read_any_features
-from vision_core.slides.features.files import FEATURE_SUFFIXES, Features, check_dim, described
+from vision_core.slides.features.adopted import ADOPTED_SUFFIX, read_any_features
+from vision_core.slides.features.files import FEATURE_SUFFIXES, Features, check_dim, describe_encoder
 from vision_core.training.runtime import pick_device
 
 NO_TISSUE = "no tissue"
@@ -35,8 +36,8 @@ class WsiPredictor(Predictor[SlideResult]):
     """Classifier of slides from a bundle.
 
     Attributes:
-        config: Its settings; those of inference may be others than the bundle's.
-        processor: From a slide to features, as the model was trained.
+        config: Its settings; those of inference may differ from the bundle's.
+        processor: Computes features of a slide as in training.
     """
 
     def __init__(self, model: SlideModel, config: WsiConfig, mpps: Mapping[str, float] | None = None) -> None:
@@ -59,8 +60,8 @@ class WsiPredictor(Predictor[SlideResult]):
 
         Args:
             path: The bundle.
-            device: Where to compute.
-            config: Its settings with others of inference; none: as they are.
+            device: Device to compute on.
+            config: Its settings with changed settings of inference; None: unchanged.
             mpps: Microns per pixel at level 0 by name of the slide, for files that do not say.
 
         Raises:
@@ -74,7 +75,8 @@ class WsiPredictor(Predictor[SlideResult]):
 
         Raises:
             InputError: It cannot be read.
-            CheckpointError: The model was trained on features that this encoder does not make.
+            CheckpointError: The model was trained on features of another encoder.
+            TypeError: It is not a path.
         """
         if not isinstance(item, str | Path):
             raise TypeError("expected the path of a slide, or of a file of features")
@@ -86,13 +88,14 @@ class WsiPredictor(Predictor[SlideResult]):
         place = _Place(path.name, processed.size, processed.mpp, processed.tiles.side, _corners(processed.features))
         return self._result(processed.features, place, processed.notes, processed.tissue.flags)
 
-    def write(self, result: SlideResult, path: Path, folder: Path) -> list[Path]:
-        """The files of a result, named after its input; a slide without tissue has fewer.
+    def write(self, result: SlideResult, path: str | Path, folder: str | Path) -> list[Path]:
+        """Write the files of a result, named after its input; a slide without tissue has fewer.
 
         ``.json``, ``.heatmap.png``, ``.heatmap.tif``, ``.tissue.geojson``, ``.tiles.geojson.gz``, ``.top.png``; with
         ``results.features`` ``.h5``.
         """
-        files = SlideFiles(folder, path.stem)
+        path = Path(path)
+        files = SlideFiles(Path(folder), path.stem)
         files.write_record(result)
         if not is_features(path):
             processed = self._processed(path)
@@ -103,15 +106,15 @@ class WsiPredictor(Predictor[SlideResult]):
         return files.written
 
     def expect(self, paths: Sequence[Path]) -> None:
-        """These inputs come next."""
+        """Announce the next inputs, so that slides are opened ahead."""
         self.processor.expect([path for path in paths if not is_features(path)])
 
     def resume_in(self, folder: Path) -> None:
-        """Where the features of the slide at hand lie, so that the next process goes on with them."""
+        """Keep the features of an unfinished slide in a folder, from which the next process continues."""
         self._unfinished = folder
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Raw outputs for the golden input."""
+        """Compute the raw outputs of the golden input."""
         return self._model.answer(inputs)
 
     def _processed(self, path: Path) -> ProcessedSlide:
@@ -145,8 +148,8 @@ class WsiPredictor(Predictor[SlideResult]):
     def _result(
         self, features: Features, place: "_Place", notes: Sequence[str], flags: Mapping[str, float]
     ) -> SlideResult:
-        """What the model makes of features; without any, that there is no tissue."""
-        reading = self._model.read(features.features) if len(features) else None
+        """Classify features; without any, the result is that of a slide without tissue."""
+        reading = self._model.predict(features.features) if len(features) else None
         if reading:
             require_numbers(reading.probabilities, place.name)
         cautions = _cautions(reading, self.card) if reading else ["No tissue was found on this slide."]
@@ -168,7 +171,7 @@ class WsiPredictor(Predictor[SlideResult]):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the tiles of a result lie."""
+    """Name and geometry of a slide and its tiles."""
 
     name: str
     size: tuple[int, int]
@@ -178,12 +181,12 @@ class _Place:
 
 
 def is_features(path: Path) -> bool:
-    """Whether a path is of features made before, rather than of a slide."""
-    return path.suffix.lower() in FEATURE_SUFFIXES or path.name.endswith(ADOPTED)
+    """Tell feature files from slides by their suffix."""
+    return path.suffix.lower() in FEATURE_SUFFIXES or path.name.endswith(ADOPTED_SUFFIX)
 
 
 def columns(result: SlideResult) -> dict[str, Cell]:
-    """What a result puts into ``results.csv``."""
+    """Return the columns of a result in ``results.csv``."""
     shares = zip(result.classes, result.probabilities, strict=False)
     return {
         "category": result.category,
@@ -204,22 +207,22 @@ def _corners(features: Features) -> NDArray[np.int64]:
     return np.zeros((len(features), 2), np.int64) if features.coords is None else features.coords
 
 
-def _facts(reading: Reading, model: SlideModel) -> dict[str, float]:
+def _facts(reading: BagPrediction, model: SlideModel) -> dict[str, float]:
     facts: dict[str, float] = {}
     if len(model.card.classes) == 2:
         facts["threshold"] = model.threshold
     if reading.possible is not None:
         named = zip(model.card.classes, reading.possible, strict=True)
         facts |= {f"possible_{name}": float(each) for name, each in named}
-        facts["abstains"] = float(reading.possible.sum() != 1)
+        facts["abstains"] = float(abstains(reading.possible))
     if reading.is_outside is not None:
         facts["outside"] = float(reading.is_outside)
     return facts
 
 
-def _cautions(reading: Reading, card: Card) -> list[str]:
+def _cautions(reading: BagPrediction, card: Card) -> list[str]:
     told = [_OUTSIDE] if reading.is_outside else []
-    if reading.possible is None or reading.possible.sum() == 1:
+    if reading.possible is None or not abstains(reading.possible):
         return told
     named = [name for name, each in zip(card.classes, reading.possible, strict=True) if each]
     which = f"any of {', '.join(named)} is possible" if named else "no class fits well"
@@ -231,8 +234,8 @@ def _check_encoder(model: SlideModel, processor: SlideProcessor) -> None:
     encoder = processor.encoder
     if encoder.dim != model.feature_dim:
         raise CheckpointError(
-            f"The model takes features of {described(model.feature_dim)}; encoder '{encoder.name}' makes {encoder.dim} "
-            "a tile. Give files of the right features as --input, or a bundle trained with this encoder."
+            f"The model takes features of {describe_encoder(model.feature_dim)}; encoder '{encoder.name}' makes "
+            f"{encoder.dim} a tile. Give files of the right features as --input, or a bundle trained with this encoder."
         )
     trained = model.card.preprocessing.get("encoder")
     found = encoder.identity

@@ -19,7 +19,7 @@ class StandIn(Predictor[R]):
     def from_checkpoint(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
         raise NotImplementedError
 
-    def write(self, result: R, path: Path, folder: Path) -> list[Path]:
+    def write(self, result: R, path: str | Path, folder: str | Path) -> list[Path]:
         raise NotImplementedError
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

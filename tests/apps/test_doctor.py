@@ -13,8 +13,8 @@ GIB = 2**30
 @pytest.mark.parametrize(
     ("free", "status"), [(GIB - 1, "fault"), (GIB, "note"), (4 * GIB - 1, "note"), (4 * GIB, "ok")]
 )
-def test_check_room__bounds(free: int, status: str) -> None:
-    check = doctor.check_room("disk", free, needed=GIB, wished=4 * GIB)
+def test_check_free_space__bounds(free: int, status: str) -> None:
+    check = doctor.check_free_space("disk", free, needed=GIB, comfortable=4 * GIB)
     assert check.status == status
     assert bool(check.fix) == (status == "fault")
 
@@ -46,10 +46,10 @@ def test_by_extra__requirements_are_grouped_and_the_sum_of_extras_is_left_out() 
     assert doctor.by_extra(declared) == {"": ["torch>=2.10"], "apps": ["gradio>=6.24"]}
 
 
-def test_shortfall__names_what_is_there_and_what_is_needed() -> None:
-    assert doctor.shortfall("pytest>=1") == ""
-    assert doctor.shortfall("pytest>=1000") == f"pytest {pytest.__version__}, needed >=1000"
-    assert doctor.shortfall("not-a-package>=1") == "not-a-package is not installed"
+def test_requirement_problem__names_found_and_needed_version() -> None:
+    assert doctor.requirement_problem("pytest>=1") == ""
+    assert doctor.requirement_problem("pytest>=1000") == f"pytest {pytest.__version__}, needed >=1000"
+    assert doctor.requirement_problem("not-a-package>=1") == "not-a-package is not installed"
 
 
 def test_check_extra__only_the_main_job_makes_a_fault() -> None:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from apps.cases import Example
 from apps.mask_explorer.app import build
 from apps.mask_explorer.explorer import Exploration, MaskExplorer
-from apps.mask_explorer.handlers import Case, Looks, Viewer
-from apps.mask_explorer.wording import describe, hides, numbers_table, place, table
+from apps.mask_explorer.handlers import Case, Display, Viewer
+from apps.mask_explorer.wording import describe, describe_mask, numbers_table, region_name, result_csv
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.noise_mask.policy import NoisePolicy
-from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
+from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
 from pipelines.pretrain.weights.bundles import describe_classifier, save_classifier, save_policy
 from tests.bad_inputs import dicoms
 from vision_core.backbones.networks import build_backbone
@@ -51,7 +51,7 @@ def write_run(run: Path, *, synthetic: bool = False, settings: PretrainConfig | 
     given = card(synthetic=synthetic)
     described = describe_classifier(given, "resnet10t", config().data)
     save_classifier(run / "model", build_backbone("resnet10t", len(CLASSES)), described)
-    policy = NoisePolicy(settings)
+    policy = NoisePolicy(settings.mask.grid, settings.policy_input)
     with torch.no_grad():  # the upper left is hidden most: there alpha is small beside beta
         policy.bases.log_alpha.view(settings.mask.grid, -1)[:3, :3] = -2.0
     save_policy(run / "policy", policy, settings, given)
@@ -104,7 +104,7 @@ def exploration(hidden: float = 0.5, scores: list[list[float]] | None = None) ->
     return Exploration(
         view=np.zeros((9, 9, 3), np.uint8),
         masks=np.full((4, 9, 9), 1 - hidden, np.float32),
-        under=np.zeros((4, 9, 9, 3), np.uint8),
+        masked=np.zeros((4, 9, 9, 3), np.uint8),
         scores=tuple(said),
         seeds=(7, 8, 9),
         image_size=(9, 9),
@@ -120,19 +120,19 @@ def test_explorer__clean_scores_are_those_of_the_predictor(explorer: MaskExplore
 
 
 def test_explorer__masks_are_those_that_the_policy_draws(explorer: MaskExplorer, run: Path) -> None:
-    found, reader = explorer(pixels(), 5), PolicyReader.from_checkpoint(run / "policy")
+    found, reader = explorer(pixels(), 5), PolicyPredictor.from_checkpoint(run / "policy")
     sheet = reader(pixels(), seed=6)  # view, mean mask, under it, under the sample, 4 pixels apart
     panels = [sheet[:, at : at + PIXELS] for at in range(0, sheet.shape[1], PIXELS + 4)]
     np.testing.assert_array_equal(panels[0], found.view)
     np.testing.assert_array_equal(panels[1][..., 0], np.rint(found.masks[0] * 255))
-    np.testing.assert_array_equal(panels[2], found.under[0])
-    np.testing.assert_array_equal(panels[3], found.under[2])  # the second sample of those from seed 5 on
+    np.testing.assert_array_equal(panels[2], found.masked[0])
+    np.testing.assert_array_equal(panels[3], found.masked[2])  # the second sample of those from seed 5 on
 
 
 def test_explorer__masked_scores_are_of_the_masked_image(explorer: MaskExplorer, run: Path) -> None:
     found = explorer(pixels())
     under = PretrainPredictor.from_checkpoint(run / "model")
-    for image, scores in zip(found.under, found.scores[1:], strict=True):
+    for image, scores in zip(found.masked, found.scores[1:], strict=True):
         np.testing.assert_allclose(scores.scores, under(image).scores, atol=0.02)  # the image was rounded to bytes
     assert not np.allclose(found.scores[0].scores, found.scores[1].scores, atol=1e-3)
 
@@ -158,7 +158,7 @@ def test_explorer__networks_that_see_images_differently_are_refused(run: Path, t
 
 
 def test_upload__words_pictures_table_and_files(viewer: Viewer, upload: Path, tmp_path: Path) -> None:
-    case, status, overlay, sheet, numbers, files = viewer.upload(str(upload), Looks())
+    case, status, overlay, sheet, numbers, files = viewer.upload(str(upload), Display())
     assert status.startswith("a.png: As it is, called ") and "most at the upper left." in status
     assert "most at the upper left" in overlay["alt_text"] and "a.png" in sheet["alt_text"]
     assert "<b>dark" not in status + numbers and "&lt;b&gt;dark&lt;/b&gt;" in numbers
@@ -169,7 +169,7 @@ def test_upload__words_pictures_table_and_files(viewer: Viewer, upload: Path, tm
 
 
 def test_upload__every_file_carries_notice_remark_and_models(viewer: Viewer, upload: Path) -> None:
-    case, *_, files = viewer.upload(str(upload), Looks(first_seed=5))
+    case, *_, files = viewer.upload(str(upload), Display(first_seed=5))
     by_name = {Path(path).suffix: Path(path) for path in files["value"]}
     record = json.loads(by_name[".json"].read_text())
     assert (record["notice"], record["remarks"]) == (RESEARCH_NOTICE, ["same-subject: an illustration"])
@@ -185,10 +185,10 @@ def test_upload__every_file_carries_notice_remark_and_models(viewer: Viewer, upl
 
 
 def test_show__opacity_zero_is_the_view_bit_for_bit_and_one_the_colours(viewer: Viewer, upload: Path) -> None:
-    case = viewer.upload(str(upload), Looks())[0]
+    case = viewer.upload(str(upload), Display())[0]
     bare, mean, sample = (
-        read_image(Path(viewer.show(case, looks)[0]["value"]))[:512:16, :512:16]
-        for looks in (Looks(opacity=0), Looks(opacity=1), Looks(opacity=1, which=2))
+        read_image(Path(viewer.show(case, display)[0]["value"]))[:512:16, :512:16]
+        for display in (Display(opacity=0), Display(opacity=1), Display(opacity=1, which=2))
     )
     np.testing.assert_array_equal(bare, case.found.view)
     hidden = case.found.hidden(0)
@@ -199,8 +199,8 @@ def test_show__opacity_zero_is_the_view_bit_for_bit_and_one_the_colours(viewer: 
 
 
 def test_resample__other_masks_on_the_same_image(viewer: Viewer, upload: Path) -> None:
-    case = viewer.upload(str(upload), Looks())[0]
-    other, status, *_, files = viewer.resample(case, Looks(first_seed=30))
+    case = viewer.upload(str(upload), Display())[0]
+    other, status, *_, files = viewer.resample(case, Display(first_seed=30))
     assert other.found.seeds == (30, 31, 32) and other.folder == case.folder
     np.testing.assert_array_equal(other.found.view, case.found.view)
     assert "seed 31" in Path(files["value"][0]).read_text() and "called" in status
@@ -209,33 +209,33 @@ def test_resample__other_masks_on_the_same_image(viewer: Viewer, upload: Path) -
 
 
 def test_without_a_case__controls_leave_the_page_blank(viewer: Viewer) -> None:
-    assert viewer.show(None, Looks()) == (None,)
-    for shown in (viewer.resample(None, Looks()), viewer.upload(None, Looks())):
+    assert viewer.show(None, Display()) == (None,)
+    for shown in (viewer.resample(None, Display()), viewer.upload(None, Display())):
         assert shown[0] is None and "Give an image" in shown[1] and shown[-1]["visible"] is False
 
 
 def test_upload__cleared_means_gone(viewer: Viewer, upload: Path, tmp_path: Path) -> None:
-    case = viewer.upload(str(upload), Looks())[0]
-    viewer.show(case, Looks(opacity=0.3))
-    viewer.upload(None, Looks(), case)
+    case = viewer.upload(str(upload), Display())[0]
+    viewer.show(case, Display(opacity=0.3))
+    viewer.upload(None, Display(), case)
     assert not files_of(tmp_path / "session") and not upload.parent.exists()
-    assert viewer.show(case, Looks(opacity=0.7)) == (None,)  # a click that was on its way
-    assert viewer.resample(case, Looks(first_seed=9))[0] is None
+    assert viewer.show(case, Display(opacity=0.7)) == (None,)  # a click that was on its way
+    assert viewer.resample(case, Display(first_seed=9))[0] is None
     assert not files_of(tmp_path / "session")
 
 
 def test_upload__another_image_takes_the_place_of_the_one_before(viewer: Viewer, upload: Path, tmp_path: Path) -> None:
-    case = viewer.upload(str(upload), Looks())[0]
+    case = viewer.upload(str(upload), Display())[0]
     example = Example(name="noise", path=tmp_path / "noise.png", origin="made")
     write_png(example.path, pixels(60, 60))
-    other = viewer.take(example, Looks(), case)[0]
+    other = viewer.take(example, Display(), case)[0]
     assert not case.folder.exists() and not upload.exists() and other.folder.exists()
     viewer.forget(other)
     assert example.path.exists() and not files_of(tmp_path / "session")
 
 
 def test_upload__two_sessions_do_not_share_files(viewer: Viewer, upload: Path) -> None:
-    first, second = (viewer.upload(str(upload), Looks())[0] for _ in range(2))
+    first, second = (viewer.upload(str(upload), Display())[0] for _ in range(2))
     assert first.folder != second.folder and len(first.folder.name) > 32
     viewer.forget(first)
     assert files_of(second.folder)
@@ -244,7 +244,7 @@ def test_upload__two_sessions_do_not_share_files(viewer: Viewer, upload: Path) -
 def test_upload__dicom_without_a_suffix_as_a_viewer_shows_it(viewer: Viewer, upload: Path) -> None:
     ramp = np.tile(np.arange(4096, dtype=np.uint16)[::64], (64, 1))  # twelve bits
     path = dicoms.still(upload.with_name("IM0001"), ramp, BitsStored=12, HighBit=11)
-    case = viewer.upload(str(path), Looks())[0]
+    case = viewer.upload(str(path), Display())[0]
     whole = read_dicom_image(path)
     assert len(np.unique(whole)) == 64  # nothing is saturated
     np.testing.assert_array_equal(case.found.view, viewer.explorer(whole, 0).view)
@@ -254,7 +254,7 @@ def test_upload__dicom_without_a_suffix_as_a_viewer_shows_it(viewer: Viewer, upl
 def test_upload__first_frame_of_many_is_told(viewer: Viewer, upload: Path) -> None:
     frames = np.stack([np.full((32, 32), 40 * number, np.uint8) for number in range(3)])
     path = dicoms.still(upload.with_name("loop.dcm"), frames, NumberOfFrames=3)
-    case, status, *_ = viewer.upload(str(path), Looks())
+    case, status, *_ = viewer.upload(str(path), Display())
     assert "The file holds 3 frames; the first is shown." in status
     assert case.found.view.max() == 0
 
@@ -267,7 +267,7 @@ def test_upload__what_is_no_image_is_told_and_deleted(name: str, content: bytes,
     path = upload.with_name(name)
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}'"):
-        viewer.upload(str(path), Looks())
+        viewer.upload(str(path), Display())
     assert not path.exists()
     assert not [path for path in files_of(upload.parent.parent) if path != upload]
 
@@ -279,10 +279,10 @@ def test_take__a_model_of_made_images_calls_its_examples_and_nothing_else(
     run = write_run(tmp_path / "run", synthetic=True)
     viewer = Viewer(explorer=MaskExplorer.from_checkpoints(run / "model", run / "policy"))
     own = Example(name="mine", path=upload, origin="made")
-    assert viewer.take(own, Looks())[0].found.scores
-    case, status, _, _, numbers, _ = viewer.upload(str(upload), Looks())
+    assert viewer.take(own, Display())[0].found.scores
+    case, status, _, _, numbers, _ = viewer.upload(str(upload), Display())
     assert "Nothing is called" in status and numbers == "" and "hides" in status
-    resampled = viewer.resample(case, Looks(first_seed=9))
+    resampled = viewer.resample(case, Display(first_seed=9))
     for text in (status, resampled[1], *(Path(path).read_text() for path in resampled[-1]["value"][:2])):
         assert not any(name in text for name in CLASSES)
 
@@ -293,11 +293,11 @@ def test_describe__what_changes_under_masks() -> None:
     assert text == (
         "a.png: As it is, called 'bright'. Under the mean mask still called 'bright'. Under the 3 sampled masks called "
         "'=striped' (twice), called 'bright' (once). The mean mask hides 50 % of the contrast everywhere. The sampled "
-        "ones hide 50 to 50 %."
+        "masks hide 50 to 50 %."
     )
 
 
-def test_hides__where_in_words() -> None:
+def test_describe_mask__where_in_words() -> None:
     hidden = np.zeros((9, 9), np.float32)
     for rows, columns, name in (
         ((0, 3), (6, 9), "upper right"),
@@ -306,12 +306,12 @@ def test_hides__where_in_words() -> None:
     ):
         there = hidden.copy()
         there[slice(*rows), slice(*columns)] = 1
-        assert place(there) == name
-    assert hides(exploration(0.25), 2) == "The mask of seed 8 hides 25 % of the contrast everywhere."
+        assert region_name(there) == name
+    assert describe_mask(exploration(0.25), 2) == "The mask of seed 8 hides 25 % of the contrast everywhere."
 
 
-def test_table__cells_that_are_formulas_are_quoted() -> None:
-    rows = list(csv.reader(table("=cmd|' /C calc'!A0", exploration()).splitlines()))
+def test_result_csv__cells_that_are_formulas_are_quoted() -> None:
+    rows = list(csv.reader(result_csv("=cmd|' /C calc'!A0", exploration()).splitlines()))
     assert rows[1][0].startswith("'=cmd") and all(not cell.startswith("=") for row in rows for cell in row)
     assert [row[1] for row in rows[1:]] == ["clean image", "mean mask", "seed 7", "seed 8", "seed 9"]
 

@@ -83,7 +83,7 @@ def test_check__reachable_address_needs_login_and_tls(host: str, account: Path) 
 
 
 def test_check__what_is_no_certificate_is_refused(account: Path) -> None:
-    assert "are no matching pair" in _refusals(Serving(cert=account, key=account))
+    assert "are not a matching pair" in _refusals(Serving(cert=account, key=account))
     assert "found one of them" in _refusals(Serving(cert=account))
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from apps.cases import Example
 from apps.slide_reader.app import build
-from apps.slide_reader.handlers import Reader, forget
-from apps.slide_reader.wording import numbers_table, table, uncalled, worded
+from apps.slide_reader.handlers import SlideReader, delete_case
+from apps.slide_reader.wording import numbers_table, result_csv, with_cautions, without_call
 from tests.apps.stand_in import StandIn
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import InputError
@@ -57,9 +57,9 @@ class _Predictor(StandIn[SlideResult]):
             notes=("5 % of the tissue is blurred.",),
         )
 
-    def write(self, result: SlideResult, path: Path, folder: Path) -> list[Path]:
-        folder.mkdir(exist_ok=True)
-        written = folder / f"{path.stem}.json"
+    def write(self, result: SlideResult, path: str | Path, folder: str | Path) -> list[Path]:
+        Path(folder).mkdir(exist_ok=True)
+        written = Path(folder) / f"{Path(path).stem}.json"
         write_atomic(written, json.dumps(result.to_record()))
         return [written]
 
@@ -76,8 +76,8 @@ def slides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def reader(predictor: _Predictor, slides_root: Path | None = None) -> Reader:
-    return Reader(predictor=predictor, slides_root=slides_root)
+def reader(predictor: _Predictor, slides_root: Path | None = None) -> SlideReader:
+    return SlideReader(predictor=predictor, slides_root=slides_root)
 
 
 def shown(update: dict[str, Any]) -> NDArray[np.uint8]:
@@ -90,7 +90,7 @@ def example(slides: Path, *, is_own: bool = True) -> Example:
 
 
 def upload(predictor: _Predictor, slides: Path, opacity: float = 0.5) -> tuple[Any, ...]:
-    return reader(predictor).upload(str(slides / "<a>.tiff"), opacity)
+    return reader(predictor).score_upload(str(slides / "<a>.tiff"), opacity)
 
 
 def test_upload__words_first_then_pictures_numbers_and_files(slides: Path) -> None:
@@ -116,15 +116,15 @@ def test_show__opacity_runs_no_model_and_zero_is_the_slide_bit_for_bit(slides: P
     predictor = _Predictor()
     case = upload(predictor, slides)[0]
     page = reader(predictor)
-    bare, full = (shown(page.show(case, opacity)[0]) for opacity in (0.0, 1.0))
+    bare, full = (shown(page.redraw(case, opacity)[0]) for opacity in (0.0, 1.0))
     np.testing.assert_array_equal(bare[:768], case.display)
     np.testing.assert_array_equal(full[:768], case.layer[..., :3])
     assert predictor.calls == 1
-    assert page.show(None, 0.3) == (None,)
+    assert page.redraw(None, 0.3) == (None,)
 
 
 def test_upload__nothing_is_a_blank_page() -> None:
-    case, status, heatmap, sheet, numbers, files = reader(_Predictor()).upload(None, 0.5)
+    case, status, heatmap, sheet, numbers, files = reader(_Predictor()).score_upload(None, 0.5)
     assert (case, heatmap, sheet, numbers) == (None, None, None, "")
     assert "Give a slide" in status and files["visible"] is False
 
@@ -137,42 +137,42 @@ def test_upload__no_tissue_is_a_result(slides: Path) -> None:
 
 def test_take__a_model_of_made_images_speaks_of_its_own_slides_and_of_no_others(slides: Path) -> None:
     page = reader(_Predictor(synthetic=True))
-    _, status, heatmap, _, numbers, files = page.take(example(slides, is_own=False), 0.5)
+    _, status, heatmap, _, numbers, files = page.score_example(example(slides, is_own=False), 0.5)
     assert "not called" in status and numbers == ""
     assert "tumour" not in status + heatmap["alt_text"] + "".join(Path(path).read_text() for path in files["value"])
     assert "not called" in upload(_Predictor(synthetic=True), slides)[1]
-    assert "demo: tumour." in page.take(example(slides), 0.5)[1]
+    assert "demo: tumour." in page.score_example(example(slides), 0.5)[1]
 
 
 def test_upload__clear_deletes_every_file_of_the_case(slides: Path, tmp_path: Path) -> None:
     page, uploaded = reader(_Predictor()), tmp_path / "session" / "hash" / "a.tiff"
     uploaded.parent.mkdir(parents=True)
     uploaded.write_bytes((slides / "<a>.tiff").read_bytes())
-    case = page.upload(str(uploaded), 0.5)[0]
-    page.show(case, 0.1)
-    page.upload(None, 0.5, case)
+    case = page.score_upload(str(uploaded), 0.5)[0]
+    page.redraw(case, 0.1)
+    page.score_upload(None, 0.5, case)
     assert list((tmp_path / "session").iterdir()) == []
 
 
 def test_upload__next_slide_deletes_the_files_of_the_one_before(slides: Path, tmp_path: Path) -> None:
     page = reader(_Predictor())
-    before = page.take(example(slides), 0.5)[0]
-    after = page.upload(str(slides / "<a>.tiff"), 0.5, before)[0]
+    before = page.score_example(example(slides), 0.5)[0]
+    after = page.score_upload(str(slides / "<a>.tiff"), 0.5, before)[0]
     assert [path for path in (tmp_path / "session").iterdir()] == [after.folder]
-    again = page.upload(str(slides / "<a>.tiff"), 0.5, after)[0]  # the same file once more
+    again = page.score_upload(str(slides / "<a>.tiff"), 0.5, after)[0]  # the same file once more
     assert again.uploaded == slides / "<a>.tiff" and again.uploaded.exists()
 
 
 def test_take__example_and_slide_of_the_folder_outlive_their_case(slides: Path) -> None:
     page = reader(_Predictor(), slides)
-    forget(page.take(example(slides), 0.5)[0])
-    forget(page.choose("<a>.tiff", 0.5)[0])
+    delete_case(page.score_example(example(slides), 0.5)[0])
+    delete_case(page.score_chosen("<a>.tiff", 0.5)[0])
     assert (slides / "<a>.tiff").exists()
 
 
 def test_upload__a_slide_that_fails_leaves_nothing(slides: Path, tmp_path: Path) -> None:
     class _Failing(_Predictor):
-        def write(self, result: SlideResult, path: Path, folder: Path) -> list[Path]:
+        def write(self, result: SlideResult, path: str | Path, folder: str | Path) -> list[Path]:
             raise InputError("the disk is full")
 
     with pytest.raises(InputError):
@@ -181,9 +181,9 @@ def test_upload__a_slide_that_fails_leaves_nothing(slides: Path, tmp_path: Path)
 
 
 def test_choose__slide_below_the_root(slides: Path) -> None:
-    assert "<a>.tiff: tumour." in html.unescape(reader(_Predictor(), slides).choose("<a>.tiff", 0.5)[1])
-    assert reader(_Predictor(), slides).choose(None, 0.5)[0] is None
-    assert reader(_Predictor()).choose("<a>.tiff", 0.5)[0] is None
+    assert "<a>.tiff: tumour." in html.unescape(reader(_Predictor(), slides).score_chosen("<a>.tiff", 0.5)[1])
+    assert reader(_Predictor(), slides).score_chosen(None, 0.5)[0] is None
+    assert reader(_Predictor()).score_chosen("<a>.tiff", 0.5)[0] is None
 
 
 def test_choose__name_or_link_that_leads_out_is_refused(slides: Path, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_choose__name_or_link_that_leads_out_is_refused(slides: Path, tmp_path: 
     (slides / "c.tiff").symlink_to(tmp_path / "b.tiff")
     for name in ("../b.tiff", str(tmp_path / "b.tiff"), "c.tiff"):
         with pytest.raises(InputError, match="not below the folder"):
-            reader(predictor, slides).choose(name, 0.5)
+            reader(predictor, slides).score_chosen(name, 0.5)
     assert predictor.calls == 0
 
 
@@ -200,7 +200,7 @@ def test_upload__what_is_no_slide_is_told(slides: Path) -> None:
     path = slides / "b.tiff"
     path.write_text("no slide")
     with pytest.raises(InputError, match=r"b\.tiff"):
-        reader(_Predictor()).upload(str(path), 0.5)
+        reader(_Predictor()).score_upload(str(path), 0.5)
 
 
 def result(**facts: float) -> SlideResult:
@@ -210,26 +210,26 @@ def result(**facts: float) -> SlideResult:
 
 
 def test_worded__scope_comes_before_the_category_and_doubt_in_its_place() -> None:
-    assert worded(result()).category == "tumour"
-    assert worded(result(abstains=1)).category == "the model does not commit itself"
-    assert worded(result(outside=1)).category == "outside what the model knows; not to be relied on: tumour"
-    both = worded(result(outside=1, abstains=1)).category
+    assert with_cautions(result()).category == "tumour"
+    assert with_cautions(result(abstains=1)).category == "the model does not commit itself"
+    assert with_cautions(result(outside=1)).category == "outside what the model knows; not to be relied on: tumour"
+    both = with_cautions(result(outside=1, abstains=1)).category
     assert both == "outside what the model knows; the model does not commit itself"
 
 
 def test_uncalled__scope_stays_and_whatever_speaks_of_classes_goes() -> None:
     for outside in (0.0, 1.0):
-        silent = uncalled(result(outside=outside, abstains=1, possible_tumour=1, area_mm2=3))
+        silent = without_call(result(outside=outside, abstains=1, possible_tumour=1, area_mm2=3))
         assert silent.notes == (("outside told.",) if outside else ()) + ("5 % blurred.",)
         assert "tumour" not in json.dumps(silent.to_record()) and dict(silent.facts) == {"outside": outside}
 
 
 def test_uncalled__no_tissue_remains_told() -> None:
-    assert uncalled(_Predictor(is_blank=True)(Path("a.tiff"))).category == "no tissue"
+    assert without_call(_Predictor(is_blank=True)(Path("a.tiff"))).category == "no tissue"
 
 
 def test_table__names_that_a_spreadsheet_would_run_are_text() -> None:
-    text = table(replace(result(), slide='=cmd|"/c calc"!A1.tiff'))
+    text = result_csv(replace(result(), slide='=cmd|"/c calc"!A1.tiff'))
     assert text.splitlines()[1].startswith("\"'=cmd") and text.rstrip().endswith(RESEARCH_NOTICE)
     assert "0.75" in text
 

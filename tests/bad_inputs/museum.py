@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vision_core.detection.synthetic import make_coco, make_picture, make_voc
+from tests.vision_core.detection.synthetic import make_coco, make_picture, make_voc
 
 Index = dict[str, Any]
 

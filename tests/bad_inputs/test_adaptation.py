@@ -12,7 +12,7 @@ from pipelines.sfod.__main__ import main
 from pipelines.sfod.learners import mean_teacher as learner
 from pipelines.sfod.views import Batch
 from tests.pipelines.sfod.tiny import adapt, make_foreign, source_bundle, weights
-from vision_core.detection.synthetic import make_coco, make_voc
+from tests.vision_core.detection.synthetic import make_coco, make_voc
 
 Capture = pytest.CaptureFixture[str]
 STEPS = ("method=lpld", "train.epochs=1")

@@ -102,7 +102,7 @@ def test_h3__weights_of_another_bundle(seen: Seen, bundle: Path, tmp_path: Path)
     shutil.copy(other / "weights.safetensors", bundle)
     seen.refused(["verify", str(bundle)], 2, "weights.safetensors has sha256 ")
     trust(bundle)
-    seen.refused(["verify", str(bundle)], 2, "give another answer for sfod/source/")
+    seen.refused(["verify", str(bundle)], 2, "compute another output for sfod/source/")
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "golden.safetensors"])
@@ -202,7 +202,7 @@ def test_h7__number_that_is_none_in_the_weights(seen: Seen, bundle: Path, number
 def test_h9__another_answer(seen: Seen, bundle: Path) -> None:
     golden = load_file(bundle / "golden.safetensors")
     change_tensors(bundle, {"output.logits": golden["output.logits"] * 1.1}, "golden.safetensors")
-    seen.refused(["verify", str(bundle)], 2, "another answer", "relative deviation 0.09", "at most 0.01")
+    seen.refused(["verify", str(bundle)], 2, "another output", "relative deviation 0.09", "at most 0.01")
 
 
 def test_h9__slightly_different_answer_is_a_warning(seen: Seen, bundle: Path) -> None:
@@ -214,7 +214,7 @@ def test_h9__slightly_different_answer_is_a_warning(seen: Seen, bundle: Path) ->
 def test_h9__golden_pair_that_proves_nothing(seen: Seen, bundle: Path) -> None:
     golden = load_file(bundle / "golden.safetensors")
     change_tensors(bundle, {"output.logits": golden["output.logits"] * float("nan")}, "golden.safetensors")
-    seen.refused(["verify", str(bundle)], 2, "another answer")
+    seen.refused(["verify", str(bundle)], 2, "another output")
 
 
 def test_h10__bundle_made_on_a_gpu(seen: Seen, bundle: Path) -> None:

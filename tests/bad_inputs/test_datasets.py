@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.bad_inputs import museum
+from tests.vision_core.detection.synthetic import make_coco
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData
-from vision_core.detection.synthetic import make_coco
 from vision_core.errors import DataError
 
 Make = Callable[[Path], Path]
@@ -19,8 +19,8 @@ REFUSED: list[tuple[Make, Format, str]] = [
     (museum.b11_oversized_index, "coco", r"would take about '8000' GB of memory"),
     (museum.b12_no_images, "coco", "has no list 'images'"),
     (museum.b12_no_categories, "coco", "has no list 'categories'"),
-    (museum.b16_repeated_image_id, "coco", "image id '0' is there more than once"),
-    (museum.b16_repeated_annotation_id, "coco", "annotation id '0' is there more than once"),
+    (museum.b16_repeated_image_id, "coco", "image id '0' occurs more than once"),
+    (museum.b16_repeated_annotation_id, "coco", "annotation id '0' occurs more than once"),
     (museum.b17_flat_box, "coco", r"annotation 0': box '\(5, 5, 5, 15\)' has no area: it is '0' px wide"),
     (museum.b18_box_far_out, "coco", "leaves the image of 96 x 64 px by '30' px"),
     (museum.b18_box_not_a_number, "coco", "is not made of finite numbers"),

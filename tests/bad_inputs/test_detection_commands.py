@@ -11,7 +11,7 @@ import pytest
 from pipelines.sfod.__main__ import main
 from tests.bad_inputs import museum
 from tests.pipelines.sfod.tiny import SUPERVISED, source_bundle
-from vision_core.detection.synthetic import make_coco, make_voc
+from tests.vision_core.detection.synthetic import make_coco, make_voc
 
 Capture = pytest.CaptureFixture[str]
 Make = Callable[[Path], Path]
@@ -36,7 +36,7 @@ BAD_LABELS: list[tuple[Make, str, str]] = [
     (museum.b10_truncated_index, "coco", r"train\.json' breaks off"),
     (museum.b11_oversized_index, "coco", r"about '8000' GB of memory"),
     (museum.b12_no_images, "coco", r"has no list 'images'"),
-    (museum.b16_repeated_image_id, "coco", r"image id '0' is there more than once"),
+    (museum.b16_repeated_image_id, "coco", r"image id '0' occurs more than once"),
     (museum.b17_flat_box, "coco", r"has no area"),
     (museum.b18_box_far_out, "coco", r"leaves the image of 96 x 64 px by '30' px"),
     (museum.b20_unknown_category, "coco", r"has category id '2'"),

@@ -18,7 +18,7 @@ from tests.demos.browsing import barriers, difference, download, keep, pixels, s
 from vision_core.assets import aperio_slide
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.slides.reading.slide import open_slide
-from vision_core.slides.tissue.segmentation import thumbnail
+from vision_core.slides.tissue.overview import thumbnail
 
 pytestmark = pytest.mark.browser
 SUSPICIONS = re.compile("alter|tumour|suspicious|coverage|mm2", re.IGNORECASE)

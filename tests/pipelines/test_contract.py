@@ -139,6 +139,16 @@ def test_predict__every_input_once(life: Life, tmp_path: Path, capsys: pytest.Ca
     assert _snapshot(tmp_path / "outputs") == before
 
 
+def test_predictor__takes_paths_as_strings(life: Life, tmp_path: Path) -> None:
+    module = importlib.import_module(life.main.__module__.replace("__main__", "predict"))
+    predictor = getattr(module, f"{module.__name__.split('.')[1].capitalize()}Predictor")
+    item = str(min(life.tiny.inputs(life.data).iterdir()))
+    loaded = predictor.from_checkpoint(str(life.run / "model"), device="cpu")
+    written = loaded.write(loaded(item), item, str(tmp_path))
+    assert written
+    assert all(path.parent == tmp_path and path.stat().st_size for path in written)
+
+
 def test_export__a_file_that_answers_as_the_bundle(
     life: Life, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,9 +11,10 @@ from pipelines.wsi.__main__ import main as wsi
 from tests.pipelines.pretrain import tiny as pretrain_tiny
 from tests.pipelines.sfod import tiny as sfod_tiny
 from tests.pipelines.wsi import tiny as wsi_tiny
-from vision_core.backbones.networks import feature_maps, features
+from tests.vision_core.detection.synthetic import make_voc
+from tests.vision_core.feature_maps import feature_maps
+from vision_core.backbones.networks import features
 from vision_core.bundles.bundle import load, read_card
-from vision_core.detection.synthetic import make_voc
 from vision_core.detection.weights.bundles import load_detector
 from vision_core.slides.encoders.networks import build_encoder
 from vision_core.slides.settings import EncoderSettings

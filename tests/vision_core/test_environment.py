@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.continuous_integration import is_ci
 from vision_core import environment
 from vision_core.environment import peak_resident_mib, release_memory
 from vision_core.errors import UsageError
@@ -43,7 +44,7 @@ def test_launched__empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("1", True), ("", False), ("false", False)])
 def test_is_ci__follows_the_variable(monkeypatch: pytest.MonkeyPatch, value: str, expected: bool) -> None:
     monkeypatch.setenv("CI", value)
-    assert environment.is_ci() is expected
+    assert is_ci() is expected
 
 
 def test_datasets_root__variable_or_the_published_default(monkeypatch: pytest.MonkeyPatch) -> None:

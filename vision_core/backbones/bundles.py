@@ -1,4 +1,4 @@
-"""Bundles of classifiers, as other tasks start from them: the backbone, and what its images go through."""
+"""Backbones from bundles of classifiers, with the preprocessing of their images, as a start for other tasks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from vision_core.errors import CheckpointError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedBackbone:
-    """The part of a classifier's bundle that another task can use.
+    """Backbone of a classifier's bundle.
 
     Attributes:
-        spec: Which backbone.
-        tensors: Its weights without the classifier, under the names of ``build_backbone(name, 0)``.
-        preprocessing: What an image goes through before it.
-        card: The bundle's card.
+        spec: Description of the backbone.
+        tensors: Weights without the classifier, under the names of ``build_backbone(name, 0)``.
+        preprocessing: Preprocessing of its images.
+        card: Card of the bundle.
     """
 
     spec: BackboneSpec
@@ -33,14 +33,14 @@ class TrainedBackbone:
     card: Card
 
     def build(self) -> nn.Module:
-        """The backbone with these weights; it gives pooled features ``(B, dim)`` of normalised images."""
+        """Build the network with these weights: normalised images to pooled features ``(B, dim)``."""
         network = build_backbone(self.spec.name, 0)
         network.load_state_dict(dict(self.tensors), strict=True)
         return network
 
 
 def architecture(name: str, num_classes: int) -> dict[str, Any]:
-    """The ``architecture`` of a classifier's card: what rebuilds it, and what a reader wants to know."""
+    """Describe a classifier's architecture for its card."""
     spec = backbone_spec(name)
     return {
         "backbone": spec.name,
@@ -52,15 +52,15 @@ def architecture(name: str, num_classes: int) -> dict[str, Any]:
 
 
 def is_classifier(card: Card) -> bool:
-    """Whether a card describes one of our backbones with a classifier, and not a detector or a model of bags."""
+    """Tell whether a card describes a backbone with a classifier, not a detector or a MIL model."""
     return card.architecture.get("backbone") in BACKBONES and "num_classes" in card.architecture
 
 
 def load_backbone(path: Path) -> TrainedBackbone:
-    """The backbone in a classifier's bundle (``pipelines.pretrain``).
+    """Read the backbone from a classifier's bundle.
 
     Raises:
-        CheckpointError: As for ``bundle.load``; no classifier's bundle, or one whose parts do not fit each other.
+        CheckpointError: As for ``bundle.load``; not a classifier's bundle, or tensors of another architecture.
     """
     content = bundle.load(path)
     card = content.card
@@ -76,10 +76,14 @@ def load_backbone(path: Path) -> TrainedBackbone:
 
 
 def read_preprocessing(path: Path, card: Card) -> Preprocessing:
-    """What the card at ``path`` says of its images.
+    """Read the preprocessing of images from a card.
+
+    Args:
+        path: Its bundle, for messages.
+        card: The card.
 
     Raises:
-        CheckpointError: Mean or deviation are missing or impossible.
+        CheckpointError: Mean or standard deviation are missing or impossible.
     """
     try:
         return Preprocessing.model_validate(card.preprocessing)

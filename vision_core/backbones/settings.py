@@ -1,4 +1,4 @@
-"""Names of the backbones, and how a bundle says what its images go through. Pydantic only."""
+"""Names of backbones and the preprocessing of their images, as cards hold it; imports no torch."""
 
 from typing import Any, Literal, get_args
 
@@ -13,20 +13,21 @@ BACKBONE_NAMES: tuple[BackboneName, ...] = get_args(BackboneName)
 
 
 class Preprocessing(Section):
-    """What an image goes through before a backbone: the ``preprocessing`` of its card.
-
-    A card may say more, to other readers; what is not listed here is left out.
-    """
+    """Preprocessing of a backbone's images, as in its card; other entries of the card are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
-    values: Literal["0 to 1", "0 to 255"] = Field("0 to 1", description="Range that mean and std are given in.")
-    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = Field(description="Subtracted, channel by channel.")
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(description="Divides, channel by channel.")
+    values: Literal["0 to 1", "0 to 255"] = Field(
+        "0 to 1", description="Range of pixel values to which mean and std belong."
+    )
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = Field(description="Mean per channel, subtracted.")
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+        description="Standard deviation per channel, the divisor."
+    )
     channel_order: Literal["rgb", "bgr"] = Field("rgb", description="Order of the channels, and of mean and std.")
     grey: Literal["repeat"] = Field("repeat", description="How one channel becomes three.")
-    resize_px: int = Field(256, ge=1, description="Shortest side after resizing ...")
-    input_px: int = Field(224, ge=1, description="... and side of the centre crop that the network sees.")
+    resize_px: int = Field(256, ge=1, description="Shortest side after resizing.")
+    input_px: int = Field(224, ge=1, description="Side of the centre crop that the network sees.")
 
     @field_validator("mean", "std", mode="before")
     @classmethod
@@ -34,7 +35,7 @@ class Preprocessing(Section):
         return (given,) * 3 if isinstance(given, int | float) else given
 
     def in_bytes(self) -> "Preprocessing":
-        """The same with mean and std for values from 0 to 255."""
+        """Convert mean and std to values from 0 to 255."""
         if self.values == "0 to 255":
             return self
         scaled = {name: tuple(255 * value for value in getattr(self, name)) for name in ("mean", "std")}

@@ -1,1 +1,1 @@
-"""Many inputs through one predictor: job, plan, engine, ledger, tables."""
+"""Batch prediction: job, plan, engine, ledger, tables."""

@@ -1,8 +1,8 @@
-"""Many inputs through one predictor: each is done whole, recorded, and never done twice without a reason.
+"""Batch engine: runs one predictor over many inputs and records each in a ledger, so that none is done twice.
 
-Under the output folder stand ``outputs/``, ``ledger/``, ``results.csv``, ``failures.csv``, ``summary.html``,
-``job.json``, which says whose folder it is, and where inputs are worth a look before, ``plan.json``. Killed at any
-moment, the same command ends with the same files.
+The output folder holds ``outputs/``, ``ledger/``, ``results.csv``, ``failures.csv``, ``summary.html``, ``job.json``,
+which identifies the batch, and for tasks that inspect inputs first ``plan.json``. After a kill at any moment, the same
+command ends with the same files.
 """
 
 import errno
@@ -29,13 +29,13 @@ BACKOFF_SECONDS = (0.5, 1.0, 2.0)
 
 _LOG = logging.getLogger("domainsight")
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
-_ROUNDS = 2  # the second makes again what was deleted while the first went on
+_ROUNDS = 2  # the second repeats inputs whose outputs were deleted during the first
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """How a batch ended, earlier runs of it included."""
+    """Counts of a batch at its end, earlier runs of it included."""
 
     out: Path
     done: int
@@ -44,13 +44,13 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 when all is done, 3 when nothing is, else 4."""
+        """0 when all inputs are done, 3 when none is, else 4."""
         if not self.failures and not self.left:
             return 0
         return EXIT_PARTIAL if self.done else AllInputsError.exit_code
 
     def lines(self) -> list[str]:
-        """The end of the batch in words."""
+        """Describe the result in sentences."""
         total = self.done + self.left + len(self.failures)
         told = [f"{self.done} of {total} inputs done; results in '{self.out}'."]
         if self.failures:
@@ -61,35 +61,35 @@ class Summary:
 
 
 class Watcher:
-    """What may be told while a batch goes on; this one tells nothing."""
+    """Observer of a batch; this one ignores every event."""
 
     def inspecting(self, total: int) -> None:
-        """So many inputs are about to be opened."""
+        """Announce that ``total`` inputs will be inspected."""
 
     def inspected(self) -> None:
-        """One more was."""
+        """Count one inspected input."""
 
     def planned(self, plan: Plan) -> None:
-        """All were, with this result."""
+        """Receive the plan after the last inspection."""
 
     def starting(self, total: int) -> None:
-        """So many inputs are about to be done."""
+        """Announce that ``total`` inputs will be processed."""
 
     def done(self, record: Record, number: int, total: int) -> None:
-        """An input is done or failed, the ``number``-th of ``total`` in this run."""
+        """Receive the record of the ``number``-th of ``total`` inputs."""
 
 
 def run_batch(job: BatchJob[R], watcher: Watcher | None = None) -> Summary:
-    """Do all inputs that are not done yet.
+    """Process all inputs that are not done yet.
 
     Args:
-        job: What to do.
-        watcher: Is told how it goes.
+        job: Inputs, predictor and output folder.
+        watcher: Observer of the progress.
 
     Raises:
-        UsageError: The folder holds something else, or another process works on it.
-        EnvironmentFault: The disk is full or cannot be written; what was done stays valid.
-        Interrupted: Ctrl-C; the same command goes on.
+        UsageError: The folder holds other files, or another process works on it.
+        EnvironmentFault: The disk is full or cannot be written; finished inputs stay valid.
+        Interrupted: Ctrl-C; the same command continues.
     """
     refuse_foreign(job)
     with Ledger(job.out / "ledger" / f"{job.shard}.jsonl") as ledger:
@@ -100,12 +100,12 @@ def run_batch(job: BatchJob[R], watcher: Watcher | None = None) -> Summary:
             worker.run()
         except KeyboardInterrupt as error:
             summary = _conclude(job, worker.failed)
-            raise Interrupted(f"{summary.lines()[0]} The same command goes on with the rest.") from error
+            raise Interrupted(f"{summary.lines()[0]} The same command continues with the rest.") from error
         return _conclude(job, worker.failed)
 
 
 class _Worker(Generic[R]):
-    """One process at its share of the inputs."""
+    """Worker: one process with its share of the inputs."""
 
     def __init__(self, job: BatchJob[R], ledger: Ledger, watcher: Watcher) -> None:
         self.job, self.ledger, self.watcher = job, ledger, watcher
@@ -116,7 +116,7 @@ class _Worker(Generic[R]):
         self.predictor: FileProcessor[R] | None = None
 
     def run(self) -> None:
-        """Do the plan, then once more what was spoilt meanwhile."""
+        """Process the plan, then again the inputs whose outputs were lost."""
         try:
             for _ in range(_ROUNDS):
                 tasks = [task for task in plan(self.job) if task.path not in self.failed]
@@ -125,10 +125,10 @@ class _Worker(Generic[R]):
         finally:
             self._expect(())
             shutil.rmtree(self.staging, ignore_errors=True)
-        self._clear_unfinished()  # after a stop all of it stays: the same command goes on from there
+        self._clear_unfinished()  # after a stop all of it stays: the same command continues from it
 
     def _do_all(self, tasks: Sequence[Task]) -> bool:
-        """Do these in turn; false when a failure ends the batch."""
+        """Process these in turn; False when a failure ends the batch."""
         self._inspect(tasks)
         if any(not self._refused(task) for task in tasks):
             self.predictor = self.predictor or self._load()
@@ -148,7 +148,7 @@ class _Worker(Generic[R]):
         return True
 
     def _clear_unfinished(self) -> None:
-        """An input that failed, as a share was gone, is tried again: what there is of it stays."""
+        """Remove unfinished work, unless inputs failed: the next run continues with theirs."""
         if self.failed:
             with suppress(OSError):  # not empty
                 self.unfinished.rmdir()
@@ -156,21 +156,18 @@ class _Worker(Generic[R]):
             shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def _load(self) -> FileProcessor[R]:
-        predictor = self._made()
+        try:
+            predictor = self.job.make_predictor()
+        except UserError:
+            if not read_ledgers(self.job.out / "ledger"):  # the folder is free for the corrected command
+                (self.job.out / JOB).unlink(missing_ok=True)
+                with suppress(OSError):  # it is not empty
+                    (self.job.out / OUTPUTS).rmdir()
+            raise
         with writing(self.unfinished):
             self.unfinished.mkdir(exist_ok=True)
         predictor.resume_in(self.unfinished)
         return predictor
-
-    def _made(self) -> FileProcessor[R]:
-        try:
-            return self.job.make_predictor()
-        except UserError:
-            if not read_ledgers(self.job.out / "ledger"):  # the folder is free for the corrected command
-                (self.job.out / JOB).unlink(missing_ok=True)
-                with suppress(OSError):  # it holds something after all
-                    (self.job.out / OUTPUTS).rmdir()
-            raise
 
     def _expect(self, tasks: Sequence[Task]) -> None:
         if self.predictor is not None:
@@ -193,7 +190,7 @@ class _Worker(Generic[R]):
         facts: dict[str, Any] = {"input": text_of(task.path), "name": task.name}
         try:
             facts |= {"status": "done", **_with_retries(lambda: self._attempt(task))}
-        except Exception as error:  # an input must not end the batch, whatever a decoder or a model makes of it
+        except Exception as error:  # an input must not end the batch, whatever error a decoder or a model raises
             if isinstance(error, UserError) and not isinstance(error, DataError):
                 raise
             _LOG.debug("'%s' failed", task.path, exc_info=True)
@@ -207,7 +204,9 @@ class _Worker(Generic[R]):
         assert self.predictor is not None
         before = stamp(task.path)
         result = self.predictor(task.path)
-        self._empty_staging()
+        with writing(self.staging):
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self.staging.mkdir()
         with writing(self.job.out / OUTPUTS):
             written = self.predictor.write(result, task.path, self.staging)
         if stamp(task.path) != before:
@@ -215,7 +214,7 @@ class _Worker(Generic[R]):
         return {"stamp": before, "outputs": self._commit(task, written), "values": dict(self.job.columns(result))}
 
     def _commit(self, task: Task, written: Sequence[Path]) -> tuple[Output, ...]:
-        """Move what was written to its place, each file flushed and renamed."""
+        """Move the written files to their place, each flushed and renamed."""
         finals = []
         for path in written:
             if not path.name.startswith(task.path.stem):
@@ -226,14 +225,9 @@ class _Worker(Generic[R]):
             finals.append(final)
         return tuple(output(final, self.job.out) for final in finals)
 
-    def _empty_staging(self) -> None:
-        with writing(self.staging):
-            shutil.rmtree(self.staging, ignore_errors=True)
-            self.staging.mkdir()
-
 
 def _with_retries(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """``action``, tried again when the disk or share fails in a way that may pass."""
+    """Call ``action``, and retry after passing errors of a disk or share."""
     for wait in BACKOFF_SECONDS:
         try:
             return action()
@@ -256,7 +250,7 @@ def _reason(error: Exception) -> str:
 
 
 def _conclude(job: BatchJob[R], failed: set[Path]) -> Summary:
-    """Merge the ledgers into the tables, and remove outputs that a later line replaced by others."""
+    """Merge the ledgers into the tables, and remove replaced outputs."""
     known = read_ledgers(job.out / "ledger")
     ever = {made.file for record in all_records(job.out / "ledger") for made in record.outputs}
     remove_outputs(job.out, ever - {made.file for record in known.values() for made in record.outputs})

@@ -1,11 +1,12 @@
-"""The output folder of a batch: whose it is, its lock, and what of it may be removed."""
+"""Output folder of a batch: its identity, its lock, and the removal of its outputs."""
 
-import fcntl
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from vision_core.batch.inspection import PLAN
 from vision_core.batch.job import BatchJob, R
@@ -17,10 +18,10 @@ OUTPUTS, JOB = "outputs", "job.json"
 
 
 def refuse_foreign(job: BatchJob[R]) -> None:
-    """Make sure that the output folder is free or of this job, before anything is made or loaded.
+    """Check that the output folder is empty or of this job; writes nothing.
 
     Raises:
-        UsageError: It is neither, and ``overwrite`` was not asked for.
+        UsageError: It is neither, and ``job.overwrite`` is not set.
     """
     outputs = (job.out / OUTPUTS).resolve()
     if own := next((path for path in job.inputs if path.resolve().is_relative_to(outputs)), None):
@@ -43,15 +44,17 @@ def refuse_foreign(job: BatchJob[R]) -> None:
 
 
 def claim_folder(job: BatchJob[R], ledger: Ledger) -> None:
-    """Write down whose folder it is, and clear what a killed process, or with ``overwrite`` another batch, left.
+    """Write the job's identity, and remove the files of replaced batches.
+
+    Temporary files of killed processes are removed too.
 
     Raises:
-        UsageError: The folder has become another batch's meanwhile.
+        UsageError: Another batch has taken the folder meanwhile.
         EnvironmentFault: It cannot be written.
     """
     refuse_foreign(job)  # again, now that nobody else can change it
     if job.overwrite:
-        _remove_recorded(job.out)
+        remove_outputs(job.out, (made.file for record in all_records(job.out / "ledger") for made in record.outputs))
         (job.out / PLAN).unlink(missing_ok=True)
         ledger.clear()
     (job.out / OUTPUTS).mkdir(exist_ok=True)
@@ -61,7 +64,7 @@ def claim_folder(job: BatchJob[R], ledger: Ledger) -> None:
 
 
 def remove_outputs(out: Path, files: Iterable[str]) -> None:
-    """Remove these outputs, as the ledger names them; a name that leads elsewhere is left alone."""
+    """Remove outputs named by the ledger; names outside ``outputs/`` are ignored."""
     ours = (out / OUTPUTS).resolve()
     for path in (out / file for file in files):
         if path.parent.resolve() == ours:
@@ -70,9 +73,8 @@ def remove_outputs(out: Path, files: Iterable[str]) -> None:
 
 @contextmanager
 def plan_lock(out: Path) -> Iterator[None]:
-    """One process at a time plans; the system frees the lock of a killed one."""
-    with writing(out), (out / ".plan.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Wait until no other process plans this batch; the system frees the lock of a killed one."""
+    with writing(out), FileLock(out / ".plan.lock"):
         yield
 
 
@@ -85,10 +87,5 @@ def _identity(job: BatchJob[R]) -> dict[str, Any]:
 def _known_identity(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):  # damaged by hand: whose it was cannot be told
+    except (ValueError, TypeError):  # damaged by hand: the batch is unknown
         return {}
-
-
-def _remove_recorded(out: Path) -> None:
-    """Remove the outputs of an earlier batch, and nothing that it did not make."""
-    remove_outputs(out, {made.file for record in all_records(out / "ledger") for made in record.outputs})

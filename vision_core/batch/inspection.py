@@ -1,6 +1,6 @@
-"""The plan of a batch: every input is opened before the first is done, so that a night's failures are known before it.
+"""Inspection of inputs before a batch: every input is opened first, so that failures are known before a long run.
 
-It stands in ``plan.json`` and is read again by a later run for inputs that have not changed.
+``plan.json`` keeps the results; a later run reads them for inputs that have not changed.
 """
 
 import errno
@@ -23,12 +23,12 @@ _LOG = logging.getLogger("domainsight")
 
 
 class Inspected(BaseModel):
-    """What opening an input has shown.
+    """Result of opening an input.
 
     Attributes:
-        facts: Numbers and words about it.
-        work: How much there is to do, by unit, such as ``{"tiles": 900}``.
-        output_bytes: How much it will write, about.
+        facts: Numbers and words about the input.
+        work: Amount of work by unit, such as ``{"tiles": 900}``.
+        output_bytes: Estimated size of its outputs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +39,7 @@ class Inspected(BaseModel):
 
 
 class Planned(BaseModel):
-    """One line of the plan: an input that can be done, or the reason why not."""
+    """Entry of the plan: an input that can be read, or the reason why not."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,16 +55,16 @@ Inspect = Callable[[Path], Inspected]
 def inspect_inputs(
     inputs: Sequence[Path], inspect: Inspect, out: Path, on_input: Callable[[], None] = lambda: None
 ) -> Plan:
-    """Open every input, unless an earlier plan of the folder has it as it is now, and write the plan.
+    """Open every input that is new or changed, and write the plan.
 
     Args:
-        inputs: What is to be done.
-        inspect: Opens one; called from several threads.
+        inputs: Inputs to be processed.
+        inspect: Opens one input; called from several threads.
         out: Folder of the batch.
-        on_input: Called after each.
+        on_input: Called after each input.
 
     Raises:
-        EnvironmentFault: The disk cannot hold what will be written, or the plan.
+        EnvironmentFault: The disk cannot hold the outputs or the plan.
     """
     known = read_plan(out)
     plan: Plan = {}
@@ -73,12 +73,15 @@ def inspect_inputs(
             plan[text_of(path)] = planned
             on_input()
     _check_disk(plan, out)
-    write_plan(out, {**known, **plan})
+    entries = {
+        name: each.model_dump(mode="json", exclude_defaults=True) for name, each in sorted((known | plan).items())
+    }
+    write_atomic(out / PLAN, json.dumps({"format": 1, "inputs": entries}, indent=1, ensure_ascii=False))
     return plan
 
 
 def read_plan(out: Path) -> Plan:
-    """The plan of a folder; empty when there is none that can be read."""
+    """Read the plan of a folder; empty without a readable one."""
     try:
         content = json.loads((out / PLAN).read_text(encoding="utf-8"))
         return {name: Planned.model_validate(each) for name, each in content["inputs"].items()}
@@ -86,14 +89,8 @@ def read_plan(out: Path) -> Plan:
         return {}
 
 
-def write_plan(out: Path, plan: Mapping[str, Planned]) -> None:
-    """Write ``plan.json``."""
-    inputs = {name: each.model_dump(mode="json", exclude_defaults=True) for name, each in sorted(plan.items())}
-    write_atomic(out / PLAN, json.dumps({"format": 1, "inputs": inputs}, indent=1, ensure_ascii=False))
-
-
 def in_words(plan: Mapping[str, Planned]) -> Iterator[str]:
-    """The plan in words."""
+    """Describe the plan in sentences."""
     sound = [each.inspected for each in plan.values() if each.inspected]
     size = sum(each.output_bytes for each in sound) / 2**20
     yield (
@@ -124,7 +121,7 @@ def _plan(path: Path, inspect: Inspect, known: Plan) -> Planned:
     except DataError as error:
         return Planned(stamp=found, reason=" ".join(error.problems))
     except OSError as error:
-        # What may pass is tried again when it is the input's turn, with retries.
+        # An error that may pass: the input is processed all the same, with retries.
         _LOG.debug("'%s' could not be inspected", path, exc_info=True)
         if error.errno == errno.ENOSPC:
             raise

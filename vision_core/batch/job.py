@@ -1,4 +1,4 @@
-"""The job that a batch is given: inputs, output folder, predictor, settings."""
+"""Job of a batch: inputs, output folder, predictor, settings."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class FileProcessor(ABC, Generic[R]):
-    """Processor of one file at a time, which writes the files of its results."""
+    """Processor of single files, which also writes its results."""
 
     @abstractmethod
     def __call__(self, item: Path) -> R:
@@ -25,17 +25,23 @@ class FileProcessor(ABC, Generic[R]):
 
     @abstractmethod
     def write(self, result: R, path: Path, folder: Path) -> list[Path]:
-        """Write the files of a result into ``folder``, each named after the stem of ``path``; returns them."""
+        """Write the files of a result into ``folder``; returns their paths.
+
+        Their names start with the stem of ``path``.
+        """
 
     def expect(self, paths: Sequence[Path]) -> None:
-        """Make ready the input about to be processed and the next one; at the end there are none."""
+        """Prepare the next inputs in the background; none at the end of a batch."""
 
     def resume_in(self, folder: Path) -> None:
-        """Keep what is unfinished in ``folder``: told once before the first input; it goes when the batch has ended."""
+        """Keep unfinished work in ``folder``; called once before the first input.
+
+        The folder is removed when the batch has ended.
+        """
 
 
 def nothing_else(_path: Path) -> str:
-    """Say that a result depends on its input and the settings alone."""
+    """Return an empty hash: results depend on input and settings alone."""
     return ""
 
 
@@ -45,21 +51,21 @@ def _no_columns(_result: Any) -> Mapping[str, Cell]:  # noqa: ANN401 (any result
 
 @dataclass(frozen=True, kw_only=True)
 class BatchJob(Generic[R]):
-    """Inputs, output folder, and how results are made and told apart.
+    """Inputs, output folder and predictor of a batch.
 
     Attributes:
         inputs: Files, in the order of the tables.
         out: Output folder.
         make_predictor: Called once, and only when there is work; picklable, so that other processes can call it.
-        fingerprint: Changes whenever results would: hash of model and settings.
-        source: Where the inputs were found, which says whose folder ``out`` is; none: the folders that they are in.
-        follows: Of one input, what its result follows from besides, such as a mask that is edited; empty for nothing.
-        version: Of this software, for the ledger.
-        inspect: Opens an input before the first is done; what it cannot open fails at once. None: nothing is planned.
-        columns: What a result puts into ``results.csv``.
+        fingerprint: Hash of model and settings: changes whenever results would.
+        source: File or folder of the inputs, part of the identity of ``out``; None: the folders of the inputs.
+        follows: Hashes what the result of an input depends on besides, such as an edited mask; empty for nothing.
+        version: Version of this software, for the ledger.
+        inspect: Opens an input before the first is processed; unreadable ones fail at once. None: there is no plan.
+        columns: Columns of a result in ``results.csv``.
         strict: Stop at the first input that fails.
-        overwrite: Begin anew in a folder that holds another batch.
-        shard: Name of this process's share.
+        overwrite: Replace another batch in the folder.
+        shard: Name of the share of this process.
     """
 
     inputs: Sequence[Path]
@@ -76,5 +82,5 @@ class BatchJob(Generic[R]):
     shard: str = "0"
 
     def fingerprint_of(self, path: Path) -> str:
-        """Changes whenever the result of this input would."""
+        """Combine the job's fingerprint with what this input's result depends on besides."""
         return "-".join(filter(None, (self.fingerprint, self.follows(path))))

@@ -1,12 +1,12 @@
-"""What a batch has done, one line an input, on disk before the next input starts."""
+"""Ledger of a batch: one line per processed input, on disk before the next input starts."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vision_core.csv_tables import Cell
@@ -19,7 +19,7 @@ class _Line(BaseModel):
 
 
 class Output(_Line):
-    """One file that was made, relative to the output folder."""
+    """Output file; its name is relative to the output folder."""
 
     file: str
     size: int
@@ -27,12 +27,12 @@ class Output(_Line):
 
 
 class Record(_Line):
-    """One input, done or failed.
+    """Line of the ledger: one input, done or failed.
 
     Attributes:
-        input: Its path, as the plan spells it.
-        name: What its outputs are called.
-        reason: Why it failed.
+        input: Path of the input, as the plan spells it.
+        name: Stem of its outputs.
+        reason: Reason of the failure.
         values: Its columns in ``results.csv``.
     """
 
@@ -49,7 +49,7 @@ class Record(_Line):
 
 
 class Ledger:
-    """The lines of one process, which owns the file while it has it open; a killed owner leaves no lock behind.
+    """Ledger of one process, locked while it is open; the system frees the lock of a killed process.
 
     Args:
         path: ``ledger/<shard>.jsonl``.
@@ -58,20 +58,23 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: BinaryIO | None = None
+        # A lock of its own beside the file: releases of filelock before 4 empty the file that they lock.
+        self._lock = FileLock(path.with_name(f".{path.stem}.lock"))
 
     def __enter__(self) -> "Ledger":
-        """Open the file.
+        """Open and lock the file.
 
         Raises:
-            UsageError: Another process has it.
+            UsageError: Another process has locked it.
             EnvironmentFault: It cannot be written.
         """
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            with writing(self.path):
+                self._lock.acquire(blocking=False)
+        except Timeout as error:
             self._file.close()
             raise UsageError(
                 f"Another process works on '{self.path.parent.parent}'. Wait for it, or choose another --out."
@@ -82,9 +85,10 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file:
             self._file.close()
+        self._lock.release()
 
     def append(self, record: Record) -> None:
-        """Add a line; it is on disk when this returns.
+        """Add a line and flush it to disk.
 
         Raises:
             EnvironmentFault: The disk is full.
@@ -96,21 +100,21 @@ class Ledger:
             os.fsync(self._file.fileno())
 
     def clear(self) -> None:
-        """Forget all lines."""
+        """Remove all lines."""
         assert self._file is not None
         self._file.truncate(0)
 
     def _drop_torn_line(self) -> None:
-        # A process that was killed, or had no space left, may have written half a line: the next must not join it.
+        # A process that was killed, or had no space left, may have written half a line; it must not join the next.
         assert self._file is not None
         self._file.seek(0)
         self._file.truncate(self._file.read().rfind(b"\n") + 1)
 
 
 def read_ledgers(folder: Path) -> dict[str, Record]:
-    """The last word on each input, from the ledgers of all shards; done counts more than failed between two shards.
+    """Read the last record of each input from all ledgers.
 
-    Lines that cannot be read are passed over: their inputs are then not done.
+    Of two shards, a done record wins over a failed one. Unreadable lines are skipped: their inputs are not done.
     """
     known: dict[str, Record] = {}
     for path in sorted(folder.glob("*.jsonl")):
@@ -120,18 +124,18 @@ def read_ledgers(folder: Path) -> dict[str, Record]:
 
 
 def all_records(folder: Path) -> Iterator[Record]:
-    """Every line of every shard, those that a later one replaces included."""
+    """Read every line of every shard, replaced ones included."""
     for path in sorted(folder.glob("*.jsonl")):
         yield from _records(path)
 
 
 def output(path: Path, folder: Path) -> Output:
-    """The record of a file that was made in ``folder``."""
+    """Describe an output file in ``folder``."""
     return Output(file=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=sha256(path))
 
 
 def fault_of(made: Output, folder: Path) -> str:
-    """What has happened to an output since; empty when it is there and whole."""
+    """Describe the damage of an output file; empty when it is whole."""
     path = folder / made.file
     if not path.is_file():
         return f"its output '{made.file}' is missing"

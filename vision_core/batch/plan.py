@@ -1,4 +1,4 @@
-"""What a batch is to do, and whose its output folder is."""
+"""Plan of a batch: the inputs to process, the reasons, and the names of their outputs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from vision_core.files import stamp, text_of
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One input that is to be done.
+    """Input to process.
 
     Attributes:
-        path: The input.
-        name: What its outputs are called.
-        reason: Why it is done though it was done before; empty at the first time.
+        path: Path of the input.
+        name: Stem of its outputs.
+        reason: Why it is processed again; empty the first time.
     """
 
     path: Path
@@ -28,7 +28,7 @@ class Task:
 
 
 def plan(job: BatchJob[R]) -> list[Task]:
-    """The inputs that are not done, whole, and made from this input with these settings."""
+    """List the inputs without a valid result for present content and settings."""
     known = read_ledgers(job.out / "ledger")
     names = output_names(job.inputs)
     tasks = []
@@ -41,7 +41,10 @@ def plan(job: BatchJob[R]) -> list[Task]:
 
 
 def output_names(inputs: Sequence[Path]) -> dict[Path, str]:
-    """What the outputs of each input are called: its stem; where two share that, its name; else with a hash added."""
+    """Name the outputs of each input: by stem, by file name, or with a hash.
+
+    The file name is taken where two inputs share a stem, a hash of the path added where they share that too.
+    """
     unique = list(dict.fromkeys(inputs))
     stems = Counter(path.stem.casefold() for path in unique)
     names = {path: path.stem if stems[path.stem.casefold()] == 1 else path.name for path in unique}

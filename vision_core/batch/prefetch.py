@@ -1,4 +1,4 @@
-"""Make ready what comes next while one is worked on."""
+"""Preparation of the next inputs in the background."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +12,11 @@ R = TypeVar("R")
 
 
 class Prefetcher(Generic[R]):
-    """What ``make`` makes of files, on a thread, from the moment that they are expected.
+    """Thread that prepares expected files before they are taken.
 
     Args:
-        make: Opens a slide and finds its tissue, say.
-        discard: Closes what nobody took.
+        make: Prepares a file, such as by opening a slide and finding its tissue.
+        discard: Closes a prepared file that is not taken.
     """
 
     def __init__(self, make: Callable[[Path], R], discard: Callable[[R], None]) -> None:
@@ -25,7 +25,7 @@ class Prefetcher(Generic[R]):
         self._begun: dict[Path, Future[tuple[Stamp, R]]] = {}
 
     def expect(self, paths: Sequence[Path]) -> None:
-        """These files come next, in this order, and no others."""
+        """Prepare these files in this order, and discard all others."""
         for path in self._begun.keys() - set(paths):
             begun = self._begun.pop(path)
             begun.cancel()
@@ -37,10 +37,10 @@ class Prefetcher(Generic[R]):
                 self._begun[path] = self._thread.submit(self._stamped, path)
 
     def take(self, path: Path) -> R:
-        """What was made of a file, or now is: where it was not expected, or has changed since.
+        """Return a prepared file; prepare it now if unexpected or changed since.
 
         Raises:
-            InputError: ``make`` raised it, here or there; likewise anything else.
+            InputError: ``make`` raised it; likewise any other error of ``make``.
         """
         begun = self._begun.pop(path, None)
         if begun is None:

@@ -1,4 +1,4 @@
-"""How a batch goes on, for the person who waits."""
+"""Progress of a batch at the console."""
 
 from vision_core.batch.engine import Watcher
 from vision_core.batch.inspection import Plan, in_words
@@ -7,11 +7,11 @@ from vision_core.console import Progress, say
 
 
 class BatchProgress(Watcher):
-    """A bar for the plan and one for the work, and a line per failure.
+    """Progress bars for plan and work, and a line per failure.
 
     Args:
-        label: Names the second bar.
-        unit: What an input is.
+        label: Label of the second bar.
+        unit: Name of an input.
     """
 
     def __init__(self, label: str, unit: str = "input") -> None:
@@ -25,27 +25,27 @@ class BatchProgress(Watcher):
         self._close()
 
     def inspecting(self, total: int) -> None:
-        """A bar for the plan."""
+        """Show a bar for the plan."""
         self._bar = Progress(total, "plan", self._unit)
 
     def inspected(self) -> None:
-        """One step of it."""
+        """Advance the bar of the plan."""
         if self._bar:
             self._bar.advance()
 
     def planned(self, plan: Plan) -> None:
-        """The plan in words."""
+        """Print the plan in sentences."""
         self._close()
         for line in in_words(plan):
             say(line)
 
     def starting(self, total: int) -> None:
-        """A bar for the work."""
+        """Show a bar for the work."""
         self._close()
         self._bar = Progress(total, self._label, self._unit)
 
     def done(self, record: Record, number: int, total: int) -> None:
-        """An input is done or failed."""
+        """Advance the bar, and print the reason of a failure."""
         if record.status == "failed":
             say(f"failed: {record.reason}")
         if self._bar:

@@ -1,4 +1,4 @@
-"""The tables at the end of a batch: ``results.csv``, ``failures.csv`` and ``summary.html``.
+"""Tables of a batch: ``results.csv``, ``failures.csv`` and ``summary.html``.
 
 They hold no times, so that a batch which was killed and continued ends with the same bytes as one that was not.
 """
@@ -6,7 +6,7 @@ They hold no times, so that a batch which was killed and continued ends with the
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
+from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from vision_core.batch.ledger import Record
 from vision_core.csv_tables import to_csv
@@ -17,7 +17,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_tables(out: Path, records: Sequence[Record], num_inputs: int) -> None:
-    """Write the three tables of ``records``, whole or not at all.
+    """Write the three tables of ``records``, each whole or not at all.
 
     Raises:
         EnvironmentFault: They cannot be written.
@@ -28,7 +28,8 @@ def write_tables(out: Path, records: Sequence[Record], num_inputs: int) -> None:
     rows = [[record.input, *(record.values.get(name) for name in columns), _files(record)] for record in done]
     write_atomic(out / "results.csv", to_csv(["input", *columns, "outputs"], rows))
     write_atomic(out / "failures.csv", to_csv(["input", "reason"], [[each.input, each.reason] for each in failed]))
-    page = _template().render(
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=select_autoescape(["html", "j2"]))
+    page = environment.get_template("batch_summary.html.j2").render(
         columns=columns, done=done, failed=failed, total=num_inputs, notice=RESEARCH_NOTICE, name=out.resolve().name
     )
     write_atomic(out / "summary.html", page)
@@ -36,8 +37,3 @@ def write_tables(out: Path, records: Sequence[Record], num_inputs: int) -> None:
 
 def _files(record: Record) -> str:
     return " ".join(made.file for made in record.outputs)
-
-
-def _template() -> Template:
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=select_autoescape(["html", "j2"]))
-    return environment.get_template("batch_summary.html.j2")

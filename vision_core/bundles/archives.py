@@ -1,4 +1,4 @@
-"""The one archive extractor: real paths, no links, caps on count, size and ratio; refuses before it writes."""
+"""The only extractor of archives: no links or paths out of the folder; limits on count, size and ratio."""
 
 import lzma
 import shutil
@@ -27,10 +27,10 @@ _DAMAGES = (
 
 
 def extract_zip(archive: Path, folder: Path) -> None:
-    """Unpack ``archive`` into ``folder``.
+    """Unpack a zip into a folder, after all its entries were checked.
 
     Raises:
-        CheckpointError: Not a zip, or an entry that leaves the folder, is a link, or inflates beyond the caps.
+        CheckpointError: Not a zip, or an entry that leaves the folder, is a link, or exceeds a limit.
     """
     try:
         with zipfile.ZipFile(archive) as content:
@@ -69,7 +69,7 @@ def _fault(entry: zipfile.ZipInfo) -> str:
 
 
 def _excess(inflated: int, stored: int) -> int:
-    """By how much it inflates where that is too much, else 0."""
+    """Return the ratio of inflated to stored bytes if it exceeds the limit, else 0."""
     is_bomb = inflated > _SMALL and inflated > MAX_RATIO * max(stored, 1)
     return inflated // max(stored, 1) if is_bomb else 0
 

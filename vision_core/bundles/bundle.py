@@ -1,7 +1,8 @@
-"""Bundles: what leaves a run and what everything starts from. A folder (or its zip), never a pickle.
+"""Bundles: trained models on disk, each a folder or its zip, without pickles.
 
-``weights.safetensors`` (fp16 or fp32 storage, fp32 compute), ``card.json`` (``Card``), and ``golden.safetensors``: one
-small input with its raw output, made after the cast, so that another machine can tell whether it computes the same.
+A bundle holds ``weights.safetensors`` (stored as fp16 or fp32, computed in fp32), ``card.json`` (``Card``), and
+``golden.safetensors``: one small input with the raw output of the stored weights, by which another machine verifies
+that it computes the same.
 """
 
 import json
@@ -31,11 +32,11 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A bundle in memory; hashes and numbers have been checked.
+    """Bundle in memory, after the checks of ``load``.
 
     Attributes:
         card: Its card.
-        tensors: The weights in fp32 (integers as they are).
+        tensors: The weights in fp32; integers keep their type.
         golden: ``input.*`` and ``output.*`` tensors.
     """
 
@@ -44,32 +45,32 @@ class Bundle:
     golden: Tensors
 
     def inputs(self) -> Tensors:
-        """The golden input, by name."""
+        """Return the golden input by name."""
         return _under("input.", self.golden)
 
     def outputs(self) -> Tensors:
-        """The golden output, by name."""
+        """Return the golden output by name."""
         return _under("output.", self.golden)
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golden") -> Card:
-    """Write a bundle as a whole: beside, then renamed.
+    """Write a bundle atomically.
 
     Args:
-        folder: Where it will stand; an older bundle there is replaced.
+        folder: The bundle; an older one is replaced.
         tensors: The weights.
         card: Its ``storage`` decides the cast; hashes are filled in here.
-        golden: One input, and the function that answers it with given weights.
+        golden: One input, and the function that computes its output with given weights.
 
     Returns:
         The card with hashes.
 
     Raises:
-        CheckpointError: Something that is no bundle stands there; or NaN or infinity in the weights.
+        CheckpointError: The folder holds files of no bundle; or NaN or infinity in the weights.
         EnvironmentFault: The disk is full or cannot be written.
     """
     folder = folder.absolute()
-    refuse_other_content(folder)
+    _refuse_other_content(folder)
     stored = {name: _stored(tensor, card.storage) for name, tensor in tensors.items()}
     check_finite(stored, str(folder))
     outputs = golden.answer(_computed(stored), golden.inputs)
@@ -88,51 +89,37 @@ def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golde
     return card
 
 
-def refuse_other_content(folder: Path) -> None:
-    """Refuse to write a bundle over anything but an older bundle or an empty folder; touches nothing.
-
-    Raises:
-        CheckpointError: Names what is there.
-    """
-    if not folder.exists():
-        return
-    names = {item.name for item in folder.iterdir()} if folder.is_dir() else {folder.name}
-    other = sorted(names - {WEIGHTS_FILE, CARD_FILE, GOLDEN_FILE})
-    if other:
-        raise CheckpointError(f"'{folder}' holds '{other[0]}' and is no bundle: nothing was replaced. Give a new one.")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """One small input and the function ``answer(weights, inputs)`` that gives raw outputs for it."""
+    """Small input and the function ``answer(weights, inputs)`` that computes its raw output."""
 
     inputs: Tensors
     answer: Callable[[Tensors, Tensors], Tensors]
 
 
 def read_card(path: Path, task: str | None = None) -> Card:
-    """The card alone, of a folder or a zip; ``task`` as for ``load``.
+    """Read the card of a bundle alone; arguments as for ``load``.
 
     Raises:
-        CheckpointError: No bundle, a card that this version cannot read, or of another task.
+        CheckpointError: Not a bundle, or a card that this version cannot read, or of another task.
     """
     with _opened(path) as folder:
         return _card(folder, path, task)
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write scores of the weights into the card of a bundle; nothing else changes."""
+    """Write scores of the weights into the card of a bundle."""
     card = read_card(folder)
     card = card.model_copy(update={"metrics": {**card.metrics, **metrics}})
     write_atomic(folder / CARD_FILE, card.model_dump_json(indent=2))
 
 
 def load(path: Path, task: str | None = None) -> Bundle:
-    """Read a bundle, a folder or its zip, and check hashes, schema and numbers.
+    """Read a bundle and check its schema, hashes and numbers.
 
     Args:
-        path: The bundle.
-        task: The pipeline that wants it, when only its own bundles will do.
+        path: The bundle, a folder or its zip.
+        task: Accept bundles of this pipeline alone.
 
     Raises:
         CheckpointError: Not a bundle, damaged, of another task, or with NaN in its weights.
@@ -154,8 +141,12 @@ def load(path: Path, task: str | None = None) -> Bundle:
 def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
     """Refuse weights with NaN or infinity.
 
+    Args:
+        tensors: The weights.
+        origin: Their file, for the message.
+
     Raises:
-        CheckpointError: Names the tensors.
+        CheckpointError: Says in how many tensors, and names the first.
     """
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
@@ -163,7 +154,7 @@ def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
 
 
 def deviation(outputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
-    """Largest deviation over all tensors, each relative to its own largest magnitude.
+    """Compute the largest deviation over all tensors, each relative to its own largest magnitude.
 
     Infinity when a tensor is missing, has another shape, or is not finite on either side.
     """
@@ -179,7 +170,7 @@ def deviation(outputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 
 def check_golden(bundle: Bundle, answer: Callable[[Tensors], Tensors]) -> float:
-    """Compute the golden output again; returns the deviation.
+    """Recompute the golden output and return its deviation.
 
     Raises:
         CheckpointError: It differs by more than 1e-2.
@@ -187,10 +178,20 @@ def check_golden(bundle: Bundle, answer: Callable[[Tensors], Tensors]) -> float:
     found = deviation(answer(bundle.inputs()), bundle.outputs())
     if not found <= GOLDEN_REFUSED:
         raise CheckpointError(
-            f"This machine or these versions give another answer for {bundle.card.identity()}: "
+            f"This machine or these software versions compute another output for {bundle.card.identity()}: "
             f"relative deviation {found:.2g}, at most {GOLDEN_REFUSED:g} allowed. Made with {bundle.card.software}."
         )
     return found
+
+
+def _refuse_other_content(folder: Path) -> None:
+    """Refuse to write a bundle over anything but an older bundle or an empty folder."""
+    if not folder.exists():
+        return
+    names = {item.name for item in folder.iterdir()} if folder.is_dir() else {folder.name}
+    other = sorted(names - {WEIGHTS_FILE, CARD_FILE, GOLDEN_FILE})
+    if other:
+        raise CheckpointError(f"'{folder}' holds '{other[0]}' and is no bundle: nothing was replaced. Give a new one.")
 
 
 @contextmanager

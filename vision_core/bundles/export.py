@@ -1,7 +1,7 @@
-"""An inference module as one ONNX file or torch.export archive, whose outputs have been compared with the module's.
+"""Export of an inference module to an ONNX file or a torch.export archive.
 
-The file is read back before it takes its name, and answers the example and, where a dimension may vary, other sizes.
-It says of itself what it is for, of which bundle it was made, and the names of the classes.
+The file is read back before it gets its name: its outputs are compared with those of the module on the example and,
+where a dimension may vary, on other sizes. Its metadata hold the intended use, the source bundle and the class names.
 """
 
 import io
@@ -19,33 +19,33 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from vision_core.bundles.bundle import Tensors, deviation
-from vision_core.bundles.card import Card
+from vision_core.bundles.card import WEIGHTS_FILE, Card
 from vision_core.errors import CheckpointError
 from vision_core.files import atomic_path
 from vision_core.optional import require
 
 Format = Literal["onnx", "torch"]
 SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
-ALLOWED_DEVIATION = 1e-4
+_ALLOWED_DEVIATION = 1e-4
 _LARGEST_BYTES = 2**31 - 2**20  # of a protocol buffer; more would need a second file beside the first
 _NEEDED = "the export to ONNX needs it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exportable:
-    """A module for inference, and what it takes to export it.
+    """Module for inference with the inputs and texts for its export.
 
     Attributes:
-        module: In float32 on the CPU; it takes the inputs in their order, and returns a tensor or a tuple of them.
+        module: In float32 on the CPU; it takes the inputs in their order and returns a tensor or a tuple of tensors.
         inputs: An example of each input by name; a dimension that varies is at least 2 in it.
         outputs: Names of the outputs.
-        dynamic: The dimensions that vary, by input or output: number and name, the same name for equal sizes. Those of
-            outputs need naming only where ``is_traced``.
-        others: Further inputs on which the answers are compared.
-        is_traced: Whether the sizes of the outputs hang on values, as with the boxes of a detector: such a module goes
-            to ONNX by an example, with all inputs at fixed sizes, and not at all to torch.export.
-        card: Of the bundle it comes from.
-        preprocessing: What a user of the file has to do before it, in words.
+        dynamic: Dimensions that vary, by input or output: index and name, the same name for equal sizes. Those of
+            outputs are needed only where ``is_traced``.
+        others: Further inputs on which outputs are compared.
+        is_traced: Whether sizes of outputs depend on values, as with the boxes of a detector: such a module is traced
+            to ONNX with all inputs at fixed sizes, and cannot go to torch.export.
+        card: Card of the source bundle.
+        preprocessing: Preprocessing that a user of the file has to do, in words.
     """
 
     module: nn.Module
@@ -60,13 +60,13 @@ class Exportable:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written.
+    """Record of an exported file.
 
     Attributes:
         path: The file.
-        shapes: Of each input, with the names of the dimensions that vary.
-        compared: Sizes of the inputs on which the file's outputs were compared with the module's.
-        deviation: The largest, relative to the largest magnitude of an output.
+        shapes: Shape of each input, with the names of the dimensions that vary.
+        compared: Shapes of the inputs on which outputs of file and module were compared.
+        deviation: Largest deviation, relative to the largest magnitude of an output.
     """
 
     path: Path
@@ -76,10 +76,10 @@ class Exported:
 
 
 def export(given: Exportable, kind: Format, path: Path) -> Exported:
-    """Write ``given`` to ``path``, whole or not at all.
+    """Export a module to a file atomically and compare the outputs of both.
 
     Raises:
-        CheckpointError: The module cannot be expressed in the format, or the file answers otherwise than the module.
+        CheckpointError: The module cannot be expressed in the format, or outputs of file and module differ.
         MissingDependencyError: ONNX is not installed.
         EnvironmentFault: As for ``atomic_path``.
     """
@@ -97,7 +97,7 @@ def export(given: Exportable, kind: Format, path: Path) -> Exported:
 
 
 def metadata(given: Exportable) -> dict[str, str]:
-    """What the file says of itself."""
+    """Return the metadata of the exported file."""
     card = given.card
     return {
         "intended_use": card.intended_use,
@@ -105,7 +105,7 @@ def metadata(given: Exportable) -> dict[str, str]:
         "task": card.task,
         "method": card.method,
         "model": card.identity(),
-        "weights_sha256": card.hashes.get("weights.safetensors", ""),
+        "weights_sha256": card.hashes.get(WEIGHTS_FILE, ""),
         "classes": json.dumps(card.classes),
         "preprocessing": given.preprocessing,
         "trained_on": card.trained_on.description,
@@ -116,7 +116,7 @@ def metadata(given: Exportable) -> dict[str, str]:
 
 def _write_torch(given: Exportable, path: Path) -> "Answer":
     if given.is_traced:
-        raise _impossible(given, "torch", ValueError("the size of its answer hangs on the values of its input."))
+        raise _impossible(given, "torch", ValueError("the size of its output depends on the values of its input."))
     program = _program(given, "torch")
     torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata(given))})
     module = torch.export.load(path).module()
@@ -155,7 +155,7 @@ def _program(given: Exportable, kind: Format) -> ExportedProgram:
     try:
         with torch.no_grad(), _silence():
             return torch.export.export(given.module, tuple(given.inputs.values()), dynamic_shapes=shapes)
-    # torch raises a dozen unrelated types for what it cannot express.
+    # torch raises a dozen unrelated types for modules that it cannot express.
     except Exception as error:
         raise _impossible(given, kind, error) from error
 
@@ -173,7 +173,7 @@ def _by_program(given: Exportable) -> Any:  # noqa: ANN401 (onnx declares no typ
         raise _impossible(given, "onnx", error) from error
     if converted is None:
         raise _impossible(given, "onnx", RuntimeError("torch gives no program"))
-    model = converted.model_proto  # made anew at every access
+    model = converted.model_proto  # converted again at every access
     _name_dimensions(given, model)
     return model
 
@@ -196,7 +196,7 @@ def _by_example(given: Exportable, path: Path) -> Any:  # noqa: ANN401
 
 
 def _spell_out(program: ExportedProgram) -> None:
-    """Name all dimensions where a maximum goes over all of them: the converter knows no other form."""
+    """Write out the dimensions of a maximum over all of them; the converter knows no other form."""
     largest = torch.ops.aten.amax.default
     for node in program.graph.nodes:
         if node.target is largest and len(node.args) == 1:
@@ -204,7 +204,7 @@ def _spell_out(program: ExportedProgram) -> None:
 
 
 def _name_dimensions(given: Exportable, model: Any) -> None:  # noqa: ANN401 (onnx declares no type of it)
-    """Our names for the dimensions that vary, in place of torch's symbols."""
+    """Replace torch's symbols by our names for the dimensions that vary."""
     graph = model.graph
     names = {
         each.type.tensor_type.shape.dim[axis].dim_param: name
@@ -221,7 +221,7 @@ Answer = Callable[[Tensors], Tensors]
 
 
 def _sizes(given: Exportable) -> Iterator[Tensors]:
-    """All examples; then, where dimensions vary, the first with all of them at 1 and at a larger size."""
+    """Yield all examples, then the first with its varying dimensions at 1 and at a larger size."""
     yield dict(given.inputs)
     yield from (dict(each) for each in given.others)
     if given.dynamic.keys() & given.inputs.keys():
@@ -232,7 +232,7 @@ def _sizes(given: Exportable) -> Iterator[Tensors]:
 def _resized(example: Tensor, dynamic: Mapping[int, str], size: Callable[[int], int]) -> Tensor:
     for axis in dynamic:
         count = example.shape[axis]
-        order = torch.arange(size(count) - 1, -1, -1) % count  # backwards, so that it is not the example again
+        order = torch.arange(size(count) - 1, -1, -1) % count  # backwards, so that it differs from the example
         example = example.index_select(axis, order)
     return example.contiguous()
 
@@ -241,11 +241,11 @@ def _deviation(given: Exportable, inputs: Tensors, answer: Answer) -> float:
     with torch.no_grad():
         expected = _named(given, given.module(*inputs.values()))
     found = deviation(answer(inputs), expected)
-    if not found <= ALLOWED_DEVIATION:
+    if not found <= _ALLOWED_DEVIATION:
         sizes = ", ".join(str(tuple(each.shape)) for each in inputs.values())
         raise CheckpointError(
-            f"{given.card.identity()}: the exported file answers otherwise than the model on an input of {sizes}: "
-            f"relative deviation {found:.2g}, at most {ALLOWED_DEVIATION:g} allowed. Nothing was written; "
+            f"{given.card.identity()}: outputs of the exported file and the model differ on an input of {sizes}: "
+            f"relative deviation {found:.2g}, at most {_ALLOWED_DEVIATION:g} allowed. Nothing was written; "
             "try the other --format, and report this with the versions of torch and onnxruntime."
         )
     return found
@@ -263,7 +263,7 @@ def _shape(given: Exportable, name: str) -> tuple[int | str, ...]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without the exporters' running commentary; what goes wrong is raised."""
+    """Suppress logs, warnings and prints of the exporters; faults are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,9 +1,14 @@
-"""Weights files of other programs, read without running any code that is in them."""
+"""Weights files of other programs, read without running any code that is in them.
+
+Safetensors are read as such; every other file goes through ``torch.load(weights_only=True)`` or is refused. Pickles of
+detectron2 (``.pkl``) need the user's trust and are read in a child process (``unpickling.py``).
+"""
 
 import pickle
+import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +20,154 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vision_core.bundles.unpickling import read_pickled_arrays
-from vision_core.errors import CheckpointError
+from vision_core.errors import CheckpointError, UserError
 
-_CONTAINERS = ("model", "state_dict", "teacher", "student")
+_CONTAINERS = ("model", "state_dict", "model_state_dict", "teacher", "student")
 _NOT_WEIGHTS = ("num_batches_tracked", "pixel_mean", "pixel_std")
-_NUMPY_SCALARS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (scalar, "numpy.core.multiarray.scalar"),
-    (scalar, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Int64DType,
-    np.dtypes.Int32DType,
-    np.dtypes.BoolDType,
-]
+_DAMAGES = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    zipfile.BadZipFile,
+    struct.error,
+)
+_ZIP = b"PK\x03\x04"  # torch decides by these bytes, too
+_REPLACE = "Fetch or save it again."
+_Allowed = Callable[..., Any] | tuple[Callable[..., Any], str]
+
+# Many training checkpoints hold NumPy numbers, and building those runs no other code. They are allowed for the whole
+# process: torch's context manager would withdraw the permission while another thread is still reading.
+torch.serialization.add_safe_globals(
+    [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        np.dtypes.Float64DType,
+        np.dtypes.Float32DType,
+        np.dtypes.Int64DType,
+        np.dtypes.Int32DType,
+        np.dtypes.BoolDType,
+    ]
+)
 
 
 def read_weights(path: Path, *, trust: bool = False) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file by name, on the CPU, and the program that wrote it (empty if unknown).
+    """Read the tensors of a file and the program that wrote it.
+
+    Args:
+        path: ``.safetensors``, what ``torch.save`` wrote, or a pickle of detectron2 (``.pkl``).
+        trust: Also read pickles and checkpoints with unknown classes, in a restricted way.
+
+    Returns:
+        Tensors by name on the CPU, without batch counters and pixel statistics; the program, empty if unknown.
 
     Raises:
-        CheckpointError: Not there, damaged, or a pickle although ``trust`` is False.
+        CheckpointError: Not there, damaged, without tensors, or unsafe although ``trust`` is False.
     """
-    if not path.is_file():
-        raise CheckpointError(f"'{path}' is not a file. Give a .pth, .pkl or .safetensors file.")
-    if path.suffix == ".pkl":
+    convert = (
+        "If you know where it comes from, convert it once with the verb import-weights: … import-weights "
+        f"{path} --out BUNDLE --i-trust-this-file; or save its state dict alone with torch 2."
+    )
+    if path.suffix == ".pkl" and path.is_file():
         if not trust:
-            raise _untrusted(path, "it is a pickle")
+            raise CheckpointError(f"'{path}' could run code when it is read: it is a pickle. {convert}")
         arrays, author = read_pickled_arrays(path)
         return {name: torch.from_numpy(array) for name, array in arrays.items()}, author or "Caffe2"
-    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_torch(path, trust=trust)
-    tensors = _tensors(content)
+    unsafe = "Nothing of it was run. Save its state dict alone with torch 2." if trust else convert
+    return read_state_dict(path, unsafe=unsafe, trust=trust, left_out=_NOT_WEIGHTS), ""
+
+
+def read_state_dict(
+    path: Path, *, unsafe: str, damaged: str = _REPLACE, trust: bool = False, left_out: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """Read the tensors of a file by name; a zip of torch is mapped into memory.
+
+    They are looked for under ``model``, ``state_dict`` and the like; entries that are no tensors are ignored.
+
+    Args:
+        path: ``.safetensors``, or what ``torch.save`` wrote.
+        unsafe: What to do about a file that could run code: the end of the message.
+        damaged: What to do about a damaged file, likewise.
+        trust: As for ``load_torch``.
+        left_out: Endings of names that are not wanted.
+
+    Raises:
+        CheckpointError: Not there, damaged, unsafe, or without tensors by name.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"'{path}' is not a file. Give a file of weights (.pth, .pkl or .safetensors).")
+    content: object
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            content = load_torch(path, unsafe=unsafe, damaged=damaged, trust=trust)
+    except SafetensorError as error:
+        raise CheckpointError(f"'{path}' is damaged or no safetensors file: {error}. {damaged}") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CheckpointError(f"'{path}' cannot be read: {reason}. Mend that, or give another file.") from error
+    while isinstance(content, Mapping) and (inner := _container(content)) is not None:
+        content = inner
+    tensors = {
+        str(name): value.detach()
+        for name, value in (content.items() if isinstance(content, Mapping) else ())
+        if isinstance(value, Tensor) and not str(name).endswith(left_out)
+    }
     if not tensors:
-        raise CheckpointError(f"'{path}' holds no tensors. Give the file that training wrote (model_final.pth).")
-    return tensors, ""
+        raise CheckpointError(f"'{path}' holds no tensors by name. Give the file with the state dict.")
+    return tensors
+
+
+def load_torch(
+    path: Path,
+    *,
+    unsafe: str,
+    damaged: str = _REPLACE,
+    error: type[UserError] = CheckpointError,
+    trust: bool = False,
+) -> object:
+    """Load what ``torch.save`` wrote, on the CPU; a zip is mapped into memory.
+
+    Args:
+        path: The file.
+        unsafe: As for ``read_state_dict``.
+        damaged: As for ``read_state_dict``.
+        error: Class of the refusal.
+        trust: Put objects without behaviour in the place of unknown classes, where the file is a zip.
+
+    Raises:
+        UserError: As ``error``: damaged, not written by torch, or with more than tensors and plain values.
+        OSError: The disk or share failed.
+    """
+    with path.open("rb") as file:
+        is_zip = file.read(len(_ZIP)) == _ZIP
+    inert: list[_Allowed] = []
+    if trust and is_zip:
+        inert += [(_Inert, name) for name in _unknown_classes(path)]
+    try:
+        with (
+            torch.serialization.safe_globals(inert),
+            warnings.catch_warnings(action="ignore"),  # about old files; a refusal names the fault
+        ):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as fault:
+        if not is_zip:
+            found = "is no PyTorch file, or a pickle of objects that could run code when it is read"
+        elif names := ", ".join(_unknown_classes(path)):
+            found = f"could run code when it is read: it asks for '{names}'"
+        else:
+            raise _damage(path, fault, damaged, error) from fault
+        raise error(f"'{path}' {found}. {unsafe}") from fault
+    except _DAMAGES as fault:
+        raise _damage(path, fault, damaged, error) from fault
 
 
 class _Inert:
-    """Stands for any class that a trusted checkpoint names: made, filled and forgotten without running its code."""
+    """Object without behaviour, in the place of one whose class a trusted checkpoint names."""
 
     def __new__(cls, *_: object, **__: object) -> "_Inert":
         return super().__new__(cls)
@@ -62,58 +177,18 @@ class _Inert:
     def __setstate__(self, state: object) -> None: ...
 
 
-def _load_torch(path: Path, *, trust: bool) -> object:
-    is_zip = zipfile.is_zipfile(path)
-    try:
-        with _admitted(path, trust=trust and is_zip):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        raise _refusal(path, is_zip=is_zip, trust=trust) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-        told = str(error).partition("\n")[0] or type(error).__name__
-        raise CheckpointError(f"'{path}' is damaged or no PyTorch file: {told}") from error
-
-
-def _refusal(path: Path, *, is_zip: bool, trust: bool) -> CheckpointError:
-    if not is_zip:
-        return CheckpointError(f"'{path}' is no PyTorch file, or an old one. Save its state dict anew with torch 2.")
-    names = ", ".join(_unknown_classes(path))
-    if trust:
-        return CheckpointError(f"'{path}' asks for '{names}', which no weights need. Nothing of it was run.")
-    return _untrusted(path, f"it asks for '{names}'")
-
-
-def _admitted(path: Path, *, trust: bool) -> AbstractContextManager[None]:
-    names = _unknown_classes(path) if trust else []
-    return torch.serialization.safe_globals([*_NUMPY_SCALARS, *((_Inert, name) for name in names)])
-
-
 def _unknown_classes(path: Path) -> list[str]:
-    with torch.serialization.safe_globals(_NUMPY_SCALARS):
-        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
-
-
-def _load_safetensors(path: Path) -> object:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"'{path}' is damaged or no safetensors file: {error}") from error
+        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, *_DAMAGES):
+        return []
 
 
-def _untrusted(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(
-        f"'{path}' could run code when it is read: {reason}. If you know where it comes from, convert it once with "
-        f"the verb import-weights: … import-weights {path} --out BUNDLE --i-trust-this-file."
-    )
+def _damage(path: Path, fault: Exception, remedy: str, error: type[UserError]) -> UserError:
+    reason = str(fault).partition("\n")[0].rstrip(".:") or type(fault).__name__
+    return error(f"'{path}' is damaged or no PyTorch file: {reason}. {remedy}")
 
 
-def _tensors(content: object) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        return {}
-    for key in _CONTAINERS:
-        if isinstance(content.get(key), Mapping):
-            return _tensors(content[key])
-    arrays = {
-        str(name): torch.as_tensor(value) for name, value in content.items() if isinstance(value, Tensor | np.ndarray)
-    }
-    return {name: value for name, value in arrays.items() if not name.endswith(_NOT_WEIGHTS)}
+def _container(content: Mapping[object, object]) -> Mapping[object, object] | None:
+    """Return the mapping in which a checkpoint holds its state dict, or None if it is one itself."""
+    return next((inner for key in _CONTAINERS if isinstance(inner := content.get(key), Mapping)), None)

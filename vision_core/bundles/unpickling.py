@@ -1,4 +1,4 @@
-"""Arrays out of a pickle that somebody else made: a child process reads it and may build arrays, nothing else."""
+"""Arrays from a pickle of unknown origin, read in a child process that can build arrays and nothing else."""
 
 import codecs
 import pickle
@@ -27,12 +27,12 @@ _ALLOWED = {
 
 
 def read_pickled_arrays(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], str]:
-    """The arrays of a Detectron pickle by name, and what its ``__author__`` entry says (empty if absent).
+    """Read the arrays of a Detectron pickle by name, and its author (empty if absent).
 
-    Nested dictionaries are read at ``model`` or ``blobs``; entries that are no arrays, and momenta, are left out.
+    Arrays are looked for under ``model`` or ``blobs``, if present; momenta and other entries are left out.
 
     Raises:
-        CheckpointError: The pickle wants to build anything but arrays, or is damaged.
+        CheckpointError: The pickle asks for anything but arrays, or is damaged.
     """
     file_mib = path.stat().st_size >> 20
     limits = Limits(seconds=_SECONDS, memory_mib=4 * file_mib + _SPARE_MIB, answer_mib=4 * file_mib + _SPARE_MIB)
@@ -48,7 +48,7 @@ def read_pickled_arrays(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], st
 
 
 def unpickle_arrays(path: Path) -> tuple[Arrays, str]:
-    """Unpickle the arrays of a file and its author; runs in the sandbox.
+    """Unpickle the arrays of a file and its author, in the sandbox.
 
     Raises:
         CheckpointError: As ``read_pickled_arrays``.
@@ -58,7 +58,7 @@ def unpickle_arrays(path: Path) -> tuple[Arrays, str]:
             return _arrays(_ArraysOnly(file, encoding="latin1").load())
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # a damaged pickle fails in as many ways as there are opcodes
+    except Exception as error:  # each opcode of a damaged pickle fails in its own way
         told = str(error) if "asks for" in str(error) else f"is no readable pickle ({error})."
         raise CheckpointError(f"'{path}' {told}") from error
 
@@ -70,7 +70,7 @@ class _ArraysOnly(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
-def _arrays(content: Any) -> tuple[dict[str, np.ndarray[Any, Any]], str]:  # noqa: ANN401 (it is not checked yet)
+def _arrays(content: Any) -> tuple[dict[str, np.ndarray[Any, Any]], str]:  # noqa: ANN401 (not yet checked)
     if not isinstance(content, dict):
         raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dictionary of arrays")
     author = str(content.get("__author__", ""))

@@ -1,1 +1,1 @@
-"""One file per verb of the command line; each has ``run(arguments, config_class, build) -> exit code``."""
+"""Verbs of the command line, one file each, with ``run(arguments, config_class, build) -> exit code``."""

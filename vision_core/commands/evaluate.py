@@ -1,9 +1,6 @@
-"""The verb ``evaluate``: a bundle scored on a labelled list."""
+"""The verb ``evaluate``: scores of a bundle on a labelled list."""
 
 import argparse
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from vision_core.bundles import bundle as bundles
 from vision_core.config import loading as configs
@@ -12,16 +9,19 @@ from vision_core.console import say
 from vision_core.errors import UsageError
 from vision_core.evaluation.rows import table, write_rows
 from vision_core.files import writing
-from vision_core.pipeline import Pipeline
+from vision_core.pipeline import Build
 from vision_core.runs.folder import RunFolder
-
-Build = Callable[[], Pipeline[Any]]
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-    """Score, print, and with ``--out`` write the rows and pictures."""
+    """Score a bundle and print the rows; ``--out`` writes them, with pictures."""
     if arguments.out:
-        _check_out(arguments.out)
+        if RunFolder(arguments.out).is_used():
+            raise UsageError(
+                f"--out {arguments.out} is a run, whose own scores would be replaced. Give another folder."
+            )
+        with writing(arguments.out):
+            arguments.out.mkdir(parents=True, exist_ok=True)
     card = bundles.read_card(arguments.checkpoint, config_class.task)
     if arguments.config:
         config = configs.load(config_class, arguments.config, arguments.words)
@@ -34,11 +34,3 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         write_rows(arguments.out / "evaluation.json", rows)
         say(f"Written to {arguments.out}.")
     return 0
-
-
-def _check_out(out: Path) -> None:
-    """Before any work: the scores of a run stay its own, and the folder can be made."""
-    if RunFolder(out).is_used():
-        raise UsageError(f"--out {out} is a run, whose own scores would be replaced. Give another folder.")
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The command line that every task shares: its verbs, its messages, its exit codes. Imports no torch."""
+"""Entry point of the command line: verbs, messages, exit codes. Imports no torch."""
 
 import argparse
 import errno
@@ -26,13 +26,13 @@ _MEMORY_TEXTS = ("out of memory", "can't allocate memory")  # torch's own, on a 
 def run(
     config_class: type[Config], build: Build, argv: Sequence[str] | None = None, own: Sequence[OwnVerb] = ()
 ) -> int:
-    """Parse, run one verb, and return the exit code.
+    """Parse the command line, run its verb, and return the exit code.
 
     Args:
-        config_class: The task's configuration.
-        build: Makes the task's pipeline; its imports happen here and not before.
-        argv: Words of the command line; those of this process if None.
-        own: Verbs that this task alone has.
+        config_class: Configuration of the task.
+        build: Makes the pipeline of the task, whose imports are delayed until then.
+        argv: Words of the command line; None: those of this process.
+        own: Verbs that only this task has.
     """
     quiet_libraries()
     before = [signal.getsignal(number) for number in _STOPPING]
@@ -60,7 +60,7 @@ def _on_stop(handlers: Sequence[Any]) -> None:
     try:
         for number, handler in zip(_STOPPING, handlers, strict=True):
             signal.signal(number, handler)
-    except (ValueError, TypeError):  # not in the main thread, or set by other than Python: its owner handles signals
+    except (ValueError, TypeError):  # not in the main thread, or set by foreign code, which handles signals
         return
 
 
@@ -77,16 +77,16 @@ def _stopped(error: UserError, arguments: argparse.Namespace) -> int:
 
 
 def _machine_fault(error: Exception) -> EnvironmentFault | None:
-    """The fault of the machine behind an error that no part of ours foresaw, if it is one."""
+    """Convert an unforeseen error of disk or memory to a user error."""
     if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
         named = f"'{error.filename}': " if error.filename else ""
-        return EnvironmentFault(f"{named}{os.strerror(error.errno)}. Mend that, then run the same command again.")
+        return EnvironmentFault(f"{named}{os.strerror(error.errno)}. Fix that, then run the same command again.")
     is_memory = isinstance(error, MemoryError) or any(text in str(error) for text in _MEMORY_TEXTS)
     return EnvironmentFault("Memory is used up. Use a smaller batch, or fewer workers.") if is_memory else None
 
 
 def _unheard() -> int:
-    """Nobody reads our output any more (``| head``): what was under way is not done."""
+    """End after the output was closed by its reader (``| head``)."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
     return EXIT_INTERRUPTED

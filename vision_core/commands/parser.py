@@ -1,4 +1,4 @@
-"""The parser of the command line: verbs, options, and ``key=value`` settings. Imports no torch."""
+"""Parser of the command line: verbs, options, ``key=value`` settings. Imports no torch."""
 
 import argparse
 import difflib
@@ -24,7 +24,7 @@ examples:
   python -m pipelines.{task} train                                the demo: real data, no download, about ten minutes
   python -m pipelines.{task} train --show-config                  every setting with its description
   python -m pipelines.{task} train --config FILE train.epochs=5   your own settings; words win over the file
-  python -m pipelines.{task} train --out DIR --resume             go on where a run was stopped
+  python -m pipelines.{task} train --out DIR --resume             continue a stopped run
   python -m pipelines.{task} predict --checkpoint DIR/model --input images/ --out found/
 
 exit codes: 0 done, 2 usage or settings, 3 every input was bad, 4 some inputs failed, 5 machine, 130 stopped
@@ -33,12 +33,12 @@ exit codes: 0 done, 2 usage or settings, 3 every input was bad, 4 some inputs fa
 
 @dataclass(frozen=True, kw_only=True)
 class OwnVerb:
-    """A verb that one task has beside the common ones.
+    """Verb of one task beside the common ones.
 
     Attributes:
-        name: As typed.
-        text: What it does, a sentence for ``--help``.
-        module: Has ``run(arguments, config_class, build) -> exit code``; imported when the verb is run.
+        name: Name on the command line.
+        text: A sentence for ``--help``.
+        module: Module with ``run(arguments, config_class, build) -> exit code``; imported when the verb is run.
         add: Adds its options to the parser.
         has_words: Whether it takes ``key=value`` settings.
     """
@@ -51,10 +51,10 @@ class OwnVerb:
 
 
 def parse(config_class: type[Config], argv: Sequence[str] | None, own: Sequence[OwnVerb] = ()) -> argparse.Namespace:
-    """The verb, its options and its ``key=value`` words, which may stand before, between and behind options.
+    """Parse the verb, its options and its ``key=value`` words, in any order.
 
     Raises:
-        UsageError: An unknown verb or option, or a value that an option does not take.
+        UsageError: An unknown verb or option, or a wrong value of an option.
     """
     arguments, rest = make_parser(config_class, own).parse_known_args(argv)
     # argparse itself takes words up to the first option only.
@@ -69,7 +69,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None, own: Sequence[
 
 
 def make_parser(config_class: type[Config], own: Sequence[OwnVerb] = ()) -> argparse.ArgumentParser:
-    """The parser with all verbs of a task."""
+    """Make the parser with all verbs of a task."""
     task = config_class.task
     parser = _Parser(
         prog=f"python -m pipelines.{task}",
@@ -90,7 +90,7 @@ def make_parser(config_class: type[Config], own: Sequence[OwnVerb] = ()) -> argp
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells faults as we do, and takes options in full only: ``--over`` must not throw a run away."""
+    """Parser that raises ``UsageError`` and takes no short forms: ``--over`` must not delete a run."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 (as argparse takes them)
         super().__init__(allow_abbrev=False, **options)
@@ -104,10 +104,10 @@ def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private
     parser.add_argument("--config", type=path, metavar="FILE", help="YAML file; its 'runs' may describe several runs")
     parser.add_argument("--out", type=path, metavar="DIR", help="folder of the run (default: runs/<task>-<time>)")
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
-    again.add_argument("--overwrite", action="store_true", help="throw away the run in --out")
-    parser.add_argument("--dry-run", action="store_true", help="read, build and count everything; train nothing")
-    parser.add_argument("--show-config", action="store_true", help="print all settings, described, and stop")
+    again.add_argument("--resume", action="store_true", help="continue the run in --out, with the same bits")
+    again.add_argument("--overwrite", action="store_true", help="delete the run in --out and train anew")
+    parser.add_argument("--dry-run", action="store_true", help="read the data and build the model, train nothing")
+    parser.add_argument("--show-config", action="store_true", help="print all settings with descriptions, and stop")
     parser.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="one run per seed, and a table with the spread")
     _device(parser)
 
@@ -120,7 +120,7 @@ def _demo_data(verbs: Any) -> None:  # noqa: ANN401
 def _validate(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "validate", "Read every item once and list every fault.", has_words=True)
     parser.add_argument("--config", type=path, metavar="FILE", help="YAML file")
-    parser.add_argument("--sample", type=_positive, metavar="N", help="look at N evenly spaced items only")
+    parser.add_argument("--sample", type=_positive, metavar="N", help="read only N evenly spaced items")
 
 
 def _evaluate(verbs: Any) -> None:  # noqa: ANN401
@@ -133,14 +133,14 @@ def _evaluate(verbs: Any) -> None:  # noqa: ANN401
 def _predict(verbs: Any, *, has_words: bool) -> None:  # noqa: ANN401
     parser = _verb(verbs, "predict", "Run a bundle over a file or a folder.", has_words=has_words)
     _checkpoint(parser)
-    told = "a file, a folder of files, or a CSV that lists them" if has_words else "a file, or a folder of files"
-    parser.add_argument("--input", type=path, required=True, metavar="PATH", help=told)
-    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="results, ledger and summary go there")
-    parser.add_argument("--resume", action="store_true", help="the default: finished inputs are left alone")
-    parser.add_argument("--overwrite", action="store_true", help="accept results of other settings in --out: redo them")
+    inputs = "a file, a folder of files, or a CSV that lists them" if has_words else "a file, or a folder of files"
+    parser.add_argument("--input", type=path, required=True, metavar="PATH", help=inputs)
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="folder of results, ledger and summary")
+    parser.add_argument("--resume", action="store_true", help="the default: skip finished inputs")
+    parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")
     parser.add_argument("--strict", action="store_true", help="stop at the first bad input")
     parser.add_argument(
-        "--on-error", choices=("continue", "stop"), default="continue", help="what a bad input does (default: continue)"
+        "--on-error", choices=("continue", "stop"), default="continue", help="after a bad input (default: continue)"
     )
     _device(parser)
 
@@ -150,7 +150,7 @@ def _export(verbs: Any) -> None:  # noqa: ANN401
     _checkpoint(parser)
     parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="onnx, or torch.export (.pt2)")
     parser.add_argument("--out", type=path, required=True, metavar="FILE", help="the file: .onnx or .pt2")
-    parser.add_argument("--size", type=_positive, metavar="N", help="what the file fixes: side of an image, or tiles")
+    parser.add_argument("--size", type=_positive, metavar="N", help="size fixed in the file: image side, or tiles")
     parser.add_argument("--overwrite", action="store_true", help="replace the file in --out")
 
 
@@ -191,7 +191,7 @@ def _module(name: str) -> str:
 
 def _lazy(module: str) -> Callable[..., int]:
     def call(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-        if "words" in arguments:  # faults of the settings are told before torch is imported
+        if "words" in arguments:  # errors in settings are reported before torch is imported
             _check_settings(arguments, config_class)
         if getattr(arguments, "show_config", False):
             print(show(describe_runs(arguments, config_class)))
@@ -211,7 +211,7 @@ def _check_settings(arguments: argparse.Namespace, config_class: type[Config]) -
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         task, theirs = card["task"], dict(card["config"])
-    except (OSError, ValueError, KeyError, TypeError):  # a zip, or nothing sound: the verb tells
+    except (OSError, ValueError, KeyError, TypeError):  # a zip or a damaged bundle: the verb reports it
         return
     if arguments.words and task == config_class.task:
         of_bundle(config_class, theirs, arguments.words, str(path))
@@ -226,7 +226,7 @@ def _device(parser: argparse.ArgumentParser) -> None:
 
 
 def path(text: str) -> Path:
-    """A path on the command line, for ``argparse``."""
+    """Convert a word of the command line to a path, for ``argparse``."""
     if not text:
         raise argparse.ArgumentTypeError("the path is empty (an unset variable?)")
     return Path(text)

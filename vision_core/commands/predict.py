@@ -1,9 +1,8 @@
-"""The verb ``predict``: a bundle over a file or a folder, through the batch engine."""
+"""The verb ``predict``: a bundle on a file or a folder, through the batch engine."""
 
 import argparse
 import json
 import shlex
-from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,16 +17,14 @@ from vision_core.config.loading import fingerprint, of_bundle
 from vision_core.config.schema import Config, ConfigT
 from vision_core.console import say
 from vision_core.errors import ConfigError, DataError
-from vision_core.pipeline import Pipeline
+from vision_core.pipeline import Build, Pipeline
 from vision_core.training.runtime import launch
-
-Build = Callable[[], Pipeline[Any]]
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-    """Plan, predict one input after the other, and merge the tables."""
+    """Predict every input and write the tables."""
     task = config_class.task
-    card = bundles.load(arguments.checkpoint, task).card  # whole, so that a fault of it is told before a long plan
+    card = bundles.load(arguments.checkpoint, task).card  # read whole, so that damage is reported before a long plan
     config = _settings(arguments, card, config_class)
     pipeline = build()
     inputs = _inputs(pipeline, arguments.input)
@@ -58,13 +55,13 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
 
 
 def _settings(arguments: argparse.Namespace, card: Card, config_class: type[ConfigT]) -> ConfigT | None:
-    """The bundle's settings with words on top, where the task has settings of inference."""
+    """Build the settings of inference; None where the task has none."""
     if not config_class.at_inference:
         return None
     words: list[str] = arguments.words
     if strange := [word for word in words if not word.startswith(config_class.at_inference)]:
         raise ConfigError(
-            f"'{strange[0]}' is of training, for which the bundle has its own settings. predict takes "
+            f"'{strange[0]}' is a setting of training, which the bundle has fixed. predict takes "
             f"{', '.join(config_class.at_inference)}…; train --show-config lists them."
         )
     if config_class.input_list and arguments.input.suffix.lower() == ".csv":

@@ -1,9 +1,9 @@
-"""The verb ``train``: every run that the command describes, each in a folder of its own, and one report."""
+"""The verb ``train``: all runs of a command, each in its own folder, and one report."""
 
 import argparse
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from vision_core.console import say
 from vision_core.errors import UsageError, UserError
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
-from vision_core.pipeline import Pipeline
+from vision_core.pipeline import Build, Pipeline
 from vision_core.runs.folder import RunFolder
 from vision_core.runs.planned import Runs, describe_runs, output_folder
 from vision_core.runs.repeats import SPREAD, find_repeats, headlines, write_repeats
@@ -22,12 +22,11 @@ from vision_core.runs.report import write_report
 from vision_core.training import distributed
 from vision_core.training.runtime import Runtime, launch
 
-Build = Callable[[], Pipeline[Any]]
 _DEMO_DATA_MARK = ".demo-data"
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-    """Train every run that the arguments describe, then report on them together."""
+    """Train every run that the arguments describe, and write one report."""
     runs = describe_runs(arguments, config_class)
     runtimes = {name: launch(config.train.device, config.train.precision) for name, config in runs.items()}
     with distributed.fail_together():
@@ -78,7 +77,7 @@ def _resume_command(task: str, out: Path) -> str:
 
 
 def _take(folders: Mapping[str, RunFolder], *, resume: bool, overwrite: bool) -> None:
-    """Make all folders ready; all are looked at before one is touched."""
+    """Prepare all folders, after a check of all."""
     for folder in folders.values():
         folder.check(resume=resume, overwrite=overwrite)
     for folder in folders.values():
@@ -86,21 +85,21 @@ def _take(folders: Mapping[str, RunFolder], *, resume: bool, overwrite: bool) ->
 
 
 def _with_start(config: Config, folders: Mapping[str, RunFolder]) -> Config:
-    """The settings of a run that starts from another's model, with the place of that model."""
+    """Set ``source.weights`` of a run that starts from another run."""
     if not config.source.run:
         return config
     return configs.replace(config, {"source.weights": folders[config.source.run].model})
 
 
 def _withdraw(folders: Sequence[RunFolder]) -> None:
-    """A mistake in the settings leaves nothing behind, so that the corrected command may take the same folder."""
+    """Remove run folders without a begun run, for the corrected command."""
     if not any(folder.has_begun() for folder in folders):
         for folder in folders:
             folder.withdraw()
 
 
 def _with_demo_data(pipeline: Pipeline[Any], runs: Runs, out: Path) -> Runs:
-    """Runs without a data root get the demo's data, made once below their folder."""
+    """Set ``data.root`` of runs without one to the demo's data, made once."""
     if all(config.data.root for config in runs.values()):
         return runs
     folder = out / "data"
@@ -114,7 +113,7 @@ def _with_demo_data(pipeline: Pipeline[Any], runs: Runs, out: Path) -> Runs:
 
 def _make_demo_data(pipeline: Pipeline[Any], folder: Path) -> None:
     if folder.exists():
-        raise UsageError(f"{folder} is there and does not hold the demo's data. Give another --out, or data.root.")
+        raise UsageError(f"{folder} exists and does not hold the demo's data. Give another --out, or data.root.")
     beside = folder.with_name(".data.partial")
     shutil.rmtree(beside, ignore_errors=True)
     say(pipeline.demo_data(beside))

@@ -1,4 +1,4 @@
-"""One training run from its configuration to its bundle and scores, all within its folder."""
+"""One training run, from its configuration to its bundle and scores."""
 
 import json
 import shutil
@@ -26,10 +26,10 @@ from vision_core.training.runtime import Runtime, machine
 
 
 def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtime: Runtime) -> list[Row]:
-    """Train, deliver and evaluate one run; a finished run is evaluated from what it left.
+    """Train one run, write its bundle and evaluate it; a finished run is only evaluated.
 
     Returns:
-        Rows of the source and the result on ``data.eval_split``, none without one, or in all but the first process.
+        Rows of the source and the result on ``data.eval_split``; empty without one, and in all but the first process.
     """
     prepared = pipeline.prepare(config)
     _check_disk(folder.path, prepared.learner, config)
@@ -55,7 +55,7 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
                     rows = _evaluate(pipeline, config, folder, prepared.start)
                 distributed.wait()
         except BaseException as error:
-            with stop_signals():  # torchrun ends all where one has died; that one's fault is still written
+            with stop_signals():  # torchrun ends all processes when one dies; the error is still written
                 _record_failure(folder, error)
             raise
         for remark in prepared.learner.notes:
@@ -67,7 +67,7 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
 
 
 def introduce(name: str, config: Config, prepared: Prepared, world_size: int = 1) -> None:
-    """Say what is about to be trained, on how much, by how many processes."""
+    """Print method, items, steps and processes of a run."""
     train = config.train
     per_step = train.batch_size * world_size
     steps = -(-len(prepared.items) // per_step) * train.epochs
@@ -92,7 +92,7 @@ def introduce(name: str, config: Config, prepared: Prepared, world_size: int = 1
 
 
 class _Selection:
-    """Which weights leave the run: the last, or under supervision the best epoch on validation."""
+    """Selection of the weights of the bundle: the last, or the best epoch on validation."""
 
     def __init__(self, pipeline: Pipeline[Any], config: Config, folder: RunFolder, prepared: Prepared) -> None:
         self.pipeline, self.config, self.folder = pipeline, config, folder
@@ -101,7 +101,7 @@ class _Selection:
         self.score = folder.path / "best.json"
 
     def evaluate(self) -> Evaluate | None:
-        """What ``fit`` calls between epochs."""
+        """Choose the function that ``fit`` calls between epochs."""
         if not self.config.train.eval_every:
             return None
         if self.scored:
@@ -109,7 +109,7 @@ class _Selection:
         return self._evaluate_bundle if self.config.data.eval_split else None
 
     def deliver(self) -> None:
-        """Write the bundle that leaves the run."""
+        """Write the bundle of the run."""
         if self.score.exists() and not self.best.exists():
             raise CheckpointError(f"'{self.best}', the best epoch, is gone. Train again with --overwrite.")
         if self.learner.is_selected and self.best.exists():

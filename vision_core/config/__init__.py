@@ -1,1 +1,1 @@
-"""Configuration: its schema, its loading, strict YAML."""
+"""Configuration: schema, loading, strict YAML."""

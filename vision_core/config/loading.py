@@ -1,4 +1,4 @@
-"""Configuration: defaults, then a YAML file, then ``key=value`` words; every problem is told at once."""
+"""Loading of configurations: defaults, then a YAML file, then ``key=value`` words; all problems are listed."""
 
 import difflib
 import json
@@ -28,7 +28,7 @@ _MESSAGES = {
 
 
 def load(config_class: type[ConfigT], path: Path | None, words: Sequence[str] = ()) -> ConfigT:
-    """One configuration from a file without ``runs``.
+    """Load one configuration from a file without ``runs``.
 
     Raises:
         ConfigError: Every unknown key, wrong type and value out of range, each with its origin.
@@ -40,7 +40,7 @@ def load(config_class: type[ConfigT], path: Path | None, words: Sequence[str] = 
 
 
 def load_runs(config_class: type[ConfigT], path: Path | None, words: Sequence[str] = ()) -> dict[str, ConfigT]:
-    """The configurations that a file describes, by name; a file without ``runs`` gives one, named ``""``.
+    """Load the configurations of a file by name; without ``runs``, one named ``""``.
 
     ``runs`` maps names to the keys in which that run differs. Words of the command line win over both.
 
@@ -66,18 +66,21 @@ def load_runs(config_class: type[ConfigT], path: Path | None, words: Sequence[st
 
 
 def from_mapping(config_class: type[ConfigT], keys: Mapping[str, Any], words: Sequence[str], origin: str) -> ConfigT:
-    """A configuration that a bundle or run carries, with words of the command line on top."""
+    """Build a configuration from saved keys and words of the command line."""
     return _build(config_class, [(origin, dict(keys)), (_COMMAND_LINE, _from_words(words))])
 
 
 def of_bundle(config_class: type[ConfigT], theirs: Mapping[str, Any], words: Sequence[str], origin: str) -> ConfigT:
-    """The settings of a bundle's card, words of the command line on top; sections that are gone are passed over."""
+    """Build a configuration from a bundle's card and words.
+
+    Sections that no longer exist are ignored.
+    """
     keys = {name: theirs[name] for name in config_class.model_fields if name in theirs}
     return from_mapping(config_class, keys, words, origin)
 
 
 def replace(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
-    """A copy with dotted keys changed: ``replace(config, {"train.seed": 3})``."""
+    """Copy a configuration with dotted keys changed: ``replace(config, {"train.seed": 3})``."""
     keys: Keys = {}
     for dotted, value in changes.items():
         _put(keys, dotted.split("."), value)
@@ -85,24 +88,24 @@ def replace(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
 
 
 def dump(config: BaseModel) -> str:
-    """The whole configuration as YAML."""
+    """Write the whole configuration as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def describe(config: BaseModel) -> str:
-    """The whole configuration as YAML with each key's description behind it."""
+    """Write the whole configuration as YAML, with each key's description behind it."""
     rows = list(_described(config, ""))
     width = min(56, max(len(line) for line, _ in rows))
     return "\n".join(f"{line:<{width}}  # {text}" if text else line for line, text in rows)
 
 
 def fingerprint(settings: object) -> str:
-    """A short hash of settings that are JSON-ready; equal settings give equal hashes."""
+    """Hash JSON-ready settings; equal settings give equal hashes."""
     return blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
 def nearest_key(config_class: type[BaseModel], name: str) -> str:
-    """The dotted key whose last name is like ``name``, or an empty text."""
+    """Find the dotted key whose last part resembles ``name``; empty without one."""
     keys: dict[str, str] = {}
     for dotted in _dotted(config_class):
         keys.setdefault(dotted.rpartition(".")[2], dotted)
@@ -129,7 +132,7 @@ def _from_words(words: Sequence[str]) -> Keys:
 
 
 def _differences(runs: object, origin: str) -> dict[str, Keys]:
-    """What each run says beside the shared keys, by its name."""
+    """Read the keys in which each run differs, by its name."""
     if not runs and (runs is None or isinstance(runs, dict)):
         return {"": {}}
     if not isinstance(runs, dict):
@@ -144,7 +147,7 @@ def _differences(runs: object, origin: str) -> dict[str, Keys]:
 
 
 def _undot(content: Keys, origin: str) -> Keys:
-    """``{"train.epochs": 2}`` as ``{"train": {"epochs": 2}}``."""
+    """Nest dotted keys: ``{"train.epochs": 2}`` becomes ``{"train": {"epochs": 2}}``."""
     keys: Keys = {}
     for dotted, value in content.items():
         parts = dotted.split(".")
@@ -159,7 +162,7 @@ def _undot(content: Keys, origin: str) -> Keys:
 
 
 def _shared(one: Keys, other: Keys) -> str:
-    """The first dotted key that both give a value to, or an empty text."""
+    """Find the first dotted key with a value in both; empty without one."""
     for name in one.keys() & other.keys():
         if not (isinstance(one[name], dict) and isinstance(other[name], dict)):
             return name
@@ -188,7 +191,7 @@ def _merge(into: Keys, keys: Mapping[str, Any]) -> None:
 def _build(config_class: type[ConfigT], layers: Sequence[tuple[str, Keys]]) -> ConfigT:
     merged: Keys = {}
     for _, keys in layers:
-        _merge(merged, json_copy(keys))
+        _merge(merged, _copy_nested(keys))
     try:
         return config_class.model_validate(merged)
     except ValidationError as error:
@@ -196,9 +199,9 @@ def _build(config_class: type[ConfigT], layers: Sequence[tuple[str, Keys]]) -> C
         raise ConfigError(list(dict.fromkeys(problems))) from error
 
 
-def json_copy(keys: Keys) -> Keys:
-    """A copy of nested dictionaries; leaves are shared."""
-    return {name: json_copy(value) if isinstance(value, dict) else value for name, value in keys.items()}
+def _copy_nested(keys: Keys) -> Keys:
+    """Copy nested dictionaries; leaves are shared."""
+    return {name: _copy_nested(value) if isinstance(value, dict) else value for name, value in keys.items()}
 
 
 def _problem(config_class: type[BaseModel], item: Mapping[str, Any], layers: Sequence[tuple[str, Keys]]) -> str:

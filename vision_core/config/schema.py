@@ -1,4 +1,4 @@
-"""Sections of a configuration that every task shares. Pydantic only: reading a configuration imports no torch."""
+"""Schema of the sections that all tasks share. Pydantic only: reading a configuration imports no torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,17 +14,17 @@ Precision = Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(lambda val
 
 
 class Section(BaseModel):
-    """A frozen part of a configuration; unknown keys are refused.
+    """Frozen section of a configuration; unknown keys are refused.
 
-    Of a section that is given in part, the other keys are as its place in the configuration has them by default, not
-    as its class has them: with ``optim: Optim = Optim(name="adam")``, ``optim.lr=1e-4`` leaves the optimizer Adam.
+    A section that is given in part takes its other keys from the default of its field, not of its class: with
+    ``optim: Optim = Optim(name="adam")``, ``optim.lr=1e-4`` leaves the optimizer Adam.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @classmethod
     def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
-        """``keys`` of a whole configuration, with defaults that hang on other keys; what is given wins."""
+        """Add defaults that depend on other keys; given keys win."""
         return keys
 
     @model_validator(mode="before")
@@ -38,14 +38,14 @@ class Section(BaseModel):
 
 
 def _over(default: Any, given: Any) -> Any:  # noqa: ANN401
-    """A section given in part, on top of the default of its place."""
+    """Complete a section given in part from the default of its field."""
     if not (isinstance(default, Section) and isinstance(given, Mapping)):
         return given
     return merged(default.model_dump(), given)
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested keys of both; those of ``above`` win."""
+    """Merge nested keys; those of ``above`` win."""
     both = dict(below)
     for name, value in above.items():
         inner = both.get(name)
@@ -60,9 +60,9 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Data(Section):
-    """Which items, with which labels; a task adds its formats."""
+    """Settings of the data set; a task adds its formats."""
 
-    root: Path | None = Field(None, description="Folder of the data set; empty: the demo data, made on the spot.")
+    root: Path | None = Field(None, description="Folder of the data set; empty: the demo data, made by the command.")
     split: str = Field("train", description="Name of the list to train on.")
     eval_split: str | None = Field(
         None,
@@ -72,13 +72,13 @@ class Data(Section):
     classes: Annotated[tuple[str, ...], AfterValidator(_each_once)] = Field(
         (), description="Class names in the order of the model's logits."
     )
-    about: str = Field("", description="What the data is, a sentence for the card; empty: its list and folder.")
+    about: str = Field("", description="A sentence on the data for the card; empty: its list and folder.")
     licence: str | None = Field(None, description="Licence of the data, for the card.")
     synthetic: bool = Field(False, description="Made images only; the card and the apps then say so.")
 
 
 class Source(Section):
-    """What the run starts from."""
+    """Settings of the model that a run starts from."""
 
     run: str | None = Field(
         None, description="Name of an earlier run of the same command to start from; methods of several stages set it."
@@ -93,7 +93,7 @@ class Source(Section):
 
 
 class Train(Section):
-    """How long, how often, on what."""
+    """Settings of the training loop."""
 
     epochs: int = Field(10, ge=1, le=1_000_000, description="Passes over the training list.")
     max_steps: int | None = Field(None, ge=1, description="Stop after so many steps, even in mid-epoch.")
@@ -121,7 +121,7 @@ class Train(Section):
 
 
 class Optim(Section):
-    """Optimizer and learning rate."""
+    """Settings of optimizer and learning rate."""
 
     name: Literal["sgd", "adam", "adamw"] = Field(
         "sgd", description="Optimizer. adam: weight decay is part of the gradient (L2); adamw: it is not."
@@ -134,7 +134,8 @@ class Optim(Section):
         "constant", description="Learning rate over time."
     )
     schedule_by: Literal["step", "epoch"] = Field(
-        "step", description="What the schedule counts, its warm-up and milestones too; epoch: the rate moves between."
+        "step",
+        description="Unit of schedule, warm-up and milestones; epoch: the rate changes between epochs only.",
     )
     warmup_steps: int = Field(0, ge=0, description="Length of linear warm-up, for the schedules that have one.")
     warmup_start: Fraction = Field(1e-3, description="Share of the rate that warm-up begins with.")
@@ -144,19 +145,19 @@ class Optim(Section):
 
 
 class Teacher(Section):
-    """The averaged copy that makes pseudo labels."""
+    """Settings of the mean teacher, which makes pseudo labels."""
 
-    keep_rate: Fraction = Field(0.75, description="Share of itself that the teacher keeps at a move.")
-    every: Literal["epoch", "step"] = Field("epoch", description="When the teacher moves.")
+    keep_rate: Fraction = Field(0.75, description="Share of its weights that the teacher keeps at an update.")
+    every: Literal["epoch", "step"] = Field("epoch", description="When the teacher is updated.")
 
 
 class Config(Section):
-    """What every task's configuration has; a task adds its own sections and overrides defaults.
+    """Configuration of a task, which adds its own sections and defaults.
 
     Attributes:
         task: Name of the pipeline, set by its own class.
-        at_inference: What the keys that ``predict`` takes begin with; empty: the bundle's settings stand.
-        input_list: The key that takes a CSV given as ``predict --input``; empty: the task takes none.
+        at_inference: Prefixes of the keys that ``predict`` accepts; empty: the bundle's settings are used.
+        input_list: Key that takes a CSV given as ``predict --input``; empty: the task takes none.
     """
 
     task: ClassVar[str]
@@ -170,7 +171,7 @@ class Config(Section):
     input_list: ClassVar[str] = ""
 
     def expand(self) -> "dict[str, Config]":
-        """The runs that these settings stand for, by name: folds, or stages that ``source.run`` joins, in order."""
+        """List the runs of these settings by name: folds, or stages in order."""
         return {"": self}
 
 

@@ -1,4 +1,4 @@
-"""YAML as settings need it: the safe loader, text keys given once, no aliases, and faults with their place."""
+"""Strict YAML for settings: safe loader, text keys given once, no aliases, errors with their place."""
 
 import difflib
 from pathlib import Path
@@ -13,14 +13,14 @@ _MAX_BYTES = 2**20
 
 
 def read_yaml(path: Path) -> Keys:
-    """The mapping in a YAML file, its dotted keys as they are written.
+    """Read the mapping in a YAML file; dotted keys stay as written.
 
     Raises:
         ConfigError: No such file (with the nearest name), a folder, not YAML, a duplicate key, not a mapping.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)  # bounded: a device or a data file never ends up in memory
+            data = file.read(_MAX_BYTES + 1)  # bounded: a device or a data file never fills the memory
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a folder; give the YAML file in it.") from error
     except FileNotFoundError as error:
@@ -36,7 +36,11 @@ def read_yaml(path: Path) -> Keys:
 
 
 def parse_yaml(text: str, origin: str) -> Keys:
-    """The mapping in YAML text; as ``read_yaml``."""
+    """Parse the mapping in YAML text.
+
+    Raises:
+        ConfigError: As for ``read_yaml``.
+    """
     try:
         content = load_yaml(text)
     except yaml.MarkedYAMLError as error:
@@ -57,7 +61,7 @@ def parse_yaml(text: str, origin: str) -> Keys:
 
 
 def load_yaml(text: str) -> Any:  # noqa: ANN401 (whatever YAML can hold)
-    """What YAML text holds.
+    """Load the value in YAML text.
 
     Raises:
         yaml.YAMLError: Not YAML, a key given twice, an alias.
@@ -68,7 +72,7 @@ def load_yaml(text: str) -> Any:  # noqa: ANN401 (whatever YAML can hold)
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which also refuses a key given twice, and aliases: nested ones multiply without bound."""
+    """Safe loader that also refuses repeated keys, and aliases: nested ones multiply without bound."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

@@ -1,1 +1,1 @@
-"""Object detection: the seam over detectron2, boxes, pseudo labels, dataset readers, average precision."""
+"""Object detection: the detector (detectron2), boxes, pseudo labels, data sets, average precision."""

@@ -1,16 +1,16 @@
-"""Which detections of a teacher become labels."""
+"""Selection of a teacher's detections as pseudo labels."""
 
 from torch import Tensor
 
-from vision_core.detection.model.detector import Found, Targets
+from vision_core.detection.model.detector import DetectionTensors, Targets
 
 
 def select_confident(scores: Tensor, threshold: float) -> Tensor:
-    """Indices of ``scores`` ``(N,)`` that are strictly greater than ``threshold``, in order."""
+    """Return the indices of ``scores`` ``(N,)`` strictly greater than ``threshold``, ascending."""
     return (scores > threshold).nonzero().squeeze(1)
 
 
-def confident_targets(found: Found, threshold: float) -> Targets:
-    """The detections with a score strictly greater than ``threshold``, as boxes to learn."""
-    keep = select_confident(found.scores, threshold)
-    return Targets(boxes=found.boxes[keep], labels=found.labels[keep])
+def confident_targets(detections: DetectionTensors, threshold: float) -> Targets:
+    """Turn detections with a score strictly greater than ``threshold`` into training targets."""
+    keep = select_confident(detections.scores, threshold)
+    return Targets(boxes=detections.boxes[keep], labels=detections.labels[keep])

@@ -1,4 +1,4 @@
-"""Sections that detection tasks share: the data set and the detector. Pydantic only."""
+"""Configuration sections of detection tasks: data set and detector. Pydantic only."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from vision_core.config.schema import Data, Fraction, NonNegativeFloat, Positive
 
 
 class DetectionData(Data):
-    """Which images, with which boxes."""
+    """Data set of images and boxes."""
 
     format: Literal["voc", "coco", "images"] = Field(
         "voc",

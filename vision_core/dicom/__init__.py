@@ -1,1 +1,1 @@
-"""Reading of DICOM files: structure, checks, codestreams, display."""
+"""Reading of DICOM images: file structure, checks, codestreams, display values."""

@@ -1,4 +1,4 @@
-"""Whether the header, the pixels and the decoders of a DICOM file fit together, found out before anything is allocated.
+"""Checks of a DICOM file before decoding: header, pixels and decoder.
 
 Source: DICOM PS3.3, C.7.6.3; PS3.5, 8.
 """
@@ -15,7 +15,7 @@ _LOSSLESS_JPEG = {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 _EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
 _LOSSY_JPEG = {"1.2.840.10008.1.2.4.50", _EXTENDED_JPEG}
 _JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
-_FILE_START = b"\0\0\0\x0cjP  "
+_JP2_FILE_START = b"\0\0\0\x0cjP  "
 _SCREEN_BITS = 8
 _EXTRA_OF = {
     _EXTENDED_JPEG: "pylibjpeg pylibjpeg-libjpeg",
@@ -23,45 +23,48 @@ _EXTRA_OF = {
 }
 
 
-def fault_of(header: "Dataset", pixels: PixelElement, max_megapixels: float) -> str:
-    """What keeps the pixels from being decoded, as the rest of a sentence that begins with the file; empty if nothing.
+def find_fault(header: "Dataset", pixels: PixelElement, max_megapixels: float) -> str:
+    """Find a fault that prevents decoding; empty if there is none.
 
     Args:
-        header: Of the file, with its file meta information.
-        pixels: What the file holds of pixels.
+        header: Header of the file, with its file meta information.
+        pixels: Length and fragments of the file's pixels.
         max_megapixels: Larger images are a fault.
+
+    Returns:
+        The rest of a sentence that begins with the file's name.
     """
     try:
-        return _fault_of_header(header, max_megapixels) or _fault_of_pixels(header, pixels) or _fault_of_decoder(header)
+        return _header_fault(header, max_megapixels) or _pixel_fault(header, pixels) or _decoder_fault(header)
     except (AttributeError, KeyError, TypeError, ValueError):  # an element is missing, empty, or of the wrong kind
         return "has a header with elements missing or unreadable. Copy or export it again."
 
 
-def decoder_of(header: "Dataset", frame: bytes) -> str:
-    """The decoder to use for a compressed frame, by pydicom's name; empty leaves the choice to pydicom.
+def choose_decoder(header: "Dataset", frame: bytes) -> str:
+    """Choose the decoder of a compressed frame by pydicom's name; empty: pydicom chooses.
 
-    Lossless JPEG is left to GDCM: another decoder gives wrong pixels for some legal streams, without a word. Where
-    Pillow can decode as well it does, because GDCM ends the whole process at some damaged streams.
+    GDCM decodes lossless JPEG: another decoder gives wrong pixels for some legal streams, without an error. Pillow
+    decodes what it can, because GDCM ends the whole process at some damaged streams.
     """
     syntax, samples = header.file_meta.TransferSyntaxUID, int(header.SamplesPerPixel)
     stored = int(header.get("BitsStored", 0) or 0)
     if syntax in _LOSSLESS_JPEG:
         return "gdcm"
-    if frame.startswith(_FILE_START):  # a JPX file where the stream alone belongs: Pillow breaks off
+    if frame.startswith(_JP2_FILE_START):  # a JPEG 2000 file instead of its stream alone: Pillow refuses it
         return ""
     is_for_pillow = stored <= _SCREEN_BITS if syntax in _LOSSY_JPEG else samples == 1 or stored <= _SCREEN_BITS
     return "pillow" if syntax in _LOSSY_JPEG | _JPEG_2000 and is_for_pillow else ""
 
 
 def num_frames(header: "Dataset") -> int:
-    """Frames as declared; 1 where nothing is."""
+    """Read the number of frames; 1 where none is declared."""
     return int(header.get("NumberOfFrames", 1) or 1)
 
 
-def _fault_of_header(header: "Dataset", max_megapixels: float) -> str:
+def _header_fault(header: "Dataset", max_megapixels: float) -> str:
     missing = [name for name in (*_SHAPE, "PhotometricInterpretation") if header.get(name) in {None, ""}]
     if missing:
-        return f"does not tell its {', '.join(missing)}. Export it again."
+        return f"declares no {', '.join(missing)}. Export it again."
     rows, columns, samples, allocated = (int(header[name].value) for name in _SHAPE)
     frames = num_frames(header)
     if min(rows, columns, frames) < 1:
@@ -74,10 +77,10 @@ def _fault_of_header(header: "Dataset", max_megapixels: float) -> str:
         )
     if samples not in {1, 3} or allocated not in {1, 8, 16, 32, 64}:
         return f"has '{samples}' samples of '{allocated}' bits a pixel; 1 or 3 of 1, 8, 16, 32 or 64 can be read."
-    return _fault_of_bits(header, allocated)
+    return _bits_fault(header, allocated)
 
 
-def _fault_of_bits(header: "Dataset", allocated: int) -> str:
+def _bits_fault(header: "Dataset", allocated: int) -> str:
     stored = int(header.get("BitsStored", allocated) or allocated)
     high = int(header.get("HighBit", stored - 1) or 0)
     if not 1 <= stored <= allocated:
@@ -87,28 +90,28 @@ def _fault_of_bits(header: "Dataset", allocated: int) -> str:
     return ""
 
 
-def _fault_of_pixels(header: "Dataset", pixels: PixelElement) -> str:
+def _pixel_fault(header: "Dataset", pixels: PixelElement) -> str:
     from pydicom.pixels.utils import get_expected_length
 
     frames = num_frames(header)
     if header.file_meta.TransferSyntaxUID.is_encapsulated:
-        pieces = pixels.num_fragments
-        if pieces is None:
-            return "announces compressed pixels but holds plain ones. Export it again."
-        short = f"declares '{frames}' frames; its compressed pixels have {pieces} pieces. Copy or export it again."
-        return short if pieces < frames else ""
+        fragments = pixels.num_fragments
+        if fragments is None:
+            return "declares compressed pixels but holds plain ones. Export it again."
+        short = f"declares '{frames}' frames; its compressed pixels have {fragments} pieces. Copy or export it again."
+        return short if fragments < frames else ""
     if pixels.num_fragments is not None:
-        return "announces plain pixels but holds compressed ones. Export it again."
+        return "declares plain pixels but holds compressed ones. Export it again."
     expected = get_expected_length(header)
     if pixels.num_bytes >= expected:
         return ""
     return (
         f"declares '{expected}' bytes of pixels ('{frames}' frames of {header.Columns} x {header.Rows}); "
-        f"{pixels.num_bytes} are there. Copy or export it again."
+        f"{pixels.num_bytes} are in the file. Copy or export it again."
     )
 
 
-def _fault_of_decoder(header: "Dataset") -> str:
+def _decoder_fault(header: "Dataset") -> str:
     from pydicom.pixels.decoders.base import get_decoder
 
     syntax = header.file_meta.TransferSyntaxUID

@@ -1,4 +1,4 @@
-"""From stored DICOM values to the 8 bits a screen shows: modality values, display table or window, colours.
+"""Conversion of stored DICOM values to 8-bit RGB: modality values, display table or window, colours.
 
 Source: DICOM PS3.3, C.7.6.3.1, C.11.1 and C.11.2.
 """
@@ -28,31 +28,31 @@ _DISPLAY_NAMES = (
 
 
 def to_display(stored: NDArray[Any], header: "Dataset", frame: int) -> NDArray[np.uint8]:
-    """The picture of one frame.
+    """Convert the stored values of one frame to 8-bit RGB.
 
     Args:
         stored: ``(H, W)`` or ``(H, W, 3)``, colours as RGB.
-        header: Of the file.
-        frame: Whose values count where they differ between frames.
+        header: Header of the file.
+        frame: Number of the frame, for values that an enhanced file keeps per frame.
 
     Returns:
         ``(H, W, 3)`` uint8, RGB.
 
     Raises:
-        ValueError: Values are not finite, or a table is malformed; also the errors of pydicom about tables.
+        ValueError: Values are not finite, or a table is malformed; pydicom raises other errors for malformed tables.
     """
     photometric = str(header.get("PhotometricInterpretation", "") or "")
     if stored.ndim == 3:
-        return _bytes(stored / _largest(header))
+        return _to_uint8(stored / _largest_value(header))
     if photometric == "PALETTE COLOR":
-        return _through_palette(stored, header)
-    grey = _grey(stored, of_frame(header, frame))
+        return _apply_palette(stored, header)
+    grey = _grey(stored, _frame_header(header, frame))
     grey = 255 - grey if photometric == "MONOCHROME1" else grey
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def of_frame(header: "Dataset", frame: int) -> "Dataset":
-    """The header with the display values that an enhanced file keeps per frame, or shared by all, at its top."""
+def _frame_header(header: "Dataset", frame: int) -> "Dataset":
+    """Copy a frame's display values from functional groups into the header."""
     merged = copy.copy(header)
     for group in _functional_groups(header, frame):
         for element in (
@@ -63,8 +63,8 @@ def of_frame(header: "Dataset", frame: int) -> "Dataset":
     return merged
 
 
-def window(values: _Values, centre: float, width: float, function: str = "LINEAR") -> _Values:
-    """Values in [0, 1] by a window of the kinds LINEAR, LINEAR_EXACT or SIGMOID (C.11.2.1.2 and C.11.2.1.3)."""
+def apply_window(values: _Values, centre: float, width: float, function: str = "LINEAR") -> _Values:
+    """Map values to [0, 1] by a LINEAR, LINEAR_EXACT or SIGMOID window."""
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
     if function == "LINEAR_EXACT" or width <= 1:  # a linear window of a single step: fractions, meant exactly
@@ -81,16 +81,19 @@ def _grey(stored: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]:
     if header.get("VOILUTSequence"):
         table = header.VOILUTSequence[0]
         steps = apply_voi(np.rint(values).astype(np.int64), header)
-        return _bytes(np.asarray(steps, np.float64) / (2 ** _entry_bits(table.LUTDescriptor[2]) - 1))
-    chosen = _window_of(header)
-    if chosen is not None:
-        return _bytes(window(values, *chosen))
+        entry_bits = int(table.LUTDescriptor[2])
+        return _to_uint8(np.asarray(steps, np.float64) / (2 ** (entry_bits if entry_bits > 0 else 16) - 1))
+    window = _window_of(header)
+    if window is not None:
+        return _to_uint8(apply_window(values, *window))
     is_narrow = stored.dtype.kind == "u" and int(header.get("BitsStored", 0) or 0) in range(1, _SCREEN_BITS + 1)
-    return _bytes(stored / _largest(header)) if is_narrow else _bytes(_spread(values, stored, header))
+    return (
+        _to_uint8(stored / _largest_value(header)) if is_narrow else _to_uint8(_scale_to_range(values, stored, header))
+    )
 
 
 def _window_of(header: "Dataset") -> tuple[float, float, str] | None:
-    """Centre, width and kind of the first window; None where there is none that can be used."""
+    """Read centre, width and kind of the first window; None where none is valid."""
     centre, width = (_first(header.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None or not np.isfinite([centre, width]).all() or width <= 0:
         return None
@@ -108,8 +111,8 @@ def _first(value: Any) -> float | None:  # noqa: ANN401 (a number, several, or n
         return None
 
 
-def _spread(values: _Values, stored: NDArray[Any], header: "Dataset") -> _Values:
-    """Least to largest value as 0 to 1; the padding around an image does not count, and becomes black."""
+def _scale_to_range(values: _Values, stored: NDArray[Any], header: "Dataset") -> _Values:
+    """Scale least to largest value to [0, 1]; padding is left out and becomes black."""
     padding = header.get("PixelPaddingValue")
     is_image = np.ones(stored.shape, np.bool_) if padding is None else stored != padding
     if not is_image.any():
@@ -118,22 +121,18 @@ def _spread(values: _Values, stored: NDArray[Any], header: "Dataset") -> _Values
     return np.clip((values - low) / (high - low), 0, 1) * is_image if high > low else np.zeros_like(values)
 
 
-def _through_palette(stored: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]:
+def _apply_palette(stored: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]:
     from pydicom.pixels.processing import apply_color_lut
 
     colours = np.asarray(apply_color_lut(stored, header))[..., :3]
-    return _bytes(colours / np.iinfo(colours.dtype).max)
+    return _to_uint8(colours / np.iinfo(colours.dtype).max)
 
 
-def _largest(header: "Dataset") -> float:
+def _largest_value(header: "Dataset") -> float:
     return float(2 ** int(header.get("BitsStored", 0) or header.BitsAllocated) - 1)
 
 
-def _entry_bits(declared: Any) -> int:  # noqa: ANN401 (a number as pydicom reads it)
-    return int(declared) if int(declared) > 0 else 16
-
-
-def _bytes(fractions: NDArray[Any]) -> NDArray[np.uint8]:
+def _to_uint8(fractions: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(np.clip(fractions, 0, 1) * 255), np.uint8)
 
 

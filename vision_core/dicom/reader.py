@@ -1,6 +1,6 @@
-"""Still images of DICOM files in, 8-bit RGB arrays out, as a viewer would show them; every refusal named.
+"""Reading of DICOM images as 8-bit RGB, as viewers show them.
 
-No message holds a value of the header that could name a person.
+No message contains a value of the header that could name a person.
 Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 and C.11.2 (modality and display values).
 """
 
@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.dicom.checks import decoder_of, fault_of, num_frames
+from vision_core.dicom.checks import choose_decoder, find_fault, num_frames
 from vision_core.dicom.codestream import JPEG_START, codestream_shape, is_sound_jpeg_header
 from vision_core.dicom.display import to_display
 from vision_core.dicom.structure import (
     PixelElement,
-    end_of_meta,
+    data_set_offset,
     find_pixels,
     inflate,
-    raise_of_disk,
     read_encoding,
+    reraise_disk_error,
 )
 from vision_core.errors import InputError
 from vision_core.optional import require
@@ -42,7 +42,7 @@ _LOG = logging.getLogger("domainsight")
 
 @dataclass(frozen=True, kw_only=True)
 class DicomFacts:
-    """What a header tells of an image, fit for logs: no name, number or date of a person.
+    """Properties of an image from its header, fit for logs: no name, number or date of a person.
 
     Attributes:
         height: Rows.
@@ -60,21 +60,21 @@ class DicomFacts:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file carries the mark of DICOM, which stands behind a preamble of 128 bytes."""
+    """Check for the mark of DICOM behind the preamble of 128 bytes."""
     with path.open("rb") as file:
         file.seek(_MAGIC_AT)
         return file.read(len(_MAGIC)) == _MAGIC
 
 
 def inspect_dicom(path: Path, max_megapixels: float = 100.0) -> DicomFacts:
-    """Read the header and check that the pixels are there and can be decoded, without decoding them.
+    """Read the header and check whether the pixels can be decoded.
 
     Raises:
         InputError: As ``read_dicom_image``.
         OSError: The disk or share failed while reading; trying again may help.
     """
     with _opened(path) as opened:
-        frames = _checked(opened, max_megapixels)
+        frames = _check_pixels(opened, max_megapixels)
         header = opened.header
         number = str(header.get("PatientID", "") or "")
         return DicomFacts(
@@ -87,11 +87,11 @@ def inspect_dicom(path: Path, max_megapixels: float = 100.0) -> DicomFacts:
 
 
 def read_dicom_image(path: Path, frame: int | None = None, max_megapixels: float = 100.0) -> NDArray[np.uint8]:
-    """Read one image as it is meant to be seen.
+    """Read one image by the display values of its header.
 
-    The rules: modality values (rescale or table), then the file's table or first window; without either, images of up
-    to 8 bits keep their values and others span their least to largest value, padding left out. MONOCHROME1 is
-    inverted, palettes and YBR become RGB, grey is repeated.
+    Modality values (rescale or table) go through the file's display table or first window; without either, images of
+    up to 8 bits keep their values and others are scaled from their least to largest value, padding left out.
+    MONOCHROME1 is inverted, palettes and YBR become RGB, grey is repeated.
 
     Args:
         path: The file.
@@ -107,8 +107,8 @@ def read_dicom_image(path: Path, frame: int | None = None, max_megapixels: float
         MissingDependencyError: pydicom is not installed.
     """
     with _opened(path) as opened:
-        frames = _checked(opened, max_megapixels)
-        frame = _chosen(path, frame, frames)
+        frames = _check_pixels(opened, max_megapixels)
+        frame = _choose_frame(path, frame, frames)
         stored = _decode(opened, frame)
         try:
             return to_display(stored, opened.header, frame)
@@ -117,8 +117,8 @@ def read_dicom_image(path: Path, frame: int | None = None, max_megapixels: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """A file whose structure is sound."""
+class _OpenFile:
+    """Open file whose structure is sound."""
 
     path: Path
     file: BinaryIO
@@ -127,8 +127,8 @@ class _Opened:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Opened]:
-    _silence(require("pydicom", why="DICOM files are read with it"))
+def _opened(path: Path) -> Iterator[_OpenFile]:
+    _silence_pydicom(require("pydicom", why="DICOM files are read with it"))
     try:
         with path.open("rb") as file:
             yield _open(path, file)
@@ -136,8 +136,8 @@ def _opened(path: Path) -> Iterator[_Opened]:
         raise InputError(f"'{path}' cannot be opened: {(error.strerror or 'no reason given').lower()}.") from error
 
 
-def _silence(pydicom: ModuleType) -> None:
-    """What pydicom warns of and logs quotes values of the header, names among them."""
+def _silence_pydicom(pydicom: ModuleType) -> None:
+    """Silence pydicom, whose warnings and logs quote names from the header."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     # Once is enough, and every change of the filters makes Python repeat warnings that were shown already.
@@ -145,47 +145,43 @@ def _silence(pydicom: ModuleType) -> None:
         warnings.filterwarnings("ignore", module="pydicom")
 
 
-def _open(path: Path, file: BinaryIO) -> _Opened:
-    _refuse_foreign(path, file)
-    start = end_of_meta(file, path)
-    encoding, is_deflated = read_encoding(path)
-    if is_deflated:
-        pixels = find_pixels(inflate(path, file, start), path, 0, encoding)
-    else:
-        pixels = find_pixels(file, path, start, encoding)
-    header = _header(path, file)
-    if pixels is None:
-        raise InputError(_without_pixels(path, header))
-    return _Opened(path=path, file=file, header=header, pixels=pixels)
-
-
-def _refuse_foreign(path: Path, file: BinaryIO) -> None:
+def _open(path: Path, file: BinaryIO) -> _OpenFile:
     start = file.read(_MAGIC_AT + len(_MAGIC))
     if not start:
         raise InputError(f"'{path}' is empty (0 bytes). Copy or download it again.")
     if start[_MAGIC_AT:] != _MAGIC:
         raise InputError(f"'{path}' is not a DICOM file: the mark 'DICM' at byte 128 is missing. Export it as DICOM.")
+    offset = data_set_offset(file, path)
+    encoding, is_deflated = read_encoding(path)
+    if is_deflated:
+        pixels = find_pixels(inflate(path, file, offset), path, 0, encoding)
+    else:
+        pixels = find_pixels(file, path, offset, encoding)
+    header = _read_header(path, file)
+    if pixels is None:
+        raise InputError(_missing_pixels(path, header))
+    return _OpenFile(path=path, file=file, header=header, pixels=pixels)
 
 
-def _header(path: Path, file: BinaryIO) -> "Dataset":
+def _read_header(path: Path, file: BinaryIO) -> "Dataset":
     from pydicom import dcmread
 
     file.seek(0)
     try:
         return dcmread(file, stop_before_pixels=True)
     except Exception as error:
-        raise_of_disk(error)
+        reraise_disk_error(error)
         raise InputError(f"'{path}' is damaged: its header cannot be read. Copy or export it again.") from error
 
 
-def _without_pixels(path: Path, header: "Dataset") -> str:
+def _missing_pixels(path: Path, header: "Dataset") -> str:
     if "Rows" in header:
         return f"'{path}' has the header of an image but no pixels: it is cut off. Copy or export it again."
-    return f"'{path}': no image in this object ({_kind(header)}). Leave it out, or give the image itself."
+    return f"'{path}': no image in this object ({_object_type(header)}). Leave it out, or give the image itself."
 
 
-def _kind(header: "Dataset") -> str:
-    """What an object without pixels is, such as SR: its modality, else its class."""
+def _object_type(header: "Dataset") -> str:
+    """Read the type of an object without pixels, such as SR: its modality, else its class."""
     modality = str(header.get("Modality", "") or "")
     if modality:
         return modality
@@ -193,15 +189,15 @@ def _kind(header: "Dataset") -> str:
     return str(stored.name) if stored is not None else "of unknown kind"
 
 
-def _checked(opened: _Opened, max_megapixels: float) -> int:
-    """The number of frames, if they can be decoded."""
-    fault = fault_of(opened.header, opened.pixels, max_megapixels)
+def _check_pixels(opened: _OpenFile, max_megapixels: float) -> int:
+    """Return the number of frames, if they can be decoded."""
+    fault = find_fault(opened.header, opened.pixels, max_megapixels)
     if fault:
         raise InputError(f"'{opened.path}' {fault}")
     return num_frames(opened.header)
 
 
-def _chosen(path: Path, frame: int | None, frames: int) -> int:
+def _choose_frame(path: Path, frame: int | None, frames: int) -> int:
     if frame is None and frames > 1:
         _LOG.warning("'%s' holds %d frames; the first is used.", path, frames)
     if frame is not None and not 0 <= frame < frames:
@@ -209,8 +205,8 @@ def _chosen(path: Path, frame: int | None, frames: int) -> int:
     return frame or 0
 
 
-def _decode(opened: _Opened, frame: int) -> NDArray[Any]:
-    """Stored values ``(H, W)`` or ``(H, W, 3)``, YBR turned to RGB."""
+def _decode(opened: _OpenFile, frame: int) -> NDArray[Any]:
+    """Decode the stored values, ``(H, W)`` or ``(H, W, 3)``, YBR converted to RGB."""
     from pydicom import dcmread
     from pydicom.encaps import get_frame
     from pydicom.pixels.utils import pixel_array
@@ -220,20 +216,18 @@ def _decode(opened: _Opened, frame: int) -> NDArray[Any]:
         whole, decoder = dcmread(opened.file), ""
         if opened.pixels.num_fragments is not None:
             compressed = get_frame(whole.PixelData, frame, number_of_frames=num_frames(whole))
-            _refuse_other_shape(opened, compressed)
-            decoder = decoder_of(opened.header, compressed)
-            _refuse_what_crashes(opened, compressed, decoder)
+            _check_codestream_shape(opened, compressed)
+            decoder = choose_decoder(opened.header, compressed)
+            _refuse_damaged_jpeg(opened, compressed, decoder)
         return np.asarray(pixel_array(whole, index=frame, decoding_plugin=decoder))
-    except InputError:
-        raise
-    except MemoryError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:
-        raise_of_disk(error)
+        reraise_disk_error(error)
         raise InputError(f"'{opened.path}' has pixels that cannot be decoded. Copy or export it again.") from error
 
 
-def _refuse_other_shape(opened: _Opened, compressed: bytes) -> None:
+def _check_codestream_shape(opened: _OpenFile, compressed: bytes) -> None:
     found, header = codestream_shape(compressed), opened.header
     declared = int(header.Rows), int(header.Columns), int(header.SamplesPerPixel)
     if found not in {None, declared}:
@@ -243,7 +237,7 @@ def _refuse_other_shape(opened: _Opened, compressed: bytes) -> None:
         )
 
 
-def _refuse_what_crashes(opened: _Opened, compressed: bytes, decoder: str) -> None:
-    """GDCM ends the process where it meets other bytes instead of a marker, or a precision nobody has."""
+def _refuse_damaged_jpeg(opened: _OpenFile, compressed: bytes, decoder: str) -> None:
+    """Refuse JPEG headers at which GDCM ends the process."""
     if decoder != "pillow" and compressed.startswith(JPEG_START) and not is_sound_jpeg_header(compressed):
         raise InputError(f"'{opened.path}' has pixels with a damaged JPEG header. Copy or export it again.")

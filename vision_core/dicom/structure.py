@@ -1,6 +1,6 @@
-"""The bones of a DICOM file, walked without reading values: how deep it nests, where it ends, how long its pixels are.
+"""Structure of a DICOM file, read without its values: depth of sequences, end of elements, length of pixels.
 
-Decoders find such faults late: after they have allocated what a header promises, or as an exhausted stack.
+Decoders find such faults late: after they have allocated what a header declares, or by exhausting the stack.
 Source: DICOM PS3.5, sections 7.1, 7.5 and A.4.
 """
 
@@ -27,7 +27,7 @@ _MAX_INFLATED_BYTES = 2**28
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How the elements of a file are written."""
+    """Encoding of the elements of a file."""
 
     is_implicit: bool
     is_little_endian: bool
@@ -35,12 +35,12 @@ class Encoding:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelElement:
-    """The pixels of a file, unread.
+    """Pixel element of a file, unread.
 
     Attributes:
-        tag: Pixel Data, or its floating-point kin.
-        num_bytes: Length of its value; of compressed pixels, of all fragments together.
-        num_fragments: Pieces of compressed pixels without the offset table; None where they are not compressed.
+        tag: Pixel Data, Float or Double Float Pixel Data.
+        num_bytes: Length of its value; for compressed pixels, of all fragments together.
+        num_fragments: Fragments of compressed pixels without the offset table; None where they are not compressed.
     """
 
     tag: int
@@ -53,89 +53,89 @@ class _Element:
     tag: int
     vr: bytes
     length: int
-    at: int  # where its value begins
+    offset: int  # of its value
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Open:
-    """A sequence or item that is being walked; ``end`` is None where a delimiter ends it."""
+class _OpenSequence:
+    """Sequence or item that is being read; ``end`` is None where a delimiter ends it."""
 
     end: int | None
     is_sequence: bool
     encoding: Encoding
 
 
-def end_of_meta(file: BinaryIO, path: Path) -> int:
-    """Where the elements of the data set begin: after the preamble and the elements of group 2.
+def data_set_offset(file: BinaryIO, path: Path) -> int:
+    """Find the data set behind preamble and elements of group 2.
 
     Raises:
         InputError: An element reaches beyond the file.
     """
-    walk = _Walk(file, path, Encoding(is_implicit=False, is_little_endian=True))
+    elements = _ElementReader(file, path, Encoding(is_implicit=False, is_little_endian=True))
     file.seek(_PREAMBLE_BYTES)
     end = _PREAMBLE_BYTES
     while file.read(2) == _META_GROUP:
         file.seek(end)
-        walk.advance()
+        elements.next_element()
         end = file.tell()
     return end
 
 
 def find_pixels(file: BinaryIO, path: Path, start: int, encoding: Encoding) -> PixelElement | None:
-    """Walk all elements from ``start`` to the pixels, or to the end where there are none.
+    """Find the top-level pixel element behind ``start``; None where there is none.
 
     Args:
         file: The file, or its inflated content.
-        path: Its name for messages.
-        start: Where the elements after the file meta information begin.
-        encoding: Of the data set.
+        path: Name of the file, for messages.
+        start: Offset of the first element of the data set.
+        encoding: Declared encoding of the data set.
 
     Raises:
         InputError: Sequences nest too deeply, or a length reaches beyond the file or is missing.
     """
     file.seek(start)
     first = file.read(6)[4:]
-    # Some writers announce the other kind: the first element shows which it is, as other readers also hold.
-    walk = _Walk(file, path, replace(encoding, is_implicit=not (first.isalpha() and first.isupper())))
+    # Some writers declare the other kind of value representation; as other readers do, trust the first element.
+    elements = _ElementReader(file, path, replace(encoding, is_implicit=not (first.isalpha() and first.isupper())))
     file.seek(start)
-    while (element := walk.advance()) is not None:
-        if element.tag in _PIXEL_TAGS and not walk.open:
-            return walk.pixels(element)
+    while (element := elements.next_element()) is not None:
+        if element.tag in _PIXEL_TAGS and not elements.open:
+            return elements.pixels(element)
     return None
 
 
-class _Walk:
-    """A position in the file and what is open there."""
+class _ElementReader:
+    """Reader of elements, with a stack of open sequences and items."""
 
     def __init__(self, file: BinaryIO, path: Path, encoding: Encoding) -> None:
         self._file, self._path, self._encoding = file, path, encoding
         at = file.tell()
         self._size = file.seek(0, 2)
         file.seek(at)
-        self.open: list[_Open] = []
+        self.open: list[_OpenSequence] = []
 
-    def advance(self) -> _Element | None:
-        """The next element whose value is no sequence, its value passed over; None at the end of the file."""
-        while (element := self._header()) is not None:
+    def next_element(self) -> _Element | None:
+        """Read the next element that is no sequence and skip its value; None at the end of the file."""
+        while (element := self._read_header()) is not None:
             if element.tag in {_ITEM, _ITEM_END, _SEQUENCE_END}:
                 self._enter_or_leave(element)
             elif self._is_sequence(element):
                 self._enter(element, is_sequence=True)
             else:
-                self._pass_over(element)
+                self._skip_value(element)
                 return element
         if any(each.end is None for each in self.open):
             raise InputError(f"'{self._path}' breaks off inside a sequence, at byte '{self._size}'. Copy it again.")
         return None
 
     def pixels(self, element: _Element) -> PixelElement:
-        """The record of top-level pixels that have just been passed over."""
+        """Build the record of the pixel element that was read last."""
         if element.length != _UNDEFINED:
             return PixelElement(tag=element.tag, num_bytes=element.length, num_fragments=None)
-        lengths = self._fragments(element.at)
+        lengths = self._fragments(element.offset)
         return PixelElement(tag=element.tag, num_bytes=sum(lengths[1:]), num_fragments=max(0, len(lengths) - 1))
 
-    def _header(self) -> _Element | None:
+    def _read_header(self) -> _Element | None:
         while self.open and self.open[-1].end is not None and self._file.tell() >= self.open[-1].end:
             self.open.pop()
         encoding = self.open[-1].encoding if self.open else self._encoding
@@ -146,13 +146,13 @@ class _Walk:
         group, number, length = struct.unpack(f"{order}HHL", start)
         tag, vr = group << 16 | number, start[4:6]
         if group == 0xFFFE or encoding.is_implicit or not (vr.isalpha() and vr.isupper()):
-            return _Element(tag=tag, vr=b"", length=length, at=self._file.tell())
+            return _Element(tag=tag, vr=b"", length=length, offset=self._file.tell())
         if vr not in _LONG:
-            return _Element(tag=tag, vr=vr, length=struct.unpack(f"{order}H", start[6:])[0], at=self._file.tell())
+            return _Element(tag=tag, vr=vr, length=struct.unpack(f"{order}H", start[6:])[0], offset=self._file.tell())
         rest = self._file.read(4)
         if len(rest) < 4:
             return None
-        return _Element(tag=tag, vr=vr, length=struct.unpack(f"{order}L", rest)[0], at=self._file.tell())
+        return _Element(tag=tag, vr=vr, length=struct.unpack(f"{order}L", rest)[0], offset=self._file.tell())
 
     def _is_sequence(self, element: _Element) -> bool:
         if element.tag in _PIXEL_TAGS:
@@ -163,7 +163,7 @@ class _Walk:
 
     def _enter_or_leave(self, element: _Element) -> None:
         if not self.open:
-            return  # a stray delimiter, which readers pass over
+            return  # a stray delimiter, which readers ignore
         is_in_sequence = self.open[-1].is_sequence
         if element.tag == _ITEM and is_in_sequence:
             self._enter(element, is_sequence=False)
@@ -175,39 +175,39 @@ class _Walk:
         if element.vr == b"UN":  # a sequence of unknown kind is written as in implicit little endian
             encoding = Encoding(is_implicit=True, is_little_endian=True)
         end = None if element.length == _UNDEFINED else self._end(element)
-        self.open.append(_Open(end=end, is_sequence=is_sequence, encoding=encoding))
+        self.open.append(_OpenSequence(end=end, is_sequence=is_sequence, encoding=encoding))
         if sum(each.is_sequence for each in self.open) > MAX_DEPTH:
             raise InputError(f"'{self._path}' is refused: sequence depth >{MAX_DEPTH}. Real images nest a few levels.")
 
-    def _pass_over(self, element: _Element) -> None:
+    def _skip_value(self, element: _Element) -> None:
         if element.length != _UNDEFINED:
             self._file.seek(self._end(element))
         elif element.tag in _PIXEL_TAGS:
-            self._fragments(element.at)
+            self._fragments(element.offset)
         else:
             raise InputError(
-                f"'{self._path}' is damaged: {_named(element.tag)} has no length. Copy or export it again."
+                f"'{self._path}' is damaged: {_tag_name(element.tag)} has no length. Copy or export it again."
             )
 
     def _end(self, element: _Element) -> int:
-        end = element.at + element.length
+        end = element.offset + element.length
         if end > self._size:
-            there = self._size - element.at
+            left = self._size - element.offset
             raise InputError(
-                f"'{self._path}' is damaged or cut off: {_named(element.tag)} claims '{element.length}' bytes, "
-                f"{there} are left in the file. Copy or export it again."
+                f"'{self._path}' is damaged or cut off: {_tag_name(element.tag)} claims '{element.length}' bytes, "
+                f"{left} are left in the file. Copy or export it again."
             )
         return end
 
     def _fragments(self, start: int) -> list[int]:
-        """Lengths of the items of compressed pixels, the offset table first."""
+        """Read the lengths of offset table and fragments of compressed pixels."""
         self._file.seek(start)
         lengths: list[int] = []
         while len(header := self._file.read(8)) == 8:
             group, number, length = struct.unpack("<HHL", header)  # compressed pixels are always little endian
             if group << 16 | number != _ITEM:
                 return lengths
-            item = _Element(tag=_ITEM, vr=b"", length=length, at=self._file.tell())
+            item = _Element(tag=_ITEM, vr=b"", length=length, offset=self._file.tell())
             self._file.seek(self._end(item))
             lengths.append(length)
         return lengths
@@ -219,14 +219,14 @@ def _is_sequence_by_dictionary(tag: int) -> bool:
     return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
 
 
-def _named(tag: int) -> str:
+def _tag_name(tag: int) -> str:
     number = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
     names = {0x7FE00010: "pixel data", 0x7FE00008: "pixel data", 0x7FE00009: "pixel data", _ITEM: "an item"}
     return f"{names.get(tag, 'element')} {number}"
 
 
 def read_encoding(path: Path) -> tuple[Encoding, bool]:
-    """How the data set is written, and whether it is deflated."""
+    """Read the encoding of the data set, and whether it is deflated."""
     from pydicom.filereader import read_file_meta_info
 
     try:
@@ -234,12 +234,12 @@ def read_encoding(path: Path) -> tuple[Encoding, bool]:
         encoding = Encoding(is_implicit=syntax.is_implicit_VR, is_little_endian=syntax.is_little_endian)
         return encoding, bool(syntax.is_deflated)
     except Exception as error:  # readers meet a damaged file with any exception
-        raise_of_disk(error)
-        raise InputError(f"'{path}' is damaged: it tells no known transfer syntax. Export it again.") from error
+        reraise_disk_error(error)
+        raise InputError(f"'{path}' is damaged: it declares no known transfer syntax. Export it again.") from error
 
 
 def inflate(path: Path, file: BinaryIO, start: int) -> BinaryIO:
-    """The data set of a deflated file, unless it grows beyond all measure."""
+    """Inflate the data set of a deflated file, up to 256 MiB."""
     file.seek(start)
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
@@ -256,7 +256,7 @@ def inflate(path: Path, file: BinaryIO, start: int) -> BinaryIO:
     return BytesIO(content)
 
 
-def raise_of_disk(error: Exception) -> None:
-    """Raise an error of the disk or share as it is: trying again may help."""
+def reraise_disk_error(error: Exception) -> None:
+    """Raise an error of the disk or share again, unchanged: trying again may help."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error

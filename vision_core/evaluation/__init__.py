@@ -1,1 +1,1 @@
-"""Scores of classifiers, their calibration, the scope of a model, rows of a table."""
+"""Metrics of classifiers, calibration, scope, rows of evaluation results."""

@@ -1,6 +1,6 @@
-"""What a prediction may claim: calibrated probabilities, sets of classes with a guarantee, and a guard of its scope.
+"""Calibration of classifiers: temperature scaling and conformal sets of classes.
 
-All three are fitted on cases that did not train the model, and travel in the card of its bundle.
+Both are fitted on cases that did not train the model, and are stored in the card of its bundle.
 """
 
 import math
@@ -17,19 +17,19 @@ from vision_core.errors import CheckpointError
 
 Floats = NDArray[np.floating]
 
-_SHARPEST, _FLATTEST = 0.01, 100.0  # temperatures; beyond them probabilities are 0, 1 or equal anyway
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 100.0  # beyond them probabilities are 0, 1 or equal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How logits become probabilities, and sets of classes.
+    """Temperature and conformal threshold of a classifier.
 
     Attributes:
-        temperature: What logits are divided by before the softmax.
-        coverage: Share of new cases whose true class is in their set, at least.
-        threshold: A class is in the set when one minus its probability, without temperature, is at most this;
-            infinite where there were too few cases for the coverage: then every class is in every set.
-        num_cases: Cases that it was fitted on.
+        temperature: Divisor of logits before the softmax.
+        coverage: Least share of new cases whose set holds the true class.
+        threshold: A class is in the set if one minus its probability, at temperature 1, is at most this; infinite where
+            there were too few cases for the coverage, so that every set holds all classes.
+        num_cases: Number of cases it was fitted on.
     """
 
     temperature: float
@@ -38,15 +38,15 @@ class Calibration:
     num_cases: int
 
     def probabilities(self, logits: Floats) -> NDArray[np.float64]:
-        """Calibrated probabilities ``(..., C)`` of logits, or of logarithms of probabilities, ``(..., C)``."""
+        """Compute calibrated probabilities ``(..., C)`` of logits or log-probabilities ``(..., C)``."""
         return np.asarray(softmax(np.asarray(logits, np.float64) / self.temperature, axis=-1))
 
     def sets(self, logits: Floats) -> NDArray[np.bool_]:
-        """Which classes are in the set of each case: ``(..., C)`` for logits ``(..., C)``; a set may be empty."""
+        """Compute the conformal set of each case as a mask ``(..., C)``; it may be empty."""
         return nonconformity(logits) <= self.threshold
 
     def to_record(self) -> dict[str, Any]:
-        """A JSON-ready record; ``None`` stands for an infinite threshold."""
+        """Convert to a JSON-ready record; an infinite threshold becomes None."""
         return {
             "temperature": self.temperature,
             "coverage": self.coverage,
@@ -56,7 +56,7 @@ class Calibration:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Calibration":
-        """What ``to_record`` gave.
+        """Restore a calibration from its record.
 
         Raises:
             CheckpointError: The record is damaged.
@@ -77,12 +77,12 @@ class Calibration:
 
 
 def calibrate(logits: Floats, labels: NDArray[np.integer], coverage: float = 0.9) -> Calibration:
-    """Fit temperature and sets on held-out cases.
+    """Fit temperature and conformal threshold on held-out cases.
 
-    The sets use probabilities without temperature: both may then be fitted on the same cases, and the guarantee holds.
+    The sets use probabilities at temperature 1, so that both may be fitted on the same cases without loss of coverage.
 
     Args:
-        logits: ``(n, C)``, or logarithms of probabilities; ``n`` may be 0.
+        logits: ``(n, C)``, or log-probabilities; ``n`` may be 0.
         labels: ``(n,)`` true classes.
         coverage: Wanted share of sets that hold the true class.
     """
@@ -96,10 +96,10 @@ def calibrate(logits: Floats, labels: NDArray[np.integer], coverage: float = 0.9
 
 
 def fit_temperature(logits: Floats, labels: NDArray[np.integer]) -> float:
-    """The temperature with the least cross-entropy (Guo et al., ICML 2017); 1 without cases.
+    """Fit the temperature by cross-entropy (Guo et al., ICML 2017); 1 without cases.
 
-    The targets are Laplace's estimates, ``(n + 1) / (n + C)`` for the true class, as Platt (1999) advised: a model
-    that gets a few cases all right does not become certain.
+    The targets are Laplace's estimates, ``(n + 1) / (n + C)`` for the true class, as Platt (1999) advised, so that a
+    model with a few cases, all correct, does not become certain.
 
     Args:
         logits: ``(n, C)``.
@@ -115,21 +115,21 @@ def fit_temperature(logits: Floats, labels: NDArray[np.integer]) -> float:
     def loss(log_sharpness: float) -> float:
         return -float((targets * log_softmax(wide * math.exp(log_sharpness), axis=1)).sum(axis=1).mean())
 
-    limits = (-math.log(_FLATTEST), -math.log(_SHARPEST))
+    limits = (-math.log(_MAX_TEMPERATURE), -math.log(_MIN_TEMPERATURE))
     found = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": 1e-8})
     return math.exp(-float(found.x))
 
 
 def nonconformity(logits: Floats) -> NDArray[np.float64]:
-    """One minus the probability of each class: ``(..., C)`` for logits ``(..., C)``."""
+    """Compute one minus the probability of each class ``(..., C)``."""
     return np.asarray(1 - softmax(np.asarray(logits, np.float64), axis=-1))
 
 
 def conformal_threshold(true_scores: Floats, coverage: float) -> float:
-    """The largest nonconformity that a class in a set may have (split conformal; Vovk; Sadinle et al., JASA 2019).
+    """Compute the threshold of split conformal prediction (Vovk; Sadinle et al., JASA 2019).
 
-    A new case's true class is below it with a probability of at least ``coverage``, if the case is exchangeable with
-    those given: it is the ``ceil((n + 1) coverage)``-th smallest.
+    It is the ``ceil((n + 1) coverage)``-th smallest score: the true class of a new, exchangeable case scores at most
+    that with a probability of at least ``coverage``.
 
     Args:
         true_scores: ``(n,)`` nonconformity of the true class of each held-out case.
@@ -148,12 +148,12 @@ def conformal_threshold(true_scores: Floats, coverage: float) -> float:
 
 
 def abstains(sets: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether a set ``(..., C)`` names no class or several, so that none should be called: ``(...)``."""
+    """Decide whether sets ``(..., C)`` hold no class or several ``(...)``."""
     return np.asarray(sets.sum(axis=-1) != 1)
 
 
 def finite_sample_rank(num_cases: int, share: float) -> int:
-    """Which of the sorted values of ``num_cases`` cases a new one stays below with a probability of ``share``."""
+    """Compute the rank among ``n`` sorted scores that bounds a new score with probability ``share``."""
     if not 0 < share < 1:
         raise ValueError(f"expected a share between 0 and 1, found '{share:g}'")
     return math.ceil(round((num_cases + 1) * share, 9))  # 0.55 · 100 is a little more than 55

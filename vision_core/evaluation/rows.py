@@ -1,4 +1,4 @@
-"""Scores of models on labelled lists, as rows of a table and of ``evaluation.json``."""
+"""Rows of evaluation results, as a text table and as ``evaluation.json``."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from vision_core.results import RESEARCH_NOTICE
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One model on one labelled list.
+    """Scores of one model on one labelled list.
 
     Attributes:
         model: ``source`` or ``adapted``, or the bundle's name.
-        split: The list.
-        counts: How much was scored, by its name in the plural; last, what is scored one by one: boxes, slides.
-        metrics: Values by name; none where undefined.
-        intervals: 95 % intervals of metrics, where they were estimated.
+        split: Name of the list.
+        counts: Numbers by plural noun; the last is the unit that is scored: boxes, slides.
+        metrics: Values by name; None where undefined.
+        intervals: 95 % confidence intervals of metrics, where estimated.
         per_class: Values by ``class.metric``.
     """
 
@@ -31,19 +31,19 @@ class Row:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Evaluation rows as JSON."""
+    """Write evaluation rows as JSON."""
     write_atomic(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Evaluation rows as text columns, metrics in percent."""
+    """Format evaluation rows as text columns, metrics in percent."""
     lines = [["model", "split", *rows[0].counts, *rows[0].metrics]] if rows else []
     for row in rows:
         cells = [_cell(row, name) for name in row.metrics]
         lines.append([row.model, row.split, *map(str, row.counts.values()), *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*told, RESEARCH_NOTICE])
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join([*("  ".join(cells).rstrip() for cells in padded), RESEARCH_NOTICE])
 
 
 def _cell(row: Row, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The scope of a model: how far an input is from what it was trained on."""
+"""The scope of a model: the distance of an input from the training features."""
 
 import base64
 import binascii
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from vision_core.errors import CheckpointError
 from vision_core.evaluation.calibration import Floats, finite_sample_rank
 
-_LEAST_SPREAD = 1e-3  # of the mean's size: what rounding may move a feature that never varied
+_MIN_SPREAD = 1e-3  # of the mean's size: the rounding error of a feature that never varied
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """Where a model's training features lie: a normal distribution with a few main axes, and equal spread in the rest.
+    """Normal distribution of training features: a few principal axes, equal variance elsewhere.
 
     Attributes:
         mean: ``(D,)`` float32.
         axes: ``(K, D)`` float16, orthonormal.
         variances: ``(K,)`` float32 along the axes.
         rest: Variance in every other direction.
-        threshold: Distances beyond it are outside.
-        false_alarms: Share of cases like the held-out ones that is expected outside all the same.
+        threshold: Largest distance inside the scope.
+        false_alarms: Expected share of cases outside, among cases like the held-out ones.
     """
 
     mean: NDArray[np.float32]
@@ -37,7 +37,7 @@ class Scope:
     false_alarms: float
 
     def to_record(self) -> dict[str, Any]:
-        """A JSON-ready record: 8 kB for 512 features and four axes."""
+        """Convert to a JSON-ready record: 8 kB for 512 features and four axes."""
         return {
             "mean": _encoded(self.mean, "<f4"),
             "axes": _encoded(self.axes, "<f2"),
@@ -49,7 +49,7 @@ class Scope:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Scope":
-        """What ``to_record`` gave.
+        """Restore a scope from its record.
 
         Raises:
             CheckpointError: The record is damaged.
@@ -73,17 +73,17 @@ class Scope:
 
 
 def fit_scope(features: Floats, held_out: Floats, quantile: float = 0.99, num_axes: int = 4) -> Scope:
-    """Learn the training features' place, and from other features how far a known case may lie from it.
+    """Fit the distribution of training features, and the threshold on held-out features.
 
     The covariance is that of probabilistic principal components (Tipping and Bishop, JRSS B 1999): well conditioned
-    however few cases there are, and small.
+    for any number of cases, and small.
 
     Args:
-        features: ``(n, D)`` of training cases; one is enough, if barely.
+        features: ``(n, D)`` of training cases, at least one.
         held_out: ``(m, D)`` of cases the model has not trained on.
-        quantile: Share of known cases that shall be inside. Where the held-out cases are too few to tell, all of them
-            are, and ``false_alarms`` says what that means.
-        num_axes: Axes to keep.
+        quantile: Share of known cases that shall be inside. Where the held-out cases are too few, all of them are
+            inside, and ``false_alarms`` is larger.
+        num_axes: Number of axes to keep.
 
     Raises:
         ValueError: No case, features of another width, or NaN or infinity among them.
@@ -97,7 +97,7 @@ def fit_scope(features: Floats, held_out: Floats, quantile: float = 0.99, num_ax
     _, lengths, directions = np.linalg.svd(deviations, full_matrices=False)
     variances = lengths**2 / max(len(features) - 1, 1)
     kept = max(0, min(num_axes, len(features) - 1, features.shape[1] - 1))
-    floor = _LEAST_SPREAD**2 * float(np.square(mean, dtype=np.float64).mean()) + 1e-12
+    floor = _MIN_SPREAD**2 * float(np.square(mean, dtype=np.float64).mean()) + 1e-12
     rest = max(float(variances[kept:].sum()) / (features.shape[1] - kept), floor)
     scope = Scope(
         mean=mean,
@@ -113,7 +113,7 @@ def fit_scope(features: Floats, held_out: Floats, quantile: float = 0.99, num_ax
 
 
 def distance(scope: Scope, features: Floats) -> NDArray[np.float64]:
-    """How far features ``(..., D)`` lie from the training features: ``(...)``, in standard deviations per feature."""
+    """Compute the distance ``(...)`` from the training features, in standard deviations per feature."""
     deviations = np.asarray(features, np.float64) - scope.mean
     with np.errstate(invalid="ignore"):
         along = deviations @ scope.axes.T.astype(np.float64)  # (..., K)
@@ -123,7 +123,7 @@ def distance(scope: Scope, features: Floats) -> NDArray[np.float64]:
 
 
 def outside(scope: Scope, features: Floats) -> NDArray[np.bool_]:
-    """Whether features ``(..., D)`` are beyond what the model knows: ``(...)``; NaN is."""
+    """Decide whether features ``(..., D)`` are outside the scope ``(...)``; NaN is outside."""
     return ~(distance(scope, features) <= scope.threshold)
 
 

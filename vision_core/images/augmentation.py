@@ -1,4 +1,4 @@
-"""The strong view of an image: photometric changes only, so that boxes of the weak view stay valid."""
+"""Strong view of an image: photometric changes alone, so that boxes of the weak view stay valid."""
 
 import math
 import random
@@ -28,33 +28,46 @@ _ERASING_ATTEMPTS = 10
 
 
 class StrongView:
-    """Changes colours, sharpness and a few areas of an image; every draw follows from the seed given.
+    """Strong augmentation of an image: colours, sharpness, erased areas.
+
+    ``StrongView()(image, seed=0)`` is the strong view of an ``(H, W, 3)`` uint8 image by the published chain; equal
+    seeds give equal views.
 
     Args:
-        settings: Which chain, in which channel order.
+        settings: Chain, channel order and noise; the published ones if None.
     """
 
-    def __init__(self, settings: StrongViewSettings) -> None:
-        self._swap = settings.channel_order == "bgr_as_rgb"
-        self._chain = A.Compose(_transforms(settings))
+    def __init__(self, settings: StrongViewSettings | None = None) -> None:
+        settings = settings or StrongViewSettings()
+        self._swap_channels = settings.channel_order == "bgr_as_rgb"
+        chains = {"published": _published(settings.noise), "stock": _stock(), "none": []}
+        self._chain = A.Compose(chains[settings.kind])
 
     def __call__(self, image: _Image, seed: int) -> _Image:
-        """The strong view of ``image``, an ``(H, W, 3)`` RGB array that is left as it is."""
+        """Augment an image; the image itself is not changed.
+
+        Args:
+            image: ``(H, W, 3)`` uint8, RGB.
+            seed: All random draws follow from it.
+
+        Returns:
+            ``(H, W, 3)`` uint8, RGB.
+        """
         self._chain.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        if not self._swap:
+        if not self._swap_channels:
             return np.array(self._chain(image=image)["image"])
         changed = self._chain(image=cv2.cvtColor(image, cv2.COLOR_RGB2BGR))["image"]
         return np.asarray(cv2.cvtColor(changed, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def noise_bytes(values: NDArray[np.floating[Any]], noise: Literal["wrap", "clip"]) -> _Image:
-    """Intensities, nominally in [0, 1], as bytes: ``trunc(255 v)``, modulo 256 or clipped to 0..255."""
+    """Convert intensities to bytes: ``trunc(255 v)``, modulo 256 or clipped to 0..255."""
     scaled = (values * 255).astype(np.int64)  # truncates; defined on every platform, unlike a cast to uint8
     return (scaled & 255 if noise == "wrap" else scaled.clip(0, 255)).astype(np.uint8)
 
 
 class ColourJitter(A.ImageOnlyTransform):
-    """Brightness, contrast, saturation and hue, in random order, by random factors (``torchvision.ColorJitter``)."""
+    """Jitter of brightness, contrast, saturation and hue in random order (as ``torchvision.ColorJitter``)."""
 
     def get_params(self) -> dict[str, Any]:
         """Draw the order and the four amounts."""
@@ -68,7 +81,7 @@ class ColourJitter(A.ImageOnlyTransform):
         return {"steps": steps}
 
     def apply(self, img: _Image, steps: list[_Step], **_: object) -> _Image:
-        """Apply the drawn steps."""
+        """Apply the steps drawn."""
         picture = Image.fromarray(img)
         for change, amount in steps:
             picture = change(picture, amount)
@@ -76,30 +89,30 @@ class ColourJitter(A.ImageOnlyTransform):
 
 
 class Grey(A.ImageOnlyTransform):
-    """Luminance on all three channels."""
+    """Conversion to luminance on all three channels."""
 
     def apply(self, img: _Image, **_: object) -> _Image:
-        """Replace the channels."""
+        """Convert to grey."""
         luminance = np.asarray(Image.fromarray(img).convert("L"))
         return np.repeat(luminance[..., None], 3, axis=2)
 
 
 class Blur(A.ImageOnlyTransform):
-    """Gaussian blur, as Pillow approximates it, of a random radius."""
+    """Gaussian blur of a random radius, as Pillow approximates it."""
 
     def get_params(self) -> dict[str, Any]:
         """Draw the radius in pixels."""
         return {"radius": self.py_random.uniform(*_BLUR_RADIUS)}
 
     def apply(self, img: _Image, radius: float, **_: object) -> _Image:
-        """Blur."""
+        """Blur by the radius drawn."""
         return np.asarray(Image.fromarray(img).filter(ImageFilter.GaussianBlur(radius)))
 
 
 class Erasing(A.ImageOnlyTransform):
-    """One rectangle filled with N(0, 1) noise (Zhong et al. 2020, "Random Erasing").
+    """Erasing of one rectangle with N(0, 1) noise (Zhong et al. 2020, "Random Erasing").
 
-    Only the rectangle passes through floats: all other pixels are the bytes they were.
+    Only the rectangle passes through floats: all other pixels keep their bytes.
 
     Args:
         area: Smallest and largest share of the image.
@@ -109,7 +122,7 @@ class Erasing(A.ImageOnlyTransform):
     """
 
     class InitSchema(A.BasicTransform.InitSchema):
-        """What albumentations checks the arguments against."""
+        """Schema that albumentations checks the arguments against."""
 
         area: _Range
         aspect: _Range
@@ -120,7 +133,7 @@ class Erasing(A.ImageOnlyTransform):
         self.area, self.aspect, self.noise = area, aspect, noise
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw the rectangle and its noise; none when the image is too small for any that was tried."""
+        """Draw the rectangle and its noise; none where no attempt fits the image."""
         height, width = params["shape"][:2]
         for _ in range(_ERASING_ATTEMPTS):
             area = height * width * self.py_random.uniform(*self.area)
@@ -134,14 +147,10 @@ class Erasing(A.ImageOnlyTransform):
         return {"top": 0, "left": 0, "patch": np.empty((0, 0, 3), np.uint8)}
 
     def apply(self, img: _Image, top: int, left: int, patch: _Image, **_: object) -> _Image:
-        """Put the noise in place."""
+        """Fill the rectangle with noise."""
         erased = img.copy()
         erased[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
         return erased
-
-
-def _transforms(settings: StrongViewSettings) -> list[Any]:
-    return {"published": _published(settings.noise), "stock": _stock(), "none": []}[settings.kind]
 
 
 def _published(noise: Literal["wrap", "clip"]) -> list[Any]:

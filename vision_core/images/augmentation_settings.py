@@ -1,4 +1,4 @@
-"""The section that describes the strong view. Pydantic only."""
+"""Configuration section of the strong view. Pydantic only."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from vision_core.config.schema import Section
 
 
 class StrongViewSettings(Section):
-    """How the strong view of an image differs from the weak one."""
+    """Settings of the strong view of an image."""
 
     kind: Literal["published", "stock", "none"] = Field(
         "published",

@@ -1,4 +1,4 @@
-"""The strip below a picture: words, a bar of colours, the notice; they go wherever the picture is copied."""
+"""Captions below a picture, with colour bar and research notice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vision_core.results import RESEARCH_NOTICE
 
-LEAST_WIDTH = 480  # pixels; below it the words would stand in a column
+MIN_WIDTH_PX = 480  # narrower text would break into too many lines
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
-    """What a strip says, from the top.
+class Caption:
+    """Caption of a picture, from the top.
 
     Attributes:
         headline: The result.
-        lines: What else there is to say.
-        colours: ``(K, 3)`` uint8 for a bar from low to high, or none.
-        model: What made the picture.
+        lines: Further text, one paragraph each.
+        colours: ``(K, 3)`` uint8 for a bar from low to high; None: no bar.
+        model: Identity of the model.
     """
 
     headline: str
@@ -32,18 +32,18 @@ class Words:
     model: str
 
 
-def with_margin(picture: NDArray[np.uint8], words: Words) -> NDArray[np.uint8]:
-    """Lay a white strip with words below a picture; a narrow picture gets white at its right side.
+def add_caption(picture: NDArray[np.uint8], caption: Caption) -> NDArray[np.uint8]:
+    """Add a white strip with a caption below a picture.
 
     Args:
         picture: ``(H, W, 3)`` uint8.
-        words: What the strip says; the notice stands below it, whatever it says.
+        caption: Text and colours of the strip; the research notice always follows.
 
     Returns:
         ``(H + strip, max(W, 480), 3)`` uint8; the picture's own pixels are unchanged, at the upper left.
     """
     height, width = picture.shape[:2]
-    strip = _strip(words, max(width, LEAST_WIDTH))
+    strip = _strip(caption, max(width, MIN_WIDTH_PX))
     whole = np.full((height + strip.shape[0], strip.shape[1], 3), 255, np.uint8)
     whole[:height, :width] = picture
     whole[height:] = strip
@@ -52,20 +52,20 @@ def with_margin(picture: NDArray[np.uint8], words: Words) -> NDArray[np.uint8]:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, ``size`` pixels high; Pillow's own font has ASCII only, and names of classes need not be English."""
+    """Load DejaVu Sans, ``size`` pixels high; Pillow's own font has ASCII alone."""
     return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
-def _strip(words: Words, width: int) -> NDArray[np.uint8]:
+def _strip(caption: Caption, width: int) -> NDArray[np.uint8]:
     size = min(26, max(13, width // 64))
-    rows = [(font(round(1.4 * size)), words.headline)]
-    rows += [(font(size), line) for line in (*words.lines, f"{RESEARCH_NOTICE} Model: {words.model}")]
-    rows = [(face, line) for face, text in rows for line in wrapped(text, face, width - 2 * size)]
+    rows = [(font(round(1.4 * size)), caption.headline)]
+    rows += [(font(size), line) for line in (*caption.lines, f"{RESEARCH_NOTICE} Model: {caption.model}")]
+    rows = [(face, line) for face, text in rows for line in wrap_lines(text, face, width - 2 * size)]
     heights = [round(1.4 * face.size) for face, _ in rows]
-    bar_px = 0 if words.colours is None else 2 * size
+    bar_px = 0 if caption.colours is None else 2 * size
     image = Image.new("RGB", (width, bar_px + sum(heights) + size), "white")
-    if words.colours is not None:
-        _draw_bar(image, words.colours, size)
+    if caption.colours is not None:
+        _draw_bar(image, caption.colours, size)
     draw, y = ImageDraw.Draw(image), bar_px + size / 2
     for (face, line), height in zip(rows, heights, strict=True):
         draw.text((size, y + height / 2), line, "black", face, anchor="lm")
@@ -82,19 +82,19 @@ def _draw_bar(image: Image.Image, colours: NDArray[np.uint8], size: int) -> None
     draw.text((left + bar.width + size / 2, size), "high", "black", face, anchor="lm")
 
 
-def wrapped(text: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """The words of a text in lines of at most ``width`` pixels; a longer word is broken."""
+def wrap_lines(text: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """Break a text into lines of at most ``width`` pixels."""
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".strip()
         if face.getlength(joined) <= width:
             lines[-1] = joined
             continue
-        lines += _broken(word, face, width)
+        lines += _break_word(word, face, width)
     return [line for line in lines if line]
 
 
-def _broken(word: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def _break_word(word: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
     parts = [""]
     for letter in word:
         if face.getlength(parts[-1] + letter) > width and parts[-1]:

@@ -1,4 +1,4 @@
-"""Drawing on images: boxes, labels, heat, and writing of PNG files."""
+"""Drawing of boxes, labels and colour layers; writing of PNG files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from vision_core.files import atomic_path
 
 Colour = tuple[int, int, int]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-ORANGE: Colour = (230, 159, 0)  # Okabe and Ito's palette: told apart with every common colour blindness
+ORANGE: Colour = (230, 159, 0)  # Okabe and Ito's palette: distinct with every common colour blindness
 SKY_BLUE: Colour = (86, 180, 233)
 _SUPERSAMPLING = 2
 
@@ -21,7 +21,7 @@ OPACITY = 0.5
 
 
 def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write ``(H, W, 3)`` uint8 without loss, whole or not at all."""
+    """Write ``(H, W, 3)`` uint8 as PNG, atomically."""
     with atomic_path(path) as partial:
         Image.fromarray(image).save(partial, format="PNG", compress_level=1)
 
@@ -29,7 +29,7 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
 def draw_boxes(
     image: NDArray[np.uint8], boxes: NDArray[np.float32], labels_text: Sequence[str], colour: Colour = ORANGE
 ) -> NDArray[np.uint8]:
-    """A copy of ``image`` with its boxes drawn and labelled.
+    """Draw labelled boxes on a copy of an image.
 
     Args:
         image: ``(H, W, 3)`` uint8, RGB.
@@ -69,7 +69,7 @@ def _write_label(draw: ImageDraw.ImageDraw, corner: Sequence[float], text: str, 
 
 
 def blend(picture: Picture, layer: Picture, opacity: float = OPACITY) -> Picture:
-    """Lay a layer over a picture.
+    """Blend a colour layer over a picture.
 
     Args:
         picture: ``(H, W, 3)`` uint8.
@@ -82,9 +82,9 @@ def blend(picture: Picture, layer: Picture, opacity: float = OPACITY) -> Picture
     alpha = np.rint(np.arange(256) * min(max(opacity, 0.0), 1.0)).astype(np.uint16)[layer[..., 3:]]
     mixed = picture * (255 - alpha) + layer[..., :3] * alpha + np.uint16(128)
     mixed += mixed >> 8
-    return np.asarray(mixed >> 8, np.uint8)  # with the step before: divided by 255, rounded
+    return np.asarray(mixed >> 8, np.uint8)  # with the line before: divided by 255 and rounded
 
 
 def colour_map() -> Picture:
-    """The colours from low to high: ``(256, 3)`` uint8. Told apart with every colour vision, and in grey."""
+    """Return the colours from low to high, ``(256, 3)`` uint8, distinct in grey too."""
     return np.asarray(np.rint(colormaps["viridis"](np.arange(256))[:, :3] * 255), np.uint8)

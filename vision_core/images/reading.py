@@ -1,8 +1,9 @@
-"""Images of any common kind in, 8-bit RGB arrays out: found, read with every refusal named, resized, drawn on."""
+"""Image files of common formats: listed, read as 8-bit RGB arrays with every refusal named, resized."""
 
 import logging
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from vision_core.errors import DataError, InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 
-
 _ORIENTATION_TAG = 0x0112
 _FIRST_TURNED = 5  # orientations 5 to 8 exchange width and height
 _BACKGROUND = (255, 255, 255)
@@ -22,24 +22,55 @@ _LOG = logging.getLogger("domainsight")
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of ``folder`` itself, sorted by name; hidden files are left out.
-
-    Links that lead out of the folder or in a circle are left out and named in a warning.
+    """List the image files of ``folder`` itself, as ``list_files`` does.
 
     Raises:
-        DataError: There is no such folder, or no image in it; the message counts what is there instead.
+        DataError: There is no such folder, or no image in it; the message counts what it holds instead.
     """
     if not folder.is_dir():
         raise DataError(f"'{folder}' is not a folder. Give a folder of images.")
-    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    images = [path for path in entries if _is_image(path, folder)]
+    images = list_files(folder, is_image_name)
     if not images:
-        raise DataError(f"'{folder}' holds {_inventory(entries)}. Give the folder that the images themselves lie in.")
+        others = (path for path in folder.iterdir() if not path.name.startswith("."))
+        kinds = Counter("folders" if path.is_dir() else path.suffix.lower() or "without suffix" for path in others)
+        found = "".join(f"; {count} {kind}" for kind, count in kinds.most_common(4))
+        raise DataError(f"'{folder}' holds 0 images{found}. Give the folder that the images themselves lie in.")
     return images
 
 
+def list_files(folder: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
+    """List the files of ``folder`` itself with wanted names, sorted, without hidden ones.
+
+    Links that lead out of the folder, in a circle or to nothing are left out and named in a warning.
+    """
+    with os.scandir(folder) as entries:
+        wanted = [entry for entry in entries if not entry.name.startswith(".") and is_wanted(entry.name)]
+    inside, found = folder.resolve(), []
+    for entry in sorted(wanted, key=lambda entry: entry.name):
+        if not stays_inside(entry, inside):
+            _LOG.warning("'%s' is a link out of its folder, in a circle or to nothing; left out.", folder / entry.name)
+        elif entry.is_file():
+            found.append(folder / entry.name)
+    return found
+
+
+def is_image_name(name: str) -> bool:
+    """Tell whether the suffix is one that ``read_image`` knows."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def stays_inside(entry: "os.DirEntry[str]", folder: Path) -> bool:
+    """Tell whether an entry is no link, or a link to something below ``folder``, a resolved path."""
+    if not entry.is_symlink():
+        return True
+    try:
+        return Path(entry.path).resolve(strict=True).is_relative_to(folder)
+    except (OSError, RuntimeError):  # to nothing, or in a circle
+        return False
+
+
 def read_image(path: Path, max_megapixels: float = 100.0) -> NDArray[np.uint8]:
-    """Read one image completely.
+    """Read an image completely.
 
     The rules: the orientation of the camera is applied; 16-bit grey is divided by 257, of 16-bit colour the high byte
     is kept; transparency is laid over white; palettes, CMYK and 1-bit are converted; of an animation or a multi-page
@@ -76,7 +107,7 @@ def read_image(path: Path, max_megapixels: float = 100.0) -> NDArray[np.uint8]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """``(height, width)`` in pixels as ``read_image`` would give it, from the header alone.
+    """Read ``(height, width)`` in pixels from the header alone, the orientation applied.
 
     Raises:
         InputError: The header cannot be read.
@@ -91,13 +122,13 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def shortest_edge_size(size: tuple[int, int], shortest_px: int, longest_px: int) -> tuple[int, int]:
-    """The size with its shorter edge at ``shortest_px``, or its longer at ``longest_px`` where that is smaller.
+    """Compute a size with its shorter edge at ``shortest_px`` and its longer at ``longest_px`` at most.
 
     The order of the operations is detectron2's, because it decides how halves are rounded.
 
     Args:
         size: ``(height, width)``.
-        shortest_px: Wanted shorter edge; 0 for the one it has.
+        shortest_px: Wanted shorter edge; 0 to keep it.
         longest_px: Largest longer edge.
 
     Returns:
@@ -113,33 +144,11 @@ def shortest_edge_size(size: tuple[int, int], shortest_px: int, longest_px: int)
 
 
 def resize_shortest(image: NDArray[np.uint8], shortest_px: int, longest_px: int) -> NDArray[np.uint8]:
-    """Resize ``(H, W, 3)`` uint8 as detectron2's test-time resize does: same size, same pixels (Pillow, bilinear)."""
+    """Resize ``(H, W, 3)`` uint8 to the pixels of detectron2's test-time resize (Pillow, bilinear)."""
     height, width = shortest_edge_size(image.shape[:2], shortest_px, longest_px)
     if (height, width) == image.shape[:2]:
         return image
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _is_image(path: Path, folder: Path) -> bool:
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return False
-    if not path.is_symlink():
-        return path.is_file()
-    try:
-        target = path.resolve(strict=True)
-    except (OSError, RuntimeError):
-        _LOG.warning("'%s' is left out: a link in a circle or to nothing.", path)
-        return False
-    if target.is_relative_to(folder.resolve()):
-        return target.is_file()
-    _LOG.warning("'%s' is left out: a link that leads out of its folder, to '%s'.", path, target)
-    return False
-
-
-def _inventory(entries: Sequence[Path]) -> str:
-    kinds = Counter("folders" if path.is_dir() else path.suffix.lower() or "without suffix" for path in entries)
-    found = "".join(f"; {count} {kind}" for kind, count in kinds.most_common(4))
-    return f"0 images{found}"
 
 
 def _refuse_empty(path: Path) -> None:
@@ -164,8 +173,7 @@ def _warn_of_frames(path: Path, image: Image.Image) -> None:
 
 def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        grey = np.asarray(image, dtype=np.uint32)
-        return _from_sixteen_bit(grey)
+        return _from_sixteen_bit(np.asarray(image, dtype=np.uint32))
     if image.mode in {"I", "F"}:
         return _from_sixteen_bit(_whole_sixteen_bit(path, np.asarray(image)))
     if image.has_transparency_data:
@@ -200,8 +208,3 @@ def _diagnose(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "it is of no image format known here"
     return f"it is damaged ({error or type(error).__name__})"
-
-
-def is_image_name(name: str) -> bool:
-    """Whether the suffix is one that ``read_image`` knows."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES

@@ -18,10 +18,10 @@ _BYTES_PER_PIXEL = 3
 
 
 class UntrustedImages:
-    """Reader of images of unknown origin, in a child process that starts with the first.
+    """Reader of images of unknown origin, in a child process.
 
-    GDCM met nine of 1 100 random damages to two lossless JPEG files with a signal instead of an error; the checks of
-    ``vision_core/dicom/codestream.py`` leave one of 1 800.
+    A decoder may end its process: of 1 100 random damages to two lossless JPEG files, nine ended GDCM with a signal
+    instead of an error; behind the checks of ``vision_core/dicom/codestream.py``, one of 1 800 still does.
 
     Args:
         max_megapixels: Larger images are refused by their header.
@@ -35,12 +35,12 @@ class UntrustedImages:
         self.sandbox = Sandbox(Limits(seconds=seconds, memory_mib=memory_mib, answer_mib=answer_mib))
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
-        """Read an image, or a DICOM file where the suffix is none of an image: ``(H, W, 3)`` uint8, RGB.
+        """Read an image, or DICOM for any other suffix: ``(H, W, 3)`` uint8, RGB.
 
         Of several frames the first is read, with a warning.
 
         Raises:
-            InputError: It cannot be read, or decoding crashed, hung or needed too much memory.
+            InputError: The file cannot be read, or decoding crashed, hung or needed too much memory.
             OSError: The disk or share failed while reading; trying again may help.
         """
         if is_image_name(path.name):
@@ -50,10 +50,10 @@ class UntrustedImages:
         return self.read_dicom(path, 0)
 
     def read(self, path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Read an upload, DICOM by its mark since its files often have no suffix; returns pixels and notes.
+        """Read an upload, as DICOM where it has the mark of DICOM; return pixels and notes.
 
         Raises:
-            InputError: It is neither, damaged, or too large.
+            InputError: The file is neither an image nor DICOM, or damaged, or too large.
         """
         if path.suffix.lower() not in DICOM_SUFFIXES and not (path.is_file() and is_dicom(path)):
             return self.read_image(path), ()
@@ -62,16 +62,16 @@ class UntrustedImages:
         return self.read_dicom(path, 0), notes
 
     def read_image(self, path: Path) -> NDArray[np.uint8]:
-        """Read as ``read_image`` does; raises as ``__call__``."""
+        """Read an image as ``images.reading.read_image``; raises as ``__call__``."""
         return self._pixels("vision_core.images.reading:read_image", path, max_megapixels=self.max_megapixels)
 
     def read_dicom(self, path: Path, frame: int | None = None) -> NDArray[np.uint8]:
-        """Read as ``read_dicom_image`` does; raises as ``__call__``."""
+        """Read DICOM as ``dicom.reader.read_dicom_image``; raises as ``__call__``."""
         function = "vision_core.dicom.reader:read_dicom_image"
         return self._pixels(function, path, frame=frame, max_megapixels=self.max_megapixels)
 
     def close(self) -> None:
-        """End the child; the next image starts another."""
+        """End the child process; the next image starts another."""
         self.sandbox.close()
 
     def __enter__(self) -> Self:
@@ -87,11 +87,11 @@ class UntrustedImages:
         pixels = self.sandbox.run(function, path, **arguments).array
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != _BYTES_PER_PIXEL or not pixels.size:
             raise InputError(
-                f"'{path}' made the decoder answer nonsense. Open it in a viewer you trust and save it anew."
+                f"'{path}' was not decoded to an RGB image. Open it in a viewer you trust and save it again."
             )
         return pixels
 
 
 def read_any(path: Path) -> NDArray[np.uint8]:
-    """Read an image, or a DICOM file where the suffix is none of an image: ``(H, W, 3)`` uint8, RGB."""
+    """Read an image, or DICOM for any other suffix: ``(H, W, 3)`` uint8, RGB."""
     return read_image(path) if is_image_name(path.name) else read_dicom_image(path)

@@ -1,4 +1,4 @@
-"""The folder of one training run: its lock, its names, its ``run.json``."""
+"""Folder of a training run: its file names, its lock, its ``run.json``."""
 
 import json
 import os
@@ -32,11 +32,11 @@ _KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, "data", "lock.json"}
 
 
 class RunFolder:
-    """One run: ``config.yaml``, ``metrics.jsonl``, ``log.txt``, ``run.json``, ``last.pt``, ``model/``.
+    """Run folder: ``config.yaml``, ``metrics.jsonl``, ``log.txt``, ``run.json``, ``last.pt``, ``model/``.
 
     Args:
         path: The folder.
-        is_written: False in all but the first of several processes: they read the folder and leave it as it is.
+        is_written: False in all but the first of several processes, which only read the folder.
     """
 
     def __init__(self, path: Path, *, is_written: bool = True) -> None:
@@ -45,15 +45,15 @@ class RunFolder:
         self.pictures = path / "pictures"
 
     def is_used(self) -> bool:
-        """Whether a run has been here."""
+        """Tell whether the folder holds a run."""
         return any((self.path / name).exists() for name in _OURS)
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Refuse a folder that is not for this run; touches nothing.
+        """Refuse a folder that this run cannot use; writes nothing.
 
         Raises:
-            UsageError: Another run is here and neither ``resume`` nor ``overwrite`` was asked for, a living process
-                trains here, or the folder holds other files.
+            UsageError: It holds another run and neither ``resume`` nor ``overwrite`` is set, a running process trains
+                in it, or it holds other files.
         """
         try:
             is_file = self.path.exists() and not self.path.is_dir()
@@ -61,7 +61,7 @@ class RunFolder:
             raise self._unwritable(error) from error
         if is_file:
             raise UsageError(f"--out {self.path} is a file; give a folder.")
-        # Names such as config.yaml are common: only run.json says for sure that what is here may be overwritten.
+        # Names such as config.yaml are common: only run.json proves that the files may be overwritten.
         foreign = [] if (self.path / "run.json").exists() else _foreign_names(self.path)
         if foreign:
             raise UsageError(
@@ -69,11 +69,11 @@ class RunFolder:
                 "Give a new or empty folder as --out."
             )
         if self.is_used() and not (resume or overwrite):
-            raise UsageError(f"{self.path} holds another run. Use --resume to go on with it, or --overwrite, or --out.")
+            raise UsageError(f"{self.path} holds another run. Use --resume to continue it, or --overwrite, or --out.")
         self._refuse_other_process()
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready for a run.
+        """Prepare the folder for a run.
 
         Raises:
             UsageError: As for ``check``.
@@ -92,10 +92,12 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; the lock of a process that has died is taken over.
+        """Lock the folder for this process; the lock of a dead process is replaced.
+
+        Not by ``filelock``: this lock names its holder, and also holds between machines whose shared disk has no flock.
 
         Raises:
-            UsageError: A living process trains here.
+            UsageError: A running process trains here.
         """
         if not self.is_written:
             yield
@@ -103,7 +105,7 @@ class RunFolder:
         self._refuse_other_process()
         self._lock.unlink(missing_ok=True)
         try:
-            with self._lock.open("x", encoding="utf-8") as file:  # of two that come here at once, one fails
+            with self._lock.open("x", encoding="utf-8") as file:  # of two processes at once, one fails
                 json.dump(_holder(), file)
         except FileExistsError as error:
             raise UsageError(f"{self.path} was taken by another process just now. Choose another --out.") from error
@@ -113,7 +115,7 @@ class RunFolder:
             self._lock.unlink(missing_ok=True)
 
     def describe(self, **facts: Any) -> None:  # noqa: ANN401 (whatever JSON can hold)
-        """Add facts to ``run.json``, and take out those that are none."""
+        """Add facts to ``run.json``, and remove those that are None."""
         if not self.is_written:
             return
         path = self.path / "run.json"
@@ -132,11 +134,11 @@ class RunFolder:
             raise UsageError(f"{self.path} is in use by process {other}. Wait for it, or choose another --out.")
 
     def has_begun(self) -> bool:
-        """Whether training has begun here, rather than only been described."""
+        """Tell whether training has begun, and not only its settings were written."""
         return (self.path / "run.json").exists()
 
     def withdraw(self) -> None:
-        """Leave no trace of a run that could not begin, so that the corrected command may take the folder."""
+        """Remove the files of a run that has not begun."""
         if not any((self.path / name).exists() for name in ("last.pt", "last.prev.pt")):
             self._clear()
         with suppress(OSError):  # others' files, or a lock, keep it
@@ -150,7 +152,7 @@ class RunFolder:
 
 
 def started() -> dict[str, Any]:
-    """What ``run.json`` says of the start: command, commit, time."""
+    """Describe the start for ``run.json``: command, commit, time."""
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     return {"command": shlex.join(sys.orig_argv[1:]), "commit": _commit(), "started": now}
 
@@ -181,7 +183,7 @@ def _holder() -> dict[str, Any]:
 
 
 def _alive(lock: Path, ours: dict[str, Any]) -> str:
-    """The holder's name when it may still be running, else an empty text."""
+    """Name the lock's holder if it may still be running; else empty."""
     try:
         holder = json.loads(lock.read_text(encoding="utf-8"))
         name = f"{holder['pid']} on {holder['host']}"

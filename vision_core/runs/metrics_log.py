@@ -1,4 +1,4 @@
-"""The metrics of a run: ``metrics.jsonl`` and, where asked for, TensorBoard."""
+"""Metrics of a run: ``metrics.jsonl`` and, if ``train.tensorboard`` is set, TensorBoard."""
 
 import json
 import math
@@ -11,14 +11,14 @@ from vision_core.files import write_atomic
 
 
 class RunLog:
-    """The metrics of one run folder."""
+    """Writer of the metrics of one run folder."""
 
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
         self._metrics = folder / "metrics.jsonl"
         self._writer = _tensorboard(folder) if tensorboard else None
 
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps after ``step``: a resumed run computes them again."""
+        """Remove the metrics after ``step``, which a resumed run computes again."""
         if not self._metrics.exists():
             return
         lines = self._metrics.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -26,7 +26,7 @@ class RunLog:
         write_atomic(self._metrics, "".join(line + "\n" for line in kept))
 
     def metrics(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """One line of ``metrics.jsonl``."""
+        """Write a line of ``metrics.jsonl``."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
         row = {"step": step, "epoch": epoch, "time": round(time.time(), 3), **finite}
         with self._metrics.open("a", encoding="utf-8") as file:
@@ -36,7 +36,7 @@ class RunLog:
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flush what is open."""
+        """Close the TensorBoard writer."""
         if self._writer:
             self._writer.close()
 

@@ -1,4 +1,4 @@
-"""Which runs a ``train`` command describes: a file, the demo, a folder to resume, several seeds. Imports no torch."""
+"""Runs that a ``train`` command describes: a file, the demo, a folder to resume, several seeds. Imports no torch."""
 
 import argparse
 import time
@@ -13,18 +13,18 @@ _CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def output_folder(arguments: argparse.Namespace, task: str) -> Path:
-    """``--out``, or a new folder below ``runs/`` named after task and time."""
+    """Return ``--out``, or a new name below ``runs/`` from task and time."""
     return arguments.out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def describe_runs(arguments: argparse.Namespace, config_class: type[Config]) -> Runs:
-    """The configurations by the name of their folder; a single run is named ``""``.
+    """Build the configurations by folder name; a single run is named ``""``.
 
-    ``--device`` is the key ``train.device`` in short.
+    ``--device`` is short for the key ``train.device``.
 
     Raises:
         ConfigError: Every problem of every run.
-        UsageError: There is nothing to resume.
+        UsageError: There is no run to resume.
     """
     if arguments.device:
         arguments.words = [*arguments.words, f"train.device={arguments.device}"]
@@ -48,17 +48,15 @@ def describe_runs(arguments: argparse.Namespace, config_class: type[Config]) -> 
 
 
 def show(runs: Runs) -> str:
-    """All settings of all runs, described."""
+    """Print all settings of all runs with their descriptions, as text."""
     return "\n\n".join((f"# run: {name}\n" if name else "") + configs.describe(config) for name, config in runs.items())
 
 
 def _found_runs(arguments: argparse.Namespace, config_class: type[Config]) -> Runs:
     if not arguments.out:
-        raise UsageError("--resume needs --out: the folder of the run to go on with.")
+        raise UsageError("--resume needs --out: the folder of the run to continue.")
     if arguments.seeds:
-        raise UsageError(
-            "--resume goes on with the runs that are in --out. Leave --seeds out; train new ones elsewhere."
-        )
+        raise UsageError("--resume continues the runs in --out. Leave --seeds out; train new ones elsewhere.")
     out: Path = arguments.out
     found = [out / "config.yaml"] if (out / "config.yaml").exists() else sorted(out.glob("*/config.yaml"))
     if not found:
@@ -71,7 +69,7 @@ def _found_runs(arguments: argparse.Namespace, config_class: type[Config]) -> Ru
 
 
 def _in_order(runs: Runs) -> Runs:
-    """Each run behind the one that it starts from."""
+    """Order the runs so that each follows the one it starts from."""
     ordered: Runs = {}
     while len(ordered) < len(runs):
         ready = {
@@ -87,7 +85,7 @@ def _in_order(runs: Runs) -> Runs:
 
 
 def _started_from(prefix: str, config: Config) -> Config:
-    """``config`` of a part, with the full name of the part that it starts from."""
+    """Complete the name of the run that a part starts from."""
     if not (prefix and config.source.run):
         return config
     return configs.replace(config, {"source.run": _joined(prefix, config.source.run)})

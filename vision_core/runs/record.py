@@ -1,4 +1,4 @@
-"""What a run folder tells once the run is over, or was cut short: read without trusting that anything is there."""
+"""Reading of run folders, finished or not: every file may be missing or damaged."""
 
 import json
 import math
@@ -18,7 +18,7 @@ _NOT_CURVES = frozenset({"step", "epoch", "time"})
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One run as its folder tells it.
+    """Content of a run folder.
 
     Attributes:
         name: Name of the folder.
@@ -26,8 +26,8 @@ class RunRecord:
         settings: ``config.yaml``, flat: ``train.seed`` to value.
         curves: Name to ``(step, value)`` pairs, finite values only.
         evaluations: Scores, in the order of the file.
-        pictures: Image file and its caption.
-        gaps: What is missing or damaged, a sentence each.
+        pictures: Image files and their captions.
+        gaps: Missing and damaged files, a sentence each.
     """
 
     name: str
@@ -40,13 +40,13 @@ class RunRecord:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The run folders below ``folder``, by name; ``folder`` itself when it is one and holds no other."""
+    """Find the run folders below ``folder``, else ``folder`` itself, by name."""
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path)) if folder.is_dir() else []
     return inner or ([folder] if _is_run(folder) else [])
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Read one run folder; missing and damaged files become ``gaps``."""
+    """Read a run folder; missing and damaged files become ``gaps``."""
     gaps: list[str] = []
     facts = _read_json(folder / "run.json", {}, gaps)
     rows = _read_json(folder / "evaluation.json", [], gaps)
@@ -67,7 +67,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots."""
+    """Flatten nested mappings, with keys joined by dots."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:

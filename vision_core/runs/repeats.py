@@ -1,4 +1,4 @@
-"""Runs that differ in seed or fold alone: mean and spread of their scores."""
+"""Repeated runs, which differ in seed or fold alone: mean and spread of their scores."""
 
 import re
 import statistics
@@ -10,19 +10,19 @@ from vision_core.csv_tables import to_csv
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
 
-SPREAD = "spread.csv"  # beside the runs
+SPREAD = "spread.csv"  # file name, beside the run folders
 _REPEATED = re.compile(r"-?\b(seed|fold)-(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repeated:
-    """One metric of one model in an experiment.
+    """Metric of a model over the repeated runs of an experiment.
 
     Attributes:
-        experiment: Name of its runs without seed and fold; the list that is scored, where that leaves nothing.
-        model: Of the row.
-        metric: Its name.
-        by_seed: The values of each seed, one a fold; a single run has one of one.
+        experiment: Name of its runs without seed and fold; the name of the scored list, where that is empty.
+        model: Name of the model.
+        metric: Name of the metric.
+        by_seed: Values of each seed, one per fold.
     """
 
     experiment: str
@@ -32,38 +32,38 @@ class Repeated:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """What is averaged: the mean over the folds of each seed, or of one seed its folds."""
+        """Values to average: the mean over folds of each seed, or the folds of one seed."""
         return tuple(map(statistics.fmean, self.by_seed)) if len(self.by_seed) > 1 else self.by_seed[0]
 
     @property
     def mean(self) -> float:
-        """Over seeds, or over folds where there is one seed."""
+        """Mean over seeds, or over folds where there is one seed."""
         return statistics.fmean(self.values)
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of what is averaged; none of a single value."""
+        """Standard deviation of ``values``; None of a single one."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
     def over(self) -> str:
-        """What the spread is over, in words."""
+        """Seeds and folds that the spread is over, in words."""
         folds = max(map(len, self.by_seed))
         if len(self.by_seed) == 1:
             return f"{folds} folds" if folds > 1 else "one run"
         return f"{len(self.by_seed)} seeds" + (f" of {folds} folds each" if folds > 1 else "")
 
     def sentence(self) -> str:
-        """In percent."""
+        """Describe mean and spread in percent."""
         told = f"{self.experiment} {self.model}".ljust(24) + f" {self.metric} {100 * self.mean:5.1f}"
         return told if self.spread is None else f"{told} ± {100 * self.spread:.1f} over {self.over}"
 
 
 def find_repeats(rows: Mapping[str, Sequence[Row]]) -> list[Repeated]:
-    """Every defined metric of every experiment; first metrics come first of their model.
+    """Group every defined metric by experiment; each model's first metric comes first.
 
     Args:
-        rows: By name of the run, such as ``night-seed-0`` or ``seed-1-fold-2-teacher``.
+        rows: Scores by name of the run, such as ``night-seed-0`` or ``seed-1-fold-2-teacher``.
     """
     groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for name, found in rows.items():
@@ -80,7 +80,7 @@ def find_repeats(rows: Mapping[str, Sequence[Row]]) -> list[Repeated]:
 
 
 def headlines(repeats: Sequence[Repeated]) -> list[Repeated]:
-    """The first metric of each model of each experiment."""
+    """Select the first metric of each model of each experiment."""
     first: dict[tuple[str, str], Repeated] = {}
     for each in repeats:
         first.setdefault((each.experiment, each.model), each)
@@ -88,7 +88,7 @@ def headlines(repeats: Sequence[Repeated]) -> list[Repeated]:
 
 
 def write_repeats(path: Path, repeats: Sequence[Repeated]) -> None:
-    """All of them as a CSV, in the units of ``evaluation.json``."""
+    """Write them as a CSV, in the units of ``evaluation.json``."""
     header = ["experiment", "model", "metric", "mean", "spread", "over"]
     rows = [[each.experiment, each.model, each.metric, each.mean, each.spread, each.over] for each in repeats]
     write_atomic(path, to_csv(header, rows))

@@ -1,4 +1,4 @@
-"""One offline HTML file about a run, or about several runs below one folder: numbers, curves, pictures, settings."""
+"""Report of a run, or of several runs below one folder, as one offline HTML file."""
 
 import base64
 import io
@@ -18,12 +18,12 @@ from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.runs.record import RunRecord, find_runs, flatten, read_run
 
-SMALL_LIST = 100
+_SMALL_LIST = 100
 _SEED = "train.seed"
 _EMBED_BYTES = 400_000
 _EMBED_PX = 1600
 _CURVE_POINTS = 300
-_ROLES = {"trained": "adapted"}  # a model without a predecessor stands in the column of results
+_ROLES = {"trained": "adapted"}  # a model trained from the start stands in the column of results
 _METRIC_NAMES = {
     "voc07_ap50": "AP50 (VOC 2007)",
     "area_ap50": "AP50 (area under the curve)",
@@ -33,13 +33,13 @@ _METRIC_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A metric before and after on one list, over one run or over the seeds of one experiment.
+    """Metric before and after training on one list, over one or several seeds.
 
     Attributes:
         target: Name of the run, or of the runs.
         split: Name of the labelled list.
-        metric: Name of the metric, for people.
-        counts: How much was scored, as in ``Row``.
+        metric: Full name of the metric.
+        counts: Numbers of scored items, as in ``Row``.
         source: Fractions of the source model, one per seed; empty when it was not scored.
         adapted: Fractions of the adapted model, one per seed.
     """
@@ -54,7 +54,7 @@ class Comparison:
     @property
     def is_illustration(self) -> bool:
         """Whether the list is too small for its score to carry a claim."""
-        return list(self.counts.values())[-1] < SMALL_LIST
+        return list(self.counts.values())[-1] < _SMALL_LIST
 
     @property
     def changes(self) -> tuple[float, ...]:
@@ -65,11 +65,11 @@ class Comparison:
 
     @property
     def amount(self) -> str:
-        """How much was scored, in words."""
+        """Numbers of scored items, in words."""
         return ", ".join(f"{number:,} {name}" for name, number in self.counts.items())
 
     def sentence(self) -> str:
-        """The comparison in words."""
+        """Describe the comparison in a sentence."""
         where = f"On {self.split} ({self.amount}) {self.metric}"
         caution = " Too small for a claim: an illustration." if self.is_illustration else ""
         if not self.changes:
@@ -88,7 +88,10 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A value over the steps, laid out in a box of 300 by 110 units with its origin at the top left."""
+    """Curve of a value over steps, in a box of 300 by 110 units.
+
+    The origin is at the top left.
+    """
 
     name: str
     points: str
@@ -101,14 +104,14 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An image inside the page."""
+    """Image embedded in the page."""
 
     uri: str
     caption: str
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a run folder, or into the parent of several, and return its path.
+    """Write ``report.html`` into a run folder, or the parent of several.
 
     Metrics are fractions and shown times 100.
 
@@ -124,7 +127,7 @@ def write_report(folder: Path) -> Path:
 
 
 def compare(runs: Sequence[RunRecord]) -> list[Comparison]:
-    """Before and after for every list and metric; runs that differ in nothing but the seed count as one."""
+    """Compare before and after for every list and metric, over seeds."""
     return [
         comparison
         for seeds in _by_experiment(runs)
@@ -134,7 +137,7 @@ def compare(runs: Sequence[RunRecord]) -> list[Comparison]:
 
 
 def layout_curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
-    """Scale ``(step, value)`` pairs, one or more, to the box of a ``Curve``; long curves are averaged in bins."""
+    """Scale ``(step, value)`` pairs to the box of a ``Curve``; long ones are binned."""
     steps, values = zip(*_thin(points), strict=True)
     low, high = min(values), max(values)
     across = 300 / ((steps[-1] - steps[0]) or 1)
@@ -153,7 +156,10 @@ def layout_curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
 
 
 def embed(path: Path, caption: str) -> Picture | None:
-    """An image file as a data URI: as it is when small, else as JPEG; None when it cannot be read."""
+    """Encode an image file as a data URI; None when it cannot be read.
+
+    Small files are embedded unchanged, large ones as JPEG.
+    """
     try:
         data, kind = path.read_bytes(), "png"
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
@@ -166,13 +172,13 @@ def embed(path: Path, caption: str) -> Picture | None:
 
 
 def count(number: int, noun: str) -> str:
-    """``1 box``, ``2 boxes``."""
+    """Write a number with its noun: ``1 box``, ``2 boxes``."""
     plural = "es" if noun.endswith("x") else "s"
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def in_points(values: Sequence[float], *, sign: bool = False) -> str:
-    """The mean of fractions times 100, with the sample standard deviation when there are several; n/a for none."""
+    """Write mean and sample standard deviation of fractions, times 100."""
     if not values:
         return "n/a"
     mean = f"{100 * statistics.fmean(values):{'+' if sign else ''}.1f}"
@@ -195,7 +201,7 @@ def _render(name: str, runs: Sequence[RunRecord]) -> str:
         comparisons=comparisons,
         headlines=_headlines(comparisons),
         runs=[_section(run) for run in runs],
-        small=SMALL_LIST,
+        small=_SMALL_LIST,
     )
 
 
@@ -216,7 +222,7 @@ def _section(run: RunRecord) -> dict[str, Any]:
 
 
 def _headlines(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """The first metric of every list: the one the evaluation names first."""
+    """Select the first metric of every list, as evaluation orders them."""
     first: dict[tuple[str, str], Comparison] = {}
     for comparison in comparisons:
         first.setdefault((comparison.target, comparison.split), comparison)
@@ -229,7 +235,7 @@ def _notes(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _per_class(rows: Iterable[Row]) -> list[tuple[str, str, list[float], list[float]]]:
-    """Split, class, and the value of either model as a list of none or one."""
+    """List split, class, and the value of each model, if any."""
     cells: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         for name, value in row.per_class.items():
@@ -281,7 +287,10 @@ def _scores(run: RunRecord, split: str, metric: str) -> dict[str, float]:
 
 
 def _paired(seeds: Sequence[Mapping[str, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The scores before and after of the seeds that have both; where none has both, what there is."""
+    """Pair the scores before and after of each seed.
+
+    Seeds without both are left out, unless no seed has both.
+    """
     whole = [scores for scores in seeds if {"source", "adapted"} <= scores.keys()] or seeds
     return (
         tuple(scores["source"] for scores in whole if "source" in scores),

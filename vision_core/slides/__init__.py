@@ -1,1 +1,1 @@
-"""Whole slides: reading, tissue, tiles, features, and pictures of what a model saw in them."""
+"""Whole slides: reading, tissue, tiles, encoders, features, and pictures of results."""

@@ -1,4 +1,4 @@
-"""Sections about slides that tasks share. Pydantic only."""
+"""Sections of the configuration about slides, shared by tasks; imports pydantic alone."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,12 +7,12 @@ from pydantic import Field, FiniteFloat
 
 from vision_core.config.schema import Fraction, Section
 
-LEAST_MPP, LARGEST_MPP = 0.05, 20.0
-Mpp = Annotated[FiniteFloat, Field(ge=LEAST_MPP, le=LARGEST_MPP)]
+MIN_MPP, MAX_MPP = 0.05, 20.0
+Mpp = Annotated[FiniteFloat, Field(ge=MIN_MPP, le=MAX_MPP)]
 
 
 class TissueSettings(Section):
-    """What counts as tissue."""
+    """Settings of the segmentation of tissue."""
 
     preset: Literal["default", "bwh_biopsy", "nsclc", "tcga"] = Field(
         "default",
@@ -26,7 +26,7 @@ class TissueSettings(Section):
 
 
 class TileSettings(Section):
-    """The grid of tiles."""
+    """Settings of the tile grid."""
 
     layout: Literal["mpp", "level0_512", "level0_256"] = Field(
         "mpp",
@@ -35,12 +35,12 @@ class TileSettings(Section):
     )
     tile_px: int = Field(256, ge=16, le=8192, description="Side of a tile in pixels, at mpp.")
     mpp: Mpp = Field(0.5, description="Microns per pixel of the tiles.")
-    overlap_px: int = Field(0, ge=0, description="Pixels that neighbours share.")
+    overlap_px: int = Field(0, ge=0, description="Overlap of neighbouring tiles in pixels.")
     least_tissue: Fraction = Field(0.5, description="Share of a tile that must be tissue.")
 
 
 class EncoderSettings(Section):
-    """The network that turns a tile into features."""
+    """Settings of the encoder of tiles."""
 
     name: str = Field(
         "lite0",
@@ -49,16 +49,18 @@ class EncoderSettings(Section):
     )
     weights: Path | None = Field(None, description="Local file of weights, or the bundle; nothing is downloaded.")
     input_px: int = Field(224, ge=32, le=2048, description="Side to which a tile is resized for the network.")
-    batch_size: int = Field(64, ge=1, description="Tiles at once.")
+    batch_size: int = Field(64, ge=1, description="Tiles in a batch.")
     storage: Literal["fp16", "fp32"] = Field("fp16", description="Precision in which features are stored.")
 
 
 class ReadSettings(Section):
-    """How slides are read."""
+    """Settings of reading slides."""
 
     mpp: Mpp | None = Field(
-        None, description="Microns per pixel at level 0 of slides that do not say; a column mpp of the CSV wins."
+        None, description="Microns per pixel at level 0 of slides without them; a column mpp of the CSV overrides it."
     )
-    max_bad_tiles: int = Field(0, ge=0, description="Unreadable tiles that a slide may have; they are left out.")
+    max_bad_tiles: int = Field(
+        0, ge=0, description="Number of unreadable tiles that a slide may have; they are left out."
+    )
     fast: bool = Field(True, description="Decode JPEG tiles directly where that gives OpenSlide's pixels.")
     threads: int = Field(2, ge=1, le=64, description="Reading threads per slide.")

@@ -1,6 +1,5 @@
-"""The grid of tiles over the tissue of a slide."""
+"""Tiling of the tissue of a slide."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -12,16 +11,16 @@ from vision_core.errors import ConfigError, InputError
 from vision_core.slides.reading.slide import Slide
 from vision_core.slides.settings import TileSettings
 from vision_core.slides.tissue.overview import overview_grid
-from vision_core.slides.tissue.regions import Mask, Points, Region, draw_mask, locate
+from vision_core.slides.tissue.regions import Mask, Points, Region, locate_in_polygon, regions_to_mask
 from vision_core.slides.tissue.segmentation import Tissue
 
-# Scanners called 40x have 0.22 to 0.26 microns per pixel, those called 20x 0.44 to 0.51: tiles of a round figure may be
-# finer by a few per cent. Beyond, a tile would have to be enlarged: its detail is not on the slide.
-_MOST_ENLARGED = 1.1
+# Scanners sold as 40x have 0.22 to 0.26 microns per pixel, those sold as 20x 0.44 to 0.51, so tiles at 0.25 or 0.5 may
+# be enlarged by a few per cent. Tiles enlarged further would lack the detail of their resolution.
+_MAX_ENLARGEMENT = 1.1
 _ROUNDING = 1e-3  # pyramids round their downsamples
-_LEAST = 1e-9
-_CELLS = 2_000_000  # of a part of the integral image
-_SIDES = {"level0_512": 512, "level0_256": 256}
+_EPSILON = 1e-9
+_MAX_CELLS = 2_000_000  # of the grid or of the mask, computed at a time
+_LAYOUT_SIDES = {"level0_512": 512, "level0_256": 256}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +31,11 @@ class Tiles:
         corners: ``(N, 2)`` int64, upper left corners ``(x, y)`` in pixels of level 0, row by row. A tile at the edge
             may reach beyond the slide, where it is white.
         side: Of a tile, in pixels of level 0.
-        tile_px: Side in pixels that a tile is resized to.
+        tile_px: Side in pixels to which a tile is resized.
         mpp: Microns per pixel of a tile.
-        level: To read from: the coarsest that is fine enough.
-        read_px: Side to read, in pixels of that level, before resizing.
-        notes: What is notable, each a sentence.
+        level: Level to read: the coarsest that is fine enough.
+        read_px: Side to read before resizing, in pixels of that level.
+        notes: Remarks, one sentence each.
     """
 
     corners: NDArray[np.int64]
@@ -52,38 +51,39 @@ class Tiles:
 
 
 def tile_grid(slide: Slide, tissue: Tissue, settings: TileSettings) -> Tiles:
-    """The tiles of a slide.
+    """Lay tiles over the tissue of a slide.
 
     Args:
         slide: The slide.
-        tissue: Where to lay them.
-        settings: ``layout="mpp"``: a grid from the slide's corner, of tiles of which ``least_tissue`` is tissue.
-            ``level0_512``, ``level0_256``: CLAM's (Lu et al. 2021), which begins at the corner of each region and looks
-            at four points and the centre of each tile; overlap, share and resolution are not asked for.
+        tissue: Its tissue.
+        settings: ``layout="mpp"``: a grid from the slide's corner, of all tiles with a share of tissue of at least
+            ``least_tissue``. ``level0_512``, ``level0_256``: CLAM's grid (Lu et al. 2021), which begins at the corner
+            of each region and tests four points and the centre of each tile; ``overlap_px``, ``least_tissue``,
+            ``tile_px`` and ``mpp`` are ignored.
 
     Raises:
-        ConfigError: Tiles overlap wholly.
+        ConfigError: ``overlap_px`` is not less than ``tile_px``.
         InputError: The slide is coarser than the tiles.
     """
     if settings.layout != "mpp":
-        side = _SIDES[settings.layout]
+        side = _LAYOUT_SIDES[settings.layout]
         corners = _clam_corners(tissue.regions, side)
         return Tiles(corners=corners, side=side, tile_px=side, mpp=slide.mpp, level=0, read_px=side)
     if settings.overlap_px >= settings.tile_px:
         raise ConfigError(
             f"tiles.overlap_px: found {settings.overlap_px}, expected less than tiles.tile_px, {settings.tile_px}."
         )
-    enlarged = slide.mpp / settings.mpp
-    if enlarged > _MOST_ENLARGED:
+    enlargement = slide.mpp / settings.mpp
+    if enlargement > _MAX_ENLARGEMENT:
         raise InputError(
             f"'{slide.path}' has {slide.mpp:.3g} microns per pixel, but tiles of {settings.mpp:.3g} are asked for: "
             f"such detail is not on it. Leave it out, or set tiles.mpp to {slide.mpp:.3g} or more for all slides."
         )
-    side = _side(slide, settings.tile_px, enlarged)
+    side = _side(slide, settings.tile_px, enlargement)
     step = max(1, round(side * (1 - settings.overlap_px / settings.tile_px)))
-    level, read_px = reading(slide, side, settings.tile_px)
+    level, read_px = reading_level(slide, side, settings.tile_px)
     corners = _tissue_corners(slide, tissue.regions, side, step, settings.least_tissue)
-    release_memory()  # pictures of the whole slide came and went, here and where tissue was looked for
+    release_memory()  # of the overview pictures that this and the segmentation have freed
     return Tiles(
         corners=corners,
         side=side,
@@ -91,17 +91,17 @@ def tile_grid(slide: Slide, tissue: Tissue, settings: TileSettings) -> Tiles:
         mpp=settings.mpp,
         level=level,
         read_px=read_px,
-        notes=(f"Tiles are enlarged by {100 * (enlarged - 1):.0f} %.",) if enlarged > 1.01 else (),
+        notes=(f"Tiles are enlarged by {100 * (enlargement - 1):.0f} %.",) if enlargement > 1.01 else (),
     )
 
 
-def reading(slide: Slide, side: int, tile_px: int) -> tuple[int, int]:
-    """What to read for a tile: the level with the largest downsample that is fine enough, and the side in its pixels.
+def reading_level(slide: Slide, side: int, tile_px: int) -> tuple[int, int]:
+    """Choose the coarsest sufficient level, and the side in its pixels.
 
     Args:
         slide: The slide.
         side: Of a tile, in pixels of level 0.
-        tile_px: Side that it is resized to.
+        tile_px: Side in pixels to which a tile is resized.
     """
     wanted = max(1.0, side / tile_px) * (1 + _ROUNDING)
     fine = [number for number, level in enumerate(slide.levels) if level.downsample <= wanted]
@@ -109,77 +109,76 @@ def reading(slide: Slide, side: int, tile_px: int) -> tuple[int, int]:
     return level, max(1, round(side / slide.levels[level].downsample))
 
 
-def tissue_shares(mask: Mask, pixel: tuple[float, float], corners: tuple[Points, Points], side: float) -> Points:
-    """The share of tissue in each tile of a grid, exact to the mask: pixels cut by an edge count by their area inside.
+def integral_image(mask: Mask) -> NDArray[np.int32]:
+    """Compute the integral image of a mask: ``(H, W)`` to ``(H+1, W+1)``."""
+    return np.asarray(cv2.integral(mask.view(np.uint8), sdepth=cv2.CV_32S), np.int32)
+
+
+def tissue_shares(
+    sums: NDArray[np.int32], pixel_size: tuple[float, float], corners: tuple[Points, Points], side: float
+) -> Points:
+    """Compute the share of tissue in each tile of a grid.
+
+    It is exact: pixels of the mask that an edge of a tile cuts count by their area inside.
 
     Args:
-        mask: ``(H, W)`` bool from the slide's upper left corner; beyond it there is no tissue.
-        pixel: Width and height of its pixels, in pixels of level 0.
+        sums: ``integral_image`` of a mask from the slide's upper left corner; beyond the mask there is no tissue.
+        pixel_size: Width and height of a pixel of the mask in pixels of level 0.
         corners: ``(w,)`` left and ``(h,)`` upper edges of the tiles, in pixels of level 0.
-        side: Of a tile.
+        side: Of a tile, in pixels of level 0.
 
     Returns:
         ``(h, w)`` float64 within 0 to 1.
     """
-    return _shares(_integral(mask), pixel, corners, side)
+    # Within a pixel the integral image is linear along each axis, so interpolation between pixels is exact.
+    edges_x, edges_y = ((np.stack([edge, edge + side]) / size) for edge, size in zip(corners, pixel_size, strict=True))
+    bands = _interpolate_rows(sums, edges_y[1]) - _interpolate_rows(sums, edges_y[0])  # (h, W + 1)
+    tissue = _interpolate_rows(bands.T, edges_x[1]) - _interpolate_rows(bands.T, edges_x[0])  # (w, h)
+    return np.asarray(tissue.T * (pixel_size[0] * pixel_size[1] / side**2))
 
 
-def _integral(mask: Mask) -> NDArray[np.int32]:
-    return np.asarray(cv2.integral(mask.view(np.uint8), sdepth=cv2.CV_32S), np.int32)
-
-
-def _shares(sums: NDArray[np.int32], pixel: tuple[float, float], corners: tuple[Points, Points], side: float) -> Points:
-    # The integral image is linear within a pixel along each axis: between pixels it is interpolated exactly.
-    edges_x, edges_y = ((np.stack([edge, edge + side]) / size) for edge, size in zip(corners, pixel, strict=True))
-    bands = _between(sums, edges_y[1]) - _between(sums, edges_y[0])  # (h, W + 1)
-    tissue = _between(bands.T, edges_x[1]) - _between(bands.T, edges_x[0])  # (w, h)
-    return np.asarray(tissue.T * (pixel[0] * pixel[1] / side**2))
-
-
-def _between(table: NDArray[np.int32] | Points, places: Points) -> Points:
-    """Rows of a table at fractional places, its ends beyond it."""
-    places = np.clip(places, 0, len(table) - 1)
-    first = np.minimum(places.astype(int), max(len(table) - 2, 0))
-    share = (places - first)[:, None]
+def _interpolate_rows(table: NDArray[np.int32] | Points, positions: Points) -> Points:
+    """Interpolate rows of a table at fractional positions, clamped to it."""
+    positions = np.clip(positions, 0, len(table) - 1)
+    first = np.minimum(positions.astype(int), max(len(table) - 2, 0))
+    share = (positions - first)[:, None]
     return np.asarray(table[first] * (1 - share) + table[np.minimum(first + 1, len(table) - 1)] * share)
 
 
-def _side(slide: Slide, tile_px: int, enlarged: float) -> int:
-    """The side of a tile at level 0; where a pixel more or less makes resizing needless, that."""
-    side = max(1, round(tile_px / enlarged))
-    ready = [round(tile_px * level.downsample) for level in slide.levels]
-    return next((each for each in ready if abs(each - side) <= 1), side)
+def _side(slide: Slide, tile_px: int, enlargement: float) -> int:
+    """Compute the side at level 0, preferring one without resizing."""
+    side = max(1, round(tile_px / enlargement))
+    unresized = [round(tile_px * level.downsample) for level in slide.levels]
+    return next((each for each in unresized if abs(each - side) <= 1), side)
 
 
 def _tissue_corners(slide: Slide, regions: tuple[Region, ...], side: int, step: int, least: float) -> NDArray[np.int64]:
     if not regions:
         return np.zeros((0, 2), np.int64)
     grid = overview_grid(slide)
-    sums = _integral(draw_mask(regions, grid.shape, grid.pixel))
+    sums = integral_image(regions_to_mask(regions, grid.shape, grid.pixel_size))
     xs, ys = np.arange(0, slide.size[1], step), np.arange(0, slide.size[0], step)
     found = []
-    for part in _parts(ys, max(1, _CELLS // max(len(xs), grid.shape[1]))):
-        shares = _shares(sums, grid.pixel, (xs.astype(np.float64), part.astype(np.float64)), side)
-        rows, columns = np.nonzero(shares >= max(least - _LEAST, _LEAST))
+    num_rows = max(1, _MAX_CELLS // max(len(xs), grid.shape[1]))
+    for first in range(0, len(ys), num_rows):
+        part = ys[first : first + num_rows]
+        shares = tissue_shares(sums, grid.pixel_size, (xs.astype(np.float64), part.astype(np.float64)), side)
+        rows, columns = np.nonzero(shares >= max(least - _EPSILON, _EPSILON))
         found.append(np.column_stack([xs[columns], part[rows]]))
     return np.concatenate(found).astype(np.int64)
 
 
-def _parts(values: NDArray[np.int64], length: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(values), length):
-        yield values[start : start + length]
-
-
 def _clam_corners(regions: tuple[Region, ...], side: int) -> NDArray[np.int64]:
-    found = [np.zeros((0, 2), np.int64), *(_corners_of_region(region, side) for region in regions)]
-    corners = np.unique(np.concatenate(found)[:, ::-1], axis=0)  # row by row; a tile of two regions once
+    found = [np.zeros((0, 2), np.int64), *(_clam_region_corners(region, side) for region in regions)]
+    # Sorted row by row; a tile that two regions share is kept once.
+    corners = np.unique(np.concatenate(found)[:, ::-1], axis=0)
     return np.ascontiguousarray(corners[:, ::-1])
 
 
-def _corners_of_region(region: Region, side: int) -> NDArray[np.int64]:
-    """Tiles from the corner of a region to the end of its box, of which one of four points lies in it or on its edge.
+def _clam_region_corners(region: Region, side: int) -> NDArray[np.int64]:
+    """Lay CLAM's grid over a region, from its bounding box's corner.
 
-    The centre must not lie inside a hole.
+    A tile is kept if one of four points lies in the region or on its edge, and its centre in no hole.
     """
     first, last = np.floor(region.outline.min(axis=0)), np.floor(region.outline.max(axis=0))
     xs, ys = (np.arange(first[axis], last[axis] + 1, side) for axis in (0, 1))
@@ -187,12 +186,12 @@ def _corners_of_region(region: Region, side: int) -> NDArray[np.int64]:
     is_kept = np.zeros((len(ys), len(xs)), bool)
     for down in (centre - shift, centre + shift):
         for right in (centre - shift, centre + shift):
-            is_kept |= locate(region.outline, xs + right, ys + down) >= 0
+            is_kept |= locate_in_polygon(region.outline, xs + right, ys + down) >= 0
     xs_of_centres, ys_of_centres = xs + side / 2, ys + side / 2
     for hole in region.holes:
         low, high = hole.min(axis=0), hole.max(axis=0)
         across = slice(*np.searchsorted(xs_of_centres, (low[0], high[0])))
         along = slice(*np.searchsorted(ys_of_centres, (low[1], high[1])))
-        is_kept[along, across] &= locate(hole, xs_of_centres[across], ys_of_centres[along]) <= 0
+        is_kept[along, across] &= locate_in_polygon(hole, xs_of_centres[across], ys_of_centres[along]) <= 0
     rows, columns = np.nonzero(is_kept)
     return np.column_stack([xs[columns], ys[rows]]).astype(np.int64)

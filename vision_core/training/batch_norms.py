@@ -1,4 +1,7 @@
-"""Statistics of batch normalisation: kept as they are, shared between processes, computed anew, looked at."""
+"""Statistics of batch normalisation: freeze, share between processes, re-estimate, check.
+
+``torch.optim.swa_utils.update_bn`` is not used: it puts the whole model into training mode, which switches dropout on.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar, cast
@@ -10,24 +13,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vision_core.training import distributed
 
 # Of the published weights that users report, the worst channel has 56,296; trained networks stay below hundreds.
-EXTREME_VARIANCE = 1e4
+_EXTREME_VARIANCE = 1e4
 _VARIANCE = "running_var"
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def freeze_norms(module: nn.Module) -> None:
-    """Use the running statistics and leave them as they are, until ``train`` is called again."""
+    """Freeze the running statistics until ``train`` is called again."""
     for norm in _norms(module):
         norm.eval()
 
 
 def has_moving_norms(module: nn.Module) -> bool:
-    """Whether a batch of one image would have no statistics of its own."""
+    """Tell whether any norm computes batch statistics."""
     return any(norm.training for norm in _norms(module))
 
 
 def synchronised(module: ModuleT, device: torch.device) -> ModuleT:
-    """The same with norms that normalise over all processes, which torch has on GPUs alone."""
+    """Convert norms to normalise over all processes; torch supports it on GPUs alone."""
     if distributed.world_size() == 1 or device.type != "cuda":
         return module
     from timm import layers  # torch's own would lose the activation that timm keeps in some norms
@@ -37,7 +40,7 @@ def synchronised(module: ModuleT, device: torch.device) -> ModuleT:
 
 @torch.no_grad()
 def share_statistics(module: nn.Module) -> None:
-    """Give all processes the mean of their running statistics, so that they hold the same and resume alike."""
+    """Average the running statistics over all processes."""
     held = [each for norm in _norms(module) for each in (norm.running_mean, norm.running_var) if each is not None]
     if distributed.world_size() == 1 or not held:
         return
@@ -49,9 +52,12 @@ def share_statistics(module: nn.Module) -> None:
 
 @torch.no_grad()
 def reestimate_norms(module: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace all running statistics by those over ``batches`` of images ``(B, C, H, W)``; returns how many it saw.
+    """Re-estimate all running statistics over ``batches`` of images ``(B, C, H, W)``.
 
-    The mean over batches, each batch weighing the same; everything else computes as in inference.
+    They become the mean over batches of equal weight; all other layers compute as in inference.
+
+    Returns:
+        Number of batches.
     """
     norms = list(_norms(module))
     momenta = [norm.momentum for norm in norms]
@@ -71,9 +77,9 @@ def reestimate_norms(module: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def extreme_statistics(tensors: Mapping[str, Tensor]) -> dict[str, float]:
-    """The largest running variance of each layer where it is beyond 10,000, by the entry's name."""
+    """Find running variances beyond 10,000: the largest of each layer by entry name."""
     found = {name: float(each.max()) for name, each in tensors.items() if name.endswith(_VARIANCE) and each.numel()}
-    return {name: largest for name, largest in found.items() if largest > EXTREME_VARIANCE}
+    return {name: largest for name, largest in found.items() if largest > _EXTREME_VARIANCE}
 
 
 def _norms(module: nn.Module) -> Iterator[_BatchNorm]:

@@ -1,6 +1,8 @@
-"""Checkpoints of a run in progress: everything that the next step depends on, so that resuming gives the same bits.
+"""Checkpoints of a run in progress: all state that the next step depends on, so that resuming gives the same bits.
 
-All randomness is keyed (``randomness.py``), hence no random state is saved.
+All randomness is keyed (``randomness.py``), hence no random state is saved. Reading does not go through
+``bundles/foreign_weights.py``: the run wrote the file itself, so whatever cannot be read is damage, and the checkpoint
+before it is tried.
 """
 
 import logging
@@ -16,7 +18,7 @@ from vision_core.files import atomic_path, flush
 
 FORMAT = 2
 _NAMES = ("last.pt", "last.prev.pt")
-_FREE = (
+_FREE = (  # settings that may change between the parts of a run
     "train.device",
     "train.workers",
     "train.save_every",
@@ -35,7 +37,7 @@ State = dict[str, Any]
 
 
 def save(folder: Path, state: State) -> None:
-    """Write ``last.pt`` beside, flush it, and rename; the one before stays as ``last.prev.pt``.
+    """Write ``last.pt`` atomically and keep the previous one as ``last.prev.pt``.
 
     Raises:
         EnvironmentFault: The disk is full or cannot be written.
@@ -46,15 +48,15 @@ def save(folder: Path, state: State) -> None:
             _write({"format": FORMAT, **state}, file)
         flush(temporary)
         if last.exists():
-            last.replace(previous)  # killed here, the folder has one whole checkpoint under the name of the previous
+            last.replace(previous)  # if killed here, the whole checkpoint has the name of the previous one
 
 
 def load(folder: Path, config: State) -> State | None:
-    """The newest whole checkpoint of ``folder``, or nothing when there is none yet.
+    """Read the newest undamaged checkpoint of a run folder; None if there is no checkpoint yet.
 
     Args:
         folder: The run folder.
-        config: The run's configuration as JSON-ready keys; it must be the one that the checkpoint was made with.
+        config: The run's configuration as JSON-ready keys; it must equal that of the checkpoint but for free settings.
 
     Raises:
         CheckpointError: All are damaged, of another format, or made with other settings.
@@ -76,7 +78,7 @@ def load(folder: Path, config: State) -> State | None:
 
 
 def _read(path: Path) -> State:
-    with zipfile.ZipFile(path) as content:  # torch does not compare the sums that it writes
+    with zipfile.ZipFile(path) as content:  # torch does not compare the checksums that it writes
         if changed := content.testzip():
             raise ValueError(f"the bytes of '{changed}' have changed")
     state: State = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -1,4 +1,4 @@
-"""The forward pass of a learner, shared by several processes where there are several."""
+"""Data-parallel forward pass of a learner."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,14 +11,14 @@ from vision_core.training.runtime import Runtime
 
 Losses = dict[str, Tensor]
 Forward = Callable[[Any], Losses]
-TOUCH = "touch"  # the name of the term of zero
+TOUCH = "touch"  # name of the loss term that is zero
 
 
 class _Touching(nn.Module):
-    """A learner whose losses always reach every trained parameter, by a term of zero.
+    """Learner with a loss term of zero that reaches every trained parameter.
 
-    Without it a process that has no loss in a step, or not all of them, would leave the others waiting for its
-    gradients, or mix gradients of different steps.
+    Without it, a process with fewer losses in a step would leave the others waiting for its gradients, or mix gradients
+    of different steps.
     """
 
     def __init__(self, learner: nn.Module) -> None:
@@ -27,7 +27,7 @@ class _Touching(nn.Module):
         self._trained: Sequence[nn.Parameter] = [p for p in learner.parameters() if p.requires_grad]
 
     def forward(self, batch: Any) -> Losses:  # noqa: ANN401
-        """The losses of a batch, none of no batch, and the term of zero."""
+        """Compute the losses of a batch, if any, and the term of zero."""
         losses: Losses = {} if batch is None else self.learner(batch)
         if not self._trained:
             return losses
@@ -36,9 +36,9 @@ class _Touching(nn.Module):
 
 
 def shared_forward(learner: nn.Module, runtime: Runtime, *, compiled: bool) -> Forward:
-    """What a step calls: the learner itself, or, among several processes, one that averages gradients with them.
+    """Wrap a learner for its forward pass; several processes average their gradients.
 
-    Buffers are not copied between processes: those of a learner hold what all processes have pushed into them.
+    Buffers are not copied between processes: learners exchange what belongs into them (``Learner.exchange``).
     """
     if runtime.world_size == 1:
         return torch.compile(learner) if compiled else learner

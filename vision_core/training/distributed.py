@@ -1,4 +1,4 @@
-"""What the processes of one training say to each other; alone, each of these gives back what it was given."""
+"""Communication between the processes of one training; a single process gets its own values back."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,20 +14,20 @@ from torch.distributed.rendezvous import rendezvous
 from vision_core import errors
 from vision_core.errors import EnvironmentFault, Interrupted, UsageError, UserError
 
-# Process 0 evaluates and delivers while the others wait; one that dies is noticed at once, by its closed connection.
+# Process 0 evaluates and writes while the others wait; a dead one is noticed at once, by its closed connection.
 _LONGEST_WAIT = timedelta(hours=12)
 _FAULT = "domainsight fault"
-_of_group: list[Any] = []  # the store through which the processes of this training have met
-# It may be gone with the process that held it, and there is none where others than ``join`` have made the group.
+_of_group: list[Any] = []  # the key-value store of the processes, made by ``join``
+# The store ends with the process that holds it, and is missing where another caller than ``join`` made the group.
 _NO_STORE = (RuntimeError, IndexError)
 T = TypeVar("T")
 
 
 def join(device: torch.device) -> None:
-    """Meet the other processes that ``torchrun`` started; NCCL between GPUs, else Gloo.
+    """Join the other processes that ``torchrun`` started: NCCL between GPUs, else Gloo.
 
     Raises:
-        UsageError: Something that ``torchrun`` sets is missing.
+        UsageError: An environment variable of ``torchrun`` is missing.
     """
     if distributed.is_initialized():
         return
@@ -46,7 +46,7 @@ def join(device: torch.device) -> None:
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Leave the process group."""
     _of_group.clear()
     if distributed.is_initialized():
         distributed.destroy_process_group()
@@ -54,10 +54,10 @@ def leave() -> None:
 
 @contextmanager
 def fail_together() -> Iterator[None]:
-    """What ends the block in one process ends it in all, in the words of that one.
+    """End the block in all processes with the first error of one.
 
     Raises:
-        EnvironmentFault: Another process is gone and has said nothing.
+        EnvironmentFault: Another process has ended without a message.
     """
     try:
         yield
@@ -74,24 +74,24 @@ def fail_together() -> Iterator[None]:
 
 
 def world_size() -> int:
-    """How many there are."""
+    """Count the processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this one; 0 writes the files and speaks."""
+    """Return the number of this process; 0 writes the files and the messages."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def wait() -> None:
-    """Go on when all have come here."""
+    """Wait until all processes have come here."""
     if world_size() > 1:
         distributed.barrier()
 
 
 @contextmanager
 def first_process_first() -> Iterator[None]:
-    """The block is run by process 0, then by the others, which find what it has made."""
+    """Run the block in process 0, then in the others."""
     if rank() > 0:
         wait()
     yield
@@ -100,7 +100,7 @@ def first_process_first() -> Iterator[None]:
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """The rows of all processes in their order, ``(sum of n, ...)``; each may have another number ``n`` of them."""
+    """Gather the rows ``(n, ...)`` of all processes in order; ``n`` may differ."""
     if world_size() == 1:
         return tensor
     count = torch.tensor([len(tensor)], device=tensor.device)
@@ -115,7 +115,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def total(tensor: Tensor) -> Tensor:
-    """The sum over all processes; no gradient flows through it."""
+    """Sum a tensor over all processes, without a gradient."""
     summed = tensor.detach().clone()
     if world_size() > 1:
         distributed.all_reduce(summed)
@@ -123,7 +123,7 @@ def total(tensor: Tensor) -> Tensor:
 
 
 def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
-    """Which of these hold in at least one process."""
+    """Tell for each flag whether it is set in any process."""
     if world_size() == 1:
         return list(flags)
     found = torch.tensor(flags, dtype=torch.int32, device=device)
@@ -132,7 +132,7 @@ def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
 
 
 def broadcast_from_first(value: T) -> T:
-    """What process 0 has."""
+    """Send the value of process 0 to all."""
     if world_size() == 1:
         return value
     held = [value]
@@ -141,7 +141,7 @@ def broadcast_from_first(value: T) -> T:
 
 
 def gather_objects(value: T) -> list[T]:
-    """What each process has, in their order."""
+    """Gather the value of each process, in order."""
     found: list[T] = [value] * world_size()
     if world_size() > 1:
         distributed.all_gather_object(found, value)
@@ -169,13 +169,13 @@ def _fault_of_another() -> UserError:
             fault.is_repeated = True
             return fault
     return EnvironmentFault(
-        "Another process of this training is gone: killed, out of memory, or ended by a fault that it has told. "
-        "Go on from the last checkpoint with --resume."
+        "Another process of this training is gone: killed, out of memory, or ended by an error that it has printed. "
+        "Continue from the last checkpoint with --resume."
     )
 
 
 def mean_row(rows: Tensor) -> Tensor:
-    """The mean ``(1, n)`` over the rows ``(B, n)`` of all processes, however many each has; without a gradient."""
+    """Average the rows ``(B, n)`` of all processes to ``(1, n)``, without a gradient."""
     rows = rows.detach()
     if world_size() == 1:
         return rows.mean(dim=0, keepdim=True)
@@ -185,7 +185,7 @@ def mean_row(rows: Tensor) -> Tensor:
 
 
 def own_rows(rows: Tensor, count: int) -> Tensor:
-    """The ``count`` rows of this process among the gathered ``rows`` of all."""
+    """Select the ``count`` rows of this process from the gathered ``rows``."""
     if world_size() == 1:
         return rows
     counts = gather(torch.tensor([count], device=rows.device)).tolist()

@@ -1,27 +1,44 @@
-"""What a task gives the training loop: a learner, whose forward pass is the training step, and items to learn from."""
+"""Interface of the training loop: a learner, whose forward pass is the training step, and a training set."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from vision_core.config.schema import Optim
 from vision_core.training.optimizers import Trained
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-class Learner(nn.Module, ABC):
-    """Owns everything trained or saved; its ``forward`` is the training step.
+
+@dataclass(frozen=True, kw_only=True)
+class Start(Generic[ModuleT]):
+    """Module with the weights that a run starts from.
 
     Attributes:
-        step: Number of the step about to run, set by ``fit``; for keyed draws.
-        update: Number of the update that this step works for, set by ``fit``, ``step`` until then; for schedules.
-        is_selected: Whether the best epoch on validation leaves the run (supervised training), not the last.
-        metrics: What the last step wants logged beside its losses.
-        notes: What the person should be told at the end, each once.
-        teacher_moves: When a teacher follows, for what the person is told; none where there is none.
+        module: Trainable.
+        path: Bundle of the same classes that it was loaded from, if any.
+        notes: Notes for the user, a sentence each.
+    """
+
+    module: ModuleT
+    path: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Learner(nn.Module, ABC):
+    """Module with everything trained or saved; its ``forward`` is the training step.
+
+    Attributes:
+        step: Number of the current step, set by ``fit``; key of random draws.
+        update: Number of the update that this step contributes to, set by ``fit``, ``step`` until then; for schedules.
+        is_selected: Whether the bundle is of the best epoch on validation (supervised training), not of the last one.
+        metrics: Values of the last step that are logged beside its losses.
+        notes: Remarks for the user, printed at the end of the run.
+        teacher_moves: When the teacher is updated, for the printed summary; None without a teacher.
     """
 
     def __init__(self) -> None:
@@ -35,7 +52,7 @@ class Learner(nn.Module, ABC):
 
     @property
     def update(self) -> int:
-        """Number of the update that this step works for."""
+        """Number of the update that this step contributes to."""
         return self.step if self._update is None else self._update
 
     @update.setter
@@ -44,65 +61,65 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def training_step(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401 (each task has its own batch)
-        """The losses, whose sum is minimised; an empty dict means that there is nothing to learn here."""
+        """Compute the losses, whose sum is minimised; an empty dict skips the step."""
 
     @abstractmethod
     def product(self) -> nn.Module:
-        """The module that leaves the run."""
+        """Return the trained module that the bundle is made of."""
 
     def trained(self, optim: Optim) -> Sequence[Trained]:
-        """What trains, and how: all of it by ``optim``, unless parts have optimizers of their own."""
+        """List the parts with an optimizer each; by default one part, the whole learner."""
         return [Trained(module=self, optim=optim)]
 
     def forward(self, batch: Any) -> dict[str, Tensor]:  # noqa: ANN401
-        """The training step, so that a data-parallel wrapper needs no special case."""
+        """Run the training step; data-parallel wrappers call this."""
         return self.training_step(batch)
 
     def exchange(self) -> None:
-        """Called in every step of several processes, in all of them: the place to make memories the same in all.
+        """Synchronise memory banks between processes; called in every step, in all processes.
 
-        A process that had no item in this step is called too.
+        Processes without an item in this step are called too. Not called in training with one process.
         """
 
     def after_step(self, step: int) -> None:
-        """Called after the optimizer has moved."""
+        """React to an update, such as by moving a teacher; called after it."""
 
     def after_epoch(self, epoch: int) -> None:
-        """Called after the last step of an epoch."""
+        """React to the end of an epoch; called after its last step."""
 
 
 class TrainingSet(Protocol):
-    """Items by (epoch, index); ``collate`` joins those of a step into the batch that the learner gets."""
+    """Data set of items by (epoch, index); ``collate`` joins those of a step into its batch."""
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Count the items."""
         ...
 
     def __getitem__(self, place: tuple[int, int]) -> Any:  # noqa: ANN401
-        """The item ``index`` as it is in ``epoch``."""
+        """Read the item ``index``, augmented as in ``epoch``."""
         ...
 
     def collate(self, items: list[Any]) -> Any:  # noqa: ANN401
-        """The batch of a step."""
+        """Join the items of a step into a batch."""
         ...
 
     def names(self, indices: Sequence[int]) -> list[str]:
-        """What the items are called, for messages."""
+        """Name the items for messages."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What training needs.
+    """Learner and training set of a run.
 
     Attributes:
-        learner: With its starting weights.
-        items: The training set.
-        notes: What the person should know before it starts.
-        start: The bundle that the run starts from, if it is one; evaluated beside the result.
-        manifest: Changes with the items or their labels; a run is resumed on the same alone. Empty: their names count.
-        score: Scores the learner as it is on validation, the value that chooses the best epoch first; none: a bundle
-            is written and evaluated on ``data.eval_split``.
+        learner: Learner with its initial weights.
+        items: Training set.
+        notes: Remarks for the user, printed before training starts.
+        start: Bundle that the run starts from, if any; evaluated beside the result.
+        manifest: Hash of items and labels; only a run with the same one is resumed. Empty: a hash of the items' names.
+        score: Scores the current learner on validation, first the value that selects the best epoch. None: a bundle is
+            written and evaluated on ``data.eval_split``.
     """
 
     learner: Learner

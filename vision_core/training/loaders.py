@@ -1,4 +1,8 @@
-"""Batches of a training set in a keyed order, read by worker processes that may die without harm."""
+"""Batches of a training set in a keyed order, read by worker processes that are replaced when they die.
+
+``DataLoader`` alone does not do that: it ends the training when the system kills one of its workers, as it does where
+memory is short.
+"""
 
 import dataclasses
 import logging
@@ -19,39 +23,39 @@ from vision_core.environment import keep_offline
 from vision_core.errors import EnvironmentFault, UserError
 from vision_core.randomness import key
 
-MAX_RESTARTS = 3
+_MAX_RESTARTS = 3
 
 _LOG = logging.getLogger("domainsight")
-_WORKER_DIED = "DataLoader worker (pid"  # how torch begins to say so
+_WORKER_DIED = "DataLoader worker (pid"  # start of torch's message
 Place = tuple[int, int]
 B = TypeVar("B")
 
 
 class Items(Protocol):
-    """A data set whose items may differ from epoch to epoch; ``collate`` joins those of a step."""
+    """Data set whose items depend on the epoch; ``collate`` joins those of a step."""
 
     def __getitem__(self, place: Place) -> Any: ...  # noqa: ANN401 (each task has its own items)
     def collate(self, items: list[Any]) -> Any:  # noqa: ANN401
-        """The batch of a step."""
+        """Join the items of a step into a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochBatches:
-    """The (epoch, index) pairs of every step that is left of a training, in an order that follows from the seed.
+    """Sampler of the (epoch, index) pairs of each remaining step, in keyed order.
 
-    A step takes ``batch_size`` items per process; the last step of an epoch takes what remains, which may leave a
-    process without items.
+    A step takes ``batch_size`` items per process; the last step of an epoch takes the remaining ones, which may leave
+    a process without items.
 
     Attributes:
         num_items: Length of the data set.
         batch_size: Items per step and process.
         epochs: Passes over the data set, counted from the start of the training.
-        seed: Of the training.
-        start_step: Steps done already; the order goes on in mid-epoch.
-        rank: This process among ``world_size``.
+        seed: Seed of the order.
+        start_step: Steps done already; the order continues in mid-epoch.
+        rank: Number of this process among ``world_size``.
         world_size: Processes that share each step.
         drop_last: Leave out the last step of an epoch when it has fewer items than the others.
-        shuffled: False keeps the order of the data set, as evaluation wants it.
+        shuffled: False keeps the order of the data set, for evaluation.
     """
 
     num_items: int
@@ -72,7 +76,7 @@ class EpochBatches:
         return -(-self.num_items // self._items_per_step)
 
     def __len__(self) -> int:
-        """Steps that are left."""
+        """Count the remaining steps."""
         return max(0, self.epochs * self.steps_per_epoch - self.start_step)
 
     def __iter__(self) -> Iterator[list[Place]]:
@@ -84,8 +88,8 @@ class EpochBatches:
             start = skipped * self._items_per_step if epoch == first_epoch else 0
             end = min(self.steps_per_epoch * self._items_per_step, self.num_items)
             for at in range(start, end, self._items_per_step):
-                gather_objects = order[at : at + self._items_per_step]
-                yield [(epoch, index) for index in gather_objects[self.rank :: self.world_size]]
+                of_step = order[at : at + self._items_per_step]
+                yield [(epoch, index) for index in of_step[self.rank :: self.world_size]]
 
     @property
     def _items_per_step(self) -> int:
@@ -99,26 +103,26 @@ class EpochBatches:
 
 
 def batches(items: Items, order: EpochBatches, *, workers: int = 0, pin_memory: bool = False) -> Iterator[Any]:
-    """The collated batch of each step of ``order``.
+    """Read the collated batch of each step of ``order``.
 
-    When a worker process dies, reading goes on with new workers at the step that was not delivered; as all draws are
+    When a worker process dies, new workers continue at the first step that was not delivered; as all random draws are
     keyed, the batches are those of an undisturbed run.
 
     Args:
         items: The data set.
-        order: Which items make which step.
-        workers: Reading processes; 0 reads in this one.
-        pin_memory: Put tensors in page-locked memory, for copies to a GPU that do not block.
+        order: Items of each step.
+        workers: Loader processes; 0 reads in this one.
+        pin_memory: Put tensors in page-locked memory, so that copies to a GPU do not block.
 
     Raises:
-        UserError: What an item raised, such as an ``InputError`` that names a file, as it was raised.
-        EnvironmentFault: Workers died more than ``MAX_RESTARTS`` times.
+        UserError: Raised by an item, such as an ``InputError`` that names a file; passed on unchanged.
+        EnvironmentFault: Workers died more than three times.
     """
     end = order.start_step + len(order)
     restarts = 0
     while order.start_step < end:
         try:
-            for parcel in make_loader(items, order, workers=workers, pin_memory=pin_memory):
+            for parcel in _parcels(items, order, workers=workers, pin_memory=pin_memory):
                 order = dataclasses.replace(order, start_step=order.start_step + 1)
                 yield parcel.open()
         except _WorkerDied as death:
@@ -126,8 +130,8 @@ def batches(items: Items, order: EpochBatches, *, workers: int = 0, pin_memory: 
             _note_death(order, restarts, death)
 
 
-def make_loader(items: Items, order: EpochBatches, *, workers: int = 0, pin_memory: bool = False) -> "Iterator[Parcel]":
-    """One pass of a ``DataLoader`` over ``order``, as parcels; ``batches`` opens them and survives dead workers."""
+def _parcels(items: Items, order: EpochBatches, *, workers: int, pin_memory: bool) -> "Iterator[Parcel]":
+    """Pass once through a ``DataLoader`` over ``order``; raises ``_WorkerDied``."""
     loader: DataLoader[Any] = DataLoader(
         _Guarded(items),
         batch_sampler=order,
@@ -135,7 +139,7 @@ def make_loader(items: Items, order: EpochBatches, *, workers: int = 0, pin_memo
         collate_fn=_Packer(items.collate),
         pin_memory=pin_memory,
         worker_init_fn=_settle if workers else None,
-        generator=torch.Generator().manual_seed(0),  # its own: the loader draws a seed, which nobody uses
+        generator=torch.Generator().manual_seed(0),  # its own: the loader draws a seed from it, which nothing uses
     )
     with _deaths_seen_while_waiting(), _without_opencv_threads():
         parcels = iter(loader)
@@ -152,7 +156,7 @@ def make_loader(items: Items, order: EpochBatches, *, workers: int = 0, pin_memo
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], batch: B) -> B:
-    """``batch`` with every tensor changed, through dataclasses, tuples, lists and dicts; all else stays."""
+    """Change every tensor of ``batch``, within dataclasses, tuples, lists and dicts."""
     found: Any = batch
     if isinstance(found, Tensor):
         found = change(found)
@@ -169,37 +173,37 @@ def map_tensors(change: Callable[[Tensor], Tensor], batch: B) -> B:
 
 
 def to_device(batch: B, device: torch.device) -> B:
-    """``batch`` with every tensor on ``device``; the copy does not block when the memory is pinned."""
+    """Copy every tensor of ``batch`` to ``device``, without blocking from pinned memory."""
     return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parcel:
-    """What a worker hands over: a collated batch, or the fault of an item in it.
+    """Message from a worker: a collated batch, or the error of one of its items.
 
-    Torch would wrap the fault into a traceback as text; here it arrives as what was raised.
+    Torch would turn the error into a traceback as text; here it is passed on as an exception object.
     """
 
     content: Any = None
     fault: UserError | None = None
 
     def open(self) -> Any:  # noqa: ANN401
-        """The batch; raises the fault."""
+        """Return the batch, or raise the error."""
         if self.fault:
             raise self.fault
         return self.content
 
     def pin_memory(self) -> "Parcel":
-        """The same in page-locked memory; torch calls this, as it does not look into dataclasses by itself."""
+        """Copy the batch to page-locked memory; called by torch, which ignores dataclasses."""
         return Parcel(content=map_tensors(Tensor.pin_memory, self.content), fault=self.fault)
 
 
 class _WorkerDied(RuntimeError):
-    """A worker process is gone."""
+    """Death of a worker process."""
 
 
 class _Guarded(Dataset[Any]):
-    """The items, with faults as values."""
+    """Data set that returns errors as values."""
 
     def __init__(self, items: Items) -> None:
         self._items = items
@@ -212,7 +216,7 @@ class _Guarded(Dataset[Any]):
 
 
 class _Packer:
-    """Makes a parcel of the items of a step."""
+    """Collate function that makes a ``Parcel`` of the items of a step."""
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self._collate = collate
@@ -221,12 +225,12 @@ class _Packer:
         faults = [item for item in items if isinstance(item, UserError)]
         if faults:
             return Parcel(fault=faults[0])
-        # Of a last partial step among several processes, one may have nothing.
+        # In the last partial step of several processes, one may have no items.
         return Parcel(content=self._collate(items) if items else None)
 
 
 def _settle(_worker: int) -> None:
-    """In a new worker: one thread, no network, and signals as in any process; the parent alone stops a run."""
+    """Prepare a new worker: one thread, no network, default signals, as the parent alone stops a run."""
     keep_offline()
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
@@ -235,7 +239,7 @@ def _settle(_worker: int) -> None:
 
 @contextmanager
 def _without_opencv_threads() -> Iterator[None]:
-    """End OpenCV's threads while workers are forked: a worker that inherits the pool without them waits for ever."""
+    """End OpenCV's threads during the fork: a worker would wait for threads that it does not inherit."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -246,9 +250,9 @@ def _without_opencv_threads() -> Iterator[None]:
 
 @contextmanager
 def _deaths_seen_while_waiting() -> Iterator[None]:
-    """Take back torch's SIGCHLD handler, which raises in the middle of whatever the main thread is doing.
+    """Remove torch's SIGCHLD handler, which raises anywhere in the main thread.
 
-    The loader then notices a dead worker where we can catch it: when it waits for a batch, within five seconds.
+    The loader then reports a dead worker where it can be caught: while it waits for a batch, within five seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -262,10 +266,10 @@ def _deaths_seen_while_waiting() -> Iterator[None]:
 
 def _note_death(order: EpochBatches, restarts: int, death: _WorkerDied) -> None:
     where = f"at step {order.start_step}"
-    if restarts > MAX_RESTARTS:
+    if restarts > _MAX_RESTARTS:
         raise EnvironmentFault(
             f"Loader workers died {restarts} times, now {where}: {death}. Often memory is short: "
             "use a smaller train.workers; with train.workers=0 the cause shows itself."
         ) from death
     # As text: a log record that kept the exception would keep the old loader and its workers alive.
-    _LOG.warning("A loader worker died %s (%s); restart %d of %d.", where, str(death), restarts, MAX_RESTARTS)
+    _LOG.warning("A loader worker died %s (%s); restart %d of %d.", where, str(death), restarts, _MAX_RESTARTS)

@@ -1,4 +1,8 @@
-"""The mean teacher: a frozen copy of a module that follows it as a moving average."""
+"""The mean teacher: a frozen copy of a module that follows it as a moving average.
+
+``torch.optim.swa_utils.AveragedModel`` is not used: its first update copies the student instead of averaging, and its
+state has other keys than the checkpoints and bundles of this package.
+"""
 
 import copy
 from typing import Literal
@@ -8,14 +12,14 @@ from torch import nn
 
 
 class MeanTeacher(nn.Module):
-    """A frozen copy that stays in one mode for its whole life.
+    """Frozen moving average of a module, always in the same mode.
 
-    When it moves is the learner's affair (``after_step`` or ``after_epoch``), how fast the keep rate's.
+    The learner decides when it is updated (``after_step`` or ``after_epoch``), the keep rate how far.
     Source: Tarvainen and Valpola, "Mean teachers are better role models", 2017.
 
     Args:
-        student: What it copies.
-        mode: ``eval``; ``train`` leaves dropout on, as some published code does.
+        student: Module to copy.
+        mode: ``eval``, or ``train``, which leaves dropout on as some published code does.
     """
 
     def __init__(self, student: nn.Module, mode: Literal["eval", "train"] = "eval") -> None:
@@ -25,14 +29,14 @@ class MeanTeacher(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> "MeanTeacher":
-        """Stay in its own mode whatever the learner around it does."""
+        """Keep the teacher's own mode, whatever ``mode`` the learner sets."""
         return super().train(self.mode == "train")
 
     @torch.no_grad()
     def update(self, student: nn.Module, keep_rate: float) -> None:
-        """Move every entry: ``teacher = keep_rate * teacher + (1 - keep_rate) * student``.
+        """Update every entry: ``teacher = keep_rate * teacher + (1 - keep_rate) * student``.
 
-        Integer entries are copied, not averaged. What the student has beyond the teacher is ignored.
+        Integer entries are copied, not averaged. Entries that only the student has are ignored.
 
         Raises:
             KeyError: The student lacks an entry of the teacher.

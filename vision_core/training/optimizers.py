@@ -1,4 +1,4 @@
-"""The optimizers of a learner: what trains, what decays, at which rate."""
+"""Optimizers of a learner: trained parameters, weight decay, learning rate."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNo
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A module of a learner that an optimizer of its own trains.
+    """Part of a learner with an optimizer of its own.
 
     Attributes:
-        name: For logs and checkpoints; empty where there is but one.
-        module: What trains.
-        optim: How.
+        name: Name in logs and checkpoints; empty where there is only one part.
+        module: Module with the trained parameters.
+        optim: Settings of the optimizer.
     """
 
     name: str = ""
@@ -29,29 +29,29 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """A trained module with its optimizer."""
+    """Optimizer and the part that it trains."""
 
     trained: Trained
     torch: torch.optim.Optimizer
 
     def has_gradients(self) -> bool:
-        """Whether there is anything to step on."""
+        """Tell whether any parameter has a gradient."""
         return any(parameter.grad is not None for parameter in self.trained.module.parameters())
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate of the next update."""
+        """Set the learning rate of the next update."""
         for group in self.torch.param_groups:
             group["lr"] = rate
 
 
 def make_optimizers(parts: Iterable[Trained]) -> list[Optimizer]:
-    """One optimizer per part that has something to train."""
+    """Make an optimizer for each part with trainable parameters."""
     found = ((part, make_optimizer(part.module, part.optim)) for part in parts)
     return [Optimizer(trained=part, torch=optimizer) for part, optimizer in found if optimizer]
 
 
 def make_optimizer(module: nn.Module, optim: Optim) -> torch.optim.Optimizer | None:
-    """The optimizer over everything that trains; none when nothing does.
+    """Make the optimizer of all trainable parameters; None without any.
 
     Normalisation layers take no weight decay unless ``optim.decay_norms``.
     """

@@ -1,4 +1,4 @@
-"""Device, precision and process: made once at the start of a command, passed down."""
+"""Device, precision and process of a command: made once at its start and passed down."""
 
 import platform
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vision_core.console import be_silent
-from vision_core.environment import Launched, launched, peak_resident_mib
+from vision_core.environment import launched, peak_resident_mib
 from vision_core.errors import EnvironmentFault, UsageError
 from vision_core.training import distributed
 
@@ -19,10 +19,10 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where and how this process computes.
+    """Device, precision and rank of this process.
 
     Attributes:
-        device: The device of every tensor of the learner.
+        device: Device of every tensor of the learner.
         precision: ``off``, ``bf16`` or ``fp16`` (automatic mixed precision).
         rank: Number of this process among ``world_size``.
         world_size: Number of processes.
@@ -35,35 +35,37 @@ class Runtime:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this process writes the files and the messages."""
         return self.rank == 0
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The mixed-precision context of a forward pass."""
+        """Make the mixed-precision context of a forward pass."""
         if self.precision == "off":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
 
     def scaler(self) -> torch.amp.GradScaler:
-        """The gradient scaler; it does nothing unless the precision is fp16."""
+        """Make the gradient scaler; it does nothing unless the precision is fp16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def peak_memory_mib(self) -> float:
-        """Largest memory so far: of the device if it is a GPU, else of the process."""
+        """Measure the peak memory of GPU, else of process, in MiB."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         return peak_resident_mib()
 
 
 def launch(device: str = "auto", precision: str = "off") -> Runtime:
-    """Make the runtime of this process, which joins the others that ``torchrun`` started, if any.
+    """Make the runtime of this process and join those that ``torchrun`` started.
 
     Raises:
-        EnvironmentFault: The device is not there or cannot compute; the message has the reason.
+        EnvironmentFault: The device is missing or unusable; the message has the reason.
         UsageError: The name is no device.
     """
     where = launched()
-    chosen = pick_device(_own_gpu(device, where))
+    if where.world_size > 1 and device in {"auto", "cuda"} and torch.cuda.is_available():
+        device = f"cuda:{where.local_rank}"  # each of several processes on a machine has a GPU of its own
+    chosen = pick_device(device)
     if where.world_size > 1:
         distributed.join(chosen)
         if where.rank:
@@ -74,18 +76,11 @@ def launch(device: str = "auto", precision: str = "off") -> Runtime:
     return Runtime(device=chosen, precision=precision, rank=where.rank, world_size=where.world_size)
 
 
-def _own_gpu(name: str, where: Launched) -> str:
-    """Each of several processes on a machine has a GPU of its own."""
-    if where.world_size > 1 and name in {"auto", "cuda"} and torch.cuda.is_available():
-        return f"cuda:{where.local_rank}"
-    return name
-
-
 def pick_device(name: str | torch.device) -> torch.device:
-    """The device called ``name``; ``auto`` is the first GPU that works, else the CPU.
+    """Choose the device called ``name``; ``auto`` is the GPU, else the CPU.
 
     Raises:
-        EnvironmentFault: It is not there or cannot compute.
+        EnvironmentFault: It is missing or unusable.
         UsageError: ``name`` is not ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
     if isinstance(name, torch.device):
@@ -110,7 +105,7 @@ def pick_device(name: str | torch.device) -> torch.device:
 
 
 def machine() -> dict[str, Any]:
-    """What a result must name to be understood later: versions, processor, threads."""
+    """Describe the machine of a result: versions, processor, threads."""
     packages = ("domainsight", "torch", "torchvision", "sal-detectron2", "numpy")
     return {
         "versions": {name: _version(name) for name in packages},

@@ -7,25 +7,32 @@ from vision_core.config.schema import Optim
 
 
 def cosine(step: int, total: int) -> float:
-    """From 1 at step 0 to 0 at step ``total`` along half a cosine."""
+    """Compute half a cosine: 1 at step 0, 0 at ``total``."""
     length = max(total, 1)
     return 0.5 * (1 + math.cos(math.pi * min(step, length) / length))
 
 
 def warmup(step: int, steps: int, start: float = 1e-3) -> float:
-    """From ``start`` at step 0 to 1 at ``steps``, linearly; 1 after that and where ``steps`` is 0."""
+    """Compute a linear warm-up: ``start`` at step 0, 1 from ``steps`` on."""
     if step >= steps:
         return 1.0
     return start + (1 - start) * step / steps
 
 
 def multistep(step: int, milestones: Sequence[int]) -> float:
-    """From 1, divided by ten at every milestone that has been reached."""
+    """Divide 1 by ten at every milestone reached."""
     return 0.1 ** sum(step >= milestone for milestone in milestones)
 
 
 def learning_rate(optim: Optim, step: int, total: int, per_epoch: int = 1) -> float:
-    """The learning rate of ``step`` (0-based) in a run of ``total`` steps, ``per_epoch`` of them in an epoch."""
+    """Compute the learning rate of ``step``, counted from 0.
+
+    Args:
+        optim: Settings of the schedule.
+        step: Number of the step.
+        total: Steps of the run.
+        per_epoch: Steps of an epoch.
+    """
     if optim.schedule_by == "epoch":
         step, total = step // per_epoch, -(-total // per_epoch)
     warmup_steps = optim.warmup_steps if optim.schedule.startswith("warmup") else 0
@@ -41,17 +48,17 @@ def learning_rate(optim: Optim, step: int, total: int, per_epoch: int = 1) -> fl
 
 
 def stale_epochs(history: Sequence[float]) -> int:
-    """Epochs since the last that was as good as all before it; higher is better."""
+    """Count the epochs since the best score; higher is better."""
     best = max(history, default=0.0)
     return next((age for age, score in enumerate(reversed(history)) if score >= best), 0)
 
 
 def should_stop(history: Sequence[float], patience: int, earliest: int) -> bool:
-    """Whether to stop after the last epoch of ``history``: stale for ``patience`` epochs, and past ``earliest``.
+    """Tell whether to stop: no better score for ``patience`` epochs, past ``earliest``.
 
     Args:
-        history: The score on validation of each epoch so far.
-        patience: Epochs without one as good.
-        earliest: Index of an epoch; the run goes on up to and including it.
+        history: Score on validation of each epoch so far.
+        patience: Epochs without a score as good as the best.
+        earliest: Index of an epoch; training never stops before its end.
     """
     return len(history) - 1 > earliest and stale_epochs(history) >= patience

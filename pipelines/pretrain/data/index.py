@@ -1,4 +1,4 @@
-"""One index of labelled images, whatever the layout on disk: a million of them in a few arrays."""
+"""Index of labelled images, the same for every layout on disk: a million of them in a few arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,17 +14,17 @@ from vision_core.dicom.reader import inspect_dicom, read_dicom_image
 from vision_core.images.reading import is_image_name, read_image
 
 NUM_EXAMPLES = 5
-UNKNOWN = 0  # a patient nobody has named
+UNKNOWN = 0  # number of a patient without a name
 
 MODALITIES = ("CT", "MR", "US")
 JOINT = "__"  # between modality, anatomy and class in the name of a training folder
 
 
 class Pixels(Protocol):
-    """Where the pixels of an index are.
+    """Source of the pixels of an index.
 
     Attributes:
-        is_whole: Whether they are one array that was checked as a whole, so that no single image can be damaged.
+        is_whole: Whether it is one array that was checked as a whole, so that no single image can be damaged.
     """
 
     is_whole: ClassVar[bool]
@@ -32,15 +32,15 @@ class Pixels(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What an image is called: its file relative to the data set's folder, or its place in an array."""
+        """Name an image by its file relative to the data set's folder, or by its place in an array."""
         ...
 
     def path(self, index: int) -> Path:
-        """The file that holds it."""
+        """Return the file that holds an image."""
         ...
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """``(H, W, 3)`` RGB."""
+        """Read an image ``(H, W, 3)``, RGB."""
         ...
 
     def check_header(self, index: int) -> None:
@@ -48,22 +48,18 @@ class Pixels(Protocol):
         ...
 
     def keep(self, indices: NDArray[np.int64]) -> "Pixels":
-        """Those alone, in this order."""
-        ...
-
-    def identity(self) -> bytes:
-        """What tells this list of images from another: names and order, not content."""
+        """Select images, in this order."""
         ...
 
 
 class Entry(NamedTuple):
-    """One image as a layout tells it.
+    """Image of a list or folder.
 
     Attributes:
         name: File relative to the data set's folder, with slashes.
         label: Name of its class.
         modality: Such as CT; may be empty.
-        patient: As the list has it; may be empty, and never leaves the reader.
+        patient: Name or number in the list; may be empty, and is never stored.
     """
 
     name: str
@@ -74,11 +70,11 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord:
-    """One image of an index.
+    """Image of an index.
 
     Attributes:
-        name: What it is called in messages.
-        path: The file that holds it.
+        name: Name in messages.
+        path: File that holds it.
         label: Number of its class; of several labels at once, a 0 or 1 for each class.
         modality: May be empty.
         patient: Equal for images of one patient; ``UNKNOWN`` where no number is known.
@@ -93,16 +89,16 @@ class ImageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """A list of labelled images for one purpose.
+    """Index of the labelled images of one list.
 
     Attributes:
         name: Data set and list, for messages.
         classes: Names in the order of the labels.
-        pixels: Where to read them.
+        pixels: Source of their pixels.
         labels: ``(N,)`` int64 class numbers, or ``(N, classes)`` of 0 and 1 where an image may have several.
         modalities: ``(N,)`` text; may be empty.
         patients: ``(N,)`` int64 hashes.
-        notes: What a user should know.
+        notes: Sentences for the user.
     """
 
     name: str
@@ -128,26 +124,18 @@ class Images:
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether an image may have several labels, or none."""
+        """Tell whether an image may have several labels, or none."""
         return self.labels.ndim == 2
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
-        """``(classes,)`` images that have each label."""
+        """Count the images of each class, ``(classes,)``."""
         if self.is_multi_label:
             return np.asarray(self.labels.sum(axis=0), np.int64)
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the images' names, labels and order: equal lists give equal runs, wherever they lie."""
-        digest = blake2b(repr(self.classes).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(self.labels).data)
-        digest.update(self.pixels.identity())
-        return digest.hexdigest()
-
     def read(self, index: int) -> NDArray[np.uint8]:
-        """``(H, W, 3)`` RGB of one image.
+        """Read an image ``(H, W, 3)``, RGB.
 
         Raises:
             InputError: It cannot be read; the message names it.
@@ -155,7 +143,7 @@ class Images:
         return self.pixels.read(index)
 
     def keep(self, indices: Sequence[int] | NDArray[np.int64], *notes: str) -> "Images":
-        """Those images alone, with further notes."""
+        """Select images and add notes."""
         chosen = np.asarray(indices, np.int64)
         return replace(
             self,
@@ -169,11 +157,11 @@ class Images:
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Images that are files below a folder.
+    """Pixels of images that are files below a folder.
 
     Attributes:
         root: The folder.
-        names: ``(N,)`` bytes: workers share one block of memory, where a list of paths would be copied for each.
+        names: ``(N,)`` bytes; workers share them, while each would copy a list of paths.
         max_megapixels: Larger images are refused.
     """
 
@@ -187,22 +175,22 @@ class Files:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """The file relative to the folder."""
+        """Name an image by its file relative to the folder."""
         return bytes(self.names[index]).decode(errors="surrogateescape")
 
     def path(self, index: int) -> Path:
-        """The file."""
+        """Return the file of an image."""
         return self.root / self.name(index)
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """``(H, W, 3)`` RGB; DICOM, its first frame, where the suffix is none of an image."""
+        """Read an image ``(H, W, 3)``, RGB; a file without an image's suffix as DICOM, its first frame."""
         path = self.path(index)
         if is_image_name(path.name):
             return read_image(path, self.max_megapixels)
         return read_dicom_image(path, frame=0, max_megapixels=self.max_megapixels)
 
     def check_header(self, index: int) -> None:
-        """Raise where the header cannot be read."""
+        """Raise an ``InputError`` where the header alone shows that the image cannot be read."""
         path = self.path(index)
         if not is_image_name(path.name):
             inspect_dicom(path, self.max_megapixels)
@@ -213,38 +201,40 @@ class Files:
         except Exception:  # decoders meet a damaged file with any exception
             is_fine = False
         if not is_fine:
-            self.read(index)  # says what is wrong
+            self.read(index)  # raises with the reason
 
     def keep(self, indices: NDArray[np.int64]) -> "Files":
-        """Those files alone."""
+        """Select files."""
         return replace(self, names=self.names[indices])
-
-    def identity(self) -> bytes:
-        """All names."""
-        return b"\n".join(self.names.tolist())
 
 
 @dataclass
 class Reading:
-    """What a reader meets on its way: problems, which refuse the data set, and facts, which are counted."""
+    """Findings of a reader.
+
+    Attributes:
+        problems: Sentences that refuse the data set.
+        remarks: Sentences for the user.
+        facts: Places of each fact that is counted.
+    """
 
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     facts: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, fact: str, where: str) -> None:
-        """Count ``fact`` once more; the first places are shown."""
+        """Count a fact; its first places are shown."""
         self.facts.setdefault(fact, []).append(where)
 
     def notes(self) -> tuple[str, ...]:
-        """All that is no problem, a line each."""
+        """List remarks and facts, a line each."""
         return (*self.remarks, *(f"{fact}: {len(places)} ({examples(places)})" for fact, places in self.facts.items()))
 
 
 def index_files(
     entries: Sequence[Entry], classes: tuple[str, ...], root: Path, name: str, max_megapixels: float
 ) -> Images:
-    """The index of files whose labels are all among ``classes``."""
+    """Build the index of files whose labels are all among ``classes``."""
     numbers = {label: number for number, label in enumerate(classes)}
     names = [entry.name.encode(errors="surrogateescape") for entry in entries]
     return Images(
@@ -258,7 +248,7 @@ def index_files(
 
 
 def patient_number(patient: str) -> int:
-    """A number that is equal for equal names of a patient and tells none of them."""
+    """Hash the name of a patient: equal for equal names, and no name can be read from it."""
     if not patient.strip():
         return UNKNOWN
     digest = blake2b(patient.strip().encode(errors="surrogateescape"), digest_size=8).digest()
@@ -266,12 +256,12 @@ def patient_number(patient: str) -> int:
 
 
 def examples(places: Sequence[str]) -> str:
-    """The first few of a list, for a message."""
+    """List the first few places, for a message."""
     first = list(dict.fromkeys(places))
     return ", ".join(first[:NUM_EXAMPLES]) + (", ..." if len(first) > NUM_EXAMPLES else "")
 
 
 def modality_of(label: str) -> str:
-    """The modality that the name of a training folder begins with; empty where it names none."""
+    """Find the modality that a training folder's name begins with; empty where there is none."""
     first, joint, _ = label.partition(JOINT)
     return first if joint and first in MODALITIES else ""

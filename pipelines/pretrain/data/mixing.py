@@ -1,75 +1,64 @@
-"""Mixup and cutmix: training on pairs of images with labels in proportion.
+"""Mixup and cutmix of training batches by torchvision, and the version of random draws in checkpoints.
 
 Sources: Zhang et al., "mixup", 2018; Yun et al., "CutMix", 2019. An image's partner is its neighbour in the batch.
 """
 
-import random
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from pipelines.pretrain.config import Mixing
+from pipelines.pretrain.config import Mixing, PretrainConfig
+from vision_core.errors import CheckpointError
+from vision_core.randomness import seeded
 
-
-class Box(NamedTuple):
-    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right``, the latter of each left out."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
+_DRAWS = 2  # version of the draws of mixup, cutmix and erasing; 1 was before torchvision drew them
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # each share would be compiled anew
 def mix(images: Tensor, targets: Tensor, settings: Mixing, seed: int) -> tuple[Tensor, Tensor]:
-    """Mix a batch by the method that is switched on, by one of the two at even odds if both are.
+    """Mix pairs of a batch by mixup or cutmix, by one of them at even odds if both are on.
 
     Args:
         images: ``(B, 3, H, W)``.
         targets: Probabilities ``(B, classes)``.
-        settings: Which, and how strongly.
+        settings: Which methods, and how strong.
         seed: All draws follow from it.
     """
-    draw = random.Random(seed)
-    methods = [name for name in ("mixup", "cutmix") if getattr(settings, name)]
+    from torchvision.transforms import v2
+
+    methods = [
+        method(alpha=alpha) for method, alpha in ((v2.MixUp, settings.mixup), (v2.CutMix, settings.cutmix)) if alpha
+    ]
     if not methods:
         return images, targets
-    method = draw.choice(methods)
-    strength = getattr(settings, method)
-    share = draw.betavariate(strength, strength)
-    if method == "mixup":
-        return mixup(images, targets, share)
-    height, width = images.shape[-2:]
-    centre = draw.randrange(height), draw.randrange(width)
-    return cutmix(images, targets, cut_box((height, width), share, centre))
+    with seeded(seed):
+        images, targets = v2.RandomChoice(methods)(images, targets)
+    return images, targets
 
 
-def mixup(images: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """``share`` of every image and target plus the rest of its partner's."""
-    return _partners(images).lerp(images, share), _partners(targets).lerp(targets, share)
+def record_draws(learner: nn.Module, config: PretrainConfig) -> None:
+    """Store the version of the draws in the learner, where a setting uses them.
 
+    Its checkpoints hold the version; one with another version raises ``CheckpointError``, since a resumed run would not
+    have the same bits.
+    """
+    settings = {
+        "mixing.mixup": config.mixing.mixup,
+        "mixing.cutmix": config.mixing.cutmix,
+        "data.augment.erasing": config.data.augment.erasing,
+    }
+    used = [f"{name}={value:g}" for name, value in settings.items() if value]
+    if not used:
+        return
+    learner.register_buffer("draws", torch.tensor(_DRAWS))
 
-def cutmix(images: Tensor, targets: Tensor, box: Box) -> tuple[Tensor, Tensor]:
-    """Every image with its partner's pixels in ``box``; targets in proportion to the area."""
-    height, width = images.shape[-2:]
-    share = 1 - (box.bottom - box.top) * (box.right - box.left) / (height * width)
-    mixed = images.clone()
-    inside = (..., slice(box.top, box.bottom), slice(box.left, box.right))
-    mixed[inside] = _partners(images)[inside]
-    return mixed, _partners(targets).lerp(targets, share)
+    def refuse(_module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:  # noqa: ANN401
+        if int(state.get(f"{prefix}draws", torch.tensor(1))) != _DRAWS:
+            raise CheckpointError(
+                f"The checkpoint was written with '{', '.join(used)}' by a version whose random draws were others. "
+                "Go on with that version, or train anew with --overwrite."
+            )
 
-
-def cut_box(size: tuple[int, int], share: float, centre: tuple[int, int]) -> Box:
-    """The box around ``centre`` with ``1 - share`` of the area, in the image's proportions and cut at its border."""
-    (top, bottom), (left, right) = (
-        _cut(length, (1 - share) ** 0.5, middle) for length, middle in zip(size, centre, strict=True)
-    )
-    return Box(top, bottom, left, right)
-
-
-def _cut(length: int, fraction: float, middle: int) -> tuple[int, int]:
-    half = int(length * fraction) // 2
-    return max(middle - half, 0), min(middle + half, length)
-
-
-def _partners(batch: Tensor) -> Tensor:
-    return batch.roll(1, dims=0)
+    learner.register_load_state_dict_pre_hook(refuse)

@@ -1,4 +1,4 @@
-"""How pixels become what the networks see."""
+"""Preprocessing of images for the networks: centre crop and normalisation."""
 
 import numpy as np
 import torch
@@ -9,11 +9,13 @@ from torch import Tensor
 from pipelines.pretrain.data_settings import PretrainData
 
 MEAN, STD = 0.3162, 0.3213
-_LONGEST_SIDES = 16  # shorter sides that the longer one may have
+_LONGEST_SIDES = 16  # longer side before resizing, in shorter sides
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """``(x - mean) / std`` of pixels scaled to [0, 1] by the largest value of their type; one channel becomes three.
+    """Normalise pixels: ``(x - mean) / std`` of x in [0, 1].
+
+    Pixels are scaled by the largest value of their type; one channel becomes three.
 
     Args:
         pixels: ``(..., 1 or 3, H, W)`` uint8 or uint16.
@@ -27,18 +29,20 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def centre_view(image: NDArray[np.uint8], resize_px: int, crop_px: int) -> NDArray[np.uint8]:
-    """The middle of an image whose shorter side is brought to ``resize_px`` (bilinear, antialiased).
+    """Resize an image (bilinear, antialiased) and cut out its centre.
 
     Args:
         image: ``(H, W, 3)``.
         resize_px: Shorter side after resizing; the longer one is rounded down.
-        crop_px: Side of the square that is cut out, at most ``resize_px``.
+        crop_px: Side of the centre square, at most ``resize_px``.
 
     Returns:
         ``(crop_px, crop_px, 3)`` uint8.
     """
     shorter = min(image.shape[:2])
-    image = _middle(image, _LONGEST_SIDES * shorter)
+    longest = _LONGEST_SIDES * shorter  # a strip of 1000 x 1 pixels would become gigabytes; only its middle is used
+    top, left = (max(0, (edge - longest) // 2) for edge in image.shape[:2])
+    image = image[top : top + longest, left : left + longest]
     height, width = image.shape[:2]
     height, width = (resize_px if edge == shorter else int(resize_px * edge / shorter) for edge in (height, width))
     picture = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
@@ -47,7 +51,7 @@ def centre_view(image: NDArray[np.uint8], resize_px: int, crop_px: int) -> NDArr
 
 
 def described(data: PretrainData) -> dict[str, object]:
-    """The one rule for images of every kind, as a bundle records it."""
+    """Describe the preprocessing of all kinds of images for a bundle's card."""
     return {
         "channels": 3,
         "channel_order": "rgb",
@@ -61,9 +65,3 @@ def described(data: PretrainData) -> dict[str, object]:
         "mean": [MEAN] * 3,
         "std": [STD] * 3,
     }
-
-
-def _middle(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    """A strip of a thousand pixels by one would become gigabytes; its middle is all that is looked at."""
-    top, left = (max(0, (edge - longest) // 2) for edge in image.shape[:2])
-    return image[top : top + longest, left : left + longest]

@@ -1,4 +1,4 @@
-"""Labelled images for pretraining, whatever their layout on disk: the entry to the readers."""
+"""Reading of labelled images in all layouts: one index, checked classes, notes for the user."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,14 +36,13 @@ __all__ = ["Images", "frozen_classes", "prepare_images", "read_classes", "read_i
 
 _LARGE_IMBALANCE = 100
 _LONG_CHECK = 2000  # images
-
 _THREADS = 4
 
 
 def prepare_images(data: PretrainData, split: str) -> Images:
-    """One list as training may rely on it: which images are left out is settled before the first step.
+    """Read one list and leave out unreadable images before the first step.
 
-    That way the order of a run follows from its seed alone, and a resumed run has the same bits.
+    So the order of a run follows from its seed alone, and a resumed run has the same bits.
 
     Raises:
         ConfigError: ``data.root`` is empty.
@@ -63,32 +62,33 @@ def prepare_images(data: PretrainData, split: str) -> Images:
 
 
 def read_images(data: PretrainData, split: str) -> Images:
-    """The index of one list; no image is opened.
+    """Read the index of one list; no image is opened.
 
     Raises:
         ConfigError: ``data.root`` is empty.
-        DataError: The layout is wrong, classes are missing or strange, or files are not there.
+        DataError: The layout is wrong, classes are missing or unknown, or files do not exist.
     """
     if data.root is None:
         raise ConfigError("data.root is empty. Give the folder of the data set.")
     frozen = frozen_classes(data)
     if data.format == "medmnist":
         images = read_medmnist(data.root, split, data.model_copy(update={"classes": frozen}))
-        reading = Reading()
-        _refuse_absent_classes(images, data, reading)
-        _refuse(reading, images.name)
+        if absent := [images.classes[number] for number in np.flatnonzero(images.class_counts == 0)]:
+            reading = Reading()
+            _tell_absent(images.name, absent, len(images.classes), data, reading)
+            _refuse(reading, images.name)
     else:
         images = _read_files(data, data.root, split, frozen)
     if data.leave_out:
         images = _still_complete(images, without(images, listed(data.leave_out)), data)
-    return images.keep(np.arange(len(images)), *imbalance(images))
+    return replace(images, notes=(*images.notes, *_imbalance(images)))
 
 
 def frozen_classes(data: PretrainData) -> tuple[str, ...]:
-    """The class list that is given, if one is.
+    """Return the classes that the settings fix, if any.
 
     Raises:
-        ConfigError: Two are given that differ.
+        ConfigError: ``classes`` and ``class_list`` differ.
         DataError: As ``read_classes``.
     """
     listed = read_classes(data.class_list) if data.class_list else ()
@@ -98,10 +98,10 @@ def frozen_classes(data: PretrainData) -> tuple[str, ...]:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """The class names of a ``classes.json``, in the order of their numbers.
+    """Read the class names of a ``classes.json``, in the order of their numbers.
 
     Raises:
-        DataError: The file is not there or holds something else.
+        DataError: The file does not exist or holds something else.
     """
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
@@ -115,12 +115,12 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:
-    """Freeze a class list: the number of a class is its place."""
+    """Write a class list; the number of a class is its place."""
     write_atomic(path, json.dumps(list(classes), indent=1, ensure_ascii=False) + "\n")
 
 
-def imbalance(images: Images) -> tuple[str, ...]:
-    """A warning where classes differ a hundredfold in size, with what their images weigh."""
+def _imbalance(images: Images) -> tuple[str, ...]:
+    """Warn where classes differ a hundredfold in size, with the weights that would balance them."""
     counts = images.class_counts
     present = counts[counts > 0]
     if len(present) < 2 or present.max() < _LARGE_IMBALANCE * present.min():
@@ -137,7 +137,7 @@ def imbalance(images: Images) -> tuple[str, ...]:
 
 @contextmanager
 def _progress() -> Iterator[OnItem]:
-    """A bar for checks that take a while; the first run on a million images does."""
+    """Show a bar during long checks, as the first one of a million images."""
     bar: Progress | None = None
 
     def tell(done: int, total: int) -> None:
@@ -171,14 +171,14 @@ def _read_files(data: PretrainData, root: Path, split: str, frozen: tuple[str, .
     if data.format == "radimagenet" and len(classes) != RADIMAGENET_CLASSES:
         reading.remarks.append(f"{len(classes)} classes; the whole RadImageNet has {RADIMAGENET_CLASSES}")
     images = index_files(entries, classes, root, name, data.max_megapixels)
-    images = with_header_facts(images) if data.format == "dicom" else images
-    return images.keep(np.arange(len(images)), *reading.notes())
+    images = _with_header_facts(images) if data.format == "dicom" else images
+    return replace(images, notes=(*images.notes, *reading.notes()))
 
 
 def _entries(
     data: PretrainData, root: Path, split: str, reading: Reading
 ) -> tuple[list[Entry], Mapping[str, set[str]]]:
-    """The images of a list, and the classes of all lists."""
+    """Read the images of a list, and the classes of all lists."""
     if data.format == "radimagenet":
         entries = read_radimagenet(root, split, reading, skip_missing=data.on_missing == "skip")
         return entries, radimagenet_classes(root, split)
@@ -195,7 +195,7 @@ def _is_list(data: PretrainData) -> bool:
 
 
 def _name(label: str, classes: tuple[str, ...]) -> str:
-    """A label that is the number of a class becomes its name."""
+    """Replace a label that is the number of a class by its name."""
     is_number = label not in classes and label.isdecimal() and int(label) < len(classes)
     return classes[int(label)] if is_number else label
 
@@ -207,7 +207,7 @@ def _compare(
     data: PretrainData,
     reading: Reading,
 ) -> None:
-    """The class lists of all parts with each other, and with the one that is frozen."""
+    """Compare the classes of all lists with each other, and with those that are given."""
     classes, split = wanted
     here = {entry.label for entry in entries}
     strange = sorted(here - set(classes), key=_order)
@@ -231,20 +231,14 @@ def _tell_absent(part: str, absent: Sequence[str], total: int, data: PretrainDat
 
 
 def _still_complete(before: Images, after: Images, data: PretrainData) -> Images:
-    """``after``, unless all images of a class were left out of ``before``: refused, or told."""
+    """Refuse or note classes whose images were all left out; returns ``after``."""
     emptied = np.flatnonzero((before.class_counts > 0) & (after.class_counts == 0))
     if not len(emptied):
         return after
     reading, names = Reading(), [after.classes[number] for number in emptied]
     _tell_absent(after.name, names, len(after.classes), data, reading)
     _refuse(reading, after.name)
-    return after.keep(np.arange(len(after)), *reading.notes())
-
-
-def _refuse_absent_classes(images: Images, data: PretrainData, reading: Reading) -> None:
-    absent = [images.classes[number] for number in np.flatnonzero(images.class_counts == 0)]
-    if absent:
-        _tell_absent(images.name, absent, len(images.classes), data, reading)
+    return replace(after, notes=(*after.notes, *reading.notes()))
 
 
 def _refuse(reading: Reading, name: str) -> None:
@@ -256,27 +250,28 @@ def _refuse(reading: Reading, name: str) -> None:
 
 
 def _order(label: str) -> tuple[bool, int, str]:
-    """Numbers by their value, before names."""
+    """Sort numbers by value, before names."""
     return not label.isdecimal(), int(label) if label.isdecimal() else 0, label
 
 
-def with_header_facts(images: Images) -> Images:
-    """The index with what headers tell where no list has told it; files that cannot be read are left as they are."""
+def _with_header_facts(images: Images) -> Images:
+    """Complete modality and patient from DICOM headers where no list gives them."""
     with ThreadPoolExecutor(_THREADS) as threads:
         facts = list(threads.map(lambda index: _facts(images, index), range(len(images))))
-    known = [(str(images.modalities[index]), int(images.patients[index])) for index in range(len(images))]
-    merged = [
-        (modality or fact.modality, patient if patient != UNKNOWN else patient_number(fact.patient)) if fact else before
-        for before, fact in zip(known, facts, strict=True)
-        for modality, patient in [before]
-    ]
-    cines = [images.pixels.name(index) for index, fact in enumerate(facts) if fact and fact.num_frames > 1]
+    modalities, patients, cines = images.modalities.tolist(), images.patients.tolist(), []
+    for index, fact in enumerate(facts):
+        if fact is None:
+            continue
+        modalities[index] = modalities[index] or fact.modality
+        patients[index] = patients[index] if patients[index] != UNKNOWN else patient_number(fact.patient)
+        if fact.num_frames > 1:
+            cines.append(images.pixels.name(index))
     told = [f"files with several frames, of which the first is used: {len(cines)} ({examples(cines)})"] if cines else []
     return replace(
         images,
         notes=(*images.notes, *told),
-        modalities=np.array([modality for modality, _ in merged], np.str_),
-        patients=np.array([patient for _, patient in merged], np.int64),
+        modalities=np.array(modalities, np.str_),
+        patients=np.array(patients, np.int64),
     )
 
 
@@ -287,4 +282,4 @@ def _facts(images: Images, index: int) -> DicomFacts | None:
     try:
         return inspect_dicom(path, float("inf"))
     except InputError:
-        return None  # told by the check of all files, which decides what becomes of it
+        return None  # the check of all files reports it

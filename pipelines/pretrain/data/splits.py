@@ -1,4 +1,4 @@
-"""The lists of images of a run: which there are, whether they fit its steps, and what is computed over them."""
+"""Lists of images of a run: which are read, whether they fit its steps, hashes and subsets."""
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -24,11 +24,11 @@ _PUBLISHED_BATCH = 256
 
 
 def training_images(config: PretrainConfig, read: Read = prepare_images) -> Images:
-    """The training list; a few images of each class where a transfer asks for that.
+    """Read the training list; for a transfer perhaps a few images of each class.
 
     Args:
-        config: Of the run.
-        read: Reads a list; by default its files are checked.
+        config: Settings of the run.
+        read: Reader of a list; by default its files are checked.
     """
     images = read(config.data, config.data.split)
     if config.method == "transfer" and config.transfer.per_class:
@@ -37,13 +37,13 @@ def training_images(config: PretrainConfig, read: Read = prepare_images) -> Imag
 
 
 def scored_splits(config: PretrainConfig) -> list[str]:
-    """The lists that are scored during or after training."""
+    """Name the lists that are scored during or after training."""
     val = config.data.val_split if config.train.eval_every else None
     return list(dict.fromkeys(split for split in (val, config.data.eval_split) if split))
 
 
 def scored_images(config: PretrainConfig, classes: tuple[str, ...], split: str, read: Read = prepare_images) -> Images:
-    """A labelled list in the classes of a model, its files checked as those of training are."""
+    """Read a labelled list in the classes of a model, its files checked as in training."""
     try:
         return read(in_classes(config.data, classes), split)
     except DataError as error:
@@ -53,12 +53,12 @@ def scored_images(config: PretrainConfig, classes: tuple[str, ...], split: str, 
 
 
 def in_classes(data: StageData, classes: tuple[str, ...]) -> StageData:
-    """``data`` with the classes of a model."""
+    """Set the classes of ``data`` to those of a model."""
     return data.model_copy(update={"classes": classes, "class_list": None})
 
 
 def overlaps(lists: Sequence[Images]) -> list[str]:
-    """A warning for each two lists that share patients, where patients are known."""
+    """Warn of each two lists that share known patients."""
     return [
         f"warning: {count} patients are in both {one} and {other}. Scores on one after training on the other are too "
         "good."
@@ -67,10 +67,10 @@ def overlaps(lists: Sequence[Images]) -> list[str]:
 
 
 def check_training_list(config: PretrainConfig, images: Images) -> None:
-    """Refuse a list that has nothing to tell apart, or that its steps do not fit.
+    """Refuse a list of one class, or one that does not fit the steps.
 
     Raises:
-        DataError: There is one class alone.
+        DataError: There is only one class.
         ConfigError: As ``check_steps``.
     """
     if len(images.classes) < 2 and not images.is_multi_label:
@@ -82,11 +82,11 @@ def check_training_list(config: PretrainConfig, images: Images) -> None:
 
 
 def check_steps(config: PretrainConfig, count: int) -> None:
-    """Compare the steps of an epoch of ``count`` images with what the norms and the policy need.
+    """Refuse an epoch of ``count`` images whose steps are too small for the norms or the policy.
 
     Raises:
-        ConfigError: There is no step, or the last one leaves a process with too few images for its norms, or for the
-            others' company.
+        ConfigError: There is no step, or the last one leaves a process with too few images for its norms or for a
+            reward that compares images.
     """
     train, world = config.train, distributed.world_size()
     if train.drop_last and count < train.batch_size * world:
@@ -105,11 +105,11 @@ def check_steps(config: PretrainConfig, count: int) -> None:
 
 
 def remarks(config: PretrainConfig) -> list[str]:
-    """What a person should know of masks and rates before they begin."""
+    """Describe masks and learning rate for the user before training begins."""
     told = _of_masks(config) if config.is_masked else []
     published = (Finetune() if config.method == "finetune" else PretrainConfig()).optim.lr
     batch = config.train.batch_size * config.train.accumulate * distributed.world_size()
-    # Who has set another rate has thought of it.
+    # A rate that differs from the published one was chosen by the user.
     if config.method != "transfer" and config.optim.lr == published and batch != _PUBLISHED_BATCH:
         told.append(
             f"The published optim.lr, {published:g}, is for updates of {_PUBLISHED_BATCH} images; scaled linearly to "
@@ -130,11 +130,11 @@ def _of_masks(config: PretrainConfig) -> list[str]:
 
 
 def with_new_statistics(network: torch.nn.Module, config: PretrainConfig) -> str:
-    """New statistics of the norms, over clean training images."""
+    """Re-estimate the statistics of the norms on clean training images; returns a note."""
     images = training_images(config)
     views = TrainingViews(images, config.data, config.train.seed)
     wanted = config.averaging.reestimate_norms
-    # The passes behind those of the training: other crops, and always the same.
+    # Epochs after those of training: other crops, the same in every call.
     order = EpochBatches(
         num_items=len(images),
         batch_size=config.train.batch_size,
@@ -151,7 +151,7 @@ def with_new_statistics(network: torch.nn.Module, config: PretrainConfig) -> str
 
 
 def manifest(images: Images) -> str:
-    """A hash over names and labels of a list."""
+    """Hash the names and labels of a list, in their order, wherever its files lie."""
     digest = blake2b(digest_size=16)
     for index in range(len(images)):
         digest.update(images.pixels.name(index).encode(errors="surrogateescape") + b"\0")
@@ -160,10 +160,10 @@ def manifest(images: Images) -> str:
 
 
 def few_per_class(images: Images, per_class: int, seed: int) -> Images:
-    """``per_class`` random images of every class, or all of a class that has fewer, in the order of the list.
+    """Select ``per_class`` random images of every class, or all of a smaller class.
 
-    They follow from the seed and the names of the classes alone. A larger subset of the same seed contains a smaller
-    one, so that a curve over sizes adds images and exchanges none.
+    They follow from the seed and the names of the classes alone and keep the order of the list. A larger subset of the
+    same seed contains a smaller one, so that a curve over sizes adds images and exchanges none.
 
     Raises:
         DataError: Images may have several labels, so that there is no such subset.

@@ -1,6 +1,7 @@
-"""Training items: a random crop of an image, or its centre; bytes that are normalised where they are used.
+"""Views of images as uint8 tensors: a random crop in training, the centre in scoring.
 
-Crops are cut and resized by Pillow, before an image becomes a tensor, in training and scoring alike.
+Pillow crops and resizes in both. The random box is drawn here, from Python's generator: bits of trained networks
+depend on it. Policies and erasing are torchvision's.
 """
 
 import random
@@ -17,11 +18,9 @@ from pipelines.pretrain.data.index import Images
 from pipelines.pretrain.data.preprocessing import MEAN, centre_view
 from pipelines.pretrain.data_settings import Augmentation, Policy, PretrainData
 from vision_core.errors import InputError
-from vision_core.randomness import key, seed_torch
+from vision_core.randomness import key, seeded
 
 _CROP_ATTEMPTS = 10
-_ERASING_ATTEMPTS = 10
-_ERASED_AREA, _ERASED_ASPECT = (0.02, 0.33), (0.3, 3.3)  # Zhong et al., "Random erasing data augmentation", 2020
 _MEAN_GREY = round(255 * MEAN)
 
 Box = tuple[int, int, int, int]
@@ -29,12 +28,12 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Images of one step; ``preprocessing.normalise`` makes them what the networks see.
+    """Images of one step, to be normalised by ``preprocessing.normalise``.
 
     Attributes:
         images: ``(B, 3, S, S)`` uint8, RGB.
         labels: ``(B,)`` int64 class numbers; ``(B, classes)`` of 0 and 1 where an image may have several.
-        indices: ``(B,)`` int64 numbers of the images in the list; keys of random draws.
+        indices: ``(B,)`` int64 numbers of the images in the list, from which seeds are made.
     """
 
     images: Tensor
@@ -43,7 +42,7 @@ class Batch:
 
 
 class CentreViews:
-    """The middle of every image, the same in every epoch, for scoring."""
+    """Centre crops of images for scoring, the same in every epoch."""
 
     def __init__(self, images: Images, data: PretrainData) -> None:
         self.images = images
@@ -57,7 +56,7 @@ class CentreViews:
         return self._item(centre_view(self._read(index), self.data.resize_px, self.data.image_px), index)
 
     def names(self, indices: Sequence[int]) -> list[str]:
-        """What the images are called."""
+        """Return the names of images, for messages."""
         return [self.images.pixels.name(index) for index in indices]
 
     def collate(self, items: list[Batch]) -> Batch:
@@ -82,7 +81,7 @@ class CentreViews:
 
 
 class TrainingViews(CentreViews):
-    """A random crop of every image, another in each epoch; all draws follow from (seed, epoch, index)."""
+    """Random crops of images for training; all draws follow from (seed, epoch, index)."""
 
     def __init__(self, images: Images, data: PretrainData, seed: int) -> None:
         super().__init__(images, data)
@@ -95,12 +94,12 @@ class TrainingViews(CentreViews):
 
 
 def training_view(image: NDArray[np.uint8], side: int, augment: Augmentation, seed: int) -> NDArray[np.uint8]:
-    """A random part of ``image``, resized, perhaps mirrored and augmented.
+    """Crop a random box of ``image``, resize, mirror and augment it.
 
     Args:
         image: ``(H, W, 3)``.
-        side: Of the result.
-        augment: How.
+        side: Side of the result in pixels.
+        augment: Settings of crop and augmentation.
         seed: All draws follow from it.
 
     Returns:
@@ -114,23 +113,23 @@ def training_view(image: NDArray[np.uint8], side: int, augment: Augmentation, se
     if augment.policy != "none":
         picture = _by_policy(picture, augment.policy, key("policy", seed))
     view = np.array(picture)
-    if draw.random() < augment.erasing:
-        erase(view, draw)
+    if augment.erasing:
+        _erase(view, augment.erasing, key("erasing", seed))
     return view
 
 
 def random_box(
     size: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float], draw: random.Random
 ) -> Box:
-    """A box of a random share of the area and random proportions (log-uniform) that fits into the image.
+    """Draw a box of random area and log-uniform proportions that fits into an image.
 
-    Where ten draws in a row do not fit, it is the largest middle part within the proportions.
+    Where ten draws in a row do not fit, it is the largest box in the middle within the proportions.
 
     Args:
         size: ``(height, width)``.
         area: Share of the image, from, to.
         aspect: Width over height, from, to.
-        draw: Of the random numbers.
+        draw: Random generator.
 
     Returns:
         ``left, top, right, bottom`` in pixels.
@@ -149,21 +148,8 @@ def random_box(
     return left, top, left + box_width, top + box_height
 
 
-def erase(view: NDArray[np.uint8], draw: random.Random) -> None:
-    """Fill a random rectangle of ``view`` with the mean grey, in place; nothing where ten draws do not fit."""
-    height, width = view.shape[:2]
-    for _ in range(_ERASING_ATTEMPTS):
-        wanted = height * width * draw.uniform(*_ERASED_AREA)
-        proportion = float(np.exp(draw.uniform(*np.log(_ERASED_ASPECT))))
-        box_width, box_height = round((wanted * proportion) ** 0.5), round((wanted / proportion) ** 0.5)
-        if 0 < box_width < width and 0 < box_height < height:
-            left, top = draw.randint(0, width - box_width), draw.randint(0, height - box_height)
-            view[top : top + box_height, left : left + box_width] = _MEAN_GREY
-            return
-
-
 def _by_policy(picture: Image.Image, policy: Policy, seed: int) -> Image.Image:
-    """One of the published policies as torchvision has it; its draws are torch's, here under a seed of their own."""
+    """Apply a published augmentation policy of torchvision."""
     from torchvision import transforms
 
     kinds: dict[str, Callable[..., Callable[[Image.Image], Image.Image]]] = {
@@ -173,6 +159,14 @@ def _by_policy(picture: Image.Image, policy: Policy, seed: int) -> Image.Image:
         "autoaugment": transforms.AutoAugment,
     }
     change = kinds[policy](interpolation=transforms.InterpolationMode.BILINEAR)
-    with torch.random.fork_rng(devices=[]):
-        seed_torch(seed)
+    with seeded(seed):
         return change(picture)
+
+
+def _erase(view: NDArray[np.uint8], probability: float, seed: int) -> None:
+    """Fill a random rectangle with the mean grey, in place (Zhong et al., "Random erasing", 2020)."""
+    from torchvision.transforms import v2
+
+    erase = v2.RandomErasing(probability, scale=(0.02, 0.33), ratio=(0.3, 3.3), value=_MEAN_GREY, inplace=True)
+    with seeded(seed):
+        erase(torch.from_numpy(view.transpose(2, 0, 1)))

@@ -1,4 +1,4 @@
-"""What the small set of real images is made of: each image remembers the part of the file that it shows."""
+"""Slices, blocks and frames of the small set of real images, each with its place in the source file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,14 +26,14 @@ _LINES: dict[Part, tuple[int, ...]] = {  # of a slab: blocks of slices with thre
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
-    """An image and where it is from.
+    """Image and its place in the source file.
 
     Attributes:
-        concept: Its class.
-        part: The list it belongs to.
+        concept: Class of the image.
+        part: List that it belongs to.
         source: Name of the file.
-        box: What it shows, a slice for each axis of the file's array.
-        filled: Lines within it that were filled in from the lines beside them, for each axis.
+        box: Box of the file's array, a slice for each axis.
+        filled: Lines of the box that were filled in from the lines beside them, for each axis.
         pixels: ``(H, W)`` grey or ``(H, W, 3)``.
     """
 
@@ -45,17 +45,17 @@ class Piece:
     pixels: NDArray[np.generic]
 
     def place(self) -> str:
-        """The box in words: first and last index for each axis."""
+        """Describe the box: first and last index for each axis."""
         return " ".join(f"{each.start}-{each.stop - 1}" for each in self.box)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slab:
-    """A position along an axis of a volume: some dozen slices that are one class.
+    """Slab of a volume: some dozen neighbouring slices that are one class.
 
     Attributes:
-        name: Of the position.
-        axis: That the slices are cut across: 0 sagittal, 1 coronal, 2 axial.
+        name: Name of its position.
+        axis: Axis across which slices are cut: 0 sagittal, 1 coronal, 2 axial.
         start: Index of its first slice.
     """
 
@@ -66,10 +66,10 @@ class Slab:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """A part of a picture that is cut into blocks of one class.
+    """Area of a picture that is cut into blocks of one class.
 
     Attributes:
-        concept: The class.
+        concept: Class of the blocks.
         box: Top, left, bottom, right in pixels.
         grid: Rows and columns of blocks.
     """
@@ -80,16 +80,17 @@ class Area:
 
 
 def slices_of(source: str, volume: NDArray[np.generic], slabs: Sequence[Slab], window: Box) -> Iterator[Piece]:
-    """Slices of a volume that is its own mirror image along the first axis, with no voxel in two parts.
+    """Cut slices of a volume so that no voxel is in two parts.
 
-    Slices across different axes meet in lines. A line that belongs to a slice of another part is filled in with the
-    mean of the lines on both sides, which belong to no other slice.
+    The volume is its own mirror image along the first axis: a slice and its mirror image go to one part. Slices across
+    different axes meet in lines. A line that belongs to a slice of another part is filled in with the mean of the lines
+    on both sides, which belong to no other slice.
 
     Args:
         source: Name of the file.
         volume: ``(x, y, z)``.
-        slabs: Positions; their names are the classes.
-        window: What is shown, for each axis.
+        slabs: Slabs whose names are the classes.
+        window: Visible range of each axis.
     """
     taken = [taken_lines(slabs, axis, volume.shape[axis] if axis == 0 else None) for axis in range(3)]
     for slab in slabs:
@@ -101,7 +102,7 @@ def slices_of(source: str, volume: NDArray[np.generic], slabs: Sequence[Slab], w
 
 
 def taken_lines(slabs: Sequence[Slab], axis: int, mirrored_in: int | None = None) -> dict[int, Part]:
-    """The part that each slice across ``axis`` belongs to; ``mirrored_in`` so many slices, its mirror image too."""
+    """Assign slices across ``axis`` to parts, and their mirror images among ``mirrored_in`` slices."""
     lines: dict[int, Part] = {}
     for slab in slabs:
         if slab.axis == axis:
@@ -112,12 +113,12 @@ def taken_lines(slabs: Sequence[Slab], axis: int, mirrored_in: int | None = None
 
 
 def blocks_of(source: str, picture: NDArray[np.generic], areas: Sequence[Area]) -> Iterator[Piece]:
-    """The blocks of all areas that hold more than background, dealt to the parts by chance, class by class.
+    """Cut blocks with more than background, assigned to the parts at random within each class.
 
     Args:
         source: Name of the file.
         picture: ``(H, W, 3)``.
-        areas: That do not overlap.
+        areas: Areas that do not overlap.
     """
     boxes: dict[str, list[Box]] = {}
     for area in areas:
@@ -132,7 +133,7 @@ def blocks_of(source: str, picture: NDArray[np.generic], areas: Sequence[Area]) 
 
 
 def frames_of(source: str, frames: NDArray[np.generic], areas: Sequence[Area]) -> Iterator[Piece]:
-    """Parts of the frames of a cine loop ``(T, H, W, 3)``, divided by blocks of time."""
+    """Cut areas of the frames of a cine loop ``(T, H, W, 3)``; parts are blocks of time."""
     for area in areas:
         top, left, bottom, right = area.box
         for part in PARTS:

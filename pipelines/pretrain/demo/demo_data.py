@@ -1,4 +1,4 @@
-"""The demo's images: the small set of real ones, reduced so that the demo takes minutes, offline."""
+"""Demo data: the small set of real images, reduced so that the demo takes minutes, offline."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ SIZE_PX = 96
 
 
 def make_demo_data(folder: Path, size_px: int = SIZE_PX) -> str:
-    """Write ``<part>/<class>/<number>.png`` and the held-out classes below ``held_out/``; returns what it is.
+    """Write the demo's images as ``<part>/<class>/<number>.png``; returns a description.
 
     Args:
-        folder: Where to.
+        folder: Output folder; held-out classes lie below its ``held_out/``.
         size_px: Longer side of an image at most.
     """
     counts = make_small_real(folder, size_px)

@@ -1,4 +1,4 @@
-"""Volumes of 8-bit voxels out of NIfTI-1 files. Source: nifti1.h of the NIfTI Data Format Working Group, 2007."""
+"""Reading of 8-bit volumes from NIfTI-1 files. Source: nifti1.h of the NIfTI Data Format Working Group, 2007."""
 
 import gzip
 import struct
@@ -17,10 +17,12 @@ _MOST_VOXELS = 2**28
 
 
 def read_volume(path: Path) -> NDArray[np.uint8]:
-    """The stored voxels of a ``.nii.gz`` file, ``(x, y, z)``; scales and orientation in its header are not applied.
+    """Read the stored voxels of a ``.nii.gz`` file, ``(x, y, z)``.
+
+    Scales and orientation in its header are not applied.
 
     Raises:
-        InputError: The file is damaged, or holds another kind of voxels than a little-endian volume of 8 bits.
+        InputError: The file is damaged, or is no little-endian volume of 8 bits.
     """
     try:
         with gzip.open(path) as file:
@@ -38,7 +40,7 @@ def read_volume(path: Path) -> NDArray[np.uint8]:
 
 
 def _layout(path: Path, header: bytes) -> tuple[tuple[int, int, int], int]:
-    """The shape, and where the voxels begin."""
+    """Parse shape and offset of the voxels from a header."""
     if len(header) < _HEADER_BYTES or header[_MAGIC_AT:] != b"n+1\0":
         raise InputError(f"'{path}' is no NIfTI-1 volume in one file. Give a .nii.gz file.")
     (size,) = struct.unpack_from("<i", header)

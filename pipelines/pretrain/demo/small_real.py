@@ -1,7 +1,7 @@
-"""A small set of real images: slices and blocks of the CT, MR, ultrasound, histology and retina files of packages.
+"""A small set of real images: slices and blocks of CT, MR, ultrasound, histology and retina files of packages.
 
-Same-subject: every class comes from one file, training and test from other slices or blocks of it. It shows how methods
-compare on real pixels; it cannot show what a network knows of a second patient. An illustration, not evidence.
+Same-subject: every class comes from one file, training and test from different slices or blocks of it. It compares
+methods on real pixels; it cannot show how a network generalises to another patient. An illustration, not evidence.
 """
 
 import csv
@@ -84,19 +84,19 @@ blocks of it and share no pixel. Nothing here says how a network does on a secon
 
 
 def make_small_real(folder: Path, longest_px: int) -> Mapping[str, int]:
-    """Write ``train|val|test/<class>/``, the same below ``held_out/``, ``pieces.csv`` and ``ATTRIBUTION.txt``.
+    """Write ``train|val|test/<class>/``, also below ``held_out/``, ``pieces.csv`` and ``ATTRIBUTION.txt``.
 
-    The same bytes at every call.
+    Every call writes the same bytes.
 
     Args:
-        folder: Where to.
+        folder: Output folder.
         longest_px: Larger images are reduced to this longer side; smaller ones stay as they are.
 
     Returns:
         Number of images by class.
 
     Raises:
-        MissingDependencyError: A package that carries some of the files is not installed.
+        MissingDependencyError: A package that contains some of the files is not installed.
     """
     counts: dict[str, int] = {}
     rows, images = [], {}
@@ -117,13 +117,13 @@ def make_small_real(folder: Path, longest_px: int) -> Mapping[str, int]:
 
 
 def attribution() -> list[str]:
-    """Where the pixels come from, a sentence a source."""
+    """Name the sources of the pixels, a sentence each."""
     origins = (assets.brain_volumes_origin(), assets.radiology_files_origin(), assets.aperio_slide_origin())
     return [each.line() for each in (*origins, *assets.photographs_origins())]
 
 
 def pieces() -> Iterator[Piece]:
-    """All images, class by class of each file."""
+    """Cut all images, class by class of each file."""
     for brain, path in assets.brain_volumes().items():
         slabs = [Slab(name=f"MR__brain-{brain}__{at}", axis=axis, start=start) for at, axis, start in _POSITIONS]
         yield from slices_of(f"brain_{brain}", read_volume(path), slabs, _WINDOW)

@@ -1,1 +1,1 @@
-"""Scores of classifiers and of whole runs."""
+"""Scores of classifiers: on labelled images, and of the models of a run."""

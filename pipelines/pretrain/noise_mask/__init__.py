@@ -1,1 +1,1 @@
-"""The noise mask: a policy that learns what to hide, and its objectives."""
+"""Noise mask of Yavuz and Yang (arXiv 2406.14568): policy, mask, objectives; equations (1) to (7) follow a step."""

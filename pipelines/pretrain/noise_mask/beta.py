@@ -1,6 +1,6 @@
 """Beta distributions of the mask's cells, kept as the logarithms of their concentrations.
 
-Symbols: ``a = log α`` and ``b = log β`` the logarithms of the concentrations, ``m`` the sampled cells,
+Symbols: ``a = log α`` and ``b = log β`` (``log_alpha``, ``log_beta``), ``m`` the sampled cells (``sample``) and
 ``l = log Beta(m; α, β)`` their log-densities.
 """
 
@@ -20,34 +20,43 @@ _BORDER = 1e-6
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BetaCells:
-    """One Beta distribution per image and cell: ``log_alpha`` and ``log_beta``, both ``(B, cells)``."""
+    """Beta distributions of mask cells: ``m ~ Beta(exp a, exp b)`` (3), all cells independent.
+
+    Attributes:
+        log_alpha: ``a`` ``(B, cells)``.
+        log_beta: ``b`` ``(B, cells)``.
+    """
 
     log_alpha: Tensor
     log_beta: Tensor
 
-    def bounded(self) -> "BetaCells":
-        """The same within [-4, 6]: below, samples stick to 0 and 1; an entry outside has no gradient."""
+    def clamped(self) -> "BetaCells":
+        """Clamp both logarithms to [-4, 6]; a clamped entry has no gradient.
+
+        Below -4, samples stick to 0 and 1.
+        """
         return BetaCells(
             log_alpha=self.log_alpha.clamp(_LOWEST, _HIGHEST), log_beta=self.log_beta.clamp(_LOWEST, _HIGHEST)
         )
 
     @torch.no_grad()
-    def num_beyond(self) -> Tensor:
-        """How many entries ``bounded`` would move, as an integer scalar that stays on the device."""
+    def num_out_of_range(self) -> Tensor:
+        """Count the entries that ``clamped`` changes: an integer scalar on the device."""
         entries = torch.stack([self.log_alpha, self.log_beta])
         return ((entries < _LOWEST) | (entries > _HIGHEST)).sum()
 
     @torch.no_grad()
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Draw every image's cells from a seed of its own, so that a split over processes changes nothing.
+        """Draw the cells of each image from its own seed (3).
 
-        The sample carries no gradient, and torch's random state is left as it was.
+        So the masks do not depend on how images are split over processes. The sample carries no gradient, and torch's
+        random state is not changed.
 
         Args:
             seeds: One per image.
 
         Returns:
-            ``(B, cells)`` in [0, 1].
+            ``m`` ``(B, cells)`` in [0, 1].
         """
         device = self.log_alpha.device
         rows = []
@@ -57,17 +66,20 @@ class BetaCells:
                 rows.append(Beta(alpha, beta, validate_args=False).sample())
         return torch.stack(rows)
 
-    def log_density(self, cells: Tensor) -> Tensor:
-        """``l`` ``(B, cells)`` of sampled ``cells``, which are moved 1e-6 off 0 and 1, where it may be infinite."""
-        densities: Tensor = self._distribution().log_prob(cells.clamp(_BORDER, 1 - _BORDER))
+    def log_density(self, sample: Tensor) -> Tensor:
+        """Compute ``l`` ``(B, cells)`` of sampled cells.
+
+        Cells are first moved 1e-6 off 0 and 1, where the density may be infinite.
+        """
+        densities: Tensor = self._distribution().log_prob(sample.clamp(_BORDER, 1 - _BORDER))
         return densities
 
     def mean(self) -> Tensor:
-        """Expected cells ``(B, cells)``: ``α / (α + β)``."""
+        """Compute the expected cells ``α / (α + β)`` ``(B, cells)``."""
         return torch.sigmoid(self.log_alpha - self.log_beta)
 
     def entropy(self) -> Tensor:
-        """Differential entropies ``(B, cells)``, at most 0, which is that of the flat distribution."""
+        """Compute the differential entropies ``(B, cells)``; the largest, 0, is that of the uniform distribution."""
         entropies: Tensor = self._distribution().entropy()
         return entropies
 
@@ -76,19 +88,19 @@ class BetaCells:
         return Beta(self.log_alpha.exp(), self.log_beta.exp(), validate_args=False)
 
 
-def unlearned_cells(concentration: float, like: Tensor, cells: int) -> BetaCells:
-    """The control without a policy: the same symmetric Beta in all ``cells`` of every image.
+def unlearned_cells(concentration: float, images: Tensor, num_cells: int) -> BetaCells:
+    """Make the fixed, symmetric Beta distributions of the control without a policy.
 
     Args:
-        concentration: ``α`` and ``β``.
-        like: The batch ``(B, ...)``, for its length, type and device.
-        cells: Cells of a mask.
+        concentration: ``α`` and ``β`` of every cell.
+        images: ``(B, ...)``; gives batch size, type and device.
+        num_cells: Cells of a mask.
     """
-    logarithm = like.new_full((len(like), cells), log(concentration))
+    logarithm = images.new_full((len(images), num_cells), log(concentration))
     return BetaCells(log_alpha=logarithm, log_beta=logarithm)
 
 
 @torch.no_grad()
-def num_at_border(cells: Tensor) -> Tensor:
-    """How many sampled cells ``log_density`` moves off 0 and 1, as an integer scalar that stays on the device."""
-    return ((cells < _BORDER) | (cells > 1 - _BORDER)).sum()
+def num_at_border(sample: Tensor) -> Tensor:
+    """Count the cells that ``log_density`` moves off 0 and 1: an integer scalar on the device."""
+    return ((sample < _BORDER) | (sample > 1 - _BORDER)).sum()

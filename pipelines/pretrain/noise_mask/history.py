@@ -1,67 +1,67 @@
-"""What the policy would hide in a few images, kept through training for the report."""
+"""Mask distributions of a few images, recorded during training for the report."""
 
 import torch
 from torch import Tensor, nn
 
-from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.views import CentreViews
 from pipelines.pretrain.noise_mask.beta import BetaCells
 from pipelines.pretrain.noise_mask.policy import NoisePolicy
 
-_MOMENTS = 5
-_PROBES = 4
+_NUM_EPOCHS = 5
+_NUM_PROBES = 4
 
 
-def kept_epochs(epochs: int) -> tuple[int, ...]:
-    """Before the first epoch, after the last, and evenly between: at most five."""
-    return tuple(sorted({round(part * epochs / (_MOMENTS - 1)) for part in range(_MOMENTS)}))
+def recorded_epochs(epochs: int) -> tuple[int, ...]:
+    """List at most five evenly spaced epochs; 0 (before the first) and the last are among them."""
+    return tuple(sorted({round(part * epochs / (_NUM_EPOCHS - 1)) for part in range(_NUM_EPOCHS)}))
 
 
 def choose_probes(views: CentreViews) -> Tensor:
-    """A few images of a list, evenly spread ``(K, 3, H, W)`` uint8."""
-    count = min(_PROBES, len(views))
-    places = (number * len(views) // count for number in range(count))
-    return torch.cat([views[0, place].images for place in places])
+    """Choose at most four evenly spaced images of a list: ``(K, 3, H, W)`` uint8."""
+    count = min(_NUM_PROBES, len(views))
+    indices = (number * len(views) // count for number in range(count))
+    return torch.cat([views[0, index].images for index in indices])
 
 
 class MaskHistory(nn.Module):
-    """Distributions of the masks of a few images at fixed epochs, as buffers: a resumed run has them all.
+    """Mask distributions of fixed images at fixed epochs, as buffers, so that a checkpoint holds them.
 
     Attributes:
-        epochs: When.
+        epochs: Recorded epochs.
         images: ``(K, 3, H, W)``, normalised.
-        log_alpha: ``(moments, K, grid²)``; NaN where not reached yet, as for ``log_beta``.
+        log_alpha: ``(epochs, K, grid²)``; NaN for epochs not reached yet, as in ``log_beta``.
 
     Args:
-        config: Epochs and grid.
         images: ``(K, 3, H, W)``, normalised.
+        grid: Cells along a side of a mask.
+        epochs: Epochs of the run.
     """
 
     images: Tensor
     log_alpha: Tensor
     log_beta: Tensor
 
-    def __init__(self, config: PretrainConfig, images: Tensor) -> None:
+    def __init__(self, images: Tensor, grid: int, epochs: int) -> None:
         super().__init__()
-        self.epochs = kept_epochs(config.train.epochs)
-        shape = (len(self.epochs), len(images), config.mask.grid**2)
+        self.epochs = recorded_epochs(epochs)
+        shape = (len(self.epochs), len(images), grid**2)
         self.register_buffer("images", images)
         self.register_buffer("log_alpha", torch.full(shape, torch.nan))
         self.register_buffer("log_beta", torch.full(shape, torch.nan))
 
-    def record(self, noise: NoisePolicy, epoch: int) -> None:
-        """Keep what the policy says now, if this is one of the epochs."""
+    def record(self, policy: NoisePolicy, epoch: int) -> None:
+        """Record the policy's current distributions if ``epoch`` is one of those to record."""
         if epoch not in self.epochs:
             return
-        cells = noise.distributions(self.images)
-        moment = self.epochs.index(epoch)
-        self.log_alpha[moment] = cells.log_alpha
-        self.log_beta[moment] = cells.log_beta
+        cells = policy.distributions(self.images)
+        row = self.epochs.index(epoch)
+        self.log_alpha[row] = cells.log_alpha
+        self.log_beta[row] = cells.log_beta
 
-    def reached(self) -> dict[int, BetaCells]:
-        """The distributions ``(K, grid²)`` by epoch, of those that the run has reached."""
+    def recorded(self) -> dict[int, BetaCells]:
+        """Return the distributions ``(K, grid²)`` recorded so far, by epoch."""
         return {
-            epoch: BetaCells(log_alpha=self.log_alpha[moment], log_beta=self.log_beta[moment])
-            for moment, epoch in enumerate(self.epochs)
-            if not self.log_alpha[moment].isnan().any()
+            epoch: BetaCells(log_alpha=self.log_alpha[row], log_beta=self.log_beta[row])
+            for row, epoch in enumerate(self.epochs)
+            if not self.log_alpha[row].isnan().any()
         }

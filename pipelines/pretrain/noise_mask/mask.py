@@ -1,4 +1,4 @@
-"""From sampled cells to the noise mask: nearest-neighbour enlargement, then a Gaussian blur with reflected borders."""
+"""Noise masks from sampled cells: nearest-neighbour enlargement, then a Gaussian blur with reflected borders."""
 
 from dataclasses import dataclass
 
@@ -12,76 +12,96 @@ from vision_core.randomness import key
 
 
 class NoiseMask(nn.Module):
-    """Makes masks for square images; has no parameters and no entry in a checkpoint.
+    """Noise masks for square images: ``m̃ = blur(enlarge(m))`` (4), without parameters.
 
-    Both operations are linear and separable, so one matrix ``S`` does them: the mask is ``S M Sᵀ``.
+    Enlargement and blur are linear and separable, so one matrix ``S`` ``(image_px, grid)`` does both: ``m̃ = S M Sᵀ``,
+    where ``M`` are the cells ``m`` as rows of the grid. The defaults are the published values. A masked image is
+    ``x̃ = x m̃`` (5), see ``blend``::
+
+        mask = NoiseMask(grid=64, kernel=13, sigma=6.0, image_px=224)
+        masked = images * mask(torch.rand(len(images), 64 * 64))  # (B, 3, 224, 224)
 
     Args:
-        settings: Grid and blur.
-        image_px: Side of the images.
+        grid: Cells along a side of the mask.
+        kernel: Side of the blur in pixels; odd.
+        sigma: Standard deviation of the blur in pixels.
+        image_px: Side of the images in pixels.
 
     Raises:
         ConfigError: The grid or the blur does not fit on the image.
+        ValueError: The kernel is even, or a value is not positive.
     """
 
-    def __init__(self, settings: Mask, image_px: int) -> None:
+    def __init__(self, grid: int = 64, kernel: int = 13, sigma: float = 6.0, image_px: int = 224) -> None:
         super().__init__()
-        if problems := mask_problems(settings, image_px):
+        if problems := mask_problems(Mask(grid=grid, kernel=kernel, sigma=sigma), image_px):
             raise ConfigError(problems)
-        self.grid = settings.grid
-        self.spread: Tensor
-        self.register_buffer("spread", spread_matrix(settings, image_px), persistent=False)
+        self.grid = grid
+        self.matrix: Tensor
+        self.register_buffer("matrix", interpolation_matrix(grid, kernel, sigma, image_px), persistent=False)
 
-    def forward(self, cells: Tensor) -> Tensor:
-        """The masks ``(B, 1, image_px, image_px)`` of ``cells`` ``(B, grid²)``, which are read row by row."""
-        rows = cells.unflatten(1, (1, self.grid, self.grid))
-        with torch.autocast(cells.device.type, enabled=False):
-            masks: Tensor = self.spread @ rows @ self.spread.T
+    @classmethod
+    def from_settings(cls, settings: Mask, image_px: int) -> "NoiseMask":
+        """Make the masks of a configuration section; raises as the class."""
+        return cls(settings.grid, settings.kernel, settings.sigma, image_px)
+
+    def forward(self, sample: Tensor) -> Tensor:
+        """Compute the masks ``(B, 1, image_px, image_px)`` of sampled cells ``(B, grid²)``, in row-major order."""
+        rows = sample.unflatten(1, (1, self.grid, self.grid))
+        with torch.autocast(sample.device.type, enabled=False):
+            masks: Tensor = self.matrix @ rows @ self.matrix.T
         return masks
 
 
-def spread_matrix(settings: Mask, image_px: int) -> Tensor:
-    """How much of each cell reaches each pixel of a line: ``(image_px, grid)``, rows sum to 1.
+def interpolation_matrix(grid: int, kernel: int, sigma: float, image_px: int) -> Tensor:
+    """Compute ``S`` ``(image_px, grid)``: the weight of each cell in each pixel of a line; rows sum to 1.
 
-    Pixel ``i`` lies in cell ``floor(i grid / image_px)``; a pixel beyond the border is its mirror image, the border
-    pixel itself not repeated.
+    Pixel ``i`` lies in cell ``floor(i grid / image_px)``. A pixel beyond the border takes the value of its mirror
+    image; the border pixel itself is not repeated.
     """
-    half = settings.kernel // 2
-    reached = (torch.arange(image_px)[:, None] + torch.arange(-half, half + 1)).abs()
-    reached = (image_px - 1) - ((image_px - 1) - reached).abs()  # (image_px, kernel)
-    weights = gaussian(settings).expand(image_px, -1)
-    spread = torch.zeros(image_px, settings.grid, dtype=weights.dtype)
-    return spread.scatter_add_(1, reached * settings.grid // image_px, weights).to(torch.get_default_dtype())
+    half = kernel // 2
+    pixels = (torch.arange(image_px)[:, None] + torch.arange(-half, half + 1)).abs()
+    pixels = (image_px - 1) - ((image_px - 1) - pixels).abs()  # (image_px, kernel)
+    weights = gaussian_weights(kernel, sigma).expand(image_px, -1)
+    matrix = torch.zeros(image_px, grid, dtype=weights.dtype)
+    return matrix.scatter_add_(1, pixels * grid // image_px, weights).to(torch.get_default_dtype())
 
 
-def gaussian(settings: Mask) -> Tensor:
-    """Weights ``(kernel,)`` of the blur along one axis, in double precision; their sum is 1."""
-    half = settings.kernel // 2
+def gaussian_weights(kernel: int, sigma: float) -> Tensor:
+    """Compute the blur's weights along one axis: ``(kernel,)`` float64 with sum 1."""
+    half = kernel // 2
     offsets = torch.arange(-half, half + 1, dtype=torch.float64)
-    return (-0.5 * (offsets / settings.sigma) ** 2).softmax(dim=0)
+    return (-0.5 * (offsets / sigma) ** 2).softmax(dim=0)
 
 
 def blend(images: Tensor, masks: Tensor) -> Tensor:
-    """Multiply masks ``(B, 1, H, W)`` into all channels of normalised images, which fade to mean grey, not to black."""
+    """Multiply images by masks (5); one mask serves all channels.
+
+    Normalised images fade to the mean grey, not to black.
+
+    Args:
+        images: ``(B, C, H, W)``, normalised.
+        masks: ``(B, 1, H, W)``.
+    """
     return images * masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskSource:
-    """How the running bases alone hide an image: the same for all images, whatever is in them.
+class SharedMasks:
+    """Masks from the running bases alone: the same for all images, whatever they show.
 
     Attributes:
-        cells: The bases ``(1, grid²)``.
-        mask: Makes masks.
+        cells: Distributions of the cells ``(1, grid²)``.
+        mask: Makes masks from cells.
     """
 
     cells: BetaCells
     mask: NoiseMask
 
-    def mean(self, images: Tensor, _number: int) -> Tensor:
-        """Images under the expected mask."""
+    def apply_mean(self, images: Tensor, _batch: int) -> Tensor:
+        """Apply the expected mask to images ``(B, C, H, W)``."""
         return blend(images, self.mask(self.cells.mean()).to(images.device))
 
-    def random(self, images: Tensor, number: int) -> Tensor:
-        """Images of batch ``number`` under one random mask, the same at every call."""
-        return blend(images, self.mask(self.cells.sample([key("evaluation mask", number)])).to(images.device))
+    def apply_random(self, images: Tensor, batch: int) -> Tensor:
+        """Apply one random mask to the images of a batch; the batch's number is its seed."""
+        return blend(images, self.mask(self.cells.sample([key("evaluation mask", batch)])).to(images.device))

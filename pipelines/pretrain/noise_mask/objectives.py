@@ -1,8 +1,8 @@
-"""The two objectives under which classifier and policy learn together.
+"""Training objectives of classifier and policy: as released, and REINFORCE.
 
-Symbols: ``cost`` the cross-entropy of an image, ``l`` the log-densities of its cells, ``LSE`` the logarithm of the sum
-of its cells' densities. Each objective is a loss for the classifier and one for the policy. Their graphs do not meet,
-since a sampled mask carries no gradient; so one backward pass of the sum serves both.
+Symbols: ``c`` the cost (cross-entropy) of an image, ``l`` the log-densities of its sampled cells, ``LSE`` the logarithm
+of the sum of its cells' densities. Each objective is one loss for the classifier and one for the policy. A sampled mask
+carries no gradient, so the two graphs are disjoint and one backward pass of the sum serves both.
 """
 
 import torch
@@ -16,7 +16,7 @@ _EPSILON = 1e-8
 
 
 def image_costs(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of each image ``(B,)``.
+    """Compute the cross-entropy of each image ``(B,)``.
 
     Args:
         logits: ``(B, classes)``.
@@ -27,25 +27,30 @@ def image_costs(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -
 
 
 def mean_log_total_density(log_densities: Tensor) -> Tensor:
-    """``mean LSE`` over the batch: for each image the logarithm of the sum over cells of ``exp l`` ``(B, cells)``."""
+    """Compute the batch mean of ``LSE = log Σ exp l`` over the cells.
+
+    Args:
+        log_densities: ``l`` ``(B, cells)``.
+    """
     return log_densities.logsumexp(dim=1).mean()
 
 
 def released_losses(
-    cost: Tensor, density: Tensor, everywhere: tuple[Tensor, Tensor] | None = None, *, scale_classifier: bool = True
+    cost: Tensor, density: Tensor, global_means: tuple[Tensor, Tensor] | None = None, *, scale_classifier: bool = True
 ) -> dict[str, Tensor]:
-    """The released objective ``L = mean LSE * mean cost``: each factor scales the gradient of the other.
+    """Compute the released objective ``L = mean LSE · mean c`` (6) as two losses.
 
-    The two losses add up to ``L``; the policy's has the value 0 on one process. ``L`` is no score-function estimator:
-    the sum of densities is not the mask's likelihood, and all images share one cost. It is here for parity.
+    Each factor scales the gradient of the other. The two losses add up to ``L``; on one process the policy's has the
+    value 0. ``L`` is no score-function estimator: the sum of densities is not the mask's likelihood, and all images
+    share one cost. It is here for parity.
 
     Args:
         cost: Mean cost of this process' images, scalar.
         density: Their ``mean_log_total_density``, scalar.
-        everywhere: The means of the two over all processes; None on one process.
+        global_means: Means of the two over all processes; None on one process.
         scale_classifier: Scale the classifier's gradient by the density, as released.
     """
-    all_cost, all_density = (each.detach() for each in everywhere or (cost, density))
+    all_cost, all_density = (each.detach() for each in global_means or (cost, density))
     return {
         "loss_classifier": all_density * cost if scale_classifier else cost,
         "loss_policy": all_cost * (density - all_density),
@@ -55,16 +60,18 @@ def released_losses(
 def reinforce_losses(
     costs: Tensor, cells: BetaCells, log_densities: Tensor, advantages: Tensor, settings: Reinforce
 ) -> dict[str, Tensor]:
-    """The score-function estimator: ``-mean(advantage * log-likelihood of the mask)``, beside the plain mean cost.
+    """Compute the mean cost, and the score-function loss ``-mean(A Σ l) - η mean H`` (7) of the policy.
 
-    Source: Williams, "Simple statistical gradient-following algorithms", 1992.
+    ``A`` are the advantages, ``η`` is ``settings.entropy_weight``, ``H`` the entropy of a cell. With
+    ``settings.per_cell`` the mean over cells replaces the sum. Source: Williams, "Simple statistical gradient-following
+    algorithms for connectionist reinforcement learning", 1992.
 
     Args:
-        costs: ``(B,)``.
-        cells: Distributions the masks were drawn from, for their entropy.
+        costs: ``c`` ``(B,)``.
+        cells: Distributions from which the masks were drawn.
         log_densities: ``l`` ``(B, cells)``.
-        advantages: ``(B,)``, taken as constants.
-        settings: Reduction over cells, entropy bonus.
+        advantages: ``A`` ``(B,)``, taken as constants.
+        settings: Reduction over cells, and entropy bonus.
     """
     likelihoods = log_densities.mean(dim=1) if settings.per_cell else log_densities.sum(dim=1)  # (B,)
     loss_policy = -(advantages.detach() * likelihoods).mean()
@@ -74,9 +81,7 @@ def reinforce_losses(
 
 
 class CostBaseline(nn.Module):
-    """What an image is expected to cost.
-
-    The moving average, and whether it has begun, are buffers: a checkpoint holds them.
+    """Expected cost of an image; a checkpoint holds its moving average.
 
     Args:
         settings: Kind of baseline and keep rate.
@@ -92,7 +97,7 @@ class CostBaseline(nn.Module):
 
     @torch.no_grad()
     def forward(self, costs: Tensor) -> Tensor:
-        """Expected costs ``(N,)`` of the ``N`` images of a step, those of all processes together."""
+        """Compute the expected costs ``(N,)`` for the costs ``(N,)`` of a step's images on all processes."""
         match self.settings.baseline:
             case "none":
                 return torch.zeros_like(costs)
@@ -101,31 +106,31 @@ class CostBaseline(nn.Module):
             case "leave_one_out":
                 return leave_one_out(costs)
             case "ema":
-                return self._begun(costs).expand_as(costs)
+                return self._average_or(costs.mean()).expand_as(costs)
 
     @torch.no_grad()
     def update(self, costs: Tensor) -> None:
-        """Move the average towards the mean of ``costs`` ``(N,)``, after ``forward`` has used the one of before."""
-        keep = self.settings.baseline_keep_rate
-        self.average.copy_(keep * self._begun(costs) + (1 - keep) * costs.mean())
+        """Move the average towards the mean of ``costs`` ``(N,)``; to be called after ``forward``."""
+        keep, mean = self.settings.baseline_keep_rate, costs.mean()
+        self.average.copy_(keep * self._average_or(mean) + (1 - keep) * mean)
         self.has_begun.fill_(True)
 
-    def _begun(self, costs: Tensor) -> Tensor:
-        # A choice on the device: asking it would make the host wait.
-        return torch.where(self.has_begun, self.average, costs.mean().to(self.average.dtype))
+    def _average_or(self, first: Tensor) -> Tensor:
+        # Chosen on the device: reading the flag would make the host wait.
+        return torch.where(self.has_begun, self.average, first.to(self.average.dtype))
 
 
 def leave_one_out(costs: Tensor) -> Tensor:
-    """For each of at least two images, the mean cost of the others ``(N,)``: independent of its own mask."""
+    """Compute for each of at least two images the mean cost of the others ``(N,)``, independent of its own mask."""
     return (costs.sum() - costs) / (len(costs) - 1)
 
 
 @torch.no_grad()
 def advantages(costs: Tensor, expected: Tensor, *, normalise: bool = False) -> Tensor:
-    """Reward minus baseline, ``expected - costs`` ``(N,)``.
+    """Compute reward minus baseline, ``A = expected - c`` ``(N,)``.
 
     Args:
-        costs: ``(N,)``.
+        costs: ``c`` ``(N,)``.
         expected: ``(N,)``, from a ``CostBaseline``.
         normalise: Divide by the standard deviation over the ``N`` images, with divisor ``N``.
     """

@@ -1,4 +1,4 @@
-"""Masks as pictures: what a policy hides in an image, once, and through training."""
+"""Pictures of masks: of one image, and of the recorded images during training."""
 
 import json
 from collections.abc import Mapping
@@ -24,17 +24,25 @@ Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 def draw_history(history: MaskHistory, mask: NoiseMask, folder: Path) -> list[Path]:
-    """One picture an image: above its mean masks at the epochs reached, below a sample of each laid over the image."""
-    reached = history.reached()
-    if not reached:
+    """Write one picture per recorded image, with captions.
+
+    Its columns are the epochs: the mean mask, and below it the image under one sample.
+    """
+    recorded = history.recorded()
+    if not recorded:
         return []
     captions, paths = {}, []
     for number, image in enumerate(history.images):
-        columns = [_column(image, _one(cells, number), mask, number) for cells in reached.values()]
+        shown = as_picture(image)
+        columns = [_stacked(shown, np.full_like(shown, 255))]
+        for cells in recorded.values():
+            own = BetaCells(log_alpha=cells.log_alpha[[number]], log_beta=cells.log_beta[[number]])
+            sample = mask(own.sample([key("shown mask", number)]))[0]
+            columns.append(_stacked(as_grey(mask(own.mean())[0]), as_picture(blend(image, sample))))
         path = folder / f"masks-{number}.png"
-        write_png(path, beside([_first(image), *columns]))
+        write_png(path, _joined(columns))
         paths.append(path)
-        epochs = ", ".join(map(str, reached))
+        epochs = ", ".join(map(str, recorded))
         captions[path.name] = (
             f"Image {number}; its mean mask (above) and one sample over it (below) after epochs {epochs}, left to right"
         )
@@ -43,57 +51,42 @@ def draw_history(history: MaskHistory, mask: NoiseMask, folder: Path) -> list[Pa
 
 
 def draw_masks(image: Tensor, cells: BetaCells, mask: NoiseMask, seed: int = 0) -> Picture:
-    """An image beside its mean mask, the image under that, and the image under one sample.
+    """Draw an image, its mean mask, the image under that, and the image under one sample, side by side.
 
     Args:
         image: ``(3, H, W)``, normalised.
         cells: ``(1, grid²)``.
-        mask: Makes masks.
-        seed: Of the sample.
+        mask: Makes masks from cells.
+        seed: Seed of the sample.
     """
     mean, sample = mask(cells.mean())[0], mask(cells.sample([key("shown mask", seed)]))[0]
-    return beside([as_picture(image), as_grey(mean), as_picture(blend(image, mean)), as_picture(blend(image, sample))])
+    return _joined([as_picture(image), as_grey(mean), as_picture(blend(image, mean)), as_picture(blend(image, sample))])
 
 
 def as_picture(image: Tensor) -> Picture:
-    """A normalised image ``(3, H, W)`` as bytes."""
+    """Convert a normalised image ``(3, H, W)`` to bytes."""
     values = (image.detach().cpu() * STD + MEAN).clamp(0, 1) * 255
     return values.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def as_grey(mask: Tensor) -> Picture:
-    """A mask ``(1, H, W)`` from black for 0 to white for 1."""
+    """Convert a mask ``(1, H, W)`` to grey values, black for 0 and white for 1."""
     values = (mask.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     return values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
 
 
-def beside(panels: list[Picture]) -> Picture:
-    """Pictures of equal height in a row."""
-    gap = np.full((panels[0].shape[0], _GAP_PX, 3), 255, np.uint8)
-    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
-
-
 def add_captions(folder: Path, captions: Mapping[str, str]) -> None:
-    """Write captions beside those that the folder has."""
+    """Add captions to those of the folder."""
     path = folder / _CAPTIONS
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     write_atomic(path, json.dumps({**known, **captions}, indent=1, ensure_ascii=False))
 
 
-def _column(image: Tensor, cells: BetaCells, mask: NoiseMask, number: int) -> Picture:
-    sample = mask(cells.sample([key("shown mask", number)]))[0]
-    return _stacked(as_grey(mask(cells.mean())[0]), as_picture(blend(image, sample)))
-
-
-def _first(image: Tensor) -> Picture:
-    shown = as_picture(image)
-    return _stacked(shown, np.full_like(shown, 255))
+def _joined(panels: list[Picture]) -> Picture:
+    gap = np.full((panels[0].shape[0], _GAP_PX, 3), 255, np.uint8)
+    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
 
 
 def _stacked(above: Picture, below: Picture) -> Picture:
     gap = np.full((_GAP_PX, above.shape[1], 3), 255, np.uint8)
     return np.concatenate([above, gap, below])
-
-
-def _one(cells: BetaCells, number: int) -> BetaCells:
-    return BetaCells(log_alpha=cells.log_alpha[number : number + 1], log_beta=cells.log_beta[number : number + 1])

@@ -1,4 +1,4 @@
-"""Classifiers and policies in and out of bundles, each with a golden pair on raw outputs."""
+"""Bundles of classifiers and policies, each with a golden pair of input and raw outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,21 +23,21 @@ from vision_core.errors import CheckpointError
 from vision_core.randomness import key
 
 TASK = "pretrain"
-IMPORTED = "imported"  # the method on the card of another program's weights
-POLICY = "policy"  # name of the folder beside the classifier's bundle, and the method on its card
+IMPORTED = "imported"  # method on the card of another program's weights
+POLICY = "policy"  # folder beside the classifier's bundle, and method on its card
 _GOLDEN_PX = 64
 NO_CLASSES = "This bundle is a backbone without classes. Use it as source.weights of method=transfer."
-_SEVERAL = "are_independent"
+_INDEPENDENT = "are_independent"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A classifier from a bundle.
+    """Classifier from a bundle.
 
     Attributes:
-        network: Gives logits ``(B, classes)``; features where the bundle has no head.
-        card: What the bundle says of itself.
-        preprocessing: What an image goes through.
+        network: ``(B, 3, H, W)`` to logits ``(B, classes)``, or to features where the bundle has no head.
+        card: Card of the bundle.
+        preprocessing: Preprocessing of its images.
         are_independent: Whether an image may have several classes.
     """
 
@@ -48,48 +48,44 @@ class Classifier:
 
     @property
     def backbone(self) -> str:
-        """Its name."""
+        """Name of its backbone."""
         return str(self.card.architecture["backbone"])
 
 
 def describe_classifier(card: Card, backbone: str, data: PretrainData, *, are_independent: bool = False) -> Card:
-    """``card`` with architecture and preprocessing filled in.
+    """Fill in architecture and preprocessing of a classifier's card.
 
     Args:
-        card: With the classes.
-        backbone: Its name.
-        data: What its images went through.
+        card: Card with the classes.
+        backbone: Name of the backbone.
+        data: Settings of the training images.
         are_independent: Whether an image may have several classes.
     """
-    several = {_SEVERAL: True} if are_independent else {}
-    filled = {
-        "architecture": architecture(backbone, len(card.classes)) | several,
-        "preprocessing": preprocessing(data),
-    }
-    return card.model_copy(update=filled)
+    network = architecture(backbone, len(card.classes)) | ({_INDEPENDENT: True} if are_independent else {})
+    return card.model_copy(update={"architecture": network, "preprocessing": _preprocessing(data)})
 
 
 def save_classifier(folder: Path, network: nn.Module, card: Card) -> Card:
-    """Write a classifier under the names of its backbone.
+    """Write a classifier as a bundle; its tensors keep the backbone's names.
 
     Args:
-        folder: Where the bundle will stand.
-        network: Of ``build_backbone``.
-        card: Of ``describe_classifier``.
+        folder: Folder of the bundle.
+        network: Network from ``build_backbone``.
+        card: Card from ``describe_classifier``.
     """
     name, count = str(card.architecture["backbone"]), len(card.classes)
 
     def answer(tensors: Tensors, inputs: Tensors) -> Tensors:
-        return answered(built_classifier(name, count, tensors), inputs)
+        return classifier_outputs(build_classifier(name, count, tensors), inputs)
 
-    return bundle.save(folder, network.state_dict(), card, Golden(inputs={"image": _image()}, answer=answer))
+    return bundle.save(folder, network.state_dict(), card, Golden(inputs={"image": _golden_image()}, answer=answer))
 
 
 def load_classifier(path: Path, device: torch.device | str = "cpu") -> Classifier:
-    """A frozen classifier.
+    """Load a classifier from a bundle; its weights are frozen.
 
     Raises:
-        CheckpointError: As for ``bundle.load``; it holds no classifier, or its parts do not fit each other.
+        CheckpointError: As for ``bundle.load``; or the bundle holds no classifier, or is inconsistent.
     """
     content = bundle.load(path, TASK)
     card = content.card
@@ -104,7 +100,7 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> Classifie
             "The bundle is inconsistent; make it again."
         )
     return Classifier(
-        network=built_classifier(str(card.architecture["backbone"]), count, content.tensors).to(device),
+        network=build_classifier(str(card.architecture["backbone"]), count, content.tensors).to(device),
         card=card,
         preprocessing=read_preprocessing(path, card),
         are_independent=has_independent_classes(card),
@@ -112,17 +108,17 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> Classifie
 
 
 def has_independent_classes(card: Card) -> bool:
-    """Whether the classifier of a card was trained for images that may have several classes."""
-    return bool(card.architecture.get(_SEVERAL))
+    """Whether the classifier was trained on images that may have several classes."""
+    return bool(card.architecture.get(_INDEPENDENT))
 
 
 def check_independence(path: Path, card: Card, *, are_independent: bool) -> None:
-    """Compare what a classifier was trained for with images, of which each has one class or may have several.
+    """Refuse a classifier that was trained for another number of classes per image.
 
-    Of imported weights it is not known, and nothing is refused.
+    Imported weights are not refused, since nothing is known of their training.
 
     Raises:
-        CheckpointError: They differ.
+        CheckpointError: One has a single class per image, the other may have several.
     """
     is_trained_so = has_independent_classes(card)
     if card.method == IMPORTED or is_trained_so == are_independent:
@@ -134,33 +130,27 @@ def check_independence(path: Path, card: Card, *, are_independent: bool) -> None
     )
 
 
-def built_classifier(name: str, num_classes: int, tensors: Tensors) -> nn.Module:
-    """A frozen network in inference with these weights.
+def build_classifier(name: str, num_classes: int, tensors: Tensors) -> nn.Module:
+    """Build a classifier from its weights, frozen and in inference mode.
 
     Raises:
-        CheckpointError: They are not of this architecture.
+        CheckpointError: The weights do not fit the architecture.
     """
     network = build_backbone(name, num_classes)
     _load(network, tensors)
     return network.eval().requires_grad_(False)
 
 
-def preprocessing(data: PretrainData) -> dict[str, Any]:
-    """What an image went through, for every reader of the card."""
-    known = {"values": "0 to 1", "grey": "repeat", "input_px": data.image_px}
-    return described(data) | known
-
-
 @torch.no_grad()
-def answered(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensors:
-    """Raw outputs for the golden input."""
+def classifier_outputs(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensors:
+    """Compute a classifier's raw outputs for the golden input."""
     device = next(network.parameters()).device
     return {"logits": network(inputs["image"].to(device)).float().cpu()}
 
 
-def save_policy(folder: Path, noise: NoisePolicy, config: PretrainConfig, card: Card) -> Card:
-    """Write a policy with its running bases: what draws masks over images, for looking at."""
-    described_ = {
+def save_policy(folder: Path, policy: NoisePolicy, config: PretrainConfig, card: Card) -> Card:
+    """Write a policy with its running bases as a bundle."""
+    architecture_ = {
         "mask": config.mask.model_dump(mode="json"),
         "policy_input": config.policy_input,
         "bases": config.bases.model_dump(mode="json"),
@@ -169,36 +159,38 @@ def save_policy(folder: Path, noise: NoisePolicy, config: PretrainConfig, card: 
     filled = card.model_copy(
         update={
             "method": POLICY,
-            "architecture": described_,
-            "preprocessing": preprocessing(config.data),
+            "architecture": architecture_,
+            "preprocessing": _preprocessing(config.data),
             "classes": (),
         }
     )
 
     def answer(tensors: Tensors, inputs: Tensors) -> Tensors:
-        return policy_answer(_built_policy(filled, tensors), inputs)
+        return policy_outputs(_build_policy(filled, tensors), inputs)
 
-    return bundle.save(folder, noise.state_dict(), filled, Golden(inputs={"image": _image()}, answer=answer))
+    return bundle.save(folder, policy.state_dict(), filled, Golden(inputs={"image": _golden_image()}, answer=answer))
 
 
 def load_policy(path: Path) -> tuple[NoisePolicy, PretrainConfig, Card]:
-    """A frozen policy, and the settings of its masks.
+    """Load a policy from a bundle, frozen, with the settings of its masks and its card.
 
     Raises:
-        CheckpointError: As for ``bundle.load``; or it holds no policy.
+        CheckpointError: As for ``bundle.load``; or the bundle holds no policy.
     """
     content = bundle.load(path, TASK)
     if content.card.method != POLICY:
         raise CheckpointError(f"'{path}' holds no policy. Give the folder '{POLICY}' of a run with policy=reinforce.")
-    return _built_policy(content.card, content.tensors), policy_settings(content.card), content.card
+    return _build_policy(content.card, content.tensors), _policy_settings(content.card), content.card
 
 
-def policy_settings(card: Card) -> PretrainConfig:
-    """The settings that a policy's card carries.
+@torch.no_grad()
+def policy_outputs(policy: NoisePolicy, inputs: Mapping[str, Tensor]) -> Tensors:
+    """Compute a policy's raw outputs for the golden input."""
+    cells = policy.distributions(inputs["image"].to(policy.bases.log_alpha.device))
+    return {"log_alpha": cells.log_alpha.float().cpu(), "log_beta": cells.log_beta.float().cpu()}
 
-    Raises:
-        CheckpointError: They are not those of a policy.
-    """
+
+def _policy_settings(card: Card) -> PretrainConfig:
     keys = dict(card.architecture)
     try:
         return PretrainConfig.model_validate({"data": {"image_px": keys.pop("image_px"), "resize_px": 10**6}, **keys})
@@ -206,17 +198,16 @@ def policy_settings(card: Card) -> PretrainConfig:
         raise CheckpointError(f"card.json: the architecture is not that of a policy ({error}).") from error
 
 
-@torch.no_grad()
-def policy_answer(noise: NoisePolicy, inputs: Mapping[str, Tensor]) -> Tensors:
-    """Raw outputs for the golden input."""
-    cells = noise.distributions(inputs["image"].to(noise.bases.log_alpha.device))
-    return {"log_alpha": cells.log_alpha.float().cpu(), "log_beta": cells.log_beta.float().cpu()}
+def _build_policy(card: Card, tensors: Tensors) -> NoisePolicy:
+    settings = _policy_settings(card)
+    bases = settings.bases
+    policy = NoisePolicy(settings.mask.grid, settings.policy_input, share=bases.share, keep_rate=bases.keep_rate)
+    _load(policy, tensors)
+    return policy.eval().requires_grad_(False)
 
 
-def _built_policy(card: Card, tensors: Tensors) -> NoisePolicy:
-    noise = NoisePolicy(policy_settings(card))
-    _load(noise, tensors)
-    return noise.eval().requires_grad_(False)
+def _preprocessing(data: PretrainData) -> dict[str, Any]:
+    return described(data) | {"values": "0 to 1", "grey": "repeat", "input_px": data.image_px}
 
 
 def _load(module: nn.Module, tensors: Tensors) -> None:
@@ -227,6 +218,6 @@ def _load(module: nn.Module, tensors: Tensors) -> None:
         raise CheckpointError(f"The weights do not fit the architecture: {first[:200]}") from error
 
 
-def _image() -> Tensor:
+def _golden_image() -> Tensor:
     generator = torch.Generator().manual_seed(key("golden"))
     return torch.randn(1, 3, _GOLDEN_PX, _GOLDEN_PX, generator=generator)

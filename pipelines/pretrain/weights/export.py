@@ -1,4 +1,4 @@
-"""A classifier as other programs take it: normalised images in, probabilities out."""
+"""Export of a classifier for other programs: normalised images in, probabilities out."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ _EXAMPLES = 2
 
 
 class Probabilities(nn.Module):
-    """A classifier with what makes probabilities of its logits.
+    """Classifier with probabilities as output: sigmoid or softmax of its logits.
 
     Args:
-        network: Gives logits ``(B, classes)``.
-        are_independent: Whether each class is a question of its own.
+        network: ``(B, 3, H, W)`` to logits ``(B, classes)``.
+        are_independent: Whether an image may have several classes.
     """
 
     def __init__(self, network: nn.Module, *, are_independent: bool) -> None:
@@ -25,17 +25,17 @@ class Probabilities(nn.Module):
         self.network, self.are_independent = network, are_independent
 
     def forward(self, images: Tensor) -> Tensor:
-        """Of normalised ``images`` ``(B, 3, H, W)``: ``(B, classes)``."""
+        """Compute the probabilities ``(B, classes)`` of normalised ``images`` ``(B, 3, H, W)``."""
         logits: Tensor = self.network(images)
         return logits.sigmoid() if self.are_independent else logits.softmax(dim=1)
 
 
 def exportable(path: Path, size: int | None) -> Exportable:
-    """What ``export`` writes of a bundle; any number of images of one size.
+    """Prepare a classifier for ``export``, for any number of images of one size.
 
     Args:
-        path: The bundle.
-        size: Side of the images; None: as the card says.
+        path: Bundle of the classifier.
+        size: Side of the images; None: that of the card.
 
     Raises:
         UsageError: The bundle has no classes.
@@ -43,7 +43,7 @@ def exportable(path: Path, size: int | None) -> Exportable:
     """
     found = load_classifier(path)
     if not found.card.classes:
-        raise UsageError(f"'{path}' is a backbone without classes; there are no probabilities to export.")
+        raise UsageError(f"'{path}' is a backbone without classes; it has no probabilities to export.")
     rules = found.preprocessing
     side = size or rules.input_px
     generator = torch.Generator().manual_seed(0)

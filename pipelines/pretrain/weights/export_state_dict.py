@@ -1,4 +1,4 @@
-"""The verb ``export-weights``: a bundle's weights as a file that other programs load."""
+"""Verb ``export-weights``: write the weights of a bundle as a state dict for other programs."""
 
 import argparse
 from collections.abc import Callable
@@ -24,26 +24,30 @@ _SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-    """Rename, tell the map, and write."""
+    """Rename the tensors of a bundle, print the key map, and write them."""
     out: Path = arguments.out
     if out.suffix not in _SUFFIXES:
         raise UsageError(f"--out '{out}' does not end in {', '.join(_SUFFIXES)}.")
     if out.exists() and not arguments.overwrite:
         raise UsageError(f"{out} exists; use --overwrite to replace it, or another --out.")
-    tensors, keys = renamed(arguments.checkpoint, arguments.style)
+    tensors, keys = rename_tensors(arguments.checkpoint, arguments.style)
     for line in keys.lines():
         say(line)
-    write_weights(out, tensors)
+    if out.suffix == ".safetensors":
+        write_atomic(out, safetensors.save(tensors))
+    else:
+        with atomic_path(out) as partial:
+            torch.save(tensors, partial)
     say(f"Written to {out}: {len(tensors)} tensors.")
     return 0
 
 
-def renamed(path: Path, style: str) -> tuple[dict[str, Tensor], KeyMap]:
-    """A classifier's tensors under the names of ``style``, and which is which.
+def rename_tensors(path: Path, style: str) -> tuple[dict[str, Tensor], KeyMap]:
+    """Rename the tensors of a classifier; returns them with the key map.
 
     Args:
-        path: The bundle.
-        style: ``torchvision``: the names of the bundle. ``radimagenet``: of a network cut into a sequence.
+        path: Bundle of the classifier.
+        style: ``torchvision``: the names of the bundle. ``radimagenet``: those of a network cut into a sequence.
 
     Raises:
         CheckpointError: It is no sound bundle of a classifier.
@@ -55,12 +59,3 @@ def renamed(path: Path, style: str) -> tuple[dict[str, Tensor], KeyMap]:
     names = {name: sequential_name(name, spec) if style == "radimagenet" else name for name in content.tensors}
     keys = KeyMap(ours=names, unused=(), missing=(), head=len(content.card.classes), share=1.0)
     return {names[name]: tensor for name, tensor in content.tensors.items()}, keys
-
-
-def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
-    """A state dict, whole or not at all."""
-    if path.suffix == ".safetensors":
-        write_atomic(path, safetensors.save(tensors))
-        return
-    with atomic_path(path) as partial:
-        torch.save(tensors, partial)

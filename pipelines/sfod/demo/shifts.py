@@ -1,4 +1,4 @@
-"""Rendered domain shifts: one clean image in, the same scene by night, in fog, or through a worse camera out.
+"""Rendered domain shifts of a clean image: night, fog, or a worse camera.
 
 Every shift is a pure function of the image and a seed. ``night`` and ``fog`` are what the demo reports; ``noise``,
 ``blur`` and ``colour_cast`` are another family, on which schedules are found without looking at the reported ones.
@@ -36,7 +36,7 @@ _CAST_LIFT = (14.0, 4.0, 0.0)
 
 
 def night(image: Picture, seed: int) -> Picture:
-    """Moonlight: a seventh of the light, bluish, with shot and read noise of a sensor that collects few electrons."""
+    """Render moonlight: a seventh of the light, bluish, with shot and read noise of a sensor."""
     light = (image.astype(np.float32) / _DISPLAY_MAX) ** _GAMMA * np.float32(_NIGHT_EXPOSURE)
     electrons = light * np.asarray(_MOONLIGHT, np.float32) * np.float32(_FULL_WELL_ELECTRONS)
     spread = np.sqrt(electrons + np.float32(_READ_NOISE_ELECTRONS**2))  # Poisson's variance is its mean
@@ -46,7 +46,7 @@ def night(image: Picture, seed: int) -> Picture:
 
 
 def fog(image: Picture, seed: int) -> Picture:
-    """Haze between scene and camera, seen from above: no depth, but a density that drifts over the image.
+    """Render haze of uneven density between scene and camera, seen from above.
 
     Koschmieder's law ``I = J t + A (1 - t)`` with transmission ``t = exp(-depth)``; contrast falls with ``t``.
     """
@@ -57,19 +57,19 @@ def fog(image: Picture, seed: int) -> Picture:
 
 
 def noise(image: Picture, seed: int) -> Picture:
-    """Additive Gaussian noise, the same at every brightness."""
+    """Add Gaussian noise, the same at every brightness."""
     grain = np.float32(_NOISE_LEVELS) * _standard_normal(image.shape, seed)
     return _to_picture(image.astype(np.float32) + grain)
 
 
 def blur(image: Picture, seed: int) -> Picture:
-    """A lens out of focus; the seed is not needed."""
+    """Blur as a lens out of focus; the seed is not used."""
     del seed
     return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(_BLUR_RADIUS_PX)))
 
 
 def colour_cast(image: Picture, seed: int) -> Picture:
-    """A wrong white balance, towards sunset; the seed is not needed."""
+    """Change the white balance towards sunset; the seed is not used."""
     del seed
     gains, lift = np.asarray(_CAST_GAINS, np.float32), np.asarray(_CAST_LIFT, np.float32)
     return _to_picture(image.astype(np.float32) * gains + lift)
@@ -84,7 +84,7 @@ def _standard_normal(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
 
 
 def _smooth_field(size: tuple[int, int], seed: int) -> NDArray[np.float32]:
-    """A field with mean about 0 and spread 1 that changes over ``_FOG_PATCH_PX`` pixels."""
+    """Draw a smooth field of about mean 0 and deviation 1."""
     height, width = size
     coarse = _standard_normal((height // _FOG_PATCH_PX + 3, width // _FOG_PATCH_PX + 3), seed)
     field = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)

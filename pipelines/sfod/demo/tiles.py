@@ -1,4 +1,4 @@
-"""Cutting one large labelled image into tiles: which windows, and which boxes each of them answers for."""
+"""Tiling of a large labelled image: windows, and the boxes that belong to each."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,7 +13,7 @@ Boxes = NDArray[np.float64]  # (M, 4) xyxy, pixels
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A rectangle in pixels of an image; right and bottom are excluded."""
+    """Rectangle in pixels of an image; right and bottom are excluded."""
 
     left: int
     top: int
@@ -22,21 +22,24 @@ class Window:
 
     @property
     def width(self) -> int:
-        """Pixels from left to right."""
+        """Return the width in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> int:
-        """Pixels from top to bottom."""
+        """Return the height in pixels."""
         return self.bottom - self.top
 
     def crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The pixels inside, ``(height, width, 3)``."""
+        """Crop an image to the window, ``(height, width, 3)``."""
         return image[self.top : self.bottom, self.left : self.right]
 
 
 def overlapping(area: Window, tile_px: int) -> list[Window]:
-    """Windows of ``tile_px`` (or a whole shorter edge of the area), evenly spaced, half a tile apart at most."""
+    """Lay overlapping windows evenly, at most half a tile apart.
+
+    They are ``tile_px`` wide and high, or as long as a shorter edge of the area.
+    """
     return [
         Window(left=left, top=top, right=min(left + tile_px, area.right), bottom=min(top + tile_px, area.bottom))
         for top in _starts(area.top, area.height, tile_px)
@@ -45,7 +48,7 @@ def overlapping(area: Window, tile_px: int) -> list[Window]:
 
 
 def partition(area: Window, tile_px: int) -> list[Window]:
-    """Windows that cover every pixel of the area once, as equal and as near to ``tile_px`` as they can be."""
+    """Partition the area into windows of nearly equal size, about ``tile_px`` wide."""
     rows = _cuts(area.top, area.height, max(1, round(area.height / tile_px)))
     columns = _cuts(area.left, area.width, max(1, round(area.width / tile_px)))
     return [
@@ -56,16 +59,16 @@ def partition(area: Window, tile_px: int) -> list[Window]:
 
 
 def halves(area: Window) -> tuple[Window, Window]:
-    """The upper and the lower half."""
+    """Split an area into its upper and lower half."""
     middle = area.top + area.height // 2
     return replace(area, bottom=middle), replace(area, top=middle)
 
 
 def objects_in(window: Window, boxes: Boxes) -> tuple[Boxes, NDArray[np.bool_]]:
-    """The boxes as a window sees them.
+    """Select the boxes inside a window, in its coordinates.
 
-    A box belongs to the one window that holds its centre, so windows of a partition count every box once. Where only a
-    piece of it reaches, the piece is told apart, and left out below ``SMALLEST_PIECE_PX``.
+    A box belongs to the one window that holds its centre, so windows of a partition count every box once. A piece of it
+    in another window is marked as such, and left out below ``SMALLEST_PIECE_PX``.
 
     Returns:
         ``(K, 4)`` boxes, moved to the window's corner and cut at its edges, and ``(K,)`` whether each is only a piece.

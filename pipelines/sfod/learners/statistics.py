@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.views import Batch
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.model.frozen_norms import adapting_norms, norm_statistics
@@ -12,17 +11,20 @@ from vision_core.training.learner import Learner
 
 
 class StatisticsLearner(Learner):
-    """BN: the normalisation statistics become the mean over one pass of weak target views; nothing else moves."""
+    """Adaptation of normalisation statistics (BN): their mean over one pass of weak target views. Nothing else moves.
 
-    def __init__(self, config: SfodConfig, detector: Detector) -> None:
+    Args:
+        detector: The source detector.
+    """
+
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
-        self.config = config
         self.student = detector.freeze()
         self._before: Tensor | None = None
 
     @torch.no_grad()
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """One forward pass; no loss."""
+        """Run one forward pass that moves the statistics; there is no loss."""
         self._before = self._statistics()
         with adapting_norms(self.student, passes=self.step):
             self.student.features(batch.weak)
@@ -30,7 +32,7 @@ class StatisticsLearner(Learner):
 
     @torch.no_grad()
     def exchange(self) -> None:
-        """The mean over the passes of all processes, each of which has moved as if it were alone."""
+        """Average the statistics over the passes of all processes."""
         after = self._statistics()
         before = after if self._before is None else self._before
         seen = after.new_tensor([self._before is not None])
@@ -42,7 +44,7 @@ class StatisticsLearner(Learner):
         self._before = None
 
     def product(self) -> Detector:
-        """The detector with the new statistics."""
+        """Return the detector with the new statistics."""
         return self.student
 
     def _statistics(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Notice when a teacher talks itself into nothing, or into one class, without looking at labels."""
+"""Detection of a collapsed teacher from its pseudo labels: too few, or of one class. No label is read."""
 
 import copy
 
@@ -7,27 +7,30 @@ from torch import Tensor, nn
 
 from vision_core.training.mean_teacher import MeanTeacher
 
-FEWER_BY = 10
+_COLLAPSE_FACTOR = 10
 
 
 def describe_collapse(first: Tensor, now: Tensor) -> str:
-    """What has collapsed since the first epoch, in words; empty when nothing has.
+    """Describe the collapse since the first epoch; empty if there is none.
 
     Args:
         first: ``(classes,)`` pseudo labels of the first epoch, by class.
-        now: ``(classes,)`` those of the epoch just over, on the same images.
+        now: ``(classes,)`` those of the last epoch, on the same images.
     """
     before, after = int(first.sum()), int(now.sum())
-    if before and after * FEWER_BY <= before:
+    if before and after * _COLLAPSE_FACTOR <= before:
         return f"pseudo labels fell from {before} in the first epoch to {after}"
     had, has = int((first > 0).sum()), int((now > 0).sum())
-    if had > 1 and has == 1 and int(first.max()) < before * (1 - 1 / FEWER_BY):
+    if had > 1 and has == 1 and int(first.max()) < before * (1 - 1 / _COLLAPSE_FACTOR):
         return f"all {after} pseudo labels are of one class, of {had} in the first epoch"
     return ""
 
 
 class CollapseGuard(nn.Module):
-    """Counts pseudo labels per epoch and keeps the teacher of the last healthy one; all of it in checkpoints."""
+    """Counter of pseudo labels, with a copy of the last healthy teacher.
+
+    Counts and copy are buffers, so that checkpoints hold them.
+    """
 
     def __init__(self, teacher: MeanTeacher, num_classes: int) -> None:
         super().__init__()
@@ -49,7 +52,7 @@ class CollapseGuard(nn.Module):
         self.now += per_class.to(self.now.dtype)
 
     def end_epoch(self, epoch: int) -> str:
-        """Judge the epoch just over; what has collapsed, in words, the first time it is seen."""
+        """Judge the last epoch; describe a collapse the first time it is seen."""
         if epoch == 1:
             self.first.copy_(self.now)
         fault = describe_collapse(self.first, self.now) if self.is_healthy else ""
@@ -59,5 +62,5 @@ class CollapseGuard(nn.Module):
         return fault
 
     def keep(self, teacher: MeanTeacher) -> None:
-        """Remember the teacher as it is."""
+        """Copy the teacher's current weights."""
         self.before.load_state_dict(teacher.state_dict())

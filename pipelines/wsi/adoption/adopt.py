@@ -1,4 +1,4 @@
-"""Features of CLAM or TRIDENT become a data set of ours: joined, completed, checked; the originals stay untouched."""
+"""Adoption of features from CLAM or TRIDENT as a data set of ours; the originals stay untouched."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,32 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.wsi.adoption.foreign_folders import ForeignFolder
-from pipelines.wsi.adoption.split_lists import divisions, write_lists
+from pipelines.wsi.adoption.split_lists import read_clam_splits, write_lists
 from pipelines.wsi.cohort.labels import Labels, read_labels
 from vision_core.console import track
 from vision_core.errors import DataError, InputError
-from vision_core.slides.features.adopted import read_any_features, read_corners, write_adopted
+from vision_core.slides.features.adopted import read_any_features, read_patch_corners, write_adopted
 from vision_core.slides.features.files import Features
 from vision_core.slides.features.hdf5 import H5Rows
 
 FEATURES = "features"
 
-_NOMINAL_UM = 10.0  # microns per pixel times magnification, by which TRIDENT names its scales
+_NOMINAL_UM = 10.0  # microns per pixel times magnification, as TRIDENT names scales
 _TOLERANCE = 0.1
 _MAX_PROBLEMS = 50
 _NUM_CHECKED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatedFacts:
-    """What the person says, each None where nothing was said.
+class AdoptionSettings:
+    """Settings that the user states; None where not stated.
 
     Attributes:
         encoder: Name of the encoder.
         tile_mpp: Microns per pixel of a tile.
-        slide_mpp: Microns per pixel at level 0 of slides that do not say.
-        slide_mpps: Microns per pixel at level 0 by name of the slide, of the slides themselves where they are there.
-        classes: Names of the classes in their order; none: those of the list.
+        slide_mpp: Microns per pixel at level 0 of slides that do not state it.
+        slide_mpps: Microns per pixel at level 0 by slide name, read from slides in ``data.root``.
+        classes: Names of the classes in order; empty: those of the CSV.
     """
 
     encoder: str | None
@@ -44,18 +44,18 @@ class StatedFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Adoption:
-    """One slide's features and what is known of them.
+    """Features of one slide and their origin.
 
     Attributes:
-        slide: Name.
-        path: The original.
-        corners: Where its tiles are, if not in the original.
+        slide: Name of the slide.
+        path: The original feature file.
+        corners: File of the tile coordinates, if not in the original.
         dim: Features of a tile.
         tile_px: Side of a tile in pixels as it was read.
         side: Side of a tile in pixels of level 0.
         mpp: Microns per pixel of a tile.
-        mpp_source: Who says so.
-        problem: Why it cannot be adopted, or empty.
+        mpp_source: Source of ``mpp``.
+        problem: Reason why it cannot be adopted, or empty.
     """
 
     slide: str
@@ -70,11 +70,11 @@ class Adoption:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What encoding tiles again has shown.
+class ReencodingCheck:
+    """Result of encoding some tiles again.
 
     Attributes:
-        cosine: The lowest between old and new features.
+        cosine: Lowest cosine between old and new features.
         encoder: Identity of the encoder.
     """
 
@@ -82,38 +82,44 @@ class Checked:
     encoder: Mapping[str, Any]
 
 
-Check = Callable[[Adoption], Checked | None]
+Check = Callable[[Adoption], ReencodingCheck | None]
 
 
-def adopt(found: ForeignFolder, labels_path: Path | None, said: StatedFacts, out: Path, check: Check) -> list[str]:
-    """Write ``labels.csv`` and ``features/<slide>.adopted.json`` below ``out``, which then serves as ``data.root``.
+def adopt(
+    found: ForeignFolder, labels_path: Path | None, settings: AdoptionSettings, out: Path, check: Check
+) -> list[str]:
+    """Adopt features of another program into a data set of ours.
+
+    Writes ``labels.csv`` and ``features/<slide>.adopted.json`` below ``out``, which then serves as ``data.root``.
 
     Args:
-        found: What the other program has left.
+        found: Files of the other program.
         labels_path: CSV of slides and labels; None: the one that was found.
-        said: What the person adds.
+        settings: Settings that the user states.
         out: Folder to write to.
-        check: Encodes tiles of a slide again and raises where they differ; None where that cannot be done.
+        check: Encodes tiles of a slide again and raises where they differ; returns None where it cannot.
 
     Returns:
-        What was done, a sentence each.
+        Summary, one sentence each.
 
     Raises:
-        DataError: Something is missing or does not fit; all of it is told at once, and nothing is written.
+        DataError: Something is missing or does not fit; the error lists all problems, and nothing is written.
     """
-    labels = _labels(found, labels_path, said.classes)
+    labels = _labels(found, labels_path, settings.classes)
     listed = {slide.slide: slide.mpp for slide in labels.slides if slide.mpp} if labels else {}
     names = sorted(found.features)
-    adoptions = [_examined(name, found, said, listed) for name in track(names, len(names), "adopt", "file")]
-    lists = divisions(found.splits, labels) if labels else ()
-    encoder = said.encoder or found.encoder
-    _refuse([*_missing(found, encoder, adoptions), *(each.problem for each in adoptions if each.problem)])
-    checked = _checked(adoptions, check)
+    adoptions = [_examine(name, found, settings, listed) for name in track(names, len(names), "adopt", "file")]
+    lists = read_clam_splits(found.splits, labels) if labels else ()
+    encoder = settings.encoder or found.encoder
+    _refuse([*_missing_settings(found, encoder, adoptions), *(each.problem for each in adoptions if each.problem)])
+    checked = _check_sample(adoptions, check)
     for each in adoptions:
         identity = checked[0].encoder if checked else {"name": encoder, "dim": each.dim}
         write_adopted(out / FEATURES, each.slide, each.path, each.corners, _attributes(found, each, identity))
-    told = write_lists(out, labels, lists) if labels else [_NO_LABELS]
-    return [_summary(found, adoptions, str(encoder)), *_sources(adoptions), *_checked_in_words(checked), *told]
+    written = write_lists(out, labels, lists) if labels else [_NO_LABELS]
+    dims = ", ".join(map(str, sorted({each.dim for each in adoptions})))
+    summary = f"{len(adoptions)} feature files of {found.program}, {dims} features a tile, encoder {encoder}."
+    return [summary, *_sources(adoptions), _check_summary(checked), *written]
 
 
 _NO_LABELS = "No CSV with columns slide and label was found: name it as data.labels, here or in training."
@@ -121,13 +127,13 @@ _NO_LABELS = "No CSV with columns slide and label was found: name it as data.lab
 
 def _labels(found: ForeignFolder, path: Path | None, classes: tuple[str, ...]) -> Labels | None:
     if path is None and len(found.tables) > 1:
-        told = ", ".join(f"'{each}'" for each in found.tables)
-        raise DataError(f"'{len(found.tables)}' CSVs have slides and labels: {told}. Name one as data.labels.")
+        listing = ", ".join(f"'{each}'" for each in found.tables)
+        raise DataError(f"'{len(found.tables)}' CSVs have slides and labels: {listing}. Name one as data.labels.")
     path = path or next(iter(found.tables), None)
     return read_labels(path, classes, others=True) if path else None
 
 
-def _examined(name: str, found: ForeignFolder, said: StatedFacts, listed: Mapping[str, float]) -> Adoption:
+def _examine(name: str, found: ForeignFolder, settings: AdoptionSettings, listed: Mapping[str, float]) -> Adoption:
     path = found.features[name]
     try:
         features = read_any_features(path)
@@ -137,7 +143,7 @@ def _examined(name: str, found: ForeignFolder, said: StatedFacts, listed: Mappin
     if isinstance(features.features, H5Rows):
         features.features.close()
     tile_px, side = facts.get("tile_px"), facts.get("tile_side")
-    mpp, source, problem = _tile_mpp(name, facts, said, listed)
+    mpp, source, problem = _tile_mpp(name, facts, settings, listed)
     return Adoption(
         slide=name, path=path, corners=corners, dim=features.dim, tile_px=tile_px, side=side, mpp=mpp,
         mpp_source=source, problem=problem,
@@ -145,10 +151,10 @@ def _examined(name: str, found: ForeignFolder, said: StatedFacts, listed: Mappin
 
 
 def _corners(features: Features, patches: Path | None) -> tuple[Path | None, Mapping[str, Any]]:
-    """The file of corners where the features have none or say nothing of them, and what is known of the tiles."""
+    """Find the tile coordinates and attributes: in the features, else in a patches file."""
     if patches is None or "tile_px" in features.attributes:
         return None, features.attributes
-    corners, facts = read_corners(patches)
+    corners, facts = read_patch_corners(patches)
     if len(corners) != len(features):
         raise InputError(
             f"'{patches}' has '{len(corners)}' tiles, the features of that slide '{len(features)}'. "
@@ -162,33 +168,33 @@ def _corners(features: Features, patches: Path | None) -> tuple[Path | None, Map
 
 
 def _tile_mpp(
-    name: str, facts: Mapping[str, Any], said: StatedFacts, listed: Mapping[str, float]
+    name: str, facts: Mapping[str, Any], settings: AdoptionSettings, listed: Mapping[str, float]
 ) -> tuple[float | None, str, str]:
-    """Microns per pixel of a tile, who says so, and a contradiction."""
+    """Determine microns per pixel of a tile, their source, and a contradiction."""
     tile_px, side = facts.get("tile_px"), facts.get("tile_side")
     scale = side / tile_px if side and tile_px else None
     known = [
-        ("the slide", said.slide_mpps.get(name)),
+        ("the slide", settings.slide_mpps.get(name)),
         ("the list", listed.get(name)),
-        ("read.mpp", said.slide_mpp),
+        ("read.mpp", settings.slide_mpp),
     ]
     of_slide = [(value * scale, source) for source, value in known if value and scale]
     magnification = facts.get("target_magnification")
     nominal = _NOMINAL_UM / magnification if isinstance(magnification, int | float) and magnification > 0 else None
-    if said.tile_mpp:
-        if of_slide and not math.isclose(said.tile_mpp, of_slide[0][0], rel_tol=_TOLERANCE):
-            return said.tile_mpp, "", (
-                f"slide '{name}': tiles.mpp is '{said.tile_mpp:g}', but by {of_slide[0][1]} its tiles have "
+    if settings.tile_mpp:
+        if of_slide and not math.isclose(settings.tile_mpp, of_slide[0][0], rel_tol=_TOLERANCE):
+            return settings.tile_mpp, "", (
+                f"slide '{name}': tiles.mpp is '{settings.tile_mpp:g}', but by {of_slide[0][1]} its tiles have "
                 f"{of_slide[0][0]:.3g} microns per pixel. Leave tiles.mpp out, or correct it."
             )  # fmt: skip
-        return said.tile_mpp, "tiles.mpp", ""
+        return settings.tile_mpp, "tiles.mpp", ""
     if of_slide:
         return round(of_slide[0][0], 6), of_slide[0][1], ""
     return nominal, f"the magnification, {magnification:g}x" if nominal else "", ""
 
 
-def _missing(found: ForeignFolder, encoder: str | None, adoptions: Sequence[Adoption]) -> list[str]:
-    """What nobody has said, asked for once."""
+def _missing_settings(found: ForeignFolder, encoder: str | None, adoptions: Sequence[Adoption]) -> list[str]:
+    """List settings that neither files nor user state."""
     unknown = [each for each in adoptions if each.mpp is None and not each.problem]
     without_side = any(each.side is None for each in unknown)
     asked = [] if encoder else ["the encoder (encoder.name=resnet50, uni, conch, plip, or any name)"]
@@ -200,8 +206,8 @@ def _missing(found: ForeignFolder, encoder: str | None, adoptions: Sequence[Adop
     return [f"{found.program} does not write down {' nor '.join(asked)}. Add it to the command."]
 
 
-def _checked(adoptions: Sequence[Adoption], check: Check) -> list[Checked]:
-    """Slides spread over the list, encoded again."""
+def _check_sample(adoptions: Sequence[Adoption], check: Check) -> list[ReencodingCheck]:
+    """Check a few evenly spaced slides by encoding tiles again."""
     full = [each for each in adoptions if each.side and each.tile_px]
     step = max(1, len(full) // _NUM_CHECKED)
     found = (check(each) for each in full[::step][:_NUM_CHECKED])
@@ -220,36 +226,23 @@ def _attributes(found: ForeignFolder, each: Adoption, encoder: Mapping[str, Any]
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def _summary(found: ForeignFolder, adoptions: Sequence[Adoption], encoder: str) -> str:
-    dims = sorted({each.dim for each in adoptions})
-    return (
-        f"{len(adoptions)} feature files of {found.program}, {', '.join(map(str, dims))} features a tile, "
-        f"encoder {encoder}."
-    )
-
-
 def _sources(adoptions: Sequence[Adoption]) -> list[str]:
     sources: dict[str, list[float]] = {}
     for each in adoptions:
         sources.setdefault(each.mpp_source, []).append(each.mpp or 0.0)
-    return [
-        f"Microns per pixel of {len(values)} slides' tiles by {source}: {_span(values)}."
-        for source, values in sources.items()
-    ]
+    lines = []
+    for source, values in sources.items():
+        low, high = min(values), max(values)
+        span = f"{low:.3g}" if math.isclose(low, high, rel_tol=1e-3) else f"{low:.3g} to {high:.3g}"
+        lines.append(f"Microns per pixel of {len(values)} slides' tiles by {source}: {span}.")
+    return lines
 
 
-def _span(values: Sequence[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:.3g}" if math.isclose(low, high, rel_tol=1e-3) else f"{low:.3g} to {high:.3g}"
-
-
-def _checked_in_words(checked: Sequence[Checked]) -> list[str]:
+def _check_summary(checked: Sequence[ReencodingCheck]) -> str:
     if not checked:
-        return [
-            "Not checked by encoding tiles again: that takes the slides (data.root) and the encoder (encoder.name)."
-        ]
+        return "Not checked by encoding tiles again: that takes the slides (data.root) and the encoder (encoder.name)."
     lowest = min(each.cosine for each in checked)
-    return [f"Tiles of {len(checked)} slides encoded again are alike: lowest cosine {lowest:.4f}."]
+    return f"Tiles of {len(checked)} slides encoded again are alike: lowest cosine {lowest:.4f}."
 
 
 def _refuse(problems: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What CLAM and TRIDENT leave in their folders: features, patches, labels and splits, found by their layout."""
+"""Result folders of CLAM and TRIDENT: features, patches, labels and splits, found by layout."""
 
 import csv
 import io
@@ -13,22 +13,22 @@ from vision_core.errors import DataError
 from vision_core.slides.features.files import FEATURE_SUFFIXES
 
 _SPLITS = re.compile(r"splits_(\d+)\.csv")
-_CLAM_FOLDERS = ("h5_files", "h5", "pt_files", "pt")  # the first that has a slide is taken: HDF5 has corners
+_CLAM_FOLDERS = ("h5_files", "h5", "pt_files", "pt")  # the first that has a slide is used: HDF5 has coordinates
 _LISTS = ("train", "val", "test")
-# TRIDENT's names of encoders that we have under another.
+# Our names of TRIDENT's encoders, where they differ.
 _TRIDENT_ENCODERS = {"uni_v1": "uni", "conch_v1": "conch"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignFolder:
-    """What was found.
+    """Result files of another program.
 
     Attributes:
         program: ``CLAM`` or ``TRIDENT``.
-        features: Feature files by name of the slide.
-        patches: Files of corners by name of the slide.
+        features: Feature files by slide name.
+        patches: Files of tile coordinates by slide name.
         tables: CSVs with slides and labels.
-        splits: CLAM's files of splits by their number.
+        splits: CLAM's split files by number.
         encoder: Name of the encoder, where a folder is named after it.
     """
 
@@ -40,22 +40,22 @@ class ForeignFolder:
     encoder: str | None = None
 
 
-def find_clam(folder: Path, without: Path | None = None) -> ForeignFolder:
-    """CLAM's results below ``folder``: ``h5_files`` or ``pt_files``, ``patches``, CSVs.
+def find_clam(folder: Path, excluded: Path | None = None) -> ForeignFolder:
+    """Find CLAM's results: ``h5_files`` or ``pt_files``, ``patches``, CSVs.
 
     Args:
-        folder: Where to look.
-        without: A folder that is passed over.
+        folder: Folder to search.
+        excluded: Subfolder to skip.
 
     Raises:
         DataError: There are no features, or several sets of them.
     """
-    files = _files(folder, without)
+    files = _files(folder, excluded)
     by_kind = {kind: [path for path in files if path.parent.name == kind] for kind in _CLAM_FOLDERS}
     features: dict[str, Path] = {}
     for paths in by_kind.values():
         own = [path for path in paths if path.suffix.lower() in FEATURE_SUFFIXES]
-        features = {**_one_set(own, "--clam"), **features}
+        features = {**_by_slide(own, "--clam"), **features}
     if not features:
         raise DataError(f"'{folder}' has no folder 'h5_files' or 'pt_files' of features. Give CLAM's feature folder.")
     patches = [path for path in files if path.parent.name == "patches" and path.suffix == ".h5"]
@@ -63,31 +63,31 @@ def find_clam(folder: Path, without: Path | None = None) -> ForeignFolder:
     return ForeignFolder(
         program="CLAM",
         features=features,
-        patches=_one_set(patches, "--clam"),
+        patches=_by_slide(patches, "--clam"),
         tables=label_tables(path for path in files if not path.name.startswith("splits_")),
         splits=splits,
     )
 
 
-def find_trident(folder: Path, without: Path | None = None) -> ForeignFolder:
-    """TRIDENT's results below ``folder``: ``features_<encoder>`` and ``patches``.
+def find_trident(folder: Path, excluded: Path | None = None) -> ForeignFolder:
+    """Find TRIDENT's results: ``features_<encoder>`` and ``patches``.
 
     Args:
-        folder: Where to look.
-        without: A folder that is passed over.
+        folder: Folder to search.
+        excluded: Subfolder to skip.
 
     Raises:
         DataError: There are no features, or those of several encoders or grids.
     """
-    files = _files(folder, without)
+    files = _files(folder, excluded)
     holders = {path.parent for path in files if path.parent.name.startswith("features_")}
     if folder.name.startswith("features_"):
         holders = {folder}
         beside = folder.parent / "patches"
-        files += _files(beside, without) if beside.is_dir() else []
+        files += _files(beside, excluded) if beside.is_dir() else []
     if len(holders) != 1:
-        told = ", ".join(f"'{each}'" for each in sorted(holders)) or "no folder 'features_<encoder>'"
-        raise DataError(f"'{folder}' has {told}. Give the folder of one encoder as --trident.")
+        listing = ", ".join(f"'{each}'" for each in sorted(holders)) or "no folder 'features_<encoder>'"
+        raise DataError(f"'{folder}' has {listing}. Give the folder of one encoder as --trident.")
     holder = next(iter(holders))
     own = [path for path in files if path.parent == holder and path.suffix.lower() in FEATURE_SUFFIXES]
     corners = [path for path in files if path.parent == holder.parent / "patches" and path.suffix == ".h5"]
@@ -96,23 +96,23 @@ def find_trident(folder: Path, without: Path | None = None) -> ForeignFolder:
         raise DataError(f"'{holder}' holds no feature files. Give the folder of an encoder that has run.")
     return ForeignFolder(
         program="TRIDENT",
-        features=_one_set(own, "--trident"),
-        patches={name.removesuffix("_patches"): path for name, path in _one_set(corners, "--trident").items()},
+        features=_by_slide(own, "--trident"),
+        patches={name.removesuffix("_patches"): path for name, path in _by_slide(corners, "--trident").items()},
         tables=label_tables(files),
         encoder=_TRIDENT_ENCODERS.get(encoder, encoder),
     )
 
 
 def label_tables(files: Iterable[Path]) -> tuple[Path, ...]:
-    """The CSVs among ``files`` that have slides and labels."""
+    """Choose the CSVs with columns for slides and labels."""
     return tuple(path for path in files if path.suffix.lower() == ".csv" and _has_labels(path))
 
 
 def read_splits(path: Path) -> dict[str, str]:
-    """One of CLAM's files of splits: the list of each slide.
+    """Read one of CLAM's split files: the list of each slide.
 
     Raises:
-        DataError: It is something else, or a slide is on two lists.
+        DataError: It is no split file, or a slide is on two lists.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
@@ -134,17 +134,21 @@ def read_splits(path: Path) -> dict[str, str]:
     return lists
 
 
-def _files(folder: Path, without: Path | None) -> list[Path]:
+def _files(folder: Path, excluded: Path | None) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"'{folder}' is no folder. Give the folder that the other program has written.")
     found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    if without is None:
+    if excluded is None:
         return found
-    return [path for path in found if not path.resolve().is_relative_to(without.resolve())]
+    return [path for path in found if not path.resolve().is_relative_to(excluded.resolve())]
 
 
-def _one_set(paths: Sequence[Path], option: str) -> dict[str, Path]:
-    """Files by the name of their slide; a slide in two folders is refused."""
+def _by_slide(paths: Sequence[Path], option: str) -> dict[str, Path]:
+    """Index files by slide name.
+
+    Raises:
+        DataError: A slide has two files.
+    """
     found: dict[str, Path] = {}
     for path in paths:
         before = found.setdefault(slide_name(path.name), path)

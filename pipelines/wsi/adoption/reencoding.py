@@ -1,32 +1,30 @@
-"""Whether features made elsewhere are what they are said to be: a few tiles are encoded again and compared."""
+"""Verification of foreign features: a few tiles are encoded again and compared."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vision_core.errors import DataError
 from vision_core.randomness import key
 from vision_core.slides.encoders.encoder import Encoder
-from vision_core.slides.features.extraction import ExtractSettings, extract_features
+from vision_core.slides.features.extraction import ExtractionSettings, extract_features
 from vision_core.slides.features.files import Features
 from vision_core.slides.reading.slide import Slide
 from vision_core.slides.settings import ReadSettings
-from vision_core.slides.tiling import Tiles, reading
+from vision_core.slides.tiling import Tiles, reading_level
 
 NUM_TILES = 3
-LEAST_COSINE = 0.98  # resizing and rounding differ between programs; other weights or another scale fall far below
+MIN_COSINE = 0.98  # resizing and rounding differ between programs; other weights or another scale fall far below
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What a tile is.
+    """Size and scale of tiles.
 
     Attributes:
-        side: In pixels of level 0.
-        tile_px: In pixels as it was read.
-        mpp: Microns per pixel as it was read.
+        side: Side in pixels of level 0.
+        tile_px: Side in pixels as read.
+        mpp: Microns per pixel as read.
     """
 
     side: int
@@ -34,14 +32,14 @@ class Grid:
     mpp: float
 
 
-def check_features(features: Features, slide: Slide, grid: Grid, encoder: Encoder, read: ReadSettings) -> float:
-    """Encode three tiles again.
+def compare_features(features: Features, slide: Slide, grid: Grid, encoder: Encoder, read: ReadSettings) -> float:
+    """Compare stored features with three tiles encoded again.
 
     Returns:
-        The lowest cosine between old and new.
+        Lowest cosine between old and new features.
 
     Raises:
-        DataError: They are not of this encoder, these weights or this scale.
+        DataError: The features are of another encoder, other weights or another scale.
     """
     if features.dim != encoder.dim:
         raise DataError(
@@ -49,34 +47,25 @@ def check_features(features: Features, slide: Slide, grid: Grid, encoder: Encode
             f"{encoder.dim}. Correct encoder.name or encoder.weights."
         )
     assert features.coords is not None
-    places = _places(slide.path.name, len(features))
-    level, read_px = reading(slide, grid.side, grid.tile_px)
+    generator = np.random.default_rng(key("re-encode", slide.path.name))
+    rows = np.sort(generator.choice(len(features), min(NUM_TILES, len(features)), replace=False))
+    level, read_px = reading_level(slide, grid.side, grid.tile_px)
     tiles = Tiles(
-        corners=features.coords[places],
+        corners=features.coords[rows],
         side=grid.side,
         tile_px=grid.tile_px,
         mpp=grid.mpp,
         level=level,
         read_px=read_px,
     )
-    again = extract_features(slide, tiles, encoder, ExtractSettings(read=read, storage="fp32", max_bad_tiles=0))
-    cosine = float(_cosines(features.features[places], again.features[:]).min())
-    if not cosine >= LEAST_COSINE:
+    again = extract_features(slide, tiles, encoder, ExtractionSettings(read=read, storage="fp32", max_bad_tiles=0))
+    old, new = features.features[rows].astype(np.float64), again.features[:].astype(np.float64)
+    norms = np.linalg.norm(old, axis=1) * np.linalg.norm(new, axis=1)
+    cosine = float(((old * new).sum(axis=1) / np.maximum(norms, 1e-12)).min())
+    if not cosine >= MIN_COSINE:
         raise DataError(
             f"'{slide.path.name}': tiles encoded again by {encoder.name} are unlike its features (cosine "
-            f"'{cosine:.3f}', expected {LEAST_COSINE} or more). Encoder, weights or microns per pixel are others than "
-            "said, or the slide is."
+            f"'{cosine:.3f}', expected {MIN_COSINE} or more). The encoder, its weights, the microns per "
+            "pixel or the slide differ from those of the features."
         )
     return cosine
-
-
-def _places(name: str, num_tiles: int) -> NDArray[np.int64]:
-    generator = np.random.default_rng(key("re-encode", name))
-    return np.sort(generator.choice(num_tiles, min(NUM_TILES, num_tiles), replace=False))
-
-
-def _cosines(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.float64]:
-    one, other = old.astype(np.float64), new.astype(np.float64)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosines: NDArray[np.float64] = (one * other).sum(axis=1) / np.maximum(norms, 1e-12)
-    return cosines

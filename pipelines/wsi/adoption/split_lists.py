@@ -1,4 +1,4 @@
-"""The list of an adopted data set, and the divisions that came with it."""
+"""The CSV of an adopted data set, and the splits that came with it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ LABELS = "labels.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Division:
-    """One file of splits: the list of each slide."""
+class ClamSplit:
+    """One of CLAM's split files: the list of each slide."""
 
     number: int
     lists: Mapping[str, str]
 
 
-def divisions(splits: Mapping[int, Path], labels: Labels) -> tuple[Division, ...]:
-    """CLAM's files of splits, by their number.
+def read_clam_splits(splits: Mapping[int, Path], labels: Labels) -> tuple[ClamSplit, ...]:
+    """Read CLAM's split files in the order of their numbers.
 
     Raises:
-        DataError: One cannot be read, or names a slide without a label.
+        DataError: A file cannot be read, or names a slide without a label.
     """
     found = []
     problems: list[str] = []
@@ -37,35 +37,36 @@ def divisions(splits: Mapping[int, Path], labels: Labels) -> tuple[Division, ...
             problems.append(
                 f"'{path}': '{len(unknown)}' slides have no label, first '{unknown[0]}'. Complete '{labels.path}'."
             )
-        found.append(Division(number=number, lists=lists))
+        found.append(ClamSplit(number=number, lists=lists))
     if problems:
         raise DataError(problems)
     return tuple(found)
 
 
-def write_lists(out: Path, labels: Labels, found: Sequence[Division]) -> list[str]:
-    """Write ``labels.csv`` and a list per file of splits.
+def write_lists(out: Path, labels: Labels, found: Sequence[ClamSplit]) -> list[str]:
+    """Write ``labels.csv`` and a CSV for each split file.
 
-    One file of splits, and folds that are a true partition, stand in ``labels.csv`` itself.
+    A single split, and test lists that partition the slides, become columns of ``labels.csv``.
 
     Returns:
-        What was written, a sentence each.
+        Summary, one sentence each.
     """
     folds = _folds(labels, found)
-    whole = found[0].lists if len(found) == 1 and _covers(labels, found[0]) else None
-    _write(out / LABELS, labels, {"fold": folds, "split": whole})
-    told = [f"{len(labels.slides)} labels of '{labels.path}' stand in '{out / LABELS}'."]
+    covers_all = len(found) == 1 and {slide.slide for slide in labels.slides} == set(found[0].lists)
+    split = found[0].lists if covers_all else None
+    _write(out / LABELS, labels, {"fold": folds, "split": split})
+    lines = [f"{len(labels.slides)} labels of '{labels.path}' stand in '{out / LABELS}'."]
     if folds:
-        told.append(f"Its test lists are {len(found)} folds (column fold): train with data.folds={len(found)}.")
-    if whole:
-        told.append("Its split stands in the column split.")
-        return told
+        lines.append(f"Its test lists are {len(found)} folds (column fold): train with data.folds={len(found)}.")
+    if split:
+        lines.append("Its split stands in the column split.")
+        return lines
     for each in found:
         path = out / f"labels-split-{each.number}.csv"
         _write(path, labels, {"split": each.lists})
     if found:
-        told.append(f"{len(found)} splits stand in lists of their own: data.labels={out / 'labels-split-0.csv'}.")
-    return told
+        lines.append(f"{len(found)} splits stand in lists of their own: data.labels={out / 'labels-split-0.csv'}.")
+    return lines
 
 
 def _write(path: Path, labels: Labels, added: Mapping[str, Mapping[str, str] | None]) -> None:
@@ -86,12 +87,8 @@ def _write(path: Path, labels: Labels, added: Mapping[str, Mapping[str, str] | N
     write_atomic(path, to_csv(header, rows))
 
 
-def _covers(labels: Labels, division: Division) -> bool:
-    return {slide.slide for slide in labels.slides} == set(division.lists)
-
-
-def _folds(labels: Labels, found: Sequence[Division]) -> dict[str, str] | None:
-    """The fold of each slide, where the test lists divide all slides among them."""
+def _folds(labels: Labels, found: Sequence[ClamSplit]) -> dict[str, str] | None:
+    """Return the fold of each slide, where the test lists partition all slides."""
     tests = [(each.number, name) for each in found for name, part in each.lists.items() if part == "test"]
     slides: list[str] = [slide.slide for slide in labels.slides]
     if len(found) < 2 or sorted(name for _, name in tests) != sorted(slides):

@@ -1,13 +1,13 @@
-"""The verb ``adopt``: features of CLAM or TRIDENT taken over without computing them again."""
+"""The verb ``adopt``: reuse of features that CLAM or TRIDENT extracted."""
 
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.wsi.adoption.adopt import FEATURES, Adoption, Checked, StatedFacts, adopt
+from pipelines.wsi.adoption.adopt import FEATURES, Adoption, AdoptionSettings, ReencodingCheck, adopt
 from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, find_trident
-from pipelines.wsi.adoption.reencoding import Grid, check_features
+from pipelines.wsi.adoption.reencoding import Grid, compare_features
 from pipelines.wsi.adoption.split_lists import LABELS
 from pipelines.wsi.cohort.csv_table import read_table
 from pipelines.wsi.cohort.labels import slide_name
@@ -17,7 +17,7 @@ from vision_core.console import say
 from vision_core.errors import ConfigError, InputError, UsageError
 from vision_core.slides.encoders.encoder import Encoder
 from vision_core.slides.encoders.networks import build_encoder
-from vision_core.slides.features.adopted import ADOPTED, read_any_features, read_corners
+from vision_core.slides.features.adopted import ADOPTED_SUFFIX, read_any_features, read_patch_corners
 from vision_core.slides.reading.listing import list_slides
 from vision_core.slides.reading.slide import open_slide
 from vision_core.training.runtime import pick_device
@@ -26,14 +26,14 @@ _SHIPPED = {"lite0"}
 
 
 def run(arguments: argparse.Namespace, config_class: type[WsiConfig], build: Callable[[], object]) -> int:
-    """Find, complete, check, write, and say how to go on."""
+    """Find, complete, check and write features; print the next command."""
     config = configs.load(config_class, None, arguments.words)
     given = {word.partition("=")[0] for word in arguments.words}
     _check_out(arguments.out, arguments.clam or arguments.trident, overwrite=arguments.overwrite)
     out = arguments.out
     found = find_clam(arguments.clam, out) if arguments.clam else find_trident(arguments.trident, out)
-    slides = _Slides(config, found)
-    said = StatedFacts(
+    slides = _OriginalSlides(config, found)
+    settings = AdoptionSettings(
         encoder=config.encoder.name if "encoder.name" in given else None,
         tile_mpp=config.tiles.mpp if "tiles.mpp" in given else None,
         slide_mpp=config.read.mpp,
@@ -42,14 +42,14 @@ def run(arguments: argparse.Namespace, config_class: type[WsiConfig], build: Cal
     )
     is_encoder_given = "encoder.name" in given and (config.encoder.weights or config.encoder.name in _SHIPPED)
     check = slides.check if is_encoder_given else lambda _: None
-    for line in adopt(found, config.data.labels, said, out, check):
+    for line in adopt(found, config.data.labels, settings, out, check):
         say(line)
-    say(f"Go on:  python -m pipelines.wsi train {_words(out)}")
+    say(f"Go on:  python -m pipelines.wsi train {_training_settings(out)}")
     return 0
 
 
-class _Slides:
-    """The slides that the features were made of, where ``data.root`` has them."""
+class _OriginalSlides:
+    """Slides in ``data.root`` from which the features were extracted."""
 
     def __init__(self, config: WsiConfig, found: ForeignFolder) -> None:
         self._config, self._found = config, found
@@ -57,17 +57,17 @@ class _Slides:
         self._encoder: Encoder | None = None
 
     def mpps(self) -> dict[str, float]:
-        """Microns per pixel at level 0 of those that say."""
+        """Read microns per pixel at level 0 of slides that state them."""
         known = {}
         for name, file in self._files.items():
             try:
                 with open_slide(file, self._config.read) as slide:
                     known[name] = slide.mpp
-            except InputError:  # the features are there; whether the slide is needed shows later
+            except InputError:  # adoption may succeed without this slide
                 continue
         return known
 
-    def check(self, adoption: Adoption) -> Checked | None:
+    def check(self, adoption: Adoption) -> ReencodingCheck | None:
         """Encode three tiles of a slide again."""
         file = self._files.get(adoption.slide)
         if file is None or not (adoption.side and adoption.tile_px and adoption.mpp):
@@ -76,13 +76,13 @@ class _Slides:
             self._encoder = build_encoder(self._config.encoder, pick_device(self._config.train.device))
         features = read_any_features(adoption.path, check=False)
         if features.coords is None and adoption.corners:
-            features = replace(features, coords=read_corners(adoption.corners)[0])
+            features = replace(features, coords=read_patch_corners(adoption.corners)[0])
         if features.coords is None or not len(features):
             return None
         grid = Grid(side=adoption.side, tile_px=adoption.tile_px, mpp=adoption.mpp)
         with open_slide(file, self._config.read) as slide:
-            cosine = check_features(features, slide, grid, self._encoder, self._config.read)
-        return Checked(cosine=cosine, encoder=self._encoder.identity)
+            cosine = compare_features(features, slide, grid, self._encoder, self._config.read)
+        return ReencodingCheck(cosine=cosine, encoder=self._encoder.identity)
 
     def _listed(self, folder: Path) -> dict[str, Path]:
         if not folder.is_dir():
@@ -91,8 +91,8 @@ class _Slides:
         return {name: file for name, file in files.items() if name in self._found.features}
 
 
-def _words(out: Path) -> str:
-    """The settings of a training on what was written."""
+def _training_settings(out: Path) -> str:
+    """Format the settings of a training on the written files."""
     words = f"data.root={out} data.format=features"
     if not (out / LABELS).is_file():
         return f"{words} data.labels=LABELS.csv"
@@ -112,5 +112,5 @@ def _check_out(out: Path, source: Path, *, overwrite: bool) -> None:
             raise UsageError(
                 f"--out {out} is not empty. Give a new folder, or --overwrite what an earlier adoption wrote."
             )
-        if not any((out / FEATURES).glob(f"*{ADOPTED}")):
+        if not any((out / FEATURES).glob(f"*{ADOPTED_SUFFIX}")):
             raise UsageError(f"--out {out} is of no earlier adoption: nothing in it is overwritten. Give a new folder.")

@@ -1,4 +1,4 @@
-"""The slides of a run: the list read, divided, and joined with its files."""
+"""The slides of a run: read from their CSV, split, and matched with their files."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from pathlib import Path
 from pipelines.wsi.cohort.file_matching import SlideRecord, match_files
 from pipelines.wsi.cohort.folds import Places
 from pipelines.wsi.cohort.labels import read_labels
-from pipelines.wsi.cohort.splits import divide, division_seed, evaluated_places, refuse_absent_classes
+from pipelines.wsi.cohort.splits import evaluated_places, refuse_absent_classes, split_slides, splitting_seed
 from pipelines.wsi.config import WsiConfig, WsiData
 from vision_core.csv_tables import to_csv
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import write_atomic
 
-DIVISION = "splits.csv"
+SPLITS_FILE = "splits.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,10 @@ class Cohort:
 
     Attributes:
         classes: In the order of the model's outputs.
-        train: To learn from.
-        val: To choose epoch and threshold on; the test list itself under ``data.select_on_test``.
-        test: To report on.
-        notes: What a person should know, for the run and its report.
+        train: Training slides.
+        val: Slides that choose epoch and threshold; the test slides under ``data.select_on_test``.
+        test: Slides to report on.
+        notes: Notes to the user, for the run and its report.
     """
 
     classes: tuple[str, ...]
@@ -45,54 +45,56 @@ class EvaluatedSlides:
 
 
 def read_cohort(config: WsiConfig, paths: Iterable[Path]) -> Cohort:
-    """Read the list, divide it, and find the files of its slides.
+    """Read the CSV, split its slides, and match their files.
 
-    The division is of the list as it stands, so that a slide whose file is missing changes nothing for the others.
+    All slides of the CSV are split, so that a missing file moves no other slide.
 
     Args:
         config: Its ``data``; the seed is ``data.split_seed`` or ``train.seed``.
         paths: All files of slides, or all of features.
 
     Raises:
-        DataError: The list or its files have problems; a patient is on two lists; training or validation lacks a class.
-        ConfigError: The division asked for cannot be made.
+        DataError: The CSV or its files have problems; a patient is on two lists; training or validation lacks a class.
+        ConfigError: The requested split cannot be made.
     """
     labels = read_labels(labels_path(config.data), config.data.classes)
-    division = divide(labels, config.data, division_seed(config))
+    split = split_slides(labels, config.data, splitting_seed(config))
     matched = match_files(labels, paths, config.data.on_missing)
-    train, val, test = (_of(matched.records, places) for places in (division.train, division.val, division.test))
+    train, val, test = (_select(matched.records, places) for places in (split.train, split.val, split.test))
     refuse_absent_classes(labels, {"training": train, "validation": val})
-    notes = (*labels.notes, *matched.notes, *division.notes, *_undefined(labels.classes, test))
+    notes = (*labels.notes, *matched.notes, *split.notes, *_absent_class_notes(labels.classes, test))
     return Cohort(classes=labels.classes, train=train, val=val, test=test, notes=notes)
 
 
 def read_evaluated(config: WsiConfig, paths: Iterable[Path], classes: Sequence[str]) -> EvaluatedSlides:
-    """The slides to report on: of ``data.eval_split``, or all of a list that divides nothing.
+    """Read the slides to report on with their files.
+
+    They are those of ``data.eval_split``, or all slides of a CSV without columns ``split`` and ``fold``.
 
     Args:
-        config: As of ``read_cohort``.
+        config: As for ``read_cohort``.
         paths: All files of slides, or all of features.
-        classes: Of the model.
+        classes: Classes of the model.
 
     Raises:
-        DataError: As of ``read_cohort``, or there is no slide.
-        ConfigError: As of ``read_cohort``.
+        DataError: As for ``read_cohort``, or there is no slide.
+        ConfigError: As for ``read_cohort``.
     """
     labels = read_labels(labels_path(config.data), classes)
-    places, notes = evaluated_places(labels, config.data, division_seed(config))
+    places, notes = evaluated_places(labels, config.data, splitting_seed(config))
     matched = match_files(labels, paths, config.data.on_missing)
-    records = _of(matched.records, places)
+    records = _select(matched.records, places)
     if not records:
         raise DataError(f"'{labels.path}' has no slide on the list '{config.data.eval_split}'. Set data.eval_split.")
-    told = (*labels.notes, *matched.notes, *notes, *_undefined(labels.classes, records))
-    return EvaluatedSlides(classes=labels.classes, records=records, notes=told)
+    notes = (*labels.notes, *matched.notes, *notes, *_absent_class_notes(labels.classes, records))
+    return EvaluatedSlides(classes=labels.classes, records=records, notes=notes)
 
 
 def labels_path(data: WsiData) -> Path:
-    """The CSV of a run.
+    """Return the path of the CSV of a run.
 
     Raises:
-        ConfigError: Neither it nor a folder is named.
+        ConfigError: ``data.labels`` and ``data.root`` are both empty.
     """
     if data.labels:
         return data.labels
@@ -102,10 +104,10 @@ def labels_path(data: WsiData) -> Path:
 
 
 def features_folder(data: WsiData) -> Path:
-    """Where feature files are, or are to be written.
+    """Return the folder of feature files, existing or to be written.
 
     Raises:
-        ConfigError: Neither it nor a folder is named.
+        ConfigError: ``data.features`` and ``data.root`` are both empty.
     """
     if data.features:
         return data.features
@@ -114,10 +116,10 @@ def features_folder(data: WsiData) -> Path:
     return data.root / "features"
 
 
-def write_division(path: Path, cohort: Cohort, data: WsiData) -> None:
-    """The division as a CSV that is itself a list for ``data.labels``: slide, patient, label, split.
+def write_splits(path: Path, cohort: Cohort, data: WsiData) -> None:
+    """Write the split as a CSV that ``data.labels`` accepts: slide, patient, label, split.
 
-    A slide has one row; where validation and test are one list, it is the one that is reported on.
+    A slide has one row; under ``data.select_on_test`` its list is the test list.
     """
     named = {data.split: cohort.train}
     if not data.select_on_test:
@@ -132,15 +134,15 @@ def write_division(path: Path, cohort: Cohort, data: WsiData) -> None:
     write_atomic(path, to_csv(["slide", "patient", "label", "split"], rows))
 
 
-def _of(records: Sequence[SlideRecord], places: Places) -> tuple[SlideRecord, ...]:
+def _select(records: Sequence[SlideRecord], places: Places) -> tuple[SlideRecord, ...]:
     wanted = set(places)
     return tuple(record for record in records if record.place in wanted)
 
 
-def _undefined(classes: Sequence[str], slides: Sequence[SlideRecord]) -> list[str]:
-    """A test list without a class is legal; what cannot be computed is said, not set to a half."""
-    there = {slide.label for slide in slides}
-    absent = [name for each, name in enumerate(classes) if each not in there]
+def _absent_class_notes(classes: Sequence[str], slides: Sequence[SlideRecord]) -> list[str]:
+    """Note the classes that a test list lacks, which leave its AUC undefined."""
+    present = {slide.label for slide in slides}
+    absent = [name for each, name in enumerate(classes) if each not in present]
     if not slides or not absent:
         return []
     return [f"the test list has no slide of {', '.join(map(repr, absent))}: AUC is undefined there"]

@@ -1,12 +1,11 @@
-"""A CSV about slides, read as text: separators, encodings and columns as people have them, rows with their numbers."""
+"""A CSV about slides: its columns under our names, its rows with their numbers, its problems as sentences."""
 
-import csv
 import difflib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vision_core.csv_tables import read_csv, unquoted
 from vision_core.errors import DataError
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -17,41 +16,38 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "fold": ("fold",),
     "mpp": ("mpp",),
 }
-WITHOUT_VALUE = frozenset({"", "nan", "na", "n/a", "none", "null", "<na>", "?"})
+_WITHOUT_VALUE = frozenset({"", "nan", "na", "n/a", "none", "null", "<na>", "?"})
 
-_SEPARATORS = (",", ";", "\t", "|")
-_ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # what spreadsheets save as "Unicode text"
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _MAX_PROBLEMS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table.
+    """A row of the table.
 
     Attributes:
         number: As a spreadsheet counts, from 1, the header included.
-        cells: Text by column; the columns have our names.
+        cells: Text by column, under our names.
     """
 
     number: int
     cells: Mapping[str, str]
 
     def value(self, column: str) -> str:
-        """The text of a cell, empty where it says that there is none: ``NaN``, ``NA``."""
+        """Return the text of a cell, empty where it means no value: ``NaN``, ``NA``."""
         text = self.cells.get(column, "")
-        return "" if text.casefold() in WITHOUT_VALUE else text
+        return "" if text.casefold() in _WITHOUT_VALUE else text
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlideTable:
-    """A CSV and what is wrong with it.
+    """The rows of a CSV and its problems.
 
     Attributes:
         path: The file.
-        columns: Our names of the columns that it has.
-        rows: Those that are not blank.
-        problems: Sentences; whoever reads on adds to them and refuses all at once.
+        columns: Our names of its columns.
+        rows: All rows that are not blank and complete.
+        problems: Sentences; readers of the rows add to them and refuse all at once.
         separator: Between cells.
     """
 
@@ -63,94 +59,26 @@ class SlideTable:
 
 
 def read_table(path: Path, *, others: bool = False) -> SlideTable:
-    """Read a CSV: separated by comma, semicolon, tab or bar, with or without byte order mark.
-
-    A table without header is taken as the columns slide and label.
+    """Read a CSV of slides; one without header has the columns slide and label.
 
     Args:
         path: The file.
-        others: Pass over columns that we do not know, as tables made elsewhere have them; else they are problems.
+        others: Pass over unknown columns, as tables made elsewhere have them; else they are problems.
 
     Raises:
         DataError: There is no such file, it is not text, or it has no row.
     """
-    text = _decoded(path)
-    first = next(line for line in text.splitlines() if line.strip())
-    declared = first.strip().lower().startswith("sep=")  # how Excel marks the separator
-    separator = first.strip()[4:5] or "\t" if declared else _separator(first)
-    try:
-        numbered = [
-            (number, [cell.strip() for cell in cells])
-            for number, cells in enumerate(
-                csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), 1
-            )
-            if any(cell.strip() for cell in cells)
-        ]
-    except csv.Error as error:
-        raise DataError(f"'{path}' is not a CSV: {error}. Save it as 'CSV UTF-8' again.") from error
-    return _checked(path, numbered[declared:], separator, others=others)
-
-
-def refuse(path: Path, problems: Sequence[str]) -> None:
-    """Raise all problems of a table at once, if there are any.
-
-    Raises:
-        DataError: There are.
-    """
-    told = [f"'{path}': {problem}" for problem in problems[:_MAX_PROBLEMS]]
-    if len(problems) > _MAX_PROBLEMS:
-        told.append(f"'{path}' has '{len(problems)}' problems in all.")
-    if told:
-        raise DataError(told)
-
-
-def unquoted(text: str) -> str:
-    """A name without the apostrophe that keeps spreadsheets from taking it for a formula."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA_STARTS) else text
-
-
-def _decoded(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"'{path}' does not exist. Set data.labels to the CSV of slides and labels.") from error
-    except IsADirectoryError as error:
-        raise DataError(f"'{path}' is a folder. Set data.labels to a CSV file.") from error
-    try:
-        text = content.decode(_ENCODINGS.get(content[:2], "utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"'{path}' is not text in UTF-8: byte '{error.start}' of {len(content)} does not fit. "
-            "Save it as 'CSV UTF-8', not as a workbook."
-        ) from error
-    if "\0" in text:
-        raise DataError(f"'{path}' is not a CSV: it has null characters. Save it as 'CSV UTF-8'.")
-    if not text.strip():
-        raise DataError(f"'{path}' is empty. It needs a row 'slide,label' and one row per slide.")
-    return text
-
-
-def _separator(line: str) -> str:
-    """Which one makes known columns of the first line, or else most cells."""
-
-    def rank(separator: str) -> tuple[int, int]:
-        cells = next(csv.reader(io.StringIO(line), delimiter=separator), [])
-        return sum(_our_name(cell) is not None for cell in cells), len(cells)
-
-    return max(_SEPARATORS, key=rank)
-
-
-def _checked(path: Path, numbered: Sequence[tuple[int, list[str]]], separator: str, *, others: bool) -> SlideTable:
+    table = read_csv(path, lambda cell: _our_name(cell) is not None)
+    numbered = list(table.numbered)
     if not numbered:
-        raise DataError(f"'{path}' has no row. It needs a row 'slide,label' and one row per slide.")
+        raise DataError(f"'{path}' is empty. It needs a row 'slide,label' and one row per slide.")
     numbered = [(number, _without_blank_end(cells, numbered[0][1])) for number, cells in numbered]
     names = [_our_name(cell) for cell in numbered[0][1]]
     problems: list[str] = []
     if not any(names) and len(names) == 2:
         names, body = ["slide", "label"], numbered
     else:
-        problems = _header_problems(numbered[0], names, others=others)
-        body = numbered[1:]
+        problems, body = _header_problems(numbered[0], names, others=others), numbered[1:]
     rows = []
     for number, cells in body:
         if len(cells) != len(names):
@@ -160,12 +88,30 @@ def _checked(path: Path, numbered: Sequence[tuple[int, list[str]]], separator: s
         rows.append(Row(number=number, cells={name: unquoted(cell) for name, cell in named if name}))
     if not body:
         problems.append("has a header and no row. Add one row per slide.")
-    columns = tuple(name for name in names if name)
-    return SlideTable(path=path, columns=columns, rows=tuple(rows), problems=tuple(problems), separator=separator)
+    return SlideTable(
+        path=path,
+        columns=tuple(name for name in names if name),
+        rows=tuple(rows),
+        problems=tuple(problems),
+        separator=table.separator,
+    )
+
+
+def refuse(path: Path, problems: Sequence[str]) -> None:
+    """Raise all problems of a table at once.
+
+    Raises:
+        DataError: There is a problem.
+    """
+    told = [f"'{path}': {problem}" for problem in problems[:_MAX_PROBLEMS]]
+    if len(problems) > _MAX_PROBLEMS:
+        told.append(f"'{path}' has '{len(problems)}' problems in all.")
+    if told:
+        raise DataError(told)
 
 
 def _without_blank_end(cells: list[str], header: Sequence[str]) -> list[str]:
-    """Without the cells behind the last named column, which spreadsheets write once somebody has been there."""
+    """Drop blank cells behind the last named column, which spreadsheets write once a person has edited there."""
     width = max((place for place, name in enumerate(header, start=1) if name), default=0)
     return cells[:width] if not any(cells[width:]) else cells
 

@@ -1,4 +1,4 @@
-"""Which file belongs to which labelled slide: by exact names, never by parts of them."""
+"""Files of labelled slides, matched by exact names, never by parts of names."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,12 +9,10 @@ from typing import Literal
 from pipelines.wsi.cohort.csv_table import refuse
 from pipelines.wsi.cohort.labels import LabelledSlide, Labels, slide_name, tcga_case
 from vision_core.errors import DataError
-from vision_core.slides.features.adopted import ADOPTED
+from vision_core.slides.features.adopted import ADOPTED_SUFFIX
 from vision_core.slides.features.files import FEATURE_SUFFIXES
 
 NUM_EXAMPLES = 5
-
-_MOST_HINTS = 50  # a search through all files each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +20,12 @@ class SlideRecord:
     """One labelled slide with its file; a bag.
 
     Attributes:
-        slide: Name of the slide: that of its file.
-        patient: Whose it is.
+        slide: Name of the slide, taken from its file.
+        patient: Identifier of the patient.
         label: Index into the classes.
-        path: Its file, of the slide or of its features.
-        mpp: Microns per pixel at level 0 by the list, or None.
-        place: Index of its row in the list; the slides of a case share it.
+        path: File of the slide or of its features.
+        mpp: Microns per pixel at level 0 as the CSV states, or None.
+        place: Index of its row in the CSV; the slides of a TCGA case share it.
     """
 
     slide: str
@@ -39,23 +37,31 @@ class SlideRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matched:
-    """Records in the order of the list, and what was left out."""
+class MatchedSlides:
+    """Records in the order of the CSV, and notes on slides and files left out."""
 
     records: tuple[SlideRecord, ...]
     notes: tuple[str, ...]
 
 
 def list_features(folder: Path) -> list[Path]:
-    """The feature files below ``folder``, sorted: ``.h5``, ``.pt``, ``.npy``, and what ``adopt`` has written.
+    """List the feature files below a folder, sorted.
+
+    These are ``.h5``, ``.pt`` and ``.npy`` files, and those that ``adopt`` wrote.
 
     Raises:
         DataError: There is none, or no such folder.
     """
     if not folder.is_dir():
         raise DataError(f"'{folder}' is no folder. Set data.features to the folder of feature files.")
-    files = [path for path in folder.rglob("*") if not _is_hidden(path.relative_to(folder)) and path.is_file()]
-    found = sorted(path for path in files if path.suffix.lower() in FEATURE_SUFFIXES or path.name.endswith(ADOPTED))
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    found = sorted(
+        path for path in files if path.suffix.lower() in FEATURE_SUFFIXES or path.name.endswith(ADOPTED_SUFFIX)
+    )
     if not found:
         suffixes = ", ".join(sorted({path.suffix or path.name for path in files})[:NUM_EXAMPLES]) or "nothing"
         raise DataError(
@@ -65,22 +71,21 @@ def list_features(folder: Path) -> list[Path]:
     return found
 
 
-def match_files(labels: Labels, paths: Iterable[Path], on_missing: Literal["refuse", "drop"]) -> Matched:
-    """The file of every labelled slide.
+def match_files(labels: Labels, paths: Iterable[Path], on_missing: Literal["refuse", "drop"]) -> MatchedSlides:
+    """Match every labelled slide with its file.
 
-    A row matches the file of its full name, or, where it is a TCGA case (12 characters), all files of that case; a
-    TCGA slide may also leave out what follows the first dot.
+    A row matches the file of its full name. A TCGA case (12 characters) matches all files of the case, and the name of
+    a TCGA slide may end before its first dot.
 
     Args:
-        labels: The list.
+        labels: The rows of the CSV.
         paths: Files of slides or of features.
-        on_missing: What to do about a row without a file and a file without a row: refuse, or leave them out and say
-            so.
+        on_missing: ``refuse`` rows without a file and files without a row, or ``drop`` them with a note.
 
     Raises:
-        DataError: Rows or files are alone, or a name fits more than one: all of it, rows with their numbers.
+        DataError: Rows without files, files without rows, or ambiguous names; the error names all of them.
     """
-    files = _Files(paths)
+    files = _FilesBySlide(paths)
     problems: list[str] = []
     records: list[SlideRecord] = []
     missing: list[LabelledSlide] = []
@@ -90,36 +95,49 @@ def match_files(labels: Labels, paths: Iterable[Path], on_missing: Literal["refu
             missing.append(slide)
         records += [_record(slide, place, name, files, problems) for name in names]
     _refuse_shared(records, labels, problems)
-    alone = sorted(set(files.by_name) - {record.slide for record in records})
+    unlabelled = sorted(set(files.by_name) - {record.slide for record in records})
     if not records and not problems:
-        raise DataError(_nothing_fits(labels, sorted(files.by_name)))
-    notes = _told(missing, alone)
-    if on_missing == "refuse":
+        raise DataError(
+            f"'{labels.path}': none of its '{len(labels.slides)}' slides ({_examples(labels.slides)}) has a file; "
+            f"there are '{len(files.by_name)}' files, of '{_examples(sorted(files.by_name))}'. Correct data.labels, "
+            "data.root or data.features."
+        )
+    notes = []
+    if on_missing == "drop":
+        dropped: Mapping[str, Sequence[LabelledSlide | str]] = {
+            "labelled slides without a file, left out": missing,
+            "files without a label, left out": unlabelled,
+        }
+        notes = [f"{what}: {len(names)} ({_examples(names)})" for what, names in dropped.items() if names]
+    else:
         problems += [
             f"row {slide.row}: slide '{slide.slide}' has no file{files.hint(slide.slide)}" for slide in missing
         ]
-        problems += _alone_problems(alone)
-        notes = []
+        if unlabelled:
+            problems.append(
+                f"'{len(unlabelled)}' files have no row: {_examples(unlabelled)}. Add rows for them, or set "
+                "data.on_missing=drop to leave them out."
+            )
     refuse(labels.path, problems)
-    return Matched(records=tuple(records), notes=tuple(notes))
+    return MatchedSlides(records=tuple(records), notes=tuple(notes))
 
 
-class _Files:
-    """Files by the name of their slide."""
+class _FilesBySlide:
+    """Files by the name of their slide, its TCGA case and its TCGA barcode."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.by_name: dict[str, list[Path]] = {}
         self._of_case: dict[str, list[str]] = {}
         self._of_barcode: dict[str, list[str]] = {}
         for path in paths:
-            self.by_name.setdefault(_file_slide(path), []).append(path)
+            self.by_name.setdefault(slide_name(path.name.removesuffix(ADOPTED_SUFFIX)), []).append(path)
         for name in self.by_name:
             if case := tcga_case(name):
                 self._of_case.setdefault(case, []).append(name)
                 self._of_barcode.setdefault(name.partition(".")[0], []).append(name)
 
     def names_of(self, slide: LabelledSlide, problems: list[str]) -> list[str]:
-        """Full names of the files that a row stands for."""
+        """Return the full names of the files that a row matches."""
         if slide.slide in self.by_name:
             return [slide.slide]
         case = tcga_case(slide.slide)
@@ -127,14 +145,14 @@ class _Files:
             return sorted(self._of_case.get(case, []))
         names = sorted(self._of_barcode.get(slide.slide, [])) if case else []
         if len(names) > 1:
-            told = ", ".join(names[:NUM_EXAMPLES])
+            listing = ", ".join(names[:NUM_EXAMPLES])
             problems.append(
-                f"row {slide.row}: slide '{slide.slide}' fits '{len(names)}' files: {told}. Give full names."
+                f"row {slide.row}: slide '{slide.slide}' fits '{len(names)}' files: {listing}. Give full names."
             )
         return names
 
     def hint(self, name: str) -> str:
-        """What may have been meant by a name without a file."""
+        """Suggest a remedy for a name without a file."""
         bare = name.lstrip("0").casefold()
         near = [known for known in self.by_name if known.lstrip("0").casefold() == bare]
         near = near or difflib.get_close_matches(name, self.by_name, n=1, cutoff=0.85)
@@ -144,16 +162,12 @@ class _Files:
         return f"; did you mean '{near[0]}'{why}? Correct it, or set data.on_missing=drop."
 
 
-def _file_slide(path: Path) -> str:
-    return slide_name(path.name.removesuffix(ADOPTED))
-
-
-def _record(slide: LabelledSlide, place: int, name: str, files: _Files, problems: list[str]) -> SlideRecord:
+def _record(slide: LabelledSlide, place: int, name: str, files: _FilesBySlide, problems: list[str]) -> SlideRecord:
     paths = files.by_name[name]
     if len(paths) > 1:
-        told = ", ".join(f"'{path}'" for path in paths[:NUM_EXAMPLES])
+        listing = ", ".join(f"'{path}'" for path in paths[:NUM_EXAMPLES])
         problems.append(
-            f"row {slide.row}: slide '{name}' is there more than once: {told}. Keep one, or name one folder in "
+            f"row {slide.row}: slide '{name}' is there more than once: {listing}. Keep one, or name one folder in "
             "data.features or data.root."
         )
     return SlideRecord(slide=name, patient=slide.patient, label=slide.label, path=paths[0], mpp=slide.mpp, place=place)
@@ -169,35 +183,6 @@ def _refuse_shared(records: Sequence[SlideRecord], labels: Labels, problems: lis
             )
 
 
-def _told(missing: Sequence[LabelledSlide], alone: Sequence[str]) -> list[str]:
-    counted: Mapping[str, Sequence[str]] = {
-        "labelled slides without a file, left out": [slide.slide for slide in missing],
-        "files without a label, left out": alone,
-    }
-    return [f"{what}: {len(names)} ({_some(names)})" for what, names in counted.items() if names]
-
-
-def _alone_problems(alone: Sequence[str]) -> list[str]:
-    if not alone:
-        return []
-    return [
-        f"'{len(alone)}' files have no row: {_some(alone)}. Add rows for them, or set data.on_missing=drop to leave "
-        "them out."
-    ]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > NUM_EXAMPLES else ""
-    return ", ".join(names[:NUM_EXAMPLES]) + more
-
-
-def _nothing_fits(labels: Labels, names: Sequence[str]) -> str:
-    listed = _some([slide.slide for slide in labels.slides])
-    return (
-        f"'{labels.path}': none of its '{len(labels.slides)}' slides ({listed}) has a file; there are "
-        f"'{len(names)}' files, of '{_some(names)}'. Correct data.labels, data.root or data.features."
-    )
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _examples(slides: Sequence[LabelledSlide | str]) -> str:
+    names = [slide if isinstance(slide, str) else slide.slide for slide in slides[:NUM_EXAMPLES]]
+    return ", ".join(names) + (", ..." if len(slides) > NUM_EXAMPLES else "")

@@ -1,4 +1,4 @@
-"""The folds of the two published code generations of MHIM-MIL, and ours; all of them pure functions of labels."""
+"""Cross-validation folds: those of MHIM-MIL's two published code versions, and ours."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +16,15 @@ Shuffle = Callable[[Indices], Indices]
 
 
 def r1_folds(labels: Sequence[int], folds: int, val_share: float, seed: int) -> list[Parts]:
-    """The first generation: one of Python's generators shuffles the list, then, fold after fold, each class.
+    """Make the folds of the first published code version.
+
+    One generator of Python's ``random`` shuffles the list and then, fold after fold, each class.
 
     Args:
         labels: Class of each patient, in the order of the list.
-        folds: Their number, from 2 on.
-        val_share: Of the training part of a class, rounded down.
-        seed: Of the generator.
+        folds: Number of folds, at least 2.
+        val_share: Validation share of the training patients of each class, rounded down.
+        seed: Seed of the generator.
     """
     generator = random.Random(seed)
     order = list(range(len(labels)))
@@ -41,13 +43,15 @@ def r1_folds(labels: Sequence[int], folds: int, val_share: float, seed: int) -> 
 
 
 def r2_folds(labels: Sequence[int], folds: int, val_share: float, seed: int) -> list[Parts]:
-    """The second generation: numpy's old generator, seeded anew for the list and for each class of each fold.
+    """Make the folds of the second published code version.
+
+    NumPy's ``RandomState`` is seeded anew for the list and for each class of each fold.
 
     Args:
         labels: Class of each patient, in the order of the list.
-        folds: Their number, from 2 on.
-        val_share: Of the training part of a class, rounded down.
-        seed: Of every shuffle.
+        folds: Number of folds, at least 2.
+        val_share: Validation share of the training patients of each class, rounded down.
+        seed: Seed of every shuffle.
     """
 
     def shuffled(members: Indices) -> Indices:
@@ -60,27 +64,36 @@ def r2_folds(labels: Sequence[int], folds: int, val_share: float, seed: int) -> 
     ]
 
 
-def dealt_folds(labels: Sequence[int], folds: int, seed: int) -> list[Places]:
-    """Ours: the members of each class, shuffled by a key, are dealt to the folds one after the other."""
-    dealt: list[list[int]] = [[] for _ in range(folds)]
+def balanced_folds(labels: Sequence[int], folds: int, seed: int) -> list[Places]:
+    """Make our stratified folds: each class is shuffled and dealt to the folds in turn."""
+    members: list[list[int]] = [[] for _ in range(folds)]
     next_fold = 0
     for each in sorted(set(labels)):
-        for place in _keyed(labels, range(len(labels)), each, ("folds", seed)):
-            dealt[next_fold].append(place)
+        for place in _shuffled_class(labels, range(len(labels)), each, ("folds", seed)):
+            members[next_fold].append(place)
             next_fold = (next_fold + 1) % folds
-    return [tuple(sorted(places)) for places in dealt]
+    return [tuple(sorted(places)) for places in members]
 
 
-def carve(labels: Sequence[int], places: Sequence[int], share: float, *parts: object) -> Places:
-    """Ours: a share of each class among ``places``, one at least where it has two, drawn by the key of ``parts``."""
-    taken: list[int] = []
+def draw_share(labels: Sequence[int], places: Sequence[int], share: float, *parts: object) -> Places:
+    """Draw our stratified share of ``places``.
+
+    Each class gives at least one member where it has two.
+
+    Args:
+        labels: Class of each patient.
+        places: Patients to draw from.
+        share: Share of each class, rounded.
+        parts: Parts of the random key.
+    """
+    drawn: list[int] = []
     if share <= 0:
         return ()
     for each in sorted({labels[place] for place in places}):
-        members = _keyed(labels, places, each, parts)
+        members = _shuffled_class(labels, places, each, parts)
         count = min(max(round(len(members) * share), 1), len(members) - 1)
-        taken += members[:count]
-    return tuple(sorted(taken))
+        drawn += members[:count]
+    return tuple(sorted(drawn))
 
 
 def _stratified(labels: Sequence[int], order: Sequence[int], folds: int) -> Iterator[tuple[Indices, Indices]]:
@@ -108,7 +121,7 @@ def _parts(train: Indices, val: set[int], test: Indices) -> Parts:
     )
 
 
-def _keyed(labels: Sequence[int], places: Sequence[int], each: int, parts: tuple[object, ...]) -> list[int]:
+def _shuffled_class(labels: Sequence[int], places: Sequence[int], each: int, parts: tuple[object, ...]) -> list[int]:
     members = [place for place in places if labels[place] == each]
     generator = np.random.default_rng(key("division", *parts, each))
     return [members[place] for place in generator.permutation(len(members)).tolist()]

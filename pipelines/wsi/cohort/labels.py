@@ -1,7 +1,7 @@
-"""Which slides there are and what they are: one reader for the lists that people have.
+"""The reader of labelled slide lists.
 
-Ours (``slide,label`` and where known ``patient``, ``split``, ``fold``, ``mpp``), and those of the two published code
-generations: without header ``id,label``, and ``ID,Label[,Split]``.
+Our CSVs have ``slide,label`` and where known ``patient``, ``split``, ``fold``, ``mpp``; those of the two published code
+versions have ``id,label`` without header, or ``ID,Label[,Split]``.
 """
 
 import re
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pipelines.wsi.cohort.csv_table import Row, SlideTable, read_table, refuse
 from vision_core.errors import ConfigError
-from vision_core.slides.settings import LARGEST_MPP, LEAST_MPP
+from vision_core.slides.settings import MAX_MPP, MIN_MPP
 
-_FIRST_CLASSES = ("normal", "idc")  # 0 in published work, where the alphabet would say otherwise
+_FIRST_CLASSES = ("normal", "idc")  # class 0 in published work, against the alphabet
 _TCGA_CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Za-z0-9])")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 _SLIDE_ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm",
@@ -24,15 +24,15 @@ _SLIDE_ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".v
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSlide:
-    """One row of the list: a slide, or a TCGA case that stands for all of its slides.
+    """Row of the CSV: a slide, or a TCGA case with all its slides.
 
     Attributes:
-        row: Its number in the file.
+        row: Row number in the file.
         slide: Name without folder and suffix.
-        patient: Whose it is: of the column, else of the TCGA barcode, else the slide itself.
+        patient: Identifier of the patient: the column, else the TCGA case, else the slide itself.
         label: Index into the classes.
-        split: As the column has it, in lower case, or empty.
-        fold: From 0, or None.
+        split: Cell of the column ``split`` in lower case, or empty.
+        fold: Number of the fold from 0, or None.
         mpp: Microns per pixel at level 0, or None.
     """
 
@@ -47,14 +47,14 @@ class LabelledSlide:
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """A checked list.
+    """Checked rows of a CSV of labelled slides.
 
     Attributes:
-        path: The file.
-        slides: In its order.
+        path: The CSV.
+        slides: Its rows, in order.
         classes: Names in the order of the model's outputs.
-        columns: Our names of the columns that it has.
-        notes: What a person should know of how it was read.
+        columns: Our names of its columns.
+        notes: Notes to the user on how it was read.
     """
 
     path: Path
@@ -65,16 +65,16 @@ class Labels:
 
 
 def read_labels(path: Path, classes: Sequence[str] = (), *, others: bool = False) -> Labels:
-    """Read a list of labelled slides.
+    """Read and check a CSV of labelled slides.
 
     Args:
-        path: CSV, with comma, semicolon or tab.
-        classes: Names in the order of the model's outputs; the list may also count them from 0. None: those of the
-            list, in alphabetical or numerical order, ``normal`` first.
-        others: Pass over columns that we do not know, as lists made elsewhere have them.
+        path: CSV with comma, semicolon or tab.
+        classes: Names in the order of the model's outputs; labels may also be their indices. Empty: the labels of the
+            CSV, in alphabetical or numerical order, ``normal`` first.
+        others: Ignore unknown columns, as CSVs of other programs have them.
 
     Raises:
-        DataError: It cannot be read or has problems: all of them, with the numbers of their rows.
+        DataError: It cannot be read or has problems; the error lists all of them with their row numbers.
         ConfigError: ``classes`` are fewer than two, or one is named twice.
     """
     _check_classes(classes)
@@ -88,30 +88,33 @@ def read_labels(path: Path, classes: Sequence[str] = (), *, others: bool = False
     slides = [_slide(row, table, coding, problems) for row in table.rows]
     _refuse_repeated(slides, problems)
     refuse(path, problems)
+    counts = Counter(slide.label for slide in slides)
+    sizes = ", ".join(f"{index} is '{name}' ({counts[index]})" for index, name in enumerate(coding.classes))
+    class_note = f"classes and their numbers of slides: {sizes}"
     return Labels(
         path=path,
         slides=tuple(slides),
         classes=coding.classes,
         columns=table.columns,
-        notes=(*coding.notes, _class_note(slides, coding.classes), *_patient_notes(slides, table)),
+        notes=(*coding.notes, class_note, *_patient_notes(slides, table)),
     )
 
 
 def slide_name(text: str) -> str:
-    """A slide's name as lists and files share it: composed Unicode, without the suffix of a slide or feature file."""
+    """Normalise a slide name: composed Unicode, no suffix of a slide or feature file."""
     name = unicodedata.normalize("NFC", text)
     return next((name[: -len(end)] for end in _SLIDE_ENDINGS if name.lower().endswith(end) and name[: -len(end)]), name)
 
 
 def tcga_case(name: str) -> str | None:
-    """The case of a TCGA barcode: its first 12 characters; None of any other name."""
+    """Return the case of a TCGA barcode (its first 12 characters), else None."""
     match = _TCGA_CASE.match(name)
     return match.group() if match else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Coding:
-    """Which texts are which classes."""
+class _ClassCoding:
+    """Class names, and the class index of each label text."""
 
     classes: tuple[str, ...]
     indices: dict[str, int]
@@ -126,20 +129,22 @@ def _check_classes(classes: Sequence[str]) -> None:
         raise ConfigError(f"data.classes names '{repeated[0]}' more than once. Give each class once.")
 
 
-def _coding(table: SlideTable, classes: Sequence[str], problems: list[str]) -> _Coding:
+def _coding(table: SlideTable, classes: Sequence[str], problems: list[str]) -> _ClassCoding:
     texts = list(dict.fromkeys(_label(row, classes) for row in table.rows if _label(row, classes)))
     if not classes:
-        return _found_coding(table, texts, problems)
+        return _coding_from_labels(table, texts, problems)
     indices = {name: index for index, name in enumerate(classes)}
     numbers = {str(index): index for index in range(len(classes))}
     if texts and set(texts) <= set(numbers) and not set(texts) & set(indices):
-        told = ", ".join(f"{text} is '{classes[numbers[text]]}'" for text in sorted(texts))
-        return _Coding(classes=tuple(classes), indices=numbers, notes=(f"labels and the classes they name: {told}",))
-    return _Coding(classes=tuple(classes), indices=indices)
+        listing = ", ".join(f"{text} is '{classes[numbers[text]]}'" for text in sorted(texts))
+        return _ClassCoding(
+            classes=tuple(classes), indices=numbers, notes=(f"labels and the classes they name: {listing}",)
+        )
+    return _ClassCoding(classes=tuple(classes), indices=indices)
 
 
-def _found_coding(table: SlideTable, texts: Sequence[str], problems: list[str]) -> _Coding:
-    """Classes from the labels themselves."""
+def _coding_from_labels(table: SlideTable, texts: Sequence[str], problems: list[str]) -> _ClassCoding:
+    """Derive the classes from the labels themselves."""
     numbers = [text for text in texts if _NUMBER.fullmatch(text)]
     words = [text for text in texts if text not in numbers]
     if numbers and words:
@@ -161,16 +166,15 @@ def _found_coding(table: SlideTable, texts: Sequence[str], problems: list[str]) 
             problems.append(f"row {row}: label '{word}' differs from '{before}' in case alone. Write them alike.")
     if len(texts) == 1:
         problems.append(f"every label is '{texts[0]}'. Two classes are needed; or name them in data.classes.")
-    ordered = [*sorted(numbers, key=float), *sorted(words, key=_class_order)]
-    return _Coding(classes=tuple(ordered), indices={name: index for index, name in enumerate(ordered)})
-
-
-def _class_order(name: str) -> tuple[bool, str]:
-    return name.casefold() not in _FIRST_CLASSES, name
+    ordered = [
+        *sorted(numbers, key=float),
+        *sorted(words, key=lambda name: (name.casefold() not in _FIRST_CLASSES, name)),
+    ]
+    return _ClassCoding(classes=tuple(ordered), indices={name: index for index, name in enumerate(ordered)})
 
 
 def _label(row: Row, classes: Sequence[str] = ()) -> str:
-    """The label's text; ``1.0``, which tables with gaps make of 1, is 1, and so is ``01``."""
+    """Read the text of a label; ``1.0`` and ``01`` become ``1``."""
     exact = row.cells.get("label", "")
     if exact in classes:
         return exact
@@ -178,7 +182,7 @@ def _label(row: Row, classes: Sequence[str] = ()) -> str:
     return re.sub(r"\.0*$|^0+(?=\d)", "", text) if _NUMBER.fullmatch(text) else text
 
 
-def _slide(row: Row, table: SlideTable, coding: _Coding, problems: list[str]) -> LabelledSlide:
+def _slide(row: Row, table: SlideTable, coding: _ClassCoding, problems: list[str]) -> LabelledSlide:
     name = slide_name(row.value("slide"))
     if not name:
         problems.append(f"row {row.number} names no slide. Complete or remove it.")
@@ -198,7 +202,7 @@ def _slide(row: Row, table: SlideTable, coding: _Coding, problems: list[str]) ->
     )
 
 
-def _label_index(row: Row, name: str, coding: _Coding, problems: list[str]) -> int:
+def _label_index(row: Row, name: str, coding: _ClassCoding, problems: list[str]) -> int:
     text = _label(row, coding.classes)
     if not text:
         found = row.cells.get("label", "")
@@ -228,10 +232,10 @@ def _mpp(row: Row, separator: str, problems: list[str]) -> float | None:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if LEAST_MPP <= value <= LARGEST_MPP:
+    if MIN_MPP <= value <= MAX_MPP:
         return value
     problems.append(
-        f"row {row.number}: mpp '{row.cells['mpp']}' is not between {LEAST_MPP} and {LARGEST_MPP:g} microns per pixel. "
+        f"row {row.number}: mpp '{row.cells['mpp']}' is not between {MIN_MPP} and {MAX_MPP:g} microns per pixel. "
         "Correct it, or leave it empty."
     )
     return None
@@ -242,12 +246,6 @@ def _refuse_repeated(slides: Sequence[LabelledSlide], problems: list[str]) -> No
     for slide in slides:
         if slide.slide and (row := first.setdefault(slide.slide, slide.row)) != slide.row:
             problems.append(f"row {slide.row}: slide '{slide.slide}' stands in row {row} already. Keep one of them.")
-
-
-def _class_note(slides: Sequence[LabelledSlide], classes: Sequence[str]) -> str:
-    counts = Counter(slide.label for slide in slides)
-    told = ", ".join(f"{index} is '{name}' ({counts[index]})" for index, name in enumerate(classes))
-    return f"classes and their numbers of slides: {told}"
 
 
 def _patient_notes(slides: Sequence[LabelledSlide], table: SlideTable) -> list[str]:

@@ -1,4 +1,4 @@
-"""Lists of slides by the protocols of ``data.protocol``: what the CSV says, ours by patient, the two published ones."""
+"""Lists of slides by ``data.protocol``: as the CSV states, stratified by patient, or as published."""
 
 import difflib
 from collections import Counter
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.wsi.cohort.csv_table import refuse
-from pipelines.wsi.cohort.folds import Places, carve, dealt_folds, r1_folds, r2_folds
+from pipelines.wsi.cohort.folds import Places, balanced_folds, draw_share, r1_folds, r2_folds
 from pipelines.wsi.cohort.labels import Labels
 from pipelines.wsi.config import WsiData
 from vision_core.errors import ConfigError
 
-_TEST_SHARE = 0.2  # where a list is to be divided once and says nothing
+_TEST_SHARE = 0.2  # of data.protocol=stratified without folds
 _SYNONYMS = {
     "train": ("training",),
     "val": ("valid", "validation", "dev", "tune"),
@@ -21,18 +21,18 @@ _SYNONYMS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lists:
-    """Indices into the slides of a CSV by the name of their list, and sentences to tell."""
+    """Rows of a CSV by the name of their list, and notes to the user."""
 
     by_name: Mapping[str, Places]
     notes: tuple[str, ...]
 
 
 def make_lists(labels: Labels, data: WsiData, seed: int) -> Lists:
-    """Train, validation and held-out lists under the names of ``data.split``, ``val_split`` and ``eval_split``.
+    """Make the lists named by ``data.split``, ``val_split`` and ``eval_split``.
 
     Raises:
-        DataError: The CSV names lists that are not known, or the published protocols do not fit it.
-        ConfigError: It has not the column or the folds that are asked for.
+        DataError: The CSV names lists that are not known, or a published protocol does not fit it.
+        ConfigError: The CSV lacks the requested column or folds.
     """
     match data.protocol:
         case "given":
@@ -46,7 +46,7 @@ def make_lists(labels: Labels, data: WsiData, seed: int) -> Lists:
 
 @dataclass(frozen=True, kw_only=True)
 class _Patient:
-    """What is divided: all slides of a patient together."""
+    """A patient with all slides: the unit that is split."""
 
     name: str
     places: Places
@@ -55,7 +55,10 @@ class _Patient:
 
 
 def _patients(labels: Labels, places: Iterable[int]) -> list[_Patient]:
-    """In the order of their first slides; the class of most slides, the last of equals."""
+    """Group slides by patient, in the order of first slides.
+
+    The class of a patient is that of most slides; of equals, the last class.
+    """
     grouped: dict[str, list[int]] = {}
     for place in places:
         grouped.setdefault(labels.slides[place].patient, []).append(place)
@@ -71,8 +74,8 @@ def _slides_of(patients: Sequence[_Patient], chosen: Iterable[int]) -> Places:
     return tuple(sorted(place for each in chosen for place in patients[each].places))
 
 
-def _held_name(data: WsiData) -> str:
-    """The name of what is held out; none where another list is to be reported on."""
+def _test_name(data: WsiData) -> str:
+    """Name the held-out list; empty where ``data.eval_split`` is another list."""
     return "" if data.eval_split in {data.split, data.val_split} else data.eval_split or ""
 
 
@@ -87,7 +90,7 @@ def _given(labels: Labels, data: WsiData, seed: int) -> tuple[dict[str, Places],
     notes = [f"list '{name}' is not used here: {len(own)} slides" for name, own in lists.items() if name not in used]
     if data.val_split in lists or data.split not in lists or data.select_on_test:
         return lists, notes
-    return _with_validation(labels, data, lists, seed), [*notes, _carved(data)]
+    return _with_validation(labels, data, lists, seed), [*notes, _validation_note(data)]
 
 
 def _by_split(labels: Labels, data: WsiData) -> dict[str, Places]:
@@ -121,20 +124,20 @@ def _given_folds(labels: Labels, data: WsiData, seed: int) -> tuple[dict[str, Pl
         )
     if (data.fold or 0) >= len(numbers):
         raise ConfigError(f"data.fold is '{data.fold}'; '{labels.path}' has '{len(numbers)}' folds, counted from 0.")
-    _refuse_divided(labels)
+    _refuse_patients_in_two_folds(labels)
     number = numbers[data.fold or 0]
     lists = {
         data.split: tuple(place for place, slide in enumerate(labels.slides) if slide.fold != number),
-        _held_name(data): tuple(place for place, slide in enumerate(labels.slides) if slide.fold == number),
+        _test_name(data): tuple(place for place, slide in enumerate(labels.slides) if slide.fold == number),
     }
     notes = [] if number == data.fold else [f"fold {data.fold} of the run is fold {number} of the list"]
     if data.select_on_test:
         return lists, notes
-    return _with_validation(labels, data, lists, seed), [*notes, _carved(data)]
+    return _with_validation(labels, data, lists, seed), [*notes, _validation_note(data)]
 
 
-def _refuse_divided(labels: Labels) -> None:
-    """A patient in two folds would train and be reported on."""
+def _refuse_patients_in_two_folds(labels: Labels) -> None:
+    """Refuse patients with slides in two folds, who would be in training and test."""
     first: dict[str, int] = {}
     problems = []
     for place, slide in enumerate(labels.slides):
@@ -148,46 +151,46 @@ def _refuse_divided(labels: Labels) -> None:
 
 
 def _with_validation(labels: Labels, data: WsiData, lists: Mapping[str, Places], seed: int) -> dict[str, Places]:
-    """A share of the training patients validates."""
+    """Move ``data.val_share`` of the training patients to the validation list."""
     patients = _patients(labels, lists[data.split])
-    kinds = [patient.label for patient in patients]
-    chosen = set(carve(kinds, range(len(kinds)), data.val_share, "val", seed, data.fold))
-    rest = set(range(len(kinds))) - chosen
+    classes = [patient.label for patient in patients]
+    chosen = set(draw_share(classes, range(len(classes)), data.val_share, "val", seed, data.fold))
+    rest = set(range(len(classes))) - chosen
     return {**lists, data.split: _slides_of(patients, rest), data.val_split: _slides_of(patients, chosen)}
 
 
-def _carved(data: WsiData) -> str:
+def _validation_note(data: WsiData) -> str:
     return f"{100 * data.val_share:g} % of the training patients of each class validate (data.val_share)"
 
 
 def _stratified(labels: Labels, data: WsiData, seed: int) -> tuple[dict[str, Places], list[str]]:
     patients = _patients(labels, range(len(labels.slides)))
-    kinds = [patient.label for patient in patients]
+    classes = [patient.label for patient in patients]
     if data.folds:
-        held = dealt_folds(kinds, data.folds, seed)[data.fold or 0]
+        test = balanced_folds(classes, data.folds, seed)[data.fold or 0]
         note = f"fold {data.fold} of {data.folds}, dealt by patient and class (seed {seed})"
     else:
-        held = carve(kinds, range(len(kinds)), _TEST_SHARE if data.eval_split else 0.0, "test", seed)
+        test = draw_share(classes, range(len(classes)), _TEST_SHARE if data.eval_split else 0.0, "test", seed)
         note = f"{100 * _TEST_SHARE:g} % of the patients of each class are held out (seed {seed})"
     lists = {
-        data.split: _slides_of(patients, set(range(len(kinds))) - set(held)),
-        _held_name(data): _slides_of(patients, held),
+        data.split: _slides_of(patients, set(range(len(classes))) - set(test)),
+        _test_name(data): _slides_of(patients, test),
     }
-    notes = [note] if held else []
+    notes = [note] if test else []
     if data.select_on_test:
         return lists, notes
-    return _with_validation(labels, data, lists, seed), [*notes, _carved(data)]
+    return _with_validation(labels, data, lists, seed), [*notes, _validation_note(data)]
 
 
 def _published(labels: Labels, data: WsiData, seed: int) -> tuple[dict[str, Places], list[str]]:
     patients = _patients(labels, range(len(labels.slides)))
-    kinds = [patient.label for patient in patients]
+    classes = [patient.label for patient in patients]
     _check_published(labels, patients, data)
     make = r1_folds if data.protocol == "r1" else r2_folds
-    # With no validation of its own the published code chose on the test fold, and all of the rest was trained on.
+    # Published code without a validation list chose on the test fold and trained on all other folds.
     val_share = 0.0 if data.select_on_test else data.val_share
-    train, val, test = make(kinds, data.folds, val_share, seed)[data.fold or 0]
-    lists = {data.split: train, data.val_split: val, _held_name(data): test}
+    train, val, test = make(classes, data.folds, val_share, seed)[data.fold or 0]
+    lists = {data.split: train, data.val_split: val, _test_name(data): test}
     note = f"fold {data.fold} of {data.folds} of the published protocol {data.protocol} (seed {seed})"
     return {name: _slides_of(patients, places) for name, places in lists.items()}, [note]
 

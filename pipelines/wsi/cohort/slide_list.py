@@ -1,4 +1,4 @@
-"""A CSV that lists slides to be classified: where their files are, and how many microns a pixel covers where known."""
+"""A CSV of slides to classify: their files, and their microns per pixel where stated."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,17 +7,17 @@ from pipelines.wsi.cohort.csv_table import Row, SlideTable, read_table, refuse
 from pipelines.wsi.cohort.labels import slide_name
 from vision_core.errors import DataError
 from vision_core.slides.reading.listing import list_slides
-from vision_core.slides.settings import LARGEST_MPP, LEAST_MPP
+from vision_core.slides.settings import MAX_MPP, MIN_MPP
 
 
 def listed_slides(path: Path) -> list[Path]:
-    """The files of a list, in its order.
+    """Return the slide files that a CSV lists, in its order.
 
-    The column ``slide`` has paths, absolute or from the folder of the list, or names of slides in or below that folder.
-    A file that is not there stays in the list, and fails when its turn comes.
+    The column ``slide`` has paths, absolute or relative to the folder of the CSV, or names of slides in or below that
+    folder. A missing file stays in the list and fails when it is opened.
 
     Raises:
-        DataError: The list cannot be read, or a name fits several files.
+        DataError: The CSV cannot be read, or a name fits several files.
     """
     table = read_table(path, others=True)
     problems = list(table.problems)
@@ -31,7 +31,7 @@ def listed_slides(path: Path) -> list[Path]:
 
 
 def stated_mpps(path: Path | None) -> Mapping[str, float]:
-    """Microns per pixel by name of the slide; none without a readable list."""
+    """Read microns per pixel by slide name; empty without a readable CSV."""
     if path is None or not path.is_file():
         return {}
     try:
@@ -49,8 +49,8 @@ def _file(row: Row, folder: Path, known: Mapping[str, list[Path]], problems: lis
         return file
     named = known.get(slide_name(file.name), []) if text == file.name else []
     if len(named) > 1:
-        told = ", ".join(f"'{each}'" for each in named[:5])
-        problems.append(f"row {row.number}: slide '{text}' fits {len(named)} files: {told}. Give a path.")
+        listing = ", ".join(f"'{each}'" for each in named[:5])
+        problems.append(f"row {row.number}: slide '{text}' fits {len(named)} files: {listing}. Give a path.")
     return named[0] if named else file
 
 
@@ -64,11 +64,11 @@ def _mpps(table: SlideTable, problems: list[str]) -> dict[str, float]:
             mpp = float(text if table.separator == "," else text.replace(",", "."))
         except ValueError:
             mpp = float("nan")
-        if LEAST_MPP <= mpp <= LARGEST_MPP:
+        if MIN_MPP <= mpp <= MAX_MPP:
             found[slide_name(Path(row.value("slide")).name)] = mpp
         else:
             problems.append(
-                f"row {row.number}: mpp '{text}' is not between {LEAST_MPP} and {LARGEST_MPP:g} microns per pixel. "
+                f"row {row.number}: mpp '{text}' is not between {MIN_MPP} and {MAX_MPP:g} microns per pixel. "
                 "Correct it, or leave it empty."
             )
     return found

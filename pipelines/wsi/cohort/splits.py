@@ -1,4 +1,4 @@
-"""Which slides train, which choose, which are reported on: divided by patient, the same at every call."""
+"""Split of slides into training, validation and test lists, by patient and reproducible."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SELECTED_ON_TEST = (
     "(data.select_on_test). The figures are too good; do not compare them with figures of a held-out list."
 )
 
-_LARGEST_R2_SEED = 2**32 - 1  # numpy's old generator takes no more
+_LARGEST_R2_SEED = 2**32 - 1  # the largest seed of NumPy's RandomState
 _PART = (
     "{} of the list's {} slides are evaluated: those that data.protocol={} held out of training; for a list of other "
     "slides set data.protocol=given"
@@ -29,14 +29,14 @@ _REMEDIES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Division:
-    """Indices into the slides of a list, in its order.
+class Split:
+    """Training, validation and test slides, as indices into the rows of the CSV.
 
     Attributes:
-        train: To learn from.
-        val: To choose epoch and threshold on; the test list itself under ``data.select_on_test``.
-        test: To report on.
-        notes: What a person should know of it.
+        train: Training slides.
+        val: Slides that choose epoch and threshold; the test slides under ``data.select_on_test``.
+        test: Slides to report on.
+        notes: Notes to the user.
     """
 
     train: Places
@@ -46,23 +46,23 @@ class Division:
 
 
 class _Labelled(Protocol):
-    """What has a class."""
+    """A slide with a class."""
 
     @property
     def label(self) -> int: ...
 
 
-def division_seed(config: WsiConfig) -> int:
-    """What random divisions follow from."""
+def splitting_seed(config: WsiConfig) -> int:
+    """Return the seed of random splits: ``data.split_seed``, else ``train.seed``."""
     return config.train.seed if config.data.split_seed is None else config.data.split_seed
 
 
-def divide(labels: Labels, data: WsiData, seed: int) -> Division:
-    """Divide a list for training.
+def split_slides(labels: Labels, data: WsiData, seed: int) -> Split:
+    """Split the slides of a CSV for training.
 
     Raises:
         DataError: A patient is on two lists, or training or validation lacks a class.
-        ConfigError: ``data`` asks for what the list has not: a column, so many folds, a list.
+        ConfigError: ``data`` names a column, a number of folds or a list that the CSV does not have.
     """
     _check_settings(data, seed, for_training=True)
     made = make_lists(labels, data, seed)
@@ -75,27 +75,27 @@ def divide(labels: Labels, data: WsiData, seed: int) -> Division:
         notes.append(
             f"data.eval_split is '{data.val_split}', which also chooses epoch and threshold: report on another"
         )
-    division = Division(train=train, val=val, test=test, notes=tuple(notes))
-    _refuse_shared_patients(labels, division)
+    split = Split(train=train, val=val, test=test, notes=tuple(notes))
+    _refuse_shared_patients(labels, split)
     _check_lists(labels, lists, data)
     chosen = {"training": train, "validation": val}
     refuse_absent_classes(labels, {name: [labels.slides[each] for each in own] for name, own in chosen.items()})
-    return division
+    return split
 
 
 def evaluated_places(labels: Labels, data: WsiData, seed: int) -> tuple[Places, tuple[str, ...]]:
-    """What is reported on, without the demands of training: a list that divides nothing is taken whole.
+    """Select the rows to report on, with notes; a CSV without splits is taken whole.
 
     Raises:
-        DataError: The list names parts that are not known.
-        ConfigError: No part is named, or it cannot be made.
+        DataError: The CSV names lists that are not known.
+        ConfigError: ``data.eval_split`` is empty, or the list cannot be made.
     """
     every = len(labels.slides)
     if data.protocol == "given" and not {"split", "fold"} & set(labels.columns):
         return tuple(range(every)), ("the list has no column 'split' or 'fold': all of it is evaluated",)
     if not data.eval_split:
         raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
-    if data.protocol == "given" and "fold" not in labels.columns:  # a model of a fold, on another list
+    if data.protocol == "given" and "fold" not in labels.columns:  # a model of one fold is evaluated on another CSV
         data = data.model_copy(update={"folds": 0, "fold": None})
     _check_settings(data, seed, for_training=False)
     made = make_lists(labels, data, seed)
@@ -109,15 +109,15 @@ def refuse_absent_classes(labels: Labels, lists: Mapping[str, Iterable[_Labelled
     """Refuse ``training`` and ``validation`` lists without a slide of some class.
 
     Raises:
-        DataError: One lacks a class: nothing can be learnt of it, or chosen.
+        DataError: A list lacks a class.
     """
     problems = []
     for list_name, slides in lists.items():
-        there = [slide.label for slide in slides]
+        present = [slide.label for slide in slides]
         problems += [
-            f"{list_name} has no slide of class '{name}' among its '{len(there)}' slides. {_REMEDIES[list_name]}"
+            f"{list_name} has no slide of class '{name}' among its '{len(present)}' slides. {_REMEDIES[list_name]}"
             for each, name in enumerate(labels.classes)
-            if each not in there
+            if each not in present
         ]
     refuse(labels.path, problems)
 
@@ -145,15 +145,15 @@ def _check_settings(data: WsiData, seed: int, *, for_training: bool) -> None:
 
 
 def _check_lists(labels: Labels, lists: Mapping[str, Places], data: WsiData) -> None:
-    there = ", ".join(name for name, places in lists.items() if name and places)
+    known = ", ".join(name for name, places in lists.items() if name and places)
     for key, name in {"data.split": data.split, "data.eval_split": data.eval_split}.items():
         if name and not lists.get(name):
             raise ConfigError(
-                f"'{labels.path}' has no slide on the list '{name}' ({key}); there is '{there}'. Set {key}."
+                f"'{labels.path}' has no slide on the list '{name}' ({key}); there is '{known}'. Set {key}."
             )
     if not data.select_on_test and not lists.get(data.val_split):
         why = f"data.val_share is '{data.val_share:g}'. Set it higher"
-        if data.val_share:  # one patient of each class at least would validate, where it has two
+        if data.val_share:  # every class with two patients gives at least one to validation
             why = f"no class has two patients on the list '{data.split}', of whom one could. Add patients"
         raise ConfigError(
             f"There is no validation list to choose epoch and threshold on: {why}, or ask for "
@@ -161,11 +161,11 @@ def _check_lists(labels: Labels, lists: Mapping[str, Places], data: WsiData) -> 
         )
 
 
-def _refuse_shared_patients(labels: Labels, division: Division) -> None:
-    lists = {"training": division.train, "validation": division.val, "test": division.test}
+def _refuse_shared_patients(labels: Labels, split: Split) -> None:
+    lists = {"training": split.train, "validation": split.val, "test": split.test}
     problems = []
     for (one, first), (other, second) in combinations(lists.items(), 2):
-        if first == second:  # chosen on the list that is reported, on request
+        if first == second:  # data.select_on_test: validation and test are one list
             continue
         rows = {labels.slides[place].patient: labels.slides[place].row for place in reversed(first)}
         shared: dict[str, LabelledSlide] = {}

@@ -1,1 +1,1 @@
-"""How the demo's slides are made from the pixels of one scanned region."""
+"""Synthesis of the demo slides from the pixels of one scanned region."""

@@ -1,7 +1,7 @@
-"""A synthetic alteration of nuclei in foci: larger, denser, of coarser chromatin, the colours of the place as before.
+"""Synthetic alteration of nuclei in foci: larger, denser, of coarser chromatin, with local colours preserved.
 
-A sham focus goes through the same hands: its nuclei are lifted out and put back, some exchanged for others of the same
-pool, none enlarged, roughened or added. So a focus cannot be told from a sham by having been worked on.
+Sham foci get the same processing: nuclei are cut out and pasted back, some exchanged for others of the same pool, none
+enlarged, roughened or added. Traces of processing therefore do not distinguish altered from sham foci.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines.wsi.demo.nuclei import Nucleus, enlarged, find_nuclei, put, remove
 from pipelines.wsi.demo.pictures import Floats, Picture, blurred, to_picture
 
-MARGIN_PX = 48  # room for what reaches out of the disc
+MARGIN_PX = 48  # margin for nuclei that extend beyond the disc
 _TILE_AREA_PX = 128**2
 _TURN_IN_PLACE, _TURN_ELSEWHERE = 10.0, 180.0
 _FREE_PX = 8
@@ -26,13 +26,13 @@ _LEVELS = 256.0
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What becomes of the nuclei of a focus.
+    """Parameters of the alteration of a focus.
 
     Attributes:
         scales: Least and largest enlargement.
         grain: Spread of the factor on the optical density of chromatin.
-        exchanged: Share of the nuclei that give way to others of the pool, elsewhere in the focus.
-        added: Further nuclei of the pool, per area of 128 x 128 pixels.
+        exchanged: Share of nuclei replaced by others of the pool, at other positions in the focus.
+        added: Additional nuclei of the pool per 128 x 128 pixels.
     """
 
     scales: tuple[float, float]
@@ -43,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Focus:
-    """A disc on a slide: centre and radius in pixels; the centre is at least ``reach`` from the slide's edges."""
+    """Disc on a slide: centre and radius in pixels, at least ``reach`` from the slide's edges."""
 
     x: int
     y: int
@@ -51,15 +51,15 @@ class Focus:
 
     @property
     def reach(self) -> int:
-        """Half the side of the square that is worked on."""
+        """Half the side of the processed square."""
         return self.radius + MARGIN_PX
 
     def window(self, slide: Picture) -> Picture:
-        """The square around it ``(2 reach, 2 reach, 3)``, a view."""
+        """Return a view of the square around the focus ``(2 reach, 2 reach, 3)``."""
         return slide[self.y - self.reach : self.y + self.reach, self.x - self.reach : self.x + self.reach]
 
     def disc(self) -> NDArray[np.bool_]:
-        """Where in its window it is."""
+        """Return the mask of the disc in its window."""
         away = np.arange(-self.reach, self.reach) + 0.5
         return np.asarray(np.hypot(away[:, None], away) <= self.radius)
 
@@ -67,7 +67,7 @@ class Focus:
 def change_focus(
     slide: Picture, focus: Focus, change: Change, strangers: Sequence[Nucleus], generator: np.random.Generator
 ) -> None:
-    """Change the nuclei of one focus in place; ``strangers`` are nuclei of the slide's pool."""
+    """Alter the nuclei of one focus in place; ``strangers`` are nuclei of the pool."""
     window, disc = focus.window(slide), focus.disc()
     own = [nucleus for nucleus in find_nuclei(window) if _is_inside(nucleus, disc)]
     num_exchanged = round(change.exchanged * len(own))
@@ -83,7 +83,7 @@ def change_focus(
 
 
 def match_colours(picture: Picture, wanted: Picture) -> Picture:
-    """``picture`` with the mean and spread that each channel of ``wanted`` has around each pixel."""
+    """Match the local mean and spread of each channel to those of ``wanted``."""
     mean, spread = _moments(picture)
     wanted_mean, wanted_spread = _moments(wanted)
     gain = np.clip(wanted_spread / spread, 1 / _LARGEST_GAIN, _LARGEST_GAIN)
@@ -91,7 +91,7 @@ def match_colours(picture: Picture, wanted: Picture) -> Picture:
 
 
 def roughen(pixels: Floats, grain: float, generator: np.random.Generator) -> Floats:
-    """Coarser chromatin: the optical density of ``(H, W, 3)`` times clumps of mean 1 and spread ``grain``."""
+    """Coarsen chromatin: multiply optical density by clumps of mean 1 and spread ``grain``."""
     noise = generator.standard_normal(pixels.shape[:2], dtype=np.float32)
     clumps = blurred(noise, _FINEST_PX) - blurred(noise, _COARSEST_PX)
     factor = 1 + grain * (clumps - clumps.mean()) / clumps.std()
@@ -106,7 +106,7 @@ def _changed(nucleus: Nucleus, change: Change, turn: float, generator: np.random
 def _free_places(
     disc: NDArray[np.bool_], taken: Sequence[Nucleus], count: int, generator: np.random.Generator
 ) -> list[tuple[float, float]]:
-    """``(x, y)`` of places in the disc, apart from the taken ones and each other; fewer where there is no room."""
+    """Find free positions ``(x, y)`` in the disc, apart from each other; fewer without room."""
     free = disc.astype(np.uint8)
     for nucleus in taken:
         _occupy(free, nucleus.centre)

@@ -1,7 +1,7 @@
-"""Tissue of any size from patches: laid out with overlaps, cut where neighbours differ least, given a ragged outline.
+"""Image quilting of tissue of any size from overlapping patches, with a ragged outline.
 
-The cut is that of Efros and Freeman, "Image quilting for texture synthesis and transfer", SIGGRAPH 2001. Patches are
-not chosen to fit their neighbours, so that all cuts of one direction can be found together.
+The minimum-error cut is that of Efros and Freeman, "Image quilting for texture synthesis and transfer", SIGGRAPH 2001.
+Patches are not chosen to fit their neighbours, so that all cuts of one direction are found together.
 """
 
 from itertools import pairwise
@@ -17,7 +17,7 @@ OVERLAP_PX = 40
 _STEP_PX = PATCH_PX - OVERLAP_PX
 _SEAM_BLUR_PX = 5
 _GLASS = 244.0
-_PATCHES_ALIKE = 4  # about how many patches in a row are of one kind of tissue
+_PATCHES_ALIKE = 4  # approximate number of neighbouring patches of one tissue type
 _RANK_SPREAD = 0.12
 _COARSE_PX, _FINE_PX = 300, 40
 _FRAY = 0.15
@@ -26,9 +26,9 @@ _EDGE_BLUR_PX = 1.5
 
 
 def compose(pool: Pool, outline: Floats, generator: np.random.Generator) -> Picture:
-    """Tissue of the pool's pixels where ``outline`` ``(H, W)`` is 1, white glass where it is 0.
+    """Compose tissue where ``outline`` ``(H, W)`` is 1, on white glass.
 
-    Kinds of tissue come in areas of several patches.
+    A tissue type extends over several neighbouring patches.
     """
     height, width = outline.shape
     rows, columns = (-(-(edge - OVERLAP_PX) // _STEP_PX) for edge in (height, width))
@@ -39,14 +39,14 @@ def compose(pool: Pool, outline: Floats, generator: np.random.Generator) -> Pict
 
 
 def quilt(patches: NDArray[np.uint8]) -> Picture:
-    """One picture of ``(rows, columns, side, side, 3)`` patches that overlap by ``OVERLAP_PX``."""
+    """Quilt ``(rows, columns, side, side, 3)`` patches that overlap by ``OVERLAP_PX``."""
     bands = join(np.moveaxis(patches, 1, 0))  # (rows, side, width, 3)
     whole = join(np.swapaxes(bands, 1, 2)[:, None])[0]  # (width, height, 3)
     return np.ascontiguousarray(np.swapaxes(whole, 0, 1))
 
 
 def join(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Join overlapping ``(n, batch, H, W, 3)`` from left to right into ``(batch, H, joined width, 3)``."""
+    """Join overlapping parts ``(n, batch, H, W, 3)`` into ``(batch, H, width, 3)``."""
     before, after = parts[:-1, :, :, -OVERLAP_PX:], parts[1:, :, :, :OVERLAP_PX]
     flat = (-1, *before.shape[2:])
     seams = blend(before.reshape(flat), after.reshape(flat)).reshape(before.shape)
@@ -58,7 +58,7 @@ def join(parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def blend(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Two views ``(batch, H, W, 3)`` of the same strips as one: ``left`` up to the cut, ``right`` from there on."""
+    """Blend strips ``(batch, H, W, 3)``: ``left`` up to the cut, ``right`` from there on."""
     difference = left.astype(np.float32) - right
     cuts = cheapest_cuts((difference**2).sum(axis=3))  # (batch, H)
     share = (np.arange(left.shape[2]) >= cuts[..., None]).astype(np.float32)
@@ -67,9 +67,9 @@ def blend(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8
 
 
 def cheapest_cuts(costs: Floats) -> NDArray[np.int64]:
-    """The column at each row ``(batch, H)`` of the cheapest way down through each of ``(batch, H, W)`` costs.
+    """Find the minimum-cost vertical cuts ``(batch, H)`` through ``(batch, H, W)`` costs.
 
-    From row to row the way moves by one column at most.
+    From row to row a cut moves by one column at most.
     """
     totals = np.pad(np.moveaxis(costs, 1, 0), ((0, 0), (0, 0), (1, 1)), constant_values=np.inf)  # (H, batch, W + 2)
     for above, row in pairwise(totals):
@@ -84,7 +84,7 @@ def cheapest_cuts(costs: Floats) -> NDArray[np.int64]:
 
 
 def draw_outline(side_px: int, share: float, generator: np.random.Generator) -> Floats:
-    """A ragged island ``(side, side)``: 1 for tissue, 0 for glass; tissue on ``share`` of the area."""
+    """Draw a ragged tissue mask ``(side, side)`` that covers ``share`` of the area."""
     field = smooth_field(side_px, _COARSE_PX, generator) + _FRAY * smooth_field(side_px, _FINE_PX, generator)
     away = np.abs(np.linspace(-1, 1, side_px, dtype=np.float32)) ** 4
     field -= _FALL * np.maximum(away[:, None], away)
@@ -93,13 +93,13 @@ def draw_outline(side_px: int, share: float, generator: np.random.Generator) -> 
 
 
 def _ranks(shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float64]:
-    """Ranks ``(rows * columns,)`` in [0, 1], evenly distributed, alike among neighbours."""
+    """Draw ranks ``(rows * columns,)``, uniform in [0, 1] and similar among neighbours."""
     field = smooth_field(max(shape), _PATCHES_ALIKE, generator)[: shape[0], : shape[1]]
     even = field.ravel().argsort().argsort() / (field.size - 1)
     return np.asarray(np.clip(even + generator.normal(0, _RANK_SPREAD, field.size), 0, 1))
 
 
 def _mirrored(patch: Picture, generator: np.random.Generator) -> Picture:
-    # Not turned by a quarter: fibres of one direction throughout look like tissue, crossed ones like a weave.
+    # Not rotated by 90 degrees: fibres of one direction look like tissue, crossed ones like a weave.
     down, across = 1 - 2 * generator.integers(2, size=2)
     return patch[::down, ::across]

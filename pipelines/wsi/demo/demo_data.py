@@ -1,4 +1,4 @@
-"""The demo's slides: real tissue of one scanned region, recomposed, with a synthetic alteration to be found.
+"""Demo slides: real tissue of one scanned region, recomposed, with a synthetic alteration to detect.
 
 All pixels come from one slide: an illustration, not evidence. The region is divided between five groups before anything
 is composed, and a slide is made of its group's pixels alone, so that folds by group share no pixel.
@@ -37,7 +37,7 @@ SHAM = Change(scales=(1.0, 1.0), grain=0.0, exchanged=0.3, added=0.0)
 MPP = 0.5  # the region's own is 0.499
 SIDE_PX = 1280
 
-_SPLITS = ("train", "train", "train", "val", "test")  # of each group, for those who want one division
+_SPLITS = ("train", "train", "train", "val", "test")  # list of each group under data.protocol=given without folds
 _PATIENTS = 16  # of each group; every second one is altered
 _PATIENTS_WITH_TWO = 8
 _TISSUE_SHARES = (0.55, 0.65)
@@ -45,12 +45,12 @@ _FOCI = 2
 _RADII_PX = (110, 135)
 _LEAST_DEPTH = 0.7  # of the radius, between a focus' centre and the edge of the tissue
 _FILE_TILE_PX = 256
-_THREADS = 2  # a slide in the making takes about 200 MB
+_THREADS = 2  # each takes about 200 MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSlide:
-    """One slide to be made: a row of ``labels.csv``."""
+    """Plan of one slide: a row of ``labels.csv``."""
 
     slide: str
     label: str
@@ -60,24 +60,26 @@ class DemoSlide:
 
     @property
     def change(self) -> Change:
-        """What becomes of the nuclei of its foci."""
+        """Alteration of its foci."""
         return ALTERED if self.label == CLASSES[1] else SHAM
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tissue:
-    """What the slides of a group are made of: pixels, and the nuclei among them."""
+    """Source pixels and nuclei of the slides of a group."""
 
     pool: Pool
     nuclei: Sequence[Nucleus]
 
 
 def make_demo_data(folder: Path, slides: Sequence[DemoSlide] = (), side_px: int = SIDE_PX) -> Path:
-    """Write ``slides/<name>.tif``, ``labels.csv``, ``foci.csv`` and ``ATTRIBUTION.txt``: the same bytes at every call.
+    """Write the demo data, the same bytes at every call.
+
+    These are ``slides/<name>.tif``, ``labels.csv``, ``foci.csv`` and ``ATTRIBUTION.txt``.
 
     Args:
-        folder: Where to.
-        slides: Some of ``plan_slides``; none: all.
+        folder: Folder to write to.
+        slides: Some of ``plan_slides``; empty: all.
         side_px: Width and height of a slide, at least 512.
 
     Raises:
@@ -95,7 +97,7 @@ def make_demo_data(folder: Path, slides: Sequence[DemoSlide] = (), side_px: int 
 
 
 def plan_slides() -> list[DemoSlide]:
-    """All slides of the demo: of every group as many of each class, one or two of a patient, in no telling order."""
+    """Plan all slides: balanced classes in every group, names in random order."""
     drawn = [
         (group, patient)
         for group in range(len(_SPLITS))
@@ -107,7 +109,7 @@ def plan_slides() -> list[DemoSlide]:
 
 
 def read_tissues() -> list[Tissue]:
-    """The tissue of every group."""
+    """Read the tissue of every group."""
     region = pyvips.Image.tiffload(str(aperio_slide())).numpy()[..., :3]
     pools = divide(region, len(_SPLITS))
     return [
@@ -116,7 +118,7 @@ def read_tissues() -> list[Tissue]:
 
 
 def draw_slide(slide: DemoSlide, tissue: Tissue, side_px: int) -> tuple[Picture, list[Focus]]:
-    """A slide's pixels as the region's laboratory and scanner would show them, and where its foci are."""
+    """Draw a slide in the region's own stain, and return its foci."""
     generator = np.random.default_rng(key("wsi demo", "layout", slide.slide))
     outline = draw_outline(side_px, generator.uniform(*_TISSUE_SHARES), generator)
     picture = compose(tissue.pool, outline, generator)
@@ -127,7 +129,7 @@ def draw_slide(slide: DemoSlide, tissue: Tissue, side_px: int) -> tuple[Picture,
 
 
 def place_foci(outline: Floats, generator: np.random.Generator) -> list[Focus]:
-    """Discs deep in tissue and apart from each other; fewer where there is no room."""
+    """Place foci deep in tissue and apart from each other; fewer without room."""
     tissue = (outline > 0.5).astype(np.uint8)
     depth = cv2.distanceTransform(tissue, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     foci: list[Focus] = []
@@ -142,7 +144,7 @@ def place_foci(outline: Floats, generator: np.random.Generator) -> list[Focus]:
 
 
 def write_slide(path: Path, picture: Picture, jpeg_quality: int) -> None:
-    """Write a tiled JPEG pyramid with its microns per pixel, whole or not at all."""
+    """Write a tiled JPEG pyramid with its microns per pixel, atomically."""
     with atomic_path(path) as partial_path:
         pyvips.Image.new_from_array(picture).tiffsave(
             str(partial_path),

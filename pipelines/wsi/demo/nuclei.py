@@ -1,7 +1,7 @@
-"""Nuclei in a picture of haematoxylin and eosin: found, taken away, enlarged, put back.
+"""Nuclei in images of haematoxylin and eosin: segmentation, removal, enlargement, insertion.
 
-Found by Otsu's threshold on the haematoxylin that stands out from its surroundings; touching ones are parted by a
-watershed from the peaks of the distance to the edge.
+Segmentation takes Otsu's threshold of haematoxylin against its surroundings, and a watershed from the peaks of the
+distance transform separates touching nuclei.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from pipelines.wsi.demo.stains import haematoxylin, optical_density
 
 _SMOOTHING_PX, _SURROUNDINGS_PX = 1.0, 25.0
 _LEVELS_PER_AMOUNT = 100  # of the histogram that Otsu's threshold is found in
-_OF_OTSU = 0.8  # pale nuclei lie below the threshold that parts dark ones from the rest
+_OF_OTSU = 0.8  # pale nuclei lie below Otsu's threshold
 _LEAST_CONTRAST = 0.15
 _PEAK_PX, _LEAST_DEPTH_PX = 9, 2.0
 _LEAST_AREA_PX, _LARGEST_AREA_PX = 40, 700
@@ -31,11 +31,11 @@ _SQUARE = np.ones((3, 3), np.uint8)
 
 @dataclass(frozen=True, kw_only=True)
 class Nucleus:
-    """One nucleus, lifted out of a picture.
+    """One nucleus, cut out of a picture.
 
     Attributes:
         pixels: ``(h, w, 3)`` uint8, with a rim of its surroundings.
-        mask: ``(h, w)`` bool, where it is.
+        mask: ``(h, w)`` bool, its pixels.
         corner: ``(top, left)`` of its pixels in the picture.
     """
 
@@ -45,13 +45,13 @@ class Nucleus:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """``(x, y)`` of the middle of its pixels in the picture."""
+        """Centre ``(x, y)`` of its pixels in the picture."""
         (top, left), (height, width) = self.corner, self.mask.shape
         return left + (width - 1) / 2, top + (height - 1) / 2
 
 
 def find_nuclei(picture: Picture) -> list[Nucleus]:
-    """Whatever in ``(H, W, 3)`` has the size, shape and colour of one nucleus."""
+    """Find regions of ``(H, W, 3)`` with the size, shape and colour of a nucleus."""
     labels = label_nuclei(picture)
     boxes = ndimage.find_objects(labels)
     found = (_lift(picture, labels, (number, box)) for number, box in enumerate(boxes, start=1) if box)
@@ -59,12 +59,12 @@ def find_nuclei(picture: Picture) -> list[Nucleus]:
 
 
 def label_nuclei(picture: Picture) -> NDArray[np.int32]:
-    """``(H, W)``: 0 outside nuclei, a number of its own in each."""
+    """Label nuclei ``(H, W)``: 0 outside, a number of its own in each."""
     nuclear = _nuclear(picture)
     depth = blurred(_depth(nuclear), _SMOOTHING_PX)
     peaks = (depth == ndimage.maximum_filter(depth, _PEAK_PX)) & (depth >= _LEAST_DEPTH_PX)
     markers = ndimage.label(peaks)[0].astype(np.int32)
-    # On two levels the flood fills the nucleus of each peak before it spills over the edge.
+    # On a two-level image the flood fills the nucleus of each peak before it crosses the edge.
     flooded = cv2.watershed(np.dstack([255 * nuclear] * 3), markers)
     pieces = ndimage.label(nuclear)[0]
     has_peak = np.isin(pieces, pieces[peaks])
@@ -72,7 +72,7 @@ def label_nuclei(picture: Picture) -> NDArray[np.int32]:
 
 
 def remove(picture: Picture, nuclei: Sequence[Nucleus]) -> Picture:
-    """The picture with the places of the nuclei filled in from around them."""
+    """Remove nuclei by inpainting from their surroundings."""
     holes = np.zeros(picture.shape[:2], np.bool_)
     for nucleus in nuclei:
         (top, left), (height, width) = nucleus.corner, nucleus.mask.shape
@@ -82,7 +82,7 @@ def remove(picture: Picture, nuclei: Sequence[Nucleus]) -> Picture:
 
 
 def enlarged(nucleus: Nucleus, scale: float, degrees: float) -> tuple[Floats, Floats]:
-    """A nucleus enlarged and turned: pixels ``(side, side, 3)``, and ``(side, side)`` how much each of them covers."""
+    """Enlarge and rotate a nucleus: pixels ``(side, side, 3)`` and their opacity ``(side, side)``."""
     height, width = nucleus.mask.shape
     side = int(np.ceil(scale * np.hypot(height, width)))
     change = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, scale)
@@ -96,7 +96,7 @@ def enlarged(nucleus: Nucleus, scale: float, degrees: float) -> tuple[Floats, Fl
 
 
 def put(picture: Picture, pixels: Floats, cover: Floats, centre: tuple[float, float]) -> None:
-    """Lay ``pixels`` over ``picture`` in place, around ``centre`` ``(x, y)``; what lies beyond its edges is lost."""
+    """Paste ``pixels`` into ``picture`` in place around ``centre`` ``(x, y)``, cropped at the edges."""
     side = len(cover)
     left, top = (round(middle - (side - 1) / 2) for middle in centre)
     target = picture[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
@@ -108,7 +108,7 @@ def put(picture: Picture, pixels: Floats, cover: Floats, centre: tuple[float, fl
 
 
 def _nuclear(picture: Picture) -> NDArray[np.uint8]:
-    """``(H, W)``, 1 where haematoxylin stands out."""
+    """Threshold haematoxylin against its surroundings ``(H, W)``."""
     amount = blurred(haematoxylin(picture), _SMOOTHING_PX)
     contrast = amount - blurred(amount, _SURROUNDINGS_PX)
     levels = np.clip(contrast * _LEVELS_PER_AMOUNT, 0, 255).astype(np.uint8)
@@ -118,7 +118,7 @@ def _nuclear(picture: Picture) -> NDArray[np.uint8]:
 
 
 def _depth(nuclear: NDArray[np.uint8]) -> Floats:
-    """The distance of each pixel ``(H, W)`` to the nearest one that is not nuclear."""
+    """Compute the distance ``(H, W)`` to the nearest pixel outside nuclei."""
     return cv2.distanceTransform(nuclear, cv2.DIST_L2, 3).astype(np.float32, copy=False)
 
 

@@ -1,4 +1,4 @@
-"""Haematoxylin and eosin in a picture: how much there is, and how another laboratory and scanner would show it.
+"""Haematoxylin and eosin: stain amounts, and simulation of other laboratories and scanners.
 
 Optical density is linear in the amount of each stain (Beer and Lambert). The colours of the stains are those of Ruifrok
 and Johnston, "Quantification of histochemical staining by color deconvolution", 2001.
@@ -26,10 +26,10 @@ _JPEG_QUALITIES = (70, 89)
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a laboratory stains and a scanner sees.
+    """Stain and scanner parameters.
 
     Attributes:
-        stains: ``(3, 3)`` colours of haematoxylin, eosin and what is neither, a row of unit length each.
+        stains: ``(3, 3)`` colours of haematoxylin, eosin and the residual, rows of unit length.
         amounts: ``(3,)`` factors on the amount of each.
         balance: ``(3,)`` factors on red, green and blue light.
         gamma: Exponent on the light.
@@ -46,23 +46,23 @@ class Look:
 
 
 def stain_colours() -> NDArray[np.float64]:
-    """``(3, 3)``: the colours of haematoxylin, eosin and what is neither, a row of unit length each."""
+    """Return the colours of haematoxylin, eosin and the residual ``(3, 3)``, rows of unit length."""
     return _unit_rows(np.array(_STAINS))
 
 
 def optical_density(picture: Picture) -> Floats:
-    """``(..., 3)`` of red, green and blue; 0 where all light comes through."""
+    """Compute optical density ``(..., 3)`` of red, green and blue; 0 at full transmission."""
     return np.asarray(_DENSITIES[picture])
 
 
 def haematoxylin(picture: Picture) -> Floats:
-    """The amount of haematoxylin ``(H, W)``, about 1 in a dark nucleus; noise makes it negative where there is none."""
+    """Compute haematoxylin ``(H, W)``, about 1 in a dark nucleus; noise may make it negative."""
     weights = np.linalg.inv(stain_colours())[:, 0].astype(np.float32)
     return np.asarray(optical_density(picture) @ weights)
 
 
 def draw_look(generator: np.random.Generator) -> Look:
-    """A laboratory and a scanner."""
+    """Draw stain and scanner parameters."""
     return Look(
         stains=_unit_rows(stain_colours() + generator.normal(0, _STAIN_COLOUR, (3, 3))),
         amounts=np.exp(generator.normal(0, _STAIN_AMOUNT)),
@@ -74,7 +74,7 @@ def draw_look(generator: np.random.Generator) -> Look:
 
 
 def restain(picture: Picture, look: Look) -> Picture:
-    """The same tissue from another laboratory, as another scanner sees it."""
+    """Render tissue with the stain and scanner of ``look``."""
     change = np.linalg.inv(stain_colours()) @ np.diag(look.amounts) @ look.stains
     density = optical_density(picture) @ (look.gamma * change).astype(np.float32)
     light = np.exp(-density) * (_LEVELS * look.balance).astype(np.float32)

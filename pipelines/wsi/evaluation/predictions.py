@@ -1,4 +1,4 @@
-"""What a model says of a list of labelled slides, and the CSV that it is kept in."""
+"""Predictions of a model on labelled slides, and their CSV."""
 
 import csv
 import io
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from pipelines.wsi.cohort.csv_table import unquoted
 from vision_core.console import track
-from vision_core.csv_tables import to_csv
+from vision_core.csv_tables import to_csv, unquoted
 from vision_core.errors import DataError, InputError
 from vision_core.evaluation.classification import auc, call, youden_threshold
 from vision_core.files import write_atomic
@@ -23,38 +22,38 @@ from vision_core.results import RESEARCH_NOTICE
 
 PREDICTIONS = "predictions.csv"
 _MARGIN = 1e-3  # in log-odds, below the lowest score
-_LABEL, _CALLED, _NOTICE, _SHARE = "label", "called", "notice", "p_"
+_LABEL, _CALLED, _NOTICE, _PROBABILITY = "label", "called", "notice", "p_"
 
 
 class LabelledSlide(Protocol):
-    """What is needed of a slide beside its tiles."""
+    """Name, patient and class of a slide."""
 
     @property
     def slide(self) -> str:
-        """Its name."""
+        """Name of the slide."""
         ...
 
     @property
     def patient(self) -> str:
-        """Whose it is."""
+        """Identifier of the patient."""
         ...
 
     @property
     def label(self) -> int:
-        """Its class."""
+        """Index of the class."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What a model says of a list of labelled slides.
+    """Predictions of a model on labelled slides.
 
     Attributes:
-        slides: Their names.
-        patients: Whose they are.
-        labels: ``(n,)`` int64.
+        slides: Names of the slides.
+        patients: Identifiers of their patients.
+        labels: ``(n,)`` int64, true classes.
         probabilities: ``(n, C)`` float64.
-        called: ``(n,)`` int64, the class that each is called.
+        called: ``(n,)`` int64, predicted classes at the model's threshold.
         classes: Names of the ``C`` classes.
     """
 
@@ -69,25 +68,29 @@ class Predictions:
         return len(self.slides)
 
     def auc(self) -> float:
-        """Area under the ROC curve; of more than two classes, the mean of each against the rest. NaN if undefined."""
+        """Compute the area under the ROC curve, macro one-vs-rest; NaN if undefined."""
         return auc(self.labels, self.probabilities)
 
-    def likelihood(self) -> float:
-        """Mean logarithm of the probability of the true class."""
+    def log_likelihood(self) -> float:
+        """Compute the mean log-probability of the true class."""
         true = np.take_along_axis(self.probabilities, self.labels[:, None], axis=1)
         return float(np.log(np.maximum(true, 1e-12)).mean())
 
     def threshold(self) -> float:
-        """Youden's threshold on class 1, or a half where it has none: not two classes, or one without a slide."""
+        """Compute Youden's threshold on class 1.
+
+        It is 0.5 where undefined: not two classes, a class without slides, or no threshold better than chance.
+        """
         if len(self.classes) != 2 or len(np.unique(self.labels)) < 2:
             return 0.5
         found = youden_threshold(self.labels, self.probabilities[:, 1])
         return found if np.isfinite(found) else 0.5
 
-    def decision(self) -> float:
-        """Calls this list as ``threshold`` does, but lies between two scores, halfway in log-odds.
+    def decision_threshold(self) -> float:
+        """Compute the threshold for the card: like ``threshold``, but between two scores.
 
-        A threshold that is some slide's own score turns that slide wherever another machine rounds otherwise.
+        It lies halfway in log-odds. A threshold equal to a slide's score would change that slide's prediction on a
+        machine that rounds differently.
         """
         threshold = self.threshold()
         scores = self.probabilities[:, 1] if len(self.classes) == 2 else np.empty(0)
@@ -106,17 +109,17 @@ def predict_bags(
     threshold: float = 0.5,
     label: str = "",
 ) -> Predictions:
-    """Ask for the probabilities ``(C,)`` of each slide in turn.
+    """Predict the probabilities ``(C,)`` of each slide in turn.
 
     Args:
-        probabilities: Of the slide at a place of ``records``.
+        probabilities: Function from an index into ``records`` to probabilities.
         records: The slides.
         classes: Names in the order of the probabilities.
-        threshold: For ``call``.
-        label: Names the progress bar; none without.
+        threshold: Threshold of ``call``.
+        label: Name of the progress bar; empty: no bar.
 
     Raises:
-        InputError: Probabilities are not numbers.
+        InputError: A probability is NaN or infinite.
     """
     places: Iterable[int] = range(len(records))
     places = track(places, len(records), label, "slide") if label else places
@@ -133,28 +136,27 @@ def predict_bags(
 
 
 def require_numbers(probabilities: NDArray[np.float64], slide: str) -> NDArray[np.float64]:
-    """Probabilities as they are.
+    """Return finite probabilities unchanged.
 
     Raises:
-        InputError: They are not numbers.
+        InputError: A probability is NaN or infinite.
     """
     if np.isfinite(probabilities).all():
         return probabilities
     raise InputError(
-        f"'{slide}': what the network says is not a number: features are damaged, or of a size that it cannot bear. "
-        "Extract them again."
+        f"'{slide}': the network's output is not a number: features are damaged or too large. Extract them again."
     )
 
 
 def write_predictions(path: Path, found: Predictions) -> None:
-    """A CSV with a row per slide: its label, its probabilities, and what it is called."""
-    header = ["slide", "patient", _LABEL, *(f"{_SHARE}{name}" for name in found.classes), _CALLED, _NOTICE]
+    """Write a CSV with label, probabilities and predicted class of each slide."""
+    header = ["slide", "patient", _LABEL, *(f"{_PROBABILITY}{name}" for name in found.classes), _CALLED, _NOTICE]
     rows = [
         [
             found.slides[place],
             found.patients[place],
             found.classes[found.labels[place]],
-            *(float(share) for share in found.probabilities[place]),
+            *(float(probability) for probability in found.probabilities[place]),
             found.classes[found.called[place]],
             RESEARCH_NOTICE,
         ]
@@ -164,33 +166,38 @@ def write_predictions(path: Path, found: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """What ``write_predictions`` wrote.
+    """Read predictions written by ``write_predictions``.
 
     Raises:
-        DataError: The file is something else.
+        DataError: The file is no CSV of predictions.
     """
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
-        classes = tuple(name.removeprefix(_SHARE) for name in rows[0] if name.startswith(_SHARE)) if rows else ()
+        classes = (
+            tuple(name.removeprefix(_PROBABILITY) for name in rows[0] if name.startswith(_PROBABILITY)) if rows else ()
+        )
         return _parsed([{name: unquoted(cell) for name, cell in row.items()} for row in rows], classes)
     except (KeyError, ValueError, AttributeError) as error:
         raise DataError(f"'{path}' is no list of predictions ({error}). Run evaluate again.") from error
 
 
 def _parsed(rows: Sequence[Mapping[str, str]], classes: tuple[str, ...]) -> Predictions:
-    shares = [[float(row[f"{_SHARE}{name}"]) for name in classes] for row in rows]
+    probabilities = [[float(row[f"{_PROBABILITY}{name}"]) for name in classes] for row in rows]
     return Predictions(
         slides=tuple(row["slide"] for row in rows),
         patients=tuple(row["patient"] for row in rows),
         labels=np.array([classes.index(row[_LABEL]) for row in rows], np.int64),
-        probabilities=np.array(shares, np.float64).reshape(len(rows), len(classes)),
+        probabilities=np.array(probabilities, np.float64).reshape(len(rows), len(classes)),
         called=np.array([classes.index(row[_CALLED]) for row in rows], np.int64),
         classes=classes,
     )
 
 
 def pool(parts: Sequence[Predictions]) -> Predictions:
-    """Predictions of several folds as one list; each slide stays called as its own fold's threshold called it."""
+    """Pool the predictions of several folds.
+
+    Each slide keeps the class predicted at its own fold's threshold.
+    """
     return Predictions(
         slides=tuple(slide for part in parts for slide in part.slides),
         patients=tuple(patient for part in parts for patient in part.patients),

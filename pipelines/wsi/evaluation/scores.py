@@ -1,4 +1,4 @@
-"""Scores of predictions, with intervals, and ROC curves. Micro and macro are told apart by name."""
+"""Scores of predictions with confidence intervals, and ROC curves."""
 
 import io
 import re
@@ -14,7 +14,7 @@ from vision_core.evaluation.classification import (
     Labels,
     auc,
     binary_auc,
-    f1,
+    class_scores,
     kappa,
     macro_accuracy,
     macro_f1,
@@ -48,21 +48,22 @@ _FOLD = re.compile(r"-?\bfold-(\d+)")
 
 
 def score(model: str, split: str, found: Predictions, fold: int = 0) -> Row:
-    """Discrimination and agreement; what has no prefix is of the classes called, ``argmax_`` of the most probable.
+    """Score predictions: area under the ROC curve, and agreement of classes.
 
-    Intervals are of a bootstrap over patients, 95 %; mean and spread of its samples stand beside the plain area.
+    Agreement is computed on the classes at the threshold (no prefix) and on the most probable ones (``argmax_``). 95 %
+    intervals come from a bootstrap over patients.
 
     Args:
-        model: What the row is called.
+        model: Name of the row.
         split: Name of the list.
-        found: Of a model.
-        fold: Seeds the bootstrap.
+        found: Predictions of the model.
+        fold: Number of the fold, for the seed of the bootstrap.
     """
-    measured = _Measured(resamples(_rows_of_patients(found.patients), found.labels, fold))
+    measured = _BootstrappedMetrics(resamples(_rows_of_patients(found.patients), found.labels, fold))
     areas = measured("auc", lambda rows: auc(found.labels[rows], found.probabilities[rows]))
     for prefix, called in (("", found.called), ("argmax_", found.probabilities.argmax(axis=1).astype(np.int64))):
         for name, metric in _AGREEMENTS.items():
-            measured(f"{prefix}{name}", partial(_of_rows, metric, found.labels, called))
+            measured(f"{prefix}{name}", partial(_on_rows, metric, found.labels, called))
     if len(areas):
         measured.values |= {"auc_bootstrap_mean": float(areas.mean()), "auc_bootstrap_std": float(areas.std(ddof=1))}
     return Row(
@@ -76,14 +77,15 @@ def score(model: str, split: str, found: Predictions, fold: int = 0) -> Row:
 
 
 def draw_roc(path: Path, found: Mapping[str, Predictions]) -> None:
-    """The ROC curve of each model as a PNG; of more than two classes, of each class against the rest."""
-    from matplotlib.figure import Figure  # takes longer than all else here
+    """Draw the ROC curves of models as a PNG, one-vs-rest beyond two classes."""
+    from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(5, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     for model, predictions in found.items():
-        for each, name in _drawn(predictions):
+        named = list(enumerate(predictions.classes))
+        for each, name in named[1:] if len(named) == 2 else named:
             rates = roc(predictions.labels == each, predictions.probabilities[:, each])
             axes.plot(*rates, drawstyle="steps-post", label=f"{model}, {name}")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
@@ -95,7 +97,10 @@ def draw_roc(path: Path, found: Mapping[str, Predictions]) -> None:
 
 
 def roc(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """False and true positive rates ``(t,)`` from the strictest threshold to the laxest."""
+    """Compute false and true positive rates ``(t,)``, from the strictest threshold on.
+
+    A rate without cases is 0; scikit-learn gives NaN with a warning.
+    """
     thresholds = np.concatenate([[np.inf], np.unique(scores)[::-1]])
     called: NDArray[np.bool_] = scores[None] >= thresholds[:, None]
     false = called[:, ~truth].sum(axis=1) / max(int((~truth).sum()), 1)
@@ -103,8 +108,8 @@ def roc(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArray[
     return np.asarray(false, np.float64), np.asarray(true, np.float64)
 
 
-class _Measured:
-    """Metrics on all slides, and their intervals over resamples; each metric takes rows."""
+class _BootstrappedMetrics:
+    """Metrics on all slides, and their intervals over resamples."""
 
     def __init__(self, draws: Sequence[Labels]) -> None:
         self.draws = draws
@@ -112,7 +117,7 @@ class _Measured:
         self.intervals: dict[str, tuple[float, float]] = {}
 
     def __call__(self, name: str, metric: Callable[[Rows], float]) -> NDArray[np.float64]:
-        """Note a metric; returns its values on the resamples, none where it is undefined or they are not wanted."""
+        """Compute a metric of rows and, where wanted, its interval; return the samples."""
         self.values[name] = _defined(metric(slice(None)))
         if self.values[name] is None or name not in _WITH_INTERVAL:
             return np.empty(0)
@@ -125,17 +130,18 @@ class _Measured:
         return samples
 
 
-def _of_rows(metric: Callable[[Labels, Labels], float], labels: Labels, called: Labels, rows: Rows) -> float:
+def _on_rows(metric: Callable[[Labels, Labels], float], labels: Labels, called: Labels, rows: Rows) -> float:
     return metric(labels[rows], called[rows])
 
 
 def _per_class(found: Predictions) -> dict[str, float | None]:
     values: dict[str, float | None] = {}
+    recalls, f1s = class_scores(found.labels, found.called, len(found.classes))
     for each, name in enumerate(found.classes):
-        truth, called = found.labels == each, found.called == each
-        values[f"{name}.auc"] = _defined(binary_auc(truth.astype(np.int64), found.probabilities[:, each]))
-        values[f"{name}.f1"] = f1(truth, called) if truth.any() else None
-        values[f"{name}.recall"] = float(called[truth].mean()) if truth.any() else None
+        truth = (found.labels == each).astype(np.int64)
+        values[f"{name}.auc"] = _defined(binary_auc(truth, found.probabilities[:, each]))
+        values[f"{name}.f1"] = _defined(f1s[each])
+        values[f"{name}.recall"] = _defined(recalls[each])
     return values
 
 
@@ -146,38 +152,39 @@ def _rows_of_patients(patients: Sequence[str]) -> list[Labels]:
     return [np.array(each, np.int64) for each in rows.values()]
 
 
-def _drawn(found: Predictions) -> list[tuple[int, str]]:
-    named = list(enumerate(found.classes))
-    return named[1:] if len(named) == 2 else named
-
-
 def _defined(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def pooled(runs: Mapping[str, Path]) -> list[str]:
-    """A line for each experiment of several folds: the area and accuracies over all slides at once.
+def pooled_summaries(runs: Mapping[str, Path]) -> list[str]:
+    """Pool the predictions of the folds of each experiment, and summarise their scores.
+
+    The pooled predictions are written beside the runs as ``<experiment>-predictions.csv``.
 
     Args:
-        runs: Folders by name; names differ in ``fold-<n>`` within an experiment. The list of all slides is written
-            beside them, as ``<experiment>-predictions.csv``.
+        runs: Folders by name; within an experiment names differ in ``fold-<n>``.
+
+    Returns:
+        One line an experiment of several folds.
     """
     groups: dict[str, list[Path]] = {}
     for name, folder in runs.items():
         file = folder / "pictures" / PREDICTIONS
         if _FOLD.search(name) and file.exists():
             groups.setdefault(_FOLD.sub("", name).strip("-"), []).append(file)
-    return [_line(name, files) for name, files in groups.items() if len(files) > 1]
+    return [_pooled_summary(name, files) for name, files in groups.items() if len(files) > 1]
 
 
-def _line(name: str, files: list[Path]) -> str:
+def _pooled_summary(name: str, files: list[Path]) -> str:
     found: Predictions = pool([read_predictions(file) for file in files])
     folder = files[0].parent.parent.parent
     write_predictions(folder / "-".join(filter(None, (name, PREDICTIONS))), found)
     row = score(name or "pooled", "all folds", found)
-    told = []
+    shown = []
     for metric in ("auc", "micro_accuracy", "macro_accuracy"):
         value, interval = row.metrics[metric], row.intervals.get(metric)
-        shown = "undefined" if value is None else f"{100 * value:.1f}"
-        told.append(f"{metric} {shown}" + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""))
-    return f"{name or 'all':24} {len(files)} folds pooled, {len(found)} slides: {', '.join(told)}"
+        percent = "undefined" if value is None else f"{100 * value:.1f}"
+        shown.append(
+            f"{metric} {percent}" + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "")
+        )
+    return f"{name or 'all':24} {len(files)} folds pooled, {len(found)} slides: {', '.join(shown)}"

@@ -1,4 +1,4 @@
-"""Bags: the features of a slide's tiles, read from their file when it is the slide's turn."""
+"""Bags of tile features, read from their file when needed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from vision_core.config.loading import fingerprint
 from vision_core.errors import ConfigError
 from vision_core.randomness import key
 from vision_core.slides.features.adopted import read_any_features
-from vision_core.slides.features.files import Features, check_rows
-from vision_core.slides.features.hdf5 import H5Rows, Rows, blocks
+from vision_core.slides.features.files import Features, check_finite
+from vision_core.slides.features.hdf5 import H5Rows, Rows, row_blocks
 
 Tiles = Rows | Tensor  # (N, features), in memory or on disk
-_STRETCH = 4096  # tiles embedded at a time: what is read of a bag of 300,000 is never in memory as a whole
+_CHUNK_TILES = 4096  # tiles embedded at a time, so that a bag of 300,000 tiles need not fit into memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bag:
-    """One slide as the learner gets it.
+    """Input of one training step: the tiles of a slide and its label.
 
     Attributes:
         features: ``(N, D)`` float32, N from 1 on.
         label: int64 scalar.
-        name: Of the slide.
-        key: Seed of what is drawn for it in this epoch, whichever process and step has it; none: from torch's state.
+        name: Name of the slide.
+        key: Seed of masks and dropout for this bag and epoch, the same in any process and step; None: torch's state.
     """
 
     features: Tensor
@@ -42,12 +42,12 @@ class Bag:
 
 @dataclass(frozen=True, kw_only=True)
 class TileSampling:
-    """What becomes of a bag's tiles in training, drawn anew for every epoch and bag.
+    """Random choice and order of a bag's tiles in training, new in every epoch.
 
     Attributes:
-        seed: Of the training.
-        max_tiles: Most tiles of a bag; 0: all.
-        shuffle: Whether their order is drawn too; else it is that of the file.
+        seed: Seed of the training.
+        max_tiles: Largest number of tiles; 0: all.
+        shuffle: Whether to shuffle the tiles instead of keeping the order of the file.
     """
 
     seed: int
@@ -55,7 +55,7 @@ class TileSampling:
     shuffle: bool = False
 
     def draw(self, num_tiles: int, epoch: int, index: int) -> NDArray[np.int64] | None:
-        """Row numbers of bag ``index`` in ``epoch``; None: all rows as they stand."""
+        """Draw the row numbers of a bag in an epoch; None: all rows in order."""
         has_too_many = 0 < self.max_tiles < num_tiles
         if not (has_too_many or self.shuffle):
             return None
@@ -65,21 +65,21 @@ class TileSampling:
 
 
 class Bags:
-    """Labelled bags by (epoch, index): a ``TrainingSet``, and what evaluation walks through.
+    """Labelled bags by (epoch, index), for training (a ``TrainingSet``) and evaluation.
 
     Args:
         records: Slides and their feature files.
         classes: Names in the order of the labels.
-        survey: What looking at all files has shown; ``survey_features`` makes it.
-        sampling: For training; none gives whole bags.
+        survey: Result of ``survey_features`` on these files.
+        sampling: Choice of tiles in training; None: whole bags.
 
     Attributes:
-        records: Those of the slides that can be used and have a tile.
-        classes: As given.
+        records: Slides that have a usable file with at least one tile.
+        classes: Names in the order of the labels.
         feature_dim: Features of a tile.
-        made_with: ``encoder``, ``mpp`` and ``tile_px`` of the features, as far as the files say.
-        without_tissue: Names of slides that have no tile: they are no bags, and evaluation names them.
-        notes: What a person should know.
+        made_with: ``encoder``, ``mpp`` and ``tile_px`` of the features, as far as the files state them.
+        without_tissue: Names of slides without tiles, which are no bags.
+        notes: Notes to the user.
     """
 
     def __init__(
@@ -103,84 +103,88 @@ class Bags:
         record = self.records[index]
         rows = self.rows(index)
         chosen = self._sampling.draw(len(rows), epoch, index) if self._sampling else None
-        tiles = _whole(rows) if chosen is None else np.array(rows[chosen], np.float32)
+        tiles = _read_all(rows) if chosen is None else np.array(rows[chosen], np.float32)
         if isinstance(rows, H5Rows):
             rows.close()
-        check_rows(tiles, record.path)
+        check_finite(tiles, record.path)
         drawn = key("bag", self._sampling.seed, epoch, index) if self._sampling else None
         return Bag(features=torch.from_numpy(tiles), label=torch.tensor(record.label), name=record.slide, key=drawn)
 
     def features(self, index: int) -> Features:
-        """The features of a slide as its file has them, with places and attributes."""
+        """Open the features of a slide with coordinates and attributes."""
         return read_any_features(self.records[index].path, check=False)
 
     def rows(self, index: int) -> Rows:
-        """The rows ``(N, D)`` of a slide, which stay in the file until they are indexed."""
+        """Open the rows ``(N, D)`` of a slide; they are read when indexed."""
         return self.features(index).features
 
     def collate(self, items: list[Bag]) -> Bag:
-        """The one bag of a step."""
+        """Return the only bag of a step.
+
+        Raises:
+            ConfigError: The step has more than one bag.
+        """
         if len(items) != 1:
-            raise ConfigError(_one_bag(len(items)))
+            raise ConfigError(_batch_size_problem(len(items)))
         return items[0]
 
     def names(self, indices: Sequence[int]) -> list[str]:
-        """Slides."""
+        """Return the names of slides."""
         return [self.records[index].slide for index in indices]
 
 
 def training_bags(config: WsiConfig, cohort: Cohort) -> tuple[Bags, Bags]:
-    """The bags to learn from and the whole bags to choose on.
+    """Make the training bags and the whole validation bags.
 
     Raises:
-        ConfigError: A step would be of more than one bag.
-        DataError: Feature files cannot be used or do not fit each other; a class is left without tissue.
+        ConfigError: ``train.batch_size`` is not 1.
+        DataError: Feature files cannot be used or differ in width or origin; no slide of a class has tissue.
     """
     if config.train.batch_size != 1:
-        raise ConfigError(_one_bag(config.train.batch_size))
+        raise ConfigError(_batch_size_problem(config.train.batch_size))
     data = config.data
-    # Those to report on too: what is wrong with them is better known before a training than behind it.
-    gather_objects = survey_features((*cohort.train, *cohort.val, *cohort.test), data.on_missing, progress="features")
+    # Test files are checked too, so that their faults are known before the training, not after it.
+    survey = survey_features((*cohort.train, *cohort.val, *cohort.test), data.on_missing, progress="features")
     sampling = TileSampling(seed=config.train.seed, max_tiles=data.max_tiles, shuffle=data.shuffle_tiles)
-    train = Bags(cohort.train, cohort.classes, gather_objects.of(cohort.train), sampling)
-    val = Bags(cohort.val, cohort.classes, gather_objects.of(cohort.val))
+    train = Bags(cohort.train, cohort.classes, survey.subset(cohort.train), sampling)
+    val = Bags(cohort.val, cohort.classes, survey.subset(cohort.val))
     for name, bags in {"training": train, "validation": val}.items():
-        gather_objects.refuse_absent_classes(name, [record.label for record in bags.records], cohort.classes)
+        survey.refuse_absent_classes(name, [record.label for record in bags.records], cohort.classes)
     return train, val
 
 
 def whole_bags(
     records: Sequence[SlideRecord], classes: tuple[str, ...], config: WsiConfig, feature_dim: int | None = None
 ) -> Bags:
-    """Bags to evaluate on, all tiles in the order of their files.
+    """Make whole bags for evaluation, tiles in the order of their files.
 
     Args:
         records: Slides and their feature files.
-        classes: Of the model.
-        config: Its ``data.on_missing`` says what becomes of files that cannot be used.
-        feature_dim: Of the model; files of another are refused.
+        classes: Classes of the model.
+        config: Its ``data.on_missing`` applies to files that cannot be used.
+        feature_dim: Feature width of the model; files of another width are refused.
 
     Raises:
-        DataError: Feature files cannot be used, or do not fit each other or the model.
+        DataError: Feature files cannot be used, or differ from each other or from the model in width or origin.
     """
     survey = survey_features(records, config.data.on_missing, feature_dim=feature_dim, progress="features")
     return Bags(records, classes, survey)
 
 
 def manifest(bags: Bags) -> str:
-    """Changes with the slides or their labels."""
+    """Hash the slides and their labels."""
     return fingerprint([[record.slide, record.label] for record in bags.records])
 
 
-def _whole(rows: Rows) -> NDArray[np.float32]:
-    """All rows in memory of their own; as float32 they are there once, whatever the file holds."""
+def _read_all(rows: Rows) -> NDArray[np.float32]:
+    """Copy all rows into memory as float32, block by block."""
     tiles = np.empty(rows.shape, np.float32)
-    for first, block in blocks(rows):
+    for first, block in row_blocks(rows):
         tiles[first : first + len(block)] = block
     return tiles
 
 
-def _one_bag(size: int) -> str:
+def _batch_size_problem(size: int) -> str:
     return (
         f"train.batch_size is '{size}'; a step takes one bag, as published. Set train.batch_size=1, and "
         f"train.accumulate={size} to move after so many bags."
@@ -188,14 +192,14 @@ def _one_bag(size: int) -> str:
 
 
 def mean_tile(features: Tiles) -> NDArray[np.float32]:
-    """The mean ``(features,)`` over the tiles of a bag: what the scope guard looks at."""
-    total = sum(part.double().sum(dim=0) for part in stretches(features))
+    """Average the tiles of a bag ``(features,)``, the input of the scope guard."""
+    total = sum(part.double().sum(dim=0) for part in tile_chunks(features))
     assert isinstance(total, Tensor)
     return np.asarray((total / len(features)).float().cpu().numpy(), np.float32)
 
 
-def stretches(features: Tiles) -> Iterator[Tensor]:
-    """Read a bag a few thousand tiles at a time."""
-    for first in range(0, len(features), _STRETCH):
-        part = features[first : first + _STRETCH]
+def tile_chunks(features: Tiles) -> Iterator[Tensor]:
+    """Read a bag in chunks of a few thousand tiles."""
+    for first in range(0, len(features), _CHUNK_TILES):
+        part = features[first : first + _CHUNK_TILES]
         yield part.float() if isinstance(part, Tensor) else torch.from_numpy(np.array(part, np.float32))

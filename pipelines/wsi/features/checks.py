@@ -1,4 +1,4 @@
-"""Every slide, or every file of features, looked at once before a night of work."""
+"""Checks of all slides or feature files before a long run."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,18 +11,18 @@ from pipelines.wsi.cohort.file_matching import SlideRecord
 from pipelines.wsi.features.slide_processing import SlideProcessor
 from vision_core.errors import DataError
 from vision_core.slides.features.adopted import read_any_features
-from vision_core.slides.features.files import check_rows
+from vision_core.slides.features.files import check_finite
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What reading a list of slides once has shown.
+class ListCheck:
+    """Result of checking a list of slides.
 
     Attributes:
-        name: Of the list.
-        num_read: Slides looked at.
-        faults: One line each.
-        facts: Sentences.
+        name: Name of the list.
+        num_read: Number of slides read.
+        faults: Faults, one line each.
+        facts: Labels and tile counts, one line each.
     """
 
     name: str
@@ -31,50 +31,54 @@ class Checked:
     facts: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """All of it in words."""
+        """Describe the result, one line each."""
         head = f"{self.name}: {self.num_read} slides read, {len(self.faults)} faults"
         return [head, *self.facts, *(f"  {fault}" for fault in self.faults)]
 
 
-def check_slides(
-    name: str, records: Sequence[SlideRecord], classes: Sequence[str], look: Callable[[SlideRecord], int], step: "Step"
-) -> Checked:
-    """Look at every slide of a list, or at a sample.
+def check_list(
+    name: str,
+    records: Sequence[SlideRecord],
+    classes: Sequence[str],
+    check: Callable[[SlideRecord], int],
+    progress: "CheckProgress",
+) -> ListCheck:
+    """Check every slide of a list, or an evenly spaced sample.
 
     Args:
-        name: Of the list.
+        name: Name of the list.
         records: Its slides.
         classes: Names of the labels.
-        look: Looks at one and returns its tiles; its ``DataError`` or ``OSError`` is a fault.
-        step: Which of them, and who is told.
+        check: Reads a slide and returns its number of tiles; a ``DataError`` or ``OSError`` is a fault.
+        progress: Chooses the sample and reports progress.
     """
-    chosen = step.sample(records)
+    chosen = progress.sample(records)
     faults: list[str] = []
     counts: list[int] = []
     for record in chosen:
         try:
-            counts.append(look(record))
+            counts.append(check(record))
         except DataError as error:
             faults.extend(error.problems)
         except OSError as error:
             faults.append(f"'{record.path}' cannot be read: {(error.strerror or str(error)).lower()}.")
-        step.done()
+        progress.advance()
     labels = Counter(classes[record.label] for record in records)
     facts = [f"labels: {', '.join(f'{number} {label}' for label, number in sorted(labels.items()))}"]
     if counts:
-        facts.append(f"tiles: {sum(counts):,} in all, {int(np.median(counts)):,} a slide in the middle of them")
+        facts.append(f"tiles: {sum(counts):,} in all, {int(np.median(counts)):,} a slide (median)")
     if empty := sum(not count for count in counts):
         facts.append(f"slides without tissue: {empty}")
-    return Checked(name=name, num_read=len(chosen), faults=tuple(faults), facts=tuple(facts))
+    return ListCheck(name=name, num_read=len(chosen), faults=tuple(faults), facts=tuple(facts))
 
 
-class Step:
-    """Which slides of all lists are looked at, and the count of those done.
+class CheckProgress:
+    """Sampler of slides, and progress over all lists.
 
     Args:
-        sample: How many evenly spaced slides of a list; none: all.
-        total: Slides of all lists.
-        on_item: Told how many of how many are done.
+        sample: Number of evenly spaced slides of each list; None: all.
+        sizes: Number of slides of each list.
+        on_item: Called with the number of checked slides and their total.
     """
 
     def __init__(self, sample: int | None, sizes: Sequence[int], on_item: Callable[[int, int], None]) -> None:
@@ -83,23 +87,23 @@ class Step:
         self._done = 0
 
     def sample(self, records: Sequence[SlideRecord]) -> list[SlideRecord]:
-        """Evenly spaced."""
+        """Choose evenly spaced slides."""
         count = min(len(records), self._sample or len(records))
         return [records[place] for place in np.linspace(0, len(records) - 1, count).round().astype(int)]
 
-    def done(self) -> None:
-        """One more."""
+    def advance(self) -> None:
+        """Count a slide as checked."""
         self._done += 1
         self._on_item(self._done, self._total)
 
 
-def look_at_slide(processor: SlideProcessor, record: SlideRecord) -> int:
-    """Open a slide, find tissue and tiles, read some of them; returns its tiles."""
+def check_slide_file(processor: SlideProcessor, record: SlideRecord) -> int:
+    """Find the tiles of a slide, read some of them and return their number."""
     return int(processor.inspect(record.path).work.get("tiles", 0))
 
 
-def look_at_features(record: SlideRecord) -> int:
-    """Read every row of a file of features; returns its tiles."""
+def check_feature_file(record: SlideRecord) -> int:
+    """Read all rows of a feature file and return their number."""
     features = read_any_features(record.path, check=False)
-    check_rows(features.features, Path(record.path))
+    check_finite(features.features, Path(record.path))
     return len(features)

@@ -1,4 +1,4 @@
-"""Feature files of slides: made where they are missing or do not fit, slide after slide, by the batch engine."""
+"""Extraction of missing or outdated feature files by the batch engine."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ from vision_core.batch.plan import output_names, plan
 from vision_core.console import say
 from vision_core.csv_tables import Cell
 from vision_core.errors import DataError, Interrupted, UsageError
-from vision_core.slides.features.extraction import wanted_attributes
-from vision_core.slides.features.files import FEATURE_SUFFIXES, why_again
+from vision_core.slides.features.extraction import expected_attributes
+from vision_core.slides.features.files import FEATURE_SUFFIXES, reason_not_reusable
 
 SUFFIX = ".h5"
-_FORMAT = "features-1"  # instead of the software's version: a new release makes no features anew
+_FORMAT = "features-1"  # in place of the software's version, so that a new release extracts nothing again
 
 
-class FeatureMaker(FileProcessor[ProcessedSlide]):
-    """Maker of feature files; the predictor of a batch of slides.
+class FeatureExtractor(FileProcessor[ProcessedSlide]):
+    """Extractor of feature files, as the batch engine's predictor.
 
     Args:
-        processor: Its settings and encoder make the features.
+        processor: Settings and encoder of the features.
     """
 
     def __init__(self, processor: SlideProcessor) -> None:
@@ -39,7 +39,7 @@ class FeatureMaker(FileProcessor[ProcessedSlide]):
         self._folder: Path | None = None
 
     def resume_in(self, folder: Path) -> None:
-        """Where files in the making lie."""
+        """Set the folder of unfinished files."""
         self._folder = folder
 
     def __call__(self, item: Path) -> ProcessedSlide:
@@ -53,11 +53,11 @@ class FeatureMaker(FileProcessor[ProcessedSlide]):
         return processed
 
     def expect(self, paths: Sequence[Path]) -> None:
-        """These slides come next."""
+        """Announce the next slides."""
         self._processor.expect(paths)
 
     def write(self, result: ProcessedSlide, path: Path, folder: Path) -> list[Path]:
-        """``<name>.h5``."""
+        """Move the finished file to ``<name>.h5``."""
         file = folder / f"{path.stem}{SUFFIX}"
         self._unfinished(path).replace(file)
         return [file]
@@ -70,19 +70,21 @@ class FeatureMaker(FileProcessor[ProcessedSlide]):
 def feature_job(
     processor: SlideProcessor, inputs: Sequence[Path], out: Path, *, strict: bool = False, overwrite: bool = False
 ) -> BatchJob[ProcessedSlide]:
-    """The job of making features; the same slides, settings and weights give the same job.
+    """Define the batch job that extracts features.
+
+    The same slides, settings and weights give the same job.
 
     Args:
-        processor: Its settings and encoder make the features.
+        processor: Settings and encoder of the features.
         inputs: Slides.
-        out: Folder of the batch; files are in its ``outputs``.
-        strict: Stop at the first bad slide.
-        overwrite: Replace features of other settings.
+        out: Folder of the batch; files go to its ``outputs``.
+        strict: Stop at the first slide that fails.
+        overwrite: Replace features made with other settings.
     """
     return BatchJob(
         inputs=inputs,
         out=out,
-        make_predictor=partial(FeatureMaker, processor),
+        make_predictor=partial(FeatureExtractor, processor),
         fingerprint=processor.fingerprint(),
         follows=processor.follows,
         version=_FORMAT,
@@ -93,26 +95,26 @@ def feature_job(
     )
 
 
-def with_features(
+def extract_missing_features(
     config: WsiConfig, records: Sequence[SlideRecord], device: torch.device, watcher: Watcher | None = None
 ) -> tuple[tuple[SlideRecord, ...], tuple[str, ...]]:
-    """Records of slides as records of their feature files, which are made where they are missing.
+    """Extract missing features and return records with the paths of feature files.
 
     Args:
         config: Its ``data``, and the settings of slide processing.
-        records: With the paths of slides.
-        device: Where to encode.
-        watcher: Is told how it goes.
+        records: Records with the paths of slides.
+        device: Device of the encoder.
+        watcher: Receives progress.
 
     Returns:
-        Records whose slides have features, and sentences about the others.
+        Records whose slides have features, and notes on the others.
 
     Raises:
-        DataError: Slides failed, and ``data.on_missing`` is ``refuse``; or the folder holds other features.
+        DataError: Slides failed and ``data.on_missing`` is ``refuse``, or the folder holds other features.
     """
     processor, job = _job(config, records, device)
-    failures = _make(job, processor, watcher) if plan(job) else {}
-    notes = _failed(failures, refuses=config.data.on_missing == "refuse")
+    failures = _run_job(job, processor, watcher) if plan(job) else {}
+    notes = _failure_notes(failures, refuses=config.data.on_missing == "refuse")
     names = output_names(job.inputs)
     return tuple(
         replace(record, path=job.out / OUTPUTS / f"{names[record.path]}{SUFFIX}")
@@ -121,28 +123,32 @@ def with_features(
     ), notes
 
 
-def count_missing(config: WsiConfig, records: Sequence[SlideRecord], device: torch.device) -> tuple[int, int]:
-    """How many slides have no features that fit, and how many numbers the features of a tile will be."""
+def count_missing_features(config: WsiConfig, records: Sequence[SlideRecord], device: torch.device) -> tuple[int, int]:
+    """Count slides without fitting features; also return the encoder's feature width."""
     processor, job = _job(config, records, device)
     return len(plan(job)), processor.encoder.dim
 
 
-def cohort_with_features(config: WsiConfig, cohort: Cohort, device: torch.device, watcher: Watcher) -> Cohort:
-    """``with_features`` of all lists of a training at once."""
+def extract_cohort_features(config: WsiConfig, cohort: Cohort, device: torch.device, watcher: Watcher) -> Cohort:
+    """Extract the missing features of all lists of a training."""
     every = (*cohort.train, *cohort.val, *cohort.test)
-    records, notes = with_features(config, list(dict.fromkeys(every)), device, watcher)
+    records, notes = extract_missing_features(config, list(dict.fromkeys(every)), device, watcher)
     by_slide = {record.slide: record for record in records}
 
-    def of(each: Sequence[SlideRecord]) -> tuple[SlideRecord, ...]:
+    def with_features(each: Sequence[SlideRecord]) -> tuple[SlideRecord, ...]:
         return tuple(by_slide[record.slide] for record in each if record.slide in by_slide)
 
     return replace(
-        cohort, train=of(cohort.train), val=of(cohort.val), test=of(cohort.test), notes=(*cohort.notes, *notes)
+        cohort,
+        train=with_features(cohort.train),
+        val=with_features(cohort.val),
+        test=with_features(cohort.test),
+        notes=(*cohort.notes, *notes),
     )
 
 
 def columns(result: ProcessedSlide) -> Mapping[str, Cell]:
-    """What features put into ``results.csv``."""
+    """Return the columns of a slide in ``results.csv``."""
     flags = {name: round(float(value), 6) for name, value in result.tissue.flags.items()}
     return {"tiles": len(result.features), "mpp": round(result.mpp, 6), **flags, "notes": " ".join(result.notes)}
 
@@ -155,7 +161,7 @@ def _job(
     return processor, feature_job(processor, sorted({record.path for record in records}), features_folder(config.data))
 
 
-def _make(job: BatchJob[ProcessedSlide], processor: SlideProcessor, watcher: Watcher | None) -> Mapping[str, str]:
+def _run_job(job: BatchJob[ProcessedSlide], processor: SlideProcessor, watcher: Watcher | None) -> Mapping[str, str]:
     if job.out.is_dir() and not (job.out / JOB).exists():
         found = sorted(path.name for path in job.out.rglob("*") if path.suffix.lower() in FEATURE_SUFFIXES)
         if found:
@@ -168,27 +174,27 @@ def _make(job: BatchJob[ProcessedSlide], processor: SlideProcessor, watcher: Wat
         return run_batch(job, watcher).failures
     except Interrupted as error:
         say(error.problems[0])
-        raise KeyboardInterrupt from error  # the run that waits for them has not begun, and is to be resumed
+        raise KeyboardInterrupt from error  # the training has not begun; the same command resumes it
     except UsageError as error:
         raise DataError(_other_features(job, processor) or " ".join(error.problems)) from error
 
 
 def _other_features(job: BatchJob[ProcessedSlide], processor: SlideProcessor) -> str:
-    """Why the features that are there are not those of this run."""
+    """Explain why existing features cannot be reused."""
     for path, name in output_names(job.inputs).items():
         file = job.out / OUTPUTS / f"{name}{SUFFIX}"
-        wanted = {**processor.tile_attributes(), **wanted_attributes(path, processor.encoder, processor.extraction())}
-        reason = why_again(file, wanted) if file.exists() else ""
+        wanted = {**processor.tile_attributes(), **expected_attributes(path, processor.encoder, processor.extraction())}
+        reason = reason_not_reusable(file, wanted) if file.exists() else ""
         if reason:
             return (
                 f"'{job.out}' holds other features: of '{path.name}' {reason}. Give another data.features, or replace "
-                f"them: {_command(processor.config, path.parent, job.out)}."
+                f"them: {_extraction_command(processor.config, path.parent, job.out)}."
             )
     return ""
 
 
-def _command(config: WsiConfig, slides: Path, out: Path) -> str:
-    """What makes the features of a run anew, with the settings that are not the defaults."""
+def _extraction_command(config: WsiConfig, slides: Path, out: Path) -> str:
+    """Format the command that extracts the features again."""
     ours, plain = config.model_dump(mode="json"), WsiConfig().model_dump(mode="json")
     words = [
         f"{section}.{key}={value}"
@@ -200,7 +206,7 @@ def _command(config: WsiConfig, slides: Path, out: Path) -> str:
     return shlex.join(["python", "-m", "pipelines.wsi", "features", *places, *words])
 
 
-def _failed(failures: Mapping[str, str], *, refuses: bool) -> tuple[str, ...]:
+def _failure_notes(failures: Mapping[str, str], *, refuses: bool) -> tuple[str, ...]:
     if not failures:
         return ()
     if refuses:
@@ -210,10 +216,6 @@ def _failed(failures: Mapping[str, str], *, refuses: bool) -> tuple[str, ...]:
 
 
 def _inspect(processor: SlideProcessor, path: Path) -> Inspected:
-    found = processor.inspect(path)
-    size = (
-        int(found.work.get("tiles", 0))
-        * processor.encoder.dim
-        * (2 if processor.config.encoder.storage == "fp16" else 4)
-    )
-    return found.model_copy(update={"output_bytes": size})
+    inspected = processor.inspect(path)
+    tile_bytes = processor.encoder.dim * (2 if processor.config.encoder.storage == "fp16" else 4)
+    return inspected.model_copy(update={"output_bytes": int(inspected.work.get("tiles", 0)) * tile_bytes})

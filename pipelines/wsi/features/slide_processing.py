@@ -1,4 +1,4 @@
-"""Processing of a slide: open, tissue, tiles, features; shared by training, ``features``, ``predict`` and the app."""
+"""Slide processing from tissue to features, shared by all verbs and the app."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256
 from vision_core.randomness import key
 from vision_core.slides.encoders.encoder import Encoder
-from vision_core.slides.features.extraction import ExtractSettings, extract_features, summarise_times
+from vision_core.slides.features.extraction import ExtractionSettings, extract_features, summarise_times
 from vision_core.slides.features.files import Features
 from vision_core.slides.reading.slide import Slide, TileError, open_slide
 from vision_core.slides.tiling import Tiles, tile_grid
@@ -41,10 +41,10 @@ class ProcessedSlide:
     Attributes:
         size: ``(height, width)`` of level 0 in pixels.
         mpp: Microns per pixel at level 0.
-        tissue: Where it is.
-        tiles: On it; may be none.
-        features: Of the tiles; those that could not be read, where that is allowed, are left out.
-        notes: What to be wary of.
+        tissue: Tissue regions.
+        tiles: Tiles on the tissue; may be empty.
+        features: Features of the tiles, without unreadable tiles where ``read.max_bad_tiles`` allows them.
+        notes: Warnings to the user.
     """
 
     size: tuple[int, int]
@@ -56,7 +56,7 @@ class ProcessedSlide:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Opened:
+class _PreparedSlide:
     """An open slide with its tissue and tiles."""
 
     slide: Slide
@@ -69,12 +69,12 @@ class _Opened:
 
 @dataclass(frozen=True)
 class SlideProcessor:
-    """Processor of slides: settings, and an encoder that is built when the first slide needs it.
+    """Processor of slides; its encoder is built at first use.
 
     Attributes:
         config: Its ``read``, ``tissue``, ``tiles`` and ``encoder``.
-        device: Where to encode.
-        mpps: Microns per pixel at level 0 by name of the slide, from a list.
+        device: Device of the encoder.
+        mpps: Microns per pixel at level 0 by slide name, as a CSV states them.
     """
 
     config: WsiConfig
@@ -83,7 +83,7 @@ class SlideProcessor:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The network that makes features."""
+        """Encoder of tiles, built at first use."""
         # Convolutions by channel, of which lite0 is made, take ten times as long in bf16 on a CPU.
         is_slow = self.config.encoder.name == "lite0" and self.device.type == "cpu"
         from vision_core.slides.encoders.networks import build_encoder  # timm is loaded when an encoder is
@@ -147,7 +147,7 @@ class SlideProcessor:
 
         Args:
             path: The slide.
-            file: Where features are written; a killed extraction goes on from there. None: a file without a name.
+            file: File of the features, from which an interrupted extraction resumes. None: an unnamed temporary file.
 
         Raises:
             InputError: The slide, or a tile of it, cannot be read.
@@ -167,22 +167,22 @@ class SlideProcessor:
         self._prefetcher.expect(paths)
 
     @cached_property
-    def _prefetcher(self) -> Prefetcher[_Opened]:
-        return Prefetcher(self._opened, _Opened.close)
+    def _prefetcher(self) -> Prefetcher[_PreparedSlide]:
+        return Prefetcher(self._prepare, _PreparedSlide.close)
 
-    def _opened(self, path: Path) -> _Opened:
+    def _prepare(self, path: Path) -> _PreparedSlide:
         slide = self.open(path)
         try:
             tissue, tiles = self.tiles(slide)
         except BaseException:
             slide.close()
             raise
-        return _Opened(slide=slide, tissue=tissue, tiles=tiles)
+        return _PreparedSlide(slide=slide, tissue=tissue, tiles=tiles)
 
-    def extraction(self, file: Path | None = None) -> ExtractSettings:
-        """Settings of the extraction."""
+    def extraction(self, file: Path | None = None) -> ExtractionSettings:
+        """Return the settings of feature extraction."""
         encoder = self.config.encoder
-        return ExtractSettings(
+        return ExtractionSettings(
             read=self.config.read,
             batch_size=encoder.batch_size,
             storage=encoder.storage,
@@ -191,7 +191,7 @@ class SlideProcessor:
         )
 
     def inspect(self, path: Path) -> Inspected:
-        """Open a slide, count its tiles, read three of them at random and the last: for the plan of a batch.
+        """Count the tiles of a slide and read four of them, for a batch plan.
 
         Raises:
             InputError: The slide will fail.
@@ -208,7 +208,7 @@ class SlideProcessor:
                 )
         except (DataError, OSError):
             raise
-        except Exception:  # told when it is the slide's turn: a plan ends no batch
+        except Exception:  # reported when the slide is processed: a plan must not end a batch
             _LOG.debug("'%s' could not be inspected", path, exc_info=True)
             return Inspected()
 
@@ -227,14 +227,14 @@ class SlideProcessor:
 
 
 class _TileBar:
-    """Shows how a slide goes on, from its first batch of tiles to its last."""
+    """Progress bar over the tiles of a slide."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._bar: Progress | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        if self._bar is None:  # not before: another process may have begun
+        if self._bar is None:  # counted from here: an earlier process may have done tiles
             self._bar = Progress(total, self._name, "tile", done, is_passing=True)
         self._bar.reach(done)
 

@@ -1,9 +1,8 @@
-"""The verb ``features``: the feature files of a folder or list of slides, resumed where it was stopped."""
+"""The verb ``features``: extraction of the feature files of slides, with resume."""
 
 import argparse
 import shlex
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pipelines.wsi.cohort.slide_list import stated_mpps
@@ -23,15 +22,21 @@ Build = Callable[[], Pipeline[Any]]
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-    """Plan, make one file after the other, and merge the tables."""
+    """Plan the batch, extract each slide and merge the tables."""
     config = configs.load(WsiConfig, arguments.config, arguments.words)
-    inputs = _inputs(build(), arguments.input)
-    places = [f"--input={arguments.input}", f"--out={arguments.out}"]
+    slides = arguments.input
+    if not slides.exists():
+        raise DataError(f"--input '{slides}' does not exist.")
+    is_list = slides.suffix.lower() == ".csv"
+    inputs = [slides] if slides.is_file() and not is_list else build().inputs(slides)
+    paths = [f"--input={slides}", f"--out={arguments.out}"]
     settings = [f"--config={arguments.config}"] if arguments.config else []
     arguments.resume_command = shlex.join(
-        ["python", "-m", "pipelines.wsi", "features", *places, *settings, *arguments.words]
+        ["python", "-m", "pipelines.wsi", "features", *paths, *settings, *arguments.words]
     )
-    processor = SlideProcessor(config, launch(arguments.device or "auto").device, stated_mpps(_list(arguments.input)))
+    processor = SlideProcessor(
+        config, launch(arguments.device or "auto").device, stated_mpps(slides if is_list else None)
+    )
     processor.check()
     job = feature_job(processor, inputs, arguments.out, strict=arguments.strict, overwrite=arguments.overwrite)
     with BatchProgress("features", "slide") as shown:
@@ -43,14 +48,3 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         "data.format=features data.labels=LABELS.csv data.protocol=stratified"
     )
     return summary.exit_code
-
-
-def _inputs(pipeline: Pipeline[Any], path: Path) -> list[Path]:
-    if not path.exists():
-        raise DataError(f"--input '{path}' does not exist.")
-    is_slide = path.is_file() and path.suffix.lower() != ".csv"
-    return [path] if is_slide else pipeline.inputs(path)
-
-
-def _list(path: Path) -> Path | None:
-    return path if path.suffix.lower() == ".csv" else None

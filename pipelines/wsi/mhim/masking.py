@@ -1,4 +1,4 @@
-"""Which tiles of a bag the student does not see: the most salient ones first, so that what is left is hard.
+"""Masking of the tiles that a teacher scores highest or lowest, so that hard ones remain for the student.
 
 Source: Tang et al., "Multiple Instance Learning Framework with Masked Hard Instance Mining", ICCV 2023. Symbols:
 ``H`` rows of scores, ``N`` tiles, ``beta`` ratio, ``q`` pool, ``k`` candidates, ``m`` masked. Ours: ties go to the
@@ -16,11 +16,11 @@ from vision_core.errors import TrainingError
 
 
 def keep_instances(scores: Tensor, masking: Masking, high: float, generator: torch.Generator | None = None) -> Tensor:
-    """Indices of the tiles that the student sees, ascending, at least one.
+    """Select the tiles that the student sees: ascending indices, at least one.
 
     Args:
         scores: ``(H, N)`` of the teacher.
-        masking: Ratios, each of the whole bag, whatever another one has masked already.
+        masking: Ratios, each of the whole bag, including tiles that another one has masked.
         high: The ratio of the highest scores at this step.
         generator: Of the draws, first random, then high; the global one when None.
 
@@ -41,7 +41,7 @@ def keep_instances(scores: Tensor, masking: Masking, high: float, generator: tor
 
 
 def mask_counts(count: int, ratio: float, pool: float = 1.0) -> tuple[int, int]:
-    """How many of ``count`` tiles are candidates, and how many of these are masked; both rounded up."""
+    """Count the candidates among ``count`` tiles, and how many of them are masked; both rounded up."""
     share = ratio / pool
     if share > 1:
         share, pool = 1.0, ratio
@@ -50,7 +50,7 @@ def mask_counts(count: int, ratio: float, pool: float = 1.0) -> tuple[int, int]:
 
 
 def random_mask(count: int, ratio: float, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-    """Indices of a share of ``count`` tiles, drawn without replacement; nothing is drawn for a ratio of 0."""
+    """Draw indices of a share of ``count`` tiles without replacement; none for a ratio of 0."""
     if not ratio:
         return torch.empty(0, dtype=torch.int64, device=device)
     return permutation(count, device, generator)[: math.ceil(count * ratio)]
@@ -64,13 +64,13 @@ def select_mask(  # noqa: PLR0913 (each a setting of its own)
     fusion: Fusion = "vote",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Indices of the tiles with the highest or lowest scores.
+    """Select indices of the tiles with the highest or lowest scores.
 
     Args:
         scores: ``(H, N)``.
         ratio: Share of the bag to mask.
         largest: The highest scores, else the lowest.
-        pool: Below 1, that share is drawn at random from candidates as much more numerous.
+        pool: Below 1, that share of ``1 / pool`` times as many candidates is drawn at random.
         fusion: How several rows agree.
         generator: Of the draw.
     """
@@ -82,7 +82,7 @@ def select_mask(  # noqa: PLR0913 (each a setting of its own)
 
 
 def candidates(scores: Tensor, count: int, largest: bool, fusion: Fusion = "vote") -> Tensor:
-    """The ``count`` tiles with the highest or lowest scores, the most extreme first.
+    """Select the ``count`` tiles with the highest or lowest scores, the most extreme first.
 
     With several rows, ``vote`` takes those that most rows have among their own ``count``, and of equal votes those
     with the more extreme sum of scores. ``average`` joins an equal part of each row, at most ``count`` in all.
@@ -105,25 +105,25 @@ def candidates(scores: Tensor, count: int, largest: bool, fusion: Fusion = "vote
 
 
 def union_masks(masks: Sequence[Tensor], count: int) -> Tensor:
-    """``(count,)`` bool: the tiles that any of the index tensors names."""
+    """Unite index tensors into a bool mask ``(count,)``."""
     masked = torch.zeros(count, dtype=torch.bool, device=masks[0].device)
     masked[torch.cat(list(masks))] = True
     return masked
 
 
 def kept_indices(masked: Tensor) -> Tensor:
-    """Indices of what is not masked, ascending."""
+    """Return the indices of tiles that are not masked, ascending."""
     return masked.logical_not().nonzero()[:, 0]
 
 
 def permutation(count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """A random order of ``count`` things, drawn where the generator lives."""
+    """Draw a random order of ``count`` indices on the generator's device."""
     home = device if generator is None else generator.device
     return torch.randperm(count, generator=generator, device=home).to(device)
 
 
 def _last_resort(scores: Tensor, masking: Masking, high: float) -> Tensor:
-    """The best tile that is no candidate for its high score, or the worst one if all are."""
+    """Keep the highest-scoring tile outside the high candidates, or the lowest-scoring one if none is."""
     num_candidates, _ = mask_counts(scores.shape[1], high, masking.high_pool)
     hard = candidates(scores, num_candidates, largest=True, fusion=masking.fusion)
     total = scores.sum(dim=0)

@@ -1,8 +1,8 @@
-"""The tiles that the student does not keep are recycled into a few tokens, by queries that all bags share.
+"""Recycling of the tiles that the student does not keep into a few tokens, by queries shared by all bags.
 
 Source: Tang et al., "Multiple Instance Learning Framework with Masked Hard Instance Mining", IJCV 2025 (global recycle
 network). Symbols: ``Q`` queries, ``k`` tokens, ``rho`` share of tiles kept. Unlike in the released code the queries
-move after the backward pass, which still needs them as they were.
+move after the backward pass, which needs their values of the forward pass.
 """
 
 import math
@@ -17,10 +17,10 @@ from pipelines.wsi.models.layers import Dropout, full_precision
 
 
 def split(kept: Tensor, recycling: Recycling, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Divide what masking left, ``(n,)`` indices, into those that stay tiles and those to recycle.
+    """Divide the unmasked tiles into those that stay tiles and those to recycle.
 
     Args:
-        kept: Ascending.
+        kept: Ascending indices ``(n,)``.
         recycling: The share that stays, and whether in the order of the slide.
         generator: Of the draw; the global one when None.
     """
@@ -31,7 +31,7 @@ def split(kept: Tensor, recycling: Recycling, generator: torch.Generator | None 
 
 
 class Recycler(nn.Module):
-    """Attention from ``k`` shared queries to the recycled tiles.
+    """Cross-attention from ``k`` shared queries to the recycled tiles.
 
     Args:
         dim: Width of a tile.
@@ -68,10 +68,9 @@ class Recycler(nn.Module):
         return tokens
 
     def attention(self, inputs: Tensor) -> Tensor:
-        """How each query attends to normalised tiles ``(n, D)``: ``(heads, k, n)``.
+        """Compute the attention ``(heads, k, n)`` of the queries to normalised tiles ``(n, D)``.
 
-        Queries are few and tiles many: the projections of keys and values are applied on the side of the queries,
-        so that no tile is projected.
+        The projections of keys and values are applied to the few queries instead of the many tiles.
         """
         queries = self.to_query(self.norm(self.queries)).unflatten(1, self.split)  # (k, heads, head_dim)
         to_key, _ = self._key_value_weights()

@@ -1,14 +1,12 @@
-"""Weights of MHIM-MIL v1 as its authors released them, under the names that this package gives them.
+"""Released weights of MHIM-MIL v1, renamed for the networks of this package.
 
 TransMIL was not released, and a released DSMIL carries a classifier that nothing uses. The gated ABMIL of the TCGA runs
-comes with its gate; the released code dropped it in silence.
+keeps its gate here; the released code dropped it without a message.
 """
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +14,7 @@ from torch import Tensor
 from pipelines.wsi.config import AbmilSettings, DsmilSettings, EmbeddingSettings, ModelSettings
 from pipelines.wsi.models.build import build_model
 from vision_core.bundles.bundle import check_finite
+from vision_core.bundles.foreign_weights import read_state_dict
 from vision_core.errors import CheckpointError
 
 _EMBEDDING = {"patch_to_emb.0": "embedding.linear"}
@@ -46,11 +45,11 @@ class Released:
     """A released network.
 
     Attributes:
-        settings: Its architecture, read from the names and shapes of its tensors.
+        settings: Its architecture, inferred from the names and shapes of its tensors.
         feature_dim: Width of the tile features that it takes.
-        num_classes: Classes.
-        tensors: For ``load_state_dict`` of the network of these settings.
-        dropped: Names in the file that have no place in it.
+        num_classes: Number of classes.
+        tensors: State dict of the network with these settings.
+        dropped: Entries of the file that this network does not have.
     """
 
     settings: ModelSettings
@@ -60,7 +59,7 @@ class Released:
     dropped: tuple[str, ...]
 
     def lines(self) -> tuple[str, ...]:
-        """What was inferred, a line each."""
+        """Describe what was inferred, one line for each fact."""
         gate = ", gated" if self.settings.abmil.gated else ""
         told = f"network: {self.settings.name}{gate}, {self.settings.embedding.dim} wide, relu"
         features = f"features: {self.feature_dim} a tile; classes: {self.num_classes}"
@@ -69,40 +68,23 @@ class Released:
 
 
 def read_released(file: Path) -> Released:
-    """Read a released file; nothing in it is run.
+    """Read and rename the tensors of a released file; of student and teacher, the student's.
 
     Raises:
-        CheckpointError: It cannot be read safely, is damaged, or is of another network.
+        CheckpointError: As for ``read_state_dict`` and ``import_released``; or NaN or infinity in the tensors.
     """
-    if not file.is_file():
-        raise CheckpointError(f"'{file}' is not a file. Give a released .pt file.")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, OSError) as error:
-        raise CheckpointError(
-            f"'{file}' holds more than tensors, or is damaged, and was not read. Give a released .pt file, which holds "
-            "tensors alone."
-        ) from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"'{file}' holds a {type(content).__name__}, expected tensors by name.")
-    released = import_released(content)
+    state = read_state_dict(file, unsafe="Give a released .pt file, which holds tensors alone.")
+    released = import_released(state)
     check_finite(released.tensors, f"'{file}'")
     return released
 
 
-def import_released(content: Mapping[str, Any], part: Literal["model", "teacher"] = "model") -> Released:
-    """Rename the tensors of a released file.
-
-    Args:
-        content: The state itself, or what holds it under ``part``.
-        part: Which of the two states of such a file.
+def import_released(state: Mapping[str, Tensor]) -> Released:
+    """Rename the tensors of a released state dict and infer its architecture.
 
     Raises:
-        CheckpointError: The file is of another network, lacks a tensor or has one of an unexpected shape.
+        CheckpointError: The state is of another network, lacks a tensor or has one of an unexpected shape.
     """
-    state = content.get(part, content)
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise CheckpointError("The file does not hold tensors by name. Give one of the released .pt files.")
     names = _names(state)
     tensors: dict[str, Tensor] = {}
     dropped = []
@@ -115,7 +97,7 @@ def import_released(content: Mapping[str, Any], part: Literal["model", "teacher"
     return _checked(tensors, tuple(dropped))
 
 
-def _names(state: Mapping[str, Any]) -> dict[str, str]:
+def _names(state: Mapping[str, Tensor]) -> dict[str, str]:
     layers = {key.rpartition(".")[0] for key in state}
     for names in (_PLAIN, _GATED, _DSMIL):
         if layers.issuperset(names):
@@ -123,7 +105,7 @@ def _names(state: Mapping[str, Any]) -> dict[str, str]:
     first = next(iter(state), "nothing")
     raise CheckpointError(
         f"The file's first entry is '{first}'; expected a released MHIM-MIL v1 of AB-MIL or DSMIL, "
-        f"with 'patch_to_emb.0.weight' and what belongs to it. Give one of the released .pt files."
+        "which has 'patch_to_emb.0.weight'. Give one of the released .pt files."
     )
 
 

@@ -1,1 +1,1 @@
-"""Aggregators of multiple instance learning and the layers they share."""
+"""Aggregators of multiple instance learning and their layers."""

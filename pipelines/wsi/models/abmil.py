@@ -1,29 +1,79 @@
-"""Attention pooling: the feature of a bag is the mean of its tiles, weighted by a small network.
+"""Attention-based multiple instance learning, plain or gated."""
 
-Source: Ilse et al., "Attention-based Deep Multiple Instance Learning", ICML 2018. Symbols: ``z_i`` embedded tile,
-``e_i`` raw attention, ``a_i`` attention.
-"""
+from typing import Literal
 
 from torch import Tensor, nn
 
-from pipelines.wsi.config import AbmilSettings, ModelSettings, Scores
+from pipelines.wsi.config import AbmilSettings, EmbeddingSettings, Scores
 from pipelines.wsi.models.aggregation import Aggregated, Aggregator, class_confidence, initialise
 from pipelines.wsi.models.embedding import Embedding
 from pipelines.wsi.models.layers import Dropout, activation, precise_linear
 
 
-class Abmil(Aggregator):
-    """ABMIL, plain or gated."""
+class ABMIL(Aggregator):
+    """Attention-based aggregator of multiple instance learning.
 
-    def __init__(self, settings: ModelSettings, feature_dim: int, num_classes: int) -> None:
+    Ilse et al., "Attention-based Deep Multiple Instance Learning", ICML 2018::
+
+        z   = sum_k a_k h_k                                       (7)
+        a_k = softmax_k( w^T tanh(V h_k) )                        (8)
+        a_k = softmax_k( w^T (tanh(V h_k) * sigmoid(U h_k)) )     (9), gated
+
+    ``h_k`` ``embedding`` of tile k, ``V`` ``attention.hidden``, ``U`` ``attention.gate``, ``w`` ``attention.score``,
+    ``a_k`` the attention, ``z`` ``Aggregated.feature``; ``classifier`` is linear. The defaults are the plain variant
+    inside MHIM-MIL (ICCV 2023): ReLU instead of tanh, no biases. ``forward`` documents the shapes::
+
+        model = ABMIL(in_dim=1024, num_classes=2)
+        logits = model(torch.rand(500, 1024))  # a bag: (2,)
+        loss = functional.cross_entropy(logits, torch.tensor(1))
+        loss.backward()
+        logits, attention = model.eval()(torch.rand(500, 1024), return_attention=True)  # (2,), (500,)
+
+    Args:
+        in_dim: Width of a tile's features.
+        num_classes: Classes.
+        embed_dim: Width ``D`` of an embedded tile.
+        activation: ``relu`` or ``gelu``, after the embedding layer.
+        dropout: After that activation.
+        attention_dim: Width of the attention network.
+        gated: Use equation 9 instead of 8.
+        attention_activation: ``relu``, ``gelu`` or ``tanh``.
+        attention_bias: Biases in the attention network.
+        attention_dropout: On the hidden units of attention and gate.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(  # noqa: PLR0913 (the keywords of the paper)
+        self,
+        in_dim: int = 1024,
+        num_classes: int = 2,
+        *,
+        embed_dim: int = 512,
+        activation: Literal["relu", "gelu"] = "relu",
+        dropout: float = 0.25,
+        attention_dim: int = 128,
+        gated: bool = False,
+        attention_activation: Literal["relu", "gelu", "tanh"] = "relu",
+        attention_bias: bool = False,
+        attention_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.embedding = Embedding(settings.embedding, feature_dim)
-        self.attention = Attention(settings.abmil, settings.embedding.dim)
-        self.classifier = nn.Linear(settings.embedding.dim, num_classes)
+        attention = AbmilSettings(
+            hidden=attention_dim,
+            activation=attention_activation,
+            gated=gated,
+            bias=attention_bias,
+            dropout=attention_dropout,
+        )
+        self.embedding = Embedding(EmbeddingSettings(dim=embed_dim, activation=activation, dropout=dropout), in_dim)
+        self.attention = Attention(attention, embed_dim)
+        self.classifier = nn.Linear(embed_dim, num_classes)
         self.apply(initialise)
 
     def aggregate(self, embedded: Tensor, scores: Scores | None = None) -> Aggregated:
-        """Weighted mean, then a linear classifier. Scores: attention, or the class confidence of ``a_i z_i``."""
+        """Average tiles by attention and classify; scores are the attention, or the class confidence of ``a_k h_k``."""
         attention = self.attention(embedded).softmax(dim=0)  # (N,)
         feature = attention.to(embedded.dtype)[None] @ embedded  # (1, D)
         return Aggregated(
@@ -35,13 +85,13 @@ class Abmil(Aggregator):
     def _scores(self, embedded: Tensor, attention: Tensor, scores: Scores) -> Tensor:
         if scores.kind == "attention":
             return attention[None]
-        # The classifier is linear: a_i may wait until its output, which is C wide instead of D.
+        # The classifier is linear: a_k may wait until its output, which is C wide instead of D.
         logits = attention.double()[:, None] * precise_linear(embedded, self.classifier.weight)  # (N, C)
         return class_confidence(logits + self.classifier.bias if scores.bias else logits)
 
 
 class Attention(nn.Module):
-    """Raw attention ``e`` ``(N,)`` of embedded tiles ``(N, D)``; its softmax over the tiles weights them."""
+    """Attention network from embedded tiles ``(N, D)`` to their attention before the softmax ``(N,)``."""
 
     def __init__(self, settings: AbmilSettings, dim: int) -> None:
         super().__init__()
@@ -52,7 +102,7 @@ class Attention(nn.Module):
         self.dropout = Dropout(settings.dropout)
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """One hidden layer, times the gate if there is one, then one unit."""
+        """Apply one hidden layer, the gate if there is one, and one output unit."""
         hidden = self.dropout(self.activation(self.hidden(embedded)))  # (N, hidden)
         if self.gate is not None:
             hidden = hidden * self.dropout(self.gate(embedded).sigmoid())

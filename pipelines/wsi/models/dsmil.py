@@ -1,28 +1,71 @@
-"""Dual stream: the best tile of each class asks all others how alike they are.
-
-Source: Li et al., "Dual-stream Multiple Instance Learning Network", CVPR 2021. Symbols: ``c`` instance logits,
-``q`` query, ``v`` value, ``A`` attention, ``B`` bag feature.
-"""
+"""Dual-stream multiple instance learning: tiles are compared with the highest-scoring tile of each class."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pipelines.wsi.config import ModelSettings, Scores
+from pipelines.wsi.config import DsmilSettings, EmbeddingSettings, Scores
 from pipelines.wsi.models.aggregation import Aggregated, Aggregator, cross_entropy, initialise
 from pipelines.wsi.models.embedding import Embedding
 from pipelines.wsi.models.layers import full_precision, precise_linear
 
 
-class Dsmil(Aggregator):
-    """DSMIL; the bag feature has a row per class."""
+class DSMIL(Aggregator):
+    """Dual-stream aggregator of multiple instance learning.
 
-    def __init__(self, settings: ModelSettings, feature_dim: int, num_classes: int) -> None:
+    Li et al., "Dual-stream Multiple Instance Learning Network for Whole Slide Image Classification with
+    Self-supervised Contrastive Learning", CVPR 2021, for each class::
+
+        c_m(B)     = max_i W_0 h_i;   h_m the tile of the maximum
+        q_i, v_i   = W_q h_i, W_v h_i
+        U(h_i,h_m) = softmax_i( <q_i, q_m> / sqrt(Q) )
+        c_b(B)     = W_b b,   b = sum_i U(h_i, h_m) v_i
+        c(B)       = 1/2 (c_m(B) + c_b(B))
+
+    ``h_i`` ``embedding`` of tile i, ``W_0`` ``instance_classifier``, ``W_q`` ``query`` (two layers, ``Q`` wide),
+    ``W_v`` ``value``, ``W_b`` ``bag_classifier``, ``b`` a row of ``Aggregated.feature`` ``(C, D)``, ``c_m``
+    ``Aggregated.instance_logits``, ``c_b`` ``Aggregated.logits``. ``combine`` says where the two streams are averaged.
+    The attention of a tile is its highest ``U`` of any class. ``forward`` documents the shapes::
+
+        model = DSMIL(in_dim=1024, num_classes=2)
+        logits = model(torch.rand(500, 1024))  # a bag: (2,)
+        aggregated = model.aggregate(model.embedding(torch.rand(500, 1024)))
+        model.loss(aggregated, torch.tensor(1)).backward()  # of both streams
+        logits, attention = model.eval()(torch.rand(500, 1024), return_attention=True)  # (2,), (500,)
+
+    Args:
+        in_dim: Width of a tile's features.
+        num_classes: Classes.
+        embed_dim: Width ``D`` of an embedded tile.
+        activation: ``relu`` or ``gelu``, after the embedding layer.
+        dropout: After that activation.
+        query_dim: Width ``Q`` of a query.
+        combine: ``probabilities`` averages the streams after the softmax (MHIM v1), ``logits`` before it (``c(B)``,
+            MHIM v2), ``bag`` predicts by ``c_b(B)`` alone.
+        instance_weight: Share of ``c_m(B)`` in the average and in the loss.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(  # noqa: PLR0913 (the keywords of the paper)
+        self,
+        in_dim: int = 1024,
+        num_classes: int = 2,
+        *,
+        embed_dim: int = 512,
+        activation: Literal["relu", "gelu"] = "relu",
+        dropout: float = 0.25,
+        query_dim: int = 128,
+        combine: Literal["probabilities", "logits", "bag"] = "probabilities",
+        instance_weight: float = 0.5,
+    ) -> None:
         super().__init__()
-        self.settings = settings.dsmil
-        dim, query = settings.embedding.dim, settings.dsmil.query
-        self.embedding = Embedding(settings.embedding, feature_dim)
+        dim, query = embed_dim, query_dim
+        self.settings = DsmilSettings(query=query, combine=combine, instance_weight=instance_weight)
+        self.embedding = Embedding(EmbeddingSettings(dim=dim, activation=activation, dropout=dropout), in_dim)
         self.instance_classifier = nn.Linear(dim, num_classes)
         self.query = nn.Sequential(nn.Linear(dim, query), nn.ReLU(inplace=True), nn.Linear(query, query), nn.Tanh())
         self.value = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(inplace=True))
@@ -30,7 +73,7 @@ class Dsmil(Aggregator):
         self.apply(initialise)
 
     def aggregate(self, embedded: Tensor, scores: Scores | None = None) -> Aggregated:
-        """Both streams. Scores: the highest instance logit of any class, or its highest attention."""
+        """Compute both streams; scores are the highest instance logit or the highest attention of any class."""
         instances = precise_linear(embedded, self.instance_classifier.weight, self.instance_classifier.bias)  # (N, C)
         attention = self._attention(embedded, instances.argmax(dim=0))  # (N, C)
         feature = attention.T.to(embedded.dtype) @ self.value(embedded)  # (C, D)
@@ -43,15 +86,25 @@ class Dsmil(Aggregator):
         )
 
     def loss(self, aggregated: Aggregated, label: Tensor) -> Tensor:
-        """Cross-entropy of both streams; of their mean, where the logits are combined."""
+        """Compute the weighted cross-entropies of both streams, or that of their combined logits."""
         share = self.settings.instance_weight
         if self.settings.combine == "logits":
             return cross_entropy(self._mixed_logits(aggregated), label)
         bag = cross_entropy(aggregated.logits, label)
         return torch.lerp(bag, cross_entropy(_instances(aggregated), label), share)
 
+    def logits(self, aggregated: Aggregated) -> Tensor:
+        """Return the logits ``(C,)`` whose softmax is the prediction of the combined streams."""
+        match self.settings.combine:
+            case "bag":
+                return aggregated.logits
+            case "logits":
+                return self._mixed_logits(aggregated)
+            case "probabilities":
+                return self.log_probabilities(aggregated)
+
     def log_probabilities(self, aggregated: Aggregated) -> Tensor:
-        """Logarithms ``(C,)`` of the probabilities, combined as the settings say."""
+        """Compute log-probabilities ``(C,)`` of the streams as ``combine`` says."""
         bag = full_precision(aggregated.logits)
         match self.settings.combine:
             case "bag":

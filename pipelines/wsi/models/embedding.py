@@ -1,8 +1,8 @@
-"""The layer that every network begins with, and the widest: features of tiles to embedded tiles.
+"""Embedding layer of all networks, their widest: tile features to embedded tiles.
 
-It goes through the bag in stretches that fit the processor's cache, takes the tiles that it is asked for without a copy
-of their features, and keeps for its gradient a byte a number. Slopes that are no yes or no, as GELU's, are worked out
-again from the features: one more product of matrices, for a quarter of the memory.
+It processes the bag in stretches that fit the processor's cache, selects tiles without copying their features, and
+keeps one byte per number for its gradient. Slopes that are not 0 or 1, as GELU's, are recomputed from the features: one
+more matrix product, for a quarter of the memory.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _STRETCH = 1024
 
 
 class Embedding(nn.Module):
-    """Tile features ``(N, features)`` to embedded tiles ``(N, D)``: a linear layer, an activation, dropout."""
+    """Linear layer, activation and dropout from tile features ``(N, features)`` to embedded tiles ``(N, D)``."""
 
     def __init__(self, settings: EmbeddingSettings, feature_dim: int) -> None:
         super().__init__()
@@ -29,12 +29,12 @@ class Embedding(nn.Module):
         self.dropout = Dropout(settings.dropout)
 
     def forward(self, features: Tensor, tiles: Tensor | None = None, behind: Tensor | None = None) -> Tensor:
-        """Embedded tiles.
+        """Embed tiles.
 
         Args:
             features: ``(N, features)``.
-            tiles: Indices of those to embed, in their order; None for all.
-            behind: ``(k, D)`` to put behind the embedded tiles, as ``torch.cat`` would, but without their copy.
+            tiles: Indices of those to embed, in this order; None for all.
+            behind: ``(k, D)`` to append to the embedded tiles, as ``torch.cat`` would, but without copying them.
         """
         if self.training and torch.is_grad_enabled() and not (torch.compiler.is_compiling() or features.requires_grad):
             weights = (self.linear.weight, self.linear.bias)
@@ -53,9 +53,9 @@ class Embedding(nn.Module):
         return embedded
 
     def _without_gradient(self, features: Tensor, tiles: Tensor | None) -> Tensor:
-        """In _stretches too: what lies between the features and the embedded tiles never exists for the whole bag."""
+        """Embed in stretches too, so that intermediate results never exist for the whole bag."""
         count = len(features) if tiles is None else len(tiles)
-        none: Tensor = self.linear(features[:0])  # for the type that autocast gives
+        none: Tensor = self.linear(features[:0])  # of the type that autocast chooses
         embedded = none.new_empty(count, self.linear.out_features)
         for part, inputs in _stretches(features, tiles):
             embedded[part] = self._plain(inputs)
@@ -63,11 +63,11 @@ class Embedding(nn.Module):
 
 
 class _Stretches(torch.autograd.Function):
-    """The layer in training; features take no gradient."""
+    """Embedding layer in training; features take no gradient."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913 (torch wants them one by one)
-        ctx: Any,  # noqa: ANN401 (torch declares none of what a context holds)
+    def forward(  # noqa: PLR0913 (torch passes them one by one)
+        ctx: Any,  # noqa: ANN401 (torch does not type what a context holds)
         features: Tensor,
         tiles: Tensor | None,
         behind: Tensor | None,
@@ -76,7 +76,7 @@ class _Stretches(torch.autograd.Function):
         settings: EmbeddingSettings,
     ) -> Tensor:
         count = len(features) if tiles is None else len(tiles)
-        # No rows, for the type that autocast gives.
+        # No rows, of the type that autocast chooses.
         none = functional.linear(features[:0], weight, bias)
         embedded = none.new_empty(count + (0 if behind is None else len(behind)), len(weight))
         kept = none.new_empty(count, len(weight), dtype=torch.bool)
@@ -114,7 +114,7 @@ def _stretches(features: Tensor, tiles: Tensor | None) -> Iterator[tuple[slice, 
 
 
 def _activate(linear: Tensor, settings: EmbeddingSettings) -> tuple[Tensor, Tensor]:
-    """Outputs, and which of the numbers the gradient goes back through."""
+    """Apply activation and dropout; returns the outputs and which numbers the gradient passes through."""
     if settings.activation == "relu":
         kept = linear > 0
         outputs = linear

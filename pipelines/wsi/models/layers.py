@@ -1,6 +1,7 @@
-"""Dropout for wide layers on a CPU: two random bytes a number, and one byte a number until the gradient has passed.
+"""Dropout for wide layers on a CPU, activations, and linear layers in full precision.
 
-Torch draws a float for each number, which takes a third of the time of the linear layer before it, and keeps them.
+The dropout draws two random bytes per number and keeps one byte per number for the gradient. Torch's draws a float for
+each number, which takes a third of the time of the linear layer before it, and keeps the floats.
 """
 
 import math
@@ -14,10 +15,10 @@ _LEVELS = 2**16
 
 
 class Dropout(nn.Module):
-    """Sets a share of the numbers to zero in training, to a precision of one in 65,536, and scales up the others.
+    """Dropout whose rate is exact to one in 65,536.
 
     Args:
-        rate: The share, 0 to 1.
+        rate: Share of the numbers set to zero in training, 0 to 1.
     """
 
     def __init__(self, rate: float) -> None:
@@ -25,7 +26,7 @@ class Dropout(nn.Module):
         self.rate = rate
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Of the shape of ``inputs``; in evaluation ``inputs`` themselves, and without a gradient in their place."""
+        """Drop and scale numbers in training, in place where no gradient is recorded; else return ``inputs``."""
         if not self.training or not self.rate:
             return inputs
         keep = keep_mask(inputs.shape, self.rate, inputs.device)
@@ -34,7 +35,7 @@ class Dropout(nn.Module):
 
 
 def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> Tensor:
-    """Which numbers stay: bool of ``shape``, drawn from the global generator."""
+    """Draw which numbers stay, bool of ``shape``, from the global generator."""
     if rate == 1:
         return torch.zeros(shape, dtype=torch.bool, device=device)
     count = math.prod(shape)
@@ -44,14 +45,14 @@ def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> Tens
 
 
 def keep_scale(rate: float) -> float:
-    """What those that stay are multiplied by, so that the mean remains."""
+    """Compute the factor for the numbers that stay, which preserves the mean."""
     return 1 / (1 - rate) if rate < 1 else 0.0
 
 
 def activation(name: str) -> nn.Module:
-    """The activation ``relu``, ``gelu`` or ``tanh``.
+    """Build the activation ``relu``, ``gelu`` or ``tanh``.
 
-    ReLU works in place: here its input is always fresh from a linear layer, which does not need it again.
+    ReLU works in place: its input is always the output of a linear layer, which does not need it for its gradient.
     """
     if name == "relu":
         return nn.ReLU(inplace=True)
@@ -59,17 +60,17 @@ def activation(name: str) -> nn.Module:
 
 
 def full_precision(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or as it is where it is finer."""
+    """Convert to float32 unless the precision is higher."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def outside_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """A stretch that autocast leaves alone; nothing at all where it is off, so that an exported graph stays clean."""
+    """Switch autocast off; a null context where it is off, so that it leaves no node in an exported graph."""
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 def precise_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A linear layer in full precision: scores in bfloat16 would tie by the hundred."""
+    """Apply a linear layer in full precision: scores in bfloat16 would tie by the hundred."""
     with outside_autocast(inputs.device):
         fine_bias = None if bias is None else full_precision(bias)
         return functional.linear(full_precision(inputs), full_precision(weight), fine_bias)

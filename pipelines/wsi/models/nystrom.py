@@ -1,4 +1,4 @@
-"""Attention through landmarks: every token attends to all others by way of a few averaged ones.
+"""Nyström attention: every token attends to all others through a few averaged landmarks.
 
 Source: Xiong et al., "Nyströmformer", AAAI 2021, as TransMIL uses it. Symbols: ``q``, ``k``, ``v`` queries, keys,
 values; ``q~``, ``k~`` their landmarks; ``A1 = softmax(q k~)``, ``A2 = softmax(q~ k~)``, ``A3 = softmax(q~ k)``,
@@ -19,7 +19,7 @@ from pipelines.wsi.models.layers import Dropout, full_precision, outside_autocas
 from pipelines.wsi.models.pseudo_inverse import PseudoInverse, pseudo_inverse
 
 _CONVOLUTION_WIDTH = 33
-_STRETCH = 4096  # tokens at a time, where no gradient asks for all of them at once
+_STRETCH = 4096  # tokens at a time, where no gradient needs all of them at once
 _LANDMARKS = 64  # at a time, likewise
 
 Norm = Callable[[Tensor], Tensor]
@@ -31,12 +31,12 @@ def _as_they_are(tokens: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Landmarks:
-    """Through which the tokens of a bag attend to each other, in full precision.
+    """Landmarks through which the tokens of a bag attend to each other, in full precision.
 
     Attributes:
         queries: ``(heads, m, head_dim)``.
         keys: ``(heads, m, head_dim)``.
-        inverse: Of how the queries attend to the keys.
+        inverse: Pseudo-inverse of the attention of the queries to the keys.
     """
 
     queries: Tensor
@@ -44,18 +44,18 @@ class Landmarks:
     inverse: PseudoInverse
 
     def gather(self, keys: Tensor, values: Tensor) -> Tensor:
-        """``P A3 v`` ``(heads, m, head_dim)`` of all tokens' keys and values ``(heads, n, head_dim)``."""
+        """Compute ``P A3 v`` ``(heads, m, head_dim)`` of all tokens' keys and values ``(heads, n, head_dim)``."""
         seen = _attend(self.queries, keys, values)
         with outside_autocast(keys.device):
             return self.inverse.times(full_precision(seen))
 
     def row(self, query: Tensor, keys: Tensor, *, sparing: bool = False) -> Tensor:
-        """How one token attends to all: ``(heads, n)``, of which some are negative, and which do not sum to one.
+        """Compute the attention ``(heads, n)`` of one token, which can be negative and need not sum to one.
 
         Args:
             query: ``(heads, 1, head_dim)``.
             keys: ``(heads, n, head_dim)``.
-            sparing: Compute the attention of the landmarks anew for the gradient instead of keeping it.
+            sparing: Recompute the attention of the landmarks for the gradient instead of keeping it.
         """
         with outside_autocast(keys.device):
             weights = self.inverse.after(_attention(full_precision(query), self.keys))  # (heads, 1, m)
@@ -70,11 +70,11 @@ class Landmarks:
 
 @dataclass(frozen=True, kw_only=True)
 class Attended:
-    """The output of an attention layer, and what it takes to see how the first token attends to the others.
+    """Outputs of an attention layer, and the parts of the first token's attention to the others.
 
     Attributes:
-        first: The first token's, ``(1, D)``.
-        others: The others', ``(n - 1, D)``.
+        first: Output of the first token, ``(1, D)``.
+        others: Outputs of the others, ``(n - 1, D)``.
         query: ``(heads, 1, head_dim)`` of the first token.
         keys: ``(heads, padding + n, head_dim)``.
         values: As ``keys``.
@@ -89,17 +89,17 @@ class Attended:
     landmarks: Landmarks
 
     def other_values(self) -> Tensor:
-        """Values without the first token's: ``(heads, n - 1, head_dim)``."""
+        """Return the values without the first token's: ``(heads, n - 1, head_dim)``."""
         return self.values[:, self.values.shape[1] - len(self.others) :]
 
     def first_row(self) -> Tensor:
-        """How the first token attends to the others: ``(heads, n - 1)``."""
+        """Compute the first token's attention to the others: ``(heads, n - 1)``."""
         row = self.landmarks.row(self.query, self.keys)
         return row[:, row.shape[1] - len(self.others) :]
 
 
 class NystromAttention(nn.Module):
-    """Self-attention of ``(n, D)`` tokens, in time and memory linear in ``n``."""
+    """Self-attention of tokens ``(n, D)``, linear in ``n`` in time and memory."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, landmarks: int, dropout: float) -> None:
         super().__init__()
@@ -111,17 +111,17 @@ class NystromAttention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Attended tokens ``(n, D)``."""
+        """Attend from all tokens ``(n, D)`` to all."""
         attended = self.attend(tokens[:1], tokens[1:])
         return torch.cat([attended.first, attended.others])
 
     def attend(self, first: Tensor, others: Tensor, norm: Norm = _as_they_are) -> Attended:
-        """All attended tokens, and the parts of the attention.
+        """Attend from all tokens to all, and keep the parts of the attention.
 
         Args:
             first: The first token, ``(1, D)``.
-            others: The others, ``(n - 1, D)``; apart, so that nobody joins them just to see them padded.
-            norm: What becomes of the tokens first; in here, since what a caller passes is kept to the end.
+            others: The others, ``(n - 1, D)``; separate, since padding concatenates them in any case.
+            norm: Normalisation of the tokens; applied here, since a tensor of the caller would live until the end.
         """
         tokens, padding = self._pad(first, others, norm)
         parts = [padding, 1, len(others)]
@@ -139,9 +139,9 @@ class NystromAttention(nn.Module):
         return Attended(first=first, others=others, query=query, keys=keys, values=values, landmarks=landmarks)
 
     def attend_first(self, first: Tensor, others: Tensor, norm: Norm = _as_they_are) -> Tensor:
-        """The first attended token alone ``(1, D)``; it takes no other queries, and no values at all.
+        """Attend from the first token alone: ``(1, D)``.
 
-        What it adds up are values, which are linear in the tokens: it adds up tokens, and projects their sum.
+        Values are linear in the tokens: the weighted sum is taken of the tokens and projected once, without values.
         """
         tokens, padding = self._pad(first, others, norm)
         landmarks = self._landmarks(tokens)
@@ -156,12 +156,12 @@ class NystromAttention(nn.Module):
         return self.project(values)
 
     def _attended(self, tokens: Tensor, landmarks: Tensor, gathered: Tensor, near: Tensor) -> Tensor:
-        """What tokens ``(n, D)`` attend to, and ``near`` ``(heads, n, head_dim)``, which is overwritten: ``(n, D)``."""
+        """Attend from tokens ``(n, D)`` and add ``near`` ``(heads, n, head_dim)``, which is overwritten: ``(n, D)``."""
         queries = self._heads(tokens, self._weights()[0])
         return self.project(near.add_(_attend(queries, landmarks, gathered)))
 
     def _in_stretches(self, tokens: Tensor, landmarks: Tensor, gathered: Tensor, values: Tensor) -> Tensor:
-        """What the tokens attend to, in their place: nothing as large as they are is made between."""
+        """Attend in place, in stretches, so that no intermediate result is as large as the tokens."""
         count, reach = len(tokens), _CONVOLUTION_WIDTH // 2
         for first in range(0, count, _STRETCH):
             some, start = slice(first, first + _STRETCH), max(first - reach, 0)
@@ -171,12 +171,12 @@ class NystromAttention(nn.Module):
         return tokens
 
     def project(self, heads: Tensor) -> Tensor:
-        """The output layer, from ``(heads, n, head_dim)`` to ``(n, D)``."""
+        """Apply the output layer from ``(heads, n, head_dim)`` to ``(n, D)``."""
         projected: Tensor = self.dropout(self.output(_join(heads)))
         return projected
 
     def _pad(self, first: Tensor, others: Tensor, norm: Norm) -> tuple[Tensor, int]:
-        """All tokens behind rows of zeros up to a multiple of the landmarks, and how many rows these are."""
+        """Prepend rows of zeros up to a multiple of the landmarks; returns the tokens and the number of rows."""
         padding = -(1 + len(others)) % self.landmarks
         first = norm(first)
         return torch.cat([first.new_zeros(padding, first.shape[1]), first, norm(others)]), padding
@@ -202,8 +202,8 @@ class NystromAttention(nn.Module):
 
 
 def _convolve(values: Tensor, weight: Tensor) -> Tensor:
-    """Each head of ``(heads, n, head_dim)`` along its tokens, by weights ``(heads, 1, width, 1)``."""
-    # As one image, a pixel wide, with its channels last: several times faster than an image per head.
+    """Convolve each head of ``(heads, n, head_dim)`` along its tokens, by weights ``(heads, 1, width, 1)``."""
+    # As one image, a pixel wide, channels last: several times faster than an image per head.
     image = _join(values).T[None, :, :, None].contiguous(memory_format=torch.channels_last)
     kernels = weight.repeat_interleave(values.shape[2], dim=0)
     convolved = functional.conv2d(image, kernels, padding=(_CONVOLUTION_WIDTH // 2, 0), groups=len(kernels))

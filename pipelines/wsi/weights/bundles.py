@@ -1,4 +1,4 @@
-"""Networks in and out of bundles, and what a loaded one says of a bag of tiles."""
+"""Networks of slides in bundles: saving, loading, and predictions on bags."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipelines.wsi.config import ModelSettings, Recycling, Scores
-from pipelines.wsi.features.bags import Tiles, mean_tile, stretches
-from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.features.bags import Tiles, mean_tile, tile_chunks
+from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.models.aggregation import Aggregated, Aggregator
 from pipelines.wsi.models.build import build_model
 from vision_core.bundles import bundle
@@ -31,15 +31,15 @@ _GOLDEN_TILES = 7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What a model says of one bag.
+class BagPrediction:
+    """Prediction of a model on one bag.
 
     Attributes:
         probabilities: ``(C,)`` float64, calibrated where the bundle has a calibration.
-        called: The class it is called.
-        scores: ``(N,)`` float32, how much the model looked at each tile.
-        possible: ``(C,)``, the classes in the conformal set; none without calibration.
-        is_outside: Whether the bag is unlike those that the model was trained on; none where that is not known.
+        called: Predicted class at the model's threshold.
+        scores: ``(N,)`` float32, attention score of each tile.
+        possible: ``(C,)``, the classes in the conformal set; None without calibration.
+        is_outside: Whether the bag lies outside the scope of the training slides; None without a scope.
     """
 
     probabilities: NDArray[np.float64]
@@ -50,18 +50,18 @@ class Reading:
 
 
 class SlideModel:
-    """A network from a bundle, in evaluation mode.
+    """Trained slide classifier from a bundle, in evaluation mode.
 
     Attributes:
-        card: What the bundle says of itself.
-        network: Takes bags of ``feature_dim``.
+        card: Card of the bundle.
+        network: Network on bags ``(N, feature_dim)``.
         feature_dim: Width of a tile's features.
-        threshold: Of two classes, the calibrated probability of class 1 from which on a slide is called so. What is
-            decided, is decided before calibration.
-        temperature: Of the calibration; 1 without.
+        threshold: Of two classes, the calibrated probability from which on class 1 is predicted. The decision itself
+            is made on uncalibrated probabilities.
+        temperature: Temperature of the calibration; 1 without.
     """
 
-    def __init__(self, network: Mhim, card: Card, device: torch.device) -> None:
+    def __init__(self, network: MHIM, card: Card, device: torch.device) -> None:
         self.card = card
         self.network = network.to(device).eval().requires_grad_(False)
         self.feature_dim: int = network.aggregator.embedding.linear.in_features
@@ -76,17 +76,20 @@ class SlideModel:
 
     @torch.inference_mode()
     def probabilities(self, features: Tiles) -> Tensor:
-        """Calibrated probabilities ``(C,)`` of a bag ``(N, features)``."""
-        return torch.from_numpy(self._calibrated(self._logarithms(self._aggregate(features))))
+        """Compute the calibrated probabilities ``(C,)`` of a bag ``(N, features)``."""
+        return torch.from_numpy(self._calibrated(self._log_probabilities(self._aggregate(features))))
 
     @torch.inference_mode()
-    def read(self, features: Tiles) -> Reading:
-        """All that there is to say of a bag ``(N, features)``, which may lie on disk."""
+    def predict(self, features: Tiles) -> BagPrediction:
+        """Predict class, tile scores and scope of a bag ``(N, features)``.
+
+        The bag may be rows of an HDF5 file, which are read in chunks.
+        """
         aggregated = self._aggregate(features, Scores())
-        raw = self._logarithms(aggregated)
+        raw = self._log_probabilities(aggregated)
         assert aggregated.scores is not None
         scores = aggregated.scores[:, : len(features)].float().mean(dim=0)  # over heads; recycled tokens are no tiles
-        return Reading(
+        return BagPrediction(
             probabilities=self._calibrated(raw),
             called=int(call(np.exp(raw), self._decision)),
             scores=scores.cpu().numpy().astype(np.float32),
@@ -95,58 +98,60 @@ class SlideModel:
         )
 
     def answer(self, inputs: Mapping[str, Tensor]) -> Tensors:
-        """Raw outputs for the golden input."""
+        """Compute the raw outputs for the golden input."""
         return answer(self.network, {name: tensor.to(self.device) for name, tensor in inputs.items()})
 
     def _aggregate(self, features: Tiles, scores: Scores | None = None) -> Aggregated:
         embedding = self.network.aggregator.embedding
-        embedded = torch.cat([embedding(part.to(self.device)) for part in stretches(features)])
+        embedded = torch.cat([embedding(part.to(self.device)) for part in tile_chunks(features)])
         return self.network.read(embedded, scores)
 
-    def _logarithms(self, aggregated: Aggregated) -> NDArray[np.float64]:
+    def _log_probabilities(self, aggregated: Aggregated) -> NDArray[np.float64]:
         found = self.network.aggregator.log_probabilities(aggregated)
         return np.asarray(found.double().cpu().numpy(), np.float64)
 
     def _calibrated(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probabilities of logarithms of uncalibrated ones."""
+        """Calibrate log-probabilities; without calibration, take their exponential."""
         return self._calibration.probabilities(raw) if self._calibration else np.exp(raw)
 
 
-def save_network(folder: Path, network: Mhim, card: Card) -> Card:
-    """Write a network as a bundle; architecture is filled in here, tiles and classes by the caller.
+def save_network(folder: Path, network: MHIM, card: Card) -> Card:
+    """Write a network as a bundle; the caller's card lacks only ``feature_dim``.
 
-    What recycles tiles leaves with the network only where it is used at inference.
+    The recycler of tiles is saved only where it is used at inference.
 
     Returns:
         The card as written.
     """
-    used = network if network.recycles_at_test else Mhim(network.aggregator)
+    used = network if network.recycles_at_test else MHIM(network.aggregator)
     dim = network.aggregator.embedding.linear.in_features
 
     def compute(tensors: Tensors, inputs: Tensors) -> Tensors:
         return answer(_network(card, dim, tensors), inputs)
 
     card = card.model_copy(update={"architecture": {**card.architecture, "feature_dim": dim}})
-    return bundle.save(folder, used.state_dict(), card, Golden(inputs=_golden_inputs(dim), answer=compute))
+    generator = torch.Generator().manual_seed(key("golden", TASK))
+    inputs = {"features": torch.rand(_GOLDEN_TILES, dim, generator=generator)}
+    return bundle.save(folder, used.state_dict(), card, Golden(inputs=inputs, answer=compute))
 
 
 def architecture(model: ModelSettings, recycling: Recycling | None = None) -> dict[str, Any]:
-    """What a network is rebuilt from; ``recycling`` only where it is used at inference."""
+    """Describe the architecture for the card; ``recycling`` only where used at inference."""
     return {"model": model.model_dump(mode="json"), "recycling": recycling and recycling.model_dump(mode="json")}
 
 
 def load_network(path: Path, device: torch.device) -> SlideModel:
-    """Read a bundle of this task.
+    """Load a slide classifier from a bundle.
 
     Raises:
-        CheckpointError: It is damaged, of another task, or does not say what it is made of.
+        CheckpointError: The bundle is damaged, of another task, or lacks its architecture.
     """
     content = bundle.load(path, TASK)
-    return SlideModel(network_of(content, path), content.card, device)
+    return SlideModel(build_network(content, path), content.card, device)
 
 
-def network_of(content: Bundle, path: Path) -> Mhim:
-    """The network of a bundle in memory.
+def build_network(content: Bundle, path: Path) -> MHIM:
+    """Rebuild the network of a loaded bundle.
 
     Raises:
         CheckpointError: Card and weights do not fit each other.
@@ -157,36 +162,38 @@ def network_of(content: Bundle, path: Path) -> Mhim:
     return _network(content.card, dim, content.tensors)
 
 
-def settings_of(card: Card) -> ModelSettings:
-    """The network's settings.
+def model_settings(card: Card) -> ModelSettings:
+    """Read the network's settings from a card.
 
     Raises:
-        CheckpointError: The card is of something else.
+        CheckpointError: The card describes no network for slides.
     """
     try:
         return ModelSettings.model_validate(card.architecture.get("model"))
     except ValidationError as error:
-        told = error.errors()[0]["msg"]
-        raise CheckpointError(f"card.json describes no network for slides: {told}. Fetch the bundle again.") from error
+        reason = error.errors()[0]["msg"]
+        raise CheckpointError(
+            f"card.json describes no network for slides: {reason}. Fetch the bundle again."
+        ) from error
 
 
 @torch.no_grad()
-def answer(network: Mhim, inputs: Mapping[str, Tensor]) -> Tensors:
-    """Raw outputs for the golden input: logits, bag feature, tile scores, probabilities."""
+def answer(network: MHIM, inputs: Mapping[str, Tensor]) -> Tensors:
+    """Compute raw outputs: logits, bag feature, tile scores, probabilities."""
     network = network.eval()
     features = inputs["features"]
     aggregator: Aggregator = network.aggregator
     aggregated = aggregator.aggregate(aggregator.embedding(features), Scores())
     assert aggregated.scores is not None
     outputs = {"logits": aggregated.logits, "feature": aggregated.feature, "scores": aggregated.scores}
-    outputs["probabilities"] = network(features)
+    outputs["probabilities"] = network.probabilities(features)
     return {name: tensor.float().cpu() for name, tensor in outputs.items()}
 
 
-def _network(card: Card, dim: int, tensors: Tensors) -> Mhim:
-    settings = settings_of(card)
+def _network(card: Card, dim: int, tensors: Tensors) -> MHIM:
+    settings = model_settings(card)
     recycling = card.architecture.get("recycling")
-    network = Mhim(
+    network = MHIM(
         build_model(settings, dim, len(card.classes)), Recycling.model_validate(recycling) if recycling else None
     )
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -200,8 +207,3 @@ def _network(card: Card, dim: int, tensors: Tensors) -> Mhim:
         )
     network.load_state_dict(tensors)
     return network
-
-
-def _golden_inputs(dim: int) -> Tensors:
-    generator = torch.Generator().manual_seed(key("golden", TASK))
-    return {"features": torch.rand(_GOLDEN_TILES, dim, generator=generator)}

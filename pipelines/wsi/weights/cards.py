@@ -26,19 +26,21 @@ def trained_fields(config: WsiConfig, train: Bags, validated: Predictions, scope
     """Collect the fields of the card of a trained network.
 
     Args:
-        config: Of the run.
-        train: What it has learnt from.
-        validated: What it says of the validation list.
-        scope: Where the training slides lie.
+        config: Configuration of the run.
+        train: Training bags.
+        validated: Predictions on the validation list.
+        scope: Record of the scope of the training slides.
     """
     data = config.data
     recycling = config.mhim_v2.recycling if config.method == "mhim_v2" and config.mhim_v2.recycling.at_test else None
     about = data.about or f"{data.format} of '{data.root or data.features}'"
     fold = "" if data.fold is None else f", fold {data.fold} of {data.folds}"
     description = f"{about}, list '{data.split}'{fold}: {len(train)} slides, labels by slide"
+    # Slide processing is described by the settings where it ran here, else by the feature files.
+    processing = config.model_dump(mode="json", include={"tissue", "tiles"}) if data.format == "slides" else {}
     fields = {
         "architecture": architecture(config.model, recycling),
-        "preprocessing": _preprocessing(config, train.made_with),
+        "preprocessing": {**processing, **train.made_with},
         "classes": train.classes,
         "trained_on": TrainedOn(
             description=description, synthetic=data.synthetic, manifest=manifest(train), licence=data.licence
@@ -68,12 +70,6 @@ def imported_fields(config: WsiConfig, model: ModelSettings, file: Path) -> dict
 
 
 def calibration_record(found: Predictions) -> dict[str, Any]:
-    """Threshold, temperature and conformal sets from the validation list, for the card."""
+    """Fit threshold, temperature and conformal sets on validation predictions."""
     logits = np.log(np.maximum(found.probabilities, 1e-300))
-    return {**calibrate(logits, found.labels).to_record(), DECISION: found.decision()}
-
-
-def _preprocessing(config: WsiConfig, made_with: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe slide processing: by the settings where it ran here, else by the feature files."""
-    settings = {"tissue": config.tissue.model_dump(mode="json"), "tiles": config.tiles.model_dump(mode="json")}
-    return {**(settings if config.data.format == "slides" else {}), **made_with}
+    return {**calibrate(logits, found.labels).to_record(), DECISION: found.decision_threshold()}

@@ -1,4 +1,4 @@
-"""A bundle's network as other programs take it: features of tiles in, probabilities and scores out."""
+"""Export of a bundle's network: from features of tiles to probabilities and tile scores."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.wsi.config import Scores
-from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.weights.bundles import SlideModel, load_network
 from vision_core.bundles.export import Exportable
 from vision_core.errors import UsageError
@@ -17,12 +17,12 @@ _EXAMPLE_TILES = 64
 class WholeBag(nn.Module):
     """The network with its calibration, on a bag ``(tiles, features)``."""
 
-    def __init__(self, network: Mhim, temperature: float) -> None:
+    def __init__(self, network: MHIM, temperature: float) -> None:
         super().__init__()
         self.network, self.temperature = network, temperature
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Calibrated probabilities ``(C,)`` and how much the network looked at each tile ``(tiles,)``."""
+        """Compute calibrated probabilities ``(C,)`` and attention scores ``(tiles,)``."""
         aggregator = self.network.aggregator
         embedded = aggregator.embedding(features)
         aggregated = self.network.read(embedded, Scores())
@@ -32,15 +32,15 @@ class WholeBag(nn.Module):
 
 
 def exportable(bundle: Path, size: int | None) -> Exportable:
-    """What ``export`` writes of a bundle.
+    """Prepare a bundle's network for export.
 
     Args:
-        bundle: Of this task.
-        size: Tiles of a bag, for TransMIL, whose layers hang on their number; the others take any.
+        bundle: Bundle of this task.
+        size: Number of tiles, fixed in the file of TransMIL; the other networks take any number.
 
     Raises:
         UsageError: TransMIL without a size, or another network with one.
-        CheckpointError: It is no sound bundle of this task.
+        CheckpointError: The bundle is damaged or of another task.
     """
     model = load_network(bundle, torch.device("cpu"))
     name = str(model.card.architecture["model"]["name"])
@@ -63,12 +63,12 @@ def exportable(bundle: Path, size: int | None) -> Exportable:
 
 def _preprocessing(model: SlideModel) -> str:
     made = model.card.preprocessing
-    encoder, told = made.get("encoder"), [f"Features of the tiles of one slide, {model.feature_dim} each"]
+    encoder, parts = made.get("encoder"), [f"Features of the tiles of one slide, {model.feature_dim} each"]
     if isinstance(encoder, dict):
-        told.append(f"of the encoder {encoder.get('name')}")
+        parts.append(f"of the encoder {encoder.get('name')}")
     if made.get("tile_px") and made.get("mpp"):
-        told.append(f"from tiles of {made['tile_px']} px at {made['mpp']} microns per pixel")
+        parts.append(f"from tiles of {made['tile_px']} px at {made['mpp']} microns per pixel")
     threshold = (
         f"; called {model.card.classes[1]} from {model.threshold:.6g} on" if len(model.card.classes) == 2 else ""
     )
-    return f"{', '.join(told)}{threshold}."
+    return f"{', '.join(parts)}{threshold}."

@@ -1,4 +1,4 @@
-"""The trained plain network that a run of MHIM begins with."""
+"""Initial weights: the trained plain network that MHIM begins with."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,40 +6,40 @@ from pathlib import Path
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.bags import Bags, manifest
 from pipelines.wsi.learner import BagLearner, MhimLearner
-from pipelines.wsi.weights.bundles import TASK, network_of, settings_of
+from pipelines.wsi.weights.bundles import TASK, build_network, model_settings
 from vision_core.bundles import bundle
 from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError, ConfigError
-from vision_core.slides.features.files import described
+from vision_core.slides.features.files import describe_encoder
 
 _LIST = {"root", "labels", "features"}
 _OTHER_SLIDES = (
     "It was trained on other slides than this run: if slides of the validation or test list were among them, the "
     "scores of this run are too good."
 )
-_OF_TRAINING = {"dropout", "combine", "instance_weight"}  # no tensor hangs on them
+_OF_TRAINING = {"dropout", "combine", "instance_weight"}  # settings without effect on the weights
 
 
-def begin(config: WsiConfig, learner: BagLearner, train: Bags) -> tuple[str, ...]:
-    """Give a learner of MHIM its trained teacher; a plain one goes on from a bundle, if there is one.
+def load_initial_weights(config: WsiConfig, learner: BagLearner, train: Bags) -> tuple[str, ...]:
+    """Load ``source.weights`` into a learner; MHIM takes them as its teacher.
 
     Returns:
-        What the run starts from, in words.
+        Notes on the initial weights.
 
     Raises:
-        ConfigError: MHIM without a teacher, which nobody asked for.
-        CheckpointError: The bundle is of another network, other features, other classes, or another fold's.
+        ConfigError: MHIM without a teacher, unless ``random_teacher`` is set.
+        CheckpointError: The bundle differs in network, features or classes, or is of another fold.
     """
     path = config.source.weights
     if path is None:
-        return _without(config)
+        return _note_without_bundle(config)
     content = bundle.load(path, TASK)
     _check(path, content.card, config, train.classes, train.feature_dim)
     warnings: tuple[str, ...] = ()
     if content.card.trained_on.manifest not in {None, manifest(train)}:
         refuse_other_fold(path, content.card, config)
         warnings = (_OTHER_SLIDES,)
-    network = network_of(content, path).aggregator.state_dict()
+    network = build_network(content, path).aggregator.state_dict()
     if isinstance(learner, MhimLearner):
         learner.begin(network)
     else:
@@ -47,12 +47,12 @@ def begin(config: WsiConfig, learner: BagLearner, train: Bags) -> tuple[str, ...
     return (f"Starts from {content.card.identity()}, {content.card.trained_on.description}.", *warnings)
 
 
-def _without(config: WsiConfig) -> tuple[str, ...]:
+def _note_without_bundle(config: WsiConfig) -> tuple[str, ...]:
     if config.method == "plain":
         return ()
     if config.random_teacher:
         return ("The teacher begins with random weights (random_teacher).",)
-    if config.source.run:  # a rehearsal: that run has not been trained yet
+    if config.source.run:  # in a rehearsal that run has not been trained yet
         return (f"Starts from what the run '{config.source.run}' will leave.",)
     raise ConfigError(
         f"method={config.method} needs a trained teacher: give the bundle of a plain run as source.weights, leave "
@@ -61,15 +61,15 @@ def _without(config: WsiConfig) -> tuple[str, ...]:
 
 
 def refuse_other_fold(path: Path, card: Card, config: WsiConfig) -> None:
-    """What a teacher has learnt from, the student knows: a fold's test slides must not be among it.
+    """Refuse a teacher of another fold, which may have learnt from this fold's test slides.
 
     Args:
-        path: A bundle that was trained on other slides than the run is.
+        path: Bundle trained on other slides than this run.
         card: Its card.
-        config: Of the run.
+        config: Configuration of the run.
 
     Raises:
-        CheckpointError: They are of the same list, and the run is one of folds.
+        CheckpointError: Bundle and run share a CSV, and the run is one of folds.
     """
     theirs = card.config.get("data")
     is_same_list = isinstance(theirs, Mapping) and all(
@@ -84,7 +84,7 @@ def refuse_other_fold(path: Path, card: Card, config: WsiConfig) -> None:
 
 
 def _check(path: Path, card: Card, config: WsiConfig, classes: tuple[str, ...], feature_dim: int) -> None:
-    found = settings_of(card)
+    found = model_settings(card)
     if found.name != config.model.name:
         raise CheckpointError(
             f"'{path}' is a bundle of {found.name}, model.name is {config.model.name}. "
@@ -99,9 +99,9 @@ def _check(path: Path, card: Card, config: WsiConfig, classes: tuple[str, ...], 
     if differing:
         raise CheckpointError([f"'{path}': {each}. Set it as the bundle has it." for each in differing])
     if card.architecture.get("feature_dim") != feature_dim:
-        theirs = described(int(card.architecture.get("feature_dim") or 0))
+        theirs = describe_encoder(int(card.architecture.get("feature_dim") or 0))
         raise CheckpointError(
-            f"'{path}' takes features of {theirs}, the data's are of {described(feature_dim)}. "
+            f"'{path}' takes features of {theirs}, the data's are of {describe_encoder(feature_dim)}. "
             "Use features of the encoder that the bundle was trained with."
         )
     if card.classes != classes:

@@ -141,7 +141,7 @@ def test_alarm__bounds_that_every_policy_breaks_are_refused(word: str, told: str
 @pytest.mark.parametrize("word", ["transfer.data.root=others", "transfer.data.image_px=96"])
 def test_expand__a_transfer_by_itself_takes_its_images_from_data(word: str) -> None:
     key, _, value = word.partition("=")
-    asked = rf"{key} '{value}' is for a transfer that follows another stage \(then\)\. With method=transfer give data\."
+    asked = rf"{key} '{value}' is for a transfer that follows another stage \(then\)\. With method=transfer, set data\."
     with pytest.raises(ConfigError, match=asked):
         load_runs(PretrainConfig, None, ["method=transfer", word])[""].expand()
     assert list(runs("method=transfer", "data.image_px=96")) == ["linear", "full"]

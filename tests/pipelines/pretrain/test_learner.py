@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.learner import CleanLearner, HeadLearner, PretrainLearner
+from pipelines.pretrain.learner import CleanLearner, HeadLearner, PretrainLearner, StepSettings
 from pipelines.pretrain.noise_mask.mask import blend
 from pipelines.pretrain.noise_mask.objectives import image_costs, mean_log_total_density
 from pipelines.pretrain.noise_mask.policy import NoisePolicy
@@ -61,7 +61,7 @@ def test_step__loss_and_both_gradients_in_closed_form(objective: Objective) -> N
     reference = copy.deepcopy(learner)
     noise = noise_of(reference)
     heads = noise.network(batch.images)
-    cells = noise.bases(heads).bounded()
+    cells = noise.bases(heads).clamped()
     sample = cells.sample([key("mask", index, 0, 0) for index in batch.indices.tolist()])
     hidden = blend(batch.images, reference.mask(sample))
     expected = closed_form(objective, reference.classifier(hidden), batch.labels, (cells, sample))
@@ -114,7 +114,7 @@ def test_step__unlearned_is_the_plain_cross_entropy_under_the_fixed_beta() -> No
     assert learner.noise is None
     losses = learner(image_batch())
     assert list(losses) == ["loss_classifier"]
-    assert [part.name for part in learner.trained(learner.config.optim)] == ["classifier"]
+    assert [part.name for part in learner.trained(settings().optim)] == ["classifier"]
 
 
 def test_step__clean_is_bit_for_bit_plain_training() -> None:
@@ -138,7 +138,7 @@ def test_step__mask_of_ones_is_bit_for_bit_clean_training() -> None:
 
 def test_trained__classifier_and_policy_have_their_own_optimizer_and_nothing_else_trains() -> None:
     learner = masked("released")
-    parts = {part.name: part for part in learner.trained(learner.config.optim)}
+    parts = {part.name: part for part in learner.trained(settings().optim)}
     assert (parts["policy"].optim.lr, parts["policy"].optim.schedule) == (0.01, "cosine")
     listed = [parameter for part in parts.values() for parameter in part.module.parameters()]
     assert {id(each) for each in listed} == {id(each) for each in learner.parameters() if each.requires_grad}
@@ -206,7 +206,7 @@ def flatten(learner: PretrainLearner) -> None:
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (spoil_heads, "it gave numbers that are not finite"),
+        (spoil_heads, "its outputs are not finite"),
         (spoil_reward, "its reward or loss is not finite"),
         (collapse, "its entropy fell to"),
         (flatten, "its entropy rose to"),
@@ -220,7 +220,7 @@ def test_alarm__a_failed_policy_stops_and_the_classifier_goes_on(
     policy = copy.deepcopy(noise_of(learner).network).state_dict()
     classifier = copy.deepcopy(learner.classifier).state_dict()
     prepared = Prepared(learner=learner, items=ImageItems(8))
-    fit(prepared, learner.config, RUNTIME, RunFolder(tmp_path))
+    fit(prepared, settings(policy="reinforce"), RUNTIME, RunFolder(tmp_path))
     assert learner.alarm.is_stopped
     [note] = learner.notes
     assert note.startswith("ALARM: the policy was stopped at step 0: ") and told in note
@@ -258,7 +258,7 @@ def test_alarm__a_classifier_that_diverges_is_not_the_policys_fault_alone() -> N
 @pytest.mark.parametrize("policy", ["released", "reinforce"])
 def test_alarm__a_sound_policy_trains_without(policy: str, tmp_path: Path) -> None:
     learner = masked(policy)
-    fit(Prepared(learner=learner, items=ImageItems(12)), learner.config, RUNTIME, RunFolder(tmp_path))
+    fit(Prepared(learner=learner, items=ImageItems(12)), settings(policy=policy), RUNTIME, RunFolder(tmp_path))
     assert not learner.notes
     assert -2 < learner.metrics["policy_entropy"] < 0
 
@@ -274,7 +274,7 @@ def test_freeze_norms__no_statistic_moves_while_weights_do() -> None:
 
 def test_head__alone_trains_and_the_features_are_those_of_inference() -> None:
     network = small_classifier()
-    learner = HeadLearner(settings(method="transfer"), network, GOAL, "4").train()
+    learner = HeadLearner(network, GOAL, "4", StepSettings(is_selected=True)).train()
     before = copy.deepcopy(network.state_dict())
     learner(image_batch())["loss_classifier"].backward()
     assert {name for name, each in network.named_parameters() if each.grad is not None} == {"4.weight", "4.bias"}
@@ -309,6 +309,7 @@ def _stop_in(step: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
         ("released", {}),
         ("reinforce", {"reinforce.baseline": "ema"}),
         ("none", {"averaging.last_epochs": 2}),
+        ("none", {"mixing.mixup": 0.4, "mixing.cutmix": 1.0}),
     ],
 )
 @pytest.mark.parametrize("stop_at", [1, 4], ids=["in the first epoch", "in the second"])

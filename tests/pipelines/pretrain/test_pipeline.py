@@ -14,8 +14,9 @@ from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.pipeline import PretrainPipeline
 from pipelines.pretrain.weights.bundles import load_classifier, load_policy
 from tests.pipelines.pretrain.tiny import CLASSES, make_folders, train, weights, words
+from tests.vision_core.feature_maps import feature_maps
 from vision_core.backbones.bundles import load_backbone
-from vision_core.backbones.networks import build_backbone, feature_maps, features
+from vision_core.backbones.networks import build_backbone, features
 from vision_core.config.loading import load_runs
 from vision_core.errors import CheckpointError, ConfigError, DataError
 
@@ -130,7 +131,7 @@ def config(data: Path, *more: str) -> PretrainConfig:
 def test_prepare__other_classes_are_sent_to_transfer(stages: Path, tmp_path: Path) -> None:
     other = make_folders(tmp_path, OTHER)
     wanted = config(other, "method=finetune", f"source.weights={stages / 'pretrain' / 'model'}")
-    with pytest.raises(CheckpointError, match=r"tells 3 classes apart, the data has 2 .* Use method=transfer"):
+    with pytest.raises(CheckpointError, match=r"was trained on 3 classes, the data has 2 .* Use method=transfer"):
         PretrainPipeline().prepare(wanted)
 
 
@@ -209,7 +210,7 @@ def test_deliver__norms_are_computed_anew_where_asked(data: Path, tmp_path: Path
 
 def test_deliver__a_mean_that_max_steps_cuts_short_is_told(data: Path, tmp_path: Path) -> None:
     more = ("policy=none", "train.eval_every=1", "data.val_split=null", "averaging.last_epochs=2", "train.epochs=3")
-    for steps, told in ((7, "what leaves it is the mean of '1'"), (4, "the last weights, without a mean"), (9, "")):
+    for steps, told in ((7, "it delivers the mean of '1'"), (4, "the last weights, without a mean"), (9, "")):
         assert train(tmp_path / f"{steps}", data, *more, f"train.max_steps={steps}") == 0
         notes = json.loads((tmp_path / f"{steps}" / "run.json").read_text())["notes"]
         found = [note for note in notes if "averaging.last_epochs is '2', but the run was too short" in note]
@@ -259,7 +260,7 @@ def test_train__images_with_several_labels(tmp_path: Path) -> None:
     [
         ("mask.kernel=12", "mask.kernel: should be odd, got 12"),
         ("mask.grid=33", "mask.grid '33' is finer than the image of 32 pixels"),
-        ("mask.kernel=65", "mask.kernel '65' reaches beyond the mirror image of 32 pixels"),
+        ("mask.kernel=65", "mask.kernel '65' is too wide to reflect an image of 32 pixels"),
         ("mask.sigma=0", "mask.sigma: should be greater than 0"),
         ("mask.sigma=.nan", "mask.sigma: should be a finite number"),
         ("train.batch_size=1", "train.batch_size '1': batch normalisation needs at least 2 images"),

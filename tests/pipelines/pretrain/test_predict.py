@@ -11,7 +11,7 @@ from pipelines.pretrain.__main__ import main
 from pipelines.pretrain.data.preprocessing import centre_view, normalise
 from pipelines.pretrain.data.reading import write_classes
 from pipelines.pretrain.data_settings import PretrainData
-from pipelines.pretrain.predict import PolicyReader, PretrainPredictor
+from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
 from pipelines.pretrain.weights.bundles import describe_classifier, load_classifier, save_classifier
 from tests.pipelines.pretrain.tiny import CLASSES, make_folders, train
 from vision_core.backbones.networks import build_backbone
@@ -81,12 +81,12 @@ def test_predict__the_policy_beside_draws_its_masks(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "masks" / "outputs").iterdir()) == [
         f"{number}.masks.png" for number in range(3)
     ]
-    draw = PolicyReader.from_checkpoint(tmp_path / "run" / "policy")
+    draw = PolicyPredictor.from_checkpoint(tmp_path / "run" / "policy")
     pixels = read_image(inputs / "0.png")
     assert np.array_equal(draw(pixels), draw(pixels))
     assert not np.array_equal(draw(pixels, seed=1), draw(pixels, seed=2))
     with pytest.raises(CheckpointError, match="holds no policy"):
-        PolicyReader.from_checkpoint(tmp_path / "run" / "model")
+        PolicyPredictor.from_checkpoint(tmp_path / "run" / "model")
     with pytest.raises(CheckpointError, match="holds a policy, no classifier"):
         load_classifier(tmp_path / "run" / "policy")
 

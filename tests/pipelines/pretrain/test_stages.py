@@ -101,8 +101,8 @@ def test_rehearse__every_stage_of_a_command(
     stages = [*MOVED, f"transfer.data.root={other}", "then=[finetune,transfer]"]
     assert main(["train", "--dry-run", "--out", str(tmp_path / "out"), *words(data, *stages)]) == 0
     told = capsys.readouterr().out
-    assert told.count("Starts from what the run 'pretrain' will leave.") == 1
-    assert told.count("Starts from what the run 'finetune' will leave.") == 2
+    assert told.count("Starts from the result of the run 'pretrain', which is not trained yet.") == 1
+    assert told.count("Starts from the result of the run 'finetune', which is not trained yet.") == 2
     assert not (tmp_path / "out").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.pretrain.config import Bases, Mask, Reinforce
+from pipelines.pretrain.config import Reinforce
 from pipelines.pretrain.noise_mask.beta import BetaCells
 from pipelines.pretrain.noise_mask.mask import NoiseMask, blend
 from pipelines.pretrain.noise_mask.objectives import (
@@ -42,13 +42,13 @@ TARGETS = torch.tensor([0, 2, 1, 2])
 
 def _step(objective: Objective) -> Step:
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(3 * PIXELS**2, CLASSES)).double()
-    policy, bases = PolicyNetwork(GRID).double(), RunningBases(GRID**2, Bases()).double()
+    policy, bases = PolicyNetwork(GRID).double(), RunningBases(GRID**2).double()
     images = torch.randn(BATCH, 3, PIXELS, PIXELS, dtype=torch.float64)
     heads = policy(images)
-    concentrations = bases(heads).bounded()
+    concentrations = bases(heads).clamped()
     bases.update(heads)
     cells = concentrations.sample(range(BATCH))
-    masked = blend(images, NoiseMask(Mask(grid=GRID, kernel=5, sigma=2), PIXELS).double()(cells))
+    masked = blend(images, NoiseMask(grid=GRID, kernel=5, sigma=2, image_px=PIXELS).double()(cells))
     logits = classifier(masked)
     return Step(
         classifier=classifier,
@@ -120,9 +120,9 @@ def test_step__mask_of_ones_is_clean_training_bit_for_bit() -> None:
 
 
 def test_step__losses_under_autocast_are_in_single_precision() -> None:
-    policy, bases = PolicyNetwork(GRID), RunningBases(GRID**2, Bases())
+    policy, bases = PolicyNetwork(GRID), RunningBases(GRID**2)
     with torch.autocast("cpu", torch.bfloat16):
-        concentrations = bases(policy(torch.randn(2, 3, PIXELS, PIXELS))).bounded()
+        concentrations = bases(policy(torch.randn(2, 3, PIXELS, PIXELS))).clamped()
         density = mean_log_total_density(concentrations.log_density(concentrations.sample([0, 1])))
         costs = image_costs(torch.randn(2, CLASSES).bfloat16(), TARGETS[:2])
     assert density.dtype == costs.dtype == torch.float32

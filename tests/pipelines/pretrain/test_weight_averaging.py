@@ -72,8 +72,10 @@ def test_mean__does_not_train_and_the_network_stays_as_it_is() -> None:
     assert all(torch.equal(before[name], each) for name, each in trained.state_dict().items())
 
 
-def test_shortfall__says_how_many_epochs_the_mean_lacks() -> None:
-    assert averaged(3).shortfall() == ""
-    assert "last_epochs is '5', but the run was too short: what leaves it is the mean of '4'" in averaged(5).shortfall()
+def test_incomplete_warning__says_how_many_epochs_the_mean_lacks() -> None:
+    assert averaged(3).incomplete_warning() == ""
+    assert (
+        "last_epochs is '5', but the run was too short: it delivers the mean of '4'" in averaged(5).incomplete_warning()
+    )
     none = RunningMean(network(*HISTORY[0]), last_epochs=3, epochs=90)
-    assert "what leaves it is the last weights, without a mean" in none.shortfall()
+    assert "it delivers the last weights, without a mean" in none.incomplete_warning()

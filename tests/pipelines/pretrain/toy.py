@@ -8,7 +8,8 @@ from torch import nn
 
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.views import Batch
-from pipelines.pretrain.learner import CleanLearner, Goal, PretrainLearner
+from pipelines.pretrain.learner import CleanLearner, Goal
+from pipelines.pretrain.learner import make_learner as make
 from vision_core.config.loading import replace
 from vision_core.randomness import key
 from vision_core.training.loaders import Place
@@ -53,9 +54,7 @@ def make_learner(config: PretrainConfig, classifier: nn.Module | None = None) ->
     """The learner of the first stage, always with the same starting weights."""
     classifier = classifier or small_classifier()
     torch.manual_seed(2)
-    if config.is_masked:
-        return PretrainLearner(config, classifier, GOAL, probes=image_batch(2, seed=9).images)
-    return CleanLearner(config, classifier, GOAL)
+    return make(config, classifier, GOAL, probes=image_batch(2, seed=9).images)
 
 
 class ImageItems:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pipelines.sfod.evaluate import detect_all, draw_comparison, score
+from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.datasets.records import ImageRecord
 from vision_core.detection.settings import DetectionData
-from vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.images.reading import read_image
 from vision_core.results import Detections
 

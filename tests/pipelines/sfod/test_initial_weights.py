@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines.sfod.config import SfodConfig
-from pipelines.sfod.initial_weights import is_bundle, new_detector, starting_detector
+from pipelines.sfod.initial_weights import is_bundle, load_source_detector, new_detector
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, source_bundle
 from tests.vision_core.toy_classifier import write_classifier
 from vision_core.bundles.bundle import load
@@ -22,27 +22,27 @@ def _config(**changes: object) -> SfodConfig:
     return replace(SfodConfig(), {"source.weights": source_bundle(), **changes})
 
 
-def test_starting_detector__brings_weights_classes_and_trains() -> None:
-    start = starting_detector(_config())
+def test_load_source_detector__brings_weights_classes_and_trains() -> None:
+    start = load_source_detector(_config())
     stored, _ = load_detector(source_bundle())
-    assert all(torch.equal(tensor, stored.state_dict()[name]) for name, tensor in start.detector.state_dict().items())
-    assert start.detector.classes == CLASSES
-    assert any(parameter.requires_grad for parameter in start.detector.parameters())
+    assert all(torch.equal(tensor, stored.state_dict()[name]) for name, tensor in start.module.state_dict().items())
+    assert start.module.classes == CLASSES
+    assert any(parameter.requires_grad for parameter in start.module.parameters())
     assert start.path == source_bundle()
     assert "sfod/source/" in start.notes[0]
 
 
-def test_starting_detector__a_section_for_the_architecture_is_refused() -> None:
+def test_load_source_detector__a_section_for_the_architecture_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"comes with the bundle in source\.weights; remove this section"):
-        starting_detector(_config(detector=DETECTOR))
+        load_source_detector(_config(detector=DETECTOR))
 
 
-def test_starting_detector__card_and_head_of_different_lengths(tmp_path: Path) -> None:
+def test_load_source_detector__card_and_head_of_different_lengths(tmp_path: Path) -> None:
     broken = shutil.copytree(source_bundle(), tmp_path / "model")
     card = json.loads((broken / "card.json").read_text())
     (broken / "card.json").write_text(json.dumps(card | {"classes": ["disc"]}))
     with pytest.raises(CheckpointError, match=r"lists 1 classes, the head .* has 2"):
-        starting_detector(_config(**{"source.weights": broken}))
+        load_source_detector(_config(**{"source.weights": broken}))
 
 
 def test_weights_hash__is_that_of_the_card() -> None:
@@ -117,7 +117,7 @@ def test_new_detector__heads_beside_a_classifiers_backbone_follow_from_the_seed(
     assert not torch.equal(heads[0], heads[2])
 
 
-def test_starting_detector__a_classifier_is_no_source_model(tmp_path: Path) -> None:
+def test_load_source_detector__a_classifier_is_no_source_model(tmp_path: Path) -> None:
     write_classifier(tmp_path / "model", "lite0")
     with pytest.raises(CheckpointError, match=r"adaptation starts from a detector\. Train one .* method=source"):
-        starting_detector(_config(**{"source.weights": tmp_path / "model", "data.classes": CLASSES}))
+        load_source_detector(_config(**{"source.weights": tmp_path / "model", "data.classes": CLASSES}))

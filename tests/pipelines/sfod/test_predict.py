@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipelines.sfod.predict import SfodPredictor, write_coco
 from tests.pipelines.sfod.tiny import CLASSES, source_bundle
-from vision_core.detection.synthetic import make_picture
+from tests.vision_core.detection.synthetic import make_picture
 from vision_core.images.reading import read_image
 from vision_core.results import Detections, label_texts
 
@@ -45,6 +45,13 @@ def test_call__file_and_array_give_the_same(predictor: SfodPredictor, picture: P
     assert of_file.classes == CLASSES
     assert of_file.model == predictor.card.identity()
     assert of_file.image_size == (64, 96)
+
+
+def test_call__bundle_and_file_may_be_strings(predictor: SfodPredictor, picture: Path) -> None:
+    of_strings = SfodPredictor.from_checkpoint(str(source_bundle()))(str(picture))
+    of_paths = predictor(picture)
+    np.testing.assert_array_equal(of_strings.boxes, of_paths.boxes)
+    np.testing.assert_array_equal(of_strings.scores, of_paths.scores)
 
 
 def test_call__finds_a_large_disc_where_it_is(predictor: SfodPredictor) -> None:

@@ -15,17 +15,16 @@ from torch import Tensor
 
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.initial_weights import new_detector
-from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
-from pipelines.sfod.learners.statistics import StatisticsLearner
+from pipelines.sfod.pipeline import adaptation_learner, build_views
 from pipelines.sfod.views import LabelledViews, TargetViews
 from tests.pipelines import torchrun
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, SUPERVISED
+from tests.vision_core.detection.synthetic import make_voc
 from tests.vision_core.two_processes import run_two
 from vision_core.config import loading as config
 from vision_core.detection.datasets.reading import read_dataset
 from vision_core.detection.model.detector import Detector
-from vision_core.detection.synthetic import make_voc
 from vision_core.errors import Interrupted
 from vision_core.runs.folder import RunFolder
 from vision_core.training.learner import Learner, Prepared, TrainingSet
@@ -53,7 +52,6 @@ CASES = {
     "all empty": ("method=mt", "pseudo_labels.skip_empty_hpl=true", "pseudo_labels.threshold=1"),
 }
 STOPPED = "mean teacher"
-LEARNERS = {"source": SourceLearner, "bn": StatisticsLearner}
 
 
 def sure_detector(settings: SfodConfig) -> Detector:
@@ -68,9 +66,11 @@ def prepare(settings: SfodConfig) -> tuple[Learner, TrainingSet]:
     detector = sure_detector(settings)
     is_source = settings.method == "source"
     data = settings.data.model_copy(update={"classes": CLASSES})
-    views = LabelledViews if is_source else TargetViews
-    items = views(read_dataset(data, data.split, with_labels=is_source), settings, detector.settings)
-    return LEARNERS.get(settings.method, MeanTeacherLearner)(settings, detector), items
+    dataset = read_dataset(data, data.split, with_labels=is_source)
+    items = build_views(LabelledViews if is_source else TargetViews, settings, dataset, detector)
+    if is_source:
+        return SourceLearner(detector, average=settings.teacher, seed=settings.train.seed), items
+    return adaptation_learner(settings, detector), items
 
 
 def fit_in(runtime: Runtime, folder: Path, data: Path, words: Sequence[str], *, halts: bool = False) -> None:

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.views import LabelledViews, TargetViews
-from vision_core.config.loading import replace
+from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData, DetectorSettings
-from vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.errors import InputError
+from vision_core.images.augmentation_settings import StrongViewSettings
 from vision_core.images.reading import read_image
 
 OWN_SIZE = DetectorSettings(shortest_edge_px=0, anchor_sizes=((16,),))
 DOUBLE = DetectorSettings(shortest_edge_px=128, anchor_sizes=((16,),))
-PLAIN = replace(SfodConfig(), {"strong_view.kind": "none"})
+PLAIN = StrongViewSettings(kind="none")
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +26,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
 
 
 def test_target__weak_view_is_the_image_itself_in_every_epoch(dataset: DetectionDataset) -> None:
-    views = TargetViews(dataset, SfodConfig(), OWN_SIZE)
+    views = TargetViews(dataset, OWN_SIZE)
     image = torch.from_numpy(read_image(dataset.records[1].path)).permute(2, 0, 1)
     assert all(torch.equal(views[epoch, 1].weak[0], image) for epoch in range(8))
 
 
 def test_target__strong_view_has_its_size_and_other_pixels(dataset: DetectionDataset) -> None:
-    batch = TargetViews(dataset, SfodConfig(), DOUBLE)[0, 0]
+    batch = TargetViews(dataset, DOUBLE)[0, 0]
     assert batch.weak[0].shape == batch.strong[0].shape == (3, 128, 192)
     assert not torch.equal(batch.weak[0], batch.strong[0])
     assert batch.indices == [0]
@@ -41,24 +40,24 @@ def test_target__strong_view_has_its_size_and_other_pixels(dataset: DetectionDat
 
 
 def test_target__draws_follow_from_seed_epoch_and_index_alone(dataset: DetectionDataset) -> None:
-    views = TargetViews(dataset, SfodConfig(), OWN_SIZE)
+    views = TargetViews(dataset, OWN_SIZE)
     first = views[0, 0].strong[0]
     views[0, 1]  # another item between two reads must not matter
     assert torch.equal(views[0, 0].strong[0], first)
     assert not torch.equal(views[1, 0].strong[0], first)
-    other_seed = TargetViews(dataset, replace(SfodConfig(), {"train.seed": 1}), OWN_SIZE)
+    other_seed = TargetViews(dataset, OWN_SIZE, seed=1)
     assert not torch.equal(other_seed[0, 0].strong[0], first)
 
 
 def test_target__below_the_smallest_anchor_is_refused(dataset: DetectionDataset) -> None:
     """Row C7 of the bad inputs."""
-    views = TargetViews(dataset, SfodConfig(), DetectorSettings(shortest_edge_px=0, anchor_sizes=((128, 256, 512),)))
+    views = TargetViews(dataset, DetectorSettings(shortest_edge_px=0, anchor_sizes=((128, 256, 512),)))
     with pytest.raises(InputError, match=r"train_000\.png' is '96 x 64' px.* smallest anchor has 128 px"):
         views[0, 0]
 
 
 def test_labelled__flipped_half_of_the_time_with_its_boxes(dataset: DetectionDataset) -> None:
-    views = LabelledViews(dataset, PLAIN, OWN_SIZE)
+    views = LabelledViews(dataset, OWN_SIZE, strong_view=PLAIN)
     record = dataset.records[0]
     image, boxes = read_image(record.path), torch.from_numpy(record.boxes)
     flipped_boxes = torch.stack([96 - boxes[:, 2], boxes[:, 1], 96 - boxes[:, 0], boxes[:, 3]], dim=1)
@@ -75,7 +74,9 @@ def test_labelled__flipped_half_of_the_time_with_its_boxes(dataset: DetectionDat
 
 
 def test_labelled__boxes_grow_with_the_image(dataset: DetectionDataset) -> None:
-    small, large = (LabelledViews(dataset, PLAIN, settings)[0, 2].targets[0] for settings in (OWN_SIZE, DOUBLE))
+    small, large = (
+        LabelledViews(dataset, settings, strong_view=PLAIN)[0, 2].targets[0] for settings in (OWN_SIZE, DOUBLE)
+    )
     torch.testing.assert_close(large.boxes, small.boxes * 2)
 
 
@@ -83,12 +84,12 @@ def test_labelled__crowd_regions_are_no_targets(dataset: DetectionDataset) -> No
     record = dataset.records[0]
     crowd = np.ones_like(record.crowd)
     crowded = dataclasses.replace(dataset, records=(dataclasses.replace(record, crowd=crowd),))
-    views = LabelledViews(crowded, PLAIN, OWN_SIZE)
+    views = LabelledViews(crowded, OWN_SIZE, strong_view=PLAIN)
     assert views[0, 0].targets[0].boxes.shape == (0, 4)
 
 
 def test_collate__keeps_the_order(dataset: DetectionDataset) -> None:
-    views = TargetViews(dataset, SfodConfig(), OWN_SIZE)
+    views = TargetViews(dataset, OWN_SIZE)
     items = [views[0, index] for index in (2, 0)]
     batch = views.collate(items)
     assert batch.indices == [2, 0]
@@ -97,6 +98,6 @@ def test_collate__keeps_the_order(dataset: DetectionDataset) -> None:
 
 
 def test_read__larger_than_allowed_is_refused_by_name(dataset: DetectionDataset) -> None:
-    views = TargetViews(dataset, replace(SfodConfig(), {"data.max_megapixels": 0.001}), OWN_SIZE)
+    views = TargetViews(dataset, OWN_SIZE, max_megapixels=0.001)
     with pytest.raises(InputError, match=r"train_000\.png' declares .* raise data\.max_megapixels"):
         views[0, 0]

@@ -12,10 +12,10 @@ import torch
 
 from pipelines.sfod.__main__ import main
 from tests.pipelines.contract import TinyTask
+from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.model.detectron2_parts import detectron2_config
 from vision_core.detection.settings import DetectorSettings
-from vision_core.detection.synthetic import SHAPES, make_voc
 
 DETECTOR = {
     "backbone": "lite0",

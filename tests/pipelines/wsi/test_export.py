@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines.wsi.config import AbmilSettings, EmbeddingSettings, ModelSettings, Recycling, TransmilSettings
-from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.models.build import build_model
 from pipelines.wsi.weights.bundles import architecture, load_network, save_network
 from pipelines.wsi.weights.export import exportable
@@ -26,7 +26,7 @@ CALIBRATION = Calibration(temperature=1.7, coverage=0.9, threshold=0.5, num_case
 
 
 def bundle_of(folder: Path, settings: ModelSettings, recycling: Recycling | None = None, **changes: Any) -> Path:  # noqa: ANN401
-    network = Mhim(build_model(settings, feature_dim=6, num_classes=3), recycling)
+    network = MHIM(build_model(settings, feature_dim=6, num_classes=3), recycling)
     card = Card(
         task="wsi",
         method="plain",
@@ -48,7 +48,7 @@ def test_export__any_number_of_tiles_as_the_bundle_reads_them(tmp_path: Path, na
     model = load_network(bundle, torch.device("cpu"))
     for count in (1, 2, 5000):
         features = torch.randn(count, 6)
-        reading = model.read(features)
+        reading = model.predict(features)
         probabilities, scores = _answer(done.path, features)
         torch.testing.assert_close(
             probabilities.double(), torch.from_numpy(reading.probabilities), rtol=1e-5, atol=1e-6
@@ -61,7 +61,7 @@ def test_export__transmil_at_a_fixed_number_of_tiles(tmp_path: Path) -> None:
     done = export(exportable(bundle, size=70), "onnx", tmp_path / "a.onnx")
     assert done.shapes == {"features": (70, 6)}
     features = torch.randn(70, 6)
-    reading = load_network(bundle, torch.device("cpu")).read(features)
+    reading = load_network(bundle, torch.device("cpu")).predict(features)
     probabilities, scores = _answer(done.path, features)
     torch.testing.assert_close(probabilities.double(), torch.from_numpy(reading.probabilities), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(scores, torch.from_numpy(reading.scores), rtol=1e-4, atol=1e-6)
@@ -71,7 +71,7 @@ def test_export__recycled_tokens_have_no_scores(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path / "model", NETWORKS["abmil_gated"], Recycling(tokens=3, at_test=True))
     done = export(exportable(bundle, None), "onnx", tmp_path / "a.onnx")
     features = torch.randn(20, 6)
-    reading = load_network(bundle, torch.device("cpu")).read(features)
+    reading = load_network(bundle, torch.device("cpu")).predict(features)
     probabilities, scores = _answer(done.path, features)
     assert scores.shape == (20,)
     torch.testing.assert_close(probabilities.double(), torch.from_numpy(reading.probabilities), rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ import torch
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.bags import Bag
 from pipelines.wsi.learner import BagLearner, MhimLearner, PlainLearner, make_learner
-from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.models.aggregation import Aggregated
 from vision_core.config import loading as config
 from vision_core.training.learner import Learner
@@ -82,7 +82,7 @@ def test_after_step__queries_follow_their_tokens_before_the_teacher_follows_them
     after = learner.student.recycler.queries
     assert not torch.equal(before, after)
     teacher = learner.teacher.module
-    assert isinstance(teacher, Mhim)
+    assert isinstance(teacher, MHIM)
     assert teacher.recycler is not None
     assert torch.equal(teacher.recycler.queries, after)
 
@@ -118,7 +118,7 @@ def test_begin__v1_shares_the_embedding_and_v2_nothing() -> None:
         assert isinstance(learner, MhimLearner)
         learner.begin(baseline.state_dict())
         teacher = learner.teacher.module
-        assert isinstance(teacher, Mhim)
+        assert isinstance(teacher, MHIM)
         assert bool((teacher.aggregator.embedding.linear.weight == 0.5).all())
         assert bool((learner.student.aggregator.embedding.linear.weight == 0.5).all()) == is_shared
 

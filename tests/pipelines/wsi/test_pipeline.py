@@ -13,7 +13,7 @@ from pipelines.wsi.__main__ import main
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.evaluation.predictions import read_predictions
 from pipelines.wsi.learner import PlainLearner
-from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.model_selection import Validation
 from pipelines.wsi.pipeline import WsiPipeline
 from pipelines.wsi.weights.bundles import DECISION, load_network
@@ -158,7 +158,7 @@ def test_deliver__card_says_how_slides_are_called(data: Path, tmp_path: Path) ->
     assert "tiny slides, list 'train': 4 slides" in card.trained_on.description
     assert bundle.read_card(tmp_path / "model").identity() == card.identity()
     model = load_network(tmp_path / "model", CPU)
-    assert model.read(np.full((5, DIM), 99, np.float32)).is_outside
+    assert model.predict(np.full((5, DIM), 99, np.float32)).is_outside
 
 
 def test_train__best_epoch_and_threshold_come_from_validation(data: Path, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_inputs__a_folder_without_slides_says_what_it_holds(tmp_path: Path) -> N
 
 def test_product__of_a_run_is_what_the_card_describes(data: Path) -> None:
     prepared = WsiPipeline().prepare(_config(data, "method=mhim_v2", "random_teacher=true"))
-    assert isinstance(prepared.learner.product(), Mhim)
+    assert isinstance(prepared.learner.product(), MHIM)
 
 
 def test_resume__on_other_slides_is_refused_and_leaves_the_record(

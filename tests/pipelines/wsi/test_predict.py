@@ -71,6 +71,17 @@ def test_call__result_covers_the_tissue(predictor: WsiPredictor, slide: Path) ->
     }
 
 
+def test_call__paths_may_be_strings(predictor: WsiPredictor, bundle: Path, slide: Path, tmp_path: Path) -> None:
+    named = WsiPredictor.from_checkpoint(str(bundle), device="cpu")
+    one, other = named(str(slide)), predictor(slide)
+    assert (one.slide, one.category) == (other.slide, other.category)
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    written = named.write(one, str(slide), str(tmp_path / "out"))
+    assert sorted(path.name for path in written) == [f"a.b{ending}" for ending in ENDINGS]
+    with pytest.raises(TypeError, match="the path of a slide"):
+        named(np.zeros((8, 8, 3), np.uint8))
+
+
 def test_write__files_are_named_after_the_slide_and_carry_the_notice(
     predictor: WsiPredictor, slide: Path, tmp_path: Path
 ) -> None:
@@ -148,7 +159,7 @@ def test_predict__settings_of_training_are_refused(
     bundle: Path, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _predict(bundle, slide, tmp_path / "out", "tiles.tile_px=32") == 2
-    assert "is of training" in capsys.readouterr().err
+    assert "is a setting of training" in capsys.readouterr().err
 
 
 def test_predict__an_encoder_of_another_width_is_refused_before_any_slide(
@@ -206,7 +217,7 @@ def test_call__doubts_are_told_first(tmp_path: Path) -> None:
     model = SlideModel(
         network("abmil"), card("abmil", scope=scope.to_record(), calibration=calibration), torch.device("cpu")
     )
-    reading = model.read(torch.full((5, 6), 50.0))
+    reading = model.predict(torch.full((5, 6), 50.0))
     assert reading.is_outside
     assert reading.possible is not None
     assert reading.possible.all()

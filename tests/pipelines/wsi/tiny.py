@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.models.build import build_model
 from pipelines.wsi.weights.bundles import architecture, save_network
 from tests.pipelines.contract import TinyTask
@@ -74,7 +74,7 @@ def make_features(folder: Path, splits: Sequence[str] = SPLITS, dim: int = DIM) 
 def make_bundle(folder: Path, dim: int = LITE0_DIM, **changes: Any) -> Path:  # noqa: ANN401
     """A random ABMIL over features of lite0 on the tiny slides, calibrated by nobody; ``changes`` are of its card."""
     settings = config.load(WsiConfig, None, SLIDE_WORDS)
-    network = Mhim(build_model(settings.model, dim, len(CLASSES)))
+    network = MHIM(build_model(settings.model, dim, len(CLASSES)))
     card: dict[str, Any] = {
         "task": "wsi",
         "method": "plain",

@@ -6,8 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipelines.wsi.config import AbmilSettings, EmbeddingSettings, ModelSettings
-from pipelines.wsi.models.abmil import Abmil
+from pipelines.wsi.models.abmil import ABMIL
 
 
 def wave(*shape: int, a: float, b: float, c: float = 1.0) -> Tensor:
@@ -26,13 +25,18 @@ BAG = wave(4, 3, a=0.9, b=0.2)
 
 def small_abmil(
     activation: Literal["relu", "gelu"] = "gelu", *, attention: Literal["relu", "tanh"] = "relu", gated: bool = False
-) -> Abmil:
+) -> ABMIL:
     """Check C5's network: 3 features, 5 embedded, 4 hidden, 2 classes, no dropout."""
-    settings = ModelSettings(
-        embedding=EmbeddingSettings(dim=5, activation=activation, dropout=0.0),
-        abmil=AbmilSettings(hidden=4, activation=attention, gated=gated),
-    )
-    network = Abmil(settings, feature_dim=3, num_classes=2).double()
+    network = ABMIL(
+        in_dim=3,
+        num_classes=2,
+        embed_dim=5,
+        activation=activation,
+        dropout=0.0,
+        attention_dim=4,
+        gated=gated,
+        attention_activation=attention,
+    ).double()
     state = {
         "embedding.linear.weight": wave(5, 3, a=0.37, b=0.1, c=0.8),
         "embedding.linear.bias": wave(5, a=0.5, b=0.3, c=0.2),

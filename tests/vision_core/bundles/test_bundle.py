@@ -211,5 +211,5 @@ def test_check_golden__small_deviation_is_returned(tmp_path: Path, factor: float
 def test_check_golden__beyond_a_hundredth_is_refused_with_the_figure(tmp_path: Path) -> None:
     save_toy(tmp_path / "model")
     found = load(tmp_path / "model")
-    with pytest.raises(CheckpointError, match=r"another answer for toy/plain/.*deviation 0\.02, at most 0\.01"):
+    with pytest.raises(CheckpointError, match=r"another output for toy/plain/.*deviation 0\.02, at most 0\.01"):
         check_golden(found, lambda inputs: {"y": 1.02 * double(found.tensors, inputs)["y"]})

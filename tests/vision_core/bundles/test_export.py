@@ -111,7 +111,7 @@ def test_export__the_file_says_what_it_is(tmp_path: Path) -> None:
 def test_export__an_answer_that_differs_is_refused_and_nothing_written(
     tmp_path: Path, kind: Format, how: Literal["always", "large"], size: str
 ) -> None:
-    with pytest.raises(CheckpointError, match="answers otherwise") as caught:
+    with pytest.raises(CheckpointError, match="outputs of the exported file and the model differ") as caught:
         export(given(Liar(how)), kind, tmp_path / f"a{SUFFIXES[kind]}")
     assert size in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -80,6 +80,31 @@ def test_read__pickle_is_refused_with_the_command(tmp_path: Path) -> None:
     assert author == "Caffe2"
 
 
+def test_read__old_pickle_under_another_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(pickle.dumps(Touch(tmp_path / "proof"), protocol=2))
+    for trust in (False, True):
+        with pytest.raises(CheckpointError, match=r"a pickle of objects .* save its state dict alone|Save its"):
+            read_weights(tmp_path / "a.pth", trust=trust)
+    assert not (tmp_path / "proof").exists()
+
+
+def test_read__any_changed_byte_is_told_in_one_line(tmp_path: Path) -> None:
+    """Torch raises a dozen types for damage; only ours may come out."""
+    whole = saved(tmp_path / "a.pth", {"a": torch.ones(5), "b": 3.5}).read_bytes()
+    draws = np.random.default_rng(0)
+    told = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        data[draws.integers(len(data))] = draws.integers(256)
+        (tmp_path / "b.pth").write_bytes(data)
+        try:
+            read_weights(tmp_path / "b.pth", trust=bool(draws.integers(2)))
+        except CheckpointError as error:
+            told += 1
+            assert "\n" not in str(error)
+    assert told > 50
+
+
 def test_read__cut_file(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pth", {"a": torch.ones(1000)})
     path.write_bytes(path.read_bytes()[:1000])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vision_core.detection.average_precision import (
     AveragePrecision,
-    Truth,
+    GroundTruth,
     area_ap50,
     area_under_envelope,
     coco_ap,
@@ -18,7 +18,7 @@ from vision_core.detection.average_precision import (
 )
 from vision_core.results import Detections
 
-Metric = Callable[[Sequence[Truth], Sequence[Detections], tuple[str, ...]], AveragePrecision]
+Metric = Callable[[Sequence[GroundTruth], Sequence[Detections], tuple[str, ...]], AveragePrecision]
 CLASSES = ("car", "bus")
 FROM_ONE = np.array([1, 1, 0, 0], dtype=np.float32)
 BOX = (10.0, 10, 49, 49)

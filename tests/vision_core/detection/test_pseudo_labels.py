@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vision_core.detection.model.detector import Found
+from vision_core.detection.model.detector import DetectionTensors
 from vision_core.detection.pseudo_labels import confident_targets, select_confident
 
 SCORES = torch.tensor([0.99, 0.7, 0.70001, 0.69999, 0.9, 0.5, 0.71, 0.8])
@@ -14,12 +14,14 @@ def test_select_confident__threshold_itself_is_out(threshold: float, kept: list[
 
 
 def test_confident_targets__boxes_and_labels_of_the_kept() -> None:
-    found = Found(boxes=torch.arange(32.0).view(8, 4), scores=SCORES, labels=torch.arange(8))
-    targets = confident_targets(found, 0.9)
+    detections = DetectionTensors(boxes=torch.arange(32.0).view(8, 4), scores=SCORES, labels=torch.arange(8))
+    targets = confident_targets(detections, 0.9)
     assert targets.boxes.tolist() == [[0, 1, 2, 3]]
     assert targets.labels.tolist() == [0]
 
 
 def test_confident_targets__none() -> None:
-    found = Found(boxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long))
-    assert confident_targets(found, 0.7).boxes.shape == (0, 4)
+    detections = DetectionTensors(
+        boxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long)
+    )
+    assert confident_targets(detections, 0.7).boxes.shape == (0, 4)

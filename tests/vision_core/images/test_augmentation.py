@@ -41,6 +41,11 @@ def test_strong_view__same_seed_same_view_whatever_came_before(kind: str) -> Non
         np.testing.assert_array_equal(fresh(coloured(), seed), used(coloured(), seed))
 
 
+def test_strong_view__needs_no_settings() -> None:
+    for seed in range(5):
+        np.testing.assert_array_equal(StrongView()(coloured(), seed=seed), StrongView(PUBLISHED)(coloured(), seed))
+
+
 def test_strong_view__gates_are_independent_draws() -> None:
     image, view = coloured(), StrongView(PUBLISHED)
     unchanged = sum(np.array_equal(view(image, seed), image) for seed in range(4000))

@@ -10,9 +10,9 @@ from vision_core.assets import aperio_slide
 from vision_core.errors import ConfigError, InputError
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.settings import TileSettings, TissueSettings
-from vision_core.slides.tiling import Tiles, tile_grid, tissue_shares
+from vision_core.slides.tiling import Tiles, integral_image, tile_grid, tissue_shares
 from vision_core.slides.tissue.overview import overview_grid
-from vision_core.slides.tissue.regions import Region, draw_mask
+from vision_core.slides.tissue.regions import Region, regions_to_mask
 from vision_core.slides.tissue.segmentation import Tissue, find_tissue
 
 
@@ -123,16 +123,16 @@ def test_tile_grid__finer_than_the_slide(path: Path, mpp: float, is_refused: boo
 def test_tissue_shares__exact_to_the_mask() -> None:
     draws = np.random.default_rng(0)
     mask = draws.random((30, 40)) < 0.5
-    pixel, side = (3.0, 2.0), 17
+    pixel_size, side = (3.0, 2.0), 17
     xs, ys = np.arange(0, 120, 13.0), np.arange(0, 60, 11.0)
     fine = np.pad(mask.repeat(2, axis=0).repeat(3, axis=1), 20)[20:, 20:]  # pixels of level 0
     expected = [[fine[int(y) : int(y) + side, int(x) : int(x) + side].sum() / side**2 for x in xs] for y in ys]
-    np.testing.assert_allclose(tissue_shares(mask, pixel, (xs, ys), side), expected, atol=1e-12)
+    np.testing.assert_allclose(tissue_shares(integral_image(mask), pixel_size, (xs, ys), side), expected, atol=1e-12)
 
 
 def test_tissue_shares__fractions_of_pixels() -> None:
     mask = np.array([[True, False], [False, True]])
-    shares = tissue_shares(mask, (10.0, 10.0), (np.array([2.5]), np.array([5.0])), 10)
+    shares = tissue_shares(integral_image(mask), (10.0, 10.0), (np.array([2.5]), np.array([5.0])), 10)
     assert shares.item() == pytest.approx(0.75 * 0.5 + 0.25 * 0.5)
 
 
@@ -143,9 +143,9 @@ def test_tile_grid__mpp_equals_counting_pixels_of_the_mask() -> None:
             settings = TileSettings(tile_px=112, mpp=1.0, overlap_px=overlap_px, least_tissue=least)
             tiles = tile_grid(slide, tissue, settings)
             grid = overview_grid(slide)
-            rows = np.minimum((np.arange(slide.size[0]) / grid.pixel[1]).astype(int), grid.shape[0] - 1)
-            columns = np.minimum((np.arange(slide.size[1]) / grid.pixel[0]).astype(int), grid.shape[1] - 1)
-            mask = draw_mask(tissue.regions, grid.shape, grid.pixel)[rows][:, columns]
+            rows = np.minimum((np.arange(slide.size[0]) / grid.pixel_size[1]).astype(int), grid.shape[0] - 1)
+            columns = np.minimum((np.arange(slide.size[1]) / grid.pixel_size[0]).astype(int), grid.shape[1] - 1)
+            mask = regions_to_mask(tissue.regions, grid.shape, grid.pixel_size)[rows][:, columns]
             shares = {
                 (x, y): mask[y : y + tiles.side, x : x + tiles.side].sum() / tiles.side**2
                 for y in range(0, slide.size[0], tiles.side - 2 * overlap_px)

@@ -147,8 +147,8 @@ def test_exchange__every_process_is_asked_in_every_step(tmp_path: Path) -> None:
     first, second = states(tmp_path)
     assert torch.equal(first["seen"], second["seen"])
     items = ToyItems(5)
-    gather_objects = sum(items[epoch, index][0] for epoch in range(3) for index in range(5))
-    torch.testing.assert_close(first["seen"], gather_objects)
+    expected_sum = sum(items[epoch, index][0] for epoch in range(3) for index in range(5))
+    torch.testing.assert_close(first["seen"], expected_sum)
 
 
 def test_fit__one_that_is_killed_ends_the_others_and_the_checkpoint_resumes(tmp_path: Path) -> None:

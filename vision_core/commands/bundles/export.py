@@ -1,23 +1,19 @@
 """The verb ``export``: a bundle as one file for other programs."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vision_core.bundles import bundle as bundles
 from vision_core.bundles.export import SUFFIXES, export
 from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import UsageError
-from vision_core.pipeline import Pipeline
+from vision_core.pipeline import Build
 from vision_core.results import RESEARCH_NOTICE
-
-Build = Callable[[], Pipeline[Any]]
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-    """Write the file, and tell its inputs and how far its answers are from the bundle's."""
+    """Write the file, and print its inputs and its numerical deviation."""
     out: Path = arguments.out
     if out.suffix.lower() != SUFFIXES[arguments.format]:
         raise UsageError(

@@ -1,21 +1,17 @@
-"""The verb ``import-weights``: a bundle made of a foreign checkpoint."""
+"""The verb ``import-weights``: a bundle from a foreign checkpoint."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import UsageError
-from vision_core.pipeline import Pipeline
-
-Build = Callable[[], Pipeline[Any]]
+from vision_core.pipeline import Build
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-    """Read the checkpoint, tell what was inferred, write the bundle."""
+    """Read the checkpoint, print the inferred settings, write the bundle."""
     out: Path = arguments.out
     if out.exists() and not arguments.overwrite:
         raise UsageError(f"{out} exists; use --overwrite to replace it, or another --out.")

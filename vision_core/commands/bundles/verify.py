@@ -1,20 +1,16 @@
-"""The verb ``verify``: is a bundle whole, and does this machine compute the same with it?"""
+"""The verb ``verify``: integrity of a bundle, and its outputs on this machine."""
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
 from vision_core.bundles import bundle as bundles
 from vision_core.config.schema import Config
 from vision_core.console import say
-from vision_core.pipeline import Pipeline
+from vision_core.pipeline import Build
 from vision_core.training.runtime import launch
-
-Build = Callable[[], Pipeline[Any]]
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-    """Check hashes and numbers, and run the golden pair again."""
+    """Check hashes and numbers, and compute the golden pair again."""
     content = bundles.load(arguments.bundle, config_class.task)
     predictor = build().predictor(arguments.bundle, launch(arguments.device or "auto").device)
     deviation = bundles.check_golden(content, predictor.answer)

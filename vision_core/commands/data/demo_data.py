@@ -1,16 +1,12 @@
-"""The verb ``demo-data``: the demo's data set, to look at or to train on."""
+"""The verb ``demo-data``: the demo's data set in a folder."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import UsageError
-from vision_core.pipeline import Pipeline
-
-Build = Callable[[], Pipeline[Any]]
+from vision_core.pipeline import Build
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:

@@ -1,20 +1,16 @@
-"""The verb ``validate``: every item read once, every fault listed."""
+"""The verb ``validate``: a check of every item of a data set."""
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
 from vision_core.console import Progress, say
 from vision_core.errors import EXIT_PARTIAL, AllInputsError
-from vision_core.pipeline import Pipeline
-
-Build = Callable[[], Pipeline[Any]]
+from vision_core.pipeline import Build
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
-    """Read, count, and list the faults; 0 without any, 4 with some, 3 when nothing is sound."""
+    """Read every item and list the faults; 0: none, 4: some, 3: all items."""
     config = configs.load(config_class, arguments.config, arguments.words)
     bar: Progress | None = None
 

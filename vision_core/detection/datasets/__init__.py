@@ -1,1 +1,1 @@
-"""Data sets of detection, one file a format."""
+"""Readers of detection data sets, one file a format."""

@@ -1,4 +1,4 @@
-"""COCO: one JSON index of images, annotations and categories, beside the folder of images."""
+"""COCO data sets: a JSON index of images, annotations and categories, and a folder of images."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from vision_core.detection.datasets.records import (
     DetectionDataset,
     ImageRecord,
     LabelledBox,
-    Reading,
+    ReaderReport,
     size_from_header,
     unlabelled,
 )
@@ -23,26 +23,26 @@ from vision_core.images.reading import IMAGE_SUFFIXES, list_images
 
 Entry = Mapping[str, Any]
 
-_MEMORY_PER_BYTE = 8  # what Python's objects take for a byte of JSON, measured and rounded up
+_MEMORY_PER_BYTE = 8  # bytes of Python objects for a byte of JSON, measured and rounded up
 
 
 def read_coco(root: Path, split: str, data: DetectionData) -> DetectionDataset:
-    """Read a split with its labels; without ``data.classes`` the classes are the categories, by number.
+    """Read a split with its labels; the default classes are the categories, by number.
 
     Annotations with ``iscrowd`` or ``ignore`` become crowd regions.
 
     Raises:
-        DataError: The index cannot be read, or has problems: the first five and their number are told.
+        DataError: The index cannot be read, or has problems; the message has the first five and their number.
     """
-    reading = Reading(data.on_bad_box)
-    index = _Index.parse(_index_path(root, split), reading)
-    classes = _class_list(index, data.classes, reading)
-    paths = {number: _image_path(root, split, image, reading) for number, image in index.images.items()}
-    records = [_record(index, number, path, (classes, reading)) for number, path in paths.items() if path]
-    if not records and not reading.problems:
+    report = ReaderReport(data.on_bad_box)
+    index = _Index.parse(_index_path(root, split), report)
+    classes = _class_list(index, data.classes, report)
+    paths = {number: _image_path(root, split, image, report) for number, image in index.images.items()}
+    records = [_record(index, number, path, (classes, report)) for number, path in paths.items() if path]
+    if not records and not report.problems:
         raise DataError(f"'{index.path}': none of its '{len(paths)}' images is under '{root}'. Correct data.root.")
-    _note_unlisted([record.path for record in records], reading)
-    return reading.dataset(f"{root.name}:{split}", classes.names, records, has_labels=True)
+    _note_unlisted([record.path for record in records], report)
+    return report.dataset(f"{root.name}:{split}", classes.names, records, has_labels=True)
 
 
 def read_coco_images(root: Path, split: str, data: DetectionData) -> DetectionDataset:
@@ -52,13 +52,13 @@ def read_coco_images(root: Path, split: str, data: DetectionData) -> DetectionDa
     no more than one index.
 
     Raises:
-        DataError: Which images belong to the split stands in the index alone, or they are missing.
+        DataError: Only the index says which images belong to the split, or they are missing.
     """
-    reading = Reading(data.on_bad_box)
+    report = ReaderReport(data.on_bad_box)
     listing = root / f"{split}.txt"
-    paths = _named_images(root, listing, reading) if listing.is_file() else _images_of_folder(root, split, reading)
+    paths = _named_images(root, listing, report) if listing.is_file() else _images_of_folder(root, split, report)
     records = [unlabelled(path.name, path) for path in paths]
-    return reading.dataset(f"{root.name}:{split}", data.classes, records, has_labels=False)
+    return report.dataset(f"{root.name}:{split}", data.classes, records, has_labels=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,27 +71,27 @@ class _Index:
     annotations: dict[int | str, list[Entry]]
 
     @classmethod
-    def parse(cls, path: Path, reading: Reading) -> "_Index":
+    def parse(cls, path: Path, report: ReaderReport) -> "_Index":
         tables = _load(path)
-        images = _by_number(tables["images"], "image", "file_name", reading)
-        categories = _by_number(tables["categories"], "category", "name", reading)
-        annotations = _by_number(tables["annotations"], "annotation", "bbox", reading)
+        images = _by_number(tables["images"], "image", "file_name", report)
+        categories = _by_number(tables["categories"], "category", "name", report)
+        annotations = _by_number(tables["annotations"], "annotation", "bbox", report)
         grouped: dict[int | str, list[Entry]] = {}
         for number, entry in annotations.items():
-            if (image := _key(entry, "image_id")) in images:
+            if (image := _id_of(entry, "image_id")) in images:
                 grouped.setdefault(image, []).append(entry)
             else:
-                reading.note("annotations of images that are not listed, left out", str(number))
-        names = {number: str(categories[number]["name"]) for number in sorted(categories, key=_order)}
+                report.note("annotations of images that are not listed, left out", str(number))
+        names = {number: str(categories[number]["name"]) for number in sorted(categories, key=_sort_key)}
         return cls(path=path, images=images, names=names, annotations=grouped)
 
 
-def _key(entry: Entry, name: str) -> int | str:
+def _id_of(entry: Entry, name: str) -> int | str:
     value = entry.get(name)
     return value if isinstance(value, int | str) else repr(value)
 
 
-def _order(number: int | str) -> tuple[bool, int | str]:
+def _sort_key(number: int | str) -> tuple[bool, int | str]:
     return isinstance(number, str), number
 
 
@@ -101,8 +101,8 @@ def _index_path(root: Path, split: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    there = ", ".join(sorted(path.name for path in _indexes(root))) or "no index"
-    raise DataError(f"'{candidates[0]}' does not exist, nor '{candidates[1]}'; there is '{there}'. Correct data.split.")
+    found = ", ".join(sorted(path.name for path in _indexes(root))) or "no index"
+    raise DataError(f"'{candidates[0]}' does not exist, nor '{candidates[1]}'; there is '{found}'. Correct data.split.")
 
 
 def _indexes(root: Path) -> list[Path]:
@@ -139,109 +139,105 @@ def _table(content: object, name: str, path: Path) -> list[Entry]:
     return table
 
 
-def _by_number(entries: Sequence[Entry], kind: str, needed: str, reading: Reading) -> dict[int | str, Entry]:
-    """The entries that can be used, by id; the others are problems."""
+def _by_number(entries: Sequence[Entry], kind: str, needed: str, report: ReaderReport) -> dict[int | str, Entry]:
+    """Index the usable entries by id; the others are problems."""
     usable: dict[int | str, Entry] = {}
     for entry in entries:
         number = entry.get("id")
         if not isinstance(number, int | str) or needed not in entry:
-            reading.problems.append(f"{kind} '{number}' lacks 'id' or '{needed}'. Complete the index.")
+            report.problems.append(f"{kind} '{number}' lacks 'id' or '{needed}'. Complete the index.")
         elif number in usable:
-            reading.problems.append(f"{kind} id '{number}' is there more than once. Give each {kind} its own.")
+            report.problems.append(f"{kind} id '{number}' occurs more than once. Give each {kind} its own.")
         else:
             usable[number] = entry
     return usable
 
 
-def _class_list(index: _Index, wanted: tuple[str, ...], reading: Reading) -> ClassList:
+def _class_list(index: _Index, wanted: tuple[str, ...], report: ReaderReport) -> ClassList:
     names = list(index.names.values())
     repeated = [name for name, count in Counter(names).items() if count > 1]
-    reading.problems += [f"category '{name}' has two ids. Merge them." for name in repeated]
+    report.problems += [f"category '{name}' has two ids. Merge them." for name in repeated]
     classes = wanted or tuple(names)
     if not set(classes) & set(names):
-        reading.problems.append(
+        report.problems.append(
             f"'{index.path}': no category is of the classes '{', '.join(classes)}'; the index names "
             f"'{', '.join(names)}'. Correct data.classes."
         )
     pairs = [f"{number} is '{name}' ({classes.index(name)})" for number, name in index.names.items() if name in classes]
-    reading.remarks.append(f"category ids and the classes they are read as: {', '.join(pairs)}")
-    reading.remarks += [f"class '{name}' has no category in the index" for name in classes if name not in names]
+    report.remarks.append(f"category ids and the classes they are read as: {', '.join(pairs)}")
+    report.remarks += [f"class '{name}' has no category in the index" for name in classes if name not in names]
     return ClassList(names=classes)
 
 
-def _image_path(root: Path, split: str, image: Entry, reading: Reading) -> Path | None:
+def _image_path(root: Path, split: str, image: Entry, report: ReaderReport) -> Path | None:
     name = str(image["file_name"])
-    for folder in _image_folders(root, split):
+    for folder in (root / split, root / "images" / split, root / "images", root):
         path = folder / name
         if path.is_file():
             if path.resolve().is_relative_to(root.resolve()):
                 return path
-            reading.note("images outside the data set (by a link or '..'), left out", name)
+            report.note("images outside the data set (by a link or '..'), left out", name)
             return None
-    reading.note("images listed but missing, left out", name)
+    report.note("images listed but missing, left out", name)
     return None
 
 
-def _image_folders(root: Path, split: str) -> tuple[Path, ...]:
-    return root / split, root / "images" / split, root / "images", root
-
-
-def _record(index: _Index, number: int | str, path: Path, rules: tuple[ClassList, Reading]) -> ImageRecord:
-    classes, reading = rules
+def _record(index: _Index, number: int | str, path: Path, rules: tuple[ClassList, ReaderReport]) -> ImageRecord:
+    classes, report = rules
     image = index.images[number]
     height, width = image.get("height"), image.get("width")
     is_declared = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
-    size = (int(height or 0), int(width or 0)) if is_declared else size_from_header(path, reading)
+    size = (int(height or 0), int(width or 0)) if is_declared else size_from_header(path, report)
     objects = []
     for entry in index.annotations.get(number, ()):
         where = f"annotation {entry['id']}"
-        for item in classes.keep(_objects(entry, index, reading), where, reading):
-            box = reading.admit(item.box, size, where)
+        for item in classes.keep(_objects(entry, index, report), where, report):
+            box = report.check_box(item.box, size, where)
             objects += [replace(item, box=box)] if box is not None else []
     return classes.record(str(number), path, objects, size)
 
 
-def _objects(entry: Entry, index: _Index, reading: Reading) -> list[LabelledBox]:
-    """The one object of an annotation, or none where it is a problem."""
-    found = _key(entry, "category_id")
+def _objects(entry: Entry, index: _Index, report: ReaderReport) -> list[LabelledBox]:
+    """Read the object of an annotation; none where it is a problem."""
+    found = _id_of(entry, "category_id")
     name = index.names.get(found)
     if name is None:
         known = ", ".join(map(str, index.names))
-        reading.problems.append(f"annotation '{entry['id']}' has category id '{found}'; there are {known}. Correct it.")
+        report.problems.append(f"annotation '{entry['id']}' has category id '{found}'; there are {known}. Correct it.")
         return []
     try:
         left, top, width, height = (float(value) for value in entry["bbox"])
     except (TypeError, ValueError):
-        reading.problems.append(f"annotation '{entry['id']}' has bbox '{entry['bbox']}', not x, y, width, height.")
+        report.problems.append(f"annotation '{entry['id']}' has bbox '{entry['bbox']}', not x, y, width, height.")
         return []
     is_crowd = bool(entry.get("iscrowd")) or bool(entry.get("ignore"))
     return [LabelledBox(name=name, box=(left, top, left + width, top + height), is_crowd=is_crowd)]
 
 
-def _note_unlisted(paths: Sequence[Path], reading: Reading) -> None:
+def _note_unlisted(paths: Sequence[Path], report: ReaderReport) -> None:
     for folder in sorted({path.parent for path in paths}):
         on_disk = {path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
         for path in sorted(on_disk.difference(paths)):
-            reading.note("images on disk that the index does not list, not used", path.name)
+            report.note("images on disk that the index does not list, not used", path.name)
 
 
-def _named_images(root: Path, listing: Path, reading: Reading) -> list[Path]:
+def _named_images(root: Path, listing: Path, report: ReaderReport) -> list[Path]:
     names = [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    found = [_image_path(root, listing.stem, {"file_name": name}, reading) for name in dict.fromkeys(names)]
+    found = [_image_path(root, listing.stem, {"file_name": name}, report) for name in dict.fromkeys(names)]
     paths = [path for path in found if path is not None]
     if not paths:
         raise DataError(f"'{listing}': none of its '{len(names)}' images is under '{root}'. Correct data.root.")
     return paths
 
 
-def _images_of_folder(root: Path, split: str, reading: Reading) -> list[Path]:
+def _images_of_folder(root: Path, split: str, report: ReaderReport) -> list[Path]:
     for folder in (root / split, root / "images" / split):
         if folder.is_dir():
             return list_images(folder)
     if len(_indexes(root)) > 1:
         raise DataError(
-            f"'{root}': which images belong to '{split}' stands only in a file with labels, which is not opened here. "
+            f"'{root}': only a file with labels, which is not opened here, says which images belong to '{split}'. "
             f"Put the images into '{split}/', or their names into '{split}.txt'."
         )
-    reading.remarks.append(f"'{split}' is every image of the folder: the index, which holds labels, was not opened")
+    report.remarks.append(f"'{split}' is every image of the folder: the index, which holds labels, was not opened")
     return list_images(root / "images" if (root / "images").is_dir() else root)

@@ -1,4 +1,4 @@
-"""Detection data sets of any format as one list of records: the entry to the readers."""
+"""Reading of detection data sets of any format into records."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,14 +20,14 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool) -> Detec
     """Read one split.
 
     Args:
-        data: Where it is and in which format. A relative root that is not found here is looked for among the published
-            data sets (``DETECTRON2_DATASETS``).
-        split: Name of the list of images; the format ``images`` has none and ignores it.
+        data: Folder and format. A relative root that does not exist is looked up among the published data sets
+            (``DETECTRON2_DATASETS``).
+        split: Name of the list of images; the format ``images`` ignores it.
         with_labels: False, for adaptation: no annotation file is opened, except by ``data.filter_empty``.
 
     Raises:
-        ConfigError: The root is not given, or the classes are not given and may not be read, or there are no labels.
-        DataError: The data set has problems; the first five and their number are told.
+        ConfigError: No root is given; no classes are given and labels are not read; or the format has no labels.
+        DataError: The data set has problems; the message has the first five and their number.
     """
     root = _existing_root(data)
     if with_labels:
@@ -39,7 +39,7 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool) -> Detec
 
 
 def drop_empty(dataset: DetectionDataset) -> DetectionDataset:
-    """The data set without images that have no box other than crowd regions, as supervised training wants it."""
+    """Drop images without a box other than crowd regions."""
     kept = tuple(record for record in dataset.records if not record.crowd.all())
     dropped = len(dataset) - len(kept)
     notes = [f"images without boxes, left out: {dropped} of {len(dataset)}"] if dropped else []
@@ -47,9 +47,9 @@ def drop_empty(dataset: DetectionDataset) -> DetectionDataset:
 
 
 def shared_images(first: DetectionDataset, second: DetectionDataset) -> list[str]:
-    """Ids in ``second`` of images whose files are, byte for byte, also in ``first``.
+    """List the ids in ``second`` of images that ``first`` contains too.
 
-    Adapting to images that are scored later is called transductive and has to be said.
+    Adaptation to images that are scored later is transductive and must be reported.
     """
     by_size: dict[int, list[Path]] = {}
     for record in first.records:
@@ -77,7 +77,7 @@ def _read_unlabelled(root: Path, split: str, data: DetectionData) -> DetectionDa
 
 
 def _filter_empty(dataset: DetectionDataset, root: Path, data: DetectionData, split: str) -> DetectionDataset:
-    """The one place where labels of images to adapt to are read: published code drops those without a box."""
+    """Drop images without a box, as published code does: the one place where target labels are read."""
     labelled = drop_empty(_read_labelled(root, split, data))
     wanted = {record.path for record in labelled.records}
     kept = tuple(record for record in dataset.records if record.path in wanted)

@@ -1,4 +1,4 @@
-"""One record per image, whatever the format on disk, and the rules for labels that all formats share."""
+"""Records of labelled images, and checks of labels of all formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,9 +26,9 @@ class ImageRecord:
         path: The image file.
         boxes: ``(M, 4)`` float32, ``xyxy`` in pixels.
         labels: ``(M,)`` int64, index into the classes of the data set.
-        difficult: ``(M,)`` bool; training uses these boxes, VOC metrics pass over them.
-        crowd: ``(M,)`` bool; regions that stand for many objects: no training target, passed over by metrics.
-        size: ``(height, width)`` in pixels, None where nothing has told it yet.
+        difficult: ``(M,)`` bool; training uses these boxes, metrics ignore them.
+        crowd: ``(M,)`` bool; regions of many objects: no training targets, ignored by metrics.
+        size: ``(height, width)`` in pixels, None where it is not known yet.
     """
 
     image_id: str
@@ -42,13 +42,13 @@ class ImageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionDataset:
-    """A list of images for one purpose.
+    """A list of images and labels, such as one split.
 
     Attributes:
         name: Folder and split, for messages and reports.
         classes: Names in the order of the labels.
         records: The images.
-        notes: What a user should know: boxes dropped, images missing, the map of category numbers.
+        notes: Lines for the user: boxes dropped, images missing, the map of category numbers.
         has_labels: Whether annotations were read; without them the arrays of the records are empty.
     """
 
@@ -64,7 +64,7 @@ class DetectionDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledBox:
-    """One object of an annotation, before it is known whether its class counts."""
+    """One object of an annotation, of any class."""
 
     name: str
     box: Box
@@ -73,37 +73,51 @@ class LabelledBox:
 
 
 @dataclass
-class Reading:
-    """What a reader meets on its way: problems, which refuse the data set, remarks, and facts, which are counted."""
+class ReaderReport:
+    """Findings of a reader of annotations.
+
+    Attributes:
+        on_bad_box: Whether a box without area or off the image is a problem, or is dropped.
+        problems: Faults; any refuses the data set.
+        remarks: Notes for the user.
+        occurrences: Further notes, each with the places where it applies.
+    """
 
     on_bad_box: Literal["refuse", "drop"]
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    facts: dict[str, list[str]] = field(default_factory=dict)
+    occurrences: dict[str, list[str]] = field(default_factory=dict)
 
-    def note(self, fact: str, where: str) -> None:
-        """Count ``fact`` once more; the first places are shown as examples."""
-        self.facts.setdefault(fact, []).append(where)
+    def note(self, message: str, where: str) -> None:
+        """Count ``message`` once more; the first places are shown as examples."""
+        self.occurrences.setdefault(message, []).append(where)
 
     def dataset(
         self, name: str, classes: tuple[str, ...], records: Sequence[ImageRecord], *, has_labels: bool
     ) -> DetectionDataset:
-        """The data set with its notes, unless there were problems.
+        """Build the data set with its notes, unless there were problems.
 
         Raises:
             DataError: The first five problems, and how many there are.
         """
         if self.problems:
-            raise DataError(_shortened(self.problems, name))
-        counted = [f"{fact}: {len(places)} ({_examples(places)})" for fact, places in self.facts.items()]
+            raise DataError(_first_problems(self.problems, name))
+        counted = [f"{note}: {len(places)} ({_examples(places)})" for note, places in self.occurrences.items()]
         notes = (*self.remarks, *counted)
         return DetectionDataset(name=name, classes=classes, records=tuple(records), notes=notes, has_labels=has_labels)
 
-    def admit(self, box: Box, size: tuple[int, int] | None, where: str) -> Box | None:
-        """The box, cut at the image's edge if it crosses it by a pixel at most; None where it is refused or dropped."""
+    def check_box(self, box: Box, size: tuple[int, int] | None, where: str) -> Box | None:
+        """Check a box and clip it to the image by at most a pixel.
+
+        Returns:
+            The box; None where it is refused or dropped.
+        """
         fault = _fault(box, size)
         if fault is None:
-            return self._clip(box, size, where)
+            clipped = box if size is None else _clip(box, size)
+            if clipped != box:
+                self.note("boxes cut at the image's edge (by one pixel at most)", where)
+            return clipped
         if self.on_bad_box == "drop":
             self.note("boxes dropped (without area, or off the image)", where)
         else:
@@ -113,32 +127,24 @@ class Reading:
             )
         return None
 
-    def _clip(self, box: Box, size: tuple[int, int] | None, where: str) -> Box:
-        if size is None:
-            return box
-        clipped = _inside(box, size)
-        if clipped != box:
-            self.note("boxes cut at the image's edge (by one pixel at most)", where)
-        return clipped
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClassList:
-    """The classes a data set is read with; objects of other names are dropped."""
+    """Classes that a data set is read with; objects of other classes are dropped."""
 
     names: tuple[str, ...]
 
-    def keep(self, objects: Sequence[LabelledBox], where: str, reading: Reading) -> list[LabelledBox]:
-        """Those objects whose name is on the list; the others are noted."""
+    def keep(self, objects: Sequence[LabelledBox], where: str, report: ReaderReport) -> list[LabelledBox]:
+        """Keep the objects of these classes and note the others."""
         for item in objects:
             if item.name not in self.names:
-                reading.note(f"objects of class '{item.name}', not in data.classes, dropped", where)
+                report.note(f"objects of class '{item.name}', not in data.classes, dropped", where)
         return [item for item in objects if item.name in self.names]
 
     def record(
         self, image_id: str, path: Path, objects: Sequence[LabelledBox], size: tuple[int, int] | None
     ) -> ImageRecord:
-        """The record of one image whose objects are all of the list."""
+        """Build the record of one image from objects of these classes."""
         index = {name: label for label, name in enumerate(self.names)}
         return ImageRecord(
             image_id=image_id,
@@ -152,16 +158,16 @@ class ClassList:
 
 
 def unlabelled(image_id: str, path: Path) -> ImageRecord:
-    """A record without labels, as adaptation gets it."""
+    """Build a record without labels, for adaptation."""
     return ClassList(names=()).record(image_id, path, (), None)
 
 
-def size_from_header(path: Path, reading: Reading) -> tuple[int, int] | None:
-    """The size the image file declares; an unreadable header is noted, since training will skip the image."""
+def size_from_header(path: Path, report: ReaderReport) -> tuple[int, int] | None:
+    """Read the size from an image's header; note an unreadable one."""
     try:
         return image_size(path)
     except InputError:
-        reading.note("images with an unreadable header", path.name)
+        report.note("images with an unreadable header", path.name)
         return None
 
 
@@ -179,15 +185,15 @@ def _fault(box: Box, size: tuple[int, int] | None) -> str | None:
     return None
 
 
-def _inside(box: Box, size: tuple[int, int]) -> Box:
+def _clip(box: Box, size: tuple[int, int]) -> Box:
     height, width = size
     return (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
 
 
-def _shortened(problems: Sequence[str], name: str) -> list[str]:
+def _first_problems(problems: Sequence[str], name: str) -> list[str]:
     if len(problems) <= NUM_EXAMPLES:
         return list(problems)
-    total = f"'{name}' has '{len(problems)}' problems in all; the first {NUM_EXAMPLES} are told. Correct them."
+    total = f"'{name}' has '{len(problems)}' problems in all; the first {NUM_EXAMPLES} are listed. Correct them."
     return [*problems[:NUM_EXAMPLES], total]
 
 

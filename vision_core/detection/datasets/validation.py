@@ -1,4 +1,4 @@
-"""A data set looked at completely before a run depends on it: every image decoded, every label held against it."""
+"""Validation of a data set before a run: every image is decoded and compared with its labels."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ _SHOWN_SIZES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """What was found.
+    """Result of a validation.
 
     Attributes:
         name: Name of the data set.
@@ -21,10 +21,10 @@ class Validation:
         num_read: Images decoded, fewer if only a sample was.
         faults: One line per fault, with the file.
         boxes_per_class: Number of boxes by class; empty if labels were not read.
-        num_difficult: Boxes that metrics pass over: marked difficult, or crowd regions.
+        num_difficult: Boxes that metrics ignore: marked difficult, or crowd regions.
         num_without_boxes: Images without a box; None if labels were not read.
         sizes: Images by ``(height, width)``, among those decoded.
-        notes: What the reader noted.
+        notes: Notes of the reader.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Validation:
     notes: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """The findings for the terminal."""
+        """Format the result for the terminal."""
         common = Counter(self.sizes).most_common(_SHOWN_SIZES)
         sizes = ", ".join(f"{width} x {height} ({count})" for (height, width), count in common)
         more = f" and {len(self.sizes) - len(common)} other sizes" if len(self.sizes) > len(common) else ""
@@ -61,21 +61,21 @@ def check_dataset(
     max_megapixels: float = 100.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Validation:
-    """Decode every image once and hold its labels against it.
+    """Decode every image once and compare it with its labels.
 
     Args:
-        dataset: What to look at.
-        sample: Look at this many images, spread evenly over the list; None for all.
+        dataset: The images and labels.
+        sample: Number of images, spread evenly over the list; None for all.
         max_megapixels: Larger images are faults.
         progress: Called after each image with the number done and the number to do.
     """
-    chosen = _spread(dataset.records, sample)
+    chosen = _evenly_spaced(dataset.records, sample)
     faults: list[str] = []
     sizes: Counter[tuple[int, int]] = Counter()
     with UntrustedImages(max_megapixels=max_megapixels) as images:
         for done, record in enumerate(chosen, start=1):
-            found, size = _look_at(record, images)
-            faults += found
+            problems, size = _check_image(record, images)
+            faults += problems
             sizes.update([size] if size else [])
             if progress is not None:
                 progress(done, len(chosen))
@@ -92,13 +92,13 @@ def check_dataset(
     )
 
 
-def _spread(records: Sequence[ImageRecord], sample: int | None) -> Sequence[ImageRecord]:
+def _evenly_spaced(records: Sequence[ImageRecord], sample: int | None) -> Sequence[ImageRecord]:
     if sample is None or sample >= len(records):
         return records
     return [records[index * len(records) // sample] for index in range(sample)]
 
 
-def _look_at(record: ImageRecord, images: UntrustedImages) -> tuple[list[str], tuple[int, int] | None]:
+def _check_image(record: ImageRecord, images: UntrustedImages) -> tuple[list[str], tuple[int, int] | None]:
     try:
         height, width = images.read_image(record.path).shape[:2]
     except InputError as error:

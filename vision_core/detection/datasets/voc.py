@@ -1,4 +1,4 @@
-"""Pascal VOC folders: ``Annotations/<id>.xml``, ``ImageSets/Main/<split>.txt``, ``JPEGImages/<id>.<suffix>``.
+"""Pascal VOC data sets: ``Annotations/<id>.xml``, ``ImageSets/Main/<split>.txt``, ``JPEGImages/<id>.<suffix>``.
 
 Boxes in the files count pixels from one and include the last: one is subtracted from ``xmin`` and ``ymin`` alone, as
 the published detectors do, so that ``xmax - xmin`` is the width.
@@ -19,7 +19,7 @@ from vision_core.detection.datasets.records import (
     DetectionDataset,
     ImageRecord,
     LabelledBox,
-    Reading,
+    ReaderReport,
     size_from_header,
     unlabelled,
 )
@@ -32,7 +32,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True, kw_only=True)
 class VocAnnotation:
-    """What one XML file says.
+    """Content of one XML file.
 
     Attributes:
         size: ``(height, width)`` in pixels, None where the file leaves it out or gives zero.
@@ -44,23 +44,23 @@ class VocAnnotation:
 
 
 def read_voc(root: Path, split: str, data: DetectionData) -> DetectionDataset:
-    """Read a split with its labels; without ``data.classes`` the classes are the names found, sorted.
+    """Read a split with its labels; the default classes are all names, sorted.
 
     Raises:
-        DataError: The folder, the list or annotations have problems; the first five and their number are told.
+        DataError: Folder, list or annotations have problems; the message has the first five and their number.
     """
-    reading = Reading(data.on_bad_box)
-    images = _listed_images(root, split, reading)
-    annotations = {image: _annotation_of(root, image, reading) for image in images}
+    report = ReaderReport(data.on_bad_box)
+    images = _listed_images(root, split, report)
+    annotations = {image: _annotation_of(root, image, report) for image in images}
     found = {item.name for annotation in annotations.values() for item in annotation.objects}
     classes = ClassList(names=data.classes or tuple(sorted(found)))
     if found and not found & set(classes.names):
-        reading.problems.append(
+        report.problems.append(
             f"'{root}': no object is of the classes '{', '.join(classes.names)}'; the files name "
             f"'{', '.join(sorted(found))}'. Correct data.classes."
         )
-    records = [_record(path, annotation, classes, reading) for path, annotation in annotations.items()]
-    return reading.dataset(f"{root.name}:{split}", classes.names, records, has_labels=True)
+    records = [_record(path, annotation, classes, report) for path, annotation in annotations.items()]
+    return report.dataset(f"{root.name}:{split}", classes.names, records, has_labels=True)
 
 
 def read_voc_images(root: Path, split: str, data: DetectionData) -> DetectionDataset:
@@ -69,13 +69,13 @@ def read_voc_images(root: Path, split: str, data: DetectionData) -> DetectionDat
     Raises:
         DataError: As for ``read_voc``.
     """
-    reading = Reading(data.on_bad_box)
-    records = [unlabelled(path.stem, path) for path in _listed_images(root, split, reading)]
-    return reading.dataset(f"{root.name}:{split}", data.classes, records, has_labels=False)
+    report = ReaderReport(data.on_bad_box)
+    records = [unlabelled(path.stem, path) for path in _listed_images(root, split, report)]
+    return report.dataset(f"{root.name}:{split}", data.classes, records, has_labels=False)
 
 
 def read_annotation(path: Path) -> VocAnnotation:
-    """Read one XML file; entities and external references are refused, nothing is fetched.
+    """Read one XML file; entities and external references are refused.
 
     Raises:
         DataError: The file is missing, malformed, or an object has no name or no box of four numbers.
@@ -93,7 +93,7 @@ def read_annotation(path: Path) -> VocAnnotation:
 
 
 def annotation_xml(annotation: VocAnnotation, image_name: str) -> str:
-    """The XML of an annotation, as ``read_annotation`` reads it back.
+    """Write an annotation as XML, for ``read_annotation``.
 
     Raises:
         ValueError: The annotation has no size.
@@ -108,31 +108,31 @@ def annotation_xml(annotation: VocAnnotation, image_name: str) -> str:
     )
 
 
-def _listed_images(root: Path, split: str, reading: Reading) -> list[Path]:
+def _listed_images(root: Path, split: str, report: ReaderReport) -> list[Path]:
     by_name = _images_by_name(root / "JPEGImages")
     listed = []
-    for image_id in _ids(root, split, reading):
+    for image_id in _ids(root, split, report):
         paths = by_name.get(image_id, [])
         if len(paths) > 1:
-            reading.problems.append(f"'{image_id}' is ambiguous: '{paths[0].name}' and '{paths[1].name}'. Remove one.")
+            report.problems.append(f"'{image_id}' is ambiguous: '{paths[0].name}' and '{paths[1].name}'. Remove one.")
         elif paths:
             listed.append(paths[0])
         else:
-            reading.note("images listed but missing, left out", image_id)
-    if not listed and not reading.problems:
+            report.note("images listed but missing, left out", image_id)
+    if not listed and not report.problems:
         raise DataError(f"'{root}': no image of the list '{split}' is in '{root / 'JPEGImages'}'. Correct data.root.")
     return listed
 
 
 def _images_by_name(folder: Path) -> dict[str, list[Path]]:
-    """Images under their stem and, since some published lists carry it, under their name with suffix."""
+    """Index images by stem and by name, as some published lists need."""
     by_name: dict[str, list[Path]] = {}
     for path in list_images(folder):
         by_name.setdefault(path.stem, []).append(path)
     return {path.name: [path] for paths in by_name.values() for path in paths} | by_name
 
 
-def _ids(root: Path, split: str, reading: Reading) -> list[str]:
+def _ids(root: Path, split: str, report: ReaderReport) -> list[str]:
     path = root / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         raise DataError(_missing_list(path, split))
@@ -141,37 +141,37 @@ def _ids(root: Path, split: str, reading: Reading) -> list[str]:
     if not ids:
         raise DataError(f"'{path}' lists no image. Write one image id a line.")
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
-    reading.problems += [f"'{path}' lists '{image_id}' more than once. Remove the repetition." for image_id in repeated]
+    report.problems += [f"'{path}' lists '{image_id}' more than once. Remove the repetition." for image_id in repeated]
     return list(dict.fromkeys(ids))
 
 
 def _missing_list(path: Path, split: str) -> str:
     if not path.parent.is_dir():
         return f"'{path.parents[2]}' is not a VOC folder: it has no 'ImageSets/Main'. Correct data.root or data.format."
-    there = sorted(entry.stem for entry in path.parent.glob("*.txt"))
-    near = difflib.get_close_matches(split, there, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else f"There are: '{', '.join(there[:20])}'."
+    present = sorted(entry.stem for entry in path.parent.glob("*.txt"))
+    near = difflib.get_close_matches(split, present, n=1)
+    hint = f"Did you mean '{near[0]}'?" if near else f"There are: '{', '.join(present[:20])}'."
     return f"'{path}' does not exist. {hint}"
 
 
-def _annotation_of(root: Path, image: Path, reading: Reading) -> VocAnnotation:
+def _annotation_of(root: Path, image: Path, report: ReaderReport) -> VocAnnotation:
     try:
         return read_annotation(root / "Annotations" / f"{image.stem}.xml")
     except DataError as error:
-        reading.problems += error.problems
+        report.problems += error.problems
         return VocAnnotation(size=None, objects=())
 
 
-def _record(path: Path, annotation: VocAnnotation, classes: ClassList, reading: Reading) -> ImageRecord:
-    size = annotation.size or size_from_header(path, reading)
-    admitted = []
-    for item in classes.keep(annotation.objects, path.stem, reading):
+def _record(path: Path, annotation: VocAnnotation, classes: ClassList, report: ReaderReport) -> ImageRecord:
+    size = annotation.size or size_from_header(path, report)
+    objects = []
+    for item in classes.keep(annotation.objects, path.stem, report):
         if min(item.box[:2]) < 0:
-            reading.note("boxes with xmin or ymin 0 (does the file count from 0? 1 is subtracted)", path.stem)
-        box = reading.admit(item.box, size, f"{path.stem}.xml")
+            report.note("boxes with xmin or ymin 0 (does the file count from 0? 1 is subtracted)", path.stem)
+        box = report.check_box(item.box, size, f"{path.stem}.xml")
         if box is not None:
-            admitted.append(replace(item, box=box))
-    return classes.record(path.stem, path, admitted, size)
+            objects.append(replace(item, box=box))
+    return classes.record(path.stem, path, objects, size)
 
 
 def _object(element: Element, path: Path) -> LabelledBox:

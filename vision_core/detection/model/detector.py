@@ -1,4 +1,4 @@
-"""The seam over detectron2: all that a method may ask of a Faster R-CNN.
+"""Faster R-CNN behind one interface: the only operations of detectron2 that methods use.
 
 Boxes are ``xyxy`` float32 in pixels of the resized image that was given; a batch is a list of images of any size.
 """
@@ -47,8 +47,8 @@ class Targets:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """Detections in one image: ``boxes`` ``(K, 4)`` inside it, ``scores`` ``(K,)`` highest first, ``labels``."""
+class DetectionTensors:
+    """Detections in one image: ``boxes`` ``(K, 4)`` in it, ``scores`` ``(K,)`` highest first, ``labels`` ``(K,)``."""
 
     boxes: Tensor
     scores: Tensor
@@ -90,24 +90,17 @@ class Detector(nn.Module):
         """Number of foreground classes, which is also the index of background."""
         return len(self.classes)
 
-    @property
-    def pooled_channels(self) -> int:
-        """Channels of the map that ``pool`` returns."""
-        if self._is_c4:
-            return int(self.roi_heads.box_predictor.cls_score.in_features)
-        return self.settings.fpn_channels
-
     def freeze(self) -> "Detector":
-        """Evaluation mode without gradients: a detector that only teaches."""
+        """Switch to evaluation mode without gradients."""
         return self.requires_grad_(False).eval()
 
     def features(self, images: Sequence[Tensor]) -> Features:
-        """Feature maps of RGB images ``(3, H, W)`` with values 0 to 255; each may have its own size."""
+        """Compute feature maps of RGB images ``(3, H, W)`` of any size, 0 to 255."""
         batch = ImageList.from_tensors([self._normalise(image) for image in images], self.backbone.size_divisibility)
         return Features(maps=self.backbone(batch.tensor), sizes=batch.image_sizes)
 
     def anchor_outputs(self, features: Features) -> tuple[list[Tensor], list[Tensor]]:
-        """Objectness logits ``(B, A)`` and deltas ``(B, A, 4)`` of the anchors, level by level, in float32."""
+        """Compute float32 objectness logits ``(B, A)`` and deltas ``(B, A, 4)`` by level."""
         maps = [features.maps[level] for level in self.proposal_generator.in_features]
         logits, deltas = self.proposal_generator.rpn_head(maps)
         return (
@@ -116,13 +109,13 @@ class Detector(nn.Module):
         )
 
     def propose(self, features: Features) -> list[Proposals]:
-        """Proposals of each image, without gradients; as many as the settings keep for the current mode."""
+        """Propose regions in each image, without gradients; the mode decides how many are kept."""
         logits, deltas = self.anchor_outputs(features)
-        found = self._propose(features, self._anchors(features), logits, deltas)
-        return [Proposals(boxes=each.proposal_boxes.tensor, objectness=each.objectness_logits) for each in found]
+        proposals = self._propose(features, self._anchors(features), logits, deltas)
+        return [Proposals(boxes=each.proposal_boxes.tensor, objectness=each.objectness_logits) for each in proposals]
 
     def pool(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
-        """Map of each region, ``(sum N, pooled_channels, 7, 7)``: res5 output on C4, the pooled level on a pyramid."""
+        """Pool a map for each region, ``(sum N, C, 7, 7)``: res5 output on C4, the pooled level on a pyramid."""
         # Region coordinates need float32; under autocast the pooler would round them to the maps' precision.
         maps = [features.maps[level].float() for level in self.roi_heads.in_features]
         regions = [Boxes(each) for each in boxes]
@@ -131,16 +124,16 @@ class Detector(nn.Module):
         return self.roi_heads.box_pooler(maps, regions)  # type: ignore[no-any-return]
 
     def embed(self, pooled: Tensor) -> Tensor:
-        """What the predictor reads, ``(n, D)``: the spatial mean on C4, the two-layer head's output on a pyramid."""
+        """Embed pooled maps as ``(n, D)``: spatial mean on C4, output of the two-layer head on a pyramid."""
         return pooled.mean(dim=(2, 3)) if self._is_c4 else self.roi_heads.box_head(pooled)
 
     def score(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits ``(n, classes + 1)``, background last, and box deltas ``(n, 4 * classes)``, in float32."""
+        """Compute float32 class logits ``(n, classes + 1)``, background last, and deltas ``(n, 4 * classes)``."""
         logits, deltas = self.roi_heads.box_predictor(embedded)
         return logits.float(), deltas.float()
 
     def decode(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Boxes ``(n, classes, 4)`` that ``deltas`` make of ``boxes`` ``(n, 4)``; not clipped to the image."""
+        """Decode deltas of boxes ``(n, 4)`` to boxes ``(n, classes, 4)``, not clipped."""
         decoded = self.roi_heads.box_predictor.box2box_transform.apply_deltas(deltas, boxes)
         return decoded.view(len(boxes), self.num_classes, 4)  # type: ignore[no-any-return]
 
@@ -151,7 +144,7 @@ class Detector(nn.Module):
         sampling: Sequence[tuple[int, int]] | None = None,
         append_truth: bool = True,
     ) -> dict[str, Tensor]:
-        """The four losses of Faster R-CNN, averaged over the batch as detectron2 does.
+        """Compute the four losses of Faster R-CNN as detectron2 does.
 
         The anchor losses are a mean over images. The region losses are a mean over all sampled regions, hence over
         images wherever each yields as many regions.
@@ -165,7 +158,10 @@ class Detector(nn.Module):
         Returns:
             ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_cls``, ``loss_box_reg``.
         """
-        truth = [_truth(each, size) for each, size in zip(targets, features.sizes, strict=True)]
+        truth = [
+            Instances(size, gt_boxes=Boxes(each.boxes), gt_classes=each.labels)
+            for each, size in zip(targets, features.sizes, strict=True)
+        ]
         self.proposal_generator.seeds = [anchor_seed for anchor_seed, _ in sampling or ()]
         self.roi_heads.seeds = [region_seed for _, region_seed in sampling or ()]
         with EventStorage():  # detectron2 counts samples into it
@@ -174,18 +170,26 @@ class Detector(nn.Module):
                 proposals = add_ground_truth_to_proposals(truth, proposals)
             return losses | self._region_losses(features, proposals, truth)
 
-    def detect(self, features: Features, proposals: Sequence[Proposals] | None = None) -> list[Found]:
-        """Detections of each image, from its own proposals unless some are given."""
+    def detect(self, features: Features, proposals: Sequence[Proposals] | None = None) -> list[DetectionTensors]:
+        """Detect objects in each image, from its own or given proposals."""
         if proposals is None:
             proposals = self.propose(features)
         logits, deltas = self.score(self.embed(self.pool(features, [each.boxes for each in proposals])))
         return self.select(features, proposals, logits, deltas)
 
-    def select(self, features: Features, proposals: Sequence[Proposals], logits: Tensor, deltas: Tensor) -> list[Found]:
-        """The last step of ``detect``, for who has scored all ``proposals`` already: threshold, suppression, top."""
-        regions = [_regions(each, size) for each, size in zip(proposals, features.sizes, strict=True)]
+    def select(
+        self, features: Features, proposals: Sequence[Proposals], logits: Tensor, deltas: Tensor
+    ) -> list[DetectionTensors]:
+        """Select detections among scored proposals: the last step of ``detect``."""
+        regions = [
+            Instances(size, proposal_boxes=Boxes(each.boxes), objectness_logits=each.objectness)
+            for each, size in zip(proposals, features.sizes, strict=True)
+        ]
         kept, _ = self.roi_heads.box_predictor.inference((logits, deltas), regions)
-        return [Found(boxes=each.pred_boxes.tensor, scores=each.scores, labels=each.pred_classes) for each in kept]
+        return [
+            DetectionTensors(boxes=each.pred_boxes.tensor, scores=each.scores, labels=each.pred_classes)
+            for each in kept
+        ]
 
     @property
     def _is_c4(self) -> bool:
@@ -220,11 +224,3 @@ class Detector(nn.Module):
         sampled = self.roi_heads.label_and_sample_proposals(proposals, truth)
         predictions = self.score(self.embed(self.pool(features, [each.proposal_boxes.tensor for each in sampled])))
         return self.roi_heads.box_predictor.losses(predictions, sampled)  # type: ignore[no-any-return]
-
-
-def _truth(targets: Targets, size: tuple[int, int]) -> Instances:
-    return Instances(size, gt_boxes=Boxes(targets.boxes), gt_classes=targets.labels)
-
-
-def _regions(proposals: Proposals, size: tuple[int, int]) -> Instances:
-    return Instances(size, proposal_boxes=Boxes(proposals.boxes), objectness_logits=proposals.objectness)

@@ -1,4 +1,4 @@
-"""The detectron2 side of the seam: its modules built from our settings, its two sampling steps drawn by key."""
+"""Modules of detectron2, built from our settings, with sampling by key."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,16 +24,19 @@ _PYRAMID = ["p2", "p3", "p4", "p5", "p6"]
 
 
 def build_parts(settings: DetectorSettings, num_classes: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Backbone, proposal generator and region heads of a detector, randomly initialised.
+    """Build backbone, proposal generator and region heads, randomly initialised.
 
     Raises:
         ConfigError: Backbone, neck and anchors do not fit each other.
     """
-    problems = _problems(settings)
+    problems = _incompatibilities(settings)
     if problems:
         raise ConfigError(problems)
     config = detectron2_config(settings, num_classes)
-    backbone = _bottom_up(settings, config)
+    if settings.backbone == "lite0":
+        backbone: Backbone = Lite0(settings.freeze_at)
+    else:
+        backbone = build_resnet_backbone(config, ShapeSpec(channels=3))
     heads: type[nn.Module] = KeyedRes5Heads
     if settings.neck == "fpn":
         backbone = FPN(backbone, _STAGES, settings.fpn_channels, top_block=LastLevelMaxPool())
@@ -43,16 +46,16 @@ def build_parts(settings: DetectorSettings, num_classes: int) -> tuple[nn.Module
 
 
 def detectron2_config(settings: DetectorSettings, num_classes: int) -> CfgNode:
-    """The detectron2 configuration (version 2) that describes the same detector."""
+    """Write the settings as a detectron2 configuration (version 2)."""
     config = get_cfg()
-    config.merge_from_list([part for pair in _pairs(settings, num_classes).items() for part in pair])
+    config.merge_from_list([part for pair in _config_values(settings, num_classes).items() for part in pair])
     return config
 
 
 def sample_labels(
     labels: Tensor, count: int, positive_fraction: float, background: int, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """Indices of sampled positives and negatives: as many positives as allowed, then negatives up to ``count``.
+    """Sample positives up to their largest share, then negatives up to ``count``; return their indices.
 
     The permutations are drawn on the CPU, so that every device samples the same.
 
@@ -71,8 +74,8 @@ def sample_labels(
     return positive[first.to(labels.device)], negative[second.to(labels.device)]
 
 
-class _Keyed:
-    """Sampling from seeds laid down before the call, one per image in order; without them, from torch's state."""
+class _KeyedSampling:
+    """Sampling from seeds set before the call, one per image in order; without them, from torch's state."""
 
     seeds: Sequence[int] = ()
 
@@ -83,8 +86,8 @@ class _Keyed:
         return torch.Generator().manual_seed(seed)
 
 
-class KeyedRPN(_Keyed, RPN):
-    """Region proposal network whose anchors are sampled by key."""
+class KeyedRPN(_KeyedSampling, RPN):
+    """Region proposal network that samples anchors by key."""
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
         positive, negative = sample_labels(
@@ -96,7 +99,7 @@ class KeyedRPN(_Keyed, RPN):
         return sampled
 
 
-class _KeyedRegions(_Keyed):
+class _KeyedRegionSampling(_KeyedSampling):
     num_classes: int
     batch_size_per_image: int
     positive_fraction: float
@@ -116,40 +119,37 @@ class _KeyedRegions(_Keyed):
         return sampled, labels[sampled]
 
 
-class KeyedRes5Heads(_KeyedRegions, Res5ROIHeads):
-    """C4 region head whose proposals are sampled by key."""
+class KeyedRes5Heads(_KeyedRegionSampling, Res5ROIHeads):
+    """C4 region head that samples proposals by key."""
 
 
-class KeyedStandardHeads(_KeyedRegions, StandardROIHeads):
-    """Pyramid region head whose proposals are sampled by key."""
+class KeyedStandardHeads(_KeyedRegionSampling, StandardROIHeads):
+    """Pyramid region head that samples proposals by key."""
 
 
 class Lite0(Backbone):
-    """EfficientNet-Lite0 with frozen normalisation as a detectron2 backbone: ``res2`` to ``res5``."""
+    """EfficientNet-Lite0 with frozen normalisation as a detectron2 backbone, ``res2`` to ``res5``."""
 
     def __init__(self, freeze_at: int) -> None:
         super().__init__()
         # detectron2's own conversion would drop the activation inside timm's normalisation layers.
-        self.network = freeze_batch_norm_2d(lite0_features(pretrained=False))  # type: ignore[no-untyped-call]
-        self._freeze(freeze_at)
+        self.network = freeze_batch_norm_2d(lite0_features())  # type: ignore[no-untyped-call]
+        network: Any = self.network
+        block_ends = (0, 1, 2, 3, 5, 7)  # blocks that make up the first 0 to 5 stages (strides -, 2, 4, 8, 16, 32)
+        frozen = [network.conv_stem, *network.blocks[: block_ends[freeze_at]]] if freeze_at else []
+        for module in frozen:
+            module.requires_grad_(False)
         info: Any = self.network.feature_info
         self._out_features = list(_STAGES)
         self._out_feature_channels = dict(zip(_STAGES, info.channels(), strict=True))
         self._out_feature_strides = dict(zip(_STAGES, info.reduction(), strict=True))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Feature maps by stage of normalised ``(B, 3, H, W)`` images."""
+        """Compute feature maps by stage of normalised ``(B, 3, H, W)`` images."""
         return dict(zip(_STAGES, self.network(images), strict=True))
 
-    def _freeze(self, freeze_at: int) -> None:
-        network: Any = self.network
-        ends = (0, 1, 2, 3, 5, 7)  # blocks that make up the first 0 to 5 stages (strides -, 2, 4, 8, 16, 32)
-        frozen = [network.conv_stem, *network.blocks[: ends[freeze_at]]] if freeze_at else []
-        for module in frozen:
-            module.requires_grad_(False)
 
-
-def _problems(settings: DetectorSettings) -> list[str]:
+def _incompatibilities(settings: DetectorSettings) -> list[str]:
     problems = []
     if settings.neck == "c4" and settings.backbone not in {"r50", "r101"}:
         problems.append(
@@ -164,13 +164,7 @@ def _problems(settings: DetectorSettings) -> list[str]:
     return problems
 
 
-def _bottom_up(settings: DetectorSettings, config: CfgNode) -> Backbone:
-    if settings.backbone == "lite0":
-        return Lite0(settings.freeze_at)
-    return build_resnet_backbone(config, ShapeSpec(channels=3))
-
-
-def _pairs(settings: DetectorSettings, num_classes: int) -> dict[str, Any]:
+def _config_values(settings: DetectorSettings, num_classes: int) -> dict[str, Any]:
     has_pyramid = settings.neck == "fpn"
     levels = _PYRAMID if has_pyramid else ["res4"]
     return {
@@ -202,7 +196,7 @@ def _pairs(settings: DetectorSettings, num_classes: int) -> dict[str, Any]:
         "MODEL.ROI_HEADS.IN_FEATURES": levels[:4],
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": settings.roi_batch,
         "MODEL.ROI_HEADS.POSITIVE_FRACTION": settings.roi_positive_fraction,
-        # The seam appends boxes itself, call by call.
+        # Detector.losses appends boxes itself, call by call.
         "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT": False,
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": settings.test_score,
         "MODEL.ROI_HEADS.NMS_THRESH_TEST": settings.test_nms,

@@ -1,4 +1,4 @@
-"""Frozen normalisation layers, thawed for a while so that their statistics follow new images."""
+"""Adaptation of the statistics of frozen normalisation layers to new images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,15 @@ _FROZEN = (FrozenBatchNorm2d, FrozenBatchNormAct2d)
 
 @contextmanager
 def adapting_norms(network: nn.Module, passes: int = 0) -> Iterator[None]:
-    """Inside, every forward pass normalises by its own batch and moves the statistics to the mean over all passes.
+    """Adapt the statistics of frozen layers inside a context.
+
+    Every forward pass normalises by its own batch and moves the statistics to the mean over all passes.
 
     The affine parameters stay, and so do the modules and the names in the state dict. Layers whose statistics were
     folded into the affine parameters (mean 0, variance 1: weights from Caffe2) have none to adapt and stay frozen.
 
     Args:
-        network: The network whose frozen layers thaw.
+        network: The network whose frozen layers adapt.
         passes: Passes that the statistics hold already; 0 lets the first pass replace them.
 
     Raises:
@@ -36,22 +38,22 @@ def adapting_norms(network: nn.Module, passes: int = 0) -> Iterator[None]:
             "variance 1. Choose another method, or weights whose statistics were not folded into the layers."
         )
     for layer in adaptable:
-        layer.forward = _BatchForward(layer, passes)  # type: ignore[method-assign]
+        layer.forward = _CumulativeBatchNorm(layer, passes)  # type: ignore[method-assign]
     try:
         yield
     finally:
         for layer in adaptable:
-            del layer.forward  # the class's own, frozen forward is seen again
+            del layer.forward  # uncovers the class's own, frozen forward
 
 
 def norm_statistics(network: nn.Module) -> list[Tensor]:
-    """The running means and variances of all frozen layers, as they lie in the network."""
+    """Return the running means and variances of all frozen layers, not copied."""
     layers = [module for module in network.modules() if isinstance(module, _FROZEN)]
     return [cast(Tensor, each) for layer in layers for each in (layer.running_mean, layer.running_var)]
 
 
-class _BatchForward:
-    """Batch normalisation with a cumulative mean, on the buffers of a frozen layer."""
+class _CumulativeBatchNorm:
+    """Batch normalisation with cumulative statistics in the buffers of a frozen layer."""
 
     def __init__(self, layer: FrozenBatchNorm2d, passes: int) -> None:
         self.layer = layer

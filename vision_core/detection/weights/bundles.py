@@ -1,4 +1,4 @@
-"""Detectors in and out of bundles, with a golden pair on raw outputs (nothing after top-k or suppression)."""
+"""Bundles of detectors; the golden pair holds outputs before suppression."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ _GOLDEN_BOXES = ((0.0, 0.0, 96.0, 64.0), (8.0, 4.0, 40.0, 52.0), (50.0, 20.0, 90
 
 
 def save_detector(folder: Path, detector: Detector, card: Card) -> Card:
-    """Write ``detector`` as a bundle; architecture and classes of the card are filled in here.
+    """Write a detector as a bundle, with architecture and classes.
 
     Returns:
         The card as written.
@@ -34,23 +34,23 @@ def save_detector(folder: Path, detector: Detector, card: Card) -> Card:
     )
 
     def compute(tensors: Tensors, inputs: Tensors) -> Tensors:
-        return answer(_built(detector.settings, detector.classes, tensors), inputs)
+        return answer(_load_weights(detector.settings, detector.classes, tensors), inputs)
 
     return bundle.save(folder, detector.state_dict(), described, Golden(inputs=_golden_inputs(), answer=compute))
 
 
 def load_detector(path: Path, task: str | None = None) -> tuple[Detector, Card]:
-    """A frozen detector and its card.
+    """Load a frozen detector and its card.
 
     Raises:
         CheckpointError: As for ``bundle.load``; or weights, classes and architecture do not fit each other.
     """
     content = bundle.load(path, task)
-    return detector_of(content), content.card
+    return build_detector(content), content.card
 
 
-def detector_of(content: Bundle) -> Detector:
-    """The frozen detector in a bundle.
+def build_detector(content: Bundle) -> Detector:
+    """Build the frozen detector of a bundle.
 
     Raises:
         CheckpointError: Weights, classes and architecture do not fit each other.
@@ -70,12 +70,12 @@ def detector_of(content: Bundle) -> Detector:
             f"card.json lists {len(card.classes)} classes, the head 'roi_heads.box_predictor.cls_score' "
             f"has {len(head) - 1}. The bundle is inconsistent; fetch or make it again."
         )
-    return _built(settings, card.classes, content.tensors)
+    return _load_weights(settings, card.classes, content.tensors)
 
 
 @torch.no_grad()
 def answer(detector: Detector, inputs: Mapping[str, Tensor]) -> Tensors:
-    """Raw outputs for the golden input: feature maps, objectness logits, head outputs on fixed boxes."""
+    """Compute the golden outputs: feature maps, objectness logits, head outputs on fixed boxes."""
     device = detector.pixel_mean.device
     features = detector.features([inputs["image"].to(device)])
     objectness, _ = detector.anchor_outputs(features)
@@ -86,7 +86,7 @@ def answer(detector: Detector, inputs: Mapping[str, Tensor]) -> Tensors:
 
 
 def preprocessing(settings: DetectorSettings) -> dict[str, object]:
-    """What an image goes through, for readers of the card."""
+    """Describe the preprocessing of images, for the card."""
     return {
         "resize": f"shortest edge {settings.shortest_edge_px} px, longest at most {settings.longest_edge_px} px",
         "channel_order": settings.channel_order,
@@ -96,7 +96,7 @@ def preprocessing(settings: DetectorSettings) -> dict[str, object]:
     }
 
 
-def _built(settings: DetectorSettings, classes: tuple[str, ...], tensors: Tensors) -> Detector:
+def _load_weights(settings: DetectorSettings, classes: tuple[str, ...], tensors: Tensors) -> Detector:
     try:
         detector = Detector(settings, classes)
         detector.load_state_dict(tensors, strict=True)

@@ -1,7 +1,7 @@
-"""Detectors and backbones that others trained with detectron2: read, recognised, checked, renamed.
+"""Import of detectors and backbones from checkpoints of detectron2.
 
-A foreign file brings weights but no architecture; that comes from the ``config.yaml`` which training wrote. Whatever
-is inferred is told in the notes that every function returns.
+Such a file holds weights but no architecture; that comes from the ``config.yaml`` which training wrote. Every function
+returns notes on what it inferred.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import Tensor
 
 from vision_core.backbones.networks import lite0_imagenet
+from vision_core.bundles.bundle import check_finite
 from vision_core.bundles.foreign_weights import read_weights
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
@@ -24,18 +25,18 @@ _BACKBONE_PARTS = ("backbone.", "roi_heads.res5.")  # res5 is part of the ImageN
 _PREFIXES = ("modelTeacher.", "model_teacher.", "teacher.", "module.", "model.", "modelStudent.", "student.")
 _CLASS_ROWS = ("cls_score.weight", "cls_score_w")
 _STATISTICS = ("running_mean", "running_var")
-_SHOWN = 5
+_SHOWN_PROBLEMS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignDetector:
-    """A detector of another program.
+    """Detector of a checkpoint made by another program.
 
     Attributes:
         settings: Its architecture.
         classes: Class names in the order of its logits.
         tensors: All its weights, under the names of ``Detector.state_dict``.
-        notes: One line per inferred fact and per name that found no partner.
+        notes: One line per inferred property and per tensor that was not used.
     """
 
     settings: DetectorSettings
@@ -60,21 +61,21 @@ def import_detector(
     """
     found, author = read_weights(weights, trust=trust)
     tensors, notes = pick_network(found)
-    check_finite(tensors, weights)
+    check_finite(tensors, f"'{weights}'")
     check_classes(tensors, classes, weights)
     architecture = read_architecture(_find_config(weights, config))
     classes = classes or tuple(f"class_{number}" for number in range(architecture.num_classes))
     check_classes(tensors, classes, weights)
     detector = Detector(architecture.settings, classes)
-    renamed = _renamed(tensors, detector, author)
-    notes += [*_facts(detector), *architecture.notes, *_fill(detector, renamed, weights)]
+    renamed = _rename(tensors, detector, author)
+    notes += [*_describe(detector), *architecture.notes, *_load_all(detector, renamed, weights)]
     return ForeignDetector(
         settings=architecture.settings, classes=classes, tensors=detector.state_dict(), notes=tuple(notes)
     )
 
 
 def load_backbone(detector: Detector, weights: Path | None, *, trust: bool = False) -> tuple[str, ...]:
-    """Start ``detector`` from ImageNet weights, in place; the notes say which tensors stay random.
+    """Load ImageNet weights into ``detector``; notes list the tensors that stay random.
 
     Args:
         detector: Just built.
@@ -87,11 +88,11 @@ def load_backbone(detector: Detector, weights: Path | None, *, trust: bool = Fal
     if weights is None:
         return _load_shipped(detector)
     found, author = read_weights(weights, trust=trust)
-    check_finite(found, weights)
+    check_finite(found, f"'{weights}'")
     own = detector.state_dict()
     used = {
         name: tensor
-        for name, tensor in _renamed(pick_network(found)[0], detector, author).items()
+        for name, tensor in _rename(pick_network(found)[0], detector, author).items()
         if name.startswith(_BACKBONE_PARTS) and name in own and own[name].shape == tensor.shape
     }
     if not used:
@@ -105,37 +106,23 @@ def load_backbone(detector: Detector, weights: Path | None, *, trust: bool = Fal
 
 
 def pick_network(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """One network's tensors without wrappers' prefixes; of teacher and student, the teacher's. Notes say what went."""
+    """Pick the tensors of one network, preferably the teacher's, without prefixes."""
     picked, notes = dict(tensors), []
     while not any(name.startswith(_PARTS) for name in picked):
         prefix = next((each for each in _PREFIXES if any(name.startswith(each) for name in picked)), None)
         if prefix is None:
             break
-        left = sum(not name.startswith(prefix) for name in picked)
+        skipped = sum(not name.startswith(prefix) for name in picked)
         picked = {name.removeprefix(prefix): value for name, value in picked.items() if name.startswith(prefix)}
-        notes.append(f"weights: took the {len(picked)} tensors under '{prefix}', left {left}")
+        notes.append(f"weights: took the {len(picked)} tensors under '{prefix}', left {skipped}")
     return picked, notes
 
 
-def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights with NaN or infinity.
-
-    Raises:
-        CheckpointError: Names the first such tensor.
-    """
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            bad = int((~tensor.isfinite()).sum())
-            raise CheckpointError(
-                f"'{path}': tensor '{name}' holds {bad} values that are NaN or infinite. Such weights cannot be used."
-            )
-
-
 def check_classes(tensors: Mapping[str, Tensor], classes: tuple[str, ...], path: Path) -> None:
-    """Refuse weights without a detector's head, or with one for another number of classes (any number if empty).
+    """Refuse weights without a detector's head, or with another number of classes.
 
     Raises:
-        CheckpointError: Both numbers, and the tensor that tells.
+        CheckpointError: There is no head; or ``classes`` is not empty and has another length.
     """
     head = next((name for name in tensors if name.endswith(_CLASS_ROWS)), None)
     if head is None:
@@ -161,17 +148,17 @@ def _find_config(weights: Path, config: Path | None) -> Path:
     return found
 
 
-def _renamed(tensors: dict[str, Tensor], detector: Detector, author: str) -> dict[str, Tensor]:
+def _rename(tensors: dict[str, Tensor], detector: Detector, author: str) -> dict[str, Tensor]:
     if any(name.startswith(_PARTS) for name in tensors):
         return tensors
-    # Caffe2 and torchvision names; detectron2 knows how to read them.
+    # Caffe2 and torchvision names: detectron2 has the rules.
     is_caffe2 = author == "Caffe2"
     renamed: dict[str, Tensor] = align_and_update_state_dicts(detector.state_dict(), tensors, c2_conversion=is_caffe2)
     return renamed
 
 
-def _fill(detector: Detector, tensors: dict[str, Tensor], path: Path) -> list[str]:
-    """Load, or refuse what does not fit; notes name what found no place."""
+def _load_all(detector: Detector, tensors: dict[str, Tensor], path: Path) -> list[str]:
+    """Load all weights, or refuse them if any does not fit; notes list unused tensors."""
     own = detector.state_dict()
     wrong = [
         f"'{path}': tensor '{name}' is {tuple(value.shape)}, but the configuration asks for {tuple(own[name].shape)}."
@@ -182,14 +169,14 @@ def _fill(detector: Detector, tensors: dict[str, Tensor], path: Path) -> list[st
     wrong += [f"'{path}': tensor '{name}', which the configuration asks for, is missing." for name in missing]
     if wrong:
         more = [f"... {len(wrong)} tensors in all. Give the config.yaml that belongs to these weights."]
-        raise CheckpointError(wrong[:_SHOWN] + more)
+        raise CheckpointError(wrong[:_SHOWN_PROBLEMS] + more)
     result = detector.load_state_dict(tensors, strict=False)
     folded = sum(name.endswith(_STATISTICS[0]) for name in result.missing_keys)
     notes = [f"weights: '{name}' has no place in the detector" for name in result.unexpected_keys]
     return notes + ([f"weights: {folded} normalisation layers have mean 0 and variance 1"] if folded else [])
 
 
-def _facts(detector: Detector) -> list[str]:
+def _describe(detector: Detector) -> list[str]:
     settings = detector.settings
     return [
         f"detector: {settings.backbone} with {settings.neck} head, stride in the "

@@ -1,4 +1,4 @@
-"""The architecture in a detectron2 ``config.yaml``, as our settings."""
+"""Conversion of a detectron2 ``config.yaml`` into our settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ _OLD_NAMES = [old for old, _ in ConverterV2.RENAME] + ["MODEL.RPN.ANCHOR_SIZES",
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What a configuration file says of a detector: settings, number of classes, and what we could not take over."""
+    """Architecture of a detector, with notes on what was not converted."""
 
     settings: DetectorSettings
     num_classes: int
@@ -29,12 +29,14 @@ class Architecture:
 
 
 def read_architecture(path: Path) -> Architecture:
-    """Read a detectron2 configuration of any version, safely: plain YAML, local base files, unknown keys dropped.
+    """Read a detectron2 configuration of any version, as plain YAML.
+
+    Base files are read if they are local; unknown keys are dropped with a note.
 
     Raises:
         CheckpointError: No configuration, or of a detector that this package does not build.
     """
-    config, dropped = _merge(path)
+    config, dropped = _merge_config(path)
     settings = _settings(path, config)
     num_classes = int(config.MODEL.ROI_HEADS.NUM_CLASSES)
     notes = [f"config: unknown key '{key}' not used" for key in dropped]
@@ -42,7 +44,7 @@ def read_architecture(path: Path) -> Architecture:
     return Architecture(settings=settings, num_classes=num_classes, notes=tuple(notes))
 
 
-def _merge(path: Path) -> tuple[CfgNode, list[str]]:
+def _merge_config(path: Path) -> tuple[CfgNode, list[str]]:
     content = _read(path, _MAX_BASES)
     is_old = any(_has(content, name) for name in _OLD_NAMES)
     known = downgrade_config(get_cfg(), to_version=content.get("VERSION", 1 if is_old else 2))
@@ -88,7 +90,7 @@ def _has(content: dict[str, Any], dotted: str) -> bool:
 
 
 def _prune(content: dict[str, Any], known: dict[str, Any], prefix: str = "") -> list[str]:
-    """Remove what ``known`` does not have, in place; the dotted names of it."""
+    """Remove keys that ``known`` does not have, in place; return their dotted names."""
     dropped = []
     for key in list(content):
         if key not in known:
@@ -105,28 +107,28 @@ def _settings(path: Path, config: CfgNode) -> DetectorSettings:
     if problems:
         raise CheckpointError([f"'{path}': {problem}" for problem in problems])
     try:
-        return DetectorSettings(**_values(config))
+        return DetectorSettings(**_setting_values(config))
     except ValidationError as error:
         first = error.errors()[0]
         raise CheckpointError(f"'{path}': {first['loc'][0]} {first['msg']}, found '{first['input']}'.") from error
 
 
 def _unsupported(model: CfgNode) -> list[str]:
-    found = []
+    problems = []
     if model.BACKBONE.NAME not in _BACKBONES:
-        found.append(f"MODEL.BACKBONE.NAME '{model.BACKBONE.NAME}' is not one of {sorted(_BACKBONES)}.")
+        problems.append(f"MODEL.BACKBONE.NAME '{model.BACKBONE.NAME}' is not one of {sorted(_BACKBONES)}.")
     if model.RESNETS.NUM_GROUPS != 1 or model.RESNETS.WIDTH_PER_GROUP != 64 or any(model.RESNETS.DEFORM_ON_PER_STAGE):
-        found.append("MODEL.RESNETS describes a grouped or deformable network; plain ResNets are supported.")
+        problems.append("MODEL.RESNETS describes a grouped or deformable network; plain ResNets are supported.")
     if model.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
-        found.append("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG is true; boxes per class are supported.")
+        problems.append("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG is true; boxes per class are supported.")
     if len(model.ANCHOR_GENERATOR.ASPECT_RATIOS) != 1:
-        found.append(
+        problems.append(
             f"MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS has {len(model.ANCHOR_GENERATOR.ASPECT_RATIOS)} lists, not 1."
         )
-    return found
+    return problems
 
 
-def _values(config: CfgNode) -> dict[str, Any]:
+def _setting_values(config: CfgNode) -> dict[str, Any]:
     model = config.MODEL
     rpn, heads, box_head = model.RPN, model.ROI_HEADS, model.ROI_BOX_HEAD
     return {
@@ -164,12 +166,12 @@ def _differences(theirs: CfgNode, ours: CfgNode) -> list[str]:
         f"config: MODEL.{section}.{key} is {value!r} there, {ours.MODEL[section][key]!r} here"
         for section in _SECTIONS
         for key, value in theirs.MODEL[section].items()
-        if ours.MODEL[section][key] != value and not _is_void(section, key, theirs)
+        if ours.MODEL[section][key] != value and not _has_no_effect(section, key, theirs)
     ]
 
 
-def _is_void(section: str, key: str, config: CfgNode) -> bool:
-    """Whether the key has no effect in this detector, or is given call by call."""
+def _has_no_effect(section: str, key: str, config: CfgNode) -> bool:
+    """Check whether a key has no effect, or is given by call."""
     has_pyramid = _BACKBONES[config.MODEL.BACKBONE.NAME] == "fpn"
     pyramid_only = section == "FPN" or (section == "ROI_BOX_HEAD" and key in {"NAME", "NUM_FC", "FC_DIM"})
     return key == "PROPOSAL_APPEND_GT" or (pyramid_only and not has_pyramid)

@@ -1,4 +1,4 @@
-"""A detector whose backbone is that of a classifier's bundle (``pipelines.pretrain``)."""
+"""Detectors with the backbone of a classifier's bundle (``pipelines.pretrain``)."""
 
 import re
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import CheckpointError
 
-_Form = Literal["r18", "r50", "lite0"]
-_FORMS: Mapping[str, _Form] = {"resnet18": "r18", "resnet50": "r50", "lite0": "lite0"}
+_Backbone = Literal["r18", "r50", "lite0"]
+_BACKBONES: Mapping[str, _Backbone] = {"resnet18": "r18", "resnet50": "r50", "lite0": "lite0"}
 _PYRAMID = DetectorSettings(
     backbone="r18", neck="fpn", pool_size=7, anchor_sizes=((32,), (64,), (128,), (256,), (512,))
 )  # detectron2's own constants of a pyramid
@@ -28,25 +28,25 @@ _NAMES = (
 )
 
 
-def start_from_classifier(
+def detector_from_classifier(
     path: Path, classes: tuple[str, ...], settings: DetectorSettings | None
 ) -> tuple[Detector, tuple[str, ...]]:
-    """A detector with the bundle's backbone and untrained heads, and notes on what the bundle has set.
+    """Build a detector with a classifier's backbone and untrained heads, with notes.
 
     Args:
         path: The classifier's bundle.
-        classes: Of the detector.
-        settings: Its other settings; a feature pyramid if None. The bundle decides backbone, stride layout, channel
-            order, mean and deviation.
+        classes: Class names of the detector.
+        settings: Its other settings; a feature pyramid if None. Backbone, stride layout, channel order, mean and
+            deviation are those of the bundle.
 
     Raises:
-        CheckpointError: As for ``load_backbone``; or there is no detector on this backbone.
+        CheckpointError: As for ``load_backbone``; or no detector can be built on this backbone.
         ConfigError: The settings do not fit the backbone.
     """
     found = load_backbone(path)
-    chosen = detector_settings(path, found, settings or _PYRAMID)
+    chosen = _detector_settings(path, found, settings or _PYRAMID)
     detector = Detector(chosen, classes)
-    count = _fill(detector, found)
+    count = _load_tensors(detector, found)
     return detector, (
         f"Backbone: {found.spec.name} of {found.card.identity()}, {count} tensors; the heads are untrained.",
         f"Set by the bundle: detector.backbone={chosen.backbone}, stride in the 3x3 convolution, "
@@ -54,21 +54,21 @@ def start_from_classifier(
     )
 
 
-def detector_settings(path: Path, found: TrainedBackbone, settings: DetectorSettings) -> DetectorSettings:
-    """``settings`` with what the backbone at ``path`` decides.
+def _detector_settings(path: Path, found: TrainedBackbone, settings: DetectorSettings) -> DetectorSettings:
+    """Replace the settings that the backbone at ``path`` decides.
 
     Raises:
-        CheckpointError: There is no detector on this backbone.
+        CheckpointError: No detector can be built on this backbone.
     """
-    if found.spec.name not in _FORMS:
+    if found.spec.name not in _BACKBONES:
         raise CheckpointError(
             f"'{path}' holds a {found.spec.name}, which has no form as a detector's backbone. "
-            f"Give a bundle of {', '.join(_FORMS)}, or start another task from this one."
+            f"Give a bundle of {', '.join(_BACKBONES)}, or start another task from this one."
         )
     images = found.preprocessing.in_bytes()
     return settings.model_copy(
         update={
-            "backbone": _FORMS[found.spec.name],
+            "backbone": _BACKBONES[found.spec.name],
             "stride_in_1x1": bool(found.spec.stride_in_1x1),
             "channel_order": images.channel_order,
             "pixel_mean": images.mean,
@@ -77,35 +77,35 @@ def detector_settings(path: Path, found: TrainedBackbone, settings: DetectorSett
     )
 
 
-def detectron2_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A torchvision ResNet's tensors without its classifier, under the names of detectron2's ResNet."""
-    return {_renamed(name): tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
+def _rename_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a torchvision ResNet's tensors to those of detectron2's ResNet."""
+    return {_rename(name): tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
 
 
-def _renamed(name: str) -> str:
+def _rename(name: str) -> str:
     name = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", name)
     for pattern, replacement in _NAMES:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def _fill(detector: Detector, found: TrainedBackbone) -> int:
-    """Put the backbone's tensors in their places; returns how many."""
+def _load_tensors(detector: Detector, found: TrainedBackbone) -> int:
+    """Load the backbone's tensors and return their number."""
     own = detector.state_dict()
-    placed = {name: tensor for name, tensor in _placed(detector.settings, found.tensors).items() if name in own}
+    placed = {name: tensor for name, tensor in _detector_names(detector.settings, found.tensors).items() if name in own}
     detector.load_state_dict(own | placed)
     return len(placed)
 
 
-def _placed(settings: DetectorSettings, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _detector_names(settings: DetectorSettings, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if settings.backbone == "lite0":
-        # What lies behind the last map is of the classifier alone, and finds no place.
+        # Tensors behind the last map belong to the classifier alone; _load_tensors leaves them out.
         return {f"backbone.bottom_up.network.{name}": tensor for name, tensor in tensors.items()}
     if settings.neck == "fpn":
-        return {f"backbone.bottom_up.{name}": tensor for name, tensor in detectron2_names(tensors).items()}
+        return {f"backbone.bottom_up.{name}": tensor for name, tensor in _rename_all(tensors).items()}
     return {
         f"{'roi_heads' if name.startswith('res5.') else 'backbone'}.{name}": tensor
-        for name, tensor in detectron2_names(tensors).items()
+        for name, tensor in _rename_all(tensors).items()
     }
 
 

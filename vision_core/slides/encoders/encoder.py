@@ -1,8 +1,8 @@
-"""Networks that turn tiles into features, built from settings and local weights; nothing is downloaded.
+"""Encoder of tiles: a frozen network with its preprocessing.
 
 Tiles stay bytes until they are on the device. There they are resized (bilinear, antialiased, rounded to bytes, as
-Pillow does it) and normalised. Normalisation is not folded into the first convolution: at the border, padding with
-zeros would no longer be padding with the mean colour.
+Pillow does it) and normalised. Normalisation is not folded into the first convolution, because zero padding at the
+border would then no longer be padding with the mean colour.
 """
 
 import threading
@@ -21,7 +21,7 @@ from vision_core.errors import ConfigError
 
 Precision = Literal["auto", "off", "bf16"]
 _MPP_TOLERANCE = 0.2
-_CACHED_BYTES = 5 * 2**20  # of floats: 8 tiles of 224 px; a small network takes half the time that it does at 64
+_CACHED_BYTES = 5 * 2**20  # of floats: 8 tiles of 224 px; a small network takes half the time of 64 tiles at once
 _NOT_TRACED = (TraceError, TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError, KeyError)
 
 Colour = tuple[float, float, float]
@@ -29,14 +29,14 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderNetwork:
-    """A network and what it expects.
+    """Network with the preprocessing that it expects.
 
     Attributes:
-        name: As the settings have it.
+        name: Name in the settings.
         network: From normalised images ``(B, 3, H, W)`` to ``(B, D)``.
-        weights: sha256 of the file that its weights came from.
-        mean: Subtracted, per channel in the order of ``channels``, of values from 0 to 255; ImageNet's unless given.
-        std: Divides, likewise.
+        weights: sha256 of its file of weights.
+        mean: Mean per channel, in the order of ``channels``, of values from 0 to 255; ImageNet's by default.
+        std: Standard deviation, likewise.
         channels: Order of the channels.
         mpp: Microns per pixel of the tiles that it was trained on, where published.
     """
@@ -51,17 +51,17 @@ class EncoderNetwork:
 
 
 class Encoder(nn.Module):
-    """A frozen network with its preprocessing, from bytes to features.
+    """Frozen network with its preprocessing, from bytes to features.
 
     Args:
-        built: The network and what it expects.
+        built: The network and its preprocessing.
         input_px: Side to which tiles are resized.
-        device: Where it computes.
-        precision: ``bf16`` under autocast, ``off`` for float32; ``auto`` is bf16 where the processor multiplies it.
+        device: The CPU by default.
+        precision: ``bf16`` under autocast, ``off`` for float32; ``auto`` is bf16 where the hardware multiplies it.
 
     Attributes:
-        name: As the settings have it.
-        dim: Features of a tile.
+        name: Name in the settings.
+        dim: Number of features of a tile.
         mpp: Microns per pixel of the tiles that it was trained on, where published.
 
     Raises:
@@ -76,17 +76,17 @@ class Encoder(nn.Module):
         self.network = _without_norms(built.network.eval().requires_grad_(False))
         self._built, self._input_px = replace(built, network=self.network), input_px
         self.name, self.mpp = built.name, built.mpp
-        self.precision = resolved(precision, self._device)
+        self.precision = _resolved(precision, self._device)
         self.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean, self._std = (
             torch.tensor(each, device=self._device).repeat(input_px) for each in (built.mean, built.std)
         )
-        self._places = threading.local()
+        self._buffers_by_thread = threading.local()
         self.dim = self._probe()
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells whether two files of features are of one kind; it goes into each."""
+        """Return the facts, stored in each file of features, by which encoders are compared."""
         return {
             "name": self.name,
             "dim": self.dim,
@@ -100,12 +100,12 @@ class Encoder(nn.Module):
         }
 
     def train(self, mode: bool = True) -> "Encoder":
-        """It is not trained: batch norms and dropout stay as at inference, whatever contains it."""
+        """Stay in evaluation mode, also as part of a module that is trained."""
         return super().train(False)
 
     @torch.inference_mode()
     def encode(self, tiles: NDArray[Any] | Tensor) -> Tensor:
-        """Features of tiles.
+        """Compute features of tiles.
 
         Args:
             tiles: ``(B, H, W, 3)`` RGB bytes.
@@ -124,9 +124,10 @@ class Encoder(nn.Module):
 
     @torch.inference_mode()
     def prepare(self, tiles: Tensor) -> Tensor:
-        """``(B, H, W, 3)`` bytes to what the network sees: ``(B, 3, input_px, input_px)`` float32, channels last.
+        """Resize and normalise tiles ``(B, H, W, 3)`` of bytes.
 
-        The result lasts until this thread prepares the next tiles.
+        Returns:
+            ``(B, 3, input_px, input_px)`` float32, channels last; valid until this thread prepares the next tiles.
         """
         tiles = tiles.to(self._device, non_blocking=True)
         if self._built.channels == "bgr":
@@ -135,13 +136,13 @@ class Encoder(nn.Module):
         if images.shape[2:] != (self._input_px, self._input_px):
             images = _resized(images, self._input_px)
         rows = images.permute(0, 2, 3, 1).reshape(len(images), self._input_px, 3 * self._input_px)
-        # Whole rows against rows of means take a third of the time of three channels against three numbers, and a place
-        # that is kept another third: fresh memory is slower than the sums.
-        floats = self._place(rows.shape).copy_(rows).sub_(self._mean).div_(self._std)
+        # Arithmetic on whole rows takes a third of the time of arithmetic on three channels; reusing the buffer saves
+        # another third, since fresh memory is slower than the arithmetic.
+        floats = self._buffer(rows.shape).copy_(rows).sub_(self._mean).div_(self._std)
         return floats.view(*rows.shape[:2], self._input_px, 3).permute(0, 3, 1, 2)
 
     def notes(self, mpp: float) -> tuple[str, ...]:
-        """What the person should know about tiles of ``mpp`` microns per pixel, each a sentence."""
+        """Warn of tiles whose microns per pixel differ from those of training, a sentence each."""
         if self.mpp is None or abs(mpp / self.mpp - 1) <= _MPP_TOLERANCE:
             return ()
         return (
@@ -150,14 +151,14 @@ class Encoder(nn.Module):
         )
 
     def _at_once(self, count: int) -> int:
-        """Tiles of ``count`` that go through the network together: on a processor, those its cache has room for."""
+        """Return how many of ``count`` tiles the network takes at once; on a CPU, as many as fit its cache."""
         return max(1, _CACHED_BYTES // (3 * 4 * self._input_px**2)) if self._device.type == "cpu" else count
 
-    def _place(self, shape: torch.Size) -> Tensor:
-        kept: Tensor | None = getattr(self._places, "tensor", None)
-        if kept is None or len(kept) < shape[0]:
-            kept = self._places.tensor = torch.empty(shape, device=self._device)
-        return kept[: shape[0]]
+    def _buffer(self, shape: torch.Size) -> Tensor:
+        buffer: Tensor | None = getattr(self._buffers_by_thread, "tensor", None)
+        if buffer is None or len(buffer) < shape[0]:
+            buffer = self._buffers_by_thread.tensor = torch.empty(shape, device=self._device)
+        return buffer[: shape[0]]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "off":
@@ -182,8 +183,13 @@ class Encoder(nn.Module):
         return int(features.shape[1])
 
 
-def resolved(precision: Precision, device: torch.device) -> Literal["off", "bf16"]:
-    """``auto`` as this machine has it."""
+def has_cpu_bf16() -> bool:
+    """Tell whether the CPU multiplies bf16 in hardware; otherwise autocast only costs time."""
+    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(is_supported and is_supported())
+
+
+def _resolved(precision: Precision, device: torch.device) -> Literal["off", "bf16"]:
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -191,24 +197,18 @@ def resolved(precision: Precision, device: torch.device) -> Literal["off", "bf16
     return "bf16" if has_cpu_bf16() else "off"
 
 
-def has_cpu_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; without, autocast only costs time."""
-    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(asked and asked())
-
-
 def _resized(images: Tensor, side: int) -> Tensor:
     if images.device.type == "cpu":
         return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
-    # Other devices interpolate floats alone; rounded, they differ from bytes by one at most.
+    # Other devices interpolate floats alone; the rounded result differs by at most one from that of bytes.
     floats = functional.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
     return floats.round_().clamp_(0, 255)
 
 
 def _without_norms(network: nn.Module) -> nn.Module:
-    """The network with its batch norms folded into the convolutions before them: the same but for rounding, and faster.
+    """Fold batch norms into the convolutions before them: equal but for rounding, and faster.
 
-    A network that cannot be traced stays as it is.
+    A network that cannot be traced is returned unchanged.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         return network

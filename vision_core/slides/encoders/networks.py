@@ -1,4 +1,4 @@
-"""The network behind each name of an encoder, with its local weights and what it expects of its input."""
+"""Encoder networks by name, with local weights and preprocessing; nothing is downloaded."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +12,7 @@ from torch import nn
 from vision_core.assets import lite0_weights
 from vision_core.backbones.bundles import load_backbone
 from vision_core.backbones.networks import LITE0_MEAN, LITE0_STD, build_backbone, lite0_imagenet
+from vision_core.bundles.card import WEIGHTS_FILE
 from vision_core.errors import ConfigError
 from vision_core.files import sha256
 from vision_core.slides.encoders.encoder import Colour, Encoder, EncoderNetwork, Precision
@@ -22,13 +23,24 @@ from vision_core.slides.settings import EncoderSettings
 _LITE0_CLASSIFIER = ("classifier.",)
 
 
-def build_network(settings: EncoderSettings) -> EncoderNetwork:
-    """The network that the settings name, filled.
+def build_encoder(
+    settings: EncoderSettings, device: torch.device | None = None, precision: Precision = "auto"
+) -> Encoder:
+    """Build the encoder that the settings name.
+
+    Args:
+        settings: Name, local weights, input size.
+        device: The CPU by default.
+        precision: As for ``Encoder``.
 
     Raises:
-        ConfigError: The name is not known, or it needs weights of the user.
+        ConfigError: The name is not known, needs weights of the user, or cannot take the input size.
         CheckpointError: The weights are damaged, unsafe, or of another network.
     """
+    return Encoder(_build_network(settings), settings.input_px, device, precision)
+
+
+def _build_network(settings: EncoderSettings) -> EncoderNetwork:
     library, _, architecture = settings.name.partition(":")
     if architecture and library in _LIBRARIES:
         return _LIBRARIES[library](architecture, settings)
@@ -41,9 +53,9 @@ def build_network(settings: EncoderSettings) -> EncoderNetwork:
 
 
 def _lite0(settings: EncoderSettings) -> EncoderNetwork:
-    """The pooled map after the last convolution, 1280 features: what its ImageNet classifier read.
+    """Build EfficientNet-Lite0 up to the 1280 pooled features that its ImageNet classifier reads.
 
-    The map of 320 channels before it is a bottleneck without activation, made to be expanded.
+    The map of 320 channels before the last convolution is a bottleneck without activation.
     """
     network = build_backbone("lite0", 0)
     path = weights_file(settings.weights) if settings.weights else lite0_weights()
@@ -53,7 +65,7 @@ def _lite0(settings: EncoderSettings) -> EncoderNetwork:
 
 
 def _resnet50(settings: EncoderSettings) -> EncoderNetwork:
-    """ResNet-50 without its fourth stage, 1024 features; torchvision and timm name its entries alike."""
+    """Build ResNet-50 without its fourth stage, 1024 features; timm's entry names are torchvision's."""
     path = _weights(settings, _ask_timm("resnet50.tv_in1k"))
     tensors = read_tensors(path)
     network: Any = timm.create_model("resnet50", pretrained=False, num_classes=0)
@@ -77,14 +89,14 @@ def _timm(architecture: str, settings: EncoderSettings) -> EncoderNetwork:
         raise ConfigError(f"encoder.name: timm has no '{architecture}'. timm.list_models() lists its names.")
     path = _weights(settings, _ask_timm(architecture))
     network: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
-    made_for = network.pretrained_cfg
-    if made_for.get("fixed_input_size") and made_for["input_size"][-1] != settings.input_px:
+    pretrained = network.pretrained_cfg
+    if pretrained.get("fixed_input_size") and pretrained["input_size"][-1] != settings.input_px:
         network = timm.create_model(architecture, pretrained=False, num_classes=0, img_size=settings.input_px)
-    classifier = made_for.get("classifier") or ()
+    classifier = pretrained.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     fill(network, read_tensors(path), path, tuple(f"{name}." for name in names))
     built = EncoderNetwork(name=settings.name, network=network, weights=sha256(path))
-    return replace(built, mean=_in_bytes(made_for["mean"]), std=_in_bytes(made_for["std"]))
+    return replace(built, mean=_in_bytes(pretrained["mean"]), std=_in_bytes(pretrained["std"]))
 
 
 def _torchvision(architecture: str, settings: EncoderSettings) -> EncoderNetwork:
@@ -104,16 +116,16 @@ def _torchvision(architecture: str, settings: EncoderSettings) -> EncoderNetwork
 
 def _bundle(settings: EncoderSettings) -> EncoderNetwork:
     if settings.weights is None:
-        raise ConfigError("encoder.weights: the bundle is missing. Give the folder that pipelines.pretrain train made.")
+        raise ConfigError("encoder.weights: the bundle is missing. Give one that pipelines.pretrain train wrote.")
     trained = load_backbone(settings.weights)
-    seen = trained.preprocessing.in_bytes()
+    preprocessing = trained.preprocessing.in_bytes()
     return EncoderNetwork(
         name=settings.name,
         network=trained.build(),
-        weights=trained.card.hashes["weights.safetensors"],
-        mean=seen.mean,
-        std=seen.std,
-        channels=seen.channel_order,
+        weights=trained.card.hashes[WEIGHTS_FILE],
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        channels=preprocessing.channel_order,
     )
 
 
@@ -127,13 +139,13 @@ def _weights(settings: EncoderSettings, remedy: str) -> Path:
 
 def _ask_timm(architecture: str) -> str:
     return (
-        'Where there is a network: python -c "import timm; from safetensors.torch import save_file as s; '
+        'On a machine with internet access: python -c "import timm; from safetensors.torch import save_file as s; '
         f"s(timm.create_model('{architecture}', pretrained=True).state_dict(), 'weights.safetensors')\"."
     )
 
 
 _ASK_TORCHVISION = (
-    'Where there is a network: python -c "import torchvision; from safetensors.torch import save_file as s; '
+    'On a machine with internet access: python -c "import torchvision; from safetensors.torch import save_file as s; '
     "s(torchvision.models.get_model('{}', weights='DEFAULT').state_dict(), 'weights.safetensors')\"."
 )
 
@@ -149,20 +161,3 @@ _OWN: dict[str, Callable[[EncoderSettings], EncoderNetwork]] = {
     "bundle": _bundle,
 }
 _LIBRARIES: dict[str, Callable[[str, EncoderSettings], EncoderNetwork]] = {"timm": _timm, "torchvision": _torchvision}
-
-
-def build_encoder(
-    settings: EncoderSettings, device: torch.device | None = None, precision: Precision = "auto"
-) -> Encoder:
-    """The encoder that settings name.
-
-    Args:
-        settings: Name, local weights, input size.
-        device: Where it computes; none is the CPU.
-        precision: As for ``Encoder``.
-
-    Raises:
-        ConfigError: The name is not known, needs weights of the user, or cannot take the input size.
-        CheckpointError: The weights are damaged, unsafe, or of another network.
-    """
-    return Encoder(build_network(settings), settings.input_px, device, precision)

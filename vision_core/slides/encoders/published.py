@@ -1,4 +1,4 @@
-"""Encoders that were published for histology, rebuilt from their descriptions; their weights are the user's own copy.
+"""Published encoders of histology, rebuilt from their descriptions; users bring the weights.
 
 UNI: ViT-L/16 with layer scale, class token (Chen et al., Nature Medicine 2024). PLIP: the image tower of CLIP ViT-B/32
 with its projection (Huang et al., Nature Medicine 2023). CONCH: ViT-B/16 with an attention pool of one query, before
@@ -12,20 +12,21 @@ import timm
 import torch
 from torch import Tensor, nn
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-Tensors = dict[str, Tensor]
+from vision_core.bundles.bundle import Tensors
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A published encoder.
+    """Description of a published encoder.
 
     Attributes:
-        mean: Per channel, of values from 0 to 1.
-        std: Likewise.
+        mean: Mean per channel, of values from 0 to 1.
+        std: Standard deviation, likewise.
         mpp: Microns per pixel of the tiles that it was trained on, where published.
-        source: Where its owner has the weights.
+        source: Place from which its owner gives out the weights.
         dropped: Prefixes of entries of its file that are not used.
     """
 
@@ -38,18 +39,18 @@ class Published:
 
 PUBLISHED: Mapping[str, Published] = {
     "uni": Published(
-        mean=IMAGENET[0], std=IMAGENET[1], mpp=0.5, source="MahmoodLab/UNI on the Hugging Face hub (gated)"
+        mean=_IMAGENET[0], std=_IMAGENET[1], mpp=0.5, source="MahmoodLab/UNI on the Hugging Face hub (gated)"
     ),
     "conch": Published(
-        mean=CLIP[0],
-        std=CLIP[1],
+        mean=_CLIP[0],
+        std=_CLIP[1],
         mpp=0.5,
         source="MahmoodLab/CONCH on the Hugging Face hub (gated)",
         dropped=("text.", "text_decoder.", "logit_scale", "attn_pool_caption.", "ln_caption.", "proj_contrast"),
     ),
     "plip": Published(
-        mean=CLIP[0],
-        std=CLIP[1],
+        mean=_CLIP[0],
+        std=_CLIP[1],
         mpp=None,
         source="vinid/plip on the Hugging Face hub",
         dropped=("text_model.", "text_projection.", "logit_scale", "vision_model.embeddings.position_ids"),
@@ -58,14 +59,14 @@ PUBLISHED: Mapping[str, Published] = {
 
 
 def build_published(name: str) -> nn.Module:
-    """An encoder of ``PUBLISHED``, from normalised images to ``(B, D)``; its numbers are yet to be filled in."""
+    """Build a published encoder, from normalised images to ``(B, D)``, with uninitialised parameters."""
     with torch.device("meta"):  # initialising a large transformer takes many times longer than loading it
-        network = {"uni": _uni, "conch": Conch, "plip": _plip}[name]()
+        network = {"uni": _uni, "conch": _Conch, "plip": _plip}[name]()
     return network.to_empty(device="cpu")
 
 
 def own_names(name: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    """The tensors of a published file under the names of our network."""
+    """Rename the tensors of a published file for our network."""
     if name == "plip":
         return _from_hub_clip(tensors)
     if name == "conch":
@@ -73,10 +74,11 @@ def own_names(name: str, tensors: Mapping[str, Tensor]) -> Tensors:
     return dict(tensors)
 
 
-class Conch(nn.Module):
-    """The image tower of CONCH: normalised images ``(B, 3, H, W)`` to ``(B, 512)``; made for 448 px, others resample.
+class _Conch(nn.Module):
+    """Image tower of CONCH: normalised images ``(B, 3, H, W)`` to ``(B, 512)``.
 
-    The attention pool is that of open_clip's CoCa (Yu et al. 2022): one learned query over all tokens.
+    Designed for 448 px; for other sizes the position embedding is resampled. The attention pool is that of open_clip's
+    CoCa (Yu et al. 2022): one learned query over all tokens.
     """
 
     def __init__(self) -> None:
@@ -88,7 +90,7 @@ class Conch(nn.Module):
         self.ln_contrast = nn.LayerNorm(512)
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, 512)``."""
+        """Compute features ``(B, 512)`` of images ``(B, 3, H, W)``."""
         return self.ln_contrast(self.attn_pool_contrast(self.trunk(images)))  # type: ignore[no-any-return]
 
 
@@ -101,7 +103,7 @@ class _AttentionPool(nn.Module):
         self.ln_k = nn.LayerNorm(context_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """``(B, T, context_dim)`` to ``(B, dim)``."""
+        """Pool tokens ``(B, T, context_dim)`` to ``(B, dim)``."""
         tokens = self.ln_k(tokens)
         query = self.ln_q(self.query).expand(len(tokens), -1, -1)  # (B, 1, dim)
         pooled: Tensor = self.attn(query, tokens, tokens, need_weights=False)[0]
@@ -123,7 +125,7 @@ def _plip() -> nn.Module:
 
 
 def _from_hub_clip(tensors: Mapping[str, Tensor]) -> Tensors:
-    """CLIP's image tower as the hubs name it (``vision_model.…``), under timm's names."""
+    """Rename CLIP's image tower from the names of the model hubs (``vision_model.…``) to timm's."""
     renamed: Tensors = {}
     for name, tensor in tensors.items():
         if name.startswith("vision_model.encoder.layers."):
@@ -155,7 +157,7 @@ _OUTSIDE = {
 
 
 def _finished(tensors: Tensors) -> Tensors:
-    """Queries, keys and values in one, axes of the embeddings as timm has them, and no bias after the projection."""
+    """Join queries, keys and values, shape embeddings as in timm, and add a projection bias of 0."""
     for name in [name for name in tensors if ".attn.q_proj." in name]:
         parts = [name.replace("q_proj", f"{part}_proj") for part in "qkv"]
         if all(part in tensors for part in parts):

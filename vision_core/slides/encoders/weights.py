@@ -1,31 +1,24 @@
-"""Weights of encoders from local files: read without running anything in them, and complete or refused."""
+"""Weights of encoders from local files: complete, or refused."""
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vision_core.bundles.bundle import check_finite
+from vision_core.bundles.bundle import Tensors, check_finite
+from vision_core.bundles.foreign_weights import read_state_dict
 from vision_core.errors import CheckpointError
 
-Tensors = dict[str, Tensor]
 _IN_FOLDER = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "teacher", "student")
 _WRAPPERS = ("module.", "_orig_mod.")
 _COUNTER = "num_batches_tracked"
 
 
 def weights_file(path: Path) -> Path:
-    """The file of weights at ``path``, which may be a folder as the hubs lay it out.
+    """Find the file of weights at ``path``, a file or a folder in the layout of the model hubs.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: The folder holds none, or the file does not exist.
     """
     if path.is_file():
         return path
@@ -37,35 +30,37 @@ def weights_file(path: Path) -> Path:
 
 
 def read_tensors(path: Path) -> Tensors:
-    """The tensors of a file by name, on the CPU, mapped where the format allows it.
-
-    ``state_dict``, ``model`` and the like are looked into, and the prefix ``module.`` is taken off.
+    """Read the tensors of a file by name, without the prefixes of wrappers such as ``module.``.
 
     Raises:
-        CheckpointError: Damaged, a pickle of objects, without tensors, or with NaN or infinity in them.
+        CheckpointError: As for ``read_state_dict``; or NaN or infinity in the tensors.
     """
-    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_torch(path)
-    tensors = _without_wrappers(_tensors(content))
-    if not tensors:
-        raise CheckpointError(f"'{path}' holds no tensors by name. Give a file with a state dict.")
+    unsafe = (
+        "Save its state dict alone with torch 2; or, if you know where it comes from, convert it once: "
+        f"python -m pipelines.pretrain import-weights {path} --out BUNDLE --i-trust-this-file."
+    )
+    tensors = read_state_dict(path, unsafe=unsafe)
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in tensors):
+            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     check_finite(tensors, f"'{path}'")
     return tensors
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, dropped: tuple[str, ...] = ()) -> None:
-    """Load tensors into a network: every entry of the network, and none besides but those under ``dropped``.
+    """Load tensors into a network, strictly but for the entries under ``dropped``.
 
     Args:
-        network: What is filled.
-        tensors: By the names of the network.
-        path: Where they come from, for messages.
-        dropped: Prefixes of what the network does without, such as a classifier.
+        network: Changed in place.
+        tensors: Weights under the names of the network.
+        path: File of the weights, for messages.
+        dropped: Prefixes of entries that the network lacks on purpose, such as a classifier.
 
     Raises:
-        CheckpointError: Says which entries are missing, unknown, or of another shape.
+        CheckpointError: Names the entries that are missing, unknown, or of another shape.
     """
     own = network.state_dict()
-    given = {name: tensor for name, tensor in tensors.items() if name in own or not name.startswith(dropped or ("\0",))}
+    given = {name: tensor for name, tensor in tensors.items() if name in own or not name.startswith(dropped)}
     missing = [name for name in own if name not in given and not name.endswith(_COUNTER)]
     unknown = [name for name in given if name not in own]
     misfits = [f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
@@ -78,42 +73,3 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, dropped:
     if problems:
         raise CheckpointError(f"'{path}' does not fit this encoder: {'; '.join(problems)}. Give its own weights.")
     network.load_state_dict({name: given.get(name, tensor) for name, tensor in own.items()})
-
-
-def _load_safetensors(path: Path) -> object:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"'{path}' is damaged or no safetensors file: {error}.") from error
-
-
-def _load_torch(path: Path) -> object:
-    is_zip = zipfile.is_zipfile(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
-        asks = f"it asks for '{', '.join(names)}'" if names else "it is an old file, or a pickle"
-        raise CheckpointError(
-            f"'{path}' could run code when it is read: {asks}. If you know where it comes from, convert it once: "
-            f"python -m pipelines.pretrain import-weights {path} --out BUNDLE --i-trust-this-file."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise CheckpointError(f"'{path}' is damaged or no PyTorch file: {reason}.") from error
-
-
-def _tensors(content: Any) -> Tensors:  # noqa: ANN401 (whatever was in the file)
-    if not isinstance(content, Mapping):
-        return {}
-    for key in _CONTAINERS:
-        if isinstance(content.get(key), Mapping):
-            return _tensors(content[key])
-    return {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _without_wrappers(tensors: Tensors) -> Tensors:
-    for wrapper in _WRAPPERS:
-        if tensors and all(name.startswith(wrapper) for name in tensors):
-            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
-    return tensors

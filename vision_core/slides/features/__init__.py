@@ -1,1 +1,1 @@
-"""Extraction of features, and every file of features that is read or written."""
+"""Extraction of features, and the formats of feature files."""

@@ -1,4 +1,4 @@
-"""Encoding in smaller batches when the memory is not enough for whole ones."""
+"""Encoding of tiles in batches that shrink when memory runs out."""
 
 import torch
 from torch import Tensor
@@ -8,48 +8,52 @@ from vision_core.slides.features.tile_batches import Pixels
 
 
 class AdaptiveBatches:
-    """Encodes batches; the first that is too large for the memory is halved, and so are all after it.
+    """Encoder of batches that are halved after memory has run out once.
 
     Attributes:
-        notes: That it happened, as a sentence.
+        notes: One sentence, if batches were halved.
     """
 
     def __init__(self, encoder: Encoder) -> None:
         self.notes: tuple[str, ...] = ()
         self._encoder = encoder
-        self._most: int | None = None
+        self._max_tiles: int | None = None
 
     def __call__(self, tiles: Pixels) -> Tensor:
-        """Features ``(B, dim)`` of ``(B, H, W, 3)`` bytes.
+        """Encode tiles ``(B, H, W, 3)`` uint8 to features ``(B, dim)``.
 
         Raises:
-            MemoryError: Half a batch is too large as well.
+            MemoryError: Half a batch is too large, too.
         """
         try:
-            return self._in_parts(tiles)
+            return self._encode_in_parts(tiles)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-            if self._most is not None or len(tiles) < 2:
-                raise MemoryError(_too_large(len(tiles) if self._most is None else self._most)) from error
-        self._most = (len(tiles) + 1) // 2
-        self.notes = (f"The memory was not enough for {len(tiles)} tiles at once; {self._most} are encoded at once.",)
+            if self._max_tiles is not None or len(tiles) < 2:
+                raise MemoryError(
+                    _out_of_memory_message(len(tiles) if self._max_tiles is None else self._max_tiles)
+                ) from error
+        self._max_tiles = (len(tiles) + 1) // 2
+        self.notes = (
+            f"The memory was not enough for {len(tiles)} tiles at once; {self._max_tiles} are encoded at once.",
+        )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return self(tiles)
 
-    def _in_parts(self, tiles: Pixels) -> Tensor:
-        step = self._most or max(1, len(tiles))
+    def _encode_in_parts(self, tiles: Pixels) -> Tensor:
+        step = self._max_tiles or max(1, len(tiles))
         parts = [self._encoder.encode(tiles[first : first + step]) for first in range(0, max(1, len(tiles)), step)]
         return torch.cat(parts)
 
 
-def _too_large(count: int) -> str:
+def _out_of_memory_message(count: int) -> str:
     return f"the memory is not enough to encode {count} tiles at once. Set encoder.batch_size to {max(1, count // 2)}."
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    words = str(error).lower()
-    return "can't allocate memory" in words or "out of memory" in words
+    message = str(error).lower()
+    return "can't allocate memory" in message or "out of memory" in message

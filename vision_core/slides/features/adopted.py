@@ -1,4 +1,4 @@
-"""Feature files made elsewhere: a small file says what they do not say and points to the untouched original."""
+"""Adopted feature files: JSON with missing attributes and the original's path."""
 
 import json
 import os
@@ -14,23 +14,23 @@ from vision_core.errors import InputError
 from vision_core.files import write_atomic
 from vision_core.slides.features.files import Features, read_features
 from vision_core.slides.features.foreign import foreign_attributes
-from vision_core.slides.features.hdf5 import dataset, open_h5
+from vision_core.slides.features.hdf5 import open_h5, read_coords
 
-ADOPTED = ".adopted.json"
+ADOPTED_SUFFIX = ".adopted.json"
 _FORMAT = 1
 
 
 def read_any_features(path: Path, *, check: bool = True) -> Features:
-    """Features of a file, or of the file that an adoption points to.
+    """Read a feature file, or the original of an adopted one.
 
     Args:
         path: A feature file, or ``<slide>.adopted.json``.
         check: Read every row once and refuse NaN and infinity.
 
     Raises:
-        InputError: As of ``read_features``; or what was adopted is gone or has changed.
+        InputError: As of ``read_features``, or the original is missing or has changed.
     """
-    if not path.name.endswith(ADOPTED):
+    if not path.name.endswith(ADOPTED_SUFFIX):
         return read_features(path, check=check)
     record = _read_record(path)
     original = path.parent / record["features"]
@@ -44,7 +44,7 @@ def read_any_features(path: Path, *, check: bool = True) -> Features:
     attributes = {**features.attributes, **record["attributes"]}
     coords = features.coords
     if coords is None and record["coords"]:
-        coords = read_corners(path.parent / record["coords"])[0]
+        coords = read_patch_corners(path.parent / record["coords"])[0]
         if len(coords) != len(features):
             raise InputError(
                 f"'{original}': {len(features)} rows of features, but {len(coords)} coords in "
@@ -53,45 +53,39 @@ def read_any_features(path: Path, *, check: bool = True) -> Features:
     return replace(features, coords=coords, attributes=attributes)
 
 
-def read_corners(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """Corners ``(N, 2)`` and attributes of a patch file, as CLAM and TRIDENT write them.
+def read_patch_corners(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Read corners ``(N, 2)`` and attributes of a CLAM or TRIDENT file.
 
     Raises:
-        InputError: It is no whole HDF5 file, or holds no corners.
+        InputError: The file is no complete HDF5 file, or holds no corners.
     """
     with open_h5(path) as file:
-        found = dataset(file, "coords")
-        if len(found.shape or ()) != 2 or found.shape[1] != 2 or found.dtype.kind not in "iuf":
-            raise InputError(f"'{path}': coords have shape {found.shape} and type {found.dtype}; expected (tiles, 2).")
-        corners = np.asarray(found[:])
-        if corners.dtype.kind == "f" and not (np.isfinite(corners).all() and (corners == np.round(corners)).all()):
-            raise InputError(f"'{path}': coords are no whole pixels of level 0. Write corners (x, y) in pixels.")
-        return corners.astype(np.int64), foreign_attributes(file)
+        return read_coords(file), foreign_attributes(file)
 
 
 def write_adopted(folder: Path, slide: str, features: Path, coords: Path | None, attributes: Mapping[str, Any]) -> Path:
-    """Write ``<slide>.adopted.json``; it names the files from its own folder, so that both may move together.
+    """Write ``<slide>.adopted.json``, with paths relative to its folder.
 
     Args:
-        folder: Where to.
+        folder: Folder to write to.
         slide: Name of the slide.
-        features: The original.
-        coords: File of corners, where the original has none.
-        attributes: What the original does not say.
+        features: Path of the original.
+        coords: Path of a file of corners, if the original has none.
+        attributes: Attributes that the original lacks.
     """
-    path = folder / f"{slide}{ADOPTED}"
+    path = folder / f"{slide}{ADOPTED_SUFFIX}"
     record = {
         "format": _FORMAT,
-        "features": _from(folder, features),
+        "features": _relative_path(folder, features),
         "bytes": features.stat().st_size,
-        "coords": _from(folder, coords) if coords else None,
+        "coords": _relative_path(folder, coords) if coords else None,
         "attributes": dict(attributes),
     }
     write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
     return path
 
 
-def _from(folder: Path, path: Path) -> str:
+def _relative_path(folder: Path, path: Path) -> str:
     return os.path.relpath(path.resolve(), folder.resolve())
 
 

@@ -1,27 +1,23 @@
-"""Features that other programs wrote: tensors (``.pt``), arrays (``.npy``), and the attributes of their HDF5 files."""
+"""Features of other programs: tensors (``.pt``), arrays (``.npy``), and the attributes of their HDF5 files."""
 
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.errors import InputError
-from vision_core.slides.features.hdf5 import has_width, is_float, plain
+from vision_core.slides.features.hdf5 import is_row_shape, is_supported_float, to_python
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
+_SAVE_ARRAY = "Save the floats alone, of shape (tiles, features): numpy.save('x.npy', array)."
+_SAVE_TENSOR = "Save the floats alone, of shape (tiles, features): torch.save(tensor, 'x.pt')."
 _ROWS = ("features", "feats", "embeddings")
 _Pair = tuple[NDArray[Any], NDArray[Any] | None]
 
 
 def read_npy(path: Path) -> _Pair:
-    """The array of a ``.npy`` file, mapped into memory.
+    """Map the array of a ``.npy`` file into memory; there are no coordinates with it.
 
     Raises:
         InputError: Damaged, a pickle of objects, or not two axes of floats.
@@ -38,12 +34,14 @@ def read_npy(path: Path) -> _Pair:
 
 
 def read_pt(path: Path) -> _Pair:
-    """The tensor of a ``.pt`` file, mapped into memory, or those under ``features`` and ``coords`` of a dictionary.
+    """Map the tensor of a ``.pt`` file into memory, or those under ``features`` and ``coords``.
 
     Raises:
         InputError: Damaged, a pickle of objects, or not two axes of floats.
     """
-    content = _load_pt(path)
+    from vision_core.bundles.foreign_weights import load_torch  # here, since other formats do without torch
+
+    content = load_torch(path, unsafe=_SAVE_TENSOR, damaged=_SAVE_TENSOR, error=InputError)
     if not isinstance(content, Mapping):
         return _as_rows(path, _array(path, content), _SAVE_TENSOR), None
     name = next((name for name in _ROWS if name in content), None)
@@ -55,12 +53,12 @@ def read_pt(path: Path) -> _Pair:
 
 
 def foreign_attributes(file: Any) -> dict[str, Any]:  # noqa: ANN401 (h5py carries no types)
-    """What CLAM or TRIDENT wrote beside ``coords``, and under our names what follows from it.
+    """Read the attributes that CLAM or TRIDENT wrote with ``coords``, and derive ours.
 
     CLAM: ``patch_size`` in pixels of ``patch_level``, with the level's ``downsample``. TRIDENT: ``patch_size`` at the
-    ``target_magnification``, ``patch_size_level0``. Microns per pixel follow from neither: a magnification is a name.
+    ``target_magnification``, ``patch_size_level0``. Microns per pixel follow from neither: a magnification is nominal.
     """
-    said = {name: plain(value) for name, value in file["coords"].attrs.items()} if "coords" in file else {}
+    said = {name: to_python(value) for name, value in file["coords"].attrs.items()} if "coords" in file else {}
     patch_px, level0_px = said.get("patch_size"), said.get("patch_size_level0")
     if not isinstance(patch_px, int | float):
         return said
@@ -73,48 +71,19 @@ def foreign_attributes(file: Any) -> dict[str, Any]:  # noqa: ANN401 (h5py carri
     return {**said, "origin": "CLAM", "tile_px": round(patch_px), "tile_side": round(patch_px * factor)}
 
 
-_SAVE_ARRAY = "Save the floats alone, of shape (tiles, features): numpy.save('x.npy', array)."
-_SAVE_TENSOR = "Save the floats alone, of shape (tiles, features): torch.save(tensor, 'x.pt')."
-
-
-def _load_pt(path: Path) -> Any:  # noqa: ANN401
+def _array(path: Path, value: object) -> NDArray[Any]:
     import torch
 
-    is_zip = zipfile.is_zipfile(path)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # on old pickles; what is wrong is said below
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        if not is_zip:
-            raise InputError(f"'{path}' is no PyTorch file, or a pickle of objects. {_SAVE_TENSOR}") from error
-        names = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path)) or "objects"
-        raise InputError(f"'{path}' could run code when it is read: it asks for '{names}'. {_SAVE_TENSOR}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise InputError(f"'{path}' is damaged or no PyTorch file: {reason}. {_SAVE_TENSOR}") from error
-
-
-def _array(path: Path, value: Any) -> NDArray[Any]:  # noqa: ANN401
-    import torch
-
-    if isinstance(value, np.ndarray):
-        return value
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
         raise InputError(f"'{path}' holds a {type(value).__name__}, expected a dense tensor. {_SAVE_TENSOR}")
-    return _to_numpy(value)
-
-
-def _to_numpy(tensor: "Tensor") -> NDArray[Any]:
-    import torch
-
-    tensor = tensor.detach()
+    tensor = value.detach()
     if tensor.dtype == torch.bfloat16:  # NumPy has no such type
         tensor = tensor.float()
     return np.asarray(tensor.numpy())
 
 
 def _as_rows(path: Path, array: NDArray[Any], remedy: str) -> NDArray[Any]:
-    if not has_width(array.shape) or not is_float(array.dtype):
+    if not is_row_shape(array.shape) or not is_supported_float(array.dtype):
         raise InputError(f"'{path}': features have shape {array.shape} and type {array.dtype}. {remedy}")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 

@@ -1,4 +1,4 @@
-"""Rows of features in an HDF5 file: safely opened, and in memory only as far as they are asked for."""
+"""HDF5 files of features: checked when opened, their rows read when indexed."""
 
 import errno
 import io
@@ -21,22 +21,23 @@ _ERRNO = re.compile(r"errno = (\d+)")
 
 
 class H5Rows:
-    """The ``(N, D)`` features of a file, read as they are indexed: a slice, or an array of row numbers in any order.
+    """Features ``(N, D)`` of a file, read when indexed.
 
-    ``np.asarray`` reads all of them. It may be pickled; the copy opens the file anew.
+    The index is a slice or an array of row numbers in any order; ``np.asarray`` reads all rows. A pickled copy opens
+    the file itself.
 
     Args:
         path: The file; it stays open.
 
     Raises:
-        InputError: As for ``open_h5`` and ``dataset``; or not two axes of floats.
+        InputError: As for ``open_h5`` and ``checked_dataset``; or not two axes of floats.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_h5(path)
-        self._rows = dataset(self._file, "features")
-        if not has_width(self._rows.shape) or not is_float(self._rows.dtype):
+        self._rows = checked_dataset(self._file, "features")
+        if not is_row_shape(self._rows.shape) or not is_supported_float(self._rows.dtype):
             raise InputError(
                 f"'{path}': features have shape {self._rows.shape} and type {self._rows.dtype}; "
                 "expected floats of shape (tiles, features). Extract them again."
@@ -53,7 +54,7 @@ class H5Rows:
             if step == 1:
                 return np.asarray(self._rows[start : max(start, stop)], self.dtype)
             rows = np.arange(start, stop, step)
-        return self._gather(rows)
+        return self._read_rows(rows)
 
     def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -72,11 +73,11 @@ class H5Rows:
 
     @property
     def file(self) -> Any:  # noqa: ANN401 (h5py carries no types)
-        """The open file."""
+        """Return the open file."""
         return self._file
 
-    def _gather(self, rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
-        """Whole blocks are read and rows picked from them: HDF5's own selection by number is far slower."""
+    def _read_rows(self, rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """Gather rows from whole chunks, far faster than HDF5's own selection."""
         numbers = np.asarray(rows)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
             raise IndexError(f"row numbers: expected one axis of integers, found {numbers.dtype} of {numbers.shape}")
@@ -94,19 +95,19 @@ class H5Rows:
 
     @property
     def _block_rows(self) -> int:
-        return self._rows.chunks[0] if self._rows.chunks else rows_in(self, CHUNK_BYTES)
+        return self._rows.chunks[0] if self._rows.chunks else rows_within(self, CHUNK_BYTES)
 
 
 class Rows(Protocol):
-    """``(N, D)`` floats, had by slices or by numbers: an array, or rows in a file."""
+    """Features ``(N, D)`` of an array or a file, indexed by rows."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(N, D)``."""
+        """Return ``(N, D)``."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the floats."""
+        """Return the type of the floats."""
 
     def __len__(self) -> int: ...
 
@@ -114,10 +115,12 @@ class Rows(Protocol):
 
 
 def open_h5(path: Path) -> Any:  # noqa: ANN401
-    """Open an HDF5 file for reading, without a lock, which network file systems may refuse.
+    """Open an HDF5 file for reading, without locking it.
+
+    Network file systems may refuse locks.
 
     Raises:
-        InputError: It is not there, or no whole HDF5 file.
+        InputError: The file does not exist, or is no complete HDF5 file.
         OSError: The disk or share failed.
     """
     if not path.is_file():
@@ -125,33 +128,33 @@ def open_h5(path: Path) -> Any:  # noqa: ANN401
     try:
         return h5py.File(path, "r", locking=False)
     except (OSError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
+        raise _read_error(path, error) from error
 
 
 @contextmanager
-def writable_h5(path: Path) -> Iterator[Any]:
-    """A new HDF5 file to write to.
+def create_h5(path: Path) -> Iterator[Any]:
+    """Create an HDF5 file.
 
-    A write that fails inside HDF5 may end the process when the file is closed; so HDF5 is told that all went well, and
-    the fault is raised when it is done.
+    After a failed write HDF5 may end the process when the file is closed. So writes report success to HDF5, and the
+    first error is raised after the file is closed.
 
     Raises:
         OSError: The disk is full or cannot be written.
     """
     with path.open("w+b", buffering=0) as raw:
-        sink = _Sink(raw)
-        # Of one version of the format, so that the same content has the same bytes whatever library wrote it.
-        with h5py.File(sink, "w", libver=("v110", "v110")) as file:
+        target = _DeferredErrorFile(raw)
+        # One fixed version of the format, so that equal content gives equal bytes with any version of the library.
+        with h5py.File(target, "w", libver=("v110", "v110")) as file:
             yield file
-        if sink.fault:
-            raise sink.fault
+        if target.error:
+            raise target.error
 
 
-def dataset(file: Any, name: str) -> Any:  # noqa: ANN401
-    """A data set of an open file, whose numbers stand in this file and are all there.
+def checked_dataset(file: Any, name: str) -> Any:  # noqa: ANN401
+    """Return a data set, complete and stored in the file itself.
 
     Raises:
-        InputError: It is missing, takes its numbers from other files, or was not written to its end.
+        InputError: The data set is missing, refers to other files, or was not written completely.
     """
     path = file.filename
     if name not in file:
@@ -169,41 +172,56 @@ def dataset(file: Any, name: str) -> Any:  # noqa: ANN401
     return found
 
 
-def blocks(rows: Rows) -> Iterator[tuple[int, NDArray[Any]]]:
-    """All rows in turn, a few megabytes at a time, each block with the number of its first row."""
-    step = rows_in(rows, _BLOCK_BYTES)
+def read_coords(file: Any) -> NDArray[np.int64]:  # noqa: ANN401
+    """Read ``coords``, the corners ``(N, 2)`` in pixels of level 0.
+
+    Raises:
+        InputError: As of ``checked_dataset``, or they are no pairs of whole numbers.
+    """
+    path, found = file.filename, checked_dataset(file, "coords")
+    if len(found.shape or ()) != 2 or found.shape[1] != 2 or found.dtype.kind not in "iuf":
+        raise InputError(f"'{path}': coords have shape {found.shape} and type {found.dtype}; expected (tiles, 2).")
+    coords = np.asarray(found[:])
+    if coords.dtype.kind == "f" and not (np.isfinite(coords).all() and (coords == np.round(coords)).all()):
+        raise InputError(f"'{path}': coords are no whole pixels of level 0. Write corners (x, y) in pixels.")
+    return coords.astype(np.int64)
+
+
+def row_blocks(rows: Rows) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Iterate over blocks of a few megabytes, with their first rows."""
+    step = rows_within(rows, _BLOCK_BYTES)
     for first in range(0, len(rows), step):
         yield first, rows[first : first + step]
 
 
-def rows_in(rows: Rows, size: int) -> int:
-    """How many rows make about ``size`` bytes, at least one."""
+def rows_within(rows: Rows, size: int) -> int:
+    """Compute the number of rows in ``size`` bytes, at least one."""
     return max(1, size // max(1, int(rows.shape[1]) * int(rows.dtype.itemsize)))
 
 
-def has_width(shape: tuple[int, ...] | None) -> bool:
-    """Whether this is the shape of rows: two axes, and of rows that are there, something in them."""
+def is_row_shape(shape: tuple[int, ...] | None) -> bool:
+    """Return whether a shape is ``(N, D)``, D above 0 unless empty."""
     return shape is not None and len(shape) == 2 and (shape[1] > 0 or shape[0] == 0)
 
 
-def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether torch knows these numbers: floats of 2, 4 or 8 bytes."""
+def is_supported_float(dtype: np.dtype[Any]) -> bool:
+    """Return whether torch supports a type: floats up to 8 bytes."""
     return dtype.kind == "f" and dtype.itemsize <= 8
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401
-    """An attribute of HDF5 as Python's own type."""
+def to_python(value: Any) -> Any:  # noqa: ANN401
+    """Convert an attribute of HDF5 to a built-in type."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-class _Sink(io.RawIOBase):
-    """A file whose writes never fail: the first fault is kept, and nothing is written after it."""
+class _DeferredErrorFile(io.RawIOBase):
+    """File that keeps its first write error instead of raising it."""
 
     def __init__(self, raw: io.FileIO) -> None:
         self._raw = raw
-        self.fault: OSError | None = None
+        self.error: OSError | None = None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return int(self._raw.seek(offset, whence))
@@ -215,11 +233,11 @@ class _Sink(io.RawIOBase):
         return self._raw.readinto(buffer) or 0
 
     def truncate(self, size: int | None = None) -> int:
-        return self._kept(lambda: self._raw.truncate(size), size or 0)
+        return self._defer_error(lambda: self._raw.truncate(size), size or 0)
 
     def write(self, data: Any) -> int:  # noqa: ANN401
         size = memoryview(data).nbytes
-        return self._kept(lambda: self._write_all(memoryview(data).cast("B")), size)
+        return self._defer_error(lambda: self._write_all(memoryview(data).cast("B")), size)
 
     def _write_all(self, data: memoryview) -> int:
         left = data
@@ -227,16 +245,16 @@ class _Sink(io.RawIOBase):
             left = left[self._raw.write(left) :]
         return data.nbytes
 
-    def _kept(self, action: Callable[[], int], size: int) -> int:
-        if self.fault is None:
+    def _defer_error(self, action: Callable[[], int], size: int) -> int:
+        if self.error is None:
             try:
                 return action()
             except OSError as error:
-                self.fault = error
+                self.error = error
         return size
 
 
-def _unreadable(path: Path, error: Exception) -> Exception:
+def _read_error(path: Path, error: Exception) -> Exception:
     number = _errno_of(error)
     if number in {errno.EACCES, errno.EPERM}:
         return InputError(f"'{path}' cannot be opened: {os.strerror(number).lower()}. Get read access.")
@@ -247,7 +265,7 @@ def _unreadable(path: Path, error: Exception) -> Exception:
 
 
 def _is_complete(found: Any) -> bool:  # noqa: ANN401
-    """HDF5 reads what was never written as zeros: a chunk that is not there, or no space for the numbers at all."""
+    """Return whether all chunks are stored; HDF5 reads missing ones as zeros."""
     if not found.size:
         return True
     if found.chunks is None:
@@ -257,7 +275,7 @@ def _is_complete(found: Any) -> bool:  # noqa: ANN401
 
 
 def _errno_of(error: BaseException) -> int | None:
-    """The system's error number behind an error of HDF5, which may have it in its text alone."""
+    """Find the system's error number in an HDF5 error or its text."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     found = _ERRNO.search(str(error))

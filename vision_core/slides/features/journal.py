@@ -1,7 +1,8 @@
-"""Rows of features while they are made: a process that is killed goes on from the last batch that is whole.
+"""Journal of an extraction, to resume after the last complete batch.
 
-Beside the file to be stand two hidden ones: the rows as bytes, and a line per batch with its tiles, those left out, and
-a checksum. A batch whose line or bytes are not whole counts as not done.
+Beside the feature file to be written lie two hidden files: the rows as bytes, and an index with one line per batch: its
+number of tiles, those left out, and a checksum. A batch with a torn line or torn rows is extracted again. HDF5 is no
+substitute: a file that a killed process was writing may not open any more.
 """
 
 import fcntl
@@ -24,28 +25,28 @@ from vision_core.files import writing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Committed:
-    """A batch that is on disk: how many tiles it took, and the numbers of those that were left out."""
+class CommittedBatch:
+    """Batch on disk: number of tiles, and indices of those left out."""
 
     tiles: int
     bad: tuple[int, ...]
 
 
 class RowJournal:
-    """The rows of one extraction; a process owns it while it has it open.
+    """Journal of one extraction, locked by the process that has it open.
 
     Args:
-        path: The file of features to be.
-        key: What the rows are of; rows of anything else are dropped.
-        dim: Features of a tile.
-        dtype: In which they are stored.
+        path: The feature file to be written later.
+        key: Digest of the extraction's inputs; rows of another key are dropped.
+        dim: Number of features per tile.
+        dtype: Type in which rows are stored.
 
     Attributes:
         committed: The batches on disk.
     """
 
     def __init__(self, path: Path, key: str, dim: int, dtype: np.dtype[Any]) -> None:
-        self.committed: list[Committed] = []
+        self.committed: list[CommittedBatch] = []
         self._key, self._dim, self._dtype = key, dim, dtype
         self._rows_path = path.with_name(f".{path.name}.rows")
         self._index_path = path.with_name(f".{path.name}.index")
@@ -54,10 +55,10 @@ class RowJournal:
         self._size = 0
 
     def __enter__(self) -> "RowJournal":
-        """Open it, and take over what is whole.
+        """Open the journal, and recover its complete batches.
 
         Raises:
-            UsageError: Another process has it.
+            UsageError: Another process has it open.
             EnvironmentFault: It cannot be written.
         """
         with self._writing():
@@ -67,19 +68,19 @@ class RowJournal:
             fcntl.flock(self._rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._close()
-            raise UsageError(f"Another process makes '{self._rows_path}'. Wait for it.") from error
+            raise UsageError(f"Another process is writing '{self._rows_path}'. Wait until it has finished.") from error
         with self._writing():
-            self._take_over()
+            self._recover()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._close()
 
     def commit(self, rows: NDArray[Any], tiles: int, bad: Sequence[int]) -> None:
-        """Add a batch.
+        """Append a batch.
 
         Raises:
-            EnvironmentFault: The disk is full; the batches before stay.
+            EnvironmentFault: The disk is full; earlier batches are kept.
         """
         data = np.ascontiguousarray(rows, self._dtype).tobytes()
         batch = [tiles, list(bad), len(rows)]
@@ -90,46 +91,46 @@ class RowJournal:
             self._index.write(json.dumps(line).encode() + b"\n")
             self._index.flush()
         self._size += len(data)
-        self.committed.append(Committed(tiles=tiles, bad=tuple(bad)))
+        self.committed.append(CommittedBatch(tiles=tiles, bad=tuple(bad)))
 
     def rows(self) -> "StoredRows":
-        """All rows committed."""
+        """Return all committed rows."""
         return StoredRows(self._rows_path, self._dim, self._dtype, self._size)
 
     def remove(self) -> None:
-        """Delete it, when its rows are elsewhere or worthless."""
+        """Delete the journal."""
         self._index_path.unlink(missing_ok=True)
         self._rows_path.unlink(missing_ok=True)
 
-    def _take_over(self) -> None:
+    def _recover(self) -> None:
         self._index.seek(0)
         self._rows.seek(0)
         lines = self._index.read().splitlines(keepends=True)
         kept = 0
-        if lines and _parsed(lines[0]) == {"key": self._key}:
-            kept = len(lines[0]) + sum(map(len, takewhile(self._take_over_batch, lines[1:])))
+        if lines and _parse_line(lines[0]) == {"key": self._key}:
+            kept = len(lines[0]) + sum(map(len, takewhile(self._recover_batch, lines[1:])))
         os.ftruncate(self._index.fileno(), kept)
         os.ftruncate(self._rows.fileno(), self._size)
         if not kept:
             self._index.write(json.dumps({"key": self._key}).encode() + b"\n")
             self._index.flush()
 
-    def _take_over_batch(self, line: bytes) -> bool:
-        """Read the rows of a line; false when either is not whole."""
-        said = _parsed(line)
+    def _recover_batch(self, line: bytes) -> bool:
+        """Recover the batch of a line; return False if it is torn."""
+        entry = _parse_line(line)
         try:
-            tiles, bad, rows = batch = said["batch"]
+            tiles, bad, rows = batch = entry["batch"]
             data = self._rows.read(rows * self._dim * self._dtype.itemsize)
         except (KeyError, ValueError, TypeError):
             return False
-        if said.get("crc") != _checksum(batch, data):
+        if entry.get("crc") != _checksum(batch, data):
             return False
         self._size += len(data)
-        self.committed.append(Committed(tiles=tiles, bad=tuple(bad)))
+        self.committed.append(CommittedBatch(tiles=tiles, bad=tuple(bad)))
         return True
 
     def _close(self) -> None:
-        # What a buffer still holds after a full disk cannot be written either; its batch does not count.
+        # After a full disk, closing fails on what is still buffered; that batch is not committed.
         for file in (self._rows, self._index):
             try:
                 file.close()
@@ -142,11 +143,14 @@ class RowJournal:
             with writing(self._rows_path):
                 yield
         except EnvironmentFault as error:
-            raise EnvironmentFault(f"{error} {self._size} bytes are there already, and stay.") from error
+            raise EnvironmentFault(f"{error} {self._size} bytes are already written and are kept.") from error
 
 
 class StoredRows:
-    """``(N, dim)`` rows in a file of bytes, read by slices: mapped whole, they would count as memory of the process."""
+    """Rows ``(N, dim)`` in a file of bytes, read by slices.
+
+    Memory-mapped as a whole, they would count as memory of the process.
+    """
 
     def __init__(self, path: Path, dim: int, dtype: np.dtype[Any], size: int) -> None:
         self._path, self._row_bytes = path, dim * dtype.itemsize
@@ -169,12 +173,12 @@ def _checksum(batch: Sequence[object], data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(json.dumps(batch).encode()))
 
 
-def _parsed(line: bytes) -> Mapping[str, Any]:
-    """A line of the index; empty when it is torn."""
+def _parse_line(line: bytes) -> Mapping[str, Any]:
+    """Parse a line of the index; empty if it is torn."""
     if not line.endswith(b"\n"):
         return {}
     try:
-        said = json.loads(line)
+        entry = json.loads(line)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return entry if isinstance(entry, dict) else {}

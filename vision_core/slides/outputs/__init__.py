@@ -1,1 +1,1 @@
-"""What a person opens afterwards: heatmaps, TIFF, top tiles, QuPath."""
+"""Outputs of a result: heatmaps, top tiles, tiles for QuPath."""

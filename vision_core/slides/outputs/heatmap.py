@@ -1,7 +1,7 @@
-"""Heatmaps: where on a slide a model looked, in colours over a thumbnail.
+"""Heatmaps of attention over a thumbnail of the slide.
 
-Colours show ranks within the slide, not scores: attention has no unit, and one tile with a hundred times the attention
-of the next would leave all others in one colour.
+Colours show ranks within the slide, not scores: attention has no unit, and a single tile with a hundred times the
+attention of the next would leave all others in one colour.
 """
 
 from typing import NamedTuple
@@ -9,105 +9,114 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.images.captions import Words, with_margin
+from vision_core.images.captions import Caption, add_caption
 from vision_core.images.drawing import OPACITY, Picture, blend, colour_map
 from vision_core.results import SlideResult
 
 THUMBNAIL_PX = 1500
 
-_ALIKE = 1e-4  # relative spread of scores below which their order is the rounding of the arithmetic
-_STEPS = 2**16 - 1  # ranks are summed as integers, so that tiles alike are alike wherever they overlap
+_UNIFORM_SPREAD = 1e-4  # relative spread of scores below which their order is due to rounding
+_RANK_STEPS = 2**16 - 1  # ranks are summed as integers, so that the mean of equal ranks is exact where tiles overlap
 
 
 def percentile_ranks(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The share of the scores ``(N,)`` below each, those equal to it counted half: ``(N,)`` within 0 to 1.
+    """Compute percentile ranks ``(N,)`` within 0 to 1 of scores ``(N,)``.
 
-    Scores all alike but for rounding get one half each, as equal ones do.
+    The rank is the share of scores below, with equal scores counted half. Uniform scores (``is_uniform``) all get one
+    half.
     """
-    if are_alike(scores):
+    if is_uniform(scores):
         return np.full(len(scores), 0.5)
-    _, which, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    return np.asarray(((np.cumsum(counts) - counts / 2) / len(scores))[which])
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    return np.asarray(((np.cumsum(counts) - counts / 2) / len(scores))[inverse])
 
 
-def are_alike(scores: NDArray[np.floating]) -> bool:
-    """Whether scores ``(N,)`` differ by no more than rounding; one score alone does not."""
-    return len(scores) == 0 or bool(np.ptp(scores) <= _ALIKE * np.abs(scores).max())
+def is_uniform(scores: NDArray[np.floating]) -> bool:
+    """Return whether scores ``(N,)`` differ by no more than rounding."""
+    return len(scores) == 0 or bool(np.ptp(scores) <= _UNIFORM_SPREAD * np.abs(scores).max())
 
 
-def score_map(result: SlideResult, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Percentile ranks of the tiles as an image of the slide; where tiles overlap, their mean.
+def rank_map(result: SlideResult, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Draw percentile ranks as an image, averaged where tiles overlap.
 
     Args:
         result: Tiles and scores.
         shape: ``(height, width)`` of the image, which covers the whole slide.
 
     Returns:
-        ``shape`` float32 within 0 to 1; NaN where no tile is.
+        ``shape`` float32 within 0 to 1; NaN outside of tiles.
     """
-    return _rows_of_map(_footprints(result, shape), 0, shape)
+    return _mean_ranks(_footprints(result, shape), 0, shape)
 
 
-def heat_layer(result: SlideResult, shape: tuple[int, int]) -> Picture:
-    """The heatmap alone: ``(height, width, 4)`` uint8 RGBA, opaque on tiles and transparent elsewhere.
+def heatmap_layer(result: SlideResult, shape: tuple[int, int]) -> Picture:
+    """Draw the heatmap as a layer, opaque on tiles and transparent elsewhere.
 
     Args:
         result: Tiles and scores.
         shape: ``(height, width)`` of the image, which covers the whole slide.
+
+    Returns:
+        ``(height, width, 4)`` uint8 RGBA.
     """
-    return _coloured(score_map(result, shape))
+    return _colour_ranks(rank_map(result, shape))
 
 
-def blend_rows(picture: Picture, result: SlideResult, opacity: float = OPACITY, rows: int = 256) -> Picture:
-    """``blend(picture, heat_layer(...), opacity)``, some rows at a time, in little more memory than the result's."""
+def overlay_heatmap(picture: Picture, result: SlideResult, opacity: float = OPACITY, rows: int = 256) -> Picture:
+    """Blend the heatmap over a picture of the slide, in row blocks.
+
+    Equal to ``blend(picture, heatmap_layer(...), opacity)`` in less memory.
+    """
     shape = picture.shape[:2]
     footprints = _footprints(result, shape)
     blended = np.empty_like(picture)
     for top in range(0, shape[0], rows):
         part = picture[top : top + rows]
-        blended[top : top + rows] = blend(part, _coloured(_rows_of_map(footprints, top, part.shape[:2])), opacity)
+        blended[top : top + rows] = blend(part, _colour_ranks(_mean_ranks(footprints, top, part.shape[:2])), opacity)
     return blended
 
 
 def draw_heatmap(thumbnail: Picture, result: SlideResult, opacity: float = OPACITY) -> Picture:
-    """The heatmap over the slide, and below it the result in words, the scale and the notice.
+    """Draw the heatmap over the slide, with a caption.
 
-    The picture does not name the slide: file names may hold names of patients.
+    The picture does not name the slide, since file names may hold names of patients.
 
     Args:
         thumbnail: ``(H, W, 3)`` uint8, of the whole slide.
-        result: What a model made of it.
+        result: Tiles, scores and category.
         opacity: Of the heatmap over the thumbnail.
 
     Returns:
-        ``(H + strip, W, 3)`` uint8, wider where the thumbnail is very narrow.
+        ``(H + caption, W, 3)`` uint8, wider if the thumbnail is very narrow.
     """
-    picture = thumbnail if len(result) == 0 else blend_rows(thumbnail, result, opacity)
-    return with_margin(picture, words(result))
+    picture = thumbnail if len(result) == 0 else overlay_heatmap(thumbnail, result, opacity)
+    return add_caption(picture, heatmap_caption(result))
 
 
-def words(result: SlideResult) -> Words:
-    """What stands below a heatmap: the result in words and the scale; without tissue, that there is none."""
+def heatmap_caption(result: SlideResult) -> Caption:
+    """Compose the caption of a heatmap: result and colour scale."""
     if len(result) == 0:
         lines = ["No tissue was found on this slide, so nothing was scored."]
-        return Words(headline=headline(result), lines=lines, model=result.model)
-    return Words(headline=headline(result), lines=[legend(result)], colours=colour_map(), model=result.model)
+        return Caption(headline=result_headline(result), lines=lines, model=result.model)
+    return Caption(
+        headline=result_headline(result), lines=[colour_legend(result)], colours=colour_map(), model=result.model
+    )
 
 
-def headline(result: SlideResult) -> str:
-    """The result in words, without numbers."""
+def result_headline(result: SlideResult) -> str:
+    """Describe the result in words, without numbers."""
     return f"Result: {result.category}"
 
 
-def legend(result: SlideResult) -> str:
-    """What the ranks of the tiles mean."""
-    if are_alike(result.scores):
+def colour_legend(result: SlideResult) -> str:
+    """Explain the colours of tiles."""
+    if is_uniform(result.scores):
         return "The model looked at all tiles alike."
     return "Colour: how much the model looked at each tile, ranked among the tiles of this slide."
 
 
 class _Footprints(NamedTuple):
-    """Tiles in pixels of an image: edges ``(N,)``, ends excluded, and their ranks in steps."""
+    """Tiles in an image: half-open edges ``(N,)`` and integer ranks."""
 
     left: NDArray[np.int32]
     top: NDArray[np.int32]
@@ -119,30 +128,33 @@ class _Footprints(NamedTuple):
 def _footprints(result: SlideResult, shape: tuple[int, int]) -> _Footprints:
     top, bottom = _edges(result.tiles[:, 1], result.tile_side, shape[0] / result.size[0], shape[0])
     left, right = _edges(result.tiles[:, 0], result.tile_side, shape[1] / result.size[1], shape[1])
-    steps = np.rint(percentile_ranks(result.scores) * _STEPS).astype(np.int32)
+    steps = np.rint(percentile_ranks(result.scores) * _RANK_STEPS).astype(np.int32)
     return _Footprints(left, top, right, bottom, steps)
 
 
 def _edges(starts: NDArray[np.int64], side: int, scale: float, end: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Both edges of tiles along one axis; neighbours share theirs, and each tile has a pixel at least."""
+    """Compute both edges of tiles along one axis.
+
+    Adjacent tiles share an edge, and each tile covers at least one pixel.
+    """
     first = np.clip(np.rint(starts * scale), 0, end - 1).astype(np.int32)
     last = np.clip(np.rint((starts + side) * scale), 0, end).astype(np.int32)
     return first, np.maximum(last, first + 1)
 
 
-def _rows_of_map(tiles: _Footprints, first_row: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _mean_ranks(tiles: _Footprints, first_row: int, shape: tuple[int, int]) -> NDArray[np.float32]:
     is_here = (tiles.bottom > first_row) & (tiles.top < first_row + shape[0])
     here = _Footprints(*(each[is_here] for each in tiles))
-    sums = _added_up(here, here.steps, first_row, shape)
-    counts = _added_up(here, np.ones_like(here.steps), first_row, shape)
+    sums = _accumulate(here, here.steps, first_row, shape)
+    counts = _accumulate(here, np.ones_like(here.steps), first_row, shape)
     with np.errstate(invalid="ignore"):
-        return np.asarray(sums / (counts * np.float32(_STEPS)), np.float32)
+        return np.asarray(sums / (counts * np.float32(_RANK_STEPS)), np.float32)
 
 
-def _added_up(
+def _accumulate(
     tiles: _Footprints, weights: NDArray[np.int32], first_row: int, shape: tuple[int, int]
 ) -> NDArray[np.int32]:
-    """The sum of the weights of the tiles over each pixel: their corners are marked, then summed along both axes."""
+    """Sum the weights of tiles over each pixel, by difference arrays."""
     top, bottom = (np.clip(edge - first_row, 0, shape[0]) for edge in (tiles.top, tiles.bottom))
     marks = np.zeros((shape[0] + 1, shape[1] + 1), np.int32)
     for rows, columns, signed in (
@@ -157,7 +169,7 @@ def _added_up(
     return marks[:-1, :-1]
 
 
-def _coloured(ranks: NDArray[np.float32]) -> Picture:
+def _colour_ranks(ranks: NDArray[np.float32]) -> Picture:
     is_tile = np.isfinite(ranks)
     opaque = np.column_stack([colour_map(), np.full(256, 255, np.uint8)])
     layer = opaque[np.rint(np.nan_to_num(ranks) * 255).astype(np.uint8)]

@@ -1,4 +1,4 @@
-"""The heatmap as a pyramidal TIFF that viewers of slides lay beside or over the slide, at its scale."""
+"""Heatmaps as pyramidal TIFFs for slide viewers."""
 
 import json
 import math
@@ -9,38 +9,41 @@ import pyvips
 from vision_core.files import write_atomic
 from vision_core.images.drawing import OPACITY, Picture
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import blend_rows
+from vision_core.slides.outputs.heatmap import overlay_heatmap
 
-_MOST_PIXELS = 40_000_000  # 120 MB; at 8 microns a glass slide of 75 x 25 mm has 29 million
+_MAX_PIXELS = 40_000_000  # 120 MB; at 8 microns a glass slide of 75 x 25 mm has 29 million
 _TILE_PX = 256
 _QUALITY = 90
 _UM_PER_MM = 1000
 
 
-def overlay_px(result: SlideResult, mpp: float) -> int:
-    """The longest side in pixels of an overlay at ``mpp``, or coarser where it would be very large."""
+def overlay_longest_px(result: SlideResult, mpp: float) -> int:
+    """Compute the longest side of an overlay at ``mpp``, in pixels.
+
+    Overlays of more than 40 megapixels become coarser.
+    """
     height, width = result.size
-    scale = min(1.0, result.mpp / mpp, math.sqrt(_MOST_PIXELS / (height * width)))
+    scale = min(1.0, result.mpp / mpp, math.sqrt(_MAX_PIXELS / (height * width)))
     return max(1, math.ceil(max(height, width) * scale))
 
 
 def write_overlay(path: Path, thumbnail: Picture, result: SlideResult, opacity: float = OPACITY) -> None:
-    """Write the heatmap over the slide as a tiled, pyramidal JPEG TIFF, whole or not at all.
+    """Write the heatmap over the slide as a pyramidal TIFF, atomically.
 
-    Microns per pixel are set so that the picture has the slide's field; the notice and the result stand in its
-    ImageDescription, since a margin would change the field.
+    Its microns per pixel make it cover the same area as the slide. Notice and result are in the ImageDescription, since
+    a caption would change that area.
 
     Args:
-        path: Where to.
-        thumbnail: ``(H, W, 3)`` uint8 of the whole slide; ``overlay_px`` long for a wanted resolution.
-        result: What a model made of it.
+        path: File to write.
+        thumbnail: ``(H, W, 3)`` uint8 of the whole slide; ``overlay_longest_px`` gives its side for a resolution.
+        result: Tiles, scores and category.
         opacity: Of the heatmap over the thumbnail.
 
     Raises:
         EnvironmentFault: The disk is full or cannot be written.
     """
     height, width = thumbnail.shape[:2]
-    image = pyvips.Image.new_from_array(blend_rows(thumbnail, result, opacity), interpretation="srgb")
+    image = pyvips.Image.new_from_array(overlay_heatmap(thumbnail, result, opacity), interpretation="srgb")
     image.set_type(pyvips.GValue.gstr_type, "image-description", _description(result))
     content = image.tiffsave_buffer(
         compression="jpeg",
@@ -53,7 +56,7 @@ def write_overlay(path: Path, thumbnail: Picture, result: SlideResult, opacity: 
         xres=_UM_PER_MM * width / (result.size[1] * result.mpp),
         yres=_UM_PER_MM * height / (result.size[0] * result.mpp),
     )
-    # From memory, a few MB: the library would tell of a full disk in words of its own only.
+    # Through memory, a few MB: libvips reports a full disk only by a text.
     write_atomic(path, content)
 
 

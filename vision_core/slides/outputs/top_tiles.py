@@ -1,4 +1,4 @@
-"""The sheet of the tiles that a model looked at most, and least: what its result rests on, to look at."""
+"""Sheets of the tiles with the highest and lowest attention."""
 
 import math
 from collections.abc import Sequence
@@ -9,124 +9,133 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from vision_core.images.captions import Words, font, with_margin
+from vision_core.images.captions import Caption, add_caption, font
 from vision_core.images.drawing import Picture
 from vision_core.results import SlideResult
-from vision_core.slides.outputs.heatmap import are_alike, headline, legend, percentile_ranks
+from vision_core.slides.outputs.heatmap import colour_legend, is_uniform, percentile_ranks, result_headline
 from vision_core.slides.reading.slide import Slide
 
 _COLUMNS = 4
-_LEAST_PX, _LARGEST_PX = 192, 512  # side of a tile on the sheet: room for its caption, and for the sheet on a screen
+_MIN_PX, _MAX_PX = 192, 512  # side of a tile on the sheet: wide enough for its caption, small enough for a screen
 _GAP_PX = 12
 _TITLE, _CAPTION = 18, 13  # font sizes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """Which tiles a sheet shows.
+class TileSelection:
+    """Selection of the tiles that a sheet shows.
 
     Attributes:
-        most: How many of those with the highest scores.
-        least: How many of those with the lowest.
-        tile_px: Pixels of a tile as the model saw it, a side.
+        highest: Number of tiles with the highest scores.
+        lowest: Number of tiles with the lowest scores.
+        tile_px: Side in pixels of a tile as the model saw it.
     """
 
-    most: int = 12
-    least: int = 0
+    highest: int = 12
+    lowest: int = 0
     tile_px: int = 256
 
 
-def pick_tiles(result: SlideResult, count: int, *, lowest: bool = False) -> NDArray[np.int64]:
-    """The tiles with the highest scores, of those that overlap the highest alone; of equal ones the first.
+def select_tiles(result: SlideResult, count: int, *, lowest: bool = False) -> NDArray[np.int64]:
+    """Select the tiles with the highest scores, without overlaps.
+
+    Of equal scores the first tile is selected.
 
     Args:
         result: Tiles and scores.
-        count: How many; fewer where the slide has not so many.
-        lowest: Those with the lowest scores instead.
+        count: Number of tiles; fewer are returned if the slide has fewer.
+        lowest: Select the lowest scores instead.
 
     Returns:
         ``(K,)`` indices, most extreme first.
     """
     values = -result.scores.astype(np.float64) if lowest else result.scores.astype(np.float64)
-    picked: list[int] = []
-    while len(picked) < count and np.isfinite(values).any():
+    selected: list[int] = []
+    while len(selected) < count and np.isfinite(values).any():
         best = int(np.argmax(values))
-        picked.append(best)
+        selected.append(best)
         values[(np.abs(result.tiles - result.tiles[best]) < result.tile_side).all(axis=1)] = -np.inf
-    return np.array(picked, np.int64)
+    return np.array(selected, np.int64)
 
 
-def draw_sheet(slide: Slide, result: SlideResult, choice: Choice | None = None) -> Picture:
-    """Read the chosen tiles and lay them out with rank, percentile and place, the notice below.
+def draw_tile_sheet(slide: Slide, result: SlideResult, selection: TileSelection | None = None) -> Picture:
+    """Draw the selected tiles with rank, percentile and position, and a caption.
 
     Args:
-        slide: The slide that the result is of.
+        slide: The slide of the result.
         result: Tiles and scores.
-        choice: Which tiles.
+        selection: Which tiles.
 
     Returns:
-        ``(H, W, 3)`` uint8. Without tissue it says so.
+        ``(H, W, 3)`` uint8; without tissue a caption alone.
 
     Raises:
         TileError: A tile cannot be read.
     """
-    choice = choice or Choice()
+    selection = selection or TileSelection()
     sections = {
-        "Looked at most": pick_tiles(result, choice.most),
-        "Looked at least": pick_tiles(result, choice.least, lowest=True),
+        "Looked at most": select_tiles(result, selection.highest),
+        "Looked at least": select_tiles(result, selection.lowest, lowest=True),
     }
     blocks = [
-        _titled(title, _cells(slide, result, picked, choice.tile_px))
-        for title, picked in sections.items()
-        if len(picked)
+        _draw_section(title, _draw_cells(slide, result, selected, selection.tile_px))
+        for title, selected in sections.items()
+        if len(selected)
     ]
-    words = Words(headline=headline(result), lines=_lines(result), model=result.model)
-    return with_margin(np.concatenate(blocks or [np.full((1, 1, 3), 255, np.uint8)]), words)
+    words = Caption(headline=result_headline(result), lines=_lines(result), model=result.model)
+    return add_caption(np.concatenate(blocks or [np.full((1, 1, 3), 255, np.uint8)]), words)
 
 
 def read_tile(slide: Slide, corner: Sequence[int], side: int, tile_px: int) -> Picture:
-    """One tile at ``(x, y)``, ``side`` pixels of level 0 wide, resized by area to ``(tile_px, tile_px, 3)`` uint8."""
+    """Read a tile, resized by area to ``(tile_px, tile_px, 3)`` uint8.
+
+    Args:
+        slide: The slide.
+        corner: Upper left corner ``(x, y)`` in pixels of level 0.
+        side: In pixels of level 0.
+        tile_px: Side in pixels to which the tile is resized.
+    """
     wanted = side / tile_px * (1 + 1e-3)  # pyramids round their downsamples
     level = max(number for number, each in enumerate(slide.levels) if each.downsample <= max(wanted, 1.0))
     read_px = max(1, round(side / slide.levels[level].downsample))
     tile = slide.read(level, int(corner[0]), int(corner[1]), read_px, read_px)
-    return _resized(tile, tile_px)
+    return _resize(tile, tile_px)
 
 
 def _lines(result: SlideResult) -> list[str]:
     if len(result) == 0:
         return ["No tissue was found on this slide, so there are no tiles."]
     places = f"Tiles of {result.tile_side * result.mpp:.0f} microns; x, y: upper left corner in pixels of level 0."
-    return [places, legend(result)] if are_alike(result.scores) else [places]
+    return [places, colour_legend(result)] if is_uniform(result.scores) else [places]
 
 
-def _cells(slide: Slide, result: SlideResult, picked: NDArray[np.int64], tile_px: int) -> list[Picture]:
+def _draw_cells(slide: Slide, result: SlideResult, selected: NDArray[np.int64], tile_px: int) -> list[Picture]:
     percentiles = 100 * percentile_ranks(result.scores)
     order = np.argsort(np.argsort(-result.scores, kind="stable"))
     cells = []
-    for index in picked:
+    for index in selected:
         x, y = result.tiles[index]
         captions = (f"{order[index] + 1} of {len(result)}", f"percentile {percentiles[index]:.1f}", f"x {x}, y {y}")
-        cells.append(_cell(_shown(read_tile(slide, (x, y), result.tile_side, tile_px)), captions))
+        cells.append(_draw_cell(_scale_for_sheet(read_tile(slide, (x, y), result.tile_side, tile_px)), captions))
     return cells
 
 
-def _shown(tile: Picture) -> Picture:
-    """Small tiles with each pixel repeated, large ones reduced."""
+def _scale_for_sheet(tile: Picture) -> Picture:
+    """Scale a tile for the sheet, small ones by repeated pixels."""
     side = tile.shape[0]
-    if side > _LARGEST_PX:
-        return _resized(tile, _LARGEST_PX)
-    times = math.ceil(_LEAST_PX / side)
-    return tile.repeat(times, axis=0).repeat(times, axis=1)
+    if side > _MAX_PX:
+        return _resize(tile, _MAX_PX)
+    factor = math.ceil(_MIN_PX / side)
+    return tile.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _resized(tile: Picture, side: int) -> Picture:
+def _resize(tile: Picture, side: int) -> Picture:
     if tile.shape[0] == side:
         return tile
     return np.asarray(cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _cell(tile: Picture, captions: Sequence[str]) -> Picture:
+def _draw_cell(tile: Picture, captions: Sequence[str]) -> Picture:
     side = tile.shape[0]
     cell = Image.new("RGB", (side + _GAP_PX, side + _GAP_PX + 4 * _CAPTION), "white")
     cell.paste(Image.fromarray(tile), (_GAP_PX, 0))
@@ -136,7 +145,7 @@ def _cell(tile: Picture, captions: Sequence[str]) -> Picture:
     return np.array(cell)
 
 
-def _titled(title: str, cells: Sequence[Picture]) -> Picture:
+def _draw_section(title: str, cells: Sequence[Picture]) -> Picture:
     blank = np.full_like(cells[0], 255)
     padded = [*cells, *[blank] * (-len(cells) % _COLUMNS)]
     grid = np.concatenate(

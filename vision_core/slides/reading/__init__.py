@@ -1,1 +1,1 @@
-"""From the bytes of a slide file to pixels at a resolution; others import ``slide`` alone."""
+"""Readers of slide files. Other packages import ``slide`` and ``listing`` alone."""

@@ -1,4 +1,4 @@
-"""The slides of a folder."""
+"""Search for slides in folders."""
 
 import logging
 import os
@@ -16,32 +16,33 @@ SLIDE_SUFFIXES = frozenset(
 
 
 def list_slides(folder: Path) -> list[Path]:
-    """The slides of ``folder`` and of the folders below, sorted; hidden ones and outputs of a batch are left out.
+    """List the slides of a folder and all folders below, sorted.
 
-    Links that lead out of the folder or in a circle, and folders that cannot be read, are named in a warning.
+    Hidden files and folders and the outputs of a batch are skipped. Links that lead out of the folder or in a circle,
+    and folders that cannot be read, are skipped with a warning.
 
     Raises:
         InputError: There is no such folder.
     """
     if not folder.is_dir():
         raise InputError(f"'{folder}' is not a folder. Give a folder of slides.")
-    found = [path for path in sorted(_below(folder)) if path.suffix.lower() in SLIDE_SUFFIXES]
-    return [path for path in found if _is_within(path, folder)]
+    found = [path for path in sorted(_walk(folder)) if path.suffix.lower() in SLIDE_SUFFIXES]
+    return [path for path in found if _is_file_within(path, folder)]
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    def tell(error: OSError) -> None:
+def _walk(folder: Path) -> Iterator[Path]:
+    def warn(error: OSError) -> None:
         _LOG.warning("'%s' is left out: %s.", error.filename, (error.strerror or "cannot be read").lower())
 
-    for place, below, names in os.walk(folder, onerror=tell):
-        if JOB in names:  # what a batch that writes here has made
+    for place, below, names in os.walk(folder, onerror=warn):
+        if JOB in names:  # the output folder of a batch
             below.clear()
             continue
         below[:] = [name for name in below if not name.startswith(".")]
         yield from (Path(place) / name for name in names if not name.startswith("."))
 
 
-def _is_within(path: Path, folder: Path) -> bool:
+def _is_file_within(path: Path, folder: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         try:
             target = path.resolve(strict=True)

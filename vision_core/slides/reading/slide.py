@@ -1,4 +1,4 @@
-"""Whole slides: opened with every refusal named, read by level and place from any thread."""
+"""Whole slides, read by level and position from any thread."""
 
 import logging
 from collections.abc import Mapping
@@ -16,34 +16,34 @@ from vision_core.images.reading import read_image
 from vision_core.optional import require
 from vision_core.slides.reading.fast_jpeg import FastJpeg
 from vision_core.slides.reading.resolution import Resolution, find_resolution
-from vision_core.slides.reading.source import WHITE, Level, Pixels, Source, place_on_white, tile_error
-from vision_core.slides.reading.source import TileError as TileError  # users of slides need no other module
-from vision_core.slides.reading.tiff_strips import Strips
+from vision_core.slides.reading.source import WHITE, Level, Pixels, Source, crop_on_white, tile_error
+from vision_core.slides.reading.source import TileError as TileError  # so that users of slides import this module alone
+from vision_core.slides.reading.tiff_strips import StripTiff
 from vision_core.slides.settings import ReadSettings
 
-_PLAIN_GRIDS = frozenset({"aperio", "generic-tiff"})  # other scanners' tiles overlap or are shifted
+_REGULAR_GRID_VENDORS = frozenset({"aperio", "generic-tiff"})  # other scanners' tiles overlap or are shifted
 _OPAQUE = 255
-_START_BYTES = 4096
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PLAIN = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WebP", b"BM": "BMP"}
-_HTML = (b"<!doctype html", b"<html", b"<head", b"<?xml")
-_LFS = b"version https://git-lfs"
-_IN_STRIPS = "The image is stored in strips instead of tiles, so reading it is slow."
+_SIGNATURE_BYTES = 4096
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_IMAGE_SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WebP", b"BM": "BMP"}
+_HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+_LFS_START = b"version https://git-lfs"
+_STRIPS_NOTE = "The image is stored in strips instead of tiles, so reading it is slow."
 _WHY = "it reads slides"
 _LOG = logging.getLogger("domainsight")
 
 
 class Slide:
-    """An open slide; threads may read at the same time.
+    """An open slide; several threads may read it at the same time.
 
     Attributes:
         path: The file.
         levels: Resolutions, finest first.
         mpp: Microns per pixel at level 0, the mean of x and y.
-        mpp_source: Who says so.
-        objective: Its power, stated or derived from ``mpp``.
-        notes: What to be wary of, as sentences.
-        is_fast: Whether tiles are decoded directly, after giving OpenSlide's pixels on opening.
+        mpp_source: Where ``mpp`` was found.
+        objective: Power of the objective, stated or derived from ``mpp``.
+        notes: Warnings, one sentence each.
+        is_fast: Tiles of level 0 are decoded directly, without OpenSlide; on opening, samples gave the same pixels.
     """
 
     def __init__(self, path: Path, source: Source, resolution: Resolution, *, fast: bool) -> None:
@@ -57,43 +57,43 @@ class Slide:
 
     @property
     def size(self) -> tuple[int, int]:
-        """``(height, width)`` of level 0."""
+        """Return ``(height, width)`` of level 0."""
         return self.levels[0].height, self.levels[0].width
 
     def read(  # noqa: PLR0913 (a region has four numbers)
-        self, level: int, x: int, y: int, width: int, height: int, *, once: bool = False
+        self, level: int, x: int, y: int, width: int, height: int, *, sequential: bool = False
     ) -> Pixels:
-        """The pixels of a region; white where the slide holds nothing.
+        """Read a region; white where the slide holds no pixels.
 
         Args:
             level: Index in ``levels``.
-            x: Left edge in pixels of level 0; may lie outside.
-            y: Upper edge, likewise.
+            x: Left edge in pixels of level 0; may lie outside the slide.
+            y: Upper edge in pixels of level 0; may lie outside the slide.
             width: In pixels of ``level``.
-            height: Likewise.
-            once: No other region that is read shares pixels with it, and they come row by row: of what was decoded for
-                it, no more is kept than the next ones need.
+            height: In pixels of ``level``.
+            sequential: The regions that are read do not overlap and come row by row, so decoded tiles that end in this
+                one are not needed again.
 
         Returns:
             ``(height, width, 3)`` uint8, RGB.
 
         Raises:
-            TileError: The file is damaged there. Later reads elsewhere are not affected.
+            TileError: The file is damaged there; other regions may be readable.
             OSError: The disk or share failed; trying again may help.
         """
         if not 0 <= level < len(self.levels) or width < 1 or height < 1:
             raise ValueError(f"level {level}, {width} x {height} pixels: no region of '{self.path}'")
-        pixels = self._fast.read(level, (x, y), (width, height), once=once) if self._fast else None
+        pixels = self._fast.read(level, (x, y), (width, height), sequential=sequential) if self._fast else None
         return self._source.read(level, (x, y), (width, height)) if pixels is None else pixels
 
     def close(self) -> None:
-        """Close the file; a closed slide cannot be read."""
+        """Close the file; the slide can no longer be read."""
         if self._fast:
             self._fast.close()
         self._source.close()
 
     def __enter__(self) -> "Slide":
-        """The slide itself."""
+        """Return the slide itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -103,15 +103,15 @@ class Slide:
 def open_slide(path: Path, read: ReadSettings | None = None, mpp: float | None = None) -> Slide:
     """Open a slide.
 
-    A plain image is one only where microns per pixel are stated. Label and macro image are never opened.
+    A plain image counts as a slide only if microns per pixel are stated. Label and macro image are never opened.
 
     Args:
         path: The file.
         read: How to read it.
-        mpp: Microns per pixel stated for this slide, for a file that does not say; wins over ``read.mpp``.
+        mpp: Microns per pixel of this slide, for a file without them; takes precedence over ``read.mpp``.
 
     Raises:
-        InputError: The file is missing, empty, damaged or no slide; or nobody says how many microns a pixel covers.
+        InputError: The file is missing, empty, damaged or no slide, or microns per pixel are not known.
         MissingDependencyError: OpenSlide is not installed.
         OSError: The disk or share failed; trying again may help.
     """
@@ -120,7 +120,7 @@ def open_slide(path: Path, read: ReadSettings | None = None, mpp: float | None =
     source, properties, notes = _open_source(path, is_stated=any(each is not None for each in stated.values()))
     try:
         found = find_resolution(str(path), properties, stated)
-        is_fast = settings.fast and properties.get("openslide.vendor") in _PLAIN_GRIDS
+        is_fast = settings.fast and properties.get("openslide.vendor") in _REGULAR_GRID_VENDORS
         return Slide(path, source, replace(found, notes=(*found.notes, *notes)), fast=is_fast)
     except BaseException:
         source.close()
@@ -128,36 +128,40 @@ def open_slide(path: Path, read: ReadSettings | None = None, mpp: float | None =
 
 
 class _OpenSlide:
-    """A file through OpenSlide: a handle for each reader at a time, and a new one after an error, which spoils it."""
+    """Reader through OpenSlide.
+
+    Each thread that reads has a handle of its own. After an error OpenSlide refuses further reads through the same
+    handle, so it is dropped.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._library = require("openslide.lowlevel", why=_WHY)
-        self._turn = Lock()
-        self._free: list[object] = []
+        self._lock = Lock()
+        self._idle_handles: list[object] = []
         self._is_closed = False
-        self.levels, self.properties = self._describe()
+        self.levels, self.properties = self._read_metadata()
 
     def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
-        """As ``Source.read``."""
+        """Read a region, as ``Source.read`` does."""
         buffer = np.empty((size[1], size[0], 4), np.uint8)
-        handle = self._take()
+        handle = self._acquire_handle()
         try:
             self._library._read_region(handle, buffer.ctypes.data_as(POINTER(c_uint32)), *corner, level, *size)
         except self._library.OpenSlideError as error:
-            self._path.stat()  # a share that is gone is no damaged tile
+            self._path.stat()  # raises if the disk or share is gone, which is no damaged tile
             raise tile_error(self._path, level, corner, str(error)) from error
-        self._give(handle)
-        return _over_white(buffer)
+        self._release_handle(handle)
+        return _composite_on_white(buffer)
 
     def close(self) -> None:
-        """Close the handles; those in use close with their readers."""
-        with self._turn:
+        """Close all handles; those in use are closed after their read."""
+        with self._lock:
             self._is_closed = True
-            self._free.clear()
+            self._idle_handles.clear()
 
-    def _describe(self) -> tuple[tuple[Level, ...], Mapping[str, str]]:
-        library, handle = self._library, self._take()
+    def _read_metadata(self) -> tuple[tuple[Level, ...], Mapping[str, str]]:
+        library, handle = self._library, self._acquire_handle()
         sizes = [library.get_level_dimensions(handle, number) for number in range(library.get_level_count(handle))]
         levels = [
             Level(width=width, height=height, downsample=library.get_level_downsample(handle, number))
@@ -165,15 +169,15 @@ class _OpenSlide:
         ]
         names = library.get_property_names(handle)
         properties = {name: library.get_property_value(handle, name) for name in names}
-        self._give(handle)
+        self._release_handle(handle)
         return tuple(levels), properties
 
-    def _take(self) -> object:
-        with self._turn:
+    def _acquire_handle(self) -> object:
+        with self._lock:
             if self._is_closed:
                 raise ValueError(f"'{self._path}' is closed")
-            if self._free:
-                return self._free.pop()
+            if self._idle_handles:
+                return self._idle_handles.pop()
         try:
             return self._library.open(self._path)
         except self._library.OpenSlideError as error:
@@ -183,14 +187,14 @@ class _OpenSlide:
                 "or convert it to a tiled TIFF."
             ) from error
 
-    def _give(self, handle: object) -> None:
-        with self._turn:
+    def _release_handle(self, handle: object) -> None:
+        with self._lock:
             if not self._is_closed:
-                self._free.append(handle)
+                self._idle_handles.append(handle)
 
 
 class _PlainImage:
-    """An image in memory, as a slide of one level."""
+    """Reader of a plain image in memory, a slide of one level."""
 
     def __init__(self, path: Path) -> None:
         self._pixels = read_image(path)
@@ -198,17 +202,17 @@ class _PlainImage:
         self.levels: tuple[Level, ...] = (Level(width=width, height=height, downsample=1.0),)
 
     def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
-        """As ``Source.read``."""
-        return place_on_white(self._pixels, corner, size)
+        """Read a region, as ``Source.read`` does."""
+        return crop_on_white(self._pixels, corner, size)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, since no file is open."""
 
 
-def _start(path: Path) -> bytes:
+def _read_signature(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            start = file.read(_START_BYTES)
+            start = file.read(_SIGNATURE_BYTES)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise InputError(f"'{path}' cannot be opened: {(error.strerror or 'no reason given').lower()}.") from error
     if not start:
@@ -217,21 +221,21 @@ def _start(path: Path) -> bytes:
 
 
 def _open_source(path: Path, *, is_stated: bool) -> tuple[Source, Mapping[str, str], tuple[str, ...]]:
-    """What reads the file, what the file says of itself, and what to be wary of."""
-    start = _start(path)
+    """Choose the reader of a file; return it with properties and warnings."""
+    start = _read_signature(path)
     if require("openslide.lowlevel", why=_WHY).detect_vendor(path) is not None:
         slide = _OpenSlide(path)
         return slide, slide.properties, ()
-    if start.startswith(_TIFF):
-        strips = Strips(path)
-        return strips, strips.properties, (_IN_STRIPS,)
-    kind = next((kind for mark, kind in _PLAIN.items() if start.startswith(mark)), None)
+    if start.startswith(_TIFF_SIGNATURES):
+        strips = StripTiff(path)
+        return strips, strips.properties, (_STRIPS_NOTE,)
+    kind = next((kind for mark, kind in _IMAGE_SIGNATURES.items() if start.startswith(mark)), None)
     if kind is None:
         raise InputError(f"'{path}' is of no slide format known here: {_diagnose(path, start)}.")
     if not is_stated:
         raise InputError(
-            f"'{path}' is a plain image ({kind}), not a slide, and does not say how many microns a pixel covers. If it "
-            "is meant, give them in a column 'mpp' of the CSV of slides, or with read.mpp=0.5."
+            f"'{path}' is a plain image ({kind}), not a slide, and does not give microns per pixel. To use it as a "
+            "slide, give them in a column 'mpp' of the CSV of slides, or with read.mpp=0.5."
         )
     return _PlainImage(path), {}, ()
 
@@ -239,17 +243,17 @@ def _open_source(path: Path, *, is_stated: bool) -> tuple[Source, Mapping[str, s
 def _diagnose(path: Path, start: bytes) -> str:
     if not start.strip(b"\0"):
         return "it begins with zeros; copy or download it again"
-    if start.lstrip().lower().startswith(_HTML):
+    if start.lstrip().lower().startswith(_HTML_STARTS):
         return "it looks like HTML (a login page?); download it again"
-    if start.startswith(_LFS):
+    if start.startswith(_LFS_START):
         return "it is a Git LFS pointer; run 'git lfs pull'"
     if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
         return f"its folder '{path.stem}' is not beside it; copy that too"
     return "convert it to a tiled TIFF, or download it again"
 
 
-def _over_white(buffer: Pixels) -> Pixels:
-    """Opaque RGB of premultiplied BGRA."""
+def _composite_on_white(buffer: Pixels) -> Pixels:
+    """Composite premultiplied BGRA over white, as RGB."""
     pixels = np.asarray(cv2.cvtColor(buffer, cv2.COLOR_BGRA2RGB), np.uint8)
     alpha = buffer[..., 3]
     if alpha.min() < _OPAQUE:

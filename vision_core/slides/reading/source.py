@@ -1,4 +1,4 @@
-"""What every way of reading a slide has: levels, and pixels by level and place or an error that names the place."""
+"""Interface of all slide readers: levels, and regions by position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ WHITE = 255
 
 
 class TileError(InputError):
-    """A place of a slide cannot be read; other places may be."""
+    """Error of one region that cannot be read, while others may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,9 @@ class Level:
     """One resolution of a pyramid.
 
     Attributes:
-        width: Pixels.
-        height: Pixels.
-        downsample: Pixels of level 0 to one of this level, the mean of both directions.
+        width: In pixels.
+        height: In pixels.
+        downsample: Side of a pixel in pixels of level 0, the mean of both directions.
     """
 
     width: int
@@ -34,37 +34,46 @@ class Level:
 
 
 class Source(Protocol):
-    """Pixels of one file, for several threads at a time."""
+    """Reader of one file, safe to use from several threads."""
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Resolutions, finest first."""
+        """Return the levels, finest first."""
 
     def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
-        """``(height, width, 3)`` uint8 at ``(x, y)`` of level 0, ``(width, height)`` pixels of ``level`` large."""
+        """Read a region.
+
+        Args:
+            level: Index of the level.
+            corner: Upper left corner ``(x, y)`` in pixels of level 0.
+            size: ``(width, height)`` in pixels of the level.
+
+        Returns:
+            ``(height, width, 3)`` uint8, RGB.
+        """
 
     def close(self) -> None:
         """Close the file."""
 
 
 def tile_error(path: Path, level: int, corner: Sequence[float], reason: str) -> TileError:
-    """The error of a place, named by pixels of level 0."""
+    """Build the error of a region, with its position at level 0."""
     return TileError(
         f"'{path}': level {level} cannot be read at x {corner[0]:.0f}, y {corner[1]:.0f}: {reason.rstrip('.')}. "
         "Copy or download the slide again, or allow unreadable tiles with read.max_bad_tiles."
     )
 
 
-def place_on_white(pixels: Pixels, corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
-    """The region of an image that lies in memory.
+def crop_on_white(pixels: Pixels, corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
+    """Crop a region of an image in memory, white beyond its edges.
 
     Args:
         pixels: ``(H, W, 3)`` uint8.
-        corner: ``(x, y)`` in the image; may lie outside.
+        corner: Upper left corner ``(x, y)`` in the image; may lie outside.
         size: ``(width, height)``.
 
     Returns:
-        ``(height, width, 3)`` uint8, white outside of the image.
+        ``(height, width, 3)`` uint8.
     """
     region = np.full((size[1], size[0], 3), WHITE, np.uint8)
     (x, y), (height, width) = corner, pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""The directories of a TIFF that hold levels in JPEG tiles, and the resolution of one that OpenSlide does not open."""
+"""Directories of a TIFF: levels in JPEG tiles, and the first image."""
 
 import logging
 import os
@@ -9,57 +9,62 @@ from pathlib import Path
 from typing import Any
 
 from vision_core.optional import require
-from vision_core.slides.reading.jpeg_tiles import TileGrid, are_tables, tile_header
+from vision_core.slides.reading.jpeg_tiles import TileGrid, are_jpeg_tables, tile_header
 from vision_core.slides.reading.source import Level
 
 _JPEG = 7
 _RGB, _YCBCR = 2, 6  # photometric interpretation
-_LARGEST_TILE = 4096 * 4096
+_MAX_TILE_PIXELS = 4096 * 4096
 _WHY = "it reads slides"
 _LOG = logging.getLogger("domainsight")
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # says on the terminal what the error says anyway
-_Page = Any  # tifffile's, which carries no precise types
-# A directory can be wrong in as many ways as there are tags.
-_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error, MemoryError)
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its warnings repeat what our errors say
+_Page = Any  # of tifffile, which has no precise types
+# tifffile raises any of these on a damaged directory, depending on the tag.
+_PARSE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error, MemoryError)
 
 
-def read_grids(path: Path, levels: Sequence[Level]) -> tuple[TileGrid | None, ...]:
-    """The tiles of each level, None where they are not 8-bit RGB or YCbCr in JPEG tiles.
+def read_tile_grids(path: Path, levels: Sequence[Level]) -> tuple[TileGrid | None, ...]:
+    """Read the tile grid of each level; None without 8-bit JPEG tiles.
 
-    Only directories with tiles are looked at: label and macro image are in strips.
+    Colours are RGB or YCbCr. Only tiled directories are considered: label and macro image are stored in strips.
     """
     try:
         with require("tifffile", why=_WHY).TiffFile(path) as file:
-            pages = [page for page in file.pages if _is_taken(page)]
-            return tuple(_grid([page for page in pages if _size(page) == (each.width, each.height)]) for each in levels)
-    except _DAMAGE:
+            pages = [page for page in file.pages if _is_rgb_jpeg(page)]
+            return tuple(
+                _tile_grid([page for page in pages if _size(page) == (each.width, each.height)]) for each in levels
+            )
+    except _PARSE_ERRORS:
         _LOG.debug("'%s': directories that cannot be read", path, exc_info=True)
         return (None,) * len(levels)
 
 
-def read_first(path: Path) -> _Page | None:
-    """The first directory, as tifffile gives it; None where it cannot be read."""
+def read_first_page(path: Path) -> _Page | None:
+    """Read the first directory as a page of tifffile; None if damaged."""
     try:
         with require("tifffile", why=_WHY).TiffFile(path) as file:
             page = file.pages.first
             return page if page.imagewidth > 0 and page.imagelength > 0 else None
-    except _DAMAGE:
+    except _PARSE_ERRORS:
         _LOG.debug("'%s': directories that cannot be read", path, exc_info=True)
         return None
 
 
-class OpenFile:
-    """A descriptor that closes with its last reader, since its number may then be another file's."""
+class FileDescriptor:
+    """File descriptor that is closed when its last reader drops it.
+
+    Closed earlier, the same number could already belong to another file.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        self.fd = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
+        if hasattr(self, "fd"):
+            os.close(self.fd)
 
 
-def _is_taken(page: _Page) -> bool:
+def _is_rgb_jpeg(page: _Page) -> bool:
     return bool(
         page.is_tiled
         and page.compression == _JPEG
@@ -69,7 +74,7 @@ def _is_taken(page: _Page) -> bool:
         and page.planarconfig == 1
         and page.fillorder == 1
         and page.imagedepth == 1
-        and page.tilewidth * page.tilelength <= _LARGEST_TILE
+        and page.tilewidth * page.tilelength <= _MAX_TILE_PIXELS
     )
 
 
@@ -77,12 +82,12 @@ def _size(page: _Page) -> tuple[int, int]:
     return page.imagewidth, page.imagelength
 
 
-def _grid(pages: Sequence[_Page]) -> TileGrid | None:
+def _tile_grid(pages: Sequence[_Page]) -> TileGrid | None:
     if len(pages) != 1:
-        return None  # two directories of one size: which is the level?
+        return None  # with two directories of one size it is unknown which holds the level
     page = pages[0]
     tables = page.jpegtables or b""
-    if not are_tables(tables):
+    if not are_jpeg_tables(tables):
         return None
     grid = TileGrid(
         width=page.imagewidth,

@@ -1,6 +1,7 @@
-"""A TIFF in strips, as a slide of one level: strips are decoded as regions need them, never the whole image.
+"""TIFFs stored in strips, as slides of one level.
 
-OpenSlide takes tiled TIFFs only. A strip goes to libtiff as a TIFF of its own, so that all its compressions are read.
+OpenSlide reads tiled TIFFs only. Here only the strips that a region needs are decoded. Each is passed to libtiff as a
+TIFF of its own, so that every compression that libtiff knows is read.
 """
 
 import logging
@@ -19,20 +20,20 @@ from numpy.typing import NDArray
 from vision_core.errors import InputError
 from vision_core.optional import require
 from vision_core.slides.reading.source import WHITE, Level, Pixels, TileError, tile_error
-from vision_core.slides.reading.tiff_directories import OpenFile, read_first
+from vision_core.slides.reading.tiff_directories import FileDescriptor, read_first_page
 from vision_core.slides.reading.tile_cache import TileCache
 
 _CACHE_BYTES = 192 * 2**20  # a row of 512-pixel tiles of an image 100,000 pixels wide
-_LARGEST_STRIP = 256 * 2**20
+_MAX_STRIP_BYTES = 256 * 2**20
 _PART_BYTES = 4 * 2**20
 _COMPRESSION = 259
 _UNCOMPRESSED, _DEFLATE = 1, frozenset({8, 32946})
-_CONVERT = "Convert it: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
+_CONVERT_HINT = "Convert it: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg"
 _RESOLUTION_UNITS = {2: "inch", 3: "centimeter"}
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
-logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # says on the terminal what the error says anyway
+logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # its warnings repeat what our errors say
 _STRUCT = {_SHORT: "H", _LONG: "I", _UNDEFINED: "B"}
-_COPIED = {  # what decides how a strip is decoded
+_COPIED_TAGS = {  # those that the decoding of a strip depends on
     258: _SHORT,  # bits a sample
     _COMPRESSION: _SHORT,
     262: _SHORT,  # photometric interpretation
@@ -47,8 +48,8 @@ _COPIED = {  # what decides how a strip is decoded
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Layout:
-    """Where strips lie. ``rows`` each but the last, which may have fewer."""
+class _StripLayout:
+    """Positions of the strips in the file, of ``rows`` rows each."""
 
     width: int
     height: int
@@ -57,23 +58,23 @@ class _Layout:
     counts: NDArray[np.int64]
     tags: Mapping[int, tuple[int, ...]]
 
-    def rows_of(self, number: int) -> int:
+    def strip_rows(self, number: int) -> int:
         return min(self.rows, self.height - number * self.rows)
 
 
-class Strips:
-    """The first image of a TIFF in strips.
+class StripTiff:
+    """Reader of the first image of a TIFF in strips.
 
     Args:
         path: The file.
 
     Raises:
-        InputError: It cannot be read, is not in 8 bits, or its strips are too large to be decoded one by one.
+        InputError: The file cannot be read, has not 8 bits a channel, or its strips are too large to be decoded.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        page = read_first(path)
+        page = read_first_page(path)
         if page is None or page.is_tiled:
             raise InputError(
                 f"'{path}' begins as a TIFF, but its directories cannot be read: it is damaged or cut short. "
@@ -81,13 +82,13 @@ class Strips:
             )
         self._layout = _read_layout(path, page)
         self.levels: tuple[Level, ...] = (Level(width=self._layout.width, height=self._layout.height, downsample=1.0),)
-        self.properties = _properties(page)
+        self.properties = _resolution_properties(page)
         self._cache = TileCache(_CACHE_BYTES)
-        self._file: OpenFile | None = OpenFile(path)
+        self._file: FileDescriptor | None = FileDescriptor(path)
         self._vips = require("pyvips", why="it reads slides that are stored in strips")
 
     def read(self, level: int, corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
-        """As ``Source.read``."""
+        """Read a region, as ``Source.read`` does."""
         file, layout = self._file, self._layout
         if file is None:
             raise ValueError(f"'{self._path}' is closed")
@@ -98,39 +99,41 @@ class Strips:
         for number in range(top // layout.rows, -(-bottom // layout.rows)) if left < right and top < bottom else ():
             strip = self._cache.get(number, partial(self._decode, file, number))
             start = number * layout.rows
-            low, high = max(top, start), min(bottom, start + layout.rows_of(number))
+            low, high = max(top, start), min(bottom, start + layout.strip_rows(number))
             region[low - y : high - y, left - x : right - x] = strip[low - start : high - start, left:right]
         return region
 
     def close(self) -> None:
-        """Close the file, after the reads that are under way."""
+        """Close the file after the current reads."""
         self._file = None
         self._cache.clear()
 
-    def _decode(self, file: OpenFile, number: int) -> Pixels:
+    def _decode(self, file: FileDescriptor, number: int) -> Pixels:
         layout = self._layout
         count = int(layout.counts[number])
-        data = os.pread(file.number, count, int(layout.offsets[number])) if count <= _LARGEST_STRIP else b""
+        data = os.pread(file.fd, count, int(layout.offsets[number])) if count <= _MAX_STRIP_BYTES else b""
         if len(data) < max(count, 1):
             raise self._error(number, f"the file ends after {len(data)} of the strip's {count} bytes")
-        tiff = _one_strip(layout, layout.rows_of(number), data)
+        tiff = _single_strip_tiff(layout, layout.strip_rows(number), data)
         try:
             if layout.tags[_COMPRESSION][0] in _DEFLATE:
-                zlib.decompress(data)  # has a checksum, which libtiff does not look at
-            # What libtiff warns of would be filled with grey.
+                zlib.decompress(data)  # verifies the checksum, which libtiff ignores
+            # Where libtiff warns, it would fill the pixels with grey.
             strip = self._vips.Image.new_from_buffer(tiff, "", fail_on="warning").numpy()
         except (self._vips.Error, zlib.error) as error:
             raise self._error(number, f"the strip is damaged ({' '.join(str(error).split())})") from error
-        return _rgb(strip)
+        return _to_rgb(strip)
 
     def _error(self, number: int, reason: str) -> TileError:
         return tile_error(self._path, 0, (0, number * self._layout.rows), reason)
 
 
-def _read_layout(path: Path, page: Any) -> _Layout:  # noqa: ANN401  tifffile's pages carry no precise types
+def _read_layout(path: Path, page: Any) -> _StripLayout:  # noqa: ANN401 (pages of tifffile have no precise types)
     samples, width, height = page.samplesperpixel, page.imagewidth, page.imagelength
     if page.bitspersample != 8 or samples not in {1, 3, 4} or page.planarconfig != 1 or page.imagedepth != 1:
-        raise InputError(f"'{path}' holds {samples} channels of {page.bitspersample} bits, not RGB in 8. {_CONVERT}.")
+        raise InputError(
+            f"'{path}' holds {samples} channels of {page.bitspersample} bits, not RGB in 8. {_CONVERT_HINT}."
+        )
     rows = min(page.rowsperstrip, height)
     offsets, counts = np.array(page.dataoffsets, np.int64), np.array(page.databytecounts, np.int64)
     if len(offsets) != -(-height // rows) or len(counts) != len(offsets) or offsets.min() < 0 or counts.min() < 0:
@@ -138,18 +141,21 @@ def _read_layout(path: Path, page: Any) -> _Layout:  # noqa: ANN401  tifffile's 
     row_bytes = width * samples
     if page.compression == _UNCOMPRESSED:
         parts = max(1, _PART_BYTES // row_bytes)
-        rows, offsets, counts = _split((rows, height), row_bytes, offsets, min(parts, rows))
-    if rows * row_bytes > _LARGEST_STRIP:
-        raise InputError(f"'{path}' is stored in strips of {rows * row_bytes / 2**20:,.0f} MiB each. {_CONVERT}.")
+        rows, offsets, counts = _subdivide_strips((rows, height), row_bytes, offsets, min(parts, rows))
+    if rows * row_bytes > _MAX_STRIP_BYTES:
+        raise InputError(f"'{path}' is stored in strips of {rows * row_bytes / 2**20:,.0f} MiB each. {_CONVERT_HINT}.")
     tags: dict[int, tuple[int, ...]] = {_COMPRESSION: (_UNCOMPRESSED,)}
-    tags |= {code: _values(page.tags[code].value) for code in _COPIED if code in page.tags}
-    return _Layout(width=width, height=height, rows=rows, offsets=offsets, counts=counts, tags=tags)
+    tags |= {code: _tag_values(page.tags[code].value) for code in _COPIED_TAGS if code in page.tags}
+    return _StripLayout(width=width, height=height, rows=rows, offsets=offsets, counts=counts, tags=tags)
 
 
-def _split(
+def _subdivide_strips(
     size: tuple[int, int], row_bytes: int, offsets: NDArray[np.int64], part: int
 ) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
-    """Uncompressed strips as one strip per ``part`` rows; parts that no strip holds whole stay as large as strips."""
+    """Divide uncompressed strips into parts of at most ``part`` rows.
+
+    The height of a part divides that of a strip, so that no part crosses from one strip into the next.
+    """
     rows, height = size
     if len(offsets) > 1 and rows % part:
         part = max(each for each in range(1, part + 1) if rows % each == 0)
@@ -158,7 +164,7 @@ def _split(
     return part, offsets[starts // rows] + starts % rows * row_bytes, counts
 
 
-def _values(value: object) -> tuple[int, ...]:
+def _tag_values(value: object) -> tuple[int, ...]:
     if isinstance(value, bytes | tuple | list | np.ndarray):
         return tuple(
             int(each) for each in np.ravel(np.frombuffer(value, np.uint8) if isinstance(value, bytes) else value)
@@ -166,10 +172,10 @@ def _values(value: object) -> tuple[int, ...]:
     return (int(value),)  # type: ignore[call-overload]
 
 
-def _one_strip(layout: _Layout, rows: int, data: bytes) -> bytes:
-    """A little-endian TIFF of this strip alone."""
+def _single_strip_tiff(layout: _StripLayout, rows: int, data: bytes) -> bytes:
+    """Build a little-endian TIFF of one strip."""
     tags: dict[int, tuple[int, tuple[int, ...]]] = {
-        code: (_COPIED[code], values) for code, values in layout.tags.items()
+        code: (_COPIED_TAGS[code], values) for code, values in layout.tags.items()
     }
     tags |= {
         256: (_LONG, (layout.width,)),
@@ -190,8 +196,8 @@ def _one_strip(layout: _Layout, rows: int, data: bytes) -> bytes:
     return header + data + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + extra
 
 
-def _rgb(strip: Pixels) -> Pixels:
-    """Three channels of one, three or four; transparency over white."""
+def _to_rgb(strip: Pixels) -> Pixels:
+    """Convert 1, 3 or 4 channels to RGB, transparency over white."""
     if strip.ndim == 2 or strip.shape[2] == 1:
         return np.repeat(strip.reshape(*strip.shape[:2], 1), 3, axis=2)
     if strip.shape[2] == 3:
@@ -200,8 +206,8 @@ def _rgb(strip: Pixels) -> Pixels:
     return np.rint(strip[..., :3] * alpha + WHITE * (1 - alpha)).astype(np.uint8)
 
 
-def _properties(page: Any) -> dict[str, str]:  # noqa: ANN401
-    """The tags on scale, under OpenSlide's names."""
+def _resolution_properties(page: Any) -> dict[str, str]:  # noqa: ANN401
+    """Collect the tags on resolution under OpenSlide's property names."""
     found = {"tiff.ImageDescription": page.description or ""}
     unit = page.tags.valueof(296, 2)
     found["tiff.ResolutionUnit"] = _RESOLUTION_UNITS.get(int(unit), "none")

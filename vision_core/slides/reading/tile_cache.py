@@ -1,4 +1,4 @@
-"""Decoded tiles that neighbouring regions share: each is decoded once, and what is kept is bounded."""
+"""Bounded cache of decoded tiles, which neighbouring regions share."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
@@ -7,78 +7,78 @@ from threading import Lock
 from vision_core.slides.reading.source import Pixels
 
 
-class _Tile:
-    """A tile that is decoded or being decoded; ``turn`` is held by the thread that decodes it."""
+class _Entry:
+    """Tile of the cache. Its ``lock`` is held by the thread that decodes it."""
 
-    __slots__ = ("pixels", "turn")
+    __slots__ = ("lock", "pixels")
 
     def __init__(self) -> None:
         self.pixels: Pixels | None = None
-        self.turn = Lock()
+        self.lock = Lock()
 
 
 class TileCache:
-    """The tiles used last, for several threads.
+    """A least-recently-used cache of tiles for several threads.
 
     Args:
-        most_bytes: What may be kept, besides what is being decoded.
-        linger: Tiles that are kept though they were released.
+        max_bytes: Limit of the decoded tiles that are kept; tiles being decoded do not count.
+        keep_released: Number of released tiles that are kept nevertheless.
     """
 
-    def __init__(self, most_bytes: int, linger: int = 0) -> None:
-        self._most_bytes, self._linger = most_bytes, linger
+    def __init__(self, max_bytes: int, keep_released: int = 0) -> None:
+        self._max_bytes, self._keep_released = max_bytes, keep_released
         self._released: deque[Hashable] = deque()
         self._bytes = 0
-        self._tiles: OrderedDict[Hashable, _Tile] = OrderedDict()
-        self._turn = Lock()
+        self._tiles: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, key: Hashable, decode: Callable[[], Pixels]) -> Pixels:
-        """The tile of ``key``, to be read only; a thread that asks while another decodes it waits.
+        """Return the tile of ``key``, decoded if it is not cached.
+
+        A thread that asks for a tile while another decodes it waits. The pixels must not be changed.
 
         Raises:
-            Exception: What ``decode`` raises. Nothing is kept then: a thread that waited tries itself.
+            Exception: What ``decode`` raises. Nothing is cached then; a thread that waited decodes the tile itself.
         """
-        with self._turn:
+        with self._lock:
             tile = self._tiles.get(key)
             if tile is None:
-                tile = self._tiles[key] = _Tile()
+                tile = self._tiles[key] = _Entry()
             else:
                 self._tiles.move_to_end(key)
         if tile.pixels is not None:
             return tile.pixels
-        with tile.turn:
-            return self._decoded(key, tile, decode) if tile.pixels is None else tile.pixels
+        with tile.lock:
+            return self._decode(key, tile, decode) if tile.pixels is None else tile.pixels
 
     def release(self, key: Hashable) -> None:
-        """Keep this tile no longer than until ``linger`` others are released: other threads may be a little behind."""
-        with self._turn:
+        """Mark a tile as no longer needed.
+
+        It is dropped after ``keep_released`` others are released, since other threads may be a little behind.
+        """
+        with self._lock:
             self._released.append(key)
-            if len(self._released) > self._linger:
+            if len(self._released) > self._keep_released:
                 tile = self._tiles.pop(self._released.popleft(), None)
                 if tile is not None and tile.pixels is not None:
                     self._bytes -= tile.pixels.nbytes
 
-    def held_bytes(self) -> int:
-        """What is kept now."""
-        with self._turn:
-            return self._bytes
-
     def clear(self) -> None:
-        """Forget all tiles."""
-        with self._turn:
+        """Drop all tiles."""
+        with self._lock:
             self._tiles.clear()
             self._released.clear()
             self._bytes = 0
 
-    def _decoded(self, key: Hashable, tile: _Tile, decode: Callable[[], Pixels]) -> Pixels:
+    def _decode(self, key: Hashable, tile: _Entry, decode: Callable[[], Pixels]) -> Pixels:
         try:
             pixels = decode()
         except BaseException:
-            with self._turn:
+            with self._lock:
                 if self._tiles.get(key) is tile:
                     del self._tiles[key]
             raise
-        with self._turn:
+        with self._lock:
             tile.pixels = pixels
             if self._tiles.get(key) is tile:
                 self._bytes += pixels.nbytes
@@ -86,8 +86,8 @@ class TileCache:
         return pixels
 
     def _evict(self, newest_bytes: int) -> None:
-        """Forget the oldest until the rest fits. One that is being decoded counts when it is done, if it is kept."""
-        while self._bytes > max(self._most_bytes, newest_bytes):
+        """Drop the least recently used tiles beyond the limit."""
+        while self._bytes > max(self._max_bytes, newest_bytes):
             _, oldest = self._tiles.popitem(last=False)
             if oldest.pixels is not None:
                 self._bytes -= oldest.pixels.nbytes

@@ -1,1 +1,1 @@
-"""Where the tissue of a slide is."""
+"""Segmentation of the tissue on a slide."""

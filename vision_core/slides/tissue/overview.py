@@ -1,4 +1,4 @@
-"""A whole slide in one small picture, read and reduced block by block: memory does not grow with the slide."""
+"""Overview pictures of whole slides, read in bounded memory."""
 
 import math
 from collections.abc import Iterator
@@ -10,34 +10,34 @@ from numpy.typing import NDArray
 
 from vision_core.slides.reading.slide import Slide
 
-OVERVIEW_MPP = 8.0
+_OVERVIEW_MPP = 8.0
 
-_AS_IT_IS = 2.0  # times finer or coarser than wanted that a level is taken for; beyond, it is built
-_BLOCK_PX = 2048  # of the level, a side: a multiple of the tiles in files
-_AT_ONCE_PX = 2**24  # 50 MB
+_MAX_SCALE_RATIO = 2.0  # between a level and the wanted resolution; beyond, a finer level is reduced
+_BLOCK_PX = 2048  # side in pixels of the level, a multiple of the tiles in files
+_MAX_SINGLE_READ_PX = 2**24  # 50 MB
 _STRIPE_PX = 2**20
 _TOLERANCE = 1.01  # levels of pyramids are a pixel or two smaller than their downsample says
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
-    """The pixels of a small picture that covers a whole slide.
+class OverviewGrid:
+    """Pixel grid of an overview picture.
 
     Attributes:
-        level: Level to read.
+        level: Level of the slide to read.
         shape: ``(height, width)`` in pixels.
-        pixel: Width and height of a pixel in pixels of level 0.
+        pixel_size: Width and height of a pixel in pixels of level 0.
     """
 
     level: int
     shape: tuple[int, int]
-    pixel: tuple[float, float]
+    pixel_size: tuple[float, float]
 
 
-def overview_grid(slide: Slide, mpp: float = OVERVIEW_MPP) -> Grid:
-    """The picture in which tissue is looked for: of the level nearest ``mpp``, finer levels reduced to about that."""
+def overview_grid(slide: Slide, mpp: float = _OVERVIEW_MPP) -> OverviewGrid:
+    """Choose the level nearest ``mpp``, or a finer one to reduce."""
     scales = [slide.mpp * level.downsample / mpp for level in slide.levels]
-    near = [number for number, scale in enumerate(scales) if 1 / _AS_IT_IS <= scale <= _AS_IT_IS]
+    near = [number for number, scale in enumerate(scales) if 1 / _MAX_SCALE_RATIO <= scale <= _MAX_SCALE_RATIO]
     finer = [number for number, scale in enumerate(scales) if scale < 1]
     if near:
         level = min(near, key=lambda number: abs(math.log(scales[number])))
@@ -49,7 +49,11 @@ def overview_grid(slide: Slide, mpp: float = OVERVIEW_MPP) -> Grid:
 
 
 def thumbnail(slide: Slide, longest_px: int) -> NDArray[np.uint8]:
-    """The whole slide, its longer side ``longest_px``, or less where the slide is smaller: ``(h, w, 3)`` uint8.
+    """Read a thumbnail ``(h, w, 3)`` uint8 of the whole slide.
+
+    Args:
+        slide: The slide.
+        longest_px: Longer side in pixels; of a smaller slide, its own.
 
     Raises:
         TileError: A part of the slide cannot be read.
@@ -64,17 +68,17 @@ def thumbnail(slide: Slide, longest_px: int) -> NDArray[np.uint8]:
         if level.width * _TOLERANCE >= width and level.height * _TOLERANCE >= height
     ]
     level = max(large, key=lambda number: slide.levels[number].downsample, default=0)
-    return read_whole(slide, _grid(slide, level, (height, width)))
+    return read_overview(slide, _grid(slide, level, (height, width)))
 
 
-def read_whole(slide: Slide, grid: Grid) -> NDArray[np.uint8]:
-    """The pixels of a grid, each the mean of the area it covers: ``(height, width, 3)`` uint8.
+def read_overview(slide: Slide, grid: OverviewGrid) -> NDArray[np.uint8]:
+    """Read an overview ``(height, width, 3)`` uint8, reduced by area.
 
     Raises:
         TileError: A part of the slide cannot be read.
     """
     level = slide.levels[grid.level]
-    is_small = level.width * level.height <= _AT_ONCE_PX
+    is_small = level.width * level.height <= _MAX_SINGLE_READ_PX
     if is_small and grid.shape == (level.height, level.width):
         return slide.read(grid.level, 0, 0, level.width, level.height)
     picture = np.empty((*grid.shape, 3), np.uint8)
@@ -82,20 +86,20 @@ def read_whole(slide: Slide, grid: Grid) -> NDArray[np.uint8]:
         for columns, left, right in _blocks(grid.shape[1], level.width, is_small):
             x, y = round(left * slide.size[1] / level.width), round(top * slide.size[0] / level.height)
             block = slide.read(grid.level, x, y, right - left, bottom - top)
-            picture[rows, columns] = resized(block, (rows.stop - rows.start, columns.stop - columns.start))
+            picture[rows, columns] = resize_image(block, (rows.stop - rows.start, columns.stop - columns.start))
     return picture
 
 
-def stripes(shape: tuple[int, ...]) -> Iterator[slice]:
-    """The rows of a picture of ``shape``, some at a time: what is computed of them is never as large as the picture."""
+def row_slices(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Divide rows into slices, to bound memory of intermediate results."""
     height, width = shape[:2]
     step = max(1, _STRIPE_PX // max(1, width))
     for first in range(0, height, step):
         yield slice(first, min(first + step, height))
 
 
-def resized(picture: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """A picture reduced to ``shape`` (height, width) by area; enlarged, linearly."""
+def resize_image(picture: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize a picture to ``(height, width)``: reduce by area, enlarge linearly."""
     if picture.shape[:2] == shape:
         return picture
     is_smaller = shape[0] <= picture.shape[0] and shape[1] <= picture.shape[1]
@@ -103,13 +107,13 @@ def resized(picture: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.ui
     return np.asarray(cv2.resize(picture, shape[::-1], interpolation=method), np.uint8)
 
 
-def _grid(slide: Slide, level: int, shape: tuple[float, float]) -> Grid:
+def _grid(slide: Slide, level: int, shape: tuple[float, float]) -> OverviewGrid:
     height, width = max(1, round(shape[0])), max(1, round(shape[1]))
-    return Grid(level=level, shape=(height, width), pixel=(slide.size[1] / width, slide.size[0] / height))
+    return OverviewGrid(level=level, shape=(height, width), pixel_size=(slide.size[1] / width, slide.size[0] / height))
 
 
 def _blocks(pixels: int, source_px: int, is_small: bool) -> Iterator[tuple[slice, int, int]]:
-    """Parts of an axis, and the part of the level that each covers, to the nearest pixel of the level."""
+    """Divide an axis into blocks, each with its range of the level."""
     times = source_px / pixels
     step = pixels if is_small else max(1, round(_BLOCK_PX / times))
     for start in range(0, pixels, step):

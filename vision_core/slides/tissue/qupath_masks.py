@@ -1,4 +1,4 @@
-"""Masks of tissue that a person drew or edited, as QuPath exports them: read with every fault named."""
+"""Masks of tissue drawn in QuPath, read from its GeoJSON export."""
 
 import json
 import math
@@ -12,67 +12,65 @@ import numpy as np
 from vision_core.errors import InputError
 from vision_core.slides.tissue.regions import Points, Region
 
-_MOST_BYTES = 500_000_000
+_MAX_BYTES = 500_000_000
 _WITHOUT_AREA = frozenset({"Point", "MultiPoint", "LineString", "MultiLineString"})
-_IGNORED = "Ignore*"  # QuPath's class for what is to be left out
-_OVERHANG_PX = 1.0  # beyond the slide that needs no word
+_IGNORED_CLASS = "Ignore*"  # QuPath's class of areas to leave out
+_TOLERATED_OVERHANG_PX = 1.0  # beyond the edge of the slide, cut without a note
 _REMEDY = "Export it from QuPath again (File > Export objects as GeoJSON)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """The areas of a file.
+class QuPathMask:
+    """Mask of a file.
 
     Attributes:
-        regions: Inside the slide; they may overlap.
-        notes: What was left out or cut, each a sentence.
-        members: What the file holds beside the areas.
+        regions: Areas cut to the slide; they may overlap.
+        notes: What was left out or cut, one sentence each.
     """
 
     regions: tuple[Region, ...]
     notes: tuple[str, ...] = ()
-    members: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_drawing(path: Path, size: tuple[int, int]) -> Drawing:
+def read_qupath_mask(path: Path, size: tuple[int, int]) -> QuPathMask:
     """Read a GeoJSON file of polygons in pixels of level 0.
 
-    A FeatureCollection, a list of features or geometries, or one of them; Polygon, MultiPolygon and GeometryCollection.
-    Areas of the class ``Ignore*`` are cut out of the others.
+    Accepts a FeatureCollection, a list of features or geometries, or a single one, with Polygon, MultiPolygon and
+    GeometryCollection. Areas of the class ``Ignore*`` are cut out of the others.
 
     Args:
         path: The file.
         size: ``(height, width)`` of the slide.
 
     Raises:
-        InputError: It cannot be read, is no GeoJSON, or shows another slide.
+        InputError: The file cannot be read, is no GeoJSON, or belongs to another slide.
     """
     document = _load(path)
-    members = {name: value for name, value in document.items() if name != "features"} if _is_object(document) else {}
-    _check_size(path, members.get("slide"), size)
-    found = _Found()
-    for number, node in enumerate(_nodes(document), start=1):
+    if _is_object(document):
+        _check_size(path, document.get("slide"), size)
+    found = _ParsedAreas()
+    for number, node in enumerate(_features(document), start=1):
         try:
             found.add(node)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise InputError(f"'{path}': object {number} is no area of GeoJSON ({error}). {_REMEDY}.") from error
-    return _inside(path, found, size, members)
+    return _clip_to_slide(path, found, size)
 
 
 @dataclass(kw_only=True)
-class _Found:
+class _ParsedAreas:
     areas: list[Region] = field(default_factory=list)
     ignored: list[Points] = field(default_factory=list)
     without_area: int = 0
 
-    def add(self, node: Any) -> None:  # noqa: ANN401 (whatever the file holds)
+    def add(self, node: Any) -> None:  # noqa: ANN401 (any JSON)
         if not _is_object(node):
-            raise TypeError(f"found {_shown(node)}, expected an object")
+            raise TypeError(f"found {_abbreviate(node)}, expected an object")
         is_feature = node.get("type") == "Feature"
-        polygons = list(_polygons(node.get("geometry") if is_feature else node))
-        areas = [area for area in map(_area, polygons) if area is not None]
+        polygons = list(_polygon_coordinates(node.get("geometry") if is_feature else node))
+        areas = [area for area in map(_parse_region, polygons) if area is not None]
         self.without_area += not areas
-        if is_feature and _class_name(node) == _IGNORED:
+        if is_feature and _class_name(node) == _IGNORED_CLASS:
             self.ignored += [area.outline for area in areas]
         else:
             self.areas += areas
@@ -80,8 +78,8 @@ class _Found:
 
 def _load(path: Path) -> Any:  # noqa: ANN401
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"'{path}' has more than {_MOST_BYTES // 10**6} MB: no mask of tissue. {_REMEDY}.")
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"'{path}' has more than {_MAX_BYTES // 10**6} MB: no mask of tissue. {_REMEDY}.")
         return json.loads(path.read_text("utf-8-sig"), parse_constant=_refuse_constant)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {(error.strerror or 'no reason given').lower()}.") from error
@@ -99,12 +97,12 @@ def _check_size(path: Path, stated: Any, size: tuple[int, int]) -> None:  # noqa
     found = (stated.get("height"), stated.get("width"))
     if found != tuple(size):
         raise InputError(
-            f"'{path}' is the mask of a slide of {_shown(found[1])} x {_shown(found[0])} pixels, but this one has "
-            f"{size[1]} x {size[0]}. Give the slide its own mask, or remove the file."
+            f"'{path}' is the mask of a slide of {_abbreviate(found[1])} x {_abbreviate(found[0])} pixels, but this "
+            f"one has {size[1]} x {size[0]}. Give the slide its own mask, or remove the file."
         )
 
 
-def _nodes(document: Any) -> Sequence[Any]:  # noqa: ANN401
+def _features(document: Any) -> Sequence[Any]:  # noqa: ANN401
     if isinstance(document, list):
         return document
     if not (_is_object(document) and document.get("type") == "FeatureCollection"):
@@ -113,12 +111,12 @@ def _nodes(document: Any) -> Sequence[Any]:  # noqa: ANN401
     return features if isinstance(features, list) else [features]
 
 
-def _polygons(geometry: Any) -> Iterator[Any]:  # noqa: ANN401
-    """The coordinates of each polygon of a geometry."""
+def _polygon_coordinates(geometry: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Iterate over the coordinates of the polygons of a geometry."""
     if geometry is None:
         return
     if not _is_object(geometry):
-        raise TypeError(f"found {_shown(geometry)}, expected a geometry")
+        raise TypeError(f"found {_abbreviate(geometry)}, expected a geometry")
     kind = geometry.get("type")
     if kind == "Polygon":
         yield geometry["coordinates"]
@@ -126,40 +124,40 @@ def _polygons(geometry: Any) -> Iterator[Any]:  # noqa: ANN401
         yield from geometry["coordinates"]
     elif kind == "GeometryCollection":
         for each in geometry["geometries"]:
-            yield from _polygons(each)
+            yield from _polygon_coordinates(each)
     elif kind not in _WITHOUT_AREA:
-        raise ValueError(f"found the type {_shown(kind)}, expected Polygon or MultiPolygon")
+        raise ValueError(f"found the type {_abbreviate(kind)}, expected Polygon or MultiPolygon")
 
 
-def _area(rings: Any) -> Region | None:  # noqa: ANN401
+def _parse_region(rings: Any) -> Region | None:  # noqa: ANN401
     if not isinstance(rings, list):
-        raise TypeError(f"found {_shown(rings)}, expected rings")
-    outlines = [_ring(ring) for ring in rings]
+        raise TypeError(f"found {_abbreviate(rings)}, expected rings")
+    outlines = [_parse_ring(ring) for ring in rings]
     if not outlines or outlines[0] is None:
         return None
     return Region(outline=outlines[0], holes=tuple(hole for hole in outlines[1:] if hole is not None))
 
 
-def _ring(points: Any) -> Points | None:  # noqa: ANN401
-    """A ring without its closing point; none if it encloses nothing."""
+def _parse_ring(points: Any) -> Points | None:  # noqa: ANN401
+    """Parse a ring without its closing point; None without an area."""
     if not isinstance(points, list):
-        raise TypeError(f"found {_shown(points)}, expected a ring of points")
-    ring = np.array([_point(point) for point in points], np.float64).reshape(-1, 2)
+        raise TypeError(f"found {_abbreviate(points)}, expected a ring of points")
+    ring = np.array([_parse_point(point) for point in points], np.float64).reshape(-1, 2)
     if len(ring) > 1 and (ring[0] == ring[-1]).all():
         ring = ring[:-1]
-    return ring if _encloses(ring) else None
+    return ring if _encloses_area(ring) else None
 
 
-def _point(point: Any) -> tuple[float, float]:  # noqa: ANN401
+def _parse_point(point: Any) -> tuple[float, float]:  # noqa: ANN401
     if not (isinstance(point, list) and len(point) >= 2):
-        raise TypeError(f"found {_shown(point)}, expected a point [x, y]")
+        raise TypeError(f"found {_abbreviate(point)}, expected a point [x, y]")
     x, y = point[:2]
     if not all(isinstance(each, int | float) and not isinstance(each, bool) and math.isfinite(each) for each in (x, y)):
-        raise ValueError(f"found the point {_shown(point)}, expected two finite numbers")
+        raise ValueError(f"found the point {_abbreviate(point)}, expected two finite numbers")
     return float(x), float(y)
 
 
-def _encloses(ring: Points) -> bool:
+def _encloses_area(ring: Points) -> bool:
     return len(np.unique(ring, axis=0)) >= 3
 
 
@@ -169,15 +167,15 @@ def _class_name(feature: Mapping[str, Any]) -> object:
     return stated.get("name") if isinstance(stated, dict) else stated
 
 
-def _inside(path: Path, found: _Found, size: tuple[int, int], members: Mapping[str, Any]) -> Drawing:
-    """The areas cut to the slide, with what was ignored as holes."""
+def _clip_to_slide(path: Path, found: _ParsedAreas, size: tuple[int, int]) -> QuPathMask:
+    """Cut the areas to the slide, with the ignored areas as holes."""
     regions, cut = [], 0
     for area in found.areas:
-        outline = _clipped(area.outline, size)
-        cut += _reaches_out(area.outline, size)
+        outline = _clip_ring(area.outline, size)
+        cut += _exceeds_slide(area.outline, size)
         if outline is None:
             continue
-        holes = [_clipped(hole, size) for hole in (*area.holes, *found.ignored)]
+        holes = [_clip_ring(hole, size) for hole in (*area.holes, *found.ignored)]
         regions.append(Region(outline=outline, holes=tuple(hole for hole in holes if hole is not None)))
     if found.areas and not regions:
         raise InputError(
@@ -189,19 +187,19 @@ def _inside(path: Path, found: _Found, size: tuple[int, int], members: Mapping[s
         "has no area and was left out": found.without_area,
     }
     sentences = tuple(f"In the edited mask, {_objects(count)} {what}." for what, count in notes.items() if count)
-    return Drawing(regions=tuple(regions), notes=sentences, members=members)
+    return QuPathMask(regions=tuple(regions), notes=sentences)
 
 
 def _objects(count: int) -> str:
     return "one object" if count == 1 else f"each of {count} objects"
 
 
-def _reaches_out(ring: Points, size: tuple[int, int]) -> bool:
-    return bool((ring < -_OVERHANG_PX).any() or (ring > np.array(size[::-1]) + _OVERHANG_PX).any())
+def _exceeds_slide(ring: Points, size: tuple[int, int]) -> bool:
+    return bool((ring < -_TOLERATED_OVERHANG_PX).any() or (ring > np.array(size[::-1]) + _TOLERATED_OVERHANG_PX).any())
 
 
-def _clipped(ring: Points, size: tuple[int, int]) -> Points | None:
-    """The part of a ring inside the slide (Sutherland and Hodgman 1974); none if there is none."""
+def _clip_ring(ring: Points, size: tuple[int, int]) -> Points | None:
+    """Clip a ring to the slide (Sutherland and Hodgman 1974), or None."""
     for axis, edge, sign in ((0, 0, 1), (0, size[1], -1), (1, 0, 1), (1, size[0], -1)):
         depth = sign * (ring[:, axis] - edge)  # negative outside
         if (depth >= 0).all():
@@ -213,7 +211,7 @@ def _clipped(ring: Points, size: tuple[int, int]) -> Points | None:
         crossing[:, axis] = edge
         keep = np.stack([crosses, depth >= 0], axis=1)
         ring = np.stack([crossing, ring], axis=1)[keep]
-        if not _encloses(ring):
+        if not _encloses_area(ring):
             return None
     return ring
 
@@ -222,7 +220,7 @@ def _is_object(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def _shown(value: object) -> str:
+def _abbreviate(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -1,8 +1,7 @@
-"""Images without content and images that are there twice: found by their pixels, left out on request alone.
+"""Constant images and duplicates: found by their pixels, left out only on request.
 
-The public sets hold both, within classes and across them. A list of images to leave out names each with the hash of its
-content, so that it says nothing about a file that has changed. Of a file that two lists name, ``<list>:<file>`` leaves
-out what one of them has.
+Public sets hold both, within classes and across them. A list of images to leave out names each with the hash of its
+content, so that a file that has changed is kept. ``<list>:<file>`` leaves a file out of one list alone.
 """
 
 from collections import defaultdict
@@ -23,7 +22,7 @@ _HASH_BYTES = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """What was noticed about one image while it was read."""
+    """Content of an image that was read."""
 
     part: str
     name: str
@@ -34,7 +33,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """What the images of one or several lists have in common.
+    """Duplicates among the images of one or several lists.
 
     Attributes:
         constant: Images of a single value.
@@ -45,11 +44,11 @@ class Duplicates:
     groups: tuple[tuple[Seen, ...], ...]
 
     def across(self, attribute: str) -> list[tuple[Seen, ...]]:
-        """The groups that have more than one ``part``, or more than one ``label``."""
+        """List the groups with more than one ``part``, or more than one ``label``."""
         return [group for group in self.groups if len({getattr(each, attribute) for each in group}) > 1]
 
     def lines(self) -> list[str]:
-        """The findings in words."""
+        """Describe the findings, a line each."""
         kinds = {
             "in several classes": self.across("label"),
             "in several lists": self.across("part"),
@@ -67,7 +66,7 @@ class Duplicates:
 
 
 def look(images: Images, index: int, pixels: NDArray[np.uint8]) -> Seen:
-    """What there is to notice about an image that has been read."""
+    """Hash the pixels of an image and tell whether they are constant."""
     record = images[index]
     label = record.label if isinstance(record.label, int) else -1
     return Seen(
@@ -80,14 +79,14 @@ def look(images: Images, index: int, pixels: NDArray[np.uint8]) -> Seen:
 
 
 def content_hash(pixels: NDArray[np.uint8]) -> str:
-    """A hash of size and pixels: equal for one picture in two file formats."""
+    """Hash size and pixels: equal for one picture in two lossless formats."""
     digest = blake2b(repr(pixels.shape).encode(), digest_size=_HASH_BYTES)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 
 def find_duplicates(seen: Sequence[Seen]) -> Duplicates:
-    """Group images by their content; constant ones are told as such, not as duplicates."""
+    """Group images by their content; constant ones are listed apart."""
     groups: dict[str, list[Seen]] = defaultdict(list)
     for each in seen:
         if not each.is_constant:
@@ -99,7 +98,7 @@ def find_duplicates(seen: Sequence[Seen]) -> Duplicates:
 
 
 def write_list(path: Path, duplicates: Duplicates) -> None:
-    """Write what could be left out: constant images, and all but the first of each group; a person may edit it."""
+    """List what could be left out: constant images, and all but the first of each group."""
     lines = [f"{each.content}  {each.name}" for each in duplicates.constant]
     for first, *others in duplicates.groups:
         others = [each for each in others if (each.part, each.name) != (first.part, first.name)]
@@ -108,7 +107,7 @@ def write_list(path: Path, duplicates: Duplicates) -> None:
 
 
 def listed(path: Path) -> dict[str, str]:
-    """Content hashes by file, or by list and file, of a list as ``write_list`` writes it.
+    """Read a list of ``write_list``: content hashes by file, or by list and file.
 
     Raises:
         DataError: The list cannot be read, or a line is not a hash and a name.
@@ -129,7 +128,7 @@ def listed(path: Path) -> dict[str, str]:
 
 
 def without(images: Images, unwanted: Mapping[str, str]) -> Images:
-    """The index without the listed images, whose content is checked first; a changed one stays and is told."""
+    """Leave listed images out of an index; one whose content has changed stays, with a note."""
     left_out, changed, kept = [], [], []
     part = _split_of(images.name)
     for index in range(len(images)):
@@ -148,12 +147,12 @@ def without(images: Images, unwanted: Mapping[str, str]) -> Images:
 
 
 def _named(spare: Seen, kept: Seen) -> str:
-    """The file; with its list where the image that is kept is the same file in another one."""
+    """Name the file; with its list where the kept image is the same file of another list."""
     return f"{_split_of(spare.part)}:{spare.name}" if spare.name == kept.name else spare.name
 
 
 def _split_of(part: str) -> str:
-    """Name of the list, of the name of an index (``<data set>:<list>``)."""
+    """Return the list of an index's name (``<data set>:<list>``)."""
     return part.rpartition(":")[2]
 
 
@@ -165,4 +164,4 @@ def _content_of(images: Images, index: int) -> str:
     try:
         return content_hash(images.read(index))
     except InputError:
-        return ""  # the check of all files tells it
+        return ""  # the check of all files reports it

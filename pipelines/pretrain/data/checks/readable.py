@@ -1,6 +1,6 @@
-"""Which images can be read: found out before training, and remembered between runs.
+"""Check of all images before training, remembered between runs.
 
-A file that was sound stays so while its size and time of change stay; what is remembered of it is one number. Corrupt
+A sound file counts as sound while its size and time of change stay the same; the cache holds one number for it. Corrupt
 files are listed, each once, in ``corrupt.jsonl`` of the cache.
 """
 
@@ -28,19 +28,19 @@ OnItem = Callable[[int, int], None]
 CORRUPT = "corrupt.jsonl"
 _LEVELS: tuple[How, ...] = ("header", "decode")  # from quick to thorough
 _THREADS = 4
-_BATCH = 256  # images between two looks at what the threads have found
+_BATCH = 256  # images that the threads check before results are handed on
 _ATTEMPTS = 3  # of reading, where the disk or share fails and not the file
 _LOG = logging.getLogger("domainsight")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a check has shown.
+    """Result of a check.
 
     Attributes:
         sound: The images that can be read, in their order.
-        faults: A line per image that cannot, in order.
-        note: Where the faults are listed; empty without any.
+        faults: A line for each image that cannot, in order.
+        note: Where the faults are listed; empty without faults.
     """
 
     sound: Images
@@ -49,13 +49,13 @@ class Checked:
 
 
 def check_images(images: Images, how: How, cache: Path | None = None, on_item: OnItem | None = None) -> Checked:
-    """Look at every image that is not remembered as sound.
+    """Check every image that is not remembered as sound.
 
     Args:
-        images: What to look at.
-        how: ``header`` finds files that are missing, empty or foreign; ``decode`` also those that break off.
-        cache: Folder that remembers; None looks at all and remembers nothing.
-        on_item: Told how many of how many are done.
+        images: Images to check.
+        how: ``header`` finds files that are missing, empty or of another kind; ``decode`` also truncated ones.
+        cache: Folder of remembered results; None checks all images and remembers nothing.
+        on_item: Called with how many of how many are done.
 
     Raises:
         OSError: The disk or share failed three times in a row on one file.
@@ -82,7 +82,7 @@ def check_images(images: Images, how: How, cache: Path | None = None, on_item: O
 
 
 def outcomes(look: Callable[[int], object], indices: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Each index with what is wrong there, empty if nothing, looked at by several threads, in order."""
+    """Check images in several threads; yields each index with its fault, empty if sound, in order."""
     with ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(indices), _BATCH):
             part = indices[start : start + _BATCH]
@@ -90,7 +90,7 @@ def outcomes(look: Callable[[int], object], indices: Sequence[int]) -> Iterator[
 
 
 def stamp(path: Path) -> int:
-    """A number that changes when the file does; 0 where there is none."""
+    """Hash path, size and time of change of a file; 0 where there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -99,10 +99,10 @@ def stamp(path: Path) -> int:
 
 
 class Memory:
-    """What earlier checks have found.
+    """Cache of the results of earlier checks.
 
     Args:
-        cache: Its folder; None for no memory.
+        cache: Its folder; None: nothing is remembered.
     """
 
     def __init__(self, cache: Path | None) -> None:
@@ -112,7 +112,7 @@ class Memory:
         self.told = ""
 
     def is_sound(self, stamp: int, how: How) -> bool:
-        """Whether the file was looked at so thoroughly, and has not changed since."""
+        """Tell whether a file was checked so thoroughly and has not changed since."""
         return any(_has(self._known[each], stamp) for each in _LEVELS[_LEVELS.index(how) :])
 
     def add(self, stamp: int, how: How) -> None:
@@ -120,17 +120,17 @@ class Memory:
         self._new[how].append(stamp)
 
     def write(self, faults: Mapping[str, str]) -> None:
-        """Keep what is new; a folder that cannot be written is a warning, since nothing but time is lost."""
+        """Save new results; a folder that cannot be written is only a warning, since it costs time alone."""
         if self._cache is None or not (faults or any(self._new.values())):
             return
         try:
             for how in _LEVELS:
                 self._write_sound(self._cache / f"sound-{how}.npy", np.array(self._new[how], np.int64), how)
             if faults or (self._cache / CORRUPT).is_file():
-                write_faults(self._cache / CORRUPT, faults)
+                _write_faults(self._cache / CORRUPT, faults)
                 self.told = f"; listed in '{self._cache / CORRUPT}'"
         except (EnvironmentFault, OSError) as error:
-            _LOG.warning("What was checked is not remembered: %s", error)
+            _LOG.warning("Checked files are not remembered: %s", error)
 
     def _write_sound(self, path: Path, new: NDArray[np.int64], how: How) -> None:
         if not new.size:
@@ -145,12 +145,12 @@ class Memory:
                 known = np.load(self._cache / f"sound-{how}.npy", allow_pickle=False)
                 return np.sort(known.astype(np.int64).ravel())
         except (OSError, ValueError, EOFError):
-            pass  # no memory, or a damaged one: everything is looked at again
+            pass  # no memory, or a damaged one: everything is checked again
         return np.empty(0, np.int64)
 
 
-def write_faults(path: Path, faults: Mapping[str, str]) -> None:
-    """List corrupt files, each once, with the newest reason; files that are gone or were replaced leave the list."""
+def _write_faults(path: Path, faults: Mapping[str, str]) -> None:
+    """List corrupt files once, with the newest reason; deleted and replaced files leave the list."""
     listed = {str(line["file"]): line for line in _lines(path)}
     listed = {file: line for file, line in listed.items() if stamp(Path(file)) == line.get("stamp")}
     listed |= {file: {"file": file, "reason": reason, "stamp": stamp(Path(file))} for file, reason in faults.items()}
@@ -168,6 +168,7 @@ def _lines(path: Path) -> list[dict[str, object]]:
 
 
 def _has(known: NDArray[np.int64], stamp: int) -> bool:
+    """Tell whether a sorted array holds a number."""
     at = int(np.searchsorted(known, stamp))
     return at < len(known) and int(known[at]) == stamp
 

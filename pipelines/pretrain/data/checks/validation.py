@@ -1,4 +1,4 @@
-"""A labelled image set looked at completely before a run depends on it."""
+"""Validation of whole lists: faults, sizes, classes, patients, duplicates."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ _SHOWN_SIZES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """What was found in one list.
+    """Findings in one list.
 
     Attributes:
         images: The list.
-        num_read: Images decoded, fewer if only a sample was.
-        faults: One line per image that cannot be read.
-        sizes: Images by ``(height, width)``, among those decoded.
+        num_read: Number of decoded images; fewer than all if a sample was asked for.
+        faults: A line for each image that cannot be read.
+        sizes: Number of decoded images by ``(height, width)``.
     """
 
     images: Images
@@ -34,7 +34,7 @@ class Validation:
     sizes: dict[tuple[int, int], int]
 
     def lines(self) -> list[str]:
-        """The findings for the terminal."""
+        """Describe the findings, a line each."""
         images = self.images
         head = f"{images.name}: {len(images)} images, {self.num_read} read, {len(self.faults)} faults"
         common = Counter(self.sizes).most_common(_SHOWN_SIZES)
@@ -46,15 +46,15 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossListFindings:
-    """What was found between the images and between the lists.
+    """Findings between images and between lists.
 
     Attributes:
-        num_read: Images compared.
-        shared_patients: Patients that two lists share, by the names of the lists.
-        duplicates: Equal and empty images.
-        list_path: Where those that could be left out are listed; None where that was not written.
-        corrupt: What is remembered of images that cannot be read, as the end of a sentence; empty without any.
-        faults: None of its own: equal images are no faults.
+        num_read: Number of compared images.
+        shared_patients: Number of patients that two lists share, by the names of the lists.
+        duplicates: Equal and constant images.
+        list_path: List of the images that could be left out; None where it was not written.
+        corrupt: Where unreadable images are listed, as the end of a sentence; empty without such.
+        faults: Always empty: equal images are no faults.
     """
 
     num_read: int
@@ -65,7 +65,7 @@ class CrossListFindings:
     faults: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The findings for the terminal."""
+        """Describe the findings, a line each."""
         shared = [
             f"patients in both {first} and {second}: {count}. Scores on one after training on the other are too good."
             for (first, second), count in self.shared_patients.items()
@@ -84,13 +84,13 @@ def check_lists(
     cache: Path | None = None,
     on_item: Callable[[int, int], None] | None = None,
 ) -> list[Validation | CrossListFindings]:
-    """Decode every image once; tell of each list what it holds, and of all together what they share.
+    """Decode every image once; returns the findings of each list and those between them.
 
     Args:
         lists: Training list, validation list and so on.
-        sample: Look at this many images of each, spread evenly; None for all.
-        cache: Folder that remembers sound and corrupt files, and gets the list of images to leave out.
-        on_item: Told after each image how many of how many are done.
+        sample: Number of images of each list, spread evenly; None for all.
+        cache: Folder of remembered results, where the list of images to leave out is written.
+        on_item: Called after each image with how many of how many are done.
     """
     chosen = [_spread(len(images), sample) for images in lists]
     total, done = sum(map(len, chosen)), 0
@@ -120,14 +120,14 @@ def check_lists(
 
 
 def shared_patients(lists: Sequence[Images]) -> dict[tuple[str, str], int]:
-    """How many patients each two lists share, by their names, where they share any and patients are known."""
+    """Count the known patients that each two lists share, by their names."""
     known = {images.name: set(images.patients[images.patients != UNKNOWN].tolist()) for images in lists}
     shared = {pair: len(known[pair[0]] & known[pair[1]]) for pair in combinations(known, 2)}
     return {pair: count for pair, count in shared.items() if count}
 
 
 class _Looking:
-    """Reads images of a list, from several threads, and keeps what there is to notice."""
+    """Collector of the findings in a list whose images several threads read."""
 
     def __init__(self, images: Images, read: SafeReading) -> None:
         self._images, self._read = images, read
@@ -136,20 +136,20 @@ class _Looking:
         self.faults: dict[int, str] = {}
 
     def __call__(self, index: int) -> None:
-        """Read one; called by a thread."""
+        """Read an image; called by a thread."""
         pixels = self._read(index)
         self.seen.append(look(self._images, index, pixels))
         self.sizes[pixels.shape[0], pixels.shape[1]] += 1
 
     def note(self, index: int, fault: str, memory: Memory) -> None:
-        """Keep the outcome of one."""
+        """Record the outcome of an image."""
         if fault:
             self.faults[index] = fault
         elif not self._images.pixels.is_whole:
             memory.add(stamp(self._images.pixels.path(index)), "decode")
 
     def validation(self, num_read: int) -> Validation:
-        """What was found."""
+        """Return the findings of the list."""
         faults = tuple(self.faults[index] for index in sorted(self.faults))
         return Validation(images=self._images, num_read=num_read, faults=faults, sizes=dict(self.sizes))
 

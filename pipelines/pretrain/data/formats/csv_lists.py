@@ -1,50 +1,39 @@
 """CSV lists of labelled images: ``filename,label[,split][,patient][,modality]``."""
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.pretrain.data.formats.listing import Presence
 from pipelines.pretrain.data.index import Entry, Reading, examples
+from vision_core.csv_tables import read_csv
 from vision_core.errors import DataError
 
 PARTS = ("train", "val", "test")
 
+_COLUMNS = frozenset({"filename", "label", "split", "patient", "modality"})
 _DRIVE = re.compile(r"^[A-Za-z]:")
-_MAX_STRIPPED = 12  # folders of somebody else's machine that a path may begin with
+_MAX_STRIPPED = 12  # leading folders of a path from another machine that may be missing below the root
 
 Row = Mapping[str, str]
 
 
 def read_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
-    """The rows of a CSV, by column name in lower case.
+    """Read the rows of a CSV by column name in lower case; missing cells are empty.
 
     Raises:
-        DataError: It is not there, no text, or lacks a column.
+        DataError: There is no such file, it is not text, or it lacks a column.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            file.seek(0)
-            rows = csv.DictReader(file, delimiter=next((mark for mark in ",;\t" if mark in head), ","))
-            columns = {name: (name or "").strip().lower() for name in rows.fieldnames or ()}
-            lacking = [name for name in needed if name not in columns.values()]
-            if lacking:
-                there = ", ".join(columns.values())
-                raise DataError(f"'{path}' lacks the column '{', '.join(lacking)}'; it has '{there}'. Name it so.")
-            for row in rows:
-                yield {
-                    columns.get(name, ""): (value or "") for name, value in row.items() if isinstance(value, str | None)
-                }
-    except FileNotFoundError as error:
-        raise DataError(f"'{path}' does not exist. Correct data.labels.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"'{path}' is not a CSV in UTF-8: {error}. Save it as one.") from error
+    rows = read_csv(path, lambda cell: cell.strip().lower() in _COLUMNS).numbered
+    columns = [cell.lower() for cell in next(rows, (0, []))[1]]
+    if lacking := [name for name in needed if name not in columns]:
+        raise DataError(f"'{path}' lacks the column '{', '.join(lacking)}'; it has '{', '.join(columns)}'. Name it so.")
+    for _, cells in rows:
+        yield dict.fromkeys(columns, "") | dict(zip(columns, cells, strict=False))
 
 
 def spelled(text: str) -> str:
-    """A path with slashes, without drive and without leading ``./``, as it may come from Windows."""
+    """Normalise a path, of Windows too: slashes, no drive, no leading ``./``."""
     path = _DRIVE.sub("", text.strip().strip('"').replace("\\", "/"))
     while path.startswith("./"):
         path = path[2:]
@@ -52,60 +41,49 @@ def spelled(text: str) -> str:
 
 
 def read_table(root: Path, split: str, labels: str, reading: Reading) -> tuple[list[Entry], list[str]]:
-    """The entries of one list whose files are there, and the paths that are not.
+    """Read the entries of one list; returns those whose files exist, and the missing paths.
 
     Paths with slashes of any kind, and absolute ones, of this machine or another, are looked for below the root.
 
     Raises:
-        DataError: The CSV is not there or lacks a column, or nothing in it belongs to the list.
-    """
-    path = table_path(root, split, labels)
-    finder = _Finder(root, reading)
-    _note_undivided(path, split, reading)
-    found: dict[str, Entry] = {}
-    missing: list[str] = []
-    rows = []
-    for row in read_rows(path, ("filename", "label")):
-        if _is_of(row, split):
-            rows.append(row)
-        elif row["split"].strip() not in PARTS:
-            reading.note(f"rows of lists other than {', '.join(PARTS)}", row["split"].strip() or "no list")
-    if not rows:
-        raise DataError(f"'{path}' lists no image of '{split}'. Correct data.split, or its column 'split'.")
-    for row in rows:
-        name = finder.find(row["filename"])
-        if name is None:
-            missing.append(spelled(row["filename"]))
-            continue
-        add_once(
-            found, Entry(name, row["label"].strip(), row.get("modality", "").strip(), row.get("patient", "")), reading
-        )
-    return list(found.values()), missing
-
-
-def labels_of_parts(root: Path, split: str, labels: str, parts: Sequence[str]) -> dict[str, set[str]]:
-    """The labels of every list that is there, by its name."""
-    found: dict[str, set[str]] = {}
-    for part in dict.fromkeys((split, *parts)):
-        path = _table_path(root, part, labels)
-        if path is not None:
-            names = {row["label"].strip() for row in read_rows(path, ("filename", "label")) if _is_of(row, part)}
-            found.update({part: names - {""}} if names else {})
-    return found
-
-
-def table_path(root: Path, split: str, labels: str) -> Path:
-    """The CSV of a list.
-
-    Raises:
-        DataError: There is none.
+        DataError: There is no CSV, it lacks a column, or no row belongs to the list.
     """
     path = _table_path(root, split, labels)
     if path is None:
         wanted = " or ".join(f"'{each}'" for each in _candidates(root, split, labels))
         there = sorted(each.name for each in root.glob("*.csv")) if root.is_dir() else []
         raise DataError(f"{wanted} does not exist; there is '{', '.join(there) or 'no CSV'}'. Correct data.labels.")
-    return path
+    rows = []
+    for row in read_rows(path, ("filename", "label")):
+        if _is_of(row, split):
+            rows.append(row)
+        elif row["split"] not in PARTS:
+            reading.note(f"rows of lists other than {', '.join(PARTS)}", row["split"] or "no list")
+    if not rows:
+        raise DataError(f"'{path}' lists no image of '{split}'. Correct data.split, or its column 'split'.")
+    if "split" not in rows[0] and split not in path.stem:  # training and scoring would share all images
+        reading.remarks.append(f"'{path.name}' has no column 'split': every list read from it is all of it")
+    finder = _Finder(root, reading)
+    found: dict[str, Entry] = {}
+    missing: list[str] = []
+    for row in rows:
+        name = finder.find(row["filename"])
+        if name is None:
+            missing.append(spelled(row["filename"]))
+        else:
+            add_once(found, Entry(name, row["label"], row.get("modality", ""), row.get("patient", "")), reading)
+    return list(found.values()), missing
+
+
+def labels_of_parts(root: Path, split: str, labels: str, parts: Sequence[str]) -> dict[str, set[str]]:
+    """Collect the labels of every list that exists, by its name."""
+    found: dict[str, set[str]] = {}
+    for part in dict.fromkeys((split, *parts)):
+        path = _table_path(root, part, labels)
+        if path is not None:
+            names = {row["label"] for row in read_rows(path, ("filename", "label")) if _is_of(row, part)}
+            found.update({part: names - {""}} if names else {})
+    return found
 
 
 def _table_path(root: Path, split: str, labels: str) -> Path | None:
@@ -116,19 +94,12 @@ def _candidates(root: Path, split: str, labels: str) -> tuple[Path, ...]:
     return (root / labels.replace("{split}", split),) if labels else (root / f"{split}.csv", root / "labels.csv")
 
 
-def _note_undivided(path: Path, split: str, reading: Reading) -> None:
-    """One file for every list, without a column that divides it: training and scoring would share all images."""
-    first = next(read_rows(path, ("filename", "label")), {})
-    if "split" not in first and split not in path.stem:
-        reading.remarks.append(f"'{path.name}' has no column 'split': every list read from it is all of it")
-
-
 def _is_of(row: Row, split: str) -> bool:
-    return "split" not in row or row["split"].strip() == split
+    return row.get("split", split) == split
 
 
 def add_once(found: dict[str, Entry], entry: Entry, reading: Reading) -> None:
-    """Add an entry by its name; one that is there already is noted, and a problem with another label or none."""
+    """Add an entry by its name; note a repeated one, report one with another label or none."""
     before = found.setdefault(entry.name, entry)
     if not entry.label:
         reading.problems.append(f"'{entry.name}' has no label. Give it one, or remove its row.")
@@ -141,16 +112,16 @@ def add_once(found: dict[str, Entry], entry: Entry, reading: Reading) -> None:
 
 
 class _Finder:
-    """Finds below a root what a list names from anywhere."""
+    """Finder of files below a root by paths from another machine."""
 
     def __init__(self, root: Path, reading: Reading) -> None:
         self._presence = Presence(root, reading)
         self._reading = reading
         self._root = spelled(str(root.absolute())) + "/"
-        self._stripped = 0  # leading folders that were not of this root, in the last path that was found
+        self._stripped = 0  # leading folders dropped from the last path that was found
 
     def find(self, text: str) -> str | None:
-        """The path relative to the root; None where no file is."""
+        """Return the path relative to the root; None where there is no file."""
         path = spelled(text).removeprefix(self._root).lstrip("/")
         parts = path.split("/")
         if ".." in parts:
@@ -165,7 +136,7 @@ class _Finder:
 
 
 def note_missing(missing: list[str], total: int, reading: Reading, *, skip: bool) -> None:
-    """Listed files that are not there: counted, and a problem unless they are to be skipped."""
+    """Count listed files that do not exist: a problem, unless they are to be skipped."""
     if missing and skip:
         reading.facts["listed files that are not there, left out"] = missing
     elif missing:

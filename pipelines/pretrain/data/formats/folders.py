@@ -1,4 +1,4 @@
-"""Images in folders: one folder per class, and RadImageNet as it is handed out."""
+"""The layout of folders: ``<split>/<class>/`` with images, or DICOM files at any depth."""
 
 import os
 from collections.abc import Iterator
@@ -15,16 +15,17 @@ _SHOWN_KINDS = 4
 
 
 def read_folders(root: Path, split: str, reading: Reading, *, at_any_depth: bool = False) -> list[Entry]:
-    """The images of ``<root>/<split>/<class>/``.
+    """List the images of ``<root>/<split>/<class>/``.
 
     Args:
         root: Folder of the data set.
         split: Name of the list.
-        reading: What is met on the way.
-        at_any_depth: Files of any name at any depth below a class, as DICOM series lie; else images right in it.
+        reading: Findings, which are added to.
+        at_any_depth: Take files of any name at any depth below a class, as DICOM series are stored; else the images
+            of the class folder itself.
 
     Raises:
-        DataError: There is no such list.
+        DataError: There is no such folder.
     """
     folder = root / split
     if not folder.is_dir():
@@ -46,7 +47,7 @@ def read_folders(root: Path, split: str, reading: Reading, *, at_any_depth: bool
 
 
 def classes_of_parts(root: Path, split: str) -> dict[str, set[str]]:
-    """The class folders of every list that is there, by its name."""
+    """List the class folders of every list that exists, by its name."""
     parts = [name for name in dict.fromkeys((split, *PARTS)) if (root / name).is_dir()]
     return {name: {entry.name for entry in _entries(root / name) if entry.is_dir()} for name in parts}
 

@@ -1,11 +1,14 @@
-"""Which files are there: every folder is listed once, which a share answers faster than a question per file."""
+"""Files below a folder by name: every folder is listed once, which a share answers faster than a question per file.
+
+``vision_core.images.reading`` lists one folder for inputs of unknown origin and warns of links; here a list or the
+layout names the files, at any depth, and links are counted. Both follow links by the same rule.
+"""
 
 import os
 from pathlib import Path
 
 from pipelines.pretrain.data.index import Reading
-
-LINKS_OUT = "links that lead out of the data set, in a circle or to nothing, left out"
+from vision_core.images.reading import stays_inside
 
 
 class Presence:
@@ -24,23 +27,19 @@ class Presence:
         self._folders: dict[str, frozenset[str]] = {}
 
     def has(self, name: str) -> bool:
-        """Whether ``name``, relative to the root and with slashes, is a file."""
+        """Tell whether ``name``, relative to the root and with slashes, is a file."""
         folder, _, file = name.rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = self._list(folder)
         return file in self._folders[folder]
 
     def is_inside(self, entry: "os.DirEntry[str]") -> bool:
-        """Whether an entry is no link, or one that stays inside; others are noted."""
-        if not entry.is_symlink():
+        """Tell whether an entry is no link, or one that stays inside; note any other."""
+        if stays_inside(entry, self._inside):
             return True
-        try:
-            stays = Path(entry.path).resolve(strict=True).is_relative_to(self._inside)
-        except (OSError, RuntimeError):
-            stays = False
-        if not stays:
-            self._reading.note(LINKS_OUT, os.path.relpath(entry.path, self._root))
-        return stays
+        fact = "links that lead out of the data set, in a circle or to nothing, left out"
+        self._reading.note(fact, os.path.relpath(entry.path, self._root))
+        return False
 
     def _list(self, folder: str) -> frozenset[str]:
         try:

@@ -10,7 +10,7 @@ import shutil
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import IO, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ from vision_core.errors import DataError, EnvironmentFault
 from vision_core.files import atomic_path
 from vision_core.randomness import key
 
-_LOCAL_HEADER_BYTES = 30
-_NAME_AT, _EXTRA_AT = 26, 28  # lengths of name and extra field in a local header
+_NAME_LENGTH_AT, _LOCAL_HEADER_BYTES = 26, 30  # of a member of a zip file; name and extra field follow
 _MIB = 2**20
 _SIXTEEN_BIT_STEP = 257
 _SIZE_SUFFIX = re.compile(r"_(64|128|224)$")
@@ -44,23 +43,14 @@ _OFFICIAL = {
 _PARTS = ("train", "val", "test")
 
 
-class _Header(NamedTuple):
-    """What a member says of its array."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    is_column_major: bool
-    data_at: int  # from the start of the member
-
-
 @dataclass(frozen=True, kw_only=True)
 class ArrayPixels:
-    """Images that are rows of an array.
+    """Pixels of images that are rows of an array.
 
     Attributes:
         file: The ``.npz`` file.
         part: Name of the list, for messages.
-        rows: ``(N,)`` which rows.
+        rows: ``(N,)`` numbers of the rows.
         array: ``(M, H, W)`` or ``(M, H, W, 3)``, uint8 or uint16.
     """
 
@@ -75,15 +65,15 @@ class ArrayPixels:
         return len(self.rows)
 
     def name(self, index: int) -> str:
-        """List and row."""
+        """Name an image by its list and row."""
         return f"{self.part}/{self.rows[index]}"
 
     def path(self, index: int) -> Path:
-        """The file of all of them."""
+        """Return the ``.npz`` file."""
         return self.file
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """``(H, W, 3)`` RGB; grey repeated, 16 bits scaled by 65535."""
+        """Read an image ``(H, W, 3)`` as RGB; grey is repeated, 16 bits are scaled by 65535."""
         image = np.asarray(self.array[self.rows[index]])
         if image.dtype == np.uint16:
             image = (image.astype(np.uint32) + _SIXTEEN_BIT_STEP // 2) // _SIXTEEN_BIT_STEP
@@ -93,29 +83,25 @@ class ArrayPixels:
         return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
     def check_header(self, index: int) -> None:
-        """Nothing: the array has been checked as a whole."""
+        """Do nothing: the array was checked as a whole."""
 
     def keep(self, indices: NDArray[np.int64]) -> "ArrayPixels":
-        """Those rows alone."""
+        """Select rows."""
         return replace(self, rows=self.rows[indices])
-
-    def identity(self) -> bytes:
-        """File, list, shape and rows."""
-        return repr((self.file.name, self.part, self.array.shape)).encode() + self.rows.tobytes()
 
 
 def read_medmnist(root: Path, split: str, data: PretrainData) -> Images:
-    """One list of an ``.npz`` file.
+    """Read one list of an ``.npz`` file.
 
     Args:
-        root: The file, or a folder that holds one alone.
+        root: The file, or a folder that holds no other.
         split: ``train``, ``val`` or ``test``.
         data: Class names, limits of memory and cache.
 
     Raises:
         DataError: The file is damaged, lacks an array, or its arrays do not fit together.
     """
-    file = find_npz(root)
+    file = _find_npz(root)
     reading = Reading()
     try:
         with zipfile.ZipFile(file) as archive:
@@ -141,8 +127,8 @@ def read_medmnist(root: Path, split: str, data: PretrainData) -> Images:
     )
 
 
-def find_npz(root: Path) -> Path:
-    """The ``.npz`` file that ``root`` is or holds.
+def _find_npz(root: Path) -> Path:
+    """Find the ``.npz`` file that ``root`` is or holds.
 
     Raises:
         DataError: There is none, or several.
@@ -157,12 +143,15 @@ def find_npz(root: Path) -> Path:
 
 
 def _labels(file: Path, archive: zipfile.ZipFile, split: str) -> NDArray[np.int64]:
-    """``(N,)`` class numbers, or ``(N, classes)`` of 0 and 1."""
-    info, _ = _checked(file, archive, f"{split}_labels")
+    """Read ``(N,)`` class numbers, or ``(N, classes)`` of 0 and 1."""
+    info, _, _ = _checked(file, archive, f"{split}_labels")
     with archive.open(info) as member:
         labels = np.lib.format.read_array(member, allow_pickle=False)
     if labels.dtype.kind not in "iub" or labels.ndim not in {1, 2} or not labels.size:
-        raise DataError(f"'{file}': labels of '{split}' are {_described(labels)}; whole numbers (N, 1) are expected.")
+        raise DataError(
+            f"'{file}': labels of '{split}' are {labels.dtype} of shape '{labels.shape}'; "
+            "whole numbers (N, 1) are expected."
+        )
     labels = labels.astype(np.int64)
     if labels.ndim == 2 and labels.shape[1] > 1:
         if not np.isin(labels, (0, 1)).all():
@@ -172,66 +161,59 @@ def _labels(file: Path, archive: zipfile.ZipFile, split: str) -> NDArray[np.int6
 
 
 def _images(file: Path, archive: zipfile.ZipFile, split: str, data: PretrainData) -> NDArray[Any]:
-    info, header = _checked(file, archive, f"{split}_images")
-    is_known = header.dtype in {np.dtype(np.uint8), np.dtype("<u2")}
-    if not is_known or len(header.shape) not in {3, 4} or (len(header.shape) == 4 and header.shape[3] not in {1, 3}):
+    """Map or read ``(N, H, W)`` or ``(N, H, W, 1 or 3)``, uint8 or uint16."""
+    info, shape, dtype = _checked(file, archive, f"{split}_images")
+    is_known = dtype in {np.dtype(np.uint8), np.dtype("<u2")}
+    if not is_known or len(shape) not in {3, 4} or (len(shape) == 4 and shape[3] not in {1, 3}):
         raise DataError(
-            f"'{file}': images of '{split}' are {header.dtype} of shape '{header.shape}'; "
+            f"'{file}': images of '{split}' are {dtype} of shape '{shape}'; "
             "uint8 or uint16 of (N, H, W) or (N, H, W, 3) are expected."
         )
     if info.compress_type == zipfile.ZIP_STORED:
-        return _mapped(file, _start_of_member(file, info) + header.data_at, header)
+        return _mapped(file, info)
     if info.file_size <= data.memory_mib * _MIB:
         with archive.open(info) as member:
             return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
-    return _mapped(_unpacked(file, archive, info, data.cache), header.data_at, header)
+    return np.lib.format.open_memmap(_unpacked(file, archive, info, data.cache), mode="r")
 
 
-def _checked(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[zipfile.ZipInfo, _Header]:
-    """A member whose size is that of its array, so that nothing is allocated on the word of a header."""
-    info = archive.getinfo(_member(file, archive, name))
-    header = _read_header(archive, info)
-    if header.dtype.hasobject:
-        raise DataError(f"'{file}': '{name}' holds pickled objects, which are not opened. Save it as numbers.")
-    num_bytes = math.prod(header.shape) * header.dtype.itemsize
-    if info.file_size != header.data_at + num_bytes:
-        raise DataError(f"'{file}': '{name}' should take '{num_bytes}' bytes, but does not. Download it again.")
-    return info, header
-
-
-def _member(file: Path, archive: zipfile.ZipFile, name: str) -> str:
-    names = archive.namelist()
-    if f"{name}.npy" not in names:
-        told = ", ".join(each.removesuffix(".npy") for each in names[:8]) or "nothing"
+def _checked(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[zipfile.ZipInfo, tuple[int, ...], np.dtype[Any]]:
+    """Find a member with its shape and type; its size must fit, so that no header makes us allocate more."""
+    if f"{name}.npy" not in archive.namelist():
+        told = ", ".join(each.removesuffix(".npy") for each in archive.namelist()[:8]) or "nothing"
         raise DataError(f"'{file}' lacks the array '{name}'; it holds '{told}'. Correct data.split or data.root.")
-    return f"{name}.npy"
-
-
-def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
+    info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_column_major, dtype = read(member)
-        return _Header(tuple(shape), dtype, is_column_major, member.tell())
+        shape, _, dtype = _header(member)
+        header_bytes = member.tell()
+    if dtype.hasobject:
+        raise DataError(f"'{file}': '{name}' holds pickled objects, which are not opened. Save it as numbers.")
+    num_bytes = math.prod(shape) * dtype.itemsize
+    if info.file_size != header_bytes + num_bytes:
+        raise DataError(f"'{file}': '{name}' should take '{num_bytes}' bytes, but does not. Download it again.")
+    return info, shape, dtype
 
 
-def _start_of_member(file: Path, info: zipfile.ZipInfo) -> int:
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an array: shape, whether it is column-major, type; the data follow."""
+    is_first = np.lib.format.read_magic(file) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+    shape, is_column_major, dtype = read(file)
+    return tuple(shape), is_column_major, dtype
+
+
+def _mapped(file: Path, info: zipfile.ZipInfo) -> NDArray[Any]:
+    """Map the array of a member that is stored without compression; numpy maps files of one array alone."""
     with file.open("rb") as raw:
-        raw.seek(info.header_offset)
-        local = raw.read(_LOCAL_HEADER_BYTES)
-    lengths = (int.from_bytes(local[at : at + 2], "little") for at in (_NAME_AT, _EXTRA_AT))
-    return info.header_offset + _LOCAL_HEADER_BYTES + sum(lengths)
-
-
-def _mapped(path: Path, at: int, header: _Header) -> NDArray[Any]:
-    if not all(header.shape):
-        return np.empty(header.shape, header.dtype)
-    order = "F" if header.is_column_major else "C"
-    return np.memmap(path, header.dtype, "r", at, header.shape, order)  # type: ignore[call-overload,no-any-return]
+        raw.seek(info.header_offset + _NAME_LENGTH_AT)
+        name_length, extra_length = (int.from_bytes(raw.read(2), "little") for _ in range(2))
+        raw.seek(info.header_offset + _LOCAL_HEADER_BYTES + name_length + extra_length)
+        shape, is_column_major, dtype = _header(raw)
+        return np.memmap(raw, dtype, "r", raw.tell(), shape, "F" if is_column_major else "C")
 
 
 def _unpacked(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, cache: Path | None) -> Path:
-    """The member as a file of its own, made once."""
+    """Unpack a member once into the cache; returns its file."""
     if cache is None:
         raise DataError(
             f"'{file}': '{info.filename}' takes {info.file_size / _MIB:.0f} MiB unpacked. Name a folder for it as "
@@ -240,21 +222,18 @@ def _unpacked(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, cache
     status = file.stat()
     folder = cache / f"{file.stem}-{key(str(file.resolve()), status.st_size, status.st_mtime_ns):016x}"
     path = folder / info.filename
-    if not (path.is_file() and path.stat().st_size == info.file_size):
-        folder.mkdir(parents=True, exist_ok=True)
-        _check_disk(folder, info.file_size)
-        with atomic_path(path) as partial, archive.open(info) as member, partial.open("wb") as out:
-            shutil.copyfileobj(member, out, _MIB)
-    return path
-
-
-def _check_disk(folder: Path, needed: int) -> None:
+    if path.is_file() and path.stat().st_size == info.file_size:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    if free < needed:
+    if free < info.file_size:
         raise EnvironmentFault(
-            f"'{folder}' has {free / _MIB:.0f} MiB free; '{needed / _MIB:.0f}' are needed to unpack the images. "
-            "Free some space, or set data.cache to another disk."
+            f"'{folder}' has {free / _MIB:.0f} MiB free; '{info.file_size / _MIB:.0f}' are needed to unpack the "
+            "images. Free some space, or set data.cache to another disk."
         )
+    with atomic_path(path) as partial, archive.open(info) as member, partial.open("wb") as out:
+        shutil.copyfileobj(member, out, _MIB)
+    return path
 
 
 def _class_numbers(file: Path, labels: NDArray[np.int64]) -> tuple[str, ...]:
@@ -290,7 +269,3 @@ def _compare_with_official(file: Path, split: str, found: tuple[int, int], readi
 
 def _set_name(file: Path) -> str:
     return _SIZE_SUFFIX.sub("", file.stem.lower())
-
-
-def _described(array: NDArray[Any]) -> str:
-    return f"{array.dtype} of shape '{array.shape}'"

@@ -1,4 +1,4 @@
-"""The layout of RadImageNet: CSV lists of paths and labels."""
+"""The layout of RadImageNet as distributed: CSV lists of paths, whose folders are the labels."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +12,12 @@ RADIMAGENET_CLASSES = 165
 
 
 def read_radimagenet(root: Path, split: str, reading: Reading, *, skip_missing: bool) -> list[Entry]:
-    """The images that ``RadiologyAI_<split>.csv`` lists, classes named as in the training layout.
+    """Read the images of ``RadiologyAI_<split>.csv``, classes named as in training folders.
 
     A path is ``.../CT|MR/<anatomy>/<class>/<file>`` or ``.../US/<class>/<file>``, with slashes of any kind.
 
     Raises:
-        DataError: The list is not there.
+        DataError: There is no such list.
     """
     presence = Presence(root, reading)
     within = "" if any((root / name).is_dir() for name in MODALITIES) else None
@@ -38,7 +38,7 @@ def read_radimagenet(root: Path, split: str, reading: Reading, *, skip_missing: 
 
 
 def radimagenet_classes(root: Path, split: str) -> dict[str, set[str]]:
-    """The classes of every list that is there, by its name."""
+    """Collect the classes of every list that exists, by its name."""
     parts = [name for name in dict.fromkeys((split, *PARTS)) if _list_path(root, name)]
     found = {name: (_radimagenet_entry(text, "") for text in _listed(root, name)) for name in parts}
     return {name: {entry.label for entry in entries if entry} for name, entries in found.items()}
@@ -61,7 +61,7 @@ def _listed(root: Path, split: str) -> Iterator[str]:
 
 
 def _radimagenet_entry(text: str, within: str | None) -> Entry | None:
-    """The entry of a listed path; ``within`` is None where the folder it begins with is part of the path on disk."""
+    """Parse a listed path; ``within`` is None where the folder above the modality is part of the path on disk."""
     parts = text.split("/")
     fitting = [
         number

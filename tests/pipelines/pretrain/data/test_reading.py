@@ -5,6 +5,7 @@ import pytest
 
 from pipelines.pretrain.data.checks.duplicates import content_hash
 from pipelines.pretrain.data.reading import prepare_images, read_classes, read_images, write_classes
+from pipelines.pretrain.data.splits import manifest
 from pipelines.pretrain.data_settings import PretrainData
 from tests.bad_inputs import labelled_images as museum
 from tests.bad_inputs.dicoms import ramp, still
@@ -126,20 +127,20 @@ def test_keep__all_columns_move_together(tmp_path: Path) -> None:
     assert kept.notes[-1] == "a note"
 
 
-def test_fingerprint__is_of_names_labels_and_order_wherever_they_lie(tmp_path: Path) -> None:
+def test_manifest__is_of_names_labels_and_order_wherever_they_lie(tmp_path: Path) -> None:
     first, second = (read_images(_data(museum.folders(tmp_path / name / "set")), "train") for name in "ab")
-    assert first.fingerprint == second.fingerprint
-    assert len({each.fingerprint for each in (first, first.keep([1, 0, 2, 3, 4, 5]), first.keep([0, 1, 2, 3, 4]))}) == 3
+    assert manifest(first) == manifest(second)
+    assert len({manifest(each) for each in (first, first.keep([1, 0, 2, 3, 4, 5]), first.keep([0, 1, 2, 3, 4]))}) == 3
     path = museum.medmnist(tmp_path / "set.npz")
     array = read_images(_data(path, format="medmnist"), "train")
-    assert len({array.fingerprint, array.keep([0, 1]).fingerprint, array.keep([0, 3]).fingerprint}) == 3
+    assert len({manifest(array), manifest(array.keep([0, 1])), manifest(array.keep([0, 3]))}) == 3
 
 
 def test_prepare_images__the_same_list_with_and_without_memory(tmp_path: Path) -> None:
     root = museum.g13_corrupt(tmp_path / "set")
     cached = _data(root, on_corrupt="skip", cache=tmp_path / "cache")
     lists = [prepare_images(data, "train") for data in (cached, cached, _data(root, on_corrupt="skip"))]
-    assert len({images.fingerprint for images in lists}) == 1
+    assert len({manifest(images) for images in lists}) == 1
     assert len(lists[0]) == 4
 
 

@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from pipelines.pretrain.data.reading import read_images
-from pipelines.pretrain.data.views import Batch, CentreViews, TrainingViews, erase, random_box, training_view
+from pipelines.pretrain.data.views import Batch, CentreViews, TrainingViews, random_box, training_view
 from pipelines.pretrain.data_settings import Augmentation, Policy, PretrainData
 from tests.bad_inputs import labelled_images as museum
 from vision_core.errors import InputError
@@ -113,8 +113,7 @@ def test_policies__change_the_image_by_their_seed_and_leave_torch_alone(policy: 
 
 
 def test_erase__one_rectangle_becomes_the_mean_grey() -> None:
-    view = np.zeros((64, 64, 3), np.uint8)
-    erase(view, random.Random(1))
+    view = training_view(np.zeros((64, 64, 3), np.uint8), 64, Augmentation(erasing=1), 1)
     rows, columns = np.nonzero(view[..., 0])
     area = len(rows) / 64**2
     assert len(rows) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
@@ -126,6 +125,20 @@ def test_erasing__is_off_unless_asked_for() -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     assert not any(training_view(image, 32, Augmentation(), seed).any() for seed in range(20))
     assert all(training_view(image, 32, Augmentation(erasing=1), seed).any() for seed in range(20))
+
+
+def test_erasing__follows_from_the_seed_and_leaves_torch_and_the_crop_alone() -> None:
+    image, augment = _noise(64, 64), Augmentation(erasing=0.5)
+    before = torch.get_rng_state()
+    views = [training_view(image, 32, augment, seed) for seed in (*range(12), *range(12))]
+    assert torch.equal(torch.get_rng_state(), before)
+    changed = []
+    for seed, (first, second) in enumerate(zip(views[:12], views[12:], strict=True)):
+        np.testing.assert_array_equal(first, second)
+        different = (first != training_view(image, 32, Augmentation(), seed)).any(axis=2)
+        assert (first[different] == 81).all()
+        changed.append(different.any())
+    assert 0 < sum(changed) < 12
 
 
 def test_centre_views__the_same_in_every_epoch_and_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from pipelines.pretrain.__main__ import main
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.evaluation.run_scores import hiding_beside
+from pipelines.pretrain.evaluation.run_scores import load_training_masks
 from pipelines.pretrain.pipeline import PretrainPipeline
 from tests.bad_inputs import labelled_images as museum
 from tests.pipelines.pretrain.test_predict import card, write_bundle
@@ -41,11 +41,11 @@ def test_evaluate__under_masks_at_another_size_of_image(policy: str, data: Path,
     made = card(()).model_copy(
         update={"method": "pretrain", "config": config(data, "policy=unlearned").model_dump(mode="json")}
     )
-    hiding = hiding_beside(tmp_path / "model", made, 48)
-    assert hiding is not None
-    assert hiding.mean(torch.ones(1, 3, 48, 48), 0).shape == (1, 3, 48, 48)
+    masks = load_training_masks(tmp_path / "model", made, 48)
+    assert masks is not None
+    assert masks.apply_mean(torch.ones(1, 3, 48, 48), 0).shape == (1, 3, 48, 48)
     with pytest.raises(ConfigError, match=r"mask\.grid '8' is finer than the image of 7 pixels"):
-        hiding_beside(tmp_path / "model", made, 7)
+        load_training_masks(tmp_path / "model", made, 7)
 
 
 @pytest.mark.parametrize("are_independent", [False, True])

@@ -7,14 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.pretrain.config import Mask
 from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.reading import read_images
 from pipelines.pretrain.data.views import CentreViews
 from pipelines.pretrain.data_settings import PretrainData
-from pipelines.pretrain.evaluation.scores import Answers, answers, masked_accuracy, score, with_same_metrics
+from pipelines.pretrain.evaluation.scores import Predictions, align_metrics, masked_accuracy, predict, score
 from pipelines.pretrain.noise_mask.beta import BetaCells
-from pipelines.pretrain.noise_mask.mask import MaskSource, NoiseMask
+from pipelines.pretrain.noise_mask.mask import NoiseMask, SharedMasks
 from tests.pipelines.pretrain.tiny import CLASSES, PIXELS, make_folders
 
 TRUTH = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 1])
@@ -27,7 +26,7 @@ SCORES = np.array(
 
 
 def test_score__the_worked_example() -> None:
-    row = score("m", "s", Answers(truth=TRUTH, scores=SCORES), ("a", "b", "c"))
+    row = score("m", "s", Predictions(truth=TRUTH, scores=SCORES), ("a", "b", "c"))
     assert row.counts == {"images": 10}
     assert next(iter(row.metrics)) == "macro_f1"
     expected = {
@@ -46,7 +45,7 @@ def test_score__the_worked_example() -> None:
 
 def test_score__a_class_without_images_is_listed_without_a_value_and_left_out_of_the_means() -> None:
     scores = np.concatenate([SCORES * 0.9, np.full((10, 1), 0.1)], axis=1)
-    row = score("m", "s", Answers(truth=TRUTH, scores=scores), ("a", "b", "c", "d"))
+    row = score("m", "s", Predictions(truth=TRUTH, scores=scores), ("a", "b", "c", "d"))
     assert row.per_class["d.f1"] is row.per_class["d.roc"] is row.per_class["d.recall"] is None
     assert row.metrics["macro_recall"] == pytest.approx(0.611111, abs=1e-6)
     assert row.metrics["roc_one_vs_one"] == pytest.approx(0.886574, abs=1e-6)
@@ -55,15 +54,15 @@ def test_score__a_class_without_images_is_listed_without_a_value_and_left_out_of
 def test_score__independent_classes_each_have_their_own_curve() -> None:
     truth = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
     scores = np.array([[0.9, 0.2], [0.1, 0.7], [0.6, 0.4], [0.7, 0.3]])
-    row = score("m", "s", Answers(truth=truth, scores=scores), ("a", "b"))
+    row = score("m", "s", Predictions(truth=truth, scores=scores), ("a", "b"))
     assert row.per_class == {"a.roc": 0.75, "b.roc": 1.0}
     assert row.metrics == {"macro_f1": pytest.approx((0.8 + 2 / 3) / 2), "accuracy": 0.75, "roc_one_vs_rest": 0.875}
 
 
-def test_with_same_metrics__what_a_model_lacks_is_none() -> None:
-    rows = [score(name, "s", Answers(truth=TRUTH, scores=SCORES), ("a", "b", "c")) for name in ("one", "other")]
+def test_align_metrics__what_a_model_lacks_is_none() -> None:
+    rows = [score(name, "s", Predictions(truth=TRUTH, scores=SCORES), ("a", "b", "c")) for name in ("one", "other")]
     rows[0] = type(rows[0])(model="one", split="s", counts={}, metrics={**rows[0].metrics, "more": 0.5})
-    first, second = with_same_metrics(rows)
+    first, second = align_metrics(rows)
     assert list(first.metrics) == list(second.metrics)
     assert (first.metrics["more"], second.metrics["more"]) == (0.5, None)
 
@@ -88,30 +87,30 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> CentreViews:
     return CentreViews(read_images(data, "test"), data)
 
 
-def hiding(log_alpha: float, log_beta: float) -> MaskSource:
+def shared_masks(log_alpha: float, log_beta: float) -> SharedMasks:
     cells = BetaCells(log_alpha=torch.full((1, 16), log_alpha), log_beta=torch.full((1, 16), log_beta))
-    return MaskSource(cells=cells, mask=NoiseMask(Mask(grid=4, kernel=5, sigma=2), PIXELS))
+    return SharedMasks(cells=cells, mask=NoiseMask(grid=4, kernel=5, sigma=2, image_px=PIXELS))
 
 
-def test_answers__every_image_once_in_order_and_normalised(views: CentreViews) -> None:
+def test_predict__every_image_once_in_order_and_normalised(views: CentreViews) -> None:
     network = MeanOf()
-    found = answers(network, views, "toy")
+    found = predict(network, views, "toy")
     assert found.truth.tolist() == views.images.labels.tolist()
     assert found.scores.shape == (len(views), len(CLASSES))
     assert found.scores.sum(axis=1) == pytest.approx(1)
     assert torch.equal(network.seen[0][3:4], normalise(views[0, 3].images))
 
 
-def test_hiding__mean_mask_is_the_expected_share(views: CentreViews) -> None:
+def test_shared_masks__mean_mask_is_the_expected_share(views: CentreViews) -> None:
     clean, network = normalise(views[0, 0].images), MeanOf()
-    answers(network, views, "toy", change=hiding(0.0, np.log(3)).mean)
+    predict(network, views, "toy", transform=shared_masks(0.0, np.log(3)).apply_mean)
     torch.testing.assert_close(network.seen[0][:1], 0.25 * clean)
 
 
-def test_hiding__random_masks_are_shared_by_a_batch_and_the_same_at_every_call(views: CentreViews) -> None:
+def test_shared_masks__random_masks_are_shared_by_a_batch_and_the_same_at_every_call(views: CentreViews) -> None:
     network = MeanOf()
     for _ in range(2):
-        answers(network, views, "toy", change=hiding(0.4, 0.4).random)
+        predict(network, views, "toy", transform=shared_masks(0.4, 0.4).apply_random)
     assert torch.equal(*network.seen)
     clean = torch.cat([normalise(views[0, number].images) for number in range(2)])
     masks = network.seen[0][:2] / clean
@@ -121,6 +120,6 @@ def test_hiding__random_masks_are_shared_by_a_batch_and_the_same_at_every_call(v
 
 def test_masked_accuracy__names_both_and_none_without_a_policy(views: CentreViews, tmp_path: Path) -> None:
     assert masked_accuracy(MeanOf(), views, None, 0) == {"mean_mask_accuracy": None, "random_mask_accuracy": None}
-    found = masked_accuracy(MeanOf(), views, hiding(6.0, -4.0), 0)  # hides next to nothing
-    clean = score("m", "s", answers(MeanOf(), views, "toy"), CLASSES).metrics["accuracy"]
+    found = masked_accuracy(MeanOf(), views, shared_masks(6.0, -4.0), 0)  # hides next to nothing
+    clean = score("m", "s", predict(MeanOf(), views, "toy"), CLASSES).metrics["accuracy"]
     assert found == {"mean_mask_accuracy": clean, "random_mask_accuracy": clean}

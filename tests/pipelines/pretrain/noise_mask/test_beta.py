@@ -27,20 +27,20 @@ def test_mean_and_entropy__by_hand() -> None:
 
 
 @pytest.mark.parametrize("value", [-30.0, 30.0])
-def test_bounded__density_at_the_borders_is_finite(value: float) -> None:
+def test_clamped__density_at_the_borders_is_finite(value: float) -> None:
     cells = _constant(value, (1, 4))
     samples = torch.tensor([[0.0, 1.0, 0.5, 1e-30]])
-    assert cells.num_beyond().item() == 8
-    assert cells.bounded().num_beyond().item() == 0
+    assert cells.num_out_of_range().item() == 8
+    assert cells.clamped().num_out_of_range().item() == 0
     assert num_at_border(samples).item() == 3
-    assert cells.bounded().log_density(samples).isfinite().all()
+    assert cells.clamped().log_density(samples).isfinite().all()
 
 
-def test_bounded__inside_nothing_changes() -> None:
+def test_clamped__inside_nothing_changes() -> None:
     cells = beta_cells()
-    assert torch.equal(cells.bounded().log_alpha, cells.log_alpha)
-    assert torch.equal(cells.bounded().log_beta, cells.log_beta)
-    assert cells.num_beyond().item() == 0
+    assert torch.equal(cells.clamped().log_alpha, cells.log_alpha)
+    assert torch.equal(cells.clamped().log_beta, cells.log_beta)
+    assert cells.num_out_of_range().item() == 0
 
 
 def test_sample__each_image_follows_from_its_own_seed() -> None:

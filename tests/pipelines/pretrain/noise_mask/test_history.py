@@ -6,7 +6,7 @@ import torch
 
 from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.noise_mask.beta import BetaCells
-from pipelines.pretrain.noise_mask.history import MaskHistory, kept_epochs
+from pipelines.pretrain.noise_mask.history import MaskHistory, recorded_epochs
 from pipelines.pretrain.noise_mask.mask import NoiseMask
 from pipelines.pretrain.noise_mask.pictures import add_captions, as_grey, as_picture, draw_history
 from pipelines.pretrain.noise_mask.policy import NoisePolicy
@@ -17,14 +17,13 @@ from vision_core.images.reading import read_image
 @pytest.mark.parametrize(
     ("epochs", "kept"), [(90, (0, 22, 45, 68, 90)), (4, (0, 1, 2, 3, 4)), (2, (0, 1, 2)), (1, (0, 1))]
 )
-def test_kept_epochs__begin_end_and_between(epochs: int, kept: tuple[int, ...]) -> None:
-    assert kept_epochs(epochs) == kept
+def test_recorded_epochs__begin_end_and_between(epochs: int, kept: tuple[int, ...]) -> None:
+    assert recorded_epochs(epochs) == kept
 
 
 def history() -> tuple[MaskHistory, NoisePolicy]:
-    config = settings(policy="reinforce", **{"train.epochs": 8})
     torch.manual_seed(0)
-    return MaskHistory(config, image_batch(2).images), NoisePolicy(config).train()
+    return MaskHistory(image_batch(2).images, GRID, epochs=8), NoisePolicy(GRID).train()
 
 
 def test_record__keeps_fixed_epochs_alone_and_moves_nothing_of_the_policy() -> None:
@@ -32,11 +31,11 @@ def test_record__keeps_fixed_epochs_alone_and_moves_nothing_of_the_policy() -> N
     before = {name: each.clone() for name, each in noise.state_dict().items()}
     for epoch in range(5):
         found.record(noise, epoch)
-    assert list(found.reached()) == [0, 2, 4]
+    assert list(found.recorded()) == [0, 2, 4]
     assert all(torch.equal(before[name], each) for name, each in noise.state_dict().items())
     assert noise.network.extractor.training
     expected = noise.distributions(found.images)
-    assert torch.equal(found.reached()[4].log_beta, expected.log_beta)
+    assert torch.equal(found.recorded()[4].log_beta, expected.log_beta)
 
 
 def test_record__leaves_frozen_norms_frozen() -> None:
@@ -52,12 +51,12 @@ def test_history__comes_back_from_a_checkpoint() -> None:
     found.record(noise, 2)
     again, _ = history()
     again.load_state_dict(found.state_dict(), strict=True)
-    assert list(again.reached()) == [2]
+    assert list(again.recorded()) == [2]
 
 
 def test_draw_history__a_picture_an_image_with_its_caption(tmp_path: Path) -> None:
     found, noise = history()
-    mask = NoiseMask(settings().mask, PIXELS)
+    mask = NoiseMask.from_settings(settings().mask, PIXELS)
     assert draw_history(found, mask, tmp_path) == []
     add_captions(tmp_path, {"other.png": "kept"})
     found.record(noise, 0)
@@ -76,6 +75,6 @@ def test_as_picture__undoes_the_normalisation() -> None:
 
 def test_as_grey__zero_is_black_one_is_white() -> None:
     cells = BetaCells(log_alpha=torch.full((1, GRID**2), 6.0), log_beta=torch.full((1, GRID**2), -4.0))
-    mask = NoiseMask(settings().mask, PIXELS)
+    mask = NoiseMask.from_settings(settings().mask, PIXELS)
     assert as_grey(mask(cells.mean())[0]).min() == 255
     assert as_grey(mask(1 - cells.mean())[0]).max() == 0

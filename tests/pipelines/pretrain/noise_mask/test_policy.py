@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.pretrain.config import Bases
 from pipelines.pretrain.noise_mask.beta import BetaCells
 from pipelines.pretrain.noise_mask.policy import MaskSample, PolicyNetwork, RunningBases
 from tests.pipelines.pretrain.example import beta_cells, close, leaf, sampled
@@ -47,7 +46,7 @@ def test_policy__statistics_move_once_a_step() -> None:
 
 @pytest.mark.parametrize(("input_px", "seen"), [(224, 224), (112, 112)])
 def test_policy__larger_images_are_averaged_down(input_px: int, seen: int) -> None:
-    policy = PolicyNetwork(2, input_px).eval()  # type: ignore[arg-type]
+    policy = PolicyNetwork(2, input_px).eval()
     inputs: list[torch.Tensor] = []
     policy.extractor.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     image = torch.arange(224.0).expand(1, 3, 224, 224)
@@ -69,7 +68,7 @@ def test_policy__evaluation_of_one_image_is_legal() -> None:
 
 def drawn(cells: BetaCells) -> MaskSample:
     nothing = torch.tensor(0)
-    return MaskSample(cells=cells, sample=sampled(), masks=sampled(), is_finite=nothing == 0, num_moved=nothing)
+    return MaskSample(cells=cells, sample=sampled(), is_finite=nothing == 0, num_clamped=nothing)
 
 
 def test_entropy__is_the_mean_over_images_and_cells() -> None:
@@ -82,7 +81,7 @@ def test_entropy__of_images_that_differ_is_not_that_of_their_mean() -> None:
 
 
 def _bases() -> RunningBases:
-    bases = RunningBases(4, Bases()).double()
+    bases = RunningBases(4).double()
     for base in bases.buffers():
         base.copy_(torch.tensor(START, dtype=torch.float64))
     return bases
@@ -131,17 +130,17 @@ def test_update__means_of_two_processes_move_as_their_rows_together() -> None:
 
 
 def test_start__uniform_and_in_the_checkpoint() -> None:
-    bases = RunningBases(1000, Bases())
+    bases = RunningBases(1000)
     assert 0 <= bases.log_alpha.min() < 0.05
     assert 0.95 < bases.log_alpha.max() < 1
     assert not torch.equal(bases.log_alpha, bases.log_beta)
     assert bases.state_dict().keys() == {"log_alpha", "log_beta"}
-    assert bases.current().log_alpha.shape == (1, 1000)
+    assert bases.cells().log_alpha.shape == (1, 1000)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_forward__half_precision_heads_give_single_precision_concentrations(dtype: torch.dtype) -> None:
-    bases = RunningBases(4, Bases())
+    bases = RunningBases(4)
     heads = BetaCells(log_alpha=torch.ones(2, 4, dtype=dtype), log_beta=torch.ones(2, 4, dtype=dtype))
     bases.update(heads)
     assert bases(heads).log_alpha.dtype == torch.float32

@@ -10,9 +10,13 @@ from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
+from pipelines.sfod.methods.lpld import lpld_loss, teacher_boxes
+from pipelines.sfod.pipeline import adaptation_learner
 from pipelines.sfod.views import Batch
 from vision_core.config.loading import replace
+from vision_core.config.schema import Teacher
 from vision_core.detection.model.detector import Detector, Targets
+from vision_core.detection.pseudo_labels import confident_targets
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import ConfigError, TrainingError
 
@@ -38,8 +42,9 @@ def detector() -> Detector:
 
 
 def _learner(detector: Detector, **changes: object) -> MeanTeacherLearner:
-    config = replace(SfodConfig(), changes)
-    return MeanTeacherLearner(config, copy.deepcopy(detector)).train()
+    learner = adaptation_learner(replace(SfodConfig(), changes), copy.deepcopy(detector)).train()
+    assert isinstance(learner, MeanTeacherLearner)
+    return learner
 
 
 def _batch(count: int = 1, first: int = 0) -> Batch:
@@ -83,6 +88,29 @@ def test_lpld_step__two_images_give_the_mean_of_their_terms(detector: Detector) 
     both = learner(_batch(2))["loss_lpld"]
     single = [learner(_batch(1, first))["loss_lpld"] for first in range(2)]
     torch.testing.assert_close(both, sum(single) / 2, atol=1e-6, rtol=1e-5)
+
+
+def test_lpld_step__is_lpld_loss_over_all_proposals(detector: Detector) -> None:
+    """The learner pools the selected regions alone; with the features of all, the loss is the same number."""
+    learner, batch = _learner(detector, **LPLD), _batch()
+    loss = learner(batch)["loss_lpld"]
+    output = learner._run_teacher(batch.weak)
+    proposals, logits, deltas = output.proposals[0].boxes, output.logits[0], output.deltas[0]
+    student = learner.student
+    embedded = student.embed(student.pool(student.features(batch.strong), [proposals]))
+    whole = lpld_loss(
+        student.score(embedded)[0],
+        embedded,
+        logits,
+        output.embedded[0],
+        teacher_boxes(proposals, logits, student.decode(deltas, proposals)),
+        confident_targets(output.detections[0], 0.5).boxes,
+        iou=0.9,
+        foreground=0.4,
+        background=1.0,
+    )
+    assert whole.item() > 0
+    torch.testing.assert_close(loss, whole, atol=1e-6, rtol=1e-5)
 
 
 def test_step__no_pseudo_label_keeps_the_image_as_background(detector: Detector) -> None:
@@ -168,7 +196,7 @@ def test_watch__two_hundred_images_without_pseudo_label_stop_with_the_highest_sc
 def test_statistics__one_pass_is_the_mean_over_batches_and_nothing_else_moves(detector: Detector) -> None:
     own = copy.deepcopy(detector)
     own.backbone.stem.conv1.norm.running_mean.add_(0.5)
-    learner = StatisticsLearner(SfodConfig(method="bn"), own)
+    learner = StatisticsLearner(own)
     before = {name: parameter.clone() for name, parameter in learner.named_parameters()}
     maps = []
     for index in range(2):
@@ -183,13 +211,13 @@ def test_statistics__one_pass_is_the_mean_over_batches_and_nothing_else_moves(de
 
 def test_statistics__folded_norms_are_refused(detector: Detector) -> None:
     with pytest.raises(ConfigError, match="no normalisation statistics"):
-        StatisticsLearner(SfodConfig(method="bn"), copy.deepcopy(detector))(_batch())
+        StatisticsLearner(copy.deepcopy(detector))(_batch())
 
 
 @pytest.mark.parametrize("keep_rate", [0.0, 0.5])
 def test_source__average_leaves_the_run_when_there_is_one(detector: Detector, keep_rate: float) -> None:
-    config = replace(SfodConfig(method="source"), {"teacher.keep_rate": keep_rate, "teacher.every": "step"})
-    learner = SourceLearner(config, copy.deepcopy(detector)).train()
+    average = Teacher(keep_rate=keep_rate, every="step")
+    learner = SourceLearner(copy.deepcopy(detector), average=average).train()
     targets = [Targets(boxes=torch.tensor([[20.0, 20, 90, 100]]), labels=torch.tensor([1]))]
     batch = Batch(weak=[], strong=_batch().strong, indices=[0], targets=targets)
     losses = learner(batch)

@@ -1,11 +1,20 @@
 """LPLD against the numbers worked out by hand in its specification (checks 8.2 to 8.6)."""
 
+import inspect
+
 import pytest
 import torch
 from torch import Tensor
 
 from pipelines.sfod.config import Lpld
-from pipelines.sfod.methods.lpld import distance_weights, distil, select_low_confidence, soft_log_labels, teacher_boxes
+from pipelines.sfod.methods.lpld import (
+    distance_weights,
+    distil,
+    lpld_loss,
+    select_low_confidence,
+    soft_log_labels,
+    teacher_boxes,
+)
 
 SETTINGS = Lpld()
 CONFIDENT = torch.tensor([[10.0, 10, 110, 110]])
@@ -135,3 +144,48 @@ def test_distil__constant_target_and_weights() -> None:
     assert teacher.grad is None
     assert student.grad is not None
     assert student.grad.abs().sum() > 0
+
+
+def _student(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the student, features of student and teacher, for all proposals."""
+    generator = torch.Generator().manual_seed(seed)
+    logits, first, second = (torch.randn(8, size, generator=generator) for size in (4, 5, 5))
+    return logits.requires_grad_(True), first.requires_grad_(True), second
+
+
+def test_lpld_loss__is_selection_weights_and_distillation_in_turn() -> None:
+    logits, student, teacher = _student()
+    kept = [1, 4, 7]
+    weights = distance_weights(student[kept], teacher[kept])
+    loss = lpld_loss(logits, student, LOGITS, teacher, _boxes(), CONFIDENT)
+    assert torch.equal(loss, distil(logits[kept], LOGITS[kept], weights, SETTINGS))
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.abs().sum(dim=1).nonzero().squeeze(1).tolist() == kept
+    assert student.grad is None
+
+
+def test_lpld_loss__settings_by_name() -> None:
+    logits, student, teacher = _student()
+    one = lpld_loss(logits, student, LOGITS, teacher, _boxes(), CONFIDENT, weight=1.0)
+    tenth = lpld_loss(logits, student, LOGITS, teacher, _boxes(), CONFIDENT)
+    torch.testing.assert_close(one / 10, tenth)
+    empty = torch.empty(0, 4)
+    assert lpld_loss(logits, student, LOGITS, teacher, _boxes(), empty, lpl_without_hpl=True).item() > 0
+    with pytest.raises(ValueError, match="foreground"):
+        lpld_loss(logits, student, LOGITS, teacher, _boxes(), CONFIDENT, foreground=1.5)
+
+
+def test_lpld_loss__defaults_are_those_of_the_configuration() -> None:
+    defaults = inspect.signature(lpld_loss).parameters
+    own = {name: each.default for name, each in defaults.items() if each.kind is each.KEYWORD_ONLY}
+    assert own == SETTINGS.model_dump(exclude={"clip_decoded_boxes"})
+
+
+def test_lpld_loss__no_confident_box_gives_zero_with_a_gradient() -> None:
+    logits, student, teacher = _student()
+    loss = lpld_loss(logits, student, LOGITS, teacher, _boxes(), torch.empty(0, 4))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.wsi.adoption.adopt import Checked, StatedFacts, adopt
+from pipelines.wsi.adoption.adopt import AdoptionSettings, ReencodingCheck, adopt
 from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, find_trident
 from pipelines.wsi.cohort.cohort import read_cohort
 from pipelines.wsi.cohort.file_matching import list_features
@@ -23,11 +23,11 @@ def _said(
     tile_mpp: float | None = None,
     slide_mpp: float | None = None,
     slide_mpps: Mapping[str, float] | None = None,
-) -> StatedFacts:
-    return StatedFacts(encoder=encoder, tile_mpp=tile_mpp, slide_mpp=slide_mpp, slide_mpps=slide_mpps or {})
+) -> AdoptionSettings:
+    return AdoptionSettings(encoder=encoder, tile_mpp=tile_mpp, slide_mpp=slide_mpp, slide_mpps=slide_mpps or {})
 
 
-def _adopt(found: ForeignFolder, said: StatedFacts, out: Path, labels: Path | None = None) -> list[str]:
+def _adopt(found: ForeignFolder, said: AdoptionSettings, out: Path, labels: Path | None = None) -> list[str]:
     return adopt(found, labels, said, out, lambda _: None)
 
 
@@ -191,9 +191,9 @@ def test_adopt__several_lists_of_labels(tmp_path: Path) -> None:
 def test_adopt__encoder_as_it_proved_to_be(tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def check(adoption: Any) -> Checked:  # noqa: ANN401
+    def check(adoption: Any) -> ReencodingCheck:  # noqa: ANN401
         asked.append(adoption.slide)
-        return Checked(cosine=0.9991, encoder={"name": "uni", "dim": 5, "weights": "5ab"})
+        return ReencodingCheck(cosine=0.9991, encoder={"name": "uni", "dim": 5, "weights": "5ab"})
 
     found = find_clam(make_clam(tmp_path / "clam", {f"s{place:02d}": 2 for place in range(23)}))
     told = adopt(found, None, _said("uni", tile_mpp=0.5), tmp_path / "ours", check)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from pipelines.wsi.adoption.reencoding import Grid, check_features
+from pipelines.wsi.adoption.reencoding import Grid, compare_features
 from tests.vision_core.slides.tiffs import Kind, pyramid, tissue, write_tiff
 from vision_core.errors import DataError
 from vision_core.slides.encoders.encoder import Encoder, EncoderNetwork
@@ -39,25 +39,25 @@ def path(tmp_path: Path) -> Path:
     return write_tiff(tmp_path / "a.tif", pyramid(tissue((640, 768))), Kind())
 
 
-def test_check_features__alike_though_read_at_another_level(path: Path) -> None:
+def test_compare_features__alike_though_read_at_another_level(path: Path) -> None:
     with open_slide(path) as slide:
-        assert check_features(_encoded(slide, 64), slide, Grid(side=64, tile_px=64, mpp=0.5), ENCODER, READ) > 0.9999
-        assert check_features(_encoded(slide, 128), slide, Grid(side=128, tile_px=64, mpp=1.0), ENCODER, READ) > 0.98
+        assert compare_features(_encoded(slide, 64), slide, Grid(side=64, tile_px=64, mpp=0.5), ENCODER, READ) > 0.9999
+        assert compare_features(_encoded(slide, 128), slide, Grid(side=128, tile_px=64, mpp=1.0), ENCODER, READ) > 0.98
 
 
 @pytest.mark.parametrize("said", [Grid(side=64, tile_px=64, mpp=0.5), Grid(side=256, tile_px=64, mpp=2.0)])
-def test_check_features__another_scale_than_said(said: Grid, path: Path) -> None:
+def test_compare_features__another_scale_than_said(said: Grid, path: Path) -> None:
     with (
         open_slide(path) as slide,
         pytest.raises(DataError, match=r"a\.tif': tiles encoded again by colours are unlike"),
     ):
-        check_features(_encoded(slide, 128), slide, said, ENCODER, READ)
+        compare_features(_encoded(slide, 128), slide, said, ENCODER, READ)
 
 
-def test_check_features__other_features(path: Path) -> None:
+def test_compare_features__other_features(path: Path) -> None:
     with open_slide(path) as slide:
         with pytest.raises(DataError, match="are unlike its features"):
-            check_features(_encoded(slide, 64, noise=1.0), slide, Grid(side=64, tile_px=64, mpp=0.5), ENCODER, READ)
+            compare_features(_encoded(slide, 64, noise=1.0), slide, Grid(side=64, tile_px=64, mpp=0.5), ENCODER, READ)
         nothing = Features(features=np.zeros((12, 192), np.float32), coords=CORNERS)
         with pytest.raises(DataError, match=r"cosine '0\.000'"):
-            check_features(nothing, slide, Grid(side=64, tile_px=64, mpp=0.5), ENCODER, READ)
+            compare_features(nothing, slide, Grid(side=64, tile_px=64, mpp=0.5), ENCODER, READ)

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.wsi.cohort.cohort import features_folder, labels_path, read_cohort, read_evaluated, write_division
+from pipelines.wsi.cohort.cohort import features_folder, labels_path, read_cohort, read_evaluated, write_splits
 from pipelines.wsi.cohort.file_matching import list_features
 from pipelines.wsi.cohort.labels import read_labels
-from pipelines.wsi.cohort.splits import divide
+from pipelines.wsi.cohort.splits import split_slides
 from pipelines.wsi.config import WsiConfig, WsiData
 from tests.pipelines.wsi.lists import cohort_rows, config_of, write_list
 from vision_core.config.loading import load_runs
@@ -93,9 +93,9 @@ def test_write_division__is_a_list_that_divides_alike(tmp_path: Path) -> None:
     write_list(tmp_path, cohort_rows(20, 2))
     config = config_of({"root": tmp_path, "protocol": "stratified", "val_share": 0.3})
     cohort = read_cohort(config, [Path(f"{row.partition(',')[0]}.h5") for row in cohort_rows(20, 2)[1:]])
-    write_division(tmp_path / "splits.csv", cohort, config.data)
+    write_splits(tmp_path / "splits.csv", cohort, config.data)
     labels = read_labels(tmp_path / "splits.csv")
-    division = divide(labels, WsiData(), 0)
+    division = split_slides(labels, WsiData(), 0)
     for own, places in {cohort.train: division.train, cohort.val: division.val, cohort.test: division.test}.items():
         assert [labels.slides[place].slide for place in places] == [record.slide for record in own]
         assert [labels.slides[place].patient for place in places] == [record.patient for record in own]
@@ -105,7 +105,7 @@ def test_write_division__is_a_list_that_divides_alike(tmp_path: Path) -> None:
 def test_write_division__a_slide_has_one_row_when_test_selects(tmp_path: Path) -> None:
     write_list(tmp_path, GIVEN)
     config = config_of({"root": tmp_path, "select_on_test": True})
-    write_division(tmp_path / "splits.csv", read_cohort(config, _files("abcdef")), config.data)
+    write_splits(tmp_path / "splits.csv", read_cohort(config, _files("abcdef")), config.data)
     with (tmp_path / "splits.csv").open() as file:
         assert [(row["slide"], row["split"]) for row in csv.DictReader(file)] == [
             ("a", "train"),
@@ -119,7 +119,7 @@ def test_write_division__a_list_that_selects_and_reports_is_kept(tmp_path: Path)
     write_list(tmp_path, GIVEN)
     config = config_of({"root": tmp_path, "eval_split": "val", "select_on_test": True})
     cohort = read_cohort(config, _files("abcdef"))
-    write_division(tmp_path / "splits.csv", cohort, config.data)
+    write_splits(tmp_path / "splits.csv", cohort, config.data)
     with (tmp_path / "splits.csv").open() as file:
         listed = [(row["slide"], row["split"]) for row in csv.DictReader(file)]
     assert cohort.test
@@ -130,7 +130,7 @@ def test_write_division__names_that_are_no_formulas(tmp_path: Path) -> None:
     rows = [row.replace("a,x,p1", "=1+1,x,@p1") for row in GIVEN]
     write_list(tmp_path, rows)
     config = config_of({"root": tmp_path})
-    write_division(tmp_path / "splits.csv", read_cohort(config, [Path("=1+1.h5"), *_files("bcdef")]), config.data)
+    write_splits(tmp_path / "splits.csv", read_cohort(config, [Path("=1+1.h5"), *_files("bcdef")]), config.data)
     assert "\n'=1+1,'@p1,x,train\n" in (tmp_path / "splits.csv").read_text()
     assert read_labels(tmp_path / "splits.csv").slides[0].slide == "=1+1"
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.wsi.cohort.csv_table import read_table, refuse, unquoted
+from pipelines.wsi.cohort.csv_table import read_table, refuse
 from vision_core.errors import DataError
 
 
@@ -122,9 +122,7 @@ def test_value__what_stands_for_nothing_is_nothing(tmp_path: Path) -> None:
     assert [row.value("label") for row in rows] == ["", "", "", "x"]
 
 
-def test_unquoted__takes_off_what_guards_against_formulas_and_nothing_else(tmp_path: Path) -> None:
-    assert unquoted("'=1+1") == "=1+1"
-    assert unquoted("'quoted'") == "'quoted'"
+def test_read_table__the_apostrophe_before_a_formula_is_no_part_of_a_name(tmp_path: Path) -> None:
     assert read_table(_table(tmp_path, "slide,label\n'-7,x\n")).rows[0].value("slide") == "-7"
 
 

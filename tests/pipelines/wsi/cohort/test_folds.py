@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
-from pipelines.wsi.cohort.folds import carve, dealt_folds, r1_folds, r2_folds
+from pipelines.wsi.cohort.folds import balanced_folds, draw_share, r1_folds, r2_folds
 
 pd = pytest.importorskip("pandas")  # carries no types
 LABELS = [0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 1, 0]
@@ -65,18 +65,18 @@ def test_folds__shares_are_rounded_down_per_class() -> None:
 
 def test_dealt_folds__classes_and_sizes_are_even_and_the_seed_decides() -> None:
     labels = [0] * 7 + [1] * 4
-    dealt = dealt_folds(labels, 3, seed=1)
+    dealt = balanced_folds(labels, 3, seed=1)
     assert sorted(place for places in dealt for place in places) == list(range(11))
     assert sorted(len(places) for places in dealt) == [3, 4, 4]
     assert sorted(sum(labels[place] for place in places) for places in dealt) == [1, 1, 2]
-    assert dealt == dealt_folds(labels, 3, seed=1) != dealt_folds(labels, 3, seed=2)
+    assert dealt == balanced_folds(labels, 3, seed=1) != balanced_folds(labels, 3, seed=2)
 
 
 def test_carve__one_at_least_and_never_all() -> None:
     labels = [0] * 10 + [1, 1] + [2]
-    taken = carve(labels, range(13), 0.2, "val", 0)
+    taken = draw_share(labels, range(13), 0.2, "val", 0)
     assert [sum(labels[place] == each for place in taken) for each in (0, 1, 2)] == [2, 1, 0]
-    assert carve(labels, range(13), 0.2, "val", 0) == taken
-    assert len(carve(labels, range(13), 1.0, "val", 0)) == 9 + 1
-    assert carve(labels, range(13), 0.0, "val", 0) == ()
-    assert set(carve(labels, [0, 1, 2, 10, 11], 0.5, "val", 0)) <= {0, 1, 2, 10, 11}
+    assert draw_share(labels, range(13), 0.2, "val", 0) == taken
+    assert len(draw_share(labels, range(13), 1.0, "val", 0)) == 9 + 1
+    assert draw_share(labels, range(13), 0.0, "val", 0) == ()
+    assert set(draw_share(labels, [0, 1, 2, 10, 11], 0.5, "val", 0)) <= {0, 1, 2, 10, 11}

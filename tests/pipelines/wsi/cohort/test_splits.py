@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipelines.wsi.cohort.labels import Labels
-from pipelines.wsi.cohort.splits import SELECTED_ON_TEST, Division, divide, division_seed, evaluated_places
+from pipelines.wsi.cohort.splits import SELECTED_ON_TEST, Split, evaluated_places, split_slides, splitting_seed
 from pipelines.wsi.config import WsiData
 from tests.pipelines.wsi.lists import cohort_rows, config_of, labelled
 from vision_core.errors import ConfigError, DataError
@@ -22,11 +22,11 @@ GIVEN = [
 FOLDS = ["slide,label,patient,fold", *(f"s{place},{'xy'[place % 2]},p{place},{place // 4}" for place in range(12))]
 
 
-def _divide(labels: Labels, seed: int = 0, **data: Any) -> Division:  # noqa: ANN401
-    return divide(labels, WsiData.model_validate(data), seed)
+def _divide(labels: Labels, seed: int = 0, **data: Any) -> Split:  # noqa: ANN401
+    return split_slides(labels, WsiData.model_validate(data), seed)
 
 
-def _patients(labels: Labels, division: Division) -> Mapping[str, set[str]]:
+def _patients(labels: Labels, division: Split) -> Mapping[str, set[str]]:
     lists = {"train": division.train, "val": division.val, "test": division.test}
     return {name: {labels.slides[place].patient for place in places} for name, places in lists.items()}
 
@@ -246,7 +246,7 @@ def test_evaluated_places__a_list_that_divides_nothing_is_taken_whole(tmp_path: 
 def test_evaluated_places__is_the_test_list_of_training(data: Mapping[str, Any], tmp_path: Path) -> None:
     labels = labelled(tmp_path, cohort_rows(12))
     settings = WsiData.model_validate({**data, "val_share": 0.3})
-    division = divide(labels, settings, 5)
+    division = split_slides(labels, settings, 5)
     assert evaluated_places(labels, settings, 5)[0] == division.test
     for name, places in {"train": division.train, "val": division.val}.items():
         assert evaluated_places(labels, settings.model_copy(update={"eval_split": name}), 5)[0] == places
@@ -263,5 +263,5 @@ def test_evaluated_places__a_model_of_a_fold_on_another_list(tmp_path: Path) -> 
 
 
 def test_division_seed__its_own_or_that_of_training() -> None:
-    assert division_seed(config_of({}, train={"seed": 4})) == 4
-    assert division_seed(config_of({"split_seed": 0}, train={"seed": 4})) == 0
+    assert splitting_seed(config_of({}, train={"seed": 4})) == 4
+    assert splitting_seed(config_of({"split_seed": 0}, train={"seed": 4})) == 0

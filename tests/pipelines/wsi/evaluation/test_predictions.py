@@ -78,17 +78,17 @@ def test_threshold__where_none_is_better_than_chance_is_a_half() -> None:
 def test_decision__lies_between_two_scores_and_calls_alike() -> None:
     found = with_scores([0.2, 0.5, 0.8, 0.9], [0, 0, 1, 1])
     assert found.threshold() == 0.8
-    assert found.decision() == pytest.approx(2 / 3)  # odds 4 and 1: 2
-    assert call(found.probabilities, found.decision()).tolist() == [0, 0, 1, 1]
+    assert found.decision_threshold() == pytest.approx(2 / 3)  # odds 4 and 1: 2
+    assert call(found.probabilities, found.decision_threshold()).tolist() == [0, 0, 1, 1]
 
 
 def test_decision__below_the_lowest_score_where_all_are_called() -> None:
     found = with_scores([0.5, 0.4, 0.6], [0, 1, 1])
     assert found.threshold() == 0.6
     whole = with_scores([0.3, 0.3, 0.2], [1, 1, 0])
-    assert 0.2 < whole.decision() < 0.3
+    assert 0.2 < whole.decision_threshold() < 0.3
     alone = Predictions(**{**vars(whole), "probabilities": np.array([[0.4, 0.6]] * 3)})
-    assert alone.decision() == 0.5  # nobody is told from anybody
+    assert alone.decision_threshold() == 0.5  # nobody is told from anybody
 
 
 @pytest.mark.parametrize("gap", [20.0, 40.0, 80.0])
@@ -96,12 +96,12 @@ def test_decision__of_probabilities_that_are_all_nearly_one(gap: float) -> None:
     odds = np.array([-gap, -2.0, gap, 1.5 * gap])
     logs = -np.logaddexp(0, np.stack([odds, -odds], axis=1))
     found = Predictions(**{**vars(made(4)), "probabilities": np.exp(logs), "labels": np.array([0, 0, 1, 1])})
-    assert call(found.probabilities, found.decision()).tolist() == [0, 0, 1, 1]
+    assert call(found.probabilities, found.decision_threshold()).tolist() == [0, 0, 1, 1]
 
 
 def test_predict_bags__what_is_no_number_is_refused_by_name() -> None:
     records = [Record("a", "p", 1), Record("b", "q", 0)]
-    with pytest.raises(InputError, match="'b': what the network says is not a number"):
+    with pytest.raises(InputError, match="'b': the network's output is not a number"):
         predict_bags(lambda place: torch.tensor([0.5, 0.5 if place == 0 else torch.nan]), records, ("n", "t"))
 
 

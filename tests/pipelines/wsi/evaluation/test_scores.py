@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.wsi.evaluation.predictions import Predictions
 from pipelines.wsi.evaluation.scores import draw_roc, roc, score
-from vision_core.evaluation.classification import binary_auc, bootstrap, call, kappa, macro_precision
+from tests.vision_core.evaluation.bootstrap import bootstrap
+from vision_core.evaluation.classification import binary_auc, call, kappa, macro_precision
 from vision_core.images.reading import read_image
 
 LABELS = np.array([0, 0, 1, 1, 0, 1, 0, 1, 1, 0])

@@ -92,8 +92,8 @@ def test_survey_features__no_tile_at_all(tmp_path: Path) -> None:
         _survey(write_tiles(tmp_path / "a.h5", 0))
 
 
-def test_of__some_of_the_slides(tmp_path: Path) -> None:
+def test_subset__some_of_the_slides(tmp_path: Path) -> None:
     paths = [write_tiles(tmp_path / f"{name}.h5", count) for name, count in zip("abc", (2, 0, 0), strict=True)]
     found = _survey(*paths)
     assert found.without_tissue == ("b", "c")
-    assert found.of([_record(paths[0]), _record(paths[2])]).without_tissue == ("c",)
+    assert found.subset([_record(paths[0]), _record(paths[2])]).without_tissue == ("c",)

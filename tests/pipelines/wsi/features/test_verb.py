@@ -11,7 +11,7 @@ import torch
 
 from pipelines.wsi.__main__ import main
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.features.extraction_job import FeatureMaker
+from pipelines.wsi.features.extraction_job import FeatureExtractor
 from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor
 from tests.pipelines.wsi.tiny import SIDE_PX, SLIDE_WORDS, make_slides, picture, write_pyramid
 from vision_core.config import loading as config
@@ -185,7 +185,7 @@ def test_maker__goes_on_with_what_a_killed_process_left(tmp_path: Path, monkeypa
     settings = config.load(WsiConfig, None, [*ROAD_WORDS, "encoder.batch_size=4"])
     slide = write_pyramid(tmp_path / "a.tif", picture(0))
     processor = SlideProcessor(settings, torch.device("cpu"))
-    whole = FeatureMaker(processor)
+    whole = FeatureExtractor(processor)
     whole.resume_in(tmp_path / "whole")
     expected = whole.write(whole(slide), slide, tmp_path)[0].read_bytes()
     encode, calls = processor.encoder.encode, []
@@ -197,11 +197,11 @@ def test_maker__goes_on_with_what_a_killed_process_left(tmp_path: Path, monkeypa
         return encode(tiles)
 
     monkeypatch.setattr(processor.encoder, "encode", dying)
-    maker = FeatureMaker(processor)
+    maker = FeatureExtractor(processor)
     maker.resume_in(tmp_path / "unfinished")
     with pytest.raises(KeyboardInterrupt):
         maker(slide)
-    again = FeatureMaker(processor)
+    again = FeatureExtractor(processor)
     again.resume_in(tmp_path / "unfinished")
     processed = again(slide)
     assert processed.features.facts["taken_over"] == 12

@@ -1,10 +1,13 @@
 """Files laid out as the released ones (specification, section 1.4)."""
 
+import argparse
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from pipelines.wsi.mhim.released_weights import import_released
+from pipelines.wsi.mhim.released_weights import import_released, read_released
 from pipelines.wsi.models.build import build_model
 from vision_core.errors import CheckpointError
 
@@ -57,18 +60,27 @@ def test_import_released__abmil(gated: bool) -> None:
         hidden = hidden * (embedded @ state[f"{ATTENTION}_b.0.weight"].T).sigmoid()
     feature = (hidden @ state[f"{ATTENTION}{last}.weight"].T).softmax(dim=0).T @ embedded
     logits = (feature @ state["predictor.weight"].T + state["predictor.bias"])[0]
-    torch.testing.assert_close(network(bag), logits.softmax(dim=0))
+    torch.testing.assert_close(network(bag), logits)
+    torch.testing.assert_close(network(bag).softmax(dim=0), logits.softmax(dim=0))
 
 
 @pytest.mark.parametrize("part", ["model", "teacher"])
-def test_import_released__dsmil_in_a_wrapper(part: str) -> None:
+def test_read_released__dsmil_in_a_wrapper(part: str, tmp_path: Path) -> None:
+    """The student where the file holds both."""
     states = {"model": _dsmil(), "teacher": _dsmil()}
-    found = import_released(states, "teacher" if part == "teacher" else "model")
+    torch.save(states if part == "model" else {"teacher": states["teacher"]}, tmp_path / "a.pt")
+    found = read_released(tmp_path / "a.pt")
     network = build_model(found.settings, found.feature_dim, found.num_classes)
     network.load_state_dict(found.tensors)
     assert found.settings.dsmil.query == 5
     assert found.dropped == ("predictor.weight", "predictor.bias")
     assert torch.equal(network.get_parameter("value.0.bias"), states[part][f"{BAG}.v.1.bias"])
+
+
+def test_read_released__a_file_with_objects_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": _dsmil(), "args": argparse.Namespace(lr=0.1)}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"asks for 'argparse\.Namespace'\. Give a released \.pt file"):
+        read_released(tmp_path / "a.pt")
 
 
 def test_import_released__what_has_no_place_is_named() -> None:

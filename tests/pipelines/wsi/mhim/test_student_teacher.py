@@ -1,6 +1,7 @@
 """Steps of MHIM against the numbers of the specification (checks C11 and C12), then its properties (C16)."""
 
 import copy
+import math
 from typing import Literal
 
 import pytest
@@ -22,7 +23,7 @@ from pipelines.wsi.config import (
 from pipelines.wsi.mhim.masking import keep_instances
 from pipelines.wsi.mhim.recycling import split
 from pipelines.wsi.mhim.student_teacher import (
-    Mhim,
+    MHIM,
     consistency,
     cosine_between,
     high_share,
@@ -30,6 +31,7 @@ from pipelines.wsi.mhim.student_teacher import (
     mhim_losses,
     start,
 )
+from pipelines.wsi.models.abmil import ABMIL
 from pipelines.wsi.models.aggregation import cross_entropy
 from pipelines.wsi.models.build import build_model
 from tests.pipelines.wsi.waves import BAG, assert_near, small_abmil, wave
@@ -43,24 +45,24 @@ UNMASKED = Masking(random=0.0, low=0.0, high=0.0)
 STUDENT, TEACHER = wave(1, 6, a=0.7, b=0.1), wave(1, 6, a=1.3, b=0.4)
 
 
-def _model(name: Name, recycling: Recycling | None = None) -> Mhim:
+def _model(name: Name, recycling: Recycling | None = None) -> MHIM:
     settings = ModelSettings(
         name=name, embedding=EmbeddingSettings(dim=32), transmil=TransmilSettings(heads=2, dropout=0.1)
     )
-    return Mhim(build_model(settings, feature_dim=6, num_classes=3), recycling)
+    return MHIM(build_model(settings, feature_dim=6, num_classes=3), recycling)
 
 
-def _step_v1(student: Mhim, teacher: nn.Module, bag: Tensor, settings: MhimV1) -> dict[str, Tensor]:
-    assert isinstance(teacher, Mhim)
+def _step_v1(student: MHIM, teacher: nn.Module, bag: Tensor, settings: MhimV1) -> dict[str, Tensor]:
+    assert isinstance(teacher, MHIM)
     taught = teacher.teach(bag, settings.scores)
     kept = keep_instances(taught.scores, settings.masking, settings.masking.high)
     return mhim_losses(student.aggregator, student.learn(bag, kept), taught, LABEL, settings.consistency)
 
 
 def _step_v2(
-    student: Mhim, teacher: nn.Module, bag: Tensor, settings: MhimV2
+    student: MHIM, teacher: nn.Module, bag: Tensor, settings: MhimV2
 ) -> tuple[dict[str, Tensor], Tensor | None]:
-    assert isinstance(teacher, Mhim)
+    assert isinstance(teacher, MHIM)
     taught = teacher.teach(bag, settings.scores)
     kept = keep_instances(taught.scores, settings.masking, settings.masking.high)
     aggregated, tokens = student.learn_recycling(bag, *split(kept, settings.recycling))
@@ -80,7 +82,7 @@ def test_teacher__moving_average() -> None:
 
 
 def test_step_v1__end_to_end() -> None:
-    student = Mhim(small_abmil("gelu"))
+    student = MHIM(small_abmil("gelu"))
     taught = copy.deepcopy(student).teach(BAG, Scores())
     kept = keep_instances(taught.scores, UNMASKED.model_copy(update={"high_pool": 1.0}), high=0.25)
     assert kept.tolist() == [1, 2, 3]
@@ -103,7 +105,7 @@ def test_step_v1__end_to_end() -> None:
     assert_near(student.get_parameter("aggregator.classifier.weight"), rows)
 
 
-def _check_gradients(student: Mhim) -> None:
+def _check_gradients(student: MHIM) -> None:
     gradients = {name: each.grad for name, each in student.named_parameters() if each.grad is not None}
     row = torch.tensor([-0.008244, 0.117618, 0.193180, 0.393229, 0.303611])
     assert_near(gradients["aggregator.classifier.weight"], [row.tolist(), (-row).tolist()])
@@ -136,7 +138,7 @@ def test_step_v2__small_bags(name: Name, count: int, keep: float) -> None:
     assert all(each.grad is None for each in teacher.parameters())
 
 
-def _check_finite(student: Mhim, losses: dict[str, Tensor]) -> None:
+def _check_finite(student: MHIM, losses: dict[str, Tensor]) -> None:
     torch.stack(list(losses.values())).sum().backward()
     assert all(each.grad is None or bool(each.grad.isfinite().all()) for each in student.parameters())
     assert student.aggregator.embedding.linear.weight.grad is not None
@@ -159,6 +161,51 @@ def test_step_v1__without_masks_and_consistency_is_plain_training_bit_for_bit(na
         assert torch.equal(ours.grad, theirs.grad)
 
 
+@pytest.mark.parametrize("recycling", [None, Recycling(keep=0.5)])
+def test_training_step__a_few_lines_without_a_task(recycling: Recycling | None) -> None:
+    student = MHIM(ABMIL(in_dim=6, num_classes=2, embed_dim=32), recycling)
+    teacher = MeanTeacher(student)
+    optimizer = torch.optim.Adam([each for each in student.parameters() if each.requires_grad])
+    before = copy.deepcopy(teacher.module.state_dict())
+    step = student.training_step(torch.randn(40, 6), LABEL, teacher)
+    sum(step.losses.values()).backward()  # type: ignore[union-attr]
+    optimizer.step()
+    if student.recycler is not None and step.tokens is not None:
+        student.recycler.follow(step.tokens, 0.9)
+    teacher.update(student, keep_rate=0.5)
+    assert set(step.losses) == {"loss_cls", "loss_consistency"}
+    assert not recycling or len(step.kept) == 40 - math.ceil(40 * 0.03)
+    assert (step.tokens is None) == (recycling is None)
+    for name, entry in teacher.module.state_dict().items():
+        torch.testing.assert_close(entry, (before[name] + student.state_dict()[name]) / 2)
+
+
+@pytest.mark.parametrize("profile", [MhimV1(), MhimV2()])
+def test_training_step__equals_its_parts(profile: MhimV1 | MhimV2) -> None:
+    recycling = profile.recycling if isinstance(profile, MhimV2) else None
+    student, bag = _model("transmil", recycling), torch.randn(40, 6)
+    teacher = MeanTeacher(student)
+    torch.manual_seed(1)
+    found = student.training_step(bag, LABEL, teacher, profile)
+    torch.manual_seed(1)
+    if isinstance(profile, MhimV2):
+        expected, tokens = _step_v2(student, teacher.module, bag, profile)
+        assert found.tokens is not None
+        assert tokens is not None
+        assert torch.equal(found.tokens, tokens)
+    else:
+        expected = _step_v1(student, teacher.module, bag, profile)
+    assert all(torch.equal(found.losses[name], loss) for name, loss in expected.items())
+
+
+def test_training_step__share_of_the_highest_follows_a_schedule() -> None:
+    student = _model("abmil")
+    profile = MhimV1(masking=UNMASKED.model_copy(update={"high_pool": 1.0}))
+    for high, kept in ((0.5, 20), (0.25, 30), (0.0, 40)):
+        step = student.training_step(torch.randn(40, 6), LABEL, MeanTeacher(student), profile, high)
+        assert len(step.kept) == kept
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_forward__trained_v2_is_the_plain_network(name: Name) -> None:
     student, bag = _model(name, Recycling()).eval(), torch.randn(20, 6)
@@ -170,7 +217,7 @@ def test_forward__trained_v2_is_the_plain_network(name: Name) -> None:
 def test_forward__recycling_at_test_adds_tokens() -> None:
     student, bag = _model("abmil", Recycling(at_test=True)).eval(), torch.randn(20, 6)
     assert not torch.allclose(student(bag), student.aggregator(bag))
-    assert float(student(bag).sum().detach()) == pytest.approx(1)
+    assert float(student.probabilities(bag).sum().detach()) == pytest.approx(1)
 
 
 def test_learn_recycling__tiles_then_tokens() -> None:

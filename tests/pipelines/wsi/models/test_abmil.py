@@ -1,11 +1,16 @@
 """ABMIL against the numbers of the specification (check C5)."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from pipelines.wsi.config import AbmilSettings, EmbeddingSettings, ModelSettings, Scores
-from pipelines.wsi.models.abmil import Abmil
+from pipelines.wsi.config import Scores
+from pipelines.wsi.models.abmil import ABMIL
 from tests.pipelines.wsi.waves import BAG, assert_near, small_abmil
+from vision_core.bundles import bundle
+
+SHIPPED = Path(__file__).resolve().parents[4] / "demos" / "checkpoints" / "wsi-demo"
 
 
 def test_aggregate__relu() -> None:
@@ -57,7 +62,7 @@ def test_aggregate__single_precision_is_near() -> None:
 
 
 def test_aggregate__class_scores_of_a_large_bag_do_not_tie() -> None:
-    network = Abmil(ModelSettings(embedding=EmbeddingSettings(dim=16)), 8, 2).eval()
+    network = ABMIL(8, 2, embed_dim=16).eval()
     found = network.aggregate(network.embedding(torch.randn(20_000, 8)), Scores(kind="class"))
     assert found.scores is not None
     assert len(found.scores.unique()) > 19_990
@@ -70,24 +75,41 @@ def test_forward__order_of_the_tiles_does_not_count() -> None:
 
 @pytest.mark.parametrize(("gated", "count"), [(False, 591_490), (True, 657_026)])
 def test_parameters__as_published(gated: bool, count: int) -> None:
-    network = Abmil(ModelSettings(abmil=AbmilSettings(gated=gated)), 1024, 2)
+    network = ABMIL(gated=gated)
     assert sum(each.numel() for each in network.parameters()) == count
 
 
 def test_initialisation__xavier_weights_and_zero_biases() -> None:
-    network = Abmil(ModelSettings(), 1024, 2)
+    network = ABMIL()
     weight = network.embedding.linear.weight
     assert weight.std().item() == pytest.approx((2 / (1024 + 512)) ** 0.5, rel=0.01)
     assert not network.embedding.linear.bias.any()
 
 
 def test_aggregate__dropout_in_both_branches_where_set() -> None:
-    settings = ModelSettings(
-        embedding=EmbeddingSettings(dropout=0.0),
-        abmil=AbmilSettings(gated=True, bias=True, activation="tanh", hidden=384, dropout=0.25),
+    network = ABMIL(
+        8,
+        2,
+        dropout=0.0,
+        attention_dim=384,
+        gated=True,
+        attention_activation="tanh",
+        attention_bias=True,
+        attention_dropout=0.25,
     )
-    network = Abmil(settings, 8, 2)
     bag = torch.randn(5, 8)
     assert not torch.equal(network(bag), network(bag))
     network.eval()
     assert torch.equal(network(bag), network(bag))
+
+
+def test_load_state_dict__shipped_bundle_loads_strictly_and_predicts_the_same() -> None:
+    content = bundle.load(SHIPPED, "wsi")
+    network = ABMIL(in_dim=1280, num_classes=2, embed_dim=128).eval()
+    network.load_state_dict({name.removeprefix("aggregator."): each for name, each in content.tensors.items()})
+    with torch.no_grad():
+        logits, attention = network(content.inputs()["features"], return_attention=True)
+    golden = content.outputs()
+    torch.testing.assert_close(logits, golden["logits"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits.softmax(dim=0), golden["probabilities"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attention, golden["scores"][0], rtol=1e-4, atol=1e-6)

@@ -5,20 +5,16 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from pipelines.wsi.config import DsmilSettings, EmbeddingSettings, ModelSettings, Scores
-from pipelines.wsi.models.dsmil import Dsmil
+from pipelines.wsi.config import Scores
+from pipelines.wsi.models.dsmil import DSMIL
 from tests.pipelines.wsi.waves import assert_near, wave
 
 TILES = wave(5, 4, a=0.77, b=0.3)
 Combine = Literal["probabilities", "logits", "bag"]
 
 
-def _network(combine: Combine = "probabilities", weight: float = 0.5) -> Dsmil:
-    settings = ModelSettings(
-        embedding=EmbeddingSettings(dim=4, dropout=0.0),
-        dsmil=DsmilSettings(query=3, combine=combine, instance_weight=weight),
-    )
-    network = Dsmil(settings, feature_dim=4, num_classes=2).double()
+def _network(combine: Combine = "probabilities", weight: float = 0.5) -> DSMIL:
+    network = DSMIL(4, 2, embed_dim=4, dropout=0.0, query_dim=3, combine=combine, instance_weight=weight).double()
     state = {
         "instance_classifier.weight": wave(2, 4, a=0.51, b=0.2),
         "instance_classifier.bias": wave(2, a=0.9, b=0.4, c=0.1),
@@ -83,5 +79,5 @@ def test_forward__order_of_the_tiles_does_not_count() -> None:
 
 
 def test_parameters__as_published_without_the_unused_classifier() -> None:
-    network = Dsmil(ModelSettings(), 1024, 2)
+    network = DSMIL()
     assert sum(each.numel() for each in network.parameters()) == 873_734 - (512 * 2 + 2)

@@ -2,24 +2,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.wsi.config import EmbeddingSettings, ModelSettings, Scores, TransmilSettings
+from pipelines.wsi.config import Scores
 from pipelines.wsi.models.aggregation import Aggregated
 from pipelines.wsi.models.ppeg import fill_square
-from pipelines.wsi.models.transmil import Transmil
+from pipelines.wsi.models.transmil import TransMIL
 
 
-def _network(*, square_first: bool = False, heads: int = 2) -> Transmil:
-    settings = ModelSettings(
-        name="transmil",
-        embedding=EmbeddingSettings(dim=16),
-        transmil=TransmilSettings(heads=heads, square_first=square_first),
-    )
-    network = Transmil(settings, feature_dim=6, num_classes=3).double().eval()
+def _network(*, square_first: bool = False, heads: int = 2) -> TransMIL:
+    network = TransMIL(6, 3, embed_dim=16, heads=heads, square_first=square_first).double().eval()
     nn.init.normal_(network.classifier.bias)
     return network
 
 
-def _whole(network: Transmil, tiles: Tensor) -> Tensor:
+def _whole(network: TransMIL, tiles: Tensor) -> Tensor:
     tokens = torch.cat([network.class_token, tiles])
     tokens = tokens + network.first.attention(network.first.norm(tokens))
     tokens = torch.cat([tokens[:1], network.positions(tokens[1:])])
@@ -75,7 +70,7 @@ def test_forward__order_of_the_tiles_counts() -> None:
 
 
 def test_parameters__as_published() -> None:
-    network = Transmil(ModelSettings(name="transmil"), 1024, 2)
+    network = TransMIL()
     assert sum(each.numel() for each in network.parameters()) == 2_672_146
 
 

@@ -13,7 +13,7 @@ from pipelines.wsi.cohort.labels import LabelledSlide
 from pipelines.wsi.config import EmbeddingSettings, ModelSettings, Recycling, Scores
 from pipelines.wsi.evaluation.predictions import predict_bags
 from pipelines.wsi.features.bags import mean_tile
-from pipelines.wsi.mhim.student_teacher import Mhim
+from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.models.build import build_model
 from pipelines.wsi.weights.bundles import DECISION, SlideModel, architecture, load_network, save_network
 from pipelines.wsi.weights.cards import calibration_record
@@ -32,8 +32,8 @@ def settings(name: Name) -> ModelSettings:
     return ModelSettings(name=name, embedding=EmbeddingSettings(dim=16))
 
 
-def network(name: Name, dim: int = 6, recycling: Recycling | None = None) -> Mhim:
-    return Mhim(build_model(settings(name), dim, len(CLASSES)), recycling)
+def network(name: Name, dim: int = 6, recycling: Recycling | None = None) -> MHIM:
+    return MHIM(build_model(settings(name), dim, len(CLASSES)), recycling)
 
 
 def card(name: Name, **changes: Any) -> Card:  # noqa: ANN401
@@ -55,7 +55,7 @@ def test_save_network__comes_back_and_answers_the_same(name: Name, tmp_path: Pat
     save_network(tmp_path / "model", made, card(name))
     loaded = load_network(tmp_path / "model", CPU)
     bag = torch.randn(9, 6)
-    torch.testing.assert_close(loaded.probabilities(bag).float(), made.eval()(bag))
+    torch.testing.assert_close(loaded.probabilities(bag).float(), made.eval().probabilities(bag))
     assert loaded.feature_dim == 6
     content = bundle.load(tmp_path / "model", "wsi")
     assert bundle.check_golden(content, loaded.answer) == 0
@@ -73,8 +73,8 @@ def test_save_network__recycling_at_test_goes_with_it(tmp_path: Path) -> None:
     save_network(tmp_path / "model", made, card("abmil", architecture=architecture(settings("abmil"), recycling)))
     loaded = load_network(tmp_path / "model", CPU)
     bag = torch.randn(9, 6)
-    torch.testing.assert_close(loaded.probabilities(bag).float(), made.eval()(bag))
-    assert loaded.read(bag).scores.shape == (9,)
+    torch.testing.assert_close(loaded.probabilities(bag).float(), made.eval().probabilities(bag))
+    assert loaded.predict(bag).scores.shape == (9,)
 
 
 @pytest.mark.parametrize("name", ["abmil", "dsmil", "transmil"])
@@ -84,14 +84,14 @@ def test_read__scores_are_the_attention_whatever_the_stretches(
     made = network(name).eval()
     model = SlideModel(made, card(name), CPU)
     bag = torch.randn(23, 6)
-    whole = model.read(bag)
+    whole = model.predict(bag)
     with torch.no_grad():
         expected = made.aggregator.aggregate(made.aggregator.embedding(bag), Scores()).scores
     assert expected is not None
     np.testing.assert_allclose(whole.scores, expected.mean(dim=0).numpy(), rtol=1e-5, atol=1e-7)
-    monkeypatch.setattr("pipelines.wsi.features.bags._STRETCH", 5)
+    monkeypatch.setattr("pipelines.wsi.features.bags._CHUNK_TILES", 5)
     np.save(tmp_path / "bag.npy", bag.numpy())
-    mapped = model.read(np.load(tmp_path / "bag.npy", mmap_mode="r"))
+    mapped = model.predict(np.load(tmp_path / "bag.npy", mmap_mode="r"))
     np.testing.assert_allclose(mapped.scores, whole.scores, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(mapped.probabilities, whole.probabilities, rtol=1e-5)
 
@@ -101,7 +101,7 @@ def test_read__probabilities_are_calibrated_and_the_threshold_with_them() -> Non
     plain = SlideModel(network("abmil"), card("abmil"), CPU)
     calibrated = SlideModel(plain.network, card("abmil", calibration={**fitted.to_record(), DECISION: 0.2}), CPU)
     bag = torch.randn(9, 6)
-    raw, reading = plain.read(bag), calibrated.read(bag)
+    raw, reading = plain.predict(bag), calibrated.predict(bag)
     np.testing.assert_allclose(reading.probabilities, fitted.probabilities(np.log(raw.probabilities)))
     assert raw.possible is None
     assert reading.possible is not None
@@ -123,7 +123,7 @@ def test_read__slides_are_called_as_validation_called_them() -> None:
     records = [LabelledSlide(row=row, slide=f"s{row}", patient="p", label=int(each)) for row, each in enumerate(labels)]
     found = predict_bags(lambda place: torch.from_numpy(raw[place]), records, CLASSES)
     model = SlideModel(made, card("abmil", calibration=calibration_record(found)), CPU)
-    assert [model.read(bag).called for bag in bags] == labels.tolist()
+    assert [model.predict(bag).called for bag in bags] == labels.tolist()
     shown = predict_bags(lambda place: model.probabilities(bags[place]), records, CLASSES, model.threshold)
     assert shown.called.tolist() == labels.tolist()
 
@@ -133,14 +133,14 @@ def test_read__a_bag_far_from_training_is_outside() -> None:
     scope = fit_scope(generator.normal(size=(40, 6)), generator.normal(size=(40, 6)))
     model = SlideModel(network("abmil"), card("abmil", scope=scope.to_record()), CPU)
     near = torch.from_numpy(generator.normal(size=(5, 6)))
-    assert model.read(near).is_outside is False
-    assert model.read(near + 50).is_outside is True
-    assert SlideModel(model.network, card("abmil"), CPU).read(near).is_outside is None
+    assert model.predict(near).is_outside is False
+    assert model.predict(near + 50).is_outside is True
+    assert SlideModel(model.network, card("abmil"), CPU).predict(near).is_outside is None
 
 
 def test_mean_tile__of_stretches_is_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     bag = torch.randn(23, 6)
-    monkeypatch.setattr("pipelines.wsi.features.bags._STRETCH", 5)
+    monkeypatch.setattr("pipelines.wsi.features.bags._CHUNK_TILES", 5)
     np.testing.assert_allclose(mean_tile(bag.half().numpy()), bag.half().float().mean(dim=0), rtol=1e-4, atol=1e-6)
 
 

@@ -31,7 +31,7 @@ def test_export__any_number_of_tiles(name: Name, tmp_path: Path) -> None:
     bag = torch.randn(37, 6)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     probabilities, scores = session.run(["probabilities", "scores"], {"features": bag.numpy()})
-    reading = load_network(bundle, CPU).read(bag)
+    reading = load_network(bundle, CPU).predict(bag)
     np.testing.assert_allclose(probabilities, reading.probabilities, rtol=1e-4)
     np.testing.assert_allclose(scores, reading.scores, rtol=1e-3, atol=1e-6)
     assert "of the encoder e" in given.preprocessing

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.vision_core.detection.synthetic import make_coco
 from vision_core.detection.datasets.coco import read_coco, read_coco_images
 from vision_core.detection.settings import DetectionData
-from vision_core.detection.synthetic import make_coco
 from vision_core.errors import DataError
 
 DISC = DetectionData(classes=("disc",))

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.vision_core.detection.synthetic import SHAPES, make_coco, make_voc
 from vision_core.detection.datasets.reading import drop_empty, read_dataset, shared_images
 from vision_core.detection.settings import DetectionData
-from vision_core.detection.synthetic import SHAPES, make_coco, make_voc
 from vision_core.errors import ConfigError, DataError
 
 

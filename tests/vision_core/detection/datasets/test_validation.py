@@ -1,10 +1,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.datasets.validation import check_dataset
 from vision_core.detection.settings import DetectionData
-from vision_core.detection.synthetic import SHAPES, make_voc
 
 
 def _dataset(folder: Path) -> DetectionDataset:

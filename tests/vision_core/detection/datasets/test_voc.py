@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.vision_core.detection.synthetic import make_voc
 from vision_core.detection.datasets.records import DetectionDataset, LabelledBox
 from vision_core.detection.datasets.voc import VocAnnotation, annotation_xml, read_annotation, read_voc, read_voc_images
 from vision_core.detection.settings import DetectionData
-from vision_core.detection.synthetic import make_voc
 from vision_core.errors import DataError
 
 MINIMAL = """<annotation><object><name> car </name><bndbox>

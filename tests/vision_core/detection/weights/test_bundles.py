@@ -8,7 +8,7 @@ from tests.bad_inputs.bundles import SETTINGS, make_bundle
 from vision_core.bundles import bundle
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.detection.model.detector import Detector
-from vision_core.detection.weights.bundles import answer, detector_of, load_detector, preprocessing, save_detector
+from vision_core.detection.weights.bundles import answer, build_detector, load_detector, preprocessing, save_detector
 from vision_core.errors import CheckpointError
 
 
@@ -35,7 +35,7 @@ def test_load_detector__same_weights_frozen_and_in_evaluation_mode(folder: Path)
 
 def test_golden__answers_of_the_loaded_detector_are_the_stored_ones(folder: Path) -> None:
     content = bundle.load(folder)
-    assert bundle.check_golden(content, lambda inputs: answer(detector_of(content), inputs)) == 0
+    assert bundle.check_golden(content, lambda inputs: answer(build_detector(content), inputs)) == 0
 
 
 def test_golden__raw_outputs_only(folder: Path) -> None:
@@ -53,10 +53,10 @@ def test_golden__input_is_the_same_in_every_bundle(folder: Path, tmp_path: Path)
 
 def test_golden__a_changed_weight_changes_the_answer(folder: Path) -> None:
     content = bundle.load(folder)
-    detector = detector_of(content)
+    detector = build_detector(content)
     with torch.no_grad():
         next(iter(detector.roi_heads.box_predictor.parameters())).mul_(1.05)
-    with pytest.raises(CheckpointError, match="another answer"):
+    with pytest.raises(CheckpointError, match="another output"):
         bundle.check_golden(content, lambda inputs: answer(detector, inputs))
 
 
@@ -75,7 +75,7 @@ def test_save_detector__half_storage_halves_the_file(folder: Path, tmp_path: Pat
     save_detector(tmp_path / "half", detector, plain)
     sizes = [(path / "weights.safetensors").stat().st_size for path in (tmp_path / "half", folder)]
     assert sizes[0] < 0.52 * sizes[1]
-    assert detector_of(bundle.load(tmp_path / "half")).classes == card.classes
+    assert build_detector(bundle.load(tmp_path / "half")).classes == card.classes
 
 
 def test_save_detector__the_detector_itself_is_left_as_it_was(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.pipelines.sfod.tiny import source_bundle
+from tests.vision_core.detection.synthetic import make_voc
 from vision_core.bundles.export import export
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
-from vision_core.detection.synthetic import make_voc
 from vision_core.detection.weights.bundles import load_detector, save_detector
 from vision_core.detection.weights.export import exportable_detector
 from vision_core.errors import CheckpointError, UsageError

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.vision_core.feature_maps import feature_maps
 from tests.vision_core.toy_classifier import PREPROCESSING, write_classifier
-from vision_core.backbones.networks import feature_maps
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
-from vision_core.detection.weights.from_classifier import start_from_classifier
+from vision_core.detection.weights.from_classifier import detector_from_classifier
 from vision_core.errors import CheckpointError, ConfigError
 
 SMALL = DetectorSettings(
@@ -21,7 +21,7 @@ def test_start__maps_of_the_detector_are_those_of_the_classifier(tmp_path: Path,
     classifier = write_classifier(
         tmp_path / "model", name, preprocessing=PREPROCESSING | {"channel_order": order, "values": "0 to 1"}
     )
-    detector, notes = start_from_classifier(tmp_path / "model", ("a", "b"), SMALL)
+    detector, notes = detector_from_classifier(tmp_path / "model", ("a", "b"), SMALL)
     image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)  # RGB
     with torch.no_grad():
         seen = (image.flip(0) if order == "bgr" else image) / 255
@@ -37,7 +37,7 @@ def test_start__maps_of_the_detector_are_those_of_the_classifier(tmp_path: Path,
 def test_start__c4_has_the_last_stage_in_its_head(tmp_path: Path) -> None:
     classifier = write_classifier(tmp_path / "model", "resnet50")
     settings = DetectorSettings(neck="c4", freeze_at=0)
-    detector, _ = start_from_classifier(tmp_path / "model", ("a", "b"), settings)
+    detector, _ = detector_from_classifier(tmp_path / "model", ("a", "b"), settings)
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = feature_maps(classifier, image)
@@ -49,7 +49,7 @@ def test_start__c4_has_the_last_stage_in_its_head(tmp_path: Path) -> None:
 
 def test_start__without_settings_a_pyramid_that_detects(tmp_path: Path) -> None:
     write_classifier(tmp_path / "model", "resnet18")
-    detector, notes = start_from_classifier(tmp_path / "model", ("a", "b"), None)
+    detector, notes = detector_from_classifier(tmp_path / "model", ("a", "b"), None)
     assert (detector.settings.backbone, detector.settings.neck) == ("r18", "fpn")
     assert "resnet18 of pretrain/toy/" in notes[0]
     assert "100 tensors" in notes[0]
@@ -70,16 +70,16 @@ def test_start__every_tensor_of_the_backbone_is_the_bundles(tmp_path: Path) -> N
 def test_start__backbones_without_a_detectors_form(tmp_path: Path, name: str) -> None:
     write_classifier(tmp_path / "model", name)
     with pytest.raises(CheckpointError, match=rf"holds a {name}, .* Give a bundle of resnet18, resnet50, lite0"):
-        start_from_classifier(tmp_path / "model", ("a",), None)
+        detector_from_classifier(tmp_path / "model", ("a",), None)
 
 
 def test_start__a_neck_that_the_backbone_does_not_have(tmp_path: Path) -> None:
     write_classifier(tmp_path / "model", "resnet18")
     with pytest.raises(ConfigError, match=r"'r18' has no c4 head\. Use r50 or r101, or set detector\.neck=fpn"):
-        start_from_classifier(tmp_path / "model", ("a",), DetectorSettings(neck="c4"))
+        detector_from_classifier(tmp_path / "model", ("a",), DetectorSettings(neck="c4"))
 
 
 def _seeded(path: Path, seed: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
-    detector: Detector = start_from_classifier(path, ("a",), SMALL)[0]
+    detector: Detector = detector_from_classifier(path, ("a",), SMALL)[0]
     return detector.state_dict()

@@ -325,7 +325,10 @@ def test_weights__a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.Monkey
     ("name", "reason"),
     [
         ("lite1", "'lite1' is not known. Give one of lite0, resnet50, bundle, timm:NAME"),
-        ("resnet50", r"needs a local file of weights; none is downloaded. Where there is a network: python -c"),
+        (
+            "resnet50",
+            r"a local file of weights; none is downloaded. On a machine with internet access: python -c",
+        ),
         ("timm:resnet18", r"timm.create_model\('resnet18', pretrained=True\)"),
         ("timm:hf-hub:a/b", "timm has no 'hf-hub:a/b'"),
         ("timm:nothing", "timm has no 'nothing'"),

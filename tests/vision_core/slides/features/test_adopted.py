@@ -7,7 +7,7 @@ import pytest
 
 from tests.pipelines.wsi.adoption.foreign import corners, make_clam, rows, write_h5
 from vision_core.errors import InputError
-from vision_core.slides.features.adopted import read_any_features, read_corners, write_adopted
+from vision_core.slides.features.adopted import read_any_features, read_patch_corners, write_adopted
 
 
 def _adopt(tmp_path: Path, *, has_h5: bool = False) -> Path:
@@ -69,10 +69,10 @@ def test_write_adopted__says_nothing_of_this_machine(tmp_path: Path) -> None:
     assert record["coords"] == "../clam/patches/a.h5"
 
 
-def test_read_corners__not_whole_pixels(tmp_path: Path) -> None:
+def test_read_patch_corners__not_whole_pixels(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "p.h5", {"coords": corners(3) + 0.5}, {})
     with pytest.raises(InputError, match="no whole pixels"):
-        read_corners(path)
+        read_patch_corners(path)
     path = write_h5(tmp_path / "q.h5", {"coords": corners(3)[:, 0]}, {})
     with pytest.raises(InputError, match=r"coords have shape \(3,\)"):
-        read_corners(path)
+        read_patch_corners(path)

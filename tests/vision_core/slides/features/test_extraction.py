@@ -13,8 +13,13 @@ from tests.vision_core.slides.features.extraction import Colours, by_hand, damag
 from tests.vision_core.slides.tiffs import overwrite
 from vision_core.errors import InputError
 from vision_core.files import stamp
-from vision_core.slides.features.extraction import ExtractSettings, extract_features, summarise_times, wanted_attributes
-from vision_core.slides.features.files import read_features, why_again
+from vision_core.slides.features.extraction import (
+    ExtractionSettings,
+    expected_attributes,
+    extract_features,
+    summarise_times,
+)
+from vision_core.slides.features.files import read_features, reason_not_reusable
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.settings import ReadSettings
 
@@ -27,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 100])
 def test_extract_features__rows_in_the_order_of_the_grid(path: Path, threads: int, batch_size: int) -> None:
-    settings = ExtractSettings(read=ReadSettings(threads=threads), batch_size=batch_size, storage="fp32")
+    settings = ExtractionSettings(read=ReadSettings(threads=threads), batch_size=batch_size, storage="fp32")
     with open_slide(path) as slide:
         found = extract_features(slide, grid(), encoder(), settings)
         expected = by_hand(slide, grid(), encoder())
@@ -38,7 +43,7 @@ def test_extract_features__rows_in_the_order_of_the_grid(path: Path, threads: in
 
 
 def test_extract_features__the_file_says_what_it_is(path: Path) -> None:
-    settings = ExtractSettings(path=path.with_suffix(".h5"), fingerprint="f")
+    settings = ExtractionSettings(path=path.with_suffix(".h5"), fingerprint="f")
     with open_slide(path) as slide:
         made = extract_features(slide, grid(), encoder(), settings)
     found = read_features(path.with_suffix(".h5"))
@@ -62,25 +67,29 @@ def test_extract_features__the_file_says_what_it_is(path: Path) -> None:
     assert sorted(each.name for each in path.parent.iterdir()) == ["a.h5", "a.tif"]
 
 
-def test_wanted_attributes__fit_until_something_changes(path: Path) -> None:
+def test_expected_attributes__fit_until_something_changes(path: Path) -> None:
     file = path.with_suffix(".h5")
-    settings = ExtractSettings(path=file, fingerprint="f")
-    assert why_again(file, wanted_attributes(path, encoder(), settings)) == "there is no file yet"
+    settings = ExtractionSettings(path=file, fingerprint="f")
+    assert reason_not_reusable(file, expected_attributes(path, encoder(), settings)) == "there is no file yet"
     with open_slide(path) as slide:
         extract_features(slide, grid(), encoder(), settings)
-    assert why_again(file, wanted_attributes(path, encoder(), settings)) == ""
-    assert "fingerprint" in why_again(file, wanted_attributes(path, encoder(), replace(settings, fingerprint="g")))
-    assert "input_px" in why_again(file, wanted_attributes(path, encoder(input_px=32), settings))
-    assert "storage" in why_again(file, wanted_attributes(path, encoder(), replace(settings, storage="fp32")))
+    assert reason_not_reusable(file, expected_attributes(path, encoder(), settings)) == ""
+    assert "fingerprint" in reason_not_reusable(
+        file, expected_attributes(path, encoder(), replace(settings, fingerprint="g"))
+    )
+    assert "input_px" in reason_not_reusable(file, expected_attributes(path, encoder(input_px=32), settings))
+    assert "storage" in reason_not_reusable(
+        file, expected_attributes(path, encoder(), replace(settings, storage="fp32"))
+    )
     path.touch()
-    assert why_again(file, wanted_attributes(path, encoder(), settings)) == ""
+    assert reason_not_reusable(file, expected_attributes(path, encoder(), settings)) == ""
     overwrite(path, 100, b"\xff")
-    assert "slide has changed" in why_again(file, wanted_attributes(path, encoder(), settings))
+    assert "slide has changed" in reason_not_reusable(file, expected_attributes(path, encoder(), settings))
 
 
 def test_extract_features__a_coarser_tile_is_reduced_by_area(path: Path) -> None:
     with open_slide(path) as slide:
-        found = extract_features(slide, grid(4, read_px=128), encoder(), ExtractSettings(storage="fp32"))
+        found = extract_features(slide, grid(4, read_px=128), encoder(), ExtractionSettings(storage="fp32"))
         pixels = np.stack([slide.read(0, int(x), int(y), 128, 128) for x, y in grid(4).corners])
     halved = pixels.reshape(4, 64, 2, 64, 2, 3).mean((2, 4)).round().astype(np.uint8)
     np.testing.assert_allclose(found.features[:], encoder().encode(halved).numpy(), atol=0.01)
@@ -89,7 +98,7 @@ def test_extract_features__a_coarser_tile_is_reduced_by_area(path: Path) -> None
 
 def test_extract_features__without_tissue_there_are_no_rows(path: Path) -> None:
     with open_slide(path) as slide:
-        found = extract_features(slide, grid(0), encoder(), ExtractSettings(path=path.with_suffix(".h5")))
+        found = extract_features(slide, grid(0), encoder(), ExtractionSettings(path=path.with_suffix(".h5")))
     assert found.features.shape == (0, 12) and len(read_features(path.with_suffix(".h5"))) == 0
     assert "0 tiles" in summarise_times(found.facts)
 
@@ -107,7 +116,7 @@ def test_extract_features__without_a_path_nothing_is_left(
 
 def test_extract_features__tells_progress_and_where_time_went(path: Path) -> None:
     told: list[tuple[int, int]] = []
-    settings = ExtractSettings(batch_size=32, on_tiles=lambda done, total: told.append((done, total)))
+    settings = ExtractionSettings(batch_size=32, on_tiles=lambda done, total: told.append((done, total)))
     with open_slide(path) as slide:
         facts = extract_features(slide, grid(), encoder(), settings).facts
     assert told == [(32, 80), (64, 80), (80, 80)]
@@ -131,7 +140,7 @@ def test_extract_features__notes_a_scale_that_the_encoder_does_not_know(path: Pa
 
 def test_bad_tile__fails_the_slide_and_names_the_place(path: Path) -> None:
     damaged(path, 13)
-    settings = ExtractSettings(path=path.with_suffix(".h5"), batch_size=8)
+    settings = ExtractionSettings(path=path.with_suffix(".h5"), batch_size=8)
     with open_slide(path) as slide, pytest.raises(InputError, match=r"a\.tif.*level 0 .*x 192, y 64"):
         extract_features(slide, grid(), encoder(), settings)
     assert [each.name for each in path.parent.iterdir()] == ["a.tif"]
@@ -141,7 +150,7 @@ def test_bad_tile__left_out_and_listed_where_allowed(path: Path) -> None:
     with open_slide(path) as slide:
         expected = by_hand(slide, grid(), encoder())
     damaged(path, 13, 14)
-    settings = ExtractSettings(read=ReadSettings(max_bad_tiles=2), batch_size=8, storage="fp32")
+    settings = ExtractionSettings(read=ReadSettings(max_bad_tiles=2), batch_size=8, storage="fp32")
     with open_slide(path) as slide:
         found = extract_features(slide, grid(), encoder(), settings)
         with pytest.raises(
@@ -157,7 +166,7 @@ def test_bad_tile__left_out_and_listed_where_allowed(path: Path) -> None:
 def test_bad_tile__all_of_them(path: Path) -> None:
     damaged(path, *range(80))
     with open_slide(path) as slide:
-        found = extract_features(slide, grid(), encoder(), ExtractSettings(max_bad_tiles=80, batch_size=9))
+        found = extract_features(slide, grid(), encoder(), ExtractionSettings(max_bad_tiles=80, batch_size=9))
     assert found.features.shape == (0, 12) and len(found.attributes["left_out"]) == 80
 
 
@@ -185,7 +194,7 @@ class Failing(Colours):
 def test_out_of_memory__the_batch_is_halved_once(path: Path) -> None:
     network = Failing(most=8)
     with open_slide(path) as slide:
-        found = extract_features(slide, grid(), encoder(network), ExtractSettings(batch_size=16, storage="fp32"))
+        found = extract_features(slide, grid(), encoder(network), ExtractionSettings(batch_size=16, storage="fp32"))
         expected = by_hand(slide, grid(), encoder())
     np.testing.assert_allclose(found.features[:], expected, atol=1e-4)
     assert network.sizes == [1, 16, *[8] * 10]  # the first finds out how many features there are
@@ -194,12 +203,12 @@ def test_out_of_memory__the_batch_is_halved_once(path: Path) -> None:
 
 def test_out_of_memory__half_a_batch_fails_the_slide(path: Path) -> None:
     with open_slide(path) as slide, pytest.raises(InputError, match=r"a\.tif.*encode 8 tiles.*encoder.batch_size to 4"):
-        extract_features(slide, grid(), encoder(Failing(most=7)), ExtractSettings(batch_size=16))
+        extract_features(slide, grid(), encoder(Failing(most=7)), ExtractionSettings(batch_size=16))
 
 
-@pytest.mark.parametrize(("answer", "reason"), [(float("nan"), "no number"), (1e6, "set encoder.storage=fp32")])
+@pytest.mark.parametrize(("answer", "reason"), [(float("nan"), "NaN or infinity"), (1e6, "set encoder.storage=fp32")])
 def test_encoder__gives_what_cannot_be_stored(path: Path, answer: float, reason: str) -> None:
-    settings = ExtractSettings(batch_size=16, path=path.with_suffix(".h5"))
+    settings = ExtractionSettings(batch_size=16, path=path.with_suffix(".h5"))
     with open_slide(path) as slide, pytest.raises(InputError, match=f"'colours' gives for x 320, y 64 .*{reason}"):
         extract_features(slide, grid(), encoder(Failing(answer=answer)), settings)
     assert [each.name for each in path.parent.iterdir()] == ["a.tif"]

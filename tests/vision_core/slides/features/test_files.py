@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vision_core.errors import EnvironmentFault, InputError
-from vision_core.slides.features.files import Features, read_features, why_again, write_features
+from vision_core.slides.features.files import Features, read_features, reason_not_reusable, write_features
 
 ENCODER = {"name": "lite0", "dim": 6, "weights": "ab" * 32, "mean": [127.0, 127.0, 127.0], "precision": "off"}
 ATTRIBUTES = {
@@ -338,11 +338,11 @@ def test_read_features__npy_cut_off(tmp_path: Path) -> None:
 # Resuming
 
 
-def test_why_again__empty_when_whole_and_as_wanted(tmp_path: Path) -> None:
+def test_reason_not_reusable__empty_when_whole_and_as_wanted(tmp_path: Path) -> None:
     write_features(tmp_path / "a.h5", made())
-    assert why_again(tmp_path / "a.h5", ATTRIBUTES) == ""
+    assert reason_not_reusable(tmp_path / "a.h5", ATTRIBUTES) == ""
     on_another_machine = json.loads(json.dumps(ATTRIBUTES | {"encoder": ENCODER | {"precision": "bf16"}}))
-    assert why_again(tmp_path / "a.h5", on_another_machine) == ""
+    assert reason_not_reusable(tmp_path / "a.h5", on_another_machine) == ""
 
 
 @pytest.mark.parametrize(
@@ -358,15 +358,15 @@ def test_why_again__empty_when_whole_and_as_wanted(tmp_path: Path) -> None:
         ({"new": 1}, "new was None, now 1"),
     ],
 )
-def test_why_again__says_what_differs(tmp_path: Path, change: dict[str, object], reason: str) -> None:
+def test_reason_not_reusable__says_what_differs(tmp_path: Path, change: dict[str, object], reason: str) -> None:
     write_features(tmp_path / "a.h5", made())
-    assert why_again(tmp_path / "a.h5", ATTRIBUTES | change) == reason
+    assert reason_not_reusable(tmp_path / "a.h5", ATTRIBUTES | change) == reason
 
 
-def test_why_again__missing_damaged_or_foreign(tmp_path: Path) -> None:
+def test_reason_not_reusable__missing_damaged_or_foreign(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    assert why_again(path, ATTRIBUTES) == "there is no file yet"
+    assert reason_not_reusable(path, ATTRIBUTES) == "there is no file yet"
     _truncated(path)
-    assert "is damaged or no HDF5 file" in why_again(path, ATTRIBUTES)
+    assert "is damaged or no HDF5 file" in reason_not_reusable(path, ATTRIBUTES)
     _h5(path, features=np.ones((3, 2), "f4"))
-    assert why_again(path, {}) == "the file has format 'None', now 'domainsight-features/1'"
+    assert reason_not_reusable(path, {}) == "the file has format 'None', now 'domainsight-features/1'"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.vision_core.slides.features.extraction import damaged, encoder, grid, slide_in
 from vision_core.errors import EnvironmentFault, UsageError
-from vision_core.slides.features.extraction import ExtractSettings, extract_features, summarise_times
+from vision_core.slides.features.extraction import ExtractionSettings, extract_features, summarise_times
 from vision_core.slides.features.files import Features
 from vision_core.slides.features.journal import RowJournal
 from vision_core.slides.reading.slide import open_slide
@@ -25,14 +25,14 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.vision_core.slides.features.extraction import *
-from vision_core.slides.features.extraction import ExtractSettings, extract_features
+from vision_core.slides.features.extraction import ExtractionSettings, extract_features
 from vision_core.slides.reading.slide import open_slide
 def tell(done, total):
     if done >= 40:
         os.kill(os.getpid(), signal.SIGKILL)
 path = Path(sys.argv[1])
 with open_slide(path) as slide:
-    settings = ExtractSettings(path=path.with_suffix(".h5"), batch_size=8, on_tiles=tell)
+    settings = ExtractionSettings(path=path.with_suffix(".h5"), batch_size=8, on_tiles=tell)
     extract_features(slide, grid(), encoder(), settings)
 """
 
@@ -42,7 +42,7 @@ def undisturbed(path: Path) -> bytes:
 
 
 def extracted(path: Path, name: str = "whole.h5", **other: Any) -> Features:  # noqa: ANN401
-    settings = ExtractSettings(path=path.with_name(name), batch_size=8, **other)
+    settings = ExtractionSettings(path=path.with_name(name), batch_size=8, **other)
     with open_slide(path) as slide:
         return extract_features(slide, grid(), encoder(), settings)
 
@@ -105,7 +105,7 @@ def test_interrupted__other_settings_begin_anew(path: Path) -> None:
 def test_journal__belongs_to_one_process(path: Path) -> None:
     with (
         RowJournal(path, "k", 12, np.dtype("f2")),
-        pytest.raises(UsageError, match="Another process makes"),
+        pytest.raises(UsageError, match="Another process is writing"),
         RowJournal(path, "k", 12, np.dtype("f2")),
     ):
         pass

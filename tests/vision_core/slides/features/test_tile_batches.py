@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.vision_core.slides.caches import held_bytes
 from tests.vision_core.slides.tiffs import tissue, write_tiff
 from vision_core.slides.features.tile_batches import batch_ranges, read_batches
 from vision_core.slides.reading.jpeg_tiles import TileGrid
@@ -41,11 +42,11 @@ def test_read_batches__each_tile_of_the_file_is_decoded_once(
 
 
 def test_read_batches__keeps_one_row_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vision_core.slides.reading.fast_jpeg._LINGERING_TILES", 0)
+    monkeypatch.setattr("vision_core.slides.reading.fast_jpeg._KEPT_RELEASED_TILES", 0)
     tiles = _tiles(SIDE)
     with open_slide(write_tiff(tmp_path / "a.tif", [tissue((640, 640))])) as slide:
         assert slide._fast is not None
         cache, held = slide._fast._cache, list[int]()
         for _ in read_batches(slide, tiles, batch_ranges(tiles, 8), threads=1):
-            held.append(cache.held_bytes())
+            held.append(held_bytes(cache))
     assert max(held) <= 12 * 64 * 64 * 3

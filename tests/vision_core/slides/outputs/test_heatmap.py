@@ -9,12 +9,12 @@ from tests.vision_core.slides.outputs.scored import scored
 from vision_core.images.drawing import blend, colour_map
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 from vision_core.slides.outputs.heatmap import (
-    are_alike,
-    blend_rows,
     draw_heatmap,
-    heat_layer,
+    heatmap_layer,
+    is_uniform,
+    overlay_heatmap,
     percentile_ranks,
-    score_map,
+    rank_map,
 )
 
 
@@ -46,48 +46,48 @@ def test_percentile_ranks__equal_scores_are_all_in_the_middle(scores: list[float
 
 def test_percentile_ranks__rounding_is_no_difference() -> None:
     jitter = np.random.default_rng(0).normal(0, 1e-6, 50)
-    assert are_alike((1 / 50 * (1 + jitter)).astype(np.float32))
-    assert not are_alike((1 / 50 * (1 + 1e3 * jitter)).astype(np.float32))
+    assert is_uniform((1 / 50 * (1 + jitter)).astype(np.float32))
+    assert not is_uniform((1 / 50 * (1 + 1e3 * jitter)).astype(np.float32))
 
 
-def test_score_map__overlap_is_the_mean_and_the_rest_is_nan() -> None:
-    found = score_map(scored([(0, 0), (5, 0)], [1.0, 2.0]), (20, 40))
+def test_rank_map__overlap_is_the_mean_and_the_rest_is_nan() -> None:
+    found = rank_map(scored([(0, 0), (5, 0)], [1.0, 2.0]), (20, 40))
     np.testing.assert_allclose(found[:10, :5], 0.25, atol=1e-4)
     np.testing.assert_allclose(found[:10, 5:10], 0.5, atol=1e-4)
     np.testing.assert_allclose(found[:10, 10:15], 0.75, atol=1e-4)
     assert np.isnan(found[10:]).all() and np.isnan(found[:, 15:]).all()
 
 
-def test_score_map__smaller_image_covers_the_same_field() -> None:
-    found = score_map(scored([(20, 10)], [1.0]), (10, 20))
+def test_rank_map__smaller_image_covers_the_same_field() -> None:
+    found = rank_map(scored([(20, 10)], [1.0]), (10, 20))
     assert np.argwhere(np.isfinite(found)).min(axis=0).tolist() == [5, 10]
     assert np.isfinite(found).sum() == 25
 
 
-def test_score_map__neighbours_leave_no_gap_at_an_odd_scale() -> None:
+def test_rank_map__neighbours_leave_no_gap_at_an_odd_scale() -> None:
     tiles = [(x, y) for y in range(0, 700, 100) for x in range(0, 700, 100)]
     result = scored(tiles, list(range(49)), size=(700, 700), tile_side=100)
-    found = score_map(result, (137, 137))
+    found = rank_map(result, (137, 137))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(np.unique(found), percentile_ranks(result.scores), atol=1e-4)  # and no overlap
 
 
-def test_score_map__tile_beyond_the_edge_is_cut_and_a_tiny_one_is_a_pixel() -> None:
-    assert np.isfinite(score_map(scored([(35, 15)], [1.0]), (20, 40))).sum() == 25
-    tiny = score_map(scored([(0, 0), (39_990, 19_990)], [1, 2], size=(20_000, 40_000)), (20, 40))
+def test_rank_map__tile_beyond_the_edge_is_cut_and_a_tiny_one_is_a_pixel() -> None:
+    assert np.isfinite(rank_map(scored([(35, 15)], [1.0]), (20, 40))).sum() == 25
+    tiny = rank_map(scored([(0, 0), (39_990, 19_990)], [1, 2], size=(20_000, 40_000)), (20, 40))
     assert np.argwhere(np.isfinite(tiny)).tolist() == [[0, 0], [19, 39]]
 
 
-def test_heat_layer__colours_on_tiles_and_nothing_elsewhere() -> None:
-    layer = heat_layer(scored([(0, 0), (10, 0)], [1.0, 2.0]), (20, 40))
+def test_heatmap_layer__colours_on_tiles_and_nothing_elsewhere() -> None:
+    layer = heatmap_layer(scored([(0, 0), (10, 0)], [1.0, 2.0]), (20, 40))
     colours = colour_map()
     assert layer[0, 0].tolist() == [*colours[64], 255] and layer[0, 10].tolist() == [*colours[191], 255]
     assert not layer[:, 20:].any() and not layer[10:].any()
 
 
-def test_heat_layer__equal_scores_have_one_colour_where_tiles_overlap_too() -> None:
+def test_heatmap_layer__equal_scores_have_one_colour_where_tiles_overlap_too() -> None:
     tiles = [(x, 0) for x in range(0, 30, 3)]
-    layer = heat_layer(scored(tiles, [0.1] * len(tiles)), (20, 40))
+    layer = heatmap_layer(scored(tiles, [0.1] * len(tiles)), (20, 40))
     assert len(np.unique(layer[layer[..., 3] > 0], axis=0)) == 1
 
 
@@ -108,17 +108,17 @@ def test_blend__every_mixture_is_rounded_right() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 64, 10_000])
-def test_blend_rows__parts_make_the_whole(rows: int) -> None:
+def test_overlay_heatmap__parts_make_the_whole(rows: int) -> None:
     result, picture = random_result(), noise(331, 503, 3)
-    whole = blend(picture, heat_layer(result, (331, 503)), 0.4)
-    np.testing.assert_array_equal(blend_rows(picture, result, 0.4, rows), whole)
+    whole = blend(picture, heatmap_layer(result, (331, 503)), 0.4)
+    np.testing.assert_array_equal(overlay_heatmap(picture, result, 0.4, rows), whole)
 
 
-def test_blend_rows__memory_is_little_more_than_the_picture() -> None:
+def test_overlay_heatmap__memory_is_little_more_than_the_picture() -> None:
     picture = np.zeros((6000, 1000, 3), np.uint8)
-    blend_rows(picture[:10], random_result())  # imports
+    overlay_heatmap(picture[:10], random_result())  # imports
     tracemalloc.start()
-    blend_rows(picture, random_result())
+    overlay_heatmap(picture, random_result())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < picture.nbytes + 24e6

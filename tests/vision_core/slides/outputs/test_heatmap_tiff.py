@@ -7,8 +7,8 @@ import pytest
 
 from tests.vision_core.slides.outputs.scored import scored
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import blend_rows
-from vision_core.slides.outputs.heatmap_tiff import overlay_px, write_overlay
+from vision_core.slides.outputs.heatmap import overlay_heatmap
+from vision_core.slides.outputs.heatmap_tiff import overlay_longest_px, write_overlay
 
 
 def large(mpp: float = 0.25, size: tuple[int, int] = (30_000, 41_000)) -> SlideResult:
@@ -23,7 +23,7 @@ def thumbnail_of(result: SlideResult, longest_px: int) -> np.ndarray[tuple[int, 
 
 def test_write_overlay__openslide_reads_scale_field_and_pixels_back(tmp_path: Path) -> None:
     result = large()
-    thumbnail = thumbnail_of(result, overlay_px(result, 8.0))
+    thumbnail = thumbnail_of(result, overlay_longest_px(result, 8.0))
     write_overlay(tmp_path / "a.tiff", thumbnail, result)
     with openslide.OpenSlide(tmp_path / "a.tiff") as slide:
         mpp = [float(slide.properties[f"openslide.mpp-{axis}"]) for axis in "xy"]
@@ -32,7 +32,7 @@ def test_write_overlay__openslide_reads_scale_field_and_pixels_back(tmp_path: Pa
         assert mpp == pytest.approx([8, 8], rel=1e-3)
         assert slide.level_count >= 3
         pixels = np.asarray(slide.read_region((0, 0), 0, slide.dimensions).convert("RGB"), int)
-    assert np.abs(pixels - blend_rows(thumbnail, result)).mean() < 2
+    assert np.abs(pixels - overlay_heatmap(thumbnail, result)).mean() < 2
 
 
 def test_write_overlay__carries_notice_and_result_but_no_name(tmp_path: Path) -> None:
@@ -68,5 +68,5 @@ def test_write_overlay__no_tissue_is_the_thumbnail(tmp_path: Path) -> None:
         (large(mpp=0.25, size=(1, 1_000)), 20.0, 13),
     ],
 )
-def test_overlay_px__resolution_within_bounds(result: SlideResult, mpp: float, expected: int) -> None:
-    assert overlay_px(result, mpp) == expected
+def test_overlay_longest_px__resolution_within_bounds(result: SlideResult, mpp: float, expected: int) -> None:
+    assert overlay_longest_px(result, mpp) == expected

@@ -12,7 +12,7 @@ from vision_core.errors import EnvironmentFault
 from vision_core.images.drawing import colour_map
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 from vision_core.slides.outputs.heatmap import percentile_ranks
-from vision_core.slides.outputs.qupath_tiles import RANK, SCORE, qupath_script, write_tiles
+from vision_core.slides.outputs.qupath_tiles import RANK, SCORE, qupath_import_script, write_tiles
 
 
 def refuse(constant: str) -> float:
@@ -133,8 +133,8 @@ def test_write_tiles__a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
-def test_qupath_script__knows_the_files_and_measurements_that_are_written() -> None:
-    script = qupath_script()
+def test_qupath_import_script__knows_the_files_and_measurements_that_are_written() -> None:
+    script = qupath_import_script()
     assert f"'{RANK}'" in script and RESEARCH_NOTICE in script
     for needed in ("GZIPInputStream", "readObjectsFromGeoJSON", "getImageList", "saveImageData", ".tissue"):
         assert needed in script

@@ -8,7 +8,7 @@ from PIL import ImageDraw
 
 from tests.vision_core.slides.outputs.scored import scored
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.top_tiles import Choice, draw_sheet, pick_tiles, read_tile
+from vision_core.slides.outputs.top_tiles import TileSelection, draw_tile_sheet, read_tile, select_tiles
 from vision_core.slides.reading.slide import Slide, open_slide
 
 SIDE = 128
@@ -42,48 +42,48 @@ def has_colour(picture: NDArray[np.uint8], x: int, y: int) -> bool:
     return bool((picture == np.array(_colour(x, y), np.uint8)).all(axis=-1).any())
 
 
-def test_pick_tiles__highest_first_and_of_equal_ones_the_first() -> None:
+def test_select_tiles__highest_first_and_of_equal_ones_the_first() -> None:
     result = scored([(0, 0), (10, 0), (20, 0), (30, 0)], [1, 3, 2, 3])
-    assert pick_tiles(result, 3).tolist() == [1, 3, 2]
-    assert pick_tiles(result, 2, lowest=True).tolist() == [0, 2]
-    assert pick_tiles(result, 99).tolist() == [1, 3, 2, 0]
-    assert pick_tiles(result, 0).tolist() == pick_tiles(scored([], []), 3).tolist() == []
+    assert select_tiles(result, 3).tolist() == [1, 3, 2]
+    assert select_tiles(result, 2, lowest=True).tolist() == [0, 2]
+    assert select_tiles(result, 99).tolist() == [1, 3, 2, 0]
+    assert select_tiles(result, 0).tolist() == select_tiles(scored([], []), 3).tolist() == []
 
 
-def test_pick_tiles__of_overlapping_tiles_the_highest_alone() -> None:
+def test_select_tiles__of_overlapping_tiles_the_highest_alone() -> None:
     result = scored([(0, 0), (5, 5), (9, 0), (10, 0), (20, 0)], [4, 5, 3, 2, 1])
-    assert pick_tiles(result, 5).tolist() == [1, 4]  # (10, 0) overlaps (5, 5) too
+    assert select_tiles(result, 5).tolist() == [1, 4]  # (10, 0) overlaps (5, 5) too
 
 
-def test_draw_sheet__shows_the_pixels_of_the_highest_tiles_and_no_others(path: Path) -> None:
+def test_draw_tile_sheet__shows_the_pixels_of_the_highest_tiles_and_no_others(path: Path) -> None:
     with open_slide(path) as slide:
-        sheet = draw_sheet(slide, grid(), Choice(most=12, tile_px=SIDE))
+        sheet = draw_tile_sheet(slide, grid(), TileSelection(highest=12, tile_px=SIDE))
     assert [has_colour(sheet, x, 7) for x in range(10)] == [True] * 10
     assert [has_colour(sheet, x, 6) for x in range(10)] == [False] * 8 + [True] * 2
     assert sheet.shape[0] > 3 * 256  # three rows, each pixel twice
 
 
-def test_draw_sheet__lowest_on_request(path: Path) -> None:
+def test_draw_tile_sheet__lowest_on_request(path: Path) -> None:
     with open_slide(path) as slide:
-        sheet = draw_sheet(slide, grid(), Choice(most=1, least=2, tile_px=SIDE))
+        sheet = draw_tile_sheet(slide, grid(), TileSelection(highest=1, lowest=2, tile_px=SIDE))
     assert has_colour(sheet, 9, 7) and has_colour(sheet, 0, 0) and has_colour(sheet, 1, 0)
     assert not has_colour(sheet, 2, 0)
 
 
-def test_draw_sheet__fewer_tiles_than_asked_for(path: Path) -> None:
+def test_draw_tile_sheet__fewer_tiles_than_asked_for(path: Path) -> None:
     result = scored([(128, 256)], [0.5], size=(1024, 1280), tile_side=SIDE)
     with open_slide(path) as slide:
-        assert has_colour(draw_sheet(slide, result), 1, 2)
+        assert has_colour(draw_tile_sheet(slide, result), 1, 2)
 
 
 def texts(monkeypatch: pytest.MonkeyPatch, slide: Slide, result: SlideResult) -> str:
     drawn: list[str] = []
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, xy, text, *rest, **more: drawn.append(text))
-    draw_sheet(slide, result, Choice(most=2, least=1, tile_px=SIDE))
+    draw_tile_sheet(slide, result, TileSelection(highest=2, lowest=1, tile_px=SIDE))
     return " ".join(drawn)
 
 
-def test_draw_sheet__says_rank_percentile_place_and_notice_but_no_name(
+def test_draw_tile_sheet__says_rank_percentile_place_and_notice_but_no_name(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_slide(path) as slide:
@@ -93,22 +93,22 @@ def test_draw_sheet__says_rank_percentile_place_and_notice_but_no_name(
     assert RESEARCH_NOTICE in said and "wsi/mhim_v1/0123456789ab" in said and "patient" not in said
 
 
-def test_draw_sheet__tiles_alike_are_said_to_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draw_tile_sheet__tiles_alike_are_said_to_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_slide(path) as slide:
         assert "looked at all tiles alike" in texts(monkeypatch, slide, grid(np.ones(80)))
 
 
-def test_draw_sheet__no_tissue_is_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draw_tile_sheet__no_tissue_is_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = scored([], [], size=(1024, 1280))
     with open_slide(path) as slide:
-        assert draw_sheet(slide, result).shape[1] >= 400
+        assert draw_tile_sheet(slide, result).shape[1] >= 400
         said = texts(monkeypatch, slide, result)
     assert "No tissue was found" in said and RESEARCH_NOTICE in said
 
 
-def test_draw_sheet__none_asked_for_is_the_strip_alone(path: Path) -> None:
+def test_draw_tile_sheet__none_asked_for_is_the_strip_alone(path: Path) -> None:
     with open_slide(path) as slide:
-        assert draw_sheet(slide, grid(), Choice(most=0)).shape[0] < 200
+        assert draw_tile_sheet(slide, grid(), TileSelection(highest=0)).shape[0] < 200
 
 
 @pytest.mark.parametrize(("tile_px", "level"), [(128, 0), (256, 0), (64, 1), (60, 1), (32, 2), (16, 2)])

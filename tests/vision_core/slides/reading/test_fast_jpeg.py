@@ -10,6 +10,7 @@ import pytest
 import pyvips
 from numpy.typing import NDArray
 
+from tests.vision_core.slides.caches import held_bytes
 from tests.vision_core.slides.tiffs import APERIO, Kind, overwrite, pyramid, tile_place, tissue, write_tiff
 from vision_core.assets import aperio_slide
 from vision_core.slides.reading.jpeg_tiles import TileGrid
@@ -290,15 +291,15 @@ def test_read__cache_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fast, slow = both(path)
     for x, y in tiles(fast, 0, (64, 64), (21, 13)):
         np.testing.assert_array_equal(fast.read(0, x, y, 64, 64), slow.read(0, x, y, 64, 64))
-        assert fast._fast is not None and fast._fast._cache.held_bytes() <= limit
+        assert fast._fast is not None and held_bytes(fast._fast._cache) <= limit
 
 
-@pytest.mark.parametrize(("once", "room"), [(False, 22), (True, 12)])
+@pytest.mark.parametrize(("sequential", "room"), [(False, 22), (True, 12)])
 def test_read__off_grid_decodes_each_tile_once(
-    once: bool, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sequential: bool, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With room for two rows of tiles; for one, where regions share no pixels."""
-    monkeypatch.setattr("vision_core.slides.reading.fast_jpeg._LINGERING_TILES", 0)
+    monkeypatch.setattr("vision_core.slides.reading.fast_jpeg._KEPT_RELEASED_TILES", 0)
     monkeypatch.setattr("vision_core.slides.reading.fast_jpeg._CACHE_BYTES", room * 64 * 64 * 3)
     path = write_tiff(tmp_path / "a.tif", [tissue((640, 640))])
     with open_slide(path) as slide:
@@ -310,7 +311,7 @@ def test_read__off_grid_decodes_each_tile_once(
 
         monkeypatch.setattr(TileGrid, "decode", counting)
         for x, y in tiles(slide, 0, (64, 64), (21, 13)):
-            slide.read(0, x, y, 64, 64, once=once)
+            slide.read(0, x, y, 64, 64, sequential=sequential)
     assert sorted(decoded) == [(x, y) for x in range(10) for y in range(10)]
 
 

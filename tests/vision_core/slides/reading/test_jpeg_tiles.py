@@ -9,7 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from tests.vision_core.slides.tiffs import tissue
-from vision_core.slides.reading.jpeg_tiles import DamagedTileError, TileGrid, are_tables, tile_header
+from vision_core.slides.reading.jpeg_tiles import DamagedTileError, TileGrid, are_jpeg_tables, tile_header
 
 TILE = tissue((64, 64))
 
@@ -113,19 +113,19 @@ def test_decode__a_header_that_could_be_read_in_two_ways_is_refused(tmp_path: Pa
         decode(tmp_path / "a", stream[:2] + before + stream[2:])
 
 
-def test_are_tables__nothing_but_tables() -> None:
+def test_are_jpeg_tables__nothing_but_tables() -> None:
     stream = jpeg()
     frame, scan = stream.index(b"\xff\xc0"), stream.index(b"\xff\xda")
     quantisation, huffman = stream[stream.index(b"\xff\xdb") : frame], stream[stream.index(b"\xff\xc4") : scan]
-    assert are_tables(b"") and are_tables(b"\xff\xd8" + quantisation + huffman + b"\xff\xd9")
+    assert are_jpeg_tables(b"") and are_jpeg_tables(b"\xff\xd8" + quantisation + huffman + b"\xff\xd9")
     for tables in (stream[frame:scan], quantisation[:-1], quantisation + b"\xff\xff", huffman + b"\0"):
-        assert not are_tables(b"\xff\xd8" + tables + b"\xff\xd9")
-    assert not are_tables(quantisation) and not are_tables(b"\xff\xd8")
+        assert not are_jpeg_tables(b"\xff\xd8" + tables + b"\xff\xd9")
+    assert not are_jpeg_tables(quantisation) and not are_jpeg_tables(b"\xff\xd8")
 
 
 def test_decode__a_length_that_cannot_be_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(jpeg())
-    with (tmp_path / "a").open("rb") as file, pytest.raises(DamagedTileError, match="said to have 4000000000 bytes"):
+    with (tmp_path / "a").open("rb") as file, pytest.raises(DamagedTileError, match="given as 4000000000 bytes"):
         grid([4_000_000_000]).decode(file.fileno(), 0, 0)
 
 

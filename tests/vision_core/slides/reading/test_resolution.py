@@ -58,7 +58,9 @@ def test_find_resolution__the_list_before_the_setting_and_after_the_file() -> No
 
 
 def test_find_resolution__nobody_says() -> None:
-    with pytest.raises(InputError, match=r"'a.svs': the file does not say .* column 'mpp' .* read\.mpp=0\.5"):
+    with pytest.raises(
+        InputError, match=r"'a.svs': the file does not give microns per pixel\. .* column 'mpp' .* read\.mpp=0\.5"
+    ):
         find({})
 
 
@@ -120,11 +122,11 @@ def test_find_resolution__objective_from_the_vendor_or_the_description() -> None
 
 def test_find_resolution__entities_in_ome_are_not_expanded() -> None:
     bomb = '<!DOCTYPE a [<!ENTITY b "x">]><OME xmlns="x"><Pixels PhysicalSizeX="0.5" PhysicalSizeY="0.5"/></OME>'
-    with pytest.raises(InputError, match="does not say"):
+    with pytest.raises(InputError, match="does not give microns per pixel"):
         find({"tiff.ImageDescription": bomb})
 
 
 @pytest.mark.parametrize("text", ["<OME", "<OME></OME>", '<OME xmlns="x"><Pixels/></OME>', "MPP = much", "<OME &"])
 def test_find_resolution__descriptions_that_say_nothing(text: str) -> None:
-    with pytest.raises(InputError, match="does not say"):
+    with pytest.raises(InputError, match="does not give microns per pixel"):
         find({"tiff.ImageDescription": text})

@@ -49,7 +49,7 @@ def test_open_slide__pixels_are_those_written(tmp_path: Path) -> None:
 
 def test_open_slide__resolution_of_the_file_then_of_the_list_then_of_the_settings(tmp_path: Path) -> None:
     path = made(tmp_path / "a.tif", Kind(resolution=None))
-    with pytest.raises(InputError, match="does not say how many microns"):
+    with pytest.raises(InputError, match="does not give microns per pixel"):
         open_slide(path)
     assert open_slide(path, ReadSettings(mpp=0.4), 0.3).mpp == 0.3
     assert open_slide(path, ReadSettings(mpp=0.4)).mpp == 0.4

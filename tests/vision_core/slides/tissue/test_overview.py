@@ -10,7 +10,7 @@ from tests.vision_core.slides.painted import write_slide
 from tests.vision_core.slides.tiffs import overwrite, pyramid, tile_place, tissue, write_tiff
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.reading.source import TileError
-from vision_core.slides.tissue.overview import overview_grid, read_whole, resized, thumbnail
+from vision_core.slides.tissue.overview import overview_grid, read_overview, resize_image, thumbnail
 
 
 def gradient(height: int, width: int) -> NDArray[np.uint8]:
@@ -22,8 +22,8 @@ def gradient(height: int, width: int) -> NDArray[np.uint8]:
 def test_overview_grid__level_nearest_8_microns(tmp_path: Path, mpp: float, level: int, shape: tuple[int, int]) -> None:
     with open_slide(write_slide(tmp_path / "a.tif", gradient(1024, 1280), mpp)) as slide:
         grid = overview_grid(slide)
-    pixel = 1280 / shape[1]
-    assert (grid.level, grid.shape, grid.pixel) == (level, shape, (pixel, pixel))
+    pixel_size = 1280 / shape[1]
+    assert (grid.level, grid.shape, grid.pixel_size) == (level, shape, (pixel_size, pixel_size))
 
 
 @pytest.mark.parametrize(
@@ -33,19 +33,19 @@ def test_overview_grid__built_from_one_level(tmp_path: Path, mpp: float, shape: 
     picture = gradient(999, 1301)
     with open_slide(write_slide(tmp_path / "a.tif", picture, mpp, has_pyramid=False)) as slide:
         grid = overview_grid(slide)
-        built = read_whole(slide, grid)
-    assert grid.shape == shape and grid.pixel == (1301 / shape[1], 999 / shape[0])
-    np.testing.assert_allclose(built.astype(int), resized(picture, shape), atol=1)
+        built = read_overview(slide, grid)
+    assert grid.shape == shape and grid.pixel_size == (1301 / shape[1], 999 / shape[0])
+    np.testing.assert_allclose(built.astype(int), resize_image(picture, shape), atol=1)
 
 
-def test_read_whole__blocks_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_overview__blocks_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = gradient(999, 1301)
     with open_slide(write_slide(tmp_path / "a.tif", picture, 0.5, has_pyramid=False)) as slide:
         grid = overview_grid(slide)
-        whole = read_whole(slide, grid)
-        monkeypatch.setattr("vision_core.slides.tissue.overview._AT_ONCE_PX", 0)
+        whole = read_overview(slide, grid)
+        monkeypatch.setattr("vision_core.slides.tissue.overview._MAX_SINGLE_READ_PX", 0)
         monkeypatch.setattr("vision_core.slides.tissue.overview._BLOCK_PX", 200)
-        blocks = read_whole(slide, grid)
+        blocks = read_overview(slide, grid)
     assert np.abs(blocks.astype(int) - whole)[..., :2].max() <= 2
 
 
@@ -79,7 +79,7 @@ def test_thumbnail__memory_is_that_of_a_block(tmp_path: Path) -> None:
     assert peak < 50e6 < picture.nbytes
 
 
-def test_read_whole__damage_is_told(tmp_path: Path) -> None:
+def test_read_overview__damage_is_told(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", pyramid(tissue((256, 256)), (1,)))
     start, length = tile_place(path, 5)
     overwrite(path, start, bytes(length))

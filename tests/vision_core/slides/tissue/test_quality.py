@@ -9,8 +9,14 @@ from tests.vision_core.slides.painted import EOSIN, HAEMATOXYLIN, glass, stain, 
 from tests.vision_core.slides.tiffs import overwrite, tile_place, write_tiff
 from vision_core.assets import aperio_slide
 from vision_core.slides.reading.slide import Slide, open_slide
-from vision_core.slides.tissue.overview import Grid, overview_grid, read_whole
-from vision_core.slides.tissue.quality import Quality, colour_shares, judge, read_fields, sharpness
+from vision_core.slides.tissue.overview import OverviewGrid, overview_grid, read_overview
+from vision_core.slides.tissue.quality import (
+    TissueQuality,
+    assess_quality,
+    colour_shares,
+    read_tissue_fields,
+    sharpness,
+)
 
 Picture = NDArray[np.uint8]
 
@@ -66,11 +72,11 @@ def test_sharpness__falls_with_defocus() -> None:
     assert measures[0] > 0.5 and measures[2] < 0.055
 
 
-def judged(slide: Slide) -> Quality:
+def judged(slide: Slide) -> TissueQuality:
     grid = overview_grid(slide)
-    picture = read_whole(slide, grid)
+    picture = read_overview(slide, grid)
     mask = (picture.max(axis=2).astype(int) - picture.min(axis=2)) > 20
-    return judge(slide, picture, mask, grid)
+    return assess_quality(slide, picture, mask, grid)
 
 
 def real_slide(path: Path, blurred_rows: int = 0) -> Path:
@@ -79,20 +85,20 @@ def real_slide(path: Path, blurred_rows: int = 0) -> Path:
     return write_slide(path, picture, 0.5)
 
 
-def test_judge__real_tissue_is_sharp_and_without_notes() -> None:
+def test_assess_quality__real_tissue_is_sharp_and_without_notes() -> None:
     with open_slide(aperio_slide()) as slide:
         quality = judged(slide)
     assert quality.flags["blur_share"] == 0 and quality.flags["pen_share"] < 0.02 and quality.notes == ()
 
 
-def test_judge__half_blurred_is_told(tmp_path: Path) -> None:
+def test_assess_quality__half_blurred_is_told(tmp_path: Path) -> None:
     with open_slide(real_slide(tmp_path / "a.tif", 1024)) as slide:
         quality = judged(slide)
     assert 0.3 <= quality.flags["blur_share"] <= 0.7
     assert any("of the tissue is blurred" in note and "of 24 places" in note for note in quality.notes)
 
 
-def test_judge__pen_and_brown_are_told(tmp_path: Path) -> None:
+def test_assess_quality__pen_and_brown_are_told(tmp_path: Path) -> None:
     for colours, name in ((((20, 120, 60), EOSIN), "pen or ink"), (((140, 90, 50), EOSIN), "another stain")):
         picture = glass(512, 512)
         picture[100:400, 100:250] = colours[0]
@@ -102,34 +108,34 @@ def test_judge__pen_and_brown_are_told(tmp_path: Path) -> None:
         assert any(name in note and note.startswith("50 % of the tissue") for note in quality.notes), quality
 
 
-def test_judge__no_tissue(tmp_path: Path) -> None:
+def test_assess_quality__no_tissue(tmp_path: Path) -> None:
     with open_slide(write_slide(tmp_path / "a.tif", glass(300, 300))) as slide:
-        assert judged(slide) == Quality(flags={"pen_share": 0.0, "other_stain_share": 0.0}, notes=())
+        assert judged(slide) == TissueQuality(flags={"pen_share": 0.0, "other_stain_share": 0.0}, notes=())
 
 
-def test_read_fields__too_coarse_a_slide_has_none(tmp_path: Path) -> None:
+def test_read_tissue_fields__too_coarse_a_slide_has_none(tmp_path: Path) -> None:
     with open_slide(write_slide(tmp_path / "a.tif", stain(glass(400, 400), [(50, 50, 350, 350)]), 4.0)) as slide:
         assert "blur_share" not in judged(slide).flags
 
 
-def test_read_fields__of_a_micron_per_pixel_inside_the_tissue(tmp_path: Path) -> None:
+def test_read_tissue_fields__of_a_micron_per_pixel_inside_the_tissue(tmp_path: Path) -> None:
     y, x = np.mgrid[:2048, :2048] // 8
     with open_slide(write_slide(tmp_path / "a.tif", np.stack([x, y, x], axis=-1).astype(np.uint8), 0.5)) as slide:
-        grid = Grid(level=0, shape=(128, 128), pixel=(16.0, 16.0))
+        grid = OverviewGrid(level=0, shape=(128, 128), pixel_size=(16.0, 16.0))
         mask = np.zeros(grid.shape, bool)
         mask[64:, 32:] = True
-        fields = read_fields(slide, mask, grid)
+        fields = read_tissue_fields(slide, mask, grid)
     assert len(fields) == 24 and {field.shape for field in fields} == {(128, 128, 3)}
     places = {tuple(field[0, 0, :2].tolist()) for field in fields}
     assert len(places) == 24
     assert all(64 - 4 <= x <= 256 - 32 and 128 - 4 <= y <= 256 - 32 for x, y in places)
 
 
-def test_read_fields__a_damaged_place_is_left_out(tmp_path: Path) -> None:
+def test_read_tissue_fields__a_damaged_place_is_left_out(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "a.tif", [np.tile(real_pixels(), (1, 1, 1))])
     start, length = tile_place(path, 12 * 8 + 6)
     overwrite(path, start, bytes(length))
     with open_slide(path) as slide:
-        grid = Grid(level=0, shape=(64, 48), pixel=(16.0, 16.0))
-        fields = read_fields(slide, np.ones(grid.shape, bool), grid)
+        grid = OverviewGrid(level=0, shape=(64, 48), pixel_size=(16.0, 16.0))
+        fields = read_tissue_fields(slide, np.ones(grid.shape, bool), grid)
     assert 0 < len(fields) < 24

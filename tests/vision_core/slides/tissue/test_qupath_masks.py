@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vision_core.errors import InputError
-from vision_core.slides.tissue.qupath_masks import Drawing, read_drawing
-from vision_core.slides.tissue.regions import draw_mask
+from vision_core.slides.tissue.qupath_masks import QuPathMask, read_qupath_mask
+from vision_core.slides.tissue.regions import regions_to_mask
 
 SIZE = (100, 200)  # height, width
 HOLE = [[20, 20], [30, 20], [30, 30], [20, 30], [20, 20]]
@@ -29,14 +29,14 @@ def collection(*features: Any) -> dict[str, Any]:  # noqa: ANN401
     return {"type": "FeatureCollection", "features": list(features)}
 
 
-def read(tmp_path: Path, document: Any) -> Drawing:  # noqa: ANN401
+def read(tmp_path: Path, document: Any) -> QuPathMask:  # noqa: ANN401
     path = tmp_path / "a.tissue.geojson"
     path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
-    return read_drawing(path, SIZE)
+    return read_qupath_mask(path, SIZE)
 
 
-def area(drawing: Drawing) -> int:
-    return int(draw_mask(drawing.regions, SIZE, (1.0, 1.0)).sum())
+def area(drawing: QuPathMask) -> int:
+    return int(regions_to_mask(drawing.regions, SIZE, (1.0, 1.0)).sum())
 
 
 MULTI = {"type": "MultiPolygon", "coordinates": [[box(10, 10, 40, 40), HOLE], [box(60, 10, 70, 20)]]}
@@ -66,12 +66,12 @@ MULTI = {"type": "MultiPolygon", "coordinates": [[box(10, 10, 40, 40), HOLE], [b
         ([], 0),
     ],
 )
-def test_read_drawing__whatever_qupath_exports(tmp_path: Path, document: Any, expected: int) -> None:  # noqa: ANN401
+def test_read_qupath_mask__whatever_qupath_exports(tmp_path: Path, document: Any, expected: int) -> None:  # noqa: ANN401
     drawing = read(tmp_path, document)
     assert area(drawing) == expected and drawing.notes == ()
 
 
-def test_read_drawing__byte_order_mark(tmp_path: Path) -> None:
+def test_read_qupath_mask__byte_order_mark(tmp_path: Path) -> None:
     assert area(read(tmp_path, "\ufeff" + json.dumps(MULTI))) == 900
 
 
@@ -85,36 +85,36 @@ def test_read_drawing__byte_order_mark(tmp_path: Path) -> None:
         ([[-50, 0], [50, 50], [-50, 100]], 1250),
     ],
 )
-def test_read_drawing__cut_at_the_edge_of_the_slide(tmp_path: Path, ring: list[list[float]], expected: int) -> None:
+def test_read_qupath_mask__cut_at_the_edge_of_the_slide(tmp_path: Path, ring: list[list[float]], expected: int) -> None:
     drawing = read(tmp_path, polygon(ring))
     assert area(drawing) == pytest.approx(expected, abs=30)
     assert all(((region.outline >= 0) & (region.outline <= SIZE[::-1])).all() for region in drawing.regions)
     assert drawing.notes == ("In the edited mask, one object reached beyond the slide and was cut.",)
 
 
-def test_read_drawing__a_pixel_beyond_is_cut_without_a_word(tmp_path: Path) -> None:
+def test_read_qupath_mask__a_pixel_beyond_is_cut_without_a_word(tmp_path: Path) -> None:
     drawing = read(tmp_path, polygon(box(-0.5, 0, 200.5, 101)))
     assert drawing.notes == () and drawing.regions[0].outline.max(axis=0).tolist() == [200, 100]
 
 
-def test_read_drawing__all_outside_is_another_slide(tmp_path: Path) -> None:
+def test_read_qupath_mask__all_outside_is_another_slide(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"all 2 areas lie outside the slide of 200 x 100 pixels"):
         read(tmp_path, [polygon(box(500, 500, 600, 600)), polygon(box(-9, -9, -3, -3))])
 
 
 @pytest.mark.parametrize("kind", ["Point", "MultiPoint", "LineString", "MultiLineString"])
-def test_read_drawing__what_has_no_area_is_left_out_and_told(tmp_path: Path, kind: str) -> None:
+def test_read_qupath_mask__what_has_no_area_is_left_out_and_told(tmp_path: Path, kind: str) -> None:
     drawing = read(tmp_path, collection(feature(MULTI), feature({"type": kind, "coordinates": [1, 2]}), feature(None)))
     assert area(drawing) == 900
     assert drawing.notes == ("In the edited mask, each of 2 objects has no area and was left out.",)
 
 
 @pytest.mark.parametrize("ring", [[], [[1, 1]], [[1, 1], [5, 5], [1, 1]], [[1, 1]] * 9])
-def test_read_drawing__ring_without_area(tmp_path: Path, ring: list[list[float]]) -> None:
+def test_read_qupath_mask__ring_without_area(tmp_path: Path, ring: list[list[float]]) -> None:
     assert len(read(tmp_path, [polygon(ring), MULTI]).regions) == 2
 
 
-def test_read_drawing__mask_of_a_slide_of_another_size(tmp_path: Path) -> None:
+def test_read_qupath_mask__mask_of_a_slide_of_another_size(tmp_path: Path) -> None:
     document = {**collection(feature(MULTI)), "slide": {"width": 300, "height": 100}}
     with pytest.raises(InputError, match="of a slide of 300 x 100 pixels, but this one has 200 x 100"):
         read(tmp_path, document)
@@ -144,32 +144,32 @@ def test_read_drawing__mask_of_a_slide_of_another_size(tmp_path: Path) -> None:
         (collection(feature(polygon([[1, True], [3, 4], [4, 5]]))), "two finite numbers"),
     ],
 )
-def test_read_drawing__broken_files_are_named(tmp_path: Path, document: Any, told: str) -> None:  # noqa: ANN401
+def test_read_qupath_mask__broken_files_are_named(tmp_path: Path, document: Any, told: str) -> None:  # noqa: ANN401
     with pytest.raises(InputError, match=told) as caught:
         read(tmp_path, document)
     assert "a.tissue.geojson'" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_read_drawing__not_text_and_not_there(tmp_path: Path) -> None:
+def test_read_qupath_mask__not_text_and_not_there(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(InputError, match="is no GeoJSON"):
-        read_drawing(tmp_path / "b", SIZE)
+        read_qupath_mask(tmp_path / "b", SIZE)
     for missing in (tmp_path / "c", tmp_path):
         with pytest.raises(InputError, match="cannot be read"):
-            read_drawing(missing, SIZE)
+            read_qupath_mask(missing, SIZE)
 
 
-def test_read_drawing__cut_ring_has_the_area_of_the_part_inside(tmp_path: Path) -> None:
+def test_read_qupath_mask__cut_ring_has_the_area_of_the_part_inside(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     for _ in range(20):
         ring = draws.uniform(-80, 260, (12, 2))
         ring = ring[np.argsort(np.arctan2(*(ring - ring.mean(axis=0)).T))].tolist()  # a star around its middle
-        large = draw_mask(read_drawing_of(tmp_path, ring, (400, 400)).regions, (400, 400), (1.0, 1.0))
-        small = draw_mask(read_drawing_of(tmp_path, ring, SIZE).regions, SIZE, (1.0, 1.0))
+        large = regions_to_mask(read_drawing_of(tmp_path, ring, (400, 400)).regions, (400, 400), (1.0, 1.0))
+        small = regions_to_mask(read_drawing_of(tmp_path, ring, SIZE).regions, SIZE, (1.0, 1.0))
         np.testing.assert_array_equal(small, large[:100, :200])
 
 
-def read_drawing_of(tmp_path: Path, ring: list[list[float]], size: tuple[int, int]) -> Drawing:
+def read_drawing_of(tmp_path: Path, ring: list[list[float]], size: tuple[int, int]) -> QuPathMask:
     path = tmp_path / "star.geojson"
     path.write_text(json.dumps([polygon(ring), polygon(box(0, 0, 1, 1))]))
-    return read_drawing(path, size)
+    return read_qupath_mask(path, size)

@@ -10,16 +10,16 @@ from tests.vision_core.slides.painted import EOSIN, GLASS, Box, glass, stain, wr
 from vision_core.assets import aperio_slide
 from vision_core.errors import ConfigError, InputError
 from vision_core.results import RESEARCH_NOTICE
-from vision_core.slides.reading.slide import open_slide
+from vision_core.slides.reading.slide import Slide, open_slide
 from vision_core.slides.settings import TissueSettings
 from vision_core.slides.tissue.clam_presets import PRESETS
-from vision_core.slides.tissue.regions import draw_mask
+from vision_core.slides.tissue.qupath_masks import read_qupath_mask
+from vision_core.slides.tissue.regions import regions_to_mask
 from vision_core.slides.tissue.segmentation import (
+    MASK_SUFFIX,
     Tissue,
     find_tissue,
-    mask_path,
-    read_tissue,
-    saturation_limit,
+    saturation_threshold,
     tissue_mask,
     write_tissue,
 )
@@ -40,8 +40,15 @@ def found(path: Path, preset: str = "default", regions: Path | None = None) -> T
         return find_tissue(slide, TissueSettings(preset=preset, regions=regions))
 
 
+def read_tissue(path: Path, slide: Slide) -> Tissue:
+    """Read back what ``write_tissue`` wrote."""
+    document = json.loads(path.read_text("utf-8"))
+    mask = read_qupath_mask(path, slide.size)
+    return Tissue(regions=mask.regions, flags=document["flags"], notes=(*document["notes"], *mask.notes))
+
+
 def level_0(tissue: Tissue, shape: tuple[int, int] = (1000, 1200)) -> NDArray[np.bool_]:
-    return draw_mask(tissue.regions, shape, (1.0, 1.0))
+    return regions_to_mask(tissue.regions, shape, (1.0, 1.0))
 
 
 def test_find_tissue__pieces_with_their_hole(path: Path) -> None:
@@ -132,7 +139,7 @@ def test_find_tissue__memory_does_not_hold_the_slide(tmp_path: Path) -> None:
 def test_find_tissue__real_slide() -> None:
     with open_slide(aperio_slide()) as slide:
         tissue = find_tissue(slide, TissueSettings())
-        mask = draw_mask(tissue.regions, slide.size, (1.0, 1.0))
+        mask = regions_to_mask(tissue.regions, slide.size, (1.0, 1.0))
         pixels = slide.read(0, 0, 0, 2220, 2967)
     saturation = pixels.max(axis=2).astype(int) - pixels.min(axis=2)
     assert saturation[mask].mean() > 5 * saturation[~mask].mean()
@@ -141,16 +148,16 @@ def test_find_tissue__real_slide() -> None:
     assert not mask[470, 1280]  # the upper hole
 
 
-def test_saturation_limit__by_hand() -> None:
+def test_saturation_threshold__by_hand() -> None:
     counts = np.zeros(256, np.int64)
     counts[[3, 4]] = 1000
-    assert saturation_limit(counts) == 16  # 3.5, rounded to 4, and 12
+    assert saturation_threshold(counts) == 16  # 3.5, rounded to 4, and 12
     counts[100] = 50
-    assert 4 <= saturation_limit(counts) < 100
+    assert 4 <= saturation_threshold(counts) < 100
     counts[30] = 200
-    assert 4 <= saturation_limit(counts) < 30
+    assert 4 <= saturation_threshold(counts) < 30
     counts[[3, 4]] = 0
-    assert saturation_limit(np.roll(counts, 20)) == -1
+    assert saturation_threshold(np.roll(counts, 20)) == -1
 
 
 def test_tissue_mask__smaller_than_its_windows() -> None:
@@ -230,7 +237,7 @@ def test_find_tissue__slide_without_an_edited_mask_is_segmented(tmp_path: Path, 
 def test_find_tissue__our_own_mask_edited_and_read_back(tmp_path: Path, path: Path) -> None:
     with open_slide(path) as slide:
         masks = tmp_path / "edited"
-        write_tissue(mask_path(slide, masks), found(path), slide)
+        write_tissue(masks / f"a{MASK_SUFFIX}", found(path), slide)
     document = json.loads((masks / "a.tissue.geojson").read_text())
     del document["features"][1:]
     (masks / "a.tissue.geojson").write_text(json.dumps(document))

@@ -111,7 +111,7 @@ def test_memory__a_damaged_file_or_a_folder_that_cannot_be_made_costs_time_alone
     assert _looked_at(images, "header", tmp_path / "cache") == 6
     (tmp_path / "file").touch()
     assert _looked_at(images, "header", tmp_path / "file") == 6
-    assert "What was checked is not remembered" in caplog.text
+    assert "Checked files are not remembered" in caplog.text
 
 
 def test_memory__sound_means_the_file_as_it_was(tmp_path: Path) -> None:

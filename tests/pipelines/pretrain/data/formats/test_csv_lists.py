@@ -54,6 +54,20 @@ def test_read_table__marks_of_other_countries(mark: str, tmp_path: Path) -> None
     assert found[0][:2] == ("a,b.png", "lung")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_read_table__unicode_text_of_a_spreadsheet(encoding: str, tmp_path: Path) -> None:
+    museum.picture(tmp_path / "ä.png", ())
+    (tmp_path / "train.csv").write_bytes("filename\tlabel\r\n\r\nä.png\tlung\r\n".encode(encoding))
+    found, _ = read_table(tmp_path, "train", "", Reading())
+    assert found[0][:2] == ("ä.png", "lung")
+
+
+def test_read_table__a_quote_that_does_not_end(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text('filename,label\n"a.png,lung\nb.png,liver\n')
+    with pytest.raises(DataError, match="is not a CSV: unexpected end of data"):
+        read_table(tmp_path, "train", "", Reading())
+
+
 def test_read_table__one_file_for_all_lists_is_told(tmp_path: Path) -> None:
     museum.picture(tmp_path / "a.png", ())
     museum.rows([{"filename": "a.png", "label": "lung"}], tmp_path / "labels.csv")
@@ -89,8 +103,8 @@ def test_read_table__lacks_a_column(tmp_path: Path) -> None:
 
 
 def test_read_table__no_text(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_bytes(b"\xff\xfe\x00\x81filename")
-    with pytest.raises(DataError, match="is not a CSV in UTF-8"):
+    (tmp_path / "train.csv").write_bytes(b"\x89PNG\x00\x81filename")
+    with pytest.raises(DataError, match="is not text in UTF-8"):
         read_table(tmp_path, "train", "", Reading())
 
 

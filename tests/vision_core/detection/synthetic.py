@@ -1,4 +1,4 @@
-"""Made detection images for tests: coloured shapes on noise, as a VOC folder or a COCO folder, in a moment."""
+"""Generated detection images for tests: coloured shapes on noise, as a VOC or a COCO folder."""
 
 import json
 from collections.abc import Sequence
