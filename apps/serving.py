@@ -31,6 +31,7 @@ _FLOOR = (6, 24)  # Below it a failing auth_dependency let visitors in.
 _WHY = "the page is built with it"
 _PREFIX = "domainsight-app-"
 _LAUNCHES = 4
+_LAST_PORT = 65535
 _log = logging.getLogger("domainsight")
 
 
@@ -230,6 +231,8 @@ def _flag_problems(serving: Serving) -> list[str]:
         problems.append("'--share' sends images through an outside host. Use --host with --auth, --cert and --key.")
     if not _is_loopback(serving.host) and not (serving.auth and serving.cert and serving.key):
         problems.append(f"'{serving.host}' can be reached from other computers: give --auth, --cert and --key too.")
+    if serving.port is not None and not 1 <= serving.port <= _LAST_PORT:
+        problems.append(f"--port '{serving.port}' is no port: expected a number from 1 to {_LAST_PORT}, such as 7860.")
     if bool(serving.cert) != bool(serving.key):
         problems.append("TLS needs both --cert and --key; found one of them.")
     return problems

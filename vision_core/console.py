@@ -1,14 +1,19 @@
 """Console output: lines, progress bars with rate and remaining time, the log of a run."""
 
+import logging
+import os
+import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from vision_core.errors import one_line
 
 ItemT = TypeVar("ItemT")
 _PLAIN_SECONDS = 10.0
@@ -29,14 +34,14 @@ class Progress:
         self._bar = tqdm(
             total=total,
             initial=initial,
-            desc=label,
+            desc=one_line(label),
             unit=unit,
             file=sys.stderr,
             dynamic_ncols=True,
             leave=not is_passing,
             disable=_is_silent or not sys.stderr.isatty(),
         )
-        self._label, self._unit, self._total, self._is_passing = label, unit, total, is_passing
+        self._label, self._unit, self._total, self._is_passing = one_line(label), unit, total, is_passing
         self._first, self._done = initial, initial
         self._start = self._told = time.monotonic()
 
@@ -46,6 +51,7 @@ class Progress:
 
     def reach(self, done: int, note: str = "") -> None:
         """Set the number of items done."""
+        note = one_line(note)
         if note and not self._bar.disable:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._done)
@@ -98,10 +104,13 @@ def is_silent() -> bool:
 
 
 def say(text: str) -> None:
-    """Print a line, without tearing a progress bar, and log it."""
+    """Print text, without tearing a progress bar, and log it.
+
+    Control characters become escapes, apart from line feeds: callers pass names through ``one_line``.
+    """
     if _is_silent:
         return
-    tqdm.write(text, file=sys.stdout)
+    tqdm.write(_escaped(text), file=sys.stdout)
     sys.stdout.flush()
     note(text)
 
@@ -111,7 +120,48 @@ def note(text: str) -> None:
     path = _LOG_PATH.get()
     if path:
         with path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text.strip()}\n")
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {_escaped(text.strip())}\n")
+
+
+def _escaped(text: str) -> str:
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Join words to a command that a shell takes, on one line whatever they hold."""
+    return " ".join(shlex.quote(word) if word == one_line(word) else _dollar_quoted(word) for word in words)
+
+
+def _dollar_quoted(word: str) -> str:
+    escaped = "".join(f"\\x{byte:02x}" if byte < 32 or byte > 126 or byte in b"\\'" else chr(byte)
+                      for byte in os.fsencode(word))  # fmt: skip
+    return f"$'{escaped}'"
+
+
+class _OneLine(logging.Filter):
+    """Escapes control characters in what the package logs, and thereby warns of."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Replace message and arguments by the escaped text."""
+        record.msg, record.args = one_line(record.getMessage()), ()
+        return True
+
+
+_LOG = logging.getLogger("domainsight")
+_LOG.addFilter(_OneLine())
+
+
+@contextmanager
+def debugging() -> Iterator[None]:
+    """Print all that the package logs, tracebacks too, within the block."""
+    handler, before = logging.StreamHandler(), _LOG.level
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        _LOG.setLevel(before)
+        _LOG.removeHandler(handler)
 
 
 @contextmanager

@@ -4,18 +4,27 @@ Exit codes: 0 done; 2 usage, configuration, checkpoint or annotation index (noth
 4 finished, some inputs failed; 5 environment (disk, memory, device, missing package); 130 interrupted, can be resumed.
 """
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
 EXIT_PARTIAL = 4
 EXIT_INTERRUPTED = 130
+# Control characters, line and paragraph separators, marks that turn the direction of text, bytes that are no UTF-8.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def one_line(text: str) -> str:
+    """Write control characters as escapes, so that a file's name cannot steer a terminal."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class UserError(Exception):
     """Error outside this package, with one line per problem: what is wrong, and what to do.
 
     Args:
-        problems: One sentence, or several when a stage found several faults at once.
+        problems: One sentence, or several when a stage found several faults at once. Control characters, as names of
+            files may hold them, become escapes.
 
     Attributes:
         is_repeated: Whether another process of the same training has printed it already.
@@ -25,7 +34,7 @@ class UserError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems = tuple(map(one_line, (problems,) if isinstance(problems, str) else problems))
         self.is_repeated = False
         super().__init__("\n".join(self.problems))
 

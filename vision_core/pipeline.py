@@ -20,6 +20,7 @@ from vision_core.config.schema import Config
 from vision_core.csv_tables import Cell
 from vision_core.errors import DataError, UsageError
 from vision_core.evaluation.rows import Row
+from vision_core.images.folders import left_out_note, suffix_note
 from vision_core.images.reading import list_images
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.runtime import machine
@@ -155,6 +156,10 @@ class Pipeline(ABC, Generic[ConfigT]):
             raise DataError(f"--input '{path}' is a list; give an image, or a folder of images.")
         return list_images(path)
 
+    def remarks(self, path: Path, inputs: Sequence[Path]) -> Sequence[str]:
+        """Describe what ``inputs`` left out of a folder, and what is strange about the others."""
+        return [*(left_out_note(path, inputs) if path.is_dir() else ()), *suffix_note(inputs)]
+
     def inspector(self, config: ConfigT | None) -> Callable[[Path], Inspected] | None:
         """Make the function that inspects an input; None: no plan is made."""
         return None
@@ -170,8 +175,8 @@ class Pipeline(ABC, Generic[ConfigT]):
         """List the columns of a result in ``results.csv``."""
         return {}
 
-    def conclude(self, folder: Path) -> None:
-        """Write files about all results of a batch into its folder."""
+    def conclude(self, folder: Path, inputs: Sequence[Path]) -> None:
+        """Write files about all results of a batch, whose inputs are given in order, into its folder."""
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
         """Prepare a bundle for ``export``; ``size`` fixes that of the inputs.

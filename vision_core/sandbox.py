@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from vision_core import errors
 from vision_core.environment import keep_offline
-from vision_core.errors import InputError, UserError
+from vision_core.errors import InputError, UserError, one_line
 
 Arrays = Mapping[str, NDArray[Any]]
 _LOG = logging.getLogger("domainsight")
@@ -294,7 +294,7 @@ def _error(header: Mapping[str, Any], path: Path) -> Exception:
 
 def _shortened(text: str, path: Path) -> str:
     """``text`` with the path as the user wrote it; the child knows the absolute one."""
-    return text.replace(str(path.absolute()), str(path))
+    return one_line(text).replace(one_line(str(path.absolute())), one_line(str(path)))
 
 
 # What follows runs in the child.

@@ -229,7 +229,8 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
 
     def import_weights(self, file: Path, config: PretrainConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Make a bundle of a released classifier; returns the key map and all inferred facts."""
-        found = read_released(file, frozen_classes(config.data), trust=trusted)
+        key = config.source.weights_key
+        found = read_released(file, frozen_classes(config.data), trust=trusted, weights_key=key)
         notes = [*found.notes]
         if config.averaging.reestimate_norms:
             notes.append(with_new_statistics(found.network, config))

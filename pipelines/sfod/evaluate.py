@@ -50,7 +50,11 @@ def score(
     return Row(
         model=model,
         split=dataset.name,
-        counts={"images": len(dataset.records), "boxes": sum(truths[name] for name in counted)},
+        counts={
+            "images": len(dataset.records),
+            **dataset.left_out,
+            "boxes": sum(truths[name] for name in counted),
+        },
         metrics={name: _mean_precision(result, counted) for name, result in results.items()},
         per_class={f"{each}.{name}": result.per_class[each] for name, result in results.items() for each in counted},
     )

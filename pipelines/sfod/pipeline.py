@@ -1,7 +1,8 @@
 """Pipeline of source-free adaptation, from data to bundle. Start reading here."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,7 +10,15 @@ import torch
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.evaluate import detect_all, draw_comparison, score
-from pipelines.sfod.initial_weights import DEMO_BUNDLE, is_bundle, load_source_detector, new_detector
+from pipelines.sfod.initial_weights import (
+    DEMO_BUNDLE,
+    check_labelled_classes,
+    check_scored_classes,
+    in_classes,
+    is_bundle,
+    load_source_detector,
+    new_detector,
+)
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
@@ -17,12 +26,21 @@ from pipelines.sfod.predict import DRAWN_SCORE, SfodPredictor, write_coco
 from pipelines.sfod.views import LabelledViews, TargetViews
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
-from vision_core.detection.datasets.reading import DetectionDataset, drop_empty, read_dataset, shared_images
+from vision_core.console import say
+from vision_core.detection.datasets.checks import near_name
+from vision_core.detection.datasets.readable import Seen, readable
+from vision_core.detection.datasets.reading import (
+    DetectionDataset,
+    drop_empty,
+    read_dataset,
+    refuse_without_boxes,
+    shared_images,
+)
 from vision_core.detection.datasets.validation import Validation, check_dataset
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectionData, DetectorSettings
 from vision_core.detection.weights.bundles import save_detector
-from vision_core.detection.weights.detectron2_checkpoint import import_detector, load_backbone
+from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone, import_detector
 from vision_core.detection.weights.export import exportable_detector
 from vision_core.errors import ConfigError, DataError
 from vision_core.evaluation.rows import Row
@@ -45,30 +63,53 @@ class SfodPipeline(Pipeline[SfodConfig]):
         "detector worse: compare both models on labelled images of your own before use."
     )
 
+    def __init__(self) -> None:
+        self._seen: Seen = set()  # files that were found to be sound
+        self._told: set[str] = set()  # notes on the scored list that the terminal shows already
+
+    def check_runs(self, runs: Mapping[str, SfodConfig]) -> None:
+        """Read the lists of all runs whose classes are given, so that none is refused after another has trained."""
+        for config in (config for config in runs.values() if config.data.classes):
+            read_dataset(config.data, config.data.split, with_labels=config.method == "source")
+            if config.data.eval_split:
+                self.eval_set(config, config.data.classes)
+
     def prepare(self, config: SfodConfig) -> Prepared:
         """Build the learner and the training views of a run."""
         return self._prepare_source(config) if config.method == "source" else self._prepare_target(config)
 
     def _prepare_source(self, config: SfodConfig) -> Prepared:
         dataset = read_dataset(config.data, config.data.split, with_labels=True)
+        dataset = readable(dataset, config.data, self._seen)
+        refuse_without_boxes(dataset)
         dataset = drop_empty(dataset) if config.data.filter_empty else dataset
         detector, notes = new_detector(config, dataset.classes)
         return Prepared(
             learner=SourceLearner(detector, average=config.teacher, seed=config.train.seed),
-            items=build_views(LabelledViews, config, dataset, detector),
-            notes=(*dataset.notes, *notes),
+            items=build_views(LabelledViews, config, in_classes(dataset, detector.classes), detector),
+            notes=(*dataset.notes, *notes, *self._scored_notes(config, detector.classes, dataset)),
         )
 
     def _prepare_target(self, config: SfodConfig) -> Prepared:
         start = load_source_detector(config)
-        data = config.data.model_copy(update={"classes": config.data.classes or start.module.classes})
-        dataset = read_dataset(data, data.split, with_labels=False)
+        data = config.data.model_copy(update={"classes": start.module.classes})
+        dataset = readable(read_dataset(data, data.split, with_labels=False), data, self._seen)
+        scored = self._scored_notes(config, data.classes, dataset)
         return Prepared(
             learner=adaptation_learner(config, start.module),
             items=build_views(TargetViews, config, dataset, start.module),
-            notes=(*start.notes, *_warnings(config), *dataset.notes, *_note_shared_images(data, dataset)),
+            notes=(*start.notes, *_warnings(config), *dataset.notes, *scored),
             start=start.path,
         )
+
+    def _scored_notes(self, config: SfodConfig, classes: tuple[str, ...], dataset: DetectionDataset) -> list[str]:
+        """Read the list to score on before anything runs, and return what is to be said beside the scores."""
+        if not config.data.eval_split:
+            return []
+        scored = readable(self.eval_set(config, classes), config.data, self._seen)
+        notes = [f"{scored.name}: {note}" for note in scored.notes]
+        self._told.update(notes)
+        return [*_note_shared_images(config, dataset, scored), *notes]
 
     def deliver(self, config: SfodConfig, learner: Learner, folder: Path) -> Card:
         """Write the trained or adapted detector as a bundle."""
@@ -85,8 +126,14 @@ class SfodPipeline(Pipeline[SfodConfig]):
         """Score bundles on ``data.eval_split``."""
         device = pick_device(config.train.device)
         predictors = {model: SfodPredictor.from_checkpoint(path, device) for model, path in bundles.items()}
+        for model, each in predictors.items():
+            check_scored_classes(model, each.card.classes, config.data.classes)
         classes = next(iter(predictors.values())).card.classes
-        dataset = self.eval_set(config, classes)
+        dataset = readable(self.eval_set(config, classes), config.data, self._seen)
+        for note in (f"{dataset.name}: {note}" for note in dataset.notes):
+            if note not in self._told:
+                self._told.add(note)
+                say(note)
         found = {model: detect_all(each, dataset, f"evaluate {model}") for model, each in predictors.items()}
         if folder:
             draw_comparison(dataset, found, folder)
@@ -97,6 +144,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         if not config.data.eval_split:
             raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
         data = config.data.model_copy(update={"classes": config.data.classes or classes})
+        _check_eval_classes(data)
         return read_dataset(data, config.data.eval_split, with_labels=True)
 
     def predictor(self, bundle: Path, device: torch.device, config: SfodConfig | None = None) -> SfodPredictor:
@@ -108,9 +156,9 @@ class SfodPipeline(Pipeline[SfodConfig]):
         counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
         return {f"{name} (score > {DRAWN_SCORE:g})": counts[name] for name in result.classes}
 
-    def conclude(self, folder: Path) -> None:
+    def conclude(self, folder: Path, inputs: Sequence[Path]) -> None:
         """Write all detections as one COCO file, which labelling tools open."""
-        write_coco(folder / "outputs", folder / "detections.coco.json")
+        write_coco(folder, inputs)
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
         """Build the module and example inputs of an export."""
@@ -127,18 +175,24 @@ class SfodPipeline(Pipeline[SfodConfig]):
     def validate(self, config: SfodConfig, sample: int | None, on_item: OnItem) -> list[Validation]:
         """Read every image of training and evaluation list once."""
         is_source = config.method == "source"
-        classes = config.data.classes or (() if is_source else load_source_detector(config).module.classes)
-        data = config.data.model_copy(update={"classes": classes})
+        data = config.data
+        if not is_source and (config.source.weights or not data.classes):
+            data = data.model_copy(update={"classes": load_source_detector(config).module.classes})
         sets = [read_dataset(data, data.split, with_labels=is_source)]
+        if is_source:
+            refuse_without_boxes(sets[0])
+            check_labelled_classes(config, sets[0].classes)
         if data.eval_split:
-            sets.append(read_dataset(data, data.eval_split, with_labels=True))
+            scored = self.eval_set(config, data.classes or sets[0].classes)
+            sets.append(replace(scored, notes=(*_note_shared_images(config, sets[0], scored), *scored.notes)))
         return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in sets]
 
     def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Convert a detectron2 checkpoint into a bundle; return notes on inferred settings."""
         if config.method == "source":
             return self._import_backbone(file, config, out, trusted=trusted)
-        foreign = import_detector(file, config.source.config, config.data.classes, trust=trusted)
+        source = config.source
+        foreign = import_detector(file, source.config, config.data.classes, trust=trusted, key=source.weights_key)
         detector = Detector(foreign.settings, foreign.classes)
         detector.load_state_dict(foreign.tensors)
         description = f"unknown: imported from '{file.name}' (sha256 {sha256(file)})"
@@ -149,8 +203,8 @@ class SfodPipeline(Pipeline[SfodConfig]):
     def _import_backbone(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         if not config.data.classes:
             raise ConfigError("data.classes is empty: name the classes that the detector will learn.")
-        detector = Detector(config.detector or DetectorSettings(), config.data.classes)
-        notes = load_backbone(detector, file, trust=trusted)
+        settings, key = config.detector or DetectorSettings(), config.source.weights_key
+        detector, notes = detector_on_backbone(settings, config.data.classes, file, trust=trusted, key=key)
         description = f"backbone of '{file.name}' (sha256 {sha256(file)}), untrained heads"
         trained_on = TrainedOn(description=description, synthetic=False)
         save_detector(out, detector, self.card(config, "backbone", trained_on=trained_on))
@@ -200,17 +254,30 @@ def _warnings(config: SfodConfig) -> list[str]:
     return found
 
 
-def _note_shared_images(data: DetectionData, dataset: DetectionDataset) -> list[str]:
-    if not data.eval_split or data.format == "images":
-        return []
-    scored = read_dataset(data, data.eval_split, with_labels=False)
+def _note_shared_images(config: SfodConfig, dataset: DetectionDataset, scored: DetectionDataset) -> list[str]:
     shared = shared_images(dataset, scored)
     if not shared:
         return []
+    told = f"{len(shared)} of the {len(scored)} images of data.eval_split are also"
+    if config.method == "source":
+        return [
+            f"TRAINED ON: {told} trained on (first '{shared[0]}'). Scores on them say nothing about other images: "
+            "evaluate on other images."
+        ]
     return [
-        f"TRANSDUCTIVE: {len(shared)} of the {len(scored)} images of data.eval_split are also adapted to "
-        f"(first '{shared[0]}'). Say so beside the figures, or evaluate on other images."
+        f"TRANSDUCTIVE: {told} adapted to (first '{shared[0]}'). Say so beside the figures, or evaluate on other "
+        "images."
     ]
+
+
+def _check_eval_classes(data: DetectionData) -> None:
+    """Refuse names in ``data.eval_classes`` that are none of the classes, or stand there twice."""
+    for name, count in Counter(data.eval_classes).items():
+        if name not in data.classes:
+            hint = near_name(name, data.classes)
+            raise ConfigError(f"data.eval_classes names '{name}', which is no class of the detector. {hint}")
+        if count > 1:
+            raise ConfigError(f"data.eval_classes names '{name}' more than once. Name each class once.")
 
 
 def _describe_data(config: SfodConfig) -> str:

@@ -1,19 +1,22 @@
 """Inference on images with a detector from a bundle."""
 
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vision_core.batch.ledger import Record, read_ledgers
 from vision_core.bundles.card import Card
 from vision_core.detection.boxes import scale_boxes
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.weights.bundles import answer, load_detector
-from vision_core.files import write_atomic
+from vision_core.files import text_of, write_atomic
 from vision_core.images.drawing import draw_boxes, write_png
 from vision_core.images.reading import read_image, resize_shortest
 from vision_core.pipeline import Predictor
@@ -21,6 +24,7 @@ from vision_core.results import RESEARCH_NOTICE, Detections, label_texts
 from vision_core.training.runtime import pick_device
 
 DRAWN_SCORE = 0.5
+COCO_FILE = "detections.coco.json"
 
 Read = Callable[[Path], NDArray[np.uint8]]
 
@@ -79,7 +83,8 @@ class SfodPredictor(Predictor[Detections]):
         """Write ``<name>.json`` with all objects and ``<name>.png`` with those above 0.5."""
         path, folder = Path(path), Path(folder)
         record, picture = folder / f"{path.stem}.json", folder / f"{path.stem}.png"
-        write_atomic(record, json.dumps({"image": path.name, **result.to_record()}, indent=1, ensure_ascii=False))
+        content = {"image": path.name, "classes": list(result.classes), **result.to_record()}
+        write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False))
         shown = result.above(DRAWN_SCORE)
         write_png(picture, draw_boxes(self._pixels(path), shown.boxes, label_texts(shown)))
         return [record, picture]
@@ -95,26 +100,46 @@ class SfodPredictor(Predictor[Detections]):
         return self._last[1]
 
 
-def write_coco(records: Path, path: Path) -> None:
-    """Join the JSON records of a folder into one COCO file."""
-    contents = [json.loads(record.read_text(encoding="utf-8")) for record in sorted(records.glob("*.json"))]
-    names = sorted({each["label"] for record in contents for each in record["objects"]})
+def write_coco(out: Path, inputs: Sequence[Path]) -> None:
+    """Join the results of a batch into the COCO file ``detections.coco.json``.
+
+    An image's id is the place of its input in the list, done or not; a category's id is the place of the class in the
+    detector's own list. Both begin at 1.
+
+    Args:
+        out: Folder of the batch.
+        inputs: All inputs, in order.
+    """
+    known = read_ledgers(out / "ledger")
+    root = Path(os.path.commonpath([path.parent for path in inputs])) if inputs else Path()
+    found = {
+        number: (path.relative_to(root).as_posix(), _record(out, known.get(text_of(path))))
+        for number, path in enumerate(dict.fromkeys(inputs), start=1)
+    }
+    records = {number: (name, record) for number, (name, record) in found.items() if record}
+    classes = next((list(record["classes"]) for _, record in records.values()), [])
     annotations = [
-        {"image_id": number, "category_id": names.index(each["label"]) + 1, "score": each["score"], "iscrowd": 0}
+        {"image_id": number, "category_id": classes.index(each["label"]) + 1, "score": each["score"], "iscrowd": 0}
         | _coco_box(each["box"])
-        for number, record in enumerate(contents, start=1)
+        for number, (_, record) in records.items()
         for each in record["objects"]
     ]
     content = {
-        "info": {"description": RESEARCH_NOTICE, "models": sorted({record["model"] for record in contents})},
+        "info": {"description": RESEARCH_NOTICE, "models": sorted({record["model"] for _, record in records.values()})},
         "images": [
-            {"id": number, "file_name": record["image"], "width": record["width"], "height": record["height"]}
-            for number, record in enumerate(contents, start=1)
+            {"id": number, "file_name": name, "width": record["width"], "height": record["height"]}
+            for number, (name, record) in records.items()
         ],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, start=1)],
         "annotations": [{"id": number} | each for number, each in enumerate(annotations, start=1)],
     }
-    write_atomic(path, json.dumps(content, ensure_ascii=False))
+    write_atomic(out / COCO_FILE, json.dumps(content, ensure_ascii=False))
+
+
+def _record(out: Path, made: Record | None) -> dict[str, Any]:
+    """Read the JSON record of an input; empty for one that is not done."""
+    files = [each.file for each in made.outputs if each.file.endswith(".json")] if made else []
+    return dict(json.loads((out / files[0]).read_text(encoding="utf-8"))) if files else {}
 
 
 def _coco_box(box: list[float]) -> dict[str, object]:

@@ -83,7 +83,7 @@ class _Views:
         )
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        return read_image(self.dataset.records[index].path, self.max_megapixels)
+        return read_image(self.dataset.records[index].path, self.max_megapixels, key="data.max_megapixels")
 
     def _resized(self, image: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
         resized = resize_shortest(image, *self.edges)

@@ -171,6 +171,10 @@ class WsiPipeline(Pipeline[WsiConfig]):
         kinds = sorted({each.suffix for each in path.rglob("*") if each.is_file()})
         raise DataError(f"'{path}' holds no slide; it holds {', '.join(kinds[:5]) or 'nothing'}. Give another folder.")
 
+    def remarks(self, path: Path, inputs: Sequence[Path]) -> Sequence[str]:
+        """Return nothing: the list of slides names what it leaves out."""
+        return ()
+
     def inspector(self, config: WsiConfig | None) -> Callable[[Path], Inspected]:
         """Return a function that counts the tiles of a slide and reads some."""
         config = config or WsiConfig()
@@ -187,7 +191,7 @@ class WsiPipeline(Pipeline[WsiConfig]):
         """Return category, probabilities, tiles and flags for ``results.csv``."""
         return columns(result)
 
-    def conclude(self, folder: Path) -> None:
+    def conclude(self, folder: Path, inputs: Sequence[Path]) -> None:
         """Write the script that imports all results into a QuPath project."""
         write_atomic(folder / QUPATH_SCRIPT, qupath_import_script())
 

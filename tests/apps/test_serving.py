@@ -82,6 +82,19 @@ def test_check__reachable_address_needs_login_and_tls(host: str, account: Path) 
     assert "can be reached" not in _refusals(complete)  # what is left is that the file is no certificate
 
 
+@pytest.mark.parametrize("port", [-1, 0, 65536, 99999])
+def test_check__a_number_that_is_no_port_is_refused(port: int) -> None:
+    told = f"--port '{port}' is no port: expected a number from 1 to 65535, such as 7860."
+    assert told in _refusals(Serving(port=port))
+    check(Serving(port=65535))
+
+
+@pytest.mark.parametrize("title", ["Slide reader"])
+def test_main__a_number_that_is_no_port_is_one_line(title: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(lambda: pytest.fail("built"), title, ["--port", "99999"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_check__what_is_no_certificate_is_refused(account: Path) -> None:
     assert "are not a matching pair" in _refusals(Serving(cert=account, key=account))
     assert "found one of them" in _refusals(Serving(cert=account))

@@ -4,6 +4,7 @@ The functions need only the package's synthetic data, so that other projects can
 """
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -36,6 +37,17 @@ def a11_links(folder: Path) -> Path:
     (folder / "out.png").symlink_to(outside)
     (folder / "circle.png").symlink_to(folder / "circle.png")
     (folder / "nothing.png").symlink_to(folder / "absent.png")
+    return folder
+
+
+def folder_of_a_phone(folder: Path) -> Path:
+    """A folder with an image, HEIC files, one of them named JPEG, a TIFF named PNG, a pipe and a subfolder."""
+    (folder / "below").mkdir(parents=True)
+    _picture().save(folder / "fine.png")
+    _picture().save(folder / "scan.png", format="TIFF")
+    for name in ("a.heic", "b.HEIC", "c.jpg"):
+        _write(folder / name, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    os.mkfifo(folder / "pipe.png")
     return folder
 
 

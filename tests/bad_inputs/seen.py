@@ -12,8 +12,8 @@ class Seen:
     def __init__(self, main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
         self._main, self._capsys = main, capsys
 
-    def refused(self, argv: list[str], code: int | tuple[int, ...], *told: str) -> None:
-        """It ends with ``code`` (or one of several), tells every text of ``told``, and shows no traceback."""
+    def refused(self, argv: list[str], code: int | tuple[int, ...], *told: str) -> str:
+        """It ends with ``code`` (or one of several), tells every text of ``told``, and shows no traceback; the text."""
         found = self._main(argv)
         text = self._capsys.readouterr().err
         assert found in (code if isinstance(code, tuple) else (code,)), text
@@ -21,6 +21,13 @@ class Seen:
         assert "Traceback" not in text
         for each in told:
             assert each in text
+        return text
+
+    def ended(self, argv: list[str], code: int) -> tuple[str, str]:
+        """It ends with ``code``; returns what it printed on both streams."""
+        found, (out, err) = self._main(argv), self._capsys.readouterr()
+        assert found == code, err
+        return out, err
 
     def done(self, argv: list[str]) -> str:
         """It ends well; returns what it printed."""

@@ -137,7 +137,7 @@ def test_c10_a_loss_that_is_not_finite_stops_at_that_step_and_keeps_what_was_goo
 def test_c10_weights_that_are_not_finite_stop_as_a_loss_does(
     method: str, data: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    words = ["train.epochs=4", "optim.lr=1e30", "optim.clip_norm=0", f"method={method}"]
+    words = ["train.epochs=4", "optim.lr=1000", "optim.clip_norm=0", f"method={method}"]
     assert adapt(tmp_path, data, *words) == 2
     assert re.search(r"error\[TRAINING\] .*not finite at step \d.*train_00\d\.png", capsys.readouterr().err)
 
@@ -154,13 +154,45 @@ def test_c12_a_teacher_that_is_none(keep_rate: str, line: str, data: Path, tmp_p
     assert re.search(rf"warning: teacher\.keep_rate is {keep_rate}: {line}", capsys.readouterr().out)
 
 
-def test_b02_a_truncated_image_is_named_and_the_run_goes_on_once_mended(tmp_path: Path, capsys: Capture) -> None:
+def test_b02_a_truncated_image_is_found_before_the_first_step(tmp_path: Path, capsys: Capture) -> None:
+    data = make_voc(tmp_path / "data", seed=1)
+    path = data / "JPEGImages" / "train_002.png"
+    good = path.read_bytes()
+    path.write_bytes(good[: len(good) // 2])
+    for words in (("--dry-run",), ("train.batch_size=1",)):
+        assert adapt(tmp_path / "run", data, *STEPS, *words) == 2
+        told = capsys.readouterr().err
+        assert re.search(r"error\[DATA\] '.*train_002\.png' cannot be decoded: it is damaged .*truncated", told)
+        assert "'1' of '4' images cannot be read. Mend them or take them off the list, or set data.on_corrupt" in told
+    assert not list((tmp_path / "run").glob("*.pt"))
+    path.write_bytes(good)
+    assert adapt(tmp_path / "run", data, *STEPS, "train.batch_size=1") == 0
+
+
+def test_b02_truncated_images_are_left_out_named_and_counted_on_request(tmp_path: Path, capsys: Capture) -> None:
+    data = make_voc(tmp_path / "data", seed=1)
+    for split in ("train", "test"):
+        path = data / "JPEGImages" / f"{split}_002.png"
+        path.write_bytes(path.read_bytes()[:500])
+    assert adapt(tmp_path / "run", data, *STEPS, "data.eval_split=test", "data.on_corrupt=skip") == 0
+    told = capsys.readouterr().out
+    for split in ("train", "test"):
+        line = f"'data:{split}': '1' of '4' images cannot be read and are left out: {split}_002.png"
+        assert told.count(f"IMAGES CORRUPT: {line}") == 1
+    counts = json.loads((tmp_path / "run" / "evaluation.json").read_text())[0]["counts"]
+    assert (counts["images"], counts["images corrupt"]) == (3, 1)
+    notes = json.loads((tmp_path / "run" / "run.json").read_text())["notes"]
+    assert sum("IMAGES CORRUPT" in note for note in notes) == 2
+
+
+def test_b02_a_hole_in_an_image_ends_the_run_there_and_it_goes_on_once_mended(tmp_path: Path, capsys: Capture) -> None:
     data = make_voc(tmp_path / "data", seed=1)
     good = (data / "JPEGImages" / "train_002.png").read_bytes()
-    (data / "JPEGImages" / "train_002.png").write_bytes(good[: len(good) // 2])
+    hole = good[: len(good) // 2] + bytes(64) + good[len(good) // 2 + 64 :]
+    (data / "JPEGImages" / "train_002.png").write_bytes(hole)
     assert adapt(tmp_path / "run", data, *STEPS, "train.batch_size=1") == 2
     assert re.fullmatch(
-        r"error\[DATA\] '.*train_002\.png' cannot be decoded: it is damaged .*truncated.*\n", capsys.readouterr().err
+        r"error\[DATA\] '.*train_002\.png' cannot be decoded: it is damaged .*\n", capsys.readouterr().err
     )
     (data / "JPEGImages" / "train_002.png").write_bytes(good)
     assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0

@@ -1,5 +1,6 @@
 """Rows H1 to H10: checkpoints and bundles that are damaged, foreign or hostile."""
 
+import json
 import pickle
 import shutil
 import stat
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from pipelines.sfod.__main__ import main
 from tests.bad_inputs.bundles import SETTINGS, change_card, change_tensors, make_bundle, trust
 from tests.bad_inputs.seen import Seen, tree
+from tests.vision_core.detection.synthetic import make_coco, make_voc
 from vision_core.training import checkpoint
 
 HEAD = "roi_heads.box_predictor.cls_score"
@@ -240,3 +242,60 @@ def test_a_run_given_for_its_bundle(seen: Seen, bundle: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("path", ["absent", "absent.zip", "a" * 300])
 def test_missing_bundle(seen: Seen, path: str) -> None:
     seen.refused(["verify", path], (2, 5), path[:50])
+
+
+def _fine_tuned(seen: Seen, bundle: Path, out: str, *words: str) -> tuple[bytes, str]:
+    """One step on labels, from the bundle: the weights that it delivers, and what was told."""
+    start = ["train", "--out", out, f"source.weights={bundle}", "method=source", "train.max_steps=1", "optim.lr=0.01"]
+    told = seen.done([*start, "optim.clip_norm=1", "strong_view.kind=none", *words])
+    return (Path(out) / "model" / "weights.safetensors").read_bytes(), told
+
+
+def test_classes_in_another_order_are_matched_by_name(seen: Seen, bundle: Path, tmp_path: Path) -> None:
+    """The labels give `Car, Tree`, sorted; the bundle's logits are `Tree, Car`."""
+    data = f"data.root={make_voc(tmp_path / 'data', classes=('Tree', 'Car'))}"
+    right, _ = _fine_tuned(seen, bundle, "right", data, "data.classes=[Tree,Car]")
+    for out, words in (("unsaid", ()), ("turned", ("data.classes=[Car,Tree]",))):
+        found, told = _fine_tuned(seen, bundle, out, data, *words)
+        assert found == right
+        assert json.loads((Path(out) / "model" / "card.json").read_text())["classes"] == ["Tree", "Car"]
+        assert "'Tree, Car', in the order of the bundle; the data's 'Car, Tree' are matched by name" in told
+
+
+def test_classes_that_are_a_part_of_the_bundles_keep_their_heads(seen: Seen, bundle: Path, tmp_path: Path) -> None:
+    data = f"data.root={make_voc(tmp_path / 'data', classes=('Car',))}"
+    right, _ = _fine_tuned(seen, bundle, "right", data, "data.classes=[Tree,Car]")
+    assert _fine_tuned(seen, bundle, "unsaid", data)[0] == right
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["train", "dry-run"])
+def test_classes_of_other_names_are_refused(seen: Seen, bundle: Path, tmp_path: Path, dry: list[str]) -> None:
+    data = f"data.root={make_voc(tmp_path / 'data', classes=('bus', 'tram'))}"
+    start = ["train", "--out", "run", *dry, f"source.weights={bundle}", data]
+    seen.refused([*start, "method=source"], 2, "model' detects 'Tree, Car', the labels name 'bus, tram'")
+    other = "model' detects 'Tree, Car', data.classes names 'bus'"
+    seen.refused([*start, "method=source", "data.classes=[Tree,bus]"], 2, other)
+    seen.refused([*start, "method=mt", "data.classes=[Tree,bus]"], 2, other)
+    assert not (tmp_path / "run").exists()
+
+
+def test_classes_of_other_names_are_found_by_validate(seen: Seen, bundle: Path, tmp_path: Path) -> None:
+    data = make_coco(tmp_path / "data", classes=("bus", "Tree"))
+    words = [f"data.root={data}", "data.format=coco", f"source.weights={bundle}"]
+    seen.refused(["validate", "method=source", *words], 2, "the labels name 'bus'")
+    seen.refused(["validate", "method=mt", "data.classes=[bus,Tree]", *words], 2, "data.classes names 'bus'")
+
+
+def test_adaptation_keeps_the_order_of_the_bundle(seen: Seen, bundle: Path, tmp_path: Path) -> None:
+    data = make_voc(tmp_path / "data", classes=("Tree", "Car"))
+    words = [f"source.weights={bundle}", f"data.root={data}", "data.classes=[Car,Tree]", "train.max_steps=1"]
+    told = seen.done(["train", "--out", "run", "method=mt", "data.eval_split=test", *words])
+    assert "in the order of the bundle; the data's 'Car, Tree'" in told
+    assert json.loads(Path("run/model/card.json").read_text())["classes"] == ["Tree", "Car"]
+
+
+def test_evaluate_refuses_a_class_that_the_model_lacks(seen: Seen, bundle: Path, tmp_path: Path) -> None:
+    data = make_voc(tmp_path / "data", classes=("Tree", "bus"))
+    words = ["--checkpoint", str(bundle), f"data.root={data}", "data.eval_split=test"]
+    told = ("'bus' is not detected by", "whose classes are 'Tree, Car'")
+    seen.refused(["evaluate", *words, "data.classes=[Tree,bus]"], 2, *told)

@@ -1,21 +1,29 @@
 """Rows A1 to A15: the command line, settings files, and folders to write to."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+from pipelines.pretrain import __main__ as pretrain
+from pipelines.sfod import __main__ as sfod
 from pipelines.sfod.__main__ import main
+from pipelines.sfod.pipeline import SfodPipeline
+from pipelines.wsi import __main__ as wsi
 from tests.bad_inputs import museum
 from tests.bad_inputs.bundles import make_bundle
 from tests.bad_inputs.seen import Seen, tree
+from vision_core.errors import Interrupted
 
 ROOT = Path(__file__).parents[2]
+Capture = pytest.CaptureFixture[str]
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -85,6 +93,22 @@ def test_a2_to_a5__bad_settings_file(seen: Seen, tmp_path: Path, text: str, told
         ("train.epochs=", "got nothing"),
         ("=3", "expected key=value"),
         ("train.epochs", "expected key=value"),
+        ("data.root=", "data.root: got nothing (an unset variable?); give a value, or data.root=null"),
+        ("source.weights=", "source.weights: got nothing"),
+        ("optim.lr=1e308", "optim.lr: should be less than or equal to 1000, got '1e308'"),
+        ("optim.lr=-1", "optim.lr: should be greater than 0, got -1"),
+        ("optim.weight_decay=1e308", "optim.weight_decay: should be less than or equal to 1000"),
+        ("optim.clip_norm=1e308", "optim.clip_norm: should be between -2147483647 and 2147483647"),
+        ("lpld.weight=1e300", "lpld.weight: should be between"),
+        ("detector.anchor_sizes=[[1e300]]", "detector.anchor_sizes: should be between"),
+        ("detector.anchor_sizes=[[0]]", "detector.anchor_sizes.0.0: should be greater than 0, got 0"),
+        ("detector.anchor_ratios=[]", "detector.anchor_ratios: "),
+        ("detector.pixel_std=[1, 0, 1]", "detector.pixel_std.1: should be greater than 0, got 0"),
+        ("detector.pool_size=2147483647", "detector.pool_size: should be less than or equal to 256"),
+        ("lpld.weight=1.0e-300", "lpld.weight: should be 0, or at least 1e-30 away from it"),
+        ("train.batch_size=0", "train.batch_size: should be greater than or equal to 1, got 0"),
+        ("train.batch_size=99999999999999999999", "train.batch_size: should be between"),
+        ("train.workers=100000", "train.workers: should be less than or equal to 1024"),
         ("method=lpdl", "should be 'source', 'bn', 'mt' or 'lpld', got 'lpdl'"),
     ],
 )
@@ -99,14 +123,29 @@ def test_a3__option_that_is_a_setting(seen: Seen) -> None:
 # --- A7 and A8: where to write ---
 
 
-@pytest.mark.parametrize("name", ["run.json", "last.pt", "config.yaml"])
-def test_a7__folder_of_another_run_is_not_touched(seen: Seen, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"), [("run.json", '{"status": "done"}'), ("config.yaml", "{method, data, source, train, optim}")]
+)
+def test_a7__folder_of_another_run_is_not_touched(seen: Seen, tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / name).write_text("another")
+    (tmp_path / "run" / name).write_text(text)
     words = ["data.root=.", "data.format=images"]
     seen.refused(["train", "--out", "run", *words], 2, "run holds another run. Use --resume")
     assert tree(tmp_path) == {f"run/{name}"}
-    assert (tmp_path / "run" / name).read_text() == "another"
+    assert (tmp_path / "run" / name).read_text() == text
+
+
+@pytest.mark.parametrize("name", ["run.json", "last.pt", "config.yaml", "model/net.py"])
+@pytest.mark.parametrize("option", [[], ["--overwrite"]])
+def test_a7__files_that_are_named_as_ours_are_not_ours(
+    seen: Seen, tmp_path: Path, name: str, option: list[str]
+) -> None:
+    path = tmp_path / "project" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine: true")
+    text = seen.refused(["train", "--out", "project", *option, "data.root=."], 2, "is no run folder: it holds 1 other")
+    assert "--overwrite" not in text
+    assert path.read_text() == "mine: true"
 
 
 @pytest.mark.parametrize("option", ["--overwrite", "--resume"])
@@ -255,3 +294,57 @@ def test_a7__refused_resume_leaves_the_settings_of_the_run(seen: Seen, tmp_path:
     seen.refused(["train", "--out", "run", "--resume", "optim.lr=0.5"], 2, "optim.lr: 0.001 then, 0.5 now")
     assert (tmp_path / "run" / "config.yaml").read_text() == before
     seen.done(["train", "--out", "run", "--resume"])
+
+
+# --- the demo is not started by mistake ---
+
+
+@pytest.mark.parametrize("task", [sfod, wsi, pretrain], ids=lambda task: task.__name__.split(".")[1])
+@pytest.mark.parametrize("option", [[], ["--dry-run"]])
+def test_train__without_a_root_says_what_is_missing(
+    task: ModuleType, option: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen = Seen(task.main, capsys)
+    seen.refused(["train", "data.root=", *option], 2, "data.root: got nothing (an unset variable?)")
+    word = {sfod: "data.format=coco", wsi: "data.labels=labels.csv", pretrain: "data.labels=labels.csv"}[task]
+    told = f"data.root is missing: '{word.partition('=')[0]}' is given"
+    seen.refused(["train", word, *option], 2, told, "data.root=FOLDER")
+    (tmp_path / "own.yaml").write_text(word.replace("=", ": "))
+    seen.refused(["train", "--config", "own.yaml", *option], 2, told)
+    assert tree(tmp_path) == {"own.yaml"}
+
+
+def test_train__features_and_labels_of_slides_without_a_root(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["data.labels=labels.csv", "data.features=feats"]
+    Seen(wsi.main, capsys).refused(["train", *words], 2, "data.root is missing: 'data.labels' is given")
+    assert tree(tmp_path) == set()
+
+
+def test_train__stopped_before_its_settings_are_written_advises_no_resume(
+    seen: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.sfod.pipeline.make_demo_data", stop)
+    _, err = seen.ended(["train", "--out", "run"], 130)
+    assert err == "error[INTERRUPTED] Stopped.\n"
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_train__stopped_while_it_prepares_can_be_resumed_as_it_says(
+    seen: Seen, tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise Interrupted("Stopped.")
+
+    words = [f"data.root={images(tmp_path / 'in')}", "data.format=images", f"source.weights={bundle}", "train.epochs=1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(SfodPipeline, "prepare", stop)
+        _, err = seen.ended(["train", "--out", "run", *words], 130)
+    assert err.endswith("Resume with: python -m pipelines.sfod train --out run --resume\n")
+    seen.done(shlex.split(err.rpartition("pipelines.sfod ")[2]))

@@ -19,6 +19,7 @@ REFUSED: list[tuple[Make, Format, str]] = [
     (museum.b11_oversized_index, "coco", r"would take about '8000' GB of memory"),
     (museum.b12_no_images, "coco", "has no list 'images'"),
     (museum.b12_no_categories, "coco", "has no list 'categories'"),
+    (museum.b14_missing_image, "coco", r"'1' of '4' listed images are missing: 001\.png"),
     (museum.b16_repeated_image_id, "coco", "image id '0' occurs more than once"),
     (museum.b16_repeated_annotation_id, "coco", "annotation id '0' occurs more than once"),
     (museum.b17_flat_box, "coco", r"annotation 0': box '\(5, 5, 5, 15\)' has no area: it is '0' px wide"),
@@ -32,7 +33,6 @@ REFUSED: list[tuple[Make, Format, str]] = [
 ]
 NOTED: list[tuple[Make, Format, str]] = [
     (museum.b13_orphan_annotation, "coco", "annotations of images that are not listed, left out: 1 (0)"),
-    (museum.b14_missing_image, "coco", "images listed but missing, left out: 1 (001.png)"),
     (museum.b15_unlisted_image, "coco", "images on disk that the index does not list, not used: 1 (stranger.png)"),
     (museum.b18_box_one_pixel_out, "coco", "boxes cut at the image's edge (by one pixel at most): 1 (annotation 0)"),
     (
@@ -57,7 +57,14 @@ def test_read_dataset__refused(make: Make, kind: Format, message: str, tmp_path:
 def test_read_dataset__noted(make: Make, kind: Format, note: str, tmp_path: Path) -> None:
     dataset = _read(make(tmp_path / "data"), kind)
     assert note in dataset.notes
-    assert len(dataset) == (3 if make is museum.b14_missing_image else 4)
+    assert len(dataset) == 4
+
+
+def test_read_dataset__a_missing_image_is_left_out_on_request(tmp_path: Path) -> None:
+    root = museum.b14_missing_image(tmp_path / "data")
+    dataset = read_dataset(DetectionData(root=root, format="coco", on_missing="skip"), "train", with_labels=True)
+    assert "IMAGES MISSING: '1' of '4' listed images are missing: 001.png. They are left out" in dataset.notes
+    assert (len(dataset), dataset.left_out) == (3, {"images missing": 1})
 
 
 @pytest.mark.parametrize("make", [museum.b17_flat_box, museum.b18_box_far_out, museum.b18_box_not_a_number])

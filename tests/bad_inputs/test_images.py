@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.sfod.__main__ import main
 from tests.bad_inputs import museum
+from tests.bad_inputs.bundles import make_bundle
+from tests.bad_inputs.seen import Seen
 from vision_core.errors import DataError, InputError
 from vision_core.images.reading import list_images, read_image
 
@@ -75,3 +78,26 @@ def test_list_images__links_out_and_in_a_circle_are_named(tmp_path: Path, caplog
         found = list_images(museum.a11_links(tmp_path / "links"))
     assert [path.name for path in found] == ["inside.png"]
     assert all(name in caplog.text for name in ("out.png", "circle.png", "nothing.png"))
+
+
+def test_predict__names_what_it_leaves_out_and_files_whose_suffix_lies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = museum.folder_of_a_phone(tmp_path / "in")
+    bundle = make_bundle(tmp_path / "model")
+    out, _ = Seen(main, capsys).ended(
+        ["predict", "--checkpoint", str(bundle), "--input", str(folder), "--out", str(tmp_path / "found")], 4
+    )
+    assert "2 of 3 inputs done" in out
+    assert "Left out of" in out and "2 .heic ('a.heic', 'b.HEIC'); 1 folder ('below'); 1 pipe ('pipe.png')" in out
+    assert "'scan.png' holds TIFF" in out
+    page = (tmp_path / "found" / "summary.html").read_text(encoding="utf-8")
+    assert "2 .heic" in page and "holds TIFF" in page
+    assert "it is HEIC, AVIF or a video; save it as PNG or JPEG" in (tmp_path / "found" / "failures.csv").read_text()
+
+
+def test_predict__a_single_file_whose_suffix_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = museum.folder_of_a_phone(tmp_path / "in") / "scan.png"
+    argv = ["predict", "--checkpoint", str(make_bundle(tmp_path / "model")), "--input", str(path)]
+    out = Seen(main, capsys).done([*argv, "--out", str(tmp_path / "found")])
+    assert "'scan.png' holds TIFF" in out and "Left out" not in out

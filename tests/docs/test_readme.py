@@ -17,4 +17,4 @@ def test_notebook__runs_as_printed(tmp_path: Path) -> None:
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     assert [tuple(names[name].shape) for name in ("logits", "attention")] == [(2,), (500,)]  # type: ignore[attr-defined]
-    assert names["found"].classes == ("tree",)  # type: ignore[attr-defined]
+    assert names["found"].classes == ("Tree",)  # type: ignore[attr-defined]

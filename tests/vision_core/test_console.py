@@ -1,9 +1,11 @@
 import json
+import logging
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from vision_core.console import Progress, logged, note, say, track
+from vision_core.console import Progress, command_line, logged, note, say, track
 from vision_core.runs.metrics_log import RunLog
 
 
@@ -102,3 +104,30 @@ def test_progress__a_passing_bar_tells_of_what_lasts_alone(
     long.reach(50)
     long.reach(90)
     assert capsys.readouterr().err == "long: 50/90 tile, 2.00 tile/s, 0:20 left\n"
+
+
+def test_say__control_characters_become_escapes_line_feeds_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with logged(tmp_path / "log.txt"):
+        say("two\nlines \x1b[31m of 'a\rb'")
+    assert capsys.readouterr().out == "two\nlines \\x1b[31m of 'a\\rb'\n"
+    assert "\x1b" not in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+def test_progress__label_and_note_stay_on_their_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress(1, "read a\nb").advance("c\x1bd")
+    told = capsys.readouterr().err
+    assert told.startswith(r"read a\nb: 1/1 it, ") and told.endswith("left c\\x1bd\n")
+
+
+def test_log__warnings_are_escaped(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("domainsight").warning("'%s' is a link; %d frames.", Path("a\n\x1b[31m.png"), 3)
+    assert caplog.messages == [r"'a\n\x1b[31m.png' is a link; 3 frames."]
+
+
+@pytest.mark.parametrize("word", ["plain", "two words", "it's", "größe", "a\n\x1b[31m", "tab\t'\\n", "\u202ex"])
+def test_command_line__a_shell_gives_the_words_back(word: str) -> None:
+    line = command_line(["printf", "%s", word])
+    assert line.isprintable()
+    assert subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout.decode() == word

@@ -151,7 +151,7 @@ def test_defaults__add_nothing_to_a_run_or_a_batch(tmp_path: Path) -> None:
     pipeline, config = ToyPipeline(), toy_config()
     assert pipeline.rehearse(config).items is pipeline.items
     pipeline.check_runs({"": config})
-    pipeline.conclude(tmp_path)
+    pipeline.conclude(tmp_path, [])
     assert list(tmp_path.iterdir()) == []
     assert (pipeline.compare({"a": tmp_path}), pipeline.columns(3), pipeline.inspector(None)) == ((), {}, None)
     assert pipeline.follows(config)(tmp_path / "a.png") == ""

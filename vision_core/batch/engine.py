@@ -7,6 +7,7 @@ command ends with the same files.
 
 import errno
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +17,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from vision_core.batch.folder import JOB, OUTPUTS, claim_folder, plan_lock, refuse_foreign, remove_outputs
-from vision_core.batch.inspection import Plan, inspect_inputs
+from vision_core.batch.inspection import PLAN, Plan, inspect_inputs
 from vision_core.batch.job import BatchJob, FileProcessor
 from vision_core.batch.ledger import Ledger, Output, Record, all_records, output, read_ledgers
 from vision_core.batch.plan import Task, plan
 from vision_core.batch.tables import write_tables
-from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError
+from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError, one_line
 from vision_core.files import atomic_path, stamp, text_of, writing
 from vision_core.signals import raise_if_stopped
 
@@ -41,6 +42,7 @@ class Summary:
     done: int
     failures: Mapping[str, str] = field(default_factory=dict)
     left: int = 0
+    notes: Sequence[str] = ()
 
     @property
     def exit_code(self) -> int:
@@ -56,8 +58,8 @@ class Summary:
         if self.failures:
             told.append(f"{len(self.failures)} failed, listed in '{self.out / 'failures.csv'}'.")
         if self.left:
-            told.append(f"{self.left} not tried, as --strict stops at the first failure.")
-        return told
+            told.append(f"{self.left} not tried, as the first failure stops this batch (--strict, --on-error stop).")
+        return [*told, *self.notes]
 
 
 class Watcher:
@@ -160,7 +162,8 @@ class _Worker(Generic[R]):
             predictor = self.job.make_predictor()
         except UserError:
             if not read_ledgers(self.job.out / "ledger"):  # the folder is free for the corrected command
-                (self.job.out / JOB).unlink(missing_ok=True)
+                for name in (JOB, PLAN):
+                    (self.job.out / name).unlink(missing_ok=True)
                 with suppress(OSError):  # it is not empty
                     (self.job.out / OUTPUTS).rmdir()
             raise
@@ -194,7 +197,7 @@ class _Worker(Generic[R]):
             if isinstance(error, UserError) and not isinstance(error, DataError):
                 raise
             _LOG.debug("'%s' failed", task.path, exc_info=True)
-            facts |= {"status": "failed", "reason": _reason(error)}
+            facts |= {"status": "failed", "reason": one_line(_reason(error, task.path))}
         seconds = round(time.monotonic() - started, 3)
         return Record(seconds=seconds, version=self.job.version, fingerprint=made_of, **facts)
 
@@ -239,11 +242,14 @@ def _with_retries(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return action()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: Path) -> str:
     if isinstance(error, DataError):
         return " ".join(error.problems)
     if isinstance(error, MemoryError):
         return "It needs more memory than is free. Use a machine with more, or a smaller input."
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        length = len(os.fsencode(path.name))
+        return f"'{path}': its name of '{length}' bytes leaves no room for those of its results. Use 200 at most."
     if isinstance(error, OSError):
         return f"It cannot be read: {(error.strerror or str(error)).lower()}."
     return f"Internal error ({type(error).__name__}: {error}). Please report it; --debug shows more."
@@ -256,7 +262,8 @@ def _conclude(job: BatchJob[R], failed: set[Path]) -> Summary:
     remove_outputs(job.out, ever - {made.file for record in known.values() for made in record.outputs})
     listed = [text_of(path) for path in dict.fromkeys(job.inputs)]
     records = [known[name] for name in listed if name in known]
-    write_tables(job.out, records, len(set(job.inputs)))
+    write_tables(job.out, records, len(set(job.inputs)), job.notes)
     failures = {record.input: record.reason for record in records if record.status == "failed"}
     done = len(records) - len(failures)
-    return Summary(out=job.out, done=done, failures=failures, left=len(set(job.inputs)) - len(records))
+    left = len(set(job.inputs)) - len(records)
+    return Summary(out=job.out, done=done, failures=failures, left=left, notes=job.notes)

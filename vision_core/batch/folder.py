@@ -15,28 +15,34 @@ from vision_core.errors import UsageError
 from vision_core.files import remove_leftovers, text_of, write_atomic, writing
 
 OUTPUTS, JOB = "outputs", "job.json"
+_LEDGER = "ledger"
+_IDENTITY = {"format", "fingerprint", "version", "input_folders"}
 
 
 def refuse_foreign(job: BatchJob[R]) -> None:
     """Check that the output folder is empty or of this job; writes nothing.
 
+    With ``job.overwrite`` it may hold another batch, never files of no batch: these are a person's own.
+
     Raises:
-        UsageError: It is neither, and ``job.overwrite`` is not set.
+        UsageError: The folder cannot be used.
     """
     outputs = (job.out / OUTPUTS).resolve()
     if own := next((path for path in job.inputs if path.resolve().is_relative_to(outputs)), None):
         raise UsageError(f"'{own}' lies among the outputs of '{job.out}' itself. Give another --out.")
-    if job.overwrite or not job.out.exists():
+    if not job.out.exists():
         return
     if not job.out.is_dir():
         raise UsageError(f"--out '{job.out}' is a file; give a folder.")
-    path = job.out / JOB
-    if not path.exists():
-        strange = sorted(entry.name for entry in job.out.iterdir() if not entry.name.startswith("."))
-        if set(strange) - {"ledger"}:
-            raise UsageError(f"'{job.out}' is not empty ('{strange[0]}'). Choose another --out, or use --overwrite.")
+    known = _known_identity(job.out / JOB)
+    if not (known or any(all_records(job.out / _LEDGER))):
+        if strange := _others(job.out):
+            raise UsageError(
+                f"'{job.out}' is not empty ('{strange[0]}') and holds no batch, so nothing in it is replaced. "
+                "Give a new or empty folder as --out."
+            )
         return
-    if _known_identity(path) != _identity(job):
+    if known != _identity(job) and not job.overwrite:
         raise UsageError(
             f"'{job.out}' holds a batch of other inputs, another model or other settings. "
             "Choose another --out, or use --overwrite to replace it."
@@ -54,7 +60,7 @@ def claim_folder(job: BatchJob[R], ledger: Ledger) -> None:
     """
     refuse_foreign(job)  # again, now that nobody else can change it
     if job.overwrite:
-        remove_outputs(job.out, (made.file for record in all_records(job.out / "ledger") for made in record.outputs))
+        remove_outputs(job.out, (made.file for record in all_records(job.out / _LEDGER) for made in record.outputs))
         (job.out / PLAN).unlink(missing_ok=True)
         ledger.clear()
     (job.out / OUTPUTS).mkdir(exist_ok=True)
@@ -85,7 +91,17 @@ def _identity(job: BatchJob[R]) -> dict[str, Any]:
 
 
 def _known_identity(path: Path) -> dict[str, Any]:
+    """Read the identity of a batch; empty when the file is missing, damaged or of another program."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):  # damaged by hand: the batch is unknown
+        known = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return {}
+    return known if known.keys() >= _IDENTITY else {}
+
+
+def _others(out: Path) -> list[str]:
+    """List what lies in a folder without a batch, apart from an empty ledger."""
+    visible = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith("."))
+    inside = out / _LEDGER
+    is_empty = inside.is_dir() and all(path.stat().st_size == 0 for path in inside.iterdir())
+    return [name for name in visible if not (name == _LEDGER and is_empty)]

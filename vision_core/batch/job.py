@@ -63,6 +63,7 @@ class BatchJob(Generic[R]):
         version: Version of this software, for the ledger.
         inspect: Opens an input before the first is processed; unreadable ones fail at once. None: there is no plan.
         columns: Columns of a result in ``results.csv``.
+        notes: Sentences on the inputs, for the summary.
         strict: Stop at the first input that fails.
         overwrite: Replace another batch in the folder.
         shard: Name of the share of this process.
@@ -77,6 +78,7 @@ class BatchJob(Generic[R]):
     follows: Callable[[Path], str] = nothing_else
     inspect: Inspect | None = None
     columns: Callable[[R], Mapping[str, Cell]] = _no_columns
+    notes: Sequence[str] = ()
     strict: bool = False
     overwrite: bool = False
     shard: str = "0"

@@ -16,7 +16,7 @@ from vision_core.results import RESEARCH_NOTICE
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_tables(out: Path, records: Sequence[Record], num_inputs: int) -> None:
+def write_tables(out: Path, records: Sequence[Record], num_inputs: int, notes: Sequence[str] = ()) -> None:
     """Write the three tables of ``records``, each whole or not at all.
 
     Raises:
@@ -30,7 +30,13 @@ def write_tables(out: Path, records: Sequence[Record], num_inputs: int) -> None:
     write_atomic(out / "failures.csv", to_csv(["input", "reason"], [[each.input, each.reason] for each in failed]))
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=select_autoescape(["html", "j2"]))
     page = environment.get_template("batch_summary.html.j2").render(
-        columns=columns, done=done, failed=failed, total=num_inputs, notice=RESEARCH_NOTICE, name=out.resolve().name
+        columns=columns,
+        done=done,
+        failed=failed,
+        total=num_inputs,
+        notes=notes,
+        notice=RESEARCH_NOTICE,
+        name=out.resolve().name,
     )
     write_atomic(out / "summary.html", page)
 

@@ -9,6 +9,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vision_core.bundles.file_faults import find_fault
 from vision_core.bundles.unpickling import read_pickled_arrays
+from vision_core.bundles.weight_sets import WeightSets, find_sets, is_average
 from vision_core.errors import CheckpointError, UserError
 
-_CONTAINERS = ("model", "state_dict", "model_state_dict", "teacher", "student")
 _NOT_WEIGHTS = ("num_batches_tracked", "pixel_mean", "pixel_std")
 _DAMAGES = (
     RuntimeError,
@@ -54,34 +56,62 @@ torch.serialization.add_safe_globals(
 )
 
 
-def read_weights(path: Path, *, trust: bool = False) -> tuple[dict[str, Tensor], str]:
-    """Read the tensors of a file and the program that wrote it.
+@dataclass(frozen=True, kw_only=True)
+class ForeignWeights:
+    """Tensors of a file that another program wrote.
+
+    Attributes:
+        tensors: By name, on the CPU, without batch counters and pixel statistics.
+        author: The program, empty if unknown.
+        notes: Which of several sets of weights was taken.
+    """
+
+    tensors: dict[str, Tensor]
+    author: str
+    notes: tuple[str, ...] = ()
+
+
+def read_weights(path: Path, *, trust: bool = False, key: str | None = None) -> ForeignWeights:
+    """Read the tensors of a file and the program that wrote it; of several sets of weights, the average.
 
     Args:
         path: ``.safetensors``, what ``torch.save`` wrote, or a pickle of detectron2 (``.pkl``).
         trust: Also read pickles and checkpoints with unknown classes, in a restricted way.
-
-    Returns:
-        Tensors by name on the CPU, without batch counters and pixel statistics; the program, empty if unknown.
+        key: Name of another set (``source.weights_key``), or of a prefix in one.
 
     Raises:
-        CheckpointError: Not there, damaged, without tensors, or unsafe although ``trust`` is False.
+        CheckpointError: Not there, damaged, without tensors or ``key``, or unsafe although ``trust`` is False.
     """
     convert = (
         "If you know where it comes from, convert it once with the verb import-weights: … import-weights "
         f"{path} --out BUNDLE --i-trust-this-file; or save its state dict alone with torch 2."
     )
     if path.suffix == ".pkl" and path.is_file():
+        _check_file(path)
         if not trust:
             raise CheckpointError(f"'{path}' could run code when it is read: it is a pickle. {convert}")
         arrays, author = read_pickled_arrays(path)
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}, author or "Caffe2"
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        sets = _keyed(WeightSets(by_name={"": tensors}, chosen=""), path, key)
+        return ForeignWeights(tensors=_by_name(sets, path, ()), author=author or "Caffe2")
     unsafe = "Nothing of it was run. Save its state dict alone with torch 2." if trust else convert
-    return read_state_dict(path, unsafe=unsafe, trust=trust, left_out=_NOT_WEIGHTS), ""
+    content = _read_content(path, unsafe=unsafe, damaged=_REPLACE, trust=trust)
+    sets = _keyed(find_sets(content), path, key)
+    writer = content.get("__author__") if isinstance(content, Mapping) else None
+    return ForeignWeights(
+        tensors=_by_name(sets, path, _NOT_WEIGHTS),
+        author=writer if isinstance(writer, str) else "",
+        notes=_told(sets),
+    )
 
 
 def read_state_dict(
-    path: Path, *, unsafe: str, damaged: str = _REPLACE, trust: bool = False, left_out: tuple[str, ...] = ()
+    path: Path,
+    *,
+    unsafe: str,
+    damaged: str = _REPLACE,
+    left_out: tuple[str, ...] = (),
+    preferred: tuple[str, ...] = (),
 ) -> dict[str, Tensor]:
     """Read the tensors of a file by name; a zip of torch is mapped into memory.
 
@@ -91,32 +121,78 @@ def read_state_dict(
         path: ``.safetensors``, or what ``torch.save`` wrote.
         unsafe: What to do about a file that could run code: the end of the message.
         damaged: What to do about a damaged file, likewise.
-        trust: As for ``load_torch``.
         left_out: Endings of names that are not wanted.
+        preferred: Names of the set to take where there are several.
 
     Raises:
-        CheckpointError: Not there, damaged, unsafe, or without tensors by name.
+        CheckpointError: Not there, damaged, unsafe, without tensors by name, or with an average beside other weights
+            and none ``preferred``.
     """
+    sets = find_sets(_read_content(path, unsafe=unsafe, damaged=damaged, trust=False), preferred)
+    if sets.has_choice and sets.chosen not in preferred:
+        raise CheckpointError(
+            f"'{path}' holds several sets of weights: {sets.names()}. Save the one you want in a file of its own: "
+            f"torch.save(torch.load(FILE)['{sets.chosen}'], NEW)."
+        )
+    return _by_name(sets, path, left_out)
+
+
+def _read_content(path: Path, *, unsafe: str, damaged: str, trust: bool) -> object:
     if not path.is_file():
         raise CheckpointError(f"'{path}' is not a file. Give a file of weights (.pth, .pkl or .safetensors).")
-    content: object
+    _check_file(path)
     try:
         if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = load_torch(path, unsafe=unsafe, damaged=damaged, trust=trust)
+            return load_file(path)
+        return load_torch(path, unsafe=unsafe, damaged=damaged, trust=trust)
     except SafetensorError as error:
         raise CheckpointError(f"'{path}' is damaged or no safetensors file: {error}. {damaged}") from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CheckpointError(f"'{path}' cannot be read: {reason}. Mend that, or give another file.") from error
-    while isinstance(content, Mapping) and (inner := _container(content)) is not None:
-        content = inner
-    tensors = {
-        str(name): value.detach()
-        for name, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(value, Tensor) and not str(name).endswith(left_out)
-    }
+        raise _unreadable(path, error) from error
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file that cannot be weights, with the cause."""
+    try:
+        fault = find_fault(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if fault:
+        raise CheckpointError(f"'{path}' {fault}")
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    reason = (error.strerror or str(error)).lower()
+    return CheckpointError(f"'{path}' cannot be read: {reason}. Mend that, or give another file.")
+
+
+def _keyed(sets: WeightSets, path: Path, key: str | None) -> WeightSets:
+    """Choose the set ``key``, or one with names that begin with it."""
+    if not key:
+        return sets
+    if key in sets.by_name:
+        return WeightSets(by_name=sets.by_name, chosen=key)
+    order = sorted(sets.by_name, key=lambda name: name != sets.chosen)
+    for name in order:
+        if any(f".{entry}".find(f".{key}.") >= 0 for entry in sets.by_name[name]):
+            return WeightSets(by_name=sets.by_name, chosen=name)
+    raise CheckpointError(
+        f"source.weights_key: '{key}' names no set of weights in '{path}'; it holds {sets.names()}. Give one of these, "
+        "or leave it empty."
+    )
+
+
+def _told(sets: WeightSets) -> tuple[str, ...]:
+    if len(sets.by_name) < 2:
+        return ()
+    average = " (the average)" if is_average(sets.chosen) else ""
+    return (
+        f"weights: took '{sets.chosen}'{average} of the sets {sets.names()}; source.weights_key=NAME takes another",
+    )
+
+
+def _by_name(sets: WeightSets, path: Path, left_out: tuple[str, ...]) -> dict[str, Tensor]:
+    tensors = {name: tensor for name, tensor in sets.tensors.items() if not name.endswith(left_out)}
     if not tensors:
         raise CheckpointError(f"'{path}' holds no tensors by name. Give the file with the state dict.")
     return tensors
@@ -187,8 +263,3 @@ def _unknown_classes(path: Path) -> list[str]:
 def _damage(path: Path, fault: Exception, remedy: str, error: type[UserError]) -> UserError:
     reason = str(fault).partition("\n")[0].rstrip(".:") or type(fault).__name__
     return error(f"'{path}' is damaged or no PyTorch file: {reason}. {remedy}")
-
-
-def _container(content: Mapping[object, object]) -> Mapping[object, object] | None:
-    """Return the mapping in which a checkpoint holds its state dict, or None if it is one itself."""
-    return next((inner for key in _CONTAINERS if isinstance(inner := content.get(key), Mapping)), None)

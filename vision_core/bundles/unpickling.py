@@ -14,6 +14,7 @@ from vision_core.sandbox import Arrays, Limits, Sandbox
 
 _SECONDS = 600.0
 _SPARE_MIB = 4096
+_LEAST_SHARE = 0.3  # of the arrays of the set that is taken, for another set
 _ALLOWED = {
     ("_codecs", "encode"): codecs.encode,
     ("collections", "OrderedDict"): OrderedDict,
@@ -75,8 +76,19 @@ def _arrays(content: Any) -> tuple[dict[str, np.ndarray[Any, Any]], str]:  # noq
         raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dictionary of arrays")
     author = str(content.get("__author__", ""))
     inner = next((content[key] for key in ("model", "blobs") if isinstance(content.get(key), dict)), content)
+    others = [
+        name for name, each in content.items() if each is not inner and _count(each) > _LEAST_SHARE * _count(inner)
+    ]
+    if others and _count(inner):
+        raise pickle.UnpicklingError(
+            f"asks for a choice: beside the weights it holds another set, '{others[0]}'. Pickle the one you want alone."
+        )
     return {
         str(name): np.ascontiguousarray(value)
         for name, value in inner.items()
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and not str(name).endswith("_momentum")
     }, author
+
+
+def _count(content: object) -> int:
+    return sum(isinstance(each, np.ndarray) for each in content.values()) if isinstance(content, dict) else 0

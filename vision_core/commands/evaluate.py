@@ -1,25 +1,26 @@
 """The verb ``evaluate``: scores of a bundle on a labelled list."""
 
 import argparse
+import json
+from pathlib import Path
 
 from vision_core.bundles import bundle as bundles
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
 from vision_core.console import say
-from vision_core.errors import UsageError
+from vision_core.errors import UsageError, one_line
 from vision_core.evaluation.rows import table, write_rows
 from vision_core.files import writing
 from vision_core.pipeline import Build
 from vision_core.runs.folder import RunFolder
 
+_SCORES, _PICTURES = "evaluation.json", "pictures"
+
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Score a bundle and print the rows; ``--out`` writes them, with pictures."""
     if arguments.out:
-        if RunFolder(arguments.out).is_used():
-            raise UsageError(
-                f"--out {arguments.out} is a run, whose own scores would be replaced. Give another folder."
-            )
+        _check_out(arguments.out, overwrite=arguments.overwrite)
         with writing(arguments.out):
             arguments.out.mkdir(parents=True, exist_ok=True)
     card = bundles.read_card(arguments.checkpoint, config_class.task)
@@ -28,9 +29,37 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     else:
         origin = f"{arguments.checkpoint}/card.json"
         config = configs.of_bundle(config_class, card.config, arguments.words, origin)
-    rows = build().evaluate(config, {card.method: arguments.checkpoint}, arguments.out and arguments.out / "pictures")
+    rows = build().evaluate(config, {card.method: arguments.checkpoint}, arguments.out and arguments.out / _PICTURES)
     say(table(rows))
     if arguments.out:
-        write_rows(arguments.out / "evaluation.json", rows)
-        say(f"Written to {arguments.out}.")
+        write_rows(arguments.out / _SCORES, rows)
+        say(one_line(f"Written to {arguments.out}."))
     return 0
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder whose files would be replaced unasked, or are of no evaluation."""
+    if RunFolder(out).is_used():
+        raise UsageError(f"--out {out} is a run, whose own scores would be replaced. Give another folder.")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out '{out}' is a file; give a folder.")
+    scores, pictures = out / _SCORES, out / _PICTURES
+    if scores.exists():
+        if not _is_ours(scores):
+            raise UsageError(f"'{scores}' is of no evaluation and is not replaced. Give another --out.")
+        if not overwrite:
+            raise UsageError(
+                f"'{scores}' holds the scores of an earlier evaluation. Give another --out, or --overwrite."
+            )
+    elif pictures.exists() and not (pictures.is_dir() and not any(pictures.iterdir())):
+        raise UsageError(f"'{pictures}' is of no evaluation and is not replaced. Give another --out.")
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file holds scores as ``write_rows`` writes them."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        json.loads(text)
+    except (OSError, ValueError):
+        return False
+    return all(f'"{name}":' in text for name in ("model", "split", "metrics"))

@@ -7,19 +7,23 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from vision_core.commands.parser import Build, OwnVerb, parse
 from vision_core.config.schema import Config
-from vision_core.console import is_silent
+from vision_core.console import debugging, is_silent
 from vision_core.environment import quiet_libraries
-from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UserError
+from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UserError, one_line
 from vision_core.signals import forget, interrupt
 
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
                    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE}  # fmt: skip
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+_LESS_MEMORY = {
+    "train": "Use a smaller train.batch_size, fewer train.workers, or a machine with more.",
+    "export": "Use a smaller --size, or a machine with more.",
+}
 _MEMORY_TEXTS = ("out of memory", "can't allocate memory")  # torch's own, on a GPU and on the CPU
 
 
@@ -41,7 +45,8 @@ def run(
     arguments = argparse.Namespace(debug=False)
     try:
         arguments = parse(config_class, argv, own)
-        return int(arguments.action(arguments, config_class, build))
+        with debugging() if arguments.debug else nullcontext():
+            return int(arguments.action(arguments, config_class, build))
     except KeyboardInterrupt:
         return _stopped(Interrupted("Stopped."), arguments)
     except UserError as error:
@@ -49,7 +54,7 @@ def run(
     except BrokenPipeError:
         return _unheard()
     except Exception as error:
-        fault = _machine_fault(error)
+        fault = _machine_fault(error, getattr(arguments, "verb", ""))
         return _stopped(fault, arguments) if fault else _our_bug(error, arguments)
     finally:
         _on_stop(before)
@@ -76,13 +81,14 @@ def _stopped(error: UserError, arguments: argparse.Namespace) -> int:
     return error.exit_code
 
 
-def _machine_fault(error: Exception) -> EnvironmentFault | None:
+def _machine_fault(error: Exception, verb: str) -> EnvironmentFault | None:
     """Convert an unforeseen error of disk or memory to a user error."""
     if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
         named = f"'{error.filename}': " if error.filename else ""
         return EnvironmentFault(f"{named}{os.strerror(error.errno)}. Fix that, then run the same command again.")
     is_memory = isinstance(error, MemoryError) or any(text in str(error) for text in _MEMORY_TEXTS)
-    return EnvironmentFault("Memory is used up. Use a smaller batch, or fewer workers.") if is_memory else None
+    remedy = _LESS_MEMORY.get(verb, "Close other programs, or use a machine with more.")
+    return EnvironmentFault(f"Memory is used up. {remedy}") if is_memory else None
 
 
 def _unheard() -> int:
@@ -96,7 +102,7 @@ def _our_bug(error: Exception, arguments: argparse.Namespace) -> int:
     if arguments.debug:
         traceback.print_exc()
     sys.stderr.write(
-        f"error[INTERNAL] {type(error).__name__}: {error}. This is a fault of domainsight, not yours: run the same "
-        "command with --debug and report what it prints.\n"
+        f"error[INTERNAL] {type(error).__name__}: {one_line(str(error))}. This is a fault of domainsight, not yours: "
+        "run the same command with --debug and report what it prints.\n"
     )
     return 1

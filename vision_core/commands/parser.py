@@ -18,6 +18,7 @@ from vision_core.errors import UsageError
 from vision_core.runs.planned import describe_runs, show
 
 Build = Callable[[], object]
+_MOST = 10_000_000  # items of a sample, or pixels of a side
 _FOLDERS = {"bundles": ("export", "import-weights", "verify"), "data": ("demo-data", "validate")}
 _EXAMPLES = """\
 examples:
@@ -128,6 +129,7 @@ def _evaluate(verbs: Any) -> None:  # noqa: ANN401
     _checkpoint(parser)
     parser.add_argument("--config", type=path, metavar="FILE", help="YAML file (default: the bundle's own settings)")
     parser.add_argument("--out", type=path, metavar="DIR", help="write evaluation.json and pictures there")
+    parser.add_argument("--overwrite", action="store_true", help="replace the scores of an earlier evaluation in --out")
 
 
 def _predict(verbs: Any, *, has_words: bool) -> None:  # noqa: ANN401
@@ -245,6 +247,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}': expected a number from 1 on")
+    if int(text) > _MOST:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a number up to {_MOST}")
     return int(text)
 
 

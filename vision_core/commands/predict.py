@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +14,8 @@ from vision_core.bundles import bundle as bundles
 from vision_core.bundles.card import Card
 from vision_core.config.loading import fingerprint, of_bundle
 from vision_core.config.schema import Config, ConfigT
-from vision_core.console import say
-from vision_core.errors import ConfigError, DataError
+from vision_core.console import command_line, say
+from vision_core.errors import ConfigError, DataError, one_line
 from vision_core.pipeline import Build, Pipeline
 from vision_core.training.runtime import launch
 
@@ -30,8 +29,9 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     inputs = _inputs(pipeline, arguments.input)
     device = launch(arguments.device or "auto").device
     places = [f"--checkpoint={arguments.checkpoint}", f"--input={arguments.input}", f"--out={arguments.out}"]
+    places += [f"--device={arguments.device}"] if arguments.device else []
     words = getattr(arguments, "words", [])
-    arguments.resume_command = shlex.join(["python", "-m", f"pipelines.{task}", "predict", *places, *words])
+    arguments.resume_command = command_line(["python", "-m", f"pipelines.{task}", "predict", *places, *words])
     job = BatchJob(
         inputs=inputs,
         out=arguments.out,
@@ -42,15 +42,16 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         follows=pipeline.follows(config),
         inspect=pipeline.inspector(config),
         columns=pipeline.columns,
+        notes=pipeline.remarks(arguments.input, inputs),
         strict=arguments.strict or arguments.on_error == "stop",
         overwrite=arguments.overwrite,
     )
     with BatchProgress("predict") as shown:
         summary = run_batch(job, shown)
-    pipeline.conclude(arguments.out)
+    pipeline.conclude(arguments.out, inputs)
     for line in summary.lines():
-        say(line)
-    say(f"Look at {arguments.out / 'summary.html'}, or at the pictures in {arguments.out / 'outputs'}.")
+        say(one_line(line))
+    say(one_line(f"Look at {arguments.out / 'summary.html'}, or at the pictures in {arguments.out / 'outputs'}."))
     return summary.exit_code
 
 

@@ -1,7 +1,6 @@
 """The verb ``train``: all runs of a command, each in its own folder, and one report."""
 
 import argparse
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 from vision_core.commands.train_one import introduce, train_one
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
-from vision_core.console import say
-from vision_core.errors import UsageError, UserError
+from vision_core.console import command_line, say
+from vision_core.errors import Interrupted, UsageError, UserError
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
 from vision_core.pipeline import Build, Pipeline
 from vision_core.runs.folder import RunFolder
-from vision_core.runs.planned import Runs, describe_runs, output_folder
+from vision_core.runs.planned import Runs, describe_runs, output_folder, refuse_data_without_root
 from vision_core.runs.repeats import SPREAD, find_repeats, headlines, write_repeats
 from vision_core.runs.report import write_report
 from vision_core.training import distributed
@@ -38,6 +37,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
 def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runtime], pipeline: Pipeline[Any]) -> int:
     task = next(iter(runs.values())).task
     is_first = distributed.rank() == 0
+    refuse_data_without_root(runs, arguments.words)
     out = distributed.broadcast_from_first(output_folder(arguments, task))
     if arguments.dry_run:
         return _rehearse(pipeline, runs)
@@ -46,12 +46,12 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
         raise UsageError(f"--out {out} is itself a run; several need a folder of their own. Give another --out.")
     if is_first:
         _take(folders, resume=arguments.resume, overwrite=arguments.overwrite)
-    arguments.resume_command = _resume_command(task, out)
     with distributed.first_process_first():
         runs = _with_demo_data(pipeline, runs, out)
     for name, folder in folders.items():
         if is_first and not arguments.resume:
             write_atomic(folder.path / "config.yaml", configs.dump(runs[name]))
+    arguments.resume_command = _resume_command(task, out)  # from here on every run has its config.yaml
     try:
         if len(runs) > 1:
             pipeline.check_runs(runs)
@@ -59,8 +59,8 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
             name: train_one(pipeline, _with_start(runs[name], folders), folder, runtimes[name])
             for name, folder in folders.items()
         }
-    except UserError:
-        if is_first:
+    except UserError as error:
+        if is_first and not isinstance(error, Interrupted):  # which can be resumed, and needs its settings
             _withdraw(list(folders.values()))
         raise
     if is_first:
@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
 def _resume_command(task: str, out: Path) -> str:
     count = distributed.world_size()
     start = ["torchrun", "--nproc-per-node", str(count)] if count > 1 else ["python"]
-    return shlex.join([*start, "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
+    return command_line([*start, "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
 
 
 def _take(folders: Mapping[str, RunFolder], *, resume: bool, overwrite: bool) -> None:
@@ -143,6 +143,7 @@ def _compare(
 
 
 def _conclude(pipeline: Pipeline[Any], task: str, model: Path) -> None:
-    say(f"\nModel:     {model}")
-    say(f"Use it:    python -m pipelines.{task} predict --checkpoint {model} --input YOUR_FILES --out found")
+    quoted = command_line([str(model)])
+    say(f"\nModel:     {quoted}")
+    say(f"Use it:    python -m pipelines.{task} predict --checkpoint {quoted} --input YOUR_FILES --out found")
     say(f"Own data:  python -m pipelines.{task} train {pipeline.own_data}")

@@ -13,7 +13,7 @@ from typing import Any
 from vision_core.bundles.bundle import add_metrics
 from vision_core.config.schema import Config
 from vision_core.console import logged, note, say
-from vision_core.errors import CheckpointError, EnvironmentFault, Interrupted, UserError
+from vision_core.errors import CheckpointError, EnvironmentFault, Interrupted, UserError, one_line
 from vision_core.evaluation.rows import Row, table, write_rows
 from vision_core.files import write_atomic
 from vision_core.pipeline import Pipeline
@@ -88,7 +88,7 @@ def introduce(name: str, config: Config, prepared: Prepared, world_size: int = 1
         if after := moves[prepared.learner.teacher_moves]:
             say(f"  The teacher moves after every {after} items.")
     for remark in prepared.notes:
-        say(f"  {remark}")
+        say(f"  {one_line(remark)}")
 
 
 class _Selection:

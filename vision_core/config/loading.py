@@ -60,14 +60,17 @@ def load_runs(config_class: type[ConfigT], path: Path | None, words: Sequence[st
             runs[name] = _build(config_class, layers)
         except ConfigError as error:
             problems.extend(error.problems)
-    if problems:
+    if problems := problems or _empty_paths(config_class, words):
         raise ConfigError(list(dict.fromkeys(problems)))
     return runs
 
 
 def from_mapping(config_class: type[ConfigT], keys: Mapping[str, Any], words: Sequence[str], origin: str) -> ConfigT:
     """Build a configuration from saved keys and words of the command line."""
-    return _build(config_class, [(origin, dict(keys)), (_COMMAND_LINE, _from_words(words))])
+    config = _build(config_class, [(origin, dict(keys)), (_COMMAND_LINE, _from_words(words))])
+    if problems := _empty_paths(config_class, words):
+        raise ConfigError(problems)
+    return config
 
 
 def of_bundle(config_class: type[ConfigT], theirs: Mapping[str, Any], words: Sequence[str], origin: str) -> ConfigT:
@@ -129,6 +132,25 @@ def _from_words(words: Sequence[str]) -> Keys:
     if problems:
         raise ConfigError(problems)
     return keys
+
+
+def _empty_paths(config_class: type[BaseModel], words: Sequence[str]) -> list[str]:
+    """Describe words that name a path and give none, as an unset variable does: no other setting means a file."""
+    split = (word.partition("=") for word in words)
+    empty = [name for name, equals, text in split if equals and not text.strip() and _is_path(config_class, name)]
+    return [f"{name}: got nothing (an unset variable?); give a value, or {name}=null to leave it empty  "
+            f"[{_COMMAND_LINE}]" for name in empty]  # fmt: skip
+
+
+def _is_path(config_class: type[BaseModel], dotted: str) -> bool:
+    name, _, rest = dotted.partition(".")
+    field = config_class.model_fields.get(name)
+    if field is None:
+        return False
+    section = _section_of(field.annotation)
+    if section and rest:
+        return _is_path(section, rest)
+    return Path in (field.annotation, *get_args(field.annotation))
 
 
 def _differences(runs: object, origin: str) -> dict[str, Keys]:
@@ -215,7 +237,8 @@ def _problem(config_class: type[BaseModel], item: Mapping[str, Any], layers: Seq
     message = message.partition(", unable to parse")[0]
     if not place:
         return message
-    got = "" if item["type"] == "missing" else f", got {_short(item['input'])}"
+    is_of_section = item["type"] == "value_error" and isinstance(item["input"], Mapping)  # it names its values itself
+    got = "" if item["type"] == "missing" or is_of_section else f", got {_short(item['input'])}"
     return f"{dotted}: {message}{got}{where}"
 
 

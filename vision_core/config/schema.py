@@ -1,12 +1,24 @@
 """Schema of the sections that all tasks share. Pydantic only: reading a configuration imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
+_LARGEST = 2**31 - 1  # beyond it, products and sizes overflow in libraries, which then end in errors of their own
+_SMALLEST = 1e-30  # what is nearer to 0 may be 0 in float32
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 # YAML 1.1 reads a bare `off` as false.
@@ -27,6 +39,18 @@ class Section(BaseModel):
         """Add defaults that depend on other keys; given keys win."""
         return keys
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_absurd(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 (of any field)
+        """Refuse numbers that no setting has; a field's own bounds are narrower, and seeds have theirs."""
+        if not str(info.field_name).endswith("seed"):
+            for number in _numbers(value):
+                if abs(number) > _LARGEST:
+                    raise ValueError(f"should be between -{_LARGEST} and {_LARGEST}, found '{number:g}'")
+                if 0 < abs(number) < _SMALLEST:
+                    raise ValueError(f"should be 0, or at least {_SMALLEST:g} away from it, found '{number:g}'")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, keys: Any) -> Any:  # noqa: ANN401 (whatever was given, not yet checked)
@@ -35,6 +59,14 @@ class Section(BaseModel):
         keys = cls.conditional_defaults(keys)
         return {name: _over(cls.model_fields[name].default, value) if name in cls.model_fields else value
                 for name, value in keys.items()}  # fmt: skip
+
+
+def _numbers(value: object) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _numbers(each)
 
 
 def _over(default: Any, given: Any) -> Any:  # noqa: ANN401
@@ -87,6 +119,11 @@ class Source(Section):
     weights: Path | None = Field(
         None, description="Bundle to start from (import-weights makes one); empty: the one shipped with the demo."
     )
+    weights_key: str | None = Field(
+        None,
+        description="For a checkpoint with several sets of weights: the one to take, such as model; empty: the average "
+        "(ema, teacher) where there is one.",
+    )
     config: Path | None = Field(
         None, description="For import-weights: the checkpoint's detectron2 config.yaml, when not beside the file."
     )
@@ -101,7 +138,7 @@ class Train(Section):
     drop_last: bool = Field(False, description="Leave out the last step of an epoch when it has fewer items.")
     accumulate: int = Field(1, ge=1, description="Steps whose gradients are added up before the optimizer moves.")
     seed: int = Field(0, ge=0, lt=2**63, description="All randomness follows from it.")
-    workers: int = Field(0, ge=0, description="Loader processes; 0 reads in the training process.")
+    workers: int = Field(0, ge=0, le=1024, description="Loader processes; 0 reads in the training process.")
     save_every: int = Field(200, ge=1, description="Steps between two checkpoints.")
     eval_every: int = Field(
         0, ge=0, description="Epochs between two evaluations on data.eval_split; 0 evaluates at the end only."
@@ -126,9 +163,9 @@ class Optim(Section):
     name: Literal["sgd", "adam", "adamw"] = Field(
         "sgd", description="Optimizer. adam: weight decay is part of the gradient (L2); adamw: it is not."
     )
-    lr: PositiveFloat = Field(1e-3, description="Base learning rate.")
+    lr: PositiveFloat = Field(1e-3, le=1000, description="Base learning rate.")
     momentum: Fraction = Field(0.9, description="Momentum of SGD.")
-    weight_decay: NonNegativeFloat = Field(1e-4, description="Weight decay.")
+    weight_decay: NonNegativeFloat = Field(1e-4, le=1000, description="Weight decay.")
     decay_norms: bool = Field(False, description="Normalisation layers decay too, as in much published code.")
     schedule: Literal["constant", "cosine", "warmup_cosine", "warmup_multistep"] = Field(
         "constant", description="Learning rate over time."
@@ -140,7 +177,7 @@ class Optim(Section):
     warmup_steps: int = Field(0, ge=0, description="Length of linear warm-up, for the schedules that have one.")
     warmup_start: Fraction = Field(1e-3, description="Share of the rate that warm-up begins with.")
     milestones: tuple[int, ...] = Field((), description="Where warmup_multistep divides the rate by ten.")
-    lr_end: NonNegativeFloat = Field(0.0, description="Where a cosine ends.")
+    lr_end: NonNegativeFloat = Field(0.0, le=1000, description="Where a cosine ends.")
     clip_norm: NonNegativeFloat = Field(0.0, description="Largest gradient norm; 0 leaves gradients as they are.")
 
 

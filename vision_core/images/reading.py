@@ -13,9 +13,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vision_core.errors import DataError, InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+FIRST_TURNED = 5  # EXIF orientations 5 to 8 exchange width and height
 
 _ORIENTATION_TAG = 0x0112
-_FIRST_TURNED = 5  # orientations 5 to 8 exchange width and height
+_LAST_TURNED = 8
+_PNG_SIGNATURE_BYTES = 8
+_PNG_TEXTS = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})
 _BACKGROUND = (255, 255, 255)
 _SIXTEEN_BIT_STEP = 257  # 65535 / 255
 _LOG = logging.getLogger("domainsight")
@@ -69,7 +72,7 @@ def stays_inside(entry: "os.DirEntry[str]", folder: Path) -> bool:
         return False
 
 
-def read_image(path: Path, max_megapixels: float = 100.0) -> NDArray[np.uint8]:
+def read_image(path: Path, max_megapixels: float = 100.0, *, key: str = "") -> NDArray[np.uint8]:
     """Read an image completely.
 
     The rules: the orientation of the camera is applied; 16-bit grey is divided by 257, of 16-bit colour the high byte
@@ -79,6 +82,7 @@ def read_image(path: Path, max_megapixels: float = 100.0) -> NDArray[np.uint8]:
     Args:
         path: The file.
         max_megapixels: Larger images are refused by their header, undecoded. Pillow's own limit is 178.
+        key: Setting of the running verb that raises this limit, for the message; empty: it has none.
 
     Returns:
         ``(H, W, 3)`` uint8, RGB.
@@ -90,7 +94,7 @@ def read_image(path: Path, max_megapixels: float = 100.0) -> NDArray[np.uint8]:
     try:
         _refuse_empty(path)
         with path.open("rb") as file, Image.open(file) as image:
-            _refuse_huge(path, image.size, max_megapixels)
+            _refuse_huge(path, image.size, max_megapixels, key)
             _warn_of_frames(path, image)
             image.load()
             return np.array(_to_rgb(path, ImageOps.exif_transpose(image)))
@@ -112,13 +116,24 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: The header cannot be read.
     """
+    return size_and_orientation(path)[0]
+
+
+def size_and_orientation(path: Path) -> tuple[tuple[int, int], int]:
+    """Read size, as ``image_size``, and EXIF orientation, 1 to 8, from the header alone.
+
+    Raises:
+        InputError: The header cannot be read.
+    """
     try:
         with Image.open(path) as image:
             width, height = image.size
-            is_turned = image.getexif().get(_ORIENTATION_TAG, 1) >= _FIRST_TURNED
+            orientation = _exif(path, image).get(_ORIENTATION_TAG, 1)
     except Exception as error:  # as in read_image
         raise InputError(f"'{path}' has no readable image header: {_diagnose(path, error)}.") from error
-    return (width, height) if is_turned else (height, width)
+    orientation = orientation if orientation in range(1, _LAST_TURNED + 1) else 1
+    is_turned = orientation >= FIRST_TURNED
+    return (width, height) if is_turned else (height, width), orientation
 
 
 def shortest_edge_size(size: tuple[int, int], shortest_px: int, longest_px: int) -> tuple[int, int]:
@@ -151,17 +166,36 @@ def resize_shortest(image: NDArray[np.uint8], shortest_px: int, longest_px: int)
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
+def _exif(path: Path, image: Image.Image) -> Image.Exif:
+    """Read EXIF from the header; a PNG is decoded only where text or EXIF may follow its pixels."""
+    if image.format == "PNG" and not _has_late_text(path):
+        return Image.Image.getexif(image)
+    return image.getexif()
+
+
+def _has_late_text(path: Path) -> bool:
+    is_late = False
+    with path.open("rb") as file:
+        file.seek(_PNG_SIGNATURE_BYTES)
+        while len(head := file.read(8)) == 8:  # its length and kind
+            is_late |= head[4:] == b"IDAT"
+            if is_late and head[4:] in _PNG_TEXTS:
+                return True
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)  # its data and checksum
+    return False
+
+
 def _refuse_empty(path: Path) -> None:
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"'{path}' is empty (0 bytes). Copy or download it again.")
 
 
-def _refuse_huge(path: Path, size: tuple[int, int], max_megapixels: float) -> None:
+def _refuse_huge(path: Path, size: tuple[int, int], max_megapixels: float, key: str) -> None:
     megapixels = size[0] * size[1] / 1e6
     if megapixels > max_megapixels:
         raise InputError(
             f"'{path}' declares {size[0]} x {size[1]} pixels, '{megapixels:.1f}' megapixels; {max_megapixels:g} are "
-            "allowed. Cut it into tiles, or raise data.max_megapixels."
+            f"allowed. Cut it into tiles{f', or raise {key}' if key else ', or make it smaller'}."
         )
 
 
@@ -205,6 +239,8 @@ def _diagnose(path: Path, error: Exception) -> str:
         return "it looks like HTML (a login page?); download it again"
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer; run 'git lfs pull'"
+    if start[4:8] == b"ftyp":
+        return "it is HEIC, AVIF or a video; save it as PNG or JPEG"
     if isinstance(error, UnidentifiedImageError):
         return "it is of no image format known here"
     return f"it is damaged ({error or type(error).__name__})"

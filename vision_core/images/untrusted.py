@@ -25,13 +25,16 @@ class UntrustedImages:
 
     Args:
         max_megapixels: Larger images are refused by their header.
+        key: Setting of the running verb that raises this limit, for the message; empty: it has none.
         seconds: Wall time for one image.
         memory_mib: Memory for one image on top of the child's own size.
     """
 
-    def __init__(self, *, max_megapixels: float = 100.0, seconds: float = 60.0, memory_mib: int = 4096) -> None:
+    def __init__(
+        self, *, max_megapixels: float = 100.0, key: str = "", seconds: float = 60.0, memory_mib: int = 4096
+    ) -> None:
         answer_mib = int(max_megapixels * 1e6 * _BYTES_PER_PIXEL / 2**20) + 1
-        self.max_megapixels = max_megapixels
+        self.max_megapixels, self._key = max_megapixels, key
         self.sandbox = Sandbox(Limits(seconds=seconds, memory_mib=memory_mib, answer_mib=answer_mib))
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
@@ -63,7 +66,8 @@ class UntrustedImages:
 
     def read_image(self, path: Path) -> NDArray[np.uint8]:
         """Read an image as ``images.reading.read_image``; raises as ``__call__``."""
-        return self._pixels("vision_core.images.reading:read_image", path, max_megapixels=self.max_megapixels)
+        function = "vision_core.images.reading:read_image"
+        return self._pixels(function, path, max_megapixels=self.max_megapixels, key=self._key)
 
     def read_dicom(self, path: Path, frame: int | None = None) -> NDArray[np.uint8]:
         """Read DICOM as ``dicom.reader.read_dicom_image``; raises as ``__call__``."""
@@ -83,7 +87,7 @@ class UntrustedImages:
     def _frames(self, path: Path) -> int:
         return inspect_dicom(path, self.max_megapixels).num_frames
 
-    def _pixels(self, function: str, path: Path, **arguments: float | int | None) -> NDArray[np.uint8]:
+    def _pixels(self, function: str, path: Path, **arguments: float | int | str | None) -> NDArray[np.uint8]:
         pixels = self.sandbox.run(function, path, **arguments).array
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != _BYTES_PER_PIXEL or not pixels.size:
             raise InputError(

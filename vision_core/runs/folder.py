@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vision_core.errors import EnvironmentFault, UsageError
+from vision_core.config.strict_yaml import read_yaml
+from vision_core.errors import EnvironmentFault, UsageError, UserError
 from vision_core.files import remove_leftovers, write_atomic
 
 _OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
@@ -28,7 +29,10 @@ _CLEARED = (
     "classes.json",
 )
 _CLEARED_FOLDERS = ("model", "mean_teacher", "policy", "pictures", "best", "epoch", "tensorboard")
-_KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, "data", "lock.json"}
+_BEFORE_A_RUN = {"data", "lock.json"}
+_KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, *_BEFORE_A_RUN}
+_FACTS = {"status", "settings"}
+_SECTIONS = {"method", "data", "source", "train", "optim"}
 
 
 class RunFolder:
@@ -61,9 +65,8 @@ class RunFolder:
             raise self._unwritable(error) from error
         if is_file:
             raise UsageError(f"--out {self.path} is a file; give a folder.")
-        # Names such as config.yaml are common: only run.json proves that the files may be overwritten.
-        foreign = [] if (self.path / "run.json").exists() else _foreign_names(self.path)
-        if foreign:
+        # Names such as config.yaml are common: only what stands in a record proves that it is of a run.
+        if foreign := [] if _holds_run(self.path) else _foreign_names(self.path):
             raise UsageError(
                 f"{self.path} is no run folder: it holds {len(foreign)} other files, such as '{foreign[0]}'. "
                 "Give a new or empty folder as --out."
@@ -165,15 +168,26 @@ def _commit() -> str | None:
     return found.stdout.strip() or None
 
 
+def _holds_run(folder: Path) -> bool:
+    """Tell whether ``run.json`` or ``config.yaml`` is as a run writes it."""
+    if _FACTS & _read_facts(folder / "run.json").keys():
+        return True
+    try:
+        return set(read_yaml(folder / "config.yaml")) >= _SECTIONS
+    except (UserError, OSError):
+        return False
+
+
 def _foreign_names(folder: Path) -> list[str]:
-    found = [path.name for path in folder.iterdir()] if folder.exists() else []
-    return sorted(name for name in found if name not in _KNOWN and not name.startswith("."))
+    """List what a folder without a run holds; names that no run has come first, alone."""
+    found = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.exists() else []
+    return [name for name in found if name not in _KNOWN] or [name for name in found if name not in _BEFORE_A_RUN]
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # a damaged one is written anew: training does not depend on it
+    except (OSError, ValueError):  # a damaged one is written anew: training does not depend on it
         return {}
     return facts if isinstance(facts, dict) else {}
 

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from vision_core.config import loading as configs
@@ -9,6 +10,8 @@ from vision_core.config.schema import Config
 from vision_core.errors import EnvironmentFault, UsageError
 
 Runs = dict[str, Config]
+_OWN_DATA = {"format", "labels", "features", "class_list", "leave_out"}  # the demo has none of these
+_NO_ROOT = {"data.root=null", "data.root=~"}
 _CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -31,7 +34,7 @@ def describe_runs(arguments: argparse.Namespace, config_class: type[Config]) -> 
         arguments.device = None
     if arguments.resume and not arguments.config:
         return _found_runs(arguments, config_class)
-    has_data = any(word.startswith("data.root=") for word in arguments.words)
+    has_data = any(word.startswith("data.root=") and word not in _NO_ROOT for word in arguments.words)
     path = arguments.config or (None if has_data else _demo_config(config_class.task))
     runs = configs.load_runs(config_class, path, arguments.words)
     if arguments.seeds:
@@ -45,6 +48,27 @@ def describe_runs(arguments: argparse.Namespace, config_class: type[Config]) -> 
         for name, whole in runs.items()
         for part, config in whole.expand().items()
     }
+
+
+def refuse_data_without_root(runs: Runs, words: Sequence[str]) -> None:
+    """Refuse settings that name a person's data without ``data.root``: the demo's would be taken for them.
+
+    Raises:
+        UsageError: It names the setting that was given, and what is missing.
+    """
+    for config in runs.values():
+        said = [word.partition("=")[0] for word in words]
+        named = [f"data.{name}" for name, value in config.data if name in _OWN_DATA and _is_given(config, name, value)]
+        named += [key for key in said if key.removeprefix("data.") in _OWN_DATA and key.startswith("data.")]
+        if named and not config.data.root:
+            raise UsageError(
+                f"data.root is missing: '{named[0]}' is given, and without data.root the demo's own data would be made "
+                f"and trained on. Give data.root=FOLDER (data.root=. for this folder), or leave '{named[0]}' out."
+            )
+
+
+def _is_given(config: Config, name: str, value: object) -> bool:
+    return bool(value != type(config.data).model_fields[name].default)
 
 
 def show(runs: Runs) -> str:

@@ -29,6 +29,8 @@ _FREE = (  # settings that may change between the parts of a run
     "data.about",
     "data.licence",
     "data.synthetic",
+    "data.on_corrupt",
+    "data.on_missing",  # the items of both parts are compared, file by file
 )
 _DAMAGES = (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)
 _LOG = logging.getLogger("domainsight")

@@ -186,7 +186,7 @@ class Files:
         """Read an image ``(H, W, 3)``, RGB; a file without an image's suffix as DICOM, its first frame."""
         path = self.path(index)
         if is_image_name(path.name):
-            return read_image(path, self.max_megapixels)
+            return read_image(path, self.max_megapixels, key="data.max_megapixels")
         return read_dicom_image(path, frame=0, max_megapixels=self.max_megapixels)
 
     def check_header(self, index: int) -> None:

@@ -40,19 +40,23 @@ class Released:
     notes: tuple[str, ...]
 
 
-def read_released(path: Path, classes: tuple[str, ...] = (), *, trust: bool = False) -> Released:
+def read_released(
+    path: Path, classes: tuple[str, ...] = (), *, trust: bool = False, weights_key: str | None = None
+) -> Released:
     """Read a file of weights and infer to which backbone they belong.
 
     Args:
         path: ``.pt``, ``.pth`` or ``.safetensors``; a state dict, or one under ``model`` or ``state_dict``.
         classes: Names in the order of its logits; empty: numbered.
         trust: Also read pickles, in a restricted way.
+        weights_key: Name of the set of weights, where the file holds several; empty: the average.
 
     Raises:
         CheckpointError: Unreadable, not finite, of an unknown architecture, of two networks at once, or with another
             number of classes.
     """
-    found, _ = read_weights(path, trust=trust)
+    foreign = read_weights(path, trust=trust, key=weights_key)
+    found = foreign.tensors
     check_finite(found, f"'{path}'")
     spec, keys = _recognise(found, path)
     names = _class_names(keys.head, classes, path)
@@ -69,6 +73,7 @@ def read_released(path: Path, classes: tuple[str, ...] = (), *, trust: bool = Fa
         classes=names,
         origin=f"unknown: imported from '{path.name}' (sha256 {sha256(path)})",
         notes=(
+            *foreign.notes,
             *keys.lines(),
             *([f"the head has no bias: '{spec.classifier}.bias' is set to 0"] if lacks_bias else []),
             *_facts(spec, keys, classes),

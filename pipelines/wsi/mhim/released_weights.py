@@ -73,7 +73,8 @@ def read_released(file: Path) -> Released:
     Raises:
         CheckpointError: As for ``read_state_dict`` and ``import_released``; or NaN or infinity in the tensors.
     """
-    state = read_state_dict(file, unsafe="Give a released .pt file, which holds tensors alone.")
+    unsafe = "Give a released .pt file, which holds tensors alone."
+    state = read_state_dict(file, unsafe=unsafe, preferred=("model", "student"))
     released = import_released(state)
     check_finite(released.tensors, f"'{file}'")
     return released

@@ -1,7 +1,10 @@
 """One image in, detections in its own pixels out, and the files of a result."""
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 from pipelines.sfod.predict import SfodPredictor, write_coco
 from tests.pipelines.sfod.tiny import CLASSES, source_bundle
 from tests.vision_core.detection.synthetic import make_picture
+from vision_core.batch.ledger import Record, output
 from vision_core.images.reading import read_image
 from vision_core.results import Detections, label_texts
 
@@ -96,15 +100,60 @@ def test_label_texts__class_only_where_there_is_a_choice() -> None:
     assert label_texts(_found(1, ("Tree",))) == ["0.90"]
 
 
+def _batch(folder: Path, found: Mapping[Path, Detections | None]) -> Path:
+    """Ledger and records of a batch; None: the input failed."""
+    (folder / "outputs").mkdir(parents=True)
+    lines = []
+    for path, result in reversed(list(found.items())):  # as a batch that was continued leaves them
+        made = Record(input=str(path), name=path.stem, status="failed", seconds=0, version="1", fingerprint="f")
+        if result is not None:
+            record = folder / "outputs" / f"{path.parent.name}-{path.stem}.json"
+            record.write_text(json.dumps({"image": path.name, "classes": result.classes, **result.to_record()}))
+            made = made.model_copy(update={"status": "done", "outputs": (output(record, folder),)})
+        lines.append(made.model_dump_json())
+    (folder / "ledger").mkdir()
+    (folder / "ledger" / "0.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def _coco(folder: Path, inputs: Sequence[Path]) -> dict[str, Any]:
+    write_coco(folder, inputs)
+    return dict(json.loads((folder / "detections.coco.json").read_text()))
+
+
 def test_write_coco__joins_records_and_keeps_empty_images(tmp_path: Path) -> None:
-    for name, count in (("one", 2), ("two", 0)):
-        record = {"image": f"{name}.png", **_found(count).to_record()}
-        (tmp_path / f"{name}.json").write_text(json.dumps(record))
-    write_coco(tmp_path, tmp_path / "all" / "coco.json")
-    content = json.loads((tmp_path / "all" / "coco.json").read_text())
+    found = {Path("in/one.png"): _found(2), Path("in/two.png"): _found(0)}
+    content = _coco(_batch(tmp_path, found), list(found))
     assert [image["file_name"] for image in content["images"]] == ["one.png", "two.png"]
     assert [each["bbox"] for each in content["annotations"]] == [[1, 2, 10, 20]] * 2
     assert [each["id"] for each in content["annotations"]] == [1, 2]
     assert {each["image_id"] for each in content["annotations"]} == {1}
-    assert content["categories"] == [{"id": 1, "name": "disc"}]
     assert content["info"]["models"] == ["sfod/test/0"]
+
+
+def test_write_coco__categories_are_the_detectors_own_list(tmp_path: Path) -> None:
+    classes = ("person", "car", "bus")
+    found = {Path("in/a.png"): replace(_found(2, classes), labels=np.array([2, 1]))}
+    content = _coco(_batch(tmp_path, found), list(found))
+    assert content["categories"] == [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}, {"id": 3, "name": "bus"}]
+    assert [each["category_id"] for each in content["annotations"]] == [3, 2]
+
+
+def test_write_coco__ids_are_places_of_the_inputs_done_or_not(tmp_path: Path) -> None:
+    found = {Path("in/a.png"): _found(1), Path("in/b.png"): None, Path("in/c.png"): _found(1)}
+    folder = _batch(tmp_path, found)
+    (folder / "outputs" / "notes.json").write_text('{"mine": true}')
+    content = _coco(folder, list(found))
+    assert {image["id"]: image["file_name"] for image in content["images"]} == {1: "a.png", 3: "c.png"}
+    assert [each["image_id"] for each in content["annotations"]] == [1, 3]
+
+
+def test_write_coco__equal_names_of_two_folders_do_not_meet(tmp_path: Path) -> None:
+    found = {Path("in/x/a.png"): _found(1), Path("in/y/a.png"): _found(1)}
+    content = _coco(_batch(tmp_path, found), list(found))
+    assert [image["file_name"] for image in content["images"]] == ["x/a.png", "y/a.png"]
+
+
+def test_write_coco__nothing_done(tmp_path: Path) -> None:
+    content = _coco(_batch(tmp_path, {Path("a.png"): None}), [Path("a.png")])
+    assert (content["images"], content["annotations"], content["categories"]) == ([], [], [])

@@ -338,7 +338,8 @@ def test_evaluate__never_replaces_the_scores_of_a_run(
     assert main([*words, str(run), "data.eval_split=val"]) == 2
     assert "is a run, whose own scores would be replaced" in capsys.readouterr().err
     assert (run / "evaluation.json").read_bytes() == before
-    assert main([*words, str(run / "run.json")]) == 5
+    assert main([*words, str(run / "run.json")]) == 2
+    assert "is a file; give a folder" in capsys.readouterr().err
 
 
 def test_train__several_runs_do_not_share_the_folder_of_one(

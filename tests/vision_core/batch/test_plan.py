@@ -40,12 +40,24 @@ def test_run_batch__overwrite_removes_the_other_batch_alone(job: BatchJob[int]) 
     assert list(read_ledgers(job.out / "ledger")) == [str(job.inputs[0])]
 
 
-def test_run_batch__folder_with_other_files_is_refused(job: BatchJob[int]) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_run_batch__folder_with_other_files_is_refused(job: BatchJob[int], overwrite: bool) -> None:
     job.out.mkdir()
     (job.out / "thesis.tex").write_text("", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"is not empty \('thesis\.tex'\)"):
-        run_batch(job)
+    with pytest.raises(UsageError, match=r"is not empty \('thesis\.tex'\)") as refused:
+        run_batch(replace(job, overwrite=overwrite))
+    assert "overwrite" not in str(refused.value)
     assert [path.name for path in job.out.iterdir()] == ["thesis.tex"]
+
+
+def test_run_batch__a_batch_whose_identity_is_lost_is_known_by_its_ledger(job: BatchJob[int]) -> None:
+    run_batch(job)
+    before = files_of(job.out)
+    (job.out / "job.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match="use --overwrite to replace it"):
+        run_batch(job)
+    run_batch(replace(job, overwrite=True))
+    assert files_of(job.out) == before
 
 
 def test_run_batch__folder_that_cannot_be_made_is_told_before_loading(job: BatchJob[int], tmp_path: Path) -> None:

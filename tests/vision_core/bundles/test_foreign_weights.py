@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vision_core.bundles.foreign_weights import read_weights
+from vision_core.bundles.foreign_weights import read_state_dict, read_weights
 from vision_core.errors import CheckpointError
 
 
@@ -29,24 +29,25 @@ def saved(path: Path, content: object) -> Path:
 
 def test_read__training_checkpoint_with_numpy_scalars(tmp_path: Path) -> None:
     content = {"model": {"a.weight": torch.ones(2)}, "optimizer": {"x": 1}, "best": np.float64(0.5), "iteration": 7}
-    tensors, author = read_weights(saved(tmp_path / "a.pth", content))
-    assert list(tensors) == ["a.weight"]
-    assert author == ""
+    found = read_weights(saved(tmp_path / "a.pth", content))
+    assert list(found.tensors) == ["a.weight"]
+    assert found.author == ""
+    assert found.notes == ()
 
 
 def test_read__bare_state_dict_and_batch_counters(tmp_path: Path) -> None:
     content = {"a.weight": torch.ones(2), "a.num_batches_tracked": torch.tensor(3), "pixel_mean": torch.ones(3)}
-    assert list(read_weights(saved(tmp_path / "a.pth", content))[0]) == ["a.weight"]
+    assert list(read_weights(saved(tmp_path / "a.pth", content)).tensors) == ["a.weight"]
 
 
 def test_read__safetensors(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
-    assert read_weights(tmp_path / "a.safetensors")[0]["a"].tolist() == [1, 1]
+    assert read_weights(tmp_path / "a.safetensors").tensors["a"].tolist() == [1, 1]
 
 
 def test_read__old_file_format(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
-    assert read_weights(tmp_path / "a.pth")[0]["a"].tolist() == [1, 1]
+    assert read_weights(tmp_path / "a.pth").tensors["a"].tolist() == [1, 1]
 
 
 def test_read__unknown_class_is_refused_with_the_command(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_read__unknown_class_is_refused_with_the_command(tmp_path: Path) -> None
 
 def test_read__unknown_class_of_a_trusted_file_is_left_out(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pth", {"model": {"a": torch.ones(2)}, "args": argparse.Namespace(lr=0.1)})
-    assert list(read_weights(path, trust=True)[0]) == ["a"]
+    assert list(read_weights(path, trust=True).tensors) == ["a"]
 
 
 @pytest.mark.parametrize("trust", [False, True])
@@ -75,9 +76,9 @@ def test_read__pickle_is_refused_with_the_command(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps({"conv1_w": np.ones(2)}))
     with pytest.raises(CheckpointError, match=r"it is a pickle.*--i-trust-this-file"):
         read_weights(path)
-    tensors, author = read_weights(path, trust=True)
-    assert list(tensors) == ["conv1_w"]
-    assert author == "Caffe2"
+    found = read_weights(path, trust=True)
+    assert list(found.tensors) == ["conv1_w"]
+    assert found.author == "Caffe2"
 
 
 def test_read__old_pickle_under_another_name_is_refused(tmp_path: Path) -> None:
@@ -127,3 +128,10 @@ def test_read__no_file(tmp_path: Path) -> None:
 def test_read__no_tensors(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no tensors"):
         read_weights(saved(tmp_path / "a.pth", {"iteration": 3}))
+
+
+def test_read_state_dict__does_not_choose_between_an_average_and_its_student(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pth", {"model": {"a": torch.ones(2)}, "ema": {"a": torch.zeros(2)}})
+    with pytest.raises(CheckpointError, match=r"several sets of weights: 'model', 'ema'.*torch\.load\(FILE\)\['ema'\]"):
+        read_state_dict(path, unsafe="")
+    assert read_state_dict(path, unsafe="", preferred=("model",))["a"].tolist() == [1, 1]

@@ -62,3 +62,11 @@ def test_read__damaged(tmp_path: Path, content: bytes) -> None:
 def test_read__no_dictionary(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="a list, not a dictionary"):
         read_pickled_arrays(write(tmp_path / "a.pkl", [1, 2]))
+
+
+def test_read__two_sets_of_weights_are_refused(tmp_path: Path) -> None:
+    both = {"model": {"a": np.ones(2)}, "ema": {"a": np.zeros(2)}, "optimizer": {"state": {0: {"m": np.ones(2)}}}}
+    with pytest.raises(CheckpointError, match=r"another set, 'ema'\. Pickle the one you want alone\."):
+        read_pickled_arrays(write(tmp_path / "a.pkl", both))
+    del both["ema"]
+    assert read_pickled_arrays(write(tmp_path / "a.pkl", both))[0]["a"].tolist() == [1, 1]

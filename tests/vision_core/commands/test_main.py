@@ -13,6 +13,7 @@ from pydantic import model_validator
 
 from tests.vision_core.toy import ToyConfig
 from vision_core.commands import evaluate as evaluate_verb
+from vision_core.commands import main as main_module
 from vision_core.commands import report as report_verb
 from vision_core.commands.main import run
 from vision_core.commands.parser import OwnVerb, make_parser, parse
@@ -61,7 +62,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Main:
         (MissingDependencyError("a"), 5, "error[ENVIRONMENT] a\n"),
         (Interrupted("a"), 130, "error[INTERRUPTED] a\n"),
         (KeyboardInterrupt(), 130, "error[INTERRUPTED] Stopped.\n"),
-        (MemoryError(), 5, "error[ENVIRONMENT] Memory is used up. Use a smaller batch, or fewer workers.\n"),
+        (MemoryError(), 5, "error[ENVIRONMENT] Memory is used up. Close other programs, or use a machine with more.\n"),
         (RuntimeError("CUDA out of memory. Tried"), 5, "error[ENVIRONMENT] Memory is used up."),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), 5, "error[ENVIRONMENT] Memory is used up."),
         (OSError(errno.ENOSPC, "", "/a"), 5, "error[ENVIRONMENT] '/a': No space left on device. Fix that, then run"),
@@ -86,6 +87,20 @@ def test_run__each_error_has_its_code_and_line(
 def test_run__debug_shows_the_traceback(failing: Main, error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     failing(error, "--debug")
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("verb", "told"), [("train", "train.batch_size"), ("export", "--size"), ("verify", "Close")])
+def test_run__too_little_memory_is_told_with_what_the_verb_takes(
+    verb: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> int:
+        raise MemoryError
+
+    parsed = argparse.Namespace(debug=False, verb=verb, action=fail)
+    monkeypatch.setattr(main_module, "parse", lambda *_: parsed)
+    assert run(ToyConfig, nothing, [verb]) == 5
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1
 
 
 def test_run__the_handler_of_sigterm_is_put_back(failing: Main) -> None:
@@ -162,6 +177,7 @@ def test_parse__words_stand_before_between_and_behind_options(argv: Sequence[str
         (["train", "--seeds=-1"], "expected different numbers from 0 on"),
         (["train", "--seeds", "1,,2"], "expected numbers with commas"),
         (["validate", "--sample", "0"], "--sample: '0': expected a number from 1 on"),
+        (["validate", "--sample", "99999999999"], "--sample: '99999999999': expected a number up to 10000000"),
         (["validate", "--sample", "1e3"], "expected a number from 1 on"),
         (["predict", "--checkpoint", "a"], "required: --input, --out"),
         (["predict", "--on-error", "ignore"], "invalid choice: 'ignore'"),

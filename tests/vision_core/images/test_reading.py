@@ -8,6 +8,7 @@ from PIL import Image
 from vision_core.errors import DataError, InputError
 from vision_core.images.drawing import SKY_BLUE, draw_boxes, write_png
 from vision_core.images.reading import image_size, list_images, read_image, resize_shortest, shortest_edge_size
+from vision_core.images.untrusted import UntrustedImages
 
 ORIENTATION = 0x0112
 
@@ -28,6 +29,26 @@ def test_read_image__orientation_is_applied_and_known_from_the_header(tmp_path: 
     image = read_image(tmp_path / "turned.png")
     np.testing.assert_array_equal(image, np.rot90(_noise(20, 30), -1))
     assert image_size(tmp_path / "turned.png") == image.shape[:2] == (30, 20)
+
+
+def test_image_size__orientation_behind_the_pixels_of_a_png_is_known(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = tmp_path / "turned.png"
+    Image.fromarray(_noise(20, 30)).save(path, exif=exif)
+    data = path.read_bytes()
+    begin = data.index(b"eXIf") - 4
+    end = begin + 12 + int.from_bytes(data[begin : begin + 4], "big")
+    last = data.index(b"IEND") - 4
+    path.write_bytes(data[:begin] + data[end:last] + data[begin:end] + data[last:])
+    assert image_size(path) == read_image(path).shape[:2] == (30, 20)
+
+
+def test_image_size__decodes_no_png(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    write_png(path, _noise(200, 300))
+    path.write_bytes(path.read_bytes()[:1000])
+    assert image_size(path) == (200, 300)
 
 
 def test_read_image__missing_file(tmp_path: Path) -> None:
@@ -87,3 +108,16 @@ def test_draw_boxes__label_of_a_box_at_the_top_right_stays_inside() -> None:
 def test_draw_boxes__one_text_per_box() -> None:
     with pytest.raises(ValueError, match="shorter"):
         draw_boxes(_noise(50, 50), np.zeros((2, 4), np.float32), ["only one"])
+
+
+def test_read_image__the_setting_is_named_where_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (30, 20)).save(path)
+    with pytest.raises(InputError) as refused:
+        read_image(path, max_megapixels=599e-6)
+    assert "data." not in str(refused.value) and "Cut it into tiles, or make it smaller." in str(refused.value)
+    with pytest.raises(InputError, match=r"Cut it into tiles, or raise data\.max_megapixels\."):
+        read_image(path, max_megapixels=599e-6, key="data.max_megapixels")
+    limited = UntrustedImages(max_megapixels=599e-6, key="data.max_megapixels")
+    with limited as images, pytest.raises(InputError, match=r"or raise data\.max_megapixels\."):
+        images.read_image(path)

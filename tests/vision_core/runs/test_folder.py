@@ -9,13 +9,14 @@ import pytest
 from vision_core.errors import EnvironmentFault, UsageError
 from vision_core.runs.folder import RunFolder, started
 
+RECORDS = {"run.json": '{"status": "done"}', "config.yaml": "{method: a, data: {}, source: {}, train: {}, optim: {}}"}
 RUN_FILES = ("config.yaml", "run.json", "last.pt", "metrics.jsonl", "log.txt", "model/card.json", "pictures/a.png")
 
 
 def written(folder: Path, *names: str) -> RunFolder:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
+        (folder / name).write_text(RECORDS.get(name, name))
     return RunFolder(folder)
 
 
@@ -36,12 +37,41 @@ def test_open__new_folder_is_made_and_left_empty(tmp_path: Path) -> None:
     assert not run.is_used()
 
 
-@pytest.mark.parametrize("name", ["run.json", "last.pt", "last.prev.pt", "config.yaml"])
-def test_open__folder_of_another_run_is_refused_and_not_touched(tmp_path: Path, name: str) -> None:
-    run = written(tmp_path, name)
+@pytest.mark.parametrize(
+    "names", [["run.json"], ["config.yaml"], ["run.json", "last.pt"], ["config.yaml", "last.prev.pt"]]
+)
+def test_open__folder_of_another_run_is_refused_and_not_touched(tmp_path: Path, names: list[str]) -> None:
+    run = written(tmp_path, *names)
     with pytest.raises(UsageError, match=r"holds another run\. Use --resume .* or --overwrite, or --out"):
         run.open(resume=False, overwrite=False)
-    assert files(tmp_path) == {name}
+    assert files(tmp_path) == set(names)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", '{"runs": 10}'),
+        ("run.json", "another"),
+        ("config.yaml", "model: resnet"),
+        ("config.yaml", "- a: list"),
+        ("last.pt", "weights of another program"),
+        ("model/net.py", "import torch"),
+        ("metrics.jsonl", "{}"),
+    ],
+)
+def test_open__names_of_a_run_prove_nothing(tmp_path: Path, name: str, content: str, overwrite: bool) -> None:
+    run = written(tmp_path, name)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=r"is no run folder: it holds 1 other files") as refused:
+        run.open(resume=False, overwrite=overwrite)
+    assert "overwrite" not in str(refused.value)
+    assert (tmp_path / name).read_text() == content
+
+
+def test_open__data_made_before_the_run_are_no_other_files(tmp_path: Path) -> None:
+    written(tmp_path, "data/image.png").open(resume=False, overwrite=False)
+    assert files(tmp_path) == {"data/image.png"}
 
 
 def test_open__resume_keeps_everything(tmp_path: Path) -> None:
@@ -59,13 +89,15 @@ def test_open__overwrite_clears_the_run_and_nothing_else(tmp_path: Path) -> None
 def test_open__folder_that_is_no_run_is_refused_and_not_touched(tmp_path: Path, resume: bool, overwrite: bool) -> None:
     project = ("config.yaml", "model/net.py", "pictures/cat.png", "last.pt", "thesis.tex")
     run = written(tmp_path, *project)
+    (tmp_path / "config.yaml").write_text("mine: true")
     with pytest.raises(UsageError, match=r"is no run folder: it holds 1 other files, such as 'thesis\.tex'"):
         run.open(resume=resume, overwrite=overwrite)
     assert files(tmp_path) == set(project)
 
 
 def test_open__overwrite_of_an_unused_folder_deletes_nothing(tmp_path: Path) -> None:
-    written(tmp_path, "model/card.json").open(resume=False, overwrite=True)
+    with pytest.raises(UsageError, match=r"it holds 1 other files, such as 'model'"):
+        written(tmp_path, "model/card.json").open(resume=False, overwrite=True)
     assert files(tmp_path) == {"model/card.json"}
 
 

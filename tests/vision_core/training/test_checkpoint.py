@@ -52,6 +52,11 @@ def test_load__damaged_file_is_noticed_and_the_one_before_is_taken(
     assert "Going on from last.prev.pt" in caplog.text
 
 
+def test_load__a_checkpoint_from_before_the_rules_for_images_left_out_is_read(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(1))
+    assert checkpoint.load(tmp_path, CONFIG | {"data": {"on_missing": "refuse", "on_corrupt": "skip"}}) is not None
+
+
 def test_load__both_damaged_are_told_with_the_remedy(tmp_path: Path) -> None:
     for name in ("last.pt", "last.prev.pt"):
         (tmp_path / name).write_bytes(b"words")

@@ -1,6 +1,7 @@
 """The verb ``export``: a bundle as one file for other programs."""
 
 import argparse
+import mmap
 from pathlib import Path
 
 from vision_core.bundles import bundle as bundles
@@ -19,8 +20,10 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         raise UsageError(
             f"--out '{out}' does not end in '{SUFFIXES[arguments.format]}' of --format {arguments.format}."
         )
-    if out.exists() and not (arguments.overwrite and out.is_file()):
-        raise UsageError(f"{out} exists; use --overwrite to replace that file, or another --out.")
+    if out.exists() and not _is_export(out):
+        raise UsageError(f"'{out}' exists and is no export of this package, so it is not replaced. Give another --out.")
+    if out.exists() and not arguments.overwrite:
+        raise UsageError(f"'{out}' exists; use --overwrite to replace that file, or another --out.")
     bundles.read_card(arguments.checkpoint, config_class.task)
     given = build().exportable(arguments.checkpoint, arguments.size)
     done = export(given, arguments.format, out)
@@ -30,3 +33,11 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     say(f"Compared on {len(done.compared)} sizes: relative deviation {done.deviation:.2g}.")
     say(f"Written to {done.path}. {RESEARCH_NOTICE}")
     return 0
+
+
+def _is_export(path: Path) -> bool:
+    """Tell whether a file holds the metadata of an export."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return all(content.find(name) >= 0 for name in (b"weights_sha256", b"intended_use"))

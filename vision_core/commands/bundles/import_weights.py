@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from vision_core.bundles.card import CARD_FILE
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
 from vision_core.console import say
@@ -13,8 +14,10 @@ from vision_core.pipeline import Build
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Read the checkpoint, print the inferred settings, write the bundle."""
     out: Path = arguments.out
-    if out.exists() and not arguments.overwrite:
-        raise UsageError(f"{out} exists; use --overwrite to replace it, or another --out.")
+    if (out / CARD_FILE).is_file() and not arguments.overwrite:
+        raise UsageError(f"'{out}' holds a bundle; use --overwrite to replace it, or give another --out.")
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / CARD_FILE).is_file()):
+        raise UsageError(f"'{out}' exists and is no bundle, so it is not replaced. Give another --out.")
     config = configs.load(config_class, None, arguments.words)
     for line in build().import_weights(arguments.file, config, out, trusted=arguments.i_trust_this_file):
         say(line)

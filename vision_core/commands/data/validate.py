@@ -5,7 +5,7 @@ import argparse
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
 from vision_core.console import Progress, say
-from vision_core.errors import EXIT_PARTIAL, AllInputsError
+from vision_core.errors import EXIT_PARTIAL, AllInputsError, one_line
 from vision_core.pipeline import Build
 
 
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     if bar:
         bar.close()
     for each in found:
-        say("\n".join(each.lines()))
+        say("\n".join(map(one_line, each.lines())))
     return max(_exit_code(len(each.faults), each.num_read) for each in found)
 
 

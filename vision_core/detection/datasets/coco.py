@@ -3,26 +3,38 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from vision_core.detection.datasets.checks import (
+    check_class_names,
+    check_missing,
+    check_own_names,
+    check_repeated_boxes,
+    check_repeated_files,
+    check_scale,
+    checked_size,
+    decoded,
+    near_name,
+)
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
     ImageRecord,
     LabelledBox,
     ReaderReport,
-    size_from_header,
     unlabelled,
 )
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
-from vision_core.images.reading import IMAGE_SUFFIXES, list_images
+from vision_core.images.reading import IMAGE_SUFFIXES, is_image_name, list_images
 
 Entry = Mapping[str, Any]
+_Id = TypeVar("_Id", int | str, str)
 
+_ROBOFLOW_INDEX = "_annotations.coco.json"
 _MEMORY_PER_BYTE = 8  # bytes of Python objects for a byte of JSON, measured and rounded up
 
 
@@ -34,13 +46,17 @@ def read_coco(root: Path, split: str, data: DetectionData) -> DetectionDataset:
     Raises:
         DataError: The index cannot be read, or has problems; the message has the first five and their number.
     """
-    report = ReaderReport(data.on_bad_box)
+    report = ReaderReport(data.on_bad_box, data.on_missing)
     index = _Index.parse(_index_path(root, split), report)
     classes = _class_list(index, data.classes, report)
-    paths = {number: _image_path(root, split, image, report) for number, image in index.images.items()}
-    records = [_record(index, number, path, (classes, report)) for number, path in paths.items() if path]
+    names = {number: str(image["file_name"]) for number, image in index.images.items()}
+    paths = _image_paths(root, split, names, report)
+    check_repeated_files(((str(number), path) for number, path in paths.items()), report)
+    _check_scale(index, report)
+    records = [_record(index, number, path, (classes, report)) for number, path in paths.items()]
     if not records and not report.problems:
-        raise DataError(f"'{index.path}': none of its '{len(paths)}' images is under '{root}'. Correct data.root.")
+        raise DataError(f"'{index.path}': none of its '{len(names)}' images is under '{root}'. Correct data.root.")
+    check_repeated_boxes(records, report)
     _note_unlisted([record.path for record in records], report)
     return report.dataset(f"{root.name}:{split}", classes.names, records, has_labels=True)
 
@@ -63,11 +79,16 @@ def read_coco_images(root: Path, split: str, data: DetectionData) -> DetectionDa
 
 @dataclass(frozen=True, kw_only=True)
 class _Index:
-    """A checked index: images and names of categories by number, annotations by the number of their image."""
+    """A checked index: images and names of categories by id, annotations by the id of their image.
+
+    Attributes:
+        numbers: Ids of categories by the number that they are.
+    """
 
     path: Path
     images: dict[int | str, Entry]
     names: dict[int | str, str]
+    numbers: dict[int, int | str]
     annotations: dict[int | str, list[Entry]]
 
     @classmethod
@@ -76,18 +97,75 @@ class _Index:
         images = _by_number(tables["images"], "image", "file_name", report)
         categories = _by_number(tables["categories"], "category", "name", report)
         annotations = _by_number(tables["annotations"], "annotation", "bbox", report)
-        grouped: dict[int | str, list[Entry]] = {}
-        for number, entry in annotations.items():
-            if (image := _id_of(entry, "image_id")) in images:
-                grouped.setdefault(image, []).append(entry)
-            else:
-                report.note("annotations of images that are not listed, left out", str(number))
+        grouped = _by_image(annotations, images, report)
         names = {number: str(categories[number]["name"]) for number in sorted(categories, key=_sort_key)}
-        return cls(path=path, images=images, names=names, annotations=grouped)
+        return cls(path=path, images=images, names=names, numbers=_numbers(names), annotations=grouped)
+
+    def category(self, entry: Entry, report: ReaderReport) -> int | str:
+        """Find the id of an annotation's category; an unlisted one is returned as it stands."""
+        return _matched(entry, "category_id", (self.names, self.numbers), report)
+
+    def objects_by_name(self) -> dict[str, int]:
+        """Count the annotations by the name of their category; a category without one has 0."""
+        found = dict.fromkeys(self.names.values(), 0)
+        unread = ReaderReport("refuse")
+        for number in (self.category(entry, unread) for entries in self.annotations.values() for entry in entries):
+            if number in self.names:
+                found[self.names[number]] += 1
+        return found
+
+
+def _by_image(
+    annotations: Mapping[int | str, Entry], images: Mapping[int | str, Entry], report: ReaderReport
+) -> dict[int | str, list[Entry]]:
+    """Group annotations by the image that they belong to; refuse the index where most belong to none."""
+    grouped: dict[int | str, list[Entry]] = {}
+    numbers = _numbers(images)
+    lost = []
+    for number, entry in annotations.items():
+        image = _matched(entry, "image_id", (images, numbers), report)
+        if image in images:
+            grouped.setdefault(image, []).append(entry)
+        else:
+            lost.append(f"annotation {number} with image_id '{image}'")
+            report.leave_out(
+                "boxes of unlisted images", "annotations of images that are not listed, left out", str(number)
+            )
+    if 2 * len(lost) > len(annotations):
+        report.problems.append(
+            f"'{len(lost)}' of '{len(annotations)}' annotations are of no listed image (first {lost[0]}; listed are "
+            f"{', '.join(map(repr, list(images)[:3]))}, ...). Correct image_id, or take them out of the index."
+        )
+    return grouped
+
+
+def _numbers(known: Iterable[int | str]) -> dict[int, int | str]:
+    """Index ids by the number that they are, as a number or as text; ambiguous ones are left out."""
+    found: dict[int, list[int | str]] = {}
+    for each in known:
+        text = str(each).strip()
+        if text.isdecimal():
+            found.setdefault(int(text), []).append(each)
+    return {number: ids[0] for number, ids in found.items() if len(ids) == 1}
+
+
+def _matched(
+    entry: Entry, name: str, known: tuple[Container[int | str], Mapping[int, int | str]], report: ReaderReport
+) -> int | str:
+    """Find the listed id that an entry names, also where one is text and the other a number."""
+    ids, numbers = known
+    value = _id_of(entry, name)
+    text = str(value).strip()
+    if value in ids or not text.isdecimal() or int(text) not in numbers:
+        return value
+    report.note(f"annotations whose {name} is text and the listed id a number, or the reverse: matched", str(value))
+    return numbers[int(text)]
 
 
 def _id_of(entry: Entry, name: str) -> int | str:
     value = entry.get(name)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int | str) else repr(value)
 
 
@@ -98,26 +176,32 @@ def _sort_key(number: int | str) -> tuple[bool, int | str]:
 def _index_path(root: Path, split: str) -> Path:
     candidates = [root / f"{split}.json"]
     candidates += [root / "annotations" / f"{name}.json" for name in (split, f"instances_{split}")]
+    candidates.append(root / split / _ROBOFLOW_INDEX)
     for path in candidates:
         if path.is_file():
             return path
-    found = ", ".join(sorted(path.name for path in _indexes(root))) or "no index"
-    raise DataError(f"'{candidates[0]}' does not exist, nor '{candidates[1]}'; there is '{found}'. Correct data.split.")
+    indexes = _indexes(root)
+    found = ", ".join(sorted(str(path.relative_to(root)) for path in indexes)) or "no index"
+    near = near_name(split, [path.parent.name if path.name == _ROBOFLOW_INDEX else path.stem for path in indexes])
+    hint = f" {near}" if near.startswith("Did") else ""
+    raise DataError(
+        f"'{candidates[0]}' does not exist, nor '{candidates[1]}'; there is '{found}'. Correct data.split.{hint}"
+    )
 
 
 def _indexes(root: Path) -> list[Path]:
-    return [*root.glob("*.json"), *root.glob("annotations/*.json")]
+    return [*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob(f"*/{_ROBOFLOW_INDEX}")]
 
 
 def _load(path: Path) -> dict[str, list[Entry]]:
     _refuse_oversized(path)
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        content = json.loads(decoded(path))
     except json.JSONDecodeError as error:
         offset = len(error.doc[: error.pos].encode())
         size = path.stat().st_size
         raise DataError(f"'{path}' breaks off: {error.msg} at byte '{offset}' of {size}. Copy it again.") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except RecursionError as error:
         raise DataError(f"'{path}' is not a COCO index: {error}. Correct data.split or data.format.") from error
     return {name: _table(content, name, path) for name in ("images", "annotations", "categories")}
 
@@ -143,8 +227,8 @@ def _by_number(entries: Sequence[Entry], kind: str, needed: str, report: ReaderR
     """Index the usable entries by id; the others are problems."""
     usable: dict[int | str, Entry] = {}
     for entry in entries:
-        number = entry.get("id")
-        if not isinstance(number, int | str) or needed not in entry:
+        number = _id_of(entry, "id")
+        if not isinstance(entry.get("id"), int | str | float) or needed not in entry:
             report.problems.append(f"{kind} '{number}' lacks 'id' or '{needed}'. Complete the index.")
         elif number in usable:
             report.problems.append(f"{kind} id '{number}' occurs more than once. Give each {kind} its own.")
@@ -158,6 +242,10 @@ def _class_list(index: _Index, wanted: tuple[str, ...], report: ReaderReport) ->
     repeated = [name for name, count in Counter(names).items() if count > 1]
     report.problems += [f"category '{name}' has two ids. Merge them." for name in repeated]
     classes = wanted or tuple(names)
+    if wanted:
+        check_class_names(classes, index.objects_by_name(), report)
+    else:
+        check_own_names(classes, report)
     if not set(classes) & set(names):
         report.problems.append(
             f"'{index.path}': no category is of the classes '{', '.join(classes)}'; the index names "
@@ -169,17 +257,28 @@ def _class_list(index: _Index, wanted: tuple[str, ...], report: ReaderReport) ->
     return ClassList(names=classes)
 
 
-def _image_path(root: Path, split: str, image: Entry, report: ReaderReport) -> Path | None:
-    name = str(image["file_name"])
-    for folder in (root / split, root / "images" / split, root / "images", root):
-        path = folder / name
-        if path.is_file():
-            if path.resolve().is_relative_to(root.resolve()):
-                return path
-            report.note("images outside the data set (by a link or '..'), left out", name)
-            return None
-    report.note("images listed but missing, left out", name)
-    return None
+def _check_scale(index: _Index, report: ReaderReport) -> None:
+    boxes = [entry["bbox"] for entries in index.annotations.values() for entry in entries]
+    numbers = [value for box in boxes if isinstance(box, list) for value in box if isinstance(value, int | float)]
+    check_scale(max(numbers, default=0), len(boxes), report)
+
+
+def _image_paths(root: Path, split: str, names: Mapping[_Id, str], report: ReaderReport) -> dict[_Id, Path]:
+    """Find the listed images by their file names; the others are reported."""
+    folders = [folder for folder in (root / split, root / "images" / split, root / "images", root) if folder.is_dir()]
+    inside, found, missing = root.resolve(), {}, []
+    for number, name in names.items():
+        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if path is None:
+            missing.append(name)
+        elif path.resolve().is_relative_to(inside):
+            found[number] = path
+        else:
+            report.leave_out("images outside", "images outside the data set (by a link or '..'), left out", name)
+    if missing:
+        present = (path.name for folder in folders for path in folder.iterdir() if is_image_name(path.name))
+        check_missing(missing, len(names), present, report)
+    return found
 
 
 def _record(index: _Index, number: int | str, path: Path, rules: tuple[ClassList, ReaderReport]) -> ImageRecord:
@@ -187,7 +286,7 @@ def _record(index: _Index, number: int | str, path: Path, rules: tuple[ClassList
     image = index.images[number]
     height, width = image.get("height"), image.get("width")
     is_declared = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
-    size = (int(height or 0), int(width or 0)) if is_declared else size_from_header(path, report)
+    size = checked_size(path, (int(height or 0), int(width or 0)) if is_declared else None, report)
     objects = []
     for entry in index.annotations.get(number, ()):
         where = f"annotation {entry['id']}"
@@ -199,7 +298,7 @@ def _record(index: _Index, number: int | str, path: Path, rules: tuple[ClassList
 
 def _objects(entry: Entry, index: _Index, report: ReaderReport) -> list[LabelledBox]:
     """Read the object of an annotation; none where it is a problem."""
-    found = _id_of(entry, "category_id")
+    found = index.category(entry, report)
     name = index.names.get(found)
     if name is None:
         known = ", ".join(map(str, index.names))
@@ -222,10 +321,9 @@ def _note_unlisted(paths: Sequence[Path], report: ReaderReport) -> None:
 
 
 def _named_images(root: Path, listing: Path, report: ReaderReport) -> list[Path]:
-    names = [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    found = [_image_path(root, listing.stem, {"file_name": name}, report) for name in dict.fromkeys(names)]
-    paths = [path for path in found if path is not None]
-    if not paths:
+    names = [line.strip() for line in decoded(listing).splitlines() if line.strip()]
+    paths = list(_image_paths(root, listing.stem, {name: name for name in names}, report).values())
+    if not paths and not report.problems:
         raise DataError(f"'{listing}': none of its '{len(names)}' images is under '{root}'. Correct data.root.")
     return paths
 

@@ -1,7 +1,7 @@
 """Reading of detection data sets of any format into records."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from vision_core.detection.datasets.coco import read_coco, read_coco_images
@@ -10,10 +10,12 @@ from vision_core.detection.datasets.voc import read_voc, read_voc_images
 from vision_core.detection.settings import DetectionData
 from vision_core.environment import datasets_root
 from vision_core.errors import ConfigError, DataError
-from vision_core.files import sha256
+from vision_core.files import sha256, stamp
 from vision_core.images.reading import list_images
 
-__all__ = ["DetectionDataset", "ImageRecord", "drop_empty", "read_dataset", "shared_images"]
+__all__ = ["DetectionDataset", "ImageRecord", "drop_empty", "read_dataset", "refuse_without_boxes", "shared_images"]
+
+_SHOWN_COPIES = 3
 
 
 def read_dataset(data: DetectionData, split: str, *, with_labels: bool) -> DetectionDataset:
@@ -31,7 +33,7 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool) -> Detec
     """
     root = _existing_root(data)
     if with_labels:
-        return _read_labelled(root, split, data)
+        return _tell_copies(_read_labelled(root, split, data))
     if not data.classes:
         raise ConfigError("data.classes is empty, and labels are not read here. Give the classes of the detector.")
     dataset = _read_unlabelled(root, split, data)
@@ -46,19 +48,59 @@ def drop_empty(dataset: DetectionDataset) -> DetectionDataset:
     return replace(dataset, records=kept, notes=(*dataset.notes, *notes))
 
 
+def refuse_without_boxes(dataset: DetectionDataset) -> None:
+    """Refuse a list to train on that has no box other than crowd regions.
+
+    Raises:
+        DataError: There is nothing to learn in it.
+    """
+    if all(record.crowd.all() for record in dataset.records):
+        raise DataError(
+            f"'{dataset.name}': none of its '{len(dataset)}' images has a labelled box, and training on them teaches "
+            "background alone. Correct the labels or data.split."
+        )
+
+
 def shared_images(first: DetectionDataset, second: DetectionDataset) -> list[str]:
     """List the ids in ``second`` of images that ``first`` contains too.
 
     Adaptation to images that are scored later is transductive and must be reported.
     """
+    digest = cache(sha256)
     by_size: dict[int, list[Path]] = {}
     for record in first.records:
         by_size.setdefault(record.path.stat().st_size, []).append(record.path)
-    return [
-        record.image_id
-        for record in second.records
-        if _is_among(record.path, by_size.get(record.path.stat().st_size, ()))
-    ]
+
+    def is_among(path: Path) -> bool:
+        candidates = by_size.get(path.stat().st_size, ())
+        return any(path.samefile(other) or digest(path) == digest(other) for other in candidates)
+
+    return [record.image_id for record in second.records if is_among(record.path)]
+
+
+def _tell_copies(dataset: DetectionDataset) -> DetectionDataset:
+    """Note images that hold the bytes of another of the list."""
+    paths = [record.path for record in dataset.records]
+    for likeness in (_size, _ends, sha256):  # from quick to thorough
+        alike: dict[object, list[Path]] = {}
+        for path in paths:
+            alike.setdefault(likeness(path), []).append(path)
+        paths = [path for group in alike.values() if len(group) > 1 for path in group]
+    groups = [group for group in alike.values() if len(group) > 1]
+    copies = [f"'{path.name}' is '{group[0].name}'" for group in groups for path in group[1:]]
+    if not copies:
+        return dataset
+    shown = ", ".join(copies[:_SHOWN_COPIES])
+    told = f"IMAGES LISTED TWICE: '{len(copies)}' of '{len(dataset)}' hold the same bytes as another ({shown})"
+    return replace(dataset, notes=(*dataset.notes, f"{told}. Each counts in training and score"))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _ends(path: Path) -> str:
+    return stamp(path).ends
 
 
 def _read_labelled(root: Path, split: str, data: DetectionData) -> DetectionDataset:
@@ -96,7 +138,3 @@ def _existing_root(data: DetectionData) -> Path:
         if folder.is_dir():
             return folder
     raise DataError(f"'{data.root}' is not a folder (looked at {' and '.join(map(str, tried))}). Correct data.root.")
-
-
-def _is_among(path: Path, candidates: Sequence[Path]) -> bool:
-    return any(path.samefile(other) or sha256(path) == sha256(other) for other in candidates)

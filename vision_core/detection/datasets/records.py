@@ -1,6 +1,7 @@
 """Records of labelled images, and checks of labels of all formats."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,8 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.errors import DataError, InputError
-from vision_core.images.reading import image_size
+from vision_core.errors import DataError
 
 NUM_EXAMPLES = 5
 _TOLERATED_PX = 1.0
@@ -50,6 +50,7 @@ class DetectionDataset:
         records: The images.
         notes: Lines for the user: boxes dropped, images missing, the map of category numbers.
         has_labels: Whether annotations were read; without them the arrays of the records are empty.
+        left_out: Numbers by plural noun of what the files list and the records lack; they stand beside every score.
     """
 
     name: str
@@ -57,6 +58,7 @@ class DetectionDataset:
     records: tuple[ImageRecord, ...]
     notes: tuple[str, ...]
     has_labels: bool
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -78,19 +80,28 @@ class ReaderReport:
 
     Attributes:
         on_bad_box: Whether a box without area or off the image is a problem, or is dropped.
+        on_missing: Whether a listed image that is missing is a problem, or is left out.
         problems: Faults; any refuses the data set.
         remarks: Notes for the user.
         occurrences: Further notes, each with the places where it applies.
+        left_out: Numbers of what is left out, as in ``DetectionDataset``.
     """
 
     on_bad_box: Literal["refuse", "drop"]
+    on_missing: Literal["refuse", "skip"] = "skip"
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     occurrences: dict[str, list[str]] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def note(self, message: str, where: str) -> None:
         """Count ``message`` once more; the first places are shown as examples."""
         self.occurrences.setdefault(message, []).append(where)
+
+    def leave_out(self, what: str, message: str, where: str) -> None:
+        """Count one more of ``what`` as left out, and note it."""
+        self.left_out[what] += 1
+        self.note(message, where)
 
     def dataset(
         self, name: str, classes: tuple[str, ...], records: Sequence[ImageRecord], *, has_labels: bool
@@ -104,7 +115,14 @@ class ReaderReport:
             raise DataError(_first_problems(self.problems, name))
         counted = [f"{note}: {len(places)} ({_examples(places)})" for note, places in self.occurrences.items()]
         notes = (*self.remarks, *counted)
-        return DetectionDataset(name=name, classes=classes, records=tuple(records), notes=notes, has_labels=has_labels)
+        return DetectionDataset(
+            name=name,
+            classes=classes,
+            records=tuple(records),
+            notes=notes,
+            has_labels=has_labels,
+            left_out=dict(self.left_out),
+        )
 
     def check_box(self, box: Box, size: tuple[int, int] | None, where: str) -> Box | None:
         """Check a box and clip it to the image by at most a pixel.
@@ -119,7 +137,7 @@ class ReaderReport:
                 self.note("boxes cut at the image's edge (by one pixel at most)", where)
             return clipped
         if self.on_bad_box == "drop":
-            self.note("boxes dropped (without area, or off the image)", where)
+            self.leave_out("boxes dropped", "boxes dropped (without area, or off the image)", where)
         else:
             corners = ", ".join(f"{corner:g}" for corner in box)
             self.problems.append(
@@ -138,7 +156,8 @@ class ClassList:
         """Keep the objects of these classes and note the others."""
         for item in objects:
             if item.name not in self.names:
-                report.note(f"objects of class '{item.name}', not in data.classes, dropped", where)
+                told = f"objects of class '{item.name}', not in data.classes, dropped"
+                report.leave_out("objects of other classes", told, where)
         return [item for item in objects if item.name in self.names]
 
     def record(
@@ -160,15 +179,6 @@ class ClassList:
 def unlabelled(image_id: str, path: Path) -> ImageRecord:
     """Build a record without labels, for adaptation."""
     return ClassList(names=()).record(image_id, path, (), None)
-
-
-def size_from_header(path: Path, report: ReaderReport) -> tuple[int, int] | None:
-    """Read the size from an image's header; note an unreadable one."""
-    try:
-        return image_size(path)
-    except InputError:
-        report.note("images with an unreadable header", path.name)
-        return None
 
 
 def _fault(box: Box, size: tuple[int, int] | None) -> str | None:

@@ -72,7 +72,7 @@ def check_dataset(
     chosen = _evenly_spaced(dataset.records, sample)
     faults: list[str] = []
     sizes: Counter[tuple[int, int]] = Counter()
-    with UntrustedImages(max_megapixels=max_megapixels) as images:
+    with UntrustedImages(max_megapixels=max_megapixels, key="data.max_megapixels") as images:
         for done, record in enumerate(chosen, start=1):
             problems, size = _check_image(record, images)
             faults += problems

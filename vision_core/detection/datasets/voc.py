@@ -6,6 +6,7 @@ the published detectors do, so that ``xmax - xmin`` is the width.
 
 import difflib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -14,19 +15,30 @@ from xml.sax.saxutils import escape
 import defusedxml
 import defusedxml.ElementTree
 
+from vision_core.detection.datasets.checks import (
+    bare_name,
+    check_class_names,
+    check_missing,
+    check_own_names,
+    check_repeated_boxes,
+    check_repeated_files,
+    check_scale,
+    checked_size,
+    decoded,
+)
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
     ImageRecord,
     LabelledBox,
     ReaderReport,
-    size_from_header,
     unlabelled,
 )
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
 from vision_core.images.reading import list_images
 
+_WORDS = {"": False, "false": False, "no": False, "unspecified": False, "true": True, "yes": True}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -49,17 +61,24 @@ def read_voc(root: Path, split: str, data: DetectionData) -> DetectionDataset:
     Raises:
         DataError: Folder, list or annotations have problems; the message has the first five and their number.
     """
-    report = ReaderReport(data.on_bad_box)
+    report = ReaderReport(data.on_bad_box, data.on_missing)
     images = _listed_images(root, split, report)
     annotations = {image: _annotation_of(root, image, report) for image in images}
-    found = {item.name for annotation in annotations.values() for item in annotation.objects}
+    objects = [item for annotation in annotations.values() for item in annotation.objects]
+    found = Counter(item.name for item in objects)
     classes = ClassList(names=data.classes or tuple(sorted(found)))
-    if found and not found & set(classes.names):
+    if data.classes:
+        check_class_names(classes.names, found, report)
+    else:
+        check_own_names(classes.names, report)
+    if found and not found.keys() & set(classes.names):
         report.problems.append(
             f"'{root}': no object is of the classes '{', '.join(classes.names)}'; the files name "
             f"'{', '.join(sorted(found))}'. Correct data.classes."
         )
+    check_scale(max((max(*item.box[2:]) for item in objects), default=0), len(objects), report)
     records = [_record(path, annotation, classes, report) for path, annotation in annotations.items()]
+    check_repeated_boxes(records, report)
     return report.dataset(f"{root.name}:{split}", classes.names, records, has_labels=True)
 
 
@@ -110,18 +129,29 @@ def annotation_xml(annotation: VocAnnotation, image_name: str) -> str:
 
 def _listed_images(root: Path, split: str, report: ReaderReport) -> list[Path]:
     by_name = _images_by_name(root / "JPEGImages")
-    listed = []
-    for image_id in _ids(root, split, report):
-        paths = by_name.get(image_id, [])
+    listed, missing = {}, []
+    ids = _ids(root, split, report)
+    for line in ids:
+        image_id = _id_of_line(line, by_name, report)
+        paths = by_name.get(image_id) or by_name.get(bare_name(image_id), [])
         if len(paths) > 1:
             report.problems.append(f"'{image_id}' is ambiguous: '{paths[0].name}' and '{paths[1].name}'. Remove one.")
         elif paths:
-            listed.append(paths[0])
+            listed[line] = paths[0]
         else:
-            report.note("images listed but missing, left out", image_id)
-    if not listed and not report.problems:
-        raise DataError(f"'{root}': no image of the list '{split}' is in '{root / 'JPEGImages'}'. Correct data.root.")
-    return listed
+            missing.append(image_id)
+    check_missing(missing, len(ids), (path.name for paths in by_name.values() for path in paths), report)
+    check_repeated_files(listed.items(), report)
+    return list(listed.values())
+
+
+def _id_of_line(line: str, by_name: Mapping[str, Sequence[Path]], report: ReaderReport) -> str:
+    """Take the image id of a line; lists of one class have a second column of -1, 0 or 1."""
+    columns = line.split()
+    if line in by_name or len(columns) != 2 or columns[1] not in {"-1", "0", "1"}:
+        return line
+    report.note("lines with a second column (1, 0 or -1), which is not used: all images of the list are", columns[0])
+    return columns[0]
 
 
 def _images_by_name(folder: Path) -> dict[str, list[Path]]:
@@ -136,7 +166,7 @@ def _ids(root: Path, split: str, report: ReaderReport) -> list[str]:
     path = root / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         raise DataError(_missing_list(path, split))
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip() for line in decoded(path).splitlines()]
     ids = [line for line in lines if line]
     if not ids:
         raise DataError(f"'{path}' lists no image. Write one image id a line.")
@@ -163,7 +193,7 @@ def _annotation_of(root: Path, image: Path, report: ReaderReport) -> VocAnnotati
 
 
 def _record(path: Path, annotation: VocAnnotation, classes: ClassList, report: ReaderReport) -> ImageRecord:
-    size = annotation.size or size_from_header(path, report)
+    size = checked_size(path, annotation.size, report)
     objects = []
     for item in classes.keep(annotation.objects, path.stem, report):
         if min(item.box[:2]) < 0:
@@ -183,8 +213,19 @@ def _object(element: Element, path: Path) -> LabelledBox:
         left, top, right, bottom = (float(text or "") for text in texts)
     except ValueError as error:
         raise DataError(f"'{path}': the box of a '{name}' is '{texts}'; four numbers are needed.") from error
-    is_difficult = (element.findtext("difficult") or "0").strip() == "1"
+    is_difficult = _is_difficult(element.findtext("difficult") or "", path)
     return LabelledBox(name=name, box=(left - 1, top - 1, right, bottom), is_difficult=is_difficult)
+
+
+def _is_difficult(text: str, path: Path) -> bool:
+    """Read the mark of a difficult object: a number other than 0, or a word for yes."""
+    word = text.strip().lower()
+    if word in _WORDS:
+        return _WORDS[word]
+    try:
+        return float(word) != 0
+    except ValueError as error:
+        raise DataError(f"'{path}' has difficult '{text}', which is neither 0 nor 1. Correct it.") from error
 
 
 def _declared_size(tree: Element) -> tuple[int, int] | None:

@@ -21,6 +21,23 @@ from vision_core.errors import ConfigError
 _DEPTH = {"r18": 18, "r34": 34, "r50": 50, "r101": 101}
 _STAGES = ["res2", "res3", "res4", "res5"]
 _PYRAMID = ["p2", "p3", "p4", "p5", "p6"]
+# Keys that detectron2's own modules follow at inference, with their values (none: any).
+_OTHER_KEYS: dict[str, tuple[object, ...]] = {
+    "MODEL.RESNETS.NORM": ("GN",),
+    "MODEL.FPN.NORM": ("GN",),
+    "MODEL.FPN.FUSE_TYPE": ("avg",),
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": (),
+    "MODEL.ANCHOR_GENERATOR.OFFSET": (),
+    "MODEL.RPN.BBOX_REG_WEIGHTS": (),
+    "MODEL.ROI_HEADS.IN_FEATURES": (),
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": (),
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": ("ROIAlign", "ROIPool"),
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": (),
+    "MODEL.ROI_BOX_HEAD.NUM_FC": (),
+    "MODEL.ROI_BOX_HEAD.NUM_CONV": (),
+    "MODEL.ROI_BOX_HEAD.CONV_DIM": (),
+    "MODEL.ROI_BOX_HEAD.NORM": ("GN",),
+}
 
 
 def build_parts(settings: DetectorSettings, num_classes: int) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -39,7 +56,11 @@ def build_parts(settings: DetectorSettings, num_classes: int) -> tuple[nn.Module
         backbone = build_resnet_backbone(config, ShapeSpec(channels=3))
     heads: type[nn.Module] = KeyedRes5Heads
     if settings.neck == "fpn":
-        backbone = FPN(backbone, _STAGES, settings.fpn_channels, top_block=LastLevelMaxPool())
+        pyramid = config.MODEL.FPN
+        backbone = FPN(
+            *(backbone, pyramid.IN_FEATURES, pyramid.OUT_CHANNELS),
+            **{"norm": pyramid.NORM, "top_block": LastLevelMaxPool(), "fuse_type": pyramid.FUSE_TYPE},
+        )
         heads = KeyedStandardHeads
     shape = backbone.output_shape()
     return backbone, KeyedRPN(config, shape), heads(config, shape)
@@ -48,8 +69,16 @@ def build_parts(settings: DetectorSettings, num_classes: int) -> tuple[nn.Module
 def detectron2_config(settings: DetectorSettings, num_classes: int) -> CfgNode:
     """Write the settings as a detectron2 configuration (version 2)."""
     config = get_cfg()
-    config.merge_from_list([part for pair in _config_values(settings, num_classes).items() for part in pair])
+    values = _config_values(settings, num_classes) | {
+        name: _as_list(value) for name, value in settings.other_keys or ()
+    }
+    config.merge_from_list([part for pair in values.items() for part in pair])
     return config
+
+
+def builds(name: str, value: object) -> bool:
+    """Check whether a key of detectron2 may stand in ``other_keys`` with this value."""
+    return name in _OTHER_KEYS and (not _OTHER_KEYS[name] or value in _OTHER_KEYS[name])
 
 
 def sample_labels(
@@ -161,7 +190,16 @@ def _incompatibilities(settings: DetectorSettings) -> list[str]:
             f"detector.anchor_sizes: {len(settings.anchor_sizes)} lists for {levels} feature levels. "
             f"Give one list for all levels, or {levels}."
         )
+    problems += [
+        f"detector.other_keys: {name} '{value}' is not built here. Remove it; import-weights sets this list."
+        for name, value in settings.other_keys or ()
+        if not builds(name, value)
+    ]
     return problems
+
+
+def _as_list(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _config_values(settings: DetectorSettings, num_classes: int) -> dict[str, Any]:

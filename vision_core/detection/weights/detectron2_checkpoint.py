@@ -13,17 +13,31 @@ from torch import Tensor
 
 from vision_core.backbones.networks import lite0_imagenet
 from vision_core.bundles.bundle import check_finite
-from vision_core.bundles.foreign_weights import read_weights
+from vision_core.bundles.foreign_weights import ForeignWeights, read_weights
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.detection.weights.detectron2_config import read_architecture
+from vision_core.detection.weights.from_classifier import detectron2_names
 from vision_core.errors import CheckpointError
 
 _PARTS = ("backbone.", "proposal_generator.", "roi_heads.")
 _BACKBONE_PARTS = ("backbone.", "roi_heads.res5.")  # res5 is part of the ImageNet network, also where it is the head
 # The teacher first: it is what the papers report.
-_PREFIXES = ("modelTeacher.", "model_teacher.", "teacher.", "module.", "model.", "modelStudent.", "student.")
+_PREFIXES = (
+    *("modelTeacher.", "model_teacher.", "teacher.", "ema_model.", "model_ema.", "ema."),
+    *("module.", "model.", "modelStudent.", "model_student.", "student."),
+)
 _CLASS_ROWS = ("cls_score.weight", "cls_score_w")
+_TORCHVISION = "torchvision"
+_TORCHVISION_NAME = "layer1.0.conv1.weight"
+_LIKE_TORCHVISION = (_TORCHVISION, "moco", "timm", "densecl", "openselfsup", "mmselfsup")  # in ``__author__``
+_OF_DETECTRON2 = ("caffe2", "detectron")  # made for the default settings
+_TORCHVISION_INPUTS = {
+    "stride_in_1x1": False,
+    "channel_order": "rgb",
+    "pixel_mean": (123.675, 116.28, 103.53),
+    "pixel_std": (58.395, 57.12, 57.375),
+}
 _STATISTICS = ("running_mean", "running_var")
 _SHOWN_PROBLEMS = 5
 
@@ -46,7 +60,7 @@ class ForeignDetector:
 
 
 def import_detector(
-    weights: Path, config: Path | None, classes: tuple[str, ...], *, trust: bool = False
+    weights: Path, config: Path | None, classes: tuple[str, ...], *, trust: bool = False, key: str | None = None
 ) -> ForeignDetector:
     """Read a detector's checkpoint together with its configuration.
 
@@ -55,66 +69,113 @@ def import_detector(
         config: Its ``config.yaml``; None: the one beside the file.
         classes: Names in the order of the logits; empty: numbered.
         trust: Also read pickles, in a restricted way.
+        key: Set of weights to take (``source.weights_key``), where the file holds several; empty: the average.
 
     Raises:
         CheckpointError: Unreadable, no detector, not finite, or unlike its configuration or ``classes``.
     """
-    found, author = read_weights(weights, trust=trust)
-    tensors, notes = pick_network(found)
+    found = read_weights(weights, trust=trust, key=key)
+    tensors, notes = pick_network(found.tensors, key)
     check_finite(tensors, f"'{weights}'")
     check_classes(tensors, classes, weights)
     architecture = read_architecture(_find_config(weights, config))
     classes = classes or tuple(f"class_{number}" for number in range(architecture.num_classes))
     check_classes(tensors, classes, weights)
     detector = Detector(architecture.settings, classes)
-    renamed = _rename(tensors, detector, author)
-    notes += [*_describe(detector), *architecture.notes, *_load_all(detector, renamed, weights)]
+    renamed = _rename(tensors, detector, found.author)
+    notes = [*found.notes, *notes, *_describe(detector), *architecture.notes, *_load_all(detector, renamed, weights)]
     return ForeignDetector(
         settings=architecture.settings, classes=classes, tensors=detector.state_dict(), notes=tuple(notes)
     )
 
 
-def load_backbone(detector: Detector, weights: Path | None, *, trust: bool = False) -> tuple[str, ...]:
-    """Load ImageNet weights into ``detector``; notes list the tensors that stay random.
+def detector_on_backbone(
+    settings: DetectorSettings,
+    classes: tuple[str, ...],
+    weights: Path | None,
+    *,
+    trust: bool = False,
+    key: str | None = None,
+) -> tuple[Detector, tuple[str, ...]]:
+    """Build a detector on an ImageNet backbone; notes list the tensors that stay random.
 
     Args:
-        detector: Just built.
-        weights: A ResNet as detectron2 distributes it (``R-50.pkl``); None: the shipped EfficientNet-Lite0.
+        settings: Of the detector. Where the backbone is torchvision's, channel order, mean, deviation and the place of
+            the stride are replaced by torchvision's.
+        classes: Names of its classes.
+        weights: A ResNet as detectron2 distributes or converts it (``R-50.pkl``), or as torchvision saves it; None: the
+            shipped EfficientNet-Lite0.
         trust: Also read pickles, in a restricted way.
+        key: As for ``import_detector``.
 
     Raises:
         CheckpointError: Unreadable, not finite, or of another architecture.
     """
     if weights is None:
-        return _load_shipped(detector)
-    found, author = read_weights(weights, trust=trust)
-    check_finite(found, f"'{weights}'")
+        detector = Detector(settings, classes)
+        return detector, _load_shipped(detector)
+    found = _named_by_detectron2(read_weights(weights, trust=trust, key=key), key)
+    check_finite(found.tensors, f"'{weights}'")
+    settings, inputs = _inputs_of(found.author, settings)
+    detector = Detector(settings, classes)
+    return detector, (*found.notes, *_load_found(detector, found, weights), *inputs)
+
+
+def _named_by_detectron2(found: ForeignWeights, key: str | None) -> ForeignWeights:
+    """Pick one network, and give torchvision's layers the names that detectron2's converter gives them."""
+    tensors, picks = pick_network(found.tensors, key)
+    author = found.author
+    if _TORCHVISION_NAME in tensors:
+        tensors, author = detectron2_names(tensors), _TORCHVISION
+    return ForeignWeights(tensors=tensors, author=author, notes=(*found.notes, *picks))
+
+
+def _inputs_of(author: str, settings: DetectorSettings) -> tuple[DetectorSettings, tuple[str, ...]]:
+    """Replace the settings of the input that the author of a backbone decides."""
+    if author.lower() not in _LIKE_TORCHVISION:
+        told = f"Backbone written by '{author}': channel order, mean, deviation and stride stay those of the settings."
+        return settings, (told,) if author and not author.lower().startswith(_OF_DETECTRON2) else ()
+    suited = settings.model_copy(update=_TORCHVISION_INPUTS)
+    return suited, (
+        f"Set by the backbone of '{author}': RGB, mean {suited.pixel_mean}, deviation {suited.pixel_std}, "
+        "stride in the 3x3 convolution.",
+    )
+
+
+def _load_found(detector: Detector, found: ForeignWeights, weights: Path) -> tuple[str, ...]:
     own = detector.state_dict()
     used = {
         name: tensor
-        for name, tensor in _rename(pick_network(found)[0], detector, author).items()
+        for name, tensor in _rename(found.tensors, detector, found.author).items()
         if name.startswith(_BACKBONE_PARTS) and name in own and own[name].shape == tensor.shape
     }
     if not used:
         raise CheckpointError(f"'{weights}' shares no tensor with a {detector.settings.backbone} backbone.")
+    _check_numbers(used, weights)
     missing = detector.load_state_dict(used, strict=False).missing_keys
     random = [name for name in missing if not name.endswith(_STATISTICS)]
     return (
-        f"backbone: {len(used)} of the {len(found)} tensors of '{weights}'",
+        f"backbone: {len(used)} of the {len(found.tensors)} tensors of '{weights}'",
         *(f"stays random: '{name}'" for name in random),
     )
 
 
-def pick_network(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Pick the tensors of one network, preferably the teacher's, without prefixes."""
+def pick_network(tensors: Mapping[str, Tensor], key: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
+    """Pick the tensors of one network without prefixes: those under ``key``, else preferably the teacher's."""
     picked, notes = dict(tensors), []
     while not any(name.startswith(_PARTS) for name in picked):
-        prefix = next((each for each in _PREFIXES if any(name.startswith(each) for name in picked)), None)
-        if prefix is None:
+        prefixes = (f"{key}.", *_PREFIXES) if key else _PREFIXES
+        there = [each for each in prefixes if any(name.startswith(each) for name in picked)]
+        if not there:
             break
+        prefix = there[0]
         skipped = sum(not name.startswith(prefix) for name in picked)
         picked = {name.removeprefix(prefix): value for name, value in picked.items() if name.startswith(prefix)}
         notes.append(f"weights: took the {len(picked)} tensors under '{prefix}', left {skipped}")
+        if others := [each for each in there[1:] if each != prefix]:
+            notes.append(
+                f"weights: '{', '.join(others)}' are also there; source.weights_key={others[0].rstrip('.')} takes them"
+            )
     return picked, notes
 
 
@@ -160,6 +221,7 @@ def _rename(tensors: dict[str, Tensor], detector: Detector, author: str) -> dict
 def _load_all(detector: Detector, tensors: dict[str, Tensor], path: Path) -> list[str]:
     """Load all weights, or refuse them if any does not fit; notes list unused tensors."""
     own = detector.state_dict()
+    _check_numbers({name: value for name, value in tensors.items() if name in own}, path)
     wrong = [
         f"'{path}': tensor '{name}' is {tuple(value.shape)}, but the configuration asks for {tuple(own[name].shape)}."
         for name, value in tensors.items()
@@ -174,6 +236,21 @@ def _load_all(detector: Detector, tensors: dict[str, Tensor], path: Path) -> lis
     folded = sum(name.endswith(_STATISTICS[0]) for name in result.missing_keys)
     notes = [f"weights: '{name}' has no place in the detector" for name in result.unexpected_keys]
     return notes + ([f"weights: {folded} normalisation layers have mean 0 and variance 1"] if folded else [])
+
+
+def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that are whole numbers: quantised ones without their scales.
+
+    Raises:
+        CheckpointError: A tensor has no floating-point numbers.
+    """
+    whole = [name for name, value in tensors.items() if not value.is_floating_point()]
+    if whole:
+        kind = str(tensors[whole[0]].dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"'{path}': {len(whole)} tensors, first '{whole[0]}', hold '{kind}' and no scales: quantised weights. Give "
+            "the checkpoint from before quantisation (float32 or float16)."
+        )
 
 
 def _describe(detector: Detector) -> list[str]:

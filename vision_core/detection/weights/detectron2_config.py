@@ -1,5 +1,6 @@
 """Conversion of a detectron2 ``config.yaml`` into our settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.config.compat import ConverterV2, downgrade_config, upgrade_config
 from pydantic import ValidationError
 
-from vision_core.detection.model.detectron2_parts import detectron2_config
+from vision_core.detection.model.detectron2_parts import builds, detectron2_config
 from vision_core.detection.settings import DetectorSettings
+from vision_core.detection.weights.detectron2_differences import changes_answers, differences
 from vision_core.errors import CheckpointError
 
-_SECTIONS = ("BACKBONE", "RESNETS", "FPN", "ANCHOR_GENERATOR", "RPN", "ROI_HEADS", "ROI_BOX_HEAD")
 _BACKBONES = {"build_resnet_backbone": "c4", "build_resnet_fpn_backbone": "fpn"}
 _MAX_BASES = 8
+_REWRITE = "if that class computes the same at inference, write the name built here into the file"
+_REMEDY = dict.fromkeys(("MODEL.META_ARCHITECTURE", "MODEL.PROPOSAL_GENERATOR.NAME", "MODEL.ROI_HEADS.NAME"), _REWRITE)
 _OLD_NAMES = [old for old, _ in ConverterV2.RENAME] + ["MODEL.RPN.ANCHOR_SIZES", "MODEL.RPN.ANCHOR_ASPECT_RATIOS"]
 
 
@@ -31,7 +34,8 @@ class Architecture:
 def read_architecture(path: Path) -> Architecture:
     """Read a detectron2 configuration of any version, as plain YAML.
 
-    Base files are read if they are local; unknown keys are dropped with a note.
+    Base files are read if they are local; unknown keys are dropped with a note. What changes answers is built, or
+    refused by name; other differences are noted.
 
     Raises:
         CheckpointError: No configuration, or of a detector that this package does not build.
@@ -39,8 +43,15 @@ def read_architecture(path: Path) -> Architecture:
     config, dropped = _merge_config(path)
     settings = _settings(path, config)
     num_classes = int(config.MODEL.ROI_HEADS.NUM_CLASSES)
+    ours = detectron2_config(settings, num_classes)
+    differing = differences(config, ours, settings.neck)
+    settings = settings.model_copy(update={"other_keys": _other_keys(path, differing) or None})
     notes = [f"config: unknown key '{key}' not used" for key in dropped]
-    notes += _differences(config, detectron2_config(settings, num_classes))
+    notes += [
+        f"config: {name} is {theirs!r} there, {here!r} here"
+        + (", built so" if name in dict(settings.other_keys or ()) else "")
+        for name, (theirs, here) in differing.items()
+    ]
     return Architecture(settings=settings, num_classes=num_classes, notes=tuple(notes))
 
 
@@ -121,10 +132,9 @@ def _unsupported(model: CfgNode) -> list[str]:
         problems.append("MODEL.RESNETS describes a grouped or deformable network; plain ResNets are supported.")
     if model.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
         problems.append("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG is true; boxes per class are supported.")
-    if len(model.ANCHOR_GENERATOR.ASPECT_RATIOS) != 1:
-        problems.append(
-            f"MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS has {len(model.ANCHOR_GENERATOR.ASPECT_RATIOS)} lists, not 1."
-        )
+    ratios = _lists(model.ANCHOR_GENERATOR.ASPECT_RATIOS)
+    if any(each != ratios[0] for each in ratios):
+        problems.append(f"MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS has {len(ratios)} lists that differ; one is supported.")
     return problems
 
 
@@ -138,8 +148,8 @@ def _setting_values(config: CfgNode) -> dict[str, Any]:
         "freeze_at": model.BACKBONE.FREEZE_AT,
         "fpn_channels": model.FPN.OUT_CHANNELS,
         "head_channels": box_head.FC_DIM,
-        "anchor_sizes": model.ANCHOR_GENERATOR.SIZES,
-        "anchor_ratios": model.ANCHOR_GENERATOR.ASPECT_RATIOS[0],
+        "anchor_sizes": _lists(model.ANCHOR_GENERATOR.SIZES),
+        "anchor_ratios": _lists(model.ANCHOR_GENERATOR.ASPECT_RATIOS)[0],
         "channel_order": config.INPUT.FORMAT.lower(),
         "pixel_mean": model.PIXEL_MEAN,
         "pixel_std": model.PIXEL_STD,
@@ -161,17 +171,28 @@ def _setting_values(config: CfgNode) -> dict[str, Any]:
     }
 
 
-def _differences(theirs: CfgNode, ours: CfgNode) -> list[str]:
-    return [
-        f"config: MODEL.{section}.{key} is {value!r} there, {ours.MODEL[section][key]!r} here"
-        for section in _SECTIONS
-        for key, value in theirs.MODEL[section].items()
-        if ours.MODEL[section][key] != value and not _has_no_effect(section, key, theirs)
+def _other_keys(path: Path, differing: Mapping[str, tuple[object, object]]) -> tuple[tuple[str, object], ...]:
+    """List the keys of ``DetectorSettings.other_keys`` among those that differ.
+
+    Raises:
+        CheckpointError: A key changes answers and cannot be built.
+    """
+    changing = {name: pair for name, pair in differing.items() if changes_answers(name, *pair)}
+    problems = [
+        f"'{path}': {name} is '{theirs}', and the detector is built with '{ours}'. Answers would differ: "
+        f"{_REMEDY.get(name, 'this checkpoint cannot be used here')}."
+        for name, (theirs, ours) in changing.items()
+        if not builds(name, theirs)
     ]
+    if problems:
+        raise CheckpointError(problems)
+    return tuple((name, _as_tuple(theirs)) for name, (theirs, _) in changing.items())
 
 
-def _has_no_effect(section: str, key: str, config: CfgNode) -> bool:
-    """Check whether a key has no effect, or is given by call."""
-    has_pyramid = _BACKBONES[config.MODEL.BACKBONE.NAME] == "fpn"
-    pyramid_only = section == "FPN" or (section == "ROI_BOX_HEAD" and key in {"NAME", "NUM_FC", "FC_DIM"})
-    return key == "PROPOSAL_APPEND_GT" or (pyramid_only and not has_pyramid)
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _lists(values: Any) -> Any:  # noqa: ANN401 (not yet checked)
+    """Read anchor values as detectron2 does: a flat list is that of all levels."""
+    return values if values and isinstance(values[0], list | tuple) else [values]

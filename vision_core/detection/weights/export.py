@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 from torch import Tensor, nn
 
 from vision_core.bundles.export import Exportable
@@ -27,8 +28,16 @@ class ExportedDetector(nn.Module):
 
         The image is RGB with values 0 to 255.
         """
-        [detections] = self.detector.detect(self.detector.features([image]))
-        return detections.boxes, detections.scores, detections.labels
+        detector = self.detector
+        features = detector.features([image])
+        [proposals] = detector.propose(features)
+        logits, deltas = detector.score(detector.embed(detector.pool(features, [proposals.boxes])))
+        # Detector.select and decode ask for the number of proposals, which tracing would freeze.
+        predictor = detector.roi_heads.box_predictor
+        boxes = predictor.box2box_transform.apply_deltas(deltas, proposals.boxes)
+        limits = (predictor.test_score_thresh, predictor.test_nms_thresh, predictor.test_topk_per_image)
+        found, _ = fast_rcnn_inference_single_image(boxes, logits.softmax(dim=-1), features.sizes[0], *limits)
+        return found.pred_boxes.tensor, found.scores, found.pred_classes
 
 
 def exportable_detector(path: Path, task: str, size: int | None) -> Exportable:

@@ -77,7 +77,7 @@ def _detector_settings(path: Path, found: TrainedBackbone, settings: DetectorSet
     )
 
 
-def _rename_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def detectron2_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a torchvision ResNet's tensors to those of detectron2's ResNet."""
     return {_rename(name): tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
 
@@ -102,10 +102,10 @@ def _detector_names(settings: DetectorSettings, tensors: Mapping[str, Tensor]) -
         # Tensors behind the last map belong to the classifier alone; _load_tensors leaves them out.
         return {f"backbone.bottom_up.network.{name}": tensor for name, tensor in tensors.items()}
     if settings.neck == "fpn":
-        return {f"backbone.bottom_up.{name}": tensor for name, tensor in _rename_all(tensors).items()}
+        return {f"backbone.bottom_up.{name}": tensor for name, tensor in detectron2_names(tensors).items()}
     return {
         f"{'roi_heads' if name.startswith('res5.') else 'backbone'}.{name}": tensor
-        for name, tensor in _rename_all(tensors).items()
+        for name, tensor in detectron2_names(tensors).items()
     }
 
 

@@ -26,7 +26,10 @@ class SafeReading:
         self._free: SimpleQueue[UntrustedImages] = SimpleQueue()
         self._children: list[UntrustedImages] = []
         if isinstance(self._pixels, Files):
-            self._children = [UntrustedImages(max_megapixels=self._pixels.max_megapixels) for _ in range(num_children)]
+            limit = self._pixels.max_megapixels
+            self._children = [
+                UntrustedImages(max_megapixels=limit, key="data.max_megapixels") for _ in range(num_children)
+            ]
         for child in self._children:
             self._free.put(child)
 

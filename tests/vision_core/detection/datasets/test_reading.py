@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.vision_core.detection.synthetic import SHAPES, make_coco, make_voc
-from vision_core.detection.datasets.reading import drop_empty, read_dataset, shared_images
+from vision_core.detection.datasets.reading import drop_empty, read_dataset, refuse_without_boxes, shared_images
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import ConfigError, DataError
 
@@ -55,6 +55,23 @@ def test_drop_empty__images_with_only_crowd_regions_go_too(tmp_path: Path) -> No
     dataset.records[1].crowd[:] = True
     assert [record.image_id for record in drop_empty(dataset).records] == ["train_000", "train_002", "train_003"]
     assert drop_empty(dataset).notes[-1] == "images without boxes, left out: 1 of 4"
+
+
+def test_refuse_without_boxes__crowd_regions_are_no_boxes(tmp_path: Path) -> None:
+    dataset = read_dataset(DetectionData(root=make_voc(tmp_path)), "train", with_labels=True)
+    refuse_without_boxes(dataset)
+    for record in dataset.records:
+        record.crowd[:] = True
+    with pytest.raises(DataError, match="none of its '4' images has a labelled box"):
+        refuse_without_boxes(dataset)
+
+
+def test_read_dataset__copies_within_a_list_are_told(tmp_path: Path) -> None:
+    folder = make_voc(tmp_path) / "JPEGImages"
+    (folder / "train_003.png").write_bytes((folder / "train_000.png").read_bytes())
+    notes = read_dataset(DetectionData(root=tmp_path), "train", with_labels=True).notes
+    told = "IMAGES LISTED TWICE: '1' of '4' hold the same bytes as another ('train_003.png' is 'train_000.png')"
+    assert any(note.startswith(told) for note in notes)
 
 
 def test_shared_images__copies_under_other_names_are_found(tmp_path: Path) -> None:

@@ -98,12 +98,14 @@ def test_read_voc__two_images_for_one_id_are_refused(tmp_path: Path) -> None:
         read_voc(root, "train", DetectionData())
 
 
-def test_read_voc__missing_images_are_noted(tmp_path: Path) -> None:
+def test_read_voc__missing_images_are_refused_or_told(tmp_path: Path) -> None:
     root = make_voc(tmp_path)
     (root / "JPEGImages" / "train_002.png").unlink()
-    dataset = read_voc(root, "train", DetectionData())
+    with pytest.raises(DataError, match="'1' of '4' listed images are missing: train_002"):
+        read_voc(root, "train", DetectionData())
+    dataset = read_voc(root, "train", DetectionData(on_missing="skip"))
     assert len(dataset) == 3
-    assert "images listed but missing, left out: 1 (train_002)" in dataset.notes
+    assert any(note.startswith("IMAGES MISSING: '1' of '4'") for note in dataset.notes)
 
 
 def test_read_voc__misspelt_split_and_foreign_folder(tmp_path: Path) -> None:

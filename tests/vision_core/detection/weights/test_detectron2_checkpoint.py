@@ -3,13 +3,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
 from vision_core.backbones.networks import lite0_imagenet
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.model.detectron2_parts import detectron2_config
 from vision_core.detection.settings import DetectorSettings
-from vision_core.detection.weights.detectron2_checkpoint import import_detector, load_backbone, pick_network
+from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone, import_detector, pick_network
+from vision_core.detection.weights.from_classifier import detectron2_names
 from vision_core.errors import CheckpointError
 
 CLASSES = ("car", "bus", "train")
@@ -112,8 +114,7 @@ def test_import__model_zoo_pickle(tmp_path: Path, tensors: dict[str, Tensor]) ->
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
 
 
-def test_load_backbone__caffe2_names_reach_backbone_and_res5(tmp_path: Path) -> None:
-    detector = Detector(DetectorSettings(), CLASSES)
+def test_backbone__caffe2_names_reach_backbone_and_res5(tmp_path: Path) -> None:
     path = tmp_path / "R-50.pkl"
     blobs = {
         "conv1_w": torch.full((64, 3, 7, 7), 0.5).numpy(),
@@ -123,7 +124,7 @@ def test_load_backbone__caffe2_names_reach_backbone_and_res5(tmp_path: Path) -> 
         "fc1000_w": torch.ones(1000, 2048).numpy(),
     }
     path.write_bytes(pickle.dumps(blobs))
-    notes = load_backbone(detector, path, trust=True)
+    detector, notes = detector_on_backbone(DetectorSettings(), CLASSES, path, trust=True)
     state = detector.state_dict()
     assert (state["backbone.stem.conv1.weight"] == 0.5).all()
     assert (state["backbone.stem.conv1.norm.weight"] == 3).all()
@@ -133,29 +134,93 @@ def test_load_backbone__caffe2_names_reach_backbone_and_res5(tmp_path: Path) -> 
     assert "stays random: 'backbone.res4.0.conv1.weight'" in notes
 
 
-def test_load_backbone__of_a_detector_leaves_its_heads(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
-    detector = Detector(SETTINGS, CLASSES)
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    load_backbone(detector, write(tmp_path, {name: tensor + 1 for name, tensor in tensors.items()}))
+def test_backbone__of_a_detector_leaves_its_heads(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    torch.manual_seed(1)
+    before = Detector(SETTINGS, CLASSES).state_dict()
+    path = write(tmp_path, {name: tensor + 1 for name, tensor in tensors.items()})
+    torch.manual_seed(1)
+    detector, _ = detector_on_backbone(SETTINGS, CLASSES, path)
     changed = {
         name.partition(".")[0] for name, tensor in detector.state_dict().items() if (tensor != before[name]).any()
     }
     assert changed == {"backbone"}
 
 
-def test_load_backbone__foreign_file(tmp_path: Path) -> None:
+def test_backbone__foreign_file(tmp_path: Path) -> None:
     torch.save({"encoder.weight": torch.ones(2)}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="shares no tensor with a r18 backbone"):
-        load_backbone(Detector(SETTINGS, CLASSES), tmp_path / "a.pth")
+        detector_on_backbone(SETTINGS, CLASSES, tmp_path / "a.pth")
 
 
-def test_load_backbone__shipped_weights() -> None:
-    detector = Detector(SETTINGS.model_copy(update={"backbone": "lite0"}), CLASSES)
-    load_backbone(detector, None)
+def test_backbone__shipped_weights() -> None:
+    detector, _ = detector_on_backbone(SETTINGS.model_copy(update={"backbone": "lite0"}), CLASSES, None)
     loaded = detector.state_dict()["backbone.bottom_up.network.blocks.3.1.bn2.running_var"]
     assert torch.equal(loaded, lite0_imagenet()["blocks.3.1.bn2.running_var"])
 
 
-def test_load_backbone__nothing_shipped_for_resnets() -> None:
+def test_backbone__nothing_shipped_for_resnets() -> None:
     with pytest.raises(CheckpointError, match="No ImageNet weights are shipped for 'r18'"):
-        load_backbone(Detector(SETTINGS, CLASSES), None)
+        detector_on_backbone(SETTINGS, CLASSES, None)
+
+
+def test_backbone__nothing_but_noise_is_left_of_quantised_weights(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    whole = {name: (tensor * 100).to(torch.int8) for name, tensor in tensors.items()}
+    told = "hold 'int8' and no scales: quantised weights. Give the checkpoint from before quantisation"
+    with pytest.raises(CheckpointError, match=told):
+        detector_on_backbone(SETTINGS, CLASSES, write(tmp_path, whole))
+    with pytest.raises(CheckpointError, match=told):
+        import_detector(write(tmp_path, whole), None, CLASSES)
+
+
+@pytest.mark.parametrize("form", ["converted", "as torchvision saves it"])
+def test_backbone__of_torchvision_computes_what_torchvision_does(tmp_path: Path, form: str) -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(weights=None).eval()
+    for name, tensor in network.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            torch.nn.init.uniform_(tensor, 0.5, 2)
+    path = tmp_path / "resnet18.pth"
+    if form == "converted":  # as detectron2's tools/convert-torchvision-to-d2.py
+        path = path.with_suffix(".pkl")
+        arrays = {name: tensor.numpy() for name, tensor in detectron2_names(network.state_dict()).items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "torchvision", "matching_heuristics": True}))
+    else:
+        torch.save(network.state_dict(), path)
+    detector, notes = detector_on_backbone(SETTINGS, CLASSES, path, trust=True)
+    image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+    scaled = (image / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
+    expected = torch.nn.Sequential(*list(network.children())[:-2])(scaled[None])
+    found = detector.eval().backbone.bottom_up(detector._normalise(image)[None])["res5"]
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert any("Set by the backbone of 'torchvision': RGB, mean (123.675" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("model", "ema"), ("model", "model_ema"), ("state_dict", "state_dict_ema")]
+)
+def test_import__average_beside_the_student(
+    tmp_path: Path, tensors: dict[str, Tensor], student: str, teacher: str
+) -> None:
+    path = write(tmp_path, {})
+    other = {name: tensor + 1 for name, tensor in tensors.items()}
+    torch.save({student: other, teacher: prefixed("model.", tensors), "iteration": 3}, path)
+    found = import_detector(path, None, CLASSES)
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
+    told = f"took '{teacher}' (the average) of the sets '{student}', '{teacher}'; source.weights_key=NAME takes another"
+    assert any(told in note for note in found.notes)
+    chosen = import_detector(path, None, CLASSES, key=student)
+    assert all(torch.equal(chosen.tensors[name], tensor) for name, tensor in other.items())
+    with pytest.raises(CheckpointError, match=r"'best' names no set of weights .* it holds"):
+        import_detector(path, None, CLASSES, key="best")
+
+
+def test_import__student_on_request(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    student = {name: tensor + 1 for name, tensor in tensors.items()}
+    both = prefixed("module.modelStudent.", student) | prefixed("module.modelTeacher.", tensors)
+    path = write(tmp_path, both)
+    note = "weights: 'modelStudent.' are also there; source.weights_key=modelStudent takes them"
+    assert note in import_detector(path, None, CLASSES).notes
+    found = import_detector(path, None, CLASSES, key="modelStudent")
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in student.items())

@@ -1,0 +1,141 @@
+"""Files of others in an output folder, and names that a terminal or a file system does not take."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.sfod.__main__ import main
+from pipelines.sfod.predict import SfodPredictor
+from tests.bad_inputs import museum
+from tests.bad_inputs.bundles import make_bundle
+from tests.bad_inputs.seen import Seen, tree
+from tests.vision_core.detection.synthetic import make_coco
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "model")
+
+
+@pytest.fixture
+def seen(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    monkeypatch.chdir(tmp_path)
+    return Seen(main, capsys)
+
+
+def images(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(2):
+        shutil.copy(museum.b09_palette(folder), folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("option", [[], ["--overwrite"]])
+@pytest.mark.parametrize("name", ["results.csv", "job.json", "ledger/notes.txt", "outputs/a.png", "summary.html"])
+def test_predict__a_folder_without_a_batch_is_never_overwritten(
+    seen: Seen, tmp_path: Path, bundle: Path, name: str, option: list[str]
+) -> None:
+    path = tmp_path / "study" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"mine": true}')
+    argv = ["predict", "--checkpoint", str(bundle), "--input", str(images(tmp_path / "in")), "--out", "study"]
+    before = tree(tmp_path)
+    text = seen.refused([*argv, *option], 2, f"'study' is not empty ('{Path(name).parts[0]}') and holds no batch")
+    assert "--overwrite" not in text
+    assert tree(tmp_path) == before
+    assert path.read_text() == '{"mine": true}'
+
+
+def test_predict__overwrite_replaces_a_batch_of_ours(seen: Seen, tmp_path: Path, bundle: Path) -> None:
+    argv = ["predict", "--checkpoint", str(bundle), "--out", "found", "--input"]
+    seen.done([*argv, str(images(tmp_path / "one"))])
+    seen.refused([*argv, str(images(tmp_path / "two"))], 2, "use --overwrite to replace it")
+    seen.done([*argv, str(tmp_path / "two"), "--overwrite"])
+    assert "two/0.png" in (tmp_path / "found" / "results.csv").read_text()
+
+
+@pytest.mark.parametrize("option", [[], ["--overwrite"]])
+@pytest.mark.parametrize("content", [b"", b"weights of another program"])
+def test_export__a_file_of_others_is_not_replaced(
+    seen: Seen, tmp_path: Path, bundle: Path, content: bytes, option: list[str]
+) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    argv = ["export", "--checkpoint", str(bundle), "--out", "a.onnx", *option]
+    assert "--overwrite" not in seen.refused(argv, 2, "'a.onnx' exists and is no export of this package")
+    assert (tmp_path / "a.onnx").read_bytes() == content
+
+
+def test_import_weights__a_folder_that_is_no_bundle_is_not_replaced(seen: Seen, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "a.tex").write_text("mine")
+    argv = ["import-weights", "a.pth", "--out", "thesis", "--overwrite"]
+    assert "--overwrite" not in seen.refused(argv, 2, "'thesis' exists and is no bundle, so it is not replaced")
+    assert tree(tmp_path) == {"thesis/a.tex"}
+
+
+def test_evaluate__scores_of_before_are_replaced_on_request_alone(seen: Seen, tmp_path: Path, bundle: Path) -> None:
+    words = [f"data.root={make_coco(tmp_path / 'in', classes=('Tree', 'Car'))}", "data.format=coco"]
+    argv = ["evaluate", "--checkpoint", str(bundle), "--out", "scores", "data.eval_split=test", *words]
+    seen.done(argv)
+    scores = tmp_path / "scores" / "evaluation.json"
+    before = scores.stat().st_ino
+    seen.refused(argv, 2, "evaluation.json' holds the scores of an earlier evaluation. Give another --out, or --over")
+    assert scores.stat().st_ino == before
+    seen.done([*argv, "--overwrite"])
+    assert scores.stat().st_ino != before
+
+
+@pytest.mark.parametrize("option", [[], ["--overwrite"]])
+@pytest.mark.parametrize("name", ["evaluation.json", "pictures/cat.png"])
+def test_evaluate__files_of_a_person_are_not_replaced(
+    seen: Seen, tmp_path: Path, bundle: Path, name: str, option: list[str]
+) -> None:
+    path = tmp_path / "study" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"mine": true}')
+    told = f"'study/{Path(name).parts[0]}' is of no evaluation and is not replaced. Give another --out."
+    seen.refused(["evaluate", "--checkpoint", str(bundle), "--out", "study", *option], 2, told)
+    assert path.read_text() == '{"mine": true}'
+
+
+def test_names__control_characters_are_escaped_wherever_they_are_printed(
+    seen: Seen, tmp_path: Path, bundle: Path
+) -> None:
+    folder = images(tmp_path / "in\x1b[2J\ndisk")
+    (folder / "b\x1b]0;x\x07\n.png").write_bytes(b"no image")
+    argv = ["predict", "--checkpoint", str(bundle), "--input", str(folder), "--out", "out\x1b[31m\nred"]
+    out, err = seen.ended(argv, 4)
+    shown = (out + err).replace("\n", "")
+    assert shown.isprintable() and r"b\x1b]0;x\x07\n.png' cannot be decoded" in shown
+    assert any(line.endswith(r"results in 'out\x1b[31m\nred'.") for line in out.splitlines())
+    err = seen.refused(["train", "--config", "a\x1b[31m\nred.yaml"], 2, r"a\x1b[31m\nred.yaml does not exist")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("length", [250, 251])
+def test_names__as_long_as_the_file_system_allows(seen: Seen, tmp_path: Path, bundle: Path, length: int) -> None:
+    folder = images(tmp_path / "in")
+    (folder / "0.png").rename(folder / ("a" * (length - 4) + ".png"))
+    seen.done(["predict", "--checkpoint", str(bundle), "--input", str(folder), "--out", "found"])
+
+
+def test_names__without_room_for_the_results_fail_in_one_line(seen: Seen, tmp_path: Path, bundle: Path) -> None:
+    folder = images(tmp_path / "in")
+    (folder / "0.png").rename(folder / ("a" * 251 + ".gif"))
+    out, _ = seen.ended(["predict", "--checkpoint", str(bundle), "--input", str(folder), "--out", "found"], 4)
+    assert "its name of '255' bytes leaves no room for those of its results. Use 200 at most." in out
+
+
+def test_predict__debug_shows_more_of_an_internal_error_as_the_line_says(
+    seen: Seen, tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by 0")
+
+    monkeypatch.setattr(SfodPredictor, "__call__", fail)
+    argv = ["predict", "--checkpoint", str(bundle), "--input", str(images(tmp_path / "in")), "--out", "found"]
+    out, err = seen.ended(argv, 3)
+    assert "--debug shows more" in out and "Traceback" not in err
+    _, err = seen.ended([*argv, "--debug"], 3)
+    assert "Traceback" in err and "ZeroDivisionError: by 0" in err

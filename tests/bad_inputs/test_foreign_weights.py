@@ -1,0 +1,98 @@
+"""Checkpoints of other programs as ``import-weights`` meets them: the right weights, or the cause in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipelines.sfod.__main__ import main
+from tests.bad_inputs.seen import Seen
+from tests.pipelines.sfod.tiny import make_foreign
+
+
+@pytest.fixture
+def seen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Seen:
+    monkeypatch.chdir(tmp_path)
+    return Seen(main, capsys)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return make_foreign(tmp_path / "foreign")[0]
+
+
+def _import(path: Path, *words: str) -> list[str]:
+    return ["import-weights", str(path), "--out", "bundle", "data.classes=[disc,square]", *words]
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = torch.load(path, weights_only=True)["model"]
+    return found
+
+
+def _taken(tensors: dict[str, Tensor]) -> bool:
+    stored = load_file("bundle/weights.safetensors")
+    return all(torch.equal(stored[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("model", "ema"), ("model", "model_ema"), ("state_dict", "state_dict_ema")]
+)
+def test_average_beside_the_student(seen: Seen, checkpoint: Path, student: str, teacher: str) -> None:
+    averaged = _tensors(checkpoint)
+    plain = {name: tensor + 1 for name, tensor in averaged.items()}
+    below = {f"model.{name}": tensor for name, tensor in averaged.items()}
+    torch.save({student: plain, teacher: below}, checkpoint)
+    told = seen.done(_import(checkpoint))
+    assert f"took '{teacher}' (the average) of the sets '{student}', '{teacher}'; source.weights_key=NAME takes" in told
+    assert _taken(averaged)
+    seen.done(_import(checkpoint, "--overwrite", f"source.weights_key={student}"))
+    assert _taken(plain)
+    seen.refused(_import(checkpoint, "--overwrite", "source.weights_key=best"), 2, "'best' names no set of weights")
+
+
+@pytest.mark.parametrize("name", ["net", "model_state_dict", "ema"])
+def test_weights_under_another_name(seen: Seen, checkpoint: Path, name: str) -> None:
+    tensors = _tensors(checkpoint)
+    torch.save({name: tensors}, checkpoint)
+    seen.done(_import(checkpoint))
+    assert _taken(tensors)
+
+
+def test_page_pointer_half_and_bit(seen: Seen, checkpoint: Path) -> None:
+    whole = checkpoint.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    cases: list[tuple[bytes, str]] = [
+        (b"<!doctype html><p>Too many requests", "is a web page, not weights"),
+        (b"version https://git-lfs.github.com/spec/v1\nsize 6200000\n", "is a Git LFS pointer"),
+        (whole[: len(whole) // 2], f"'{len(whole) / 2e6:.1f}' of '"),
+        (bytes(flipped), "does not have the sum (CRC-32) that the file states. Download it again."),
+    ]
+    for content, told in cases:
+        checkpoint.write_bytes(content)
+        seen.refused(_import(checkpoint), 2, told)
+    assert not Path("bundle").exists()
+
+
+def test_quantised_weights_without_scales(seen: Seen, checkpoint: Path) -> None:
+    whole = {name: (100 * tensor).to(torch.int8) for name, tensor in _tensors(checkpoint).items()}
+    torch.save({"model": whole}, checkpoint)
+    seen.refused(_import(checkpoint), 2, "hold 'int8' and no scales: quantised weights")
+
+
+def test_what_changes_answers_is_refused_by_name(seen: Seen, checkpoint: Path) -> None:
+    config = checkpoint.with_name("config.yaml")
+    sound = config.read_text()
+    config.write_text(sound.replace("USE_SIGMOID_CE: false", "USE_SIGMOID_CE: true"))
+    seen.refused(_import(checkpoint), 2, "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE is 'True'", "Answers would differ")
+    config.write_text(sound.replace("POOLER_TYPE: ROIAlignV2", "POOLER_TYPE: ROIAlign"))
+    assert "MODEL.ROI_BOX_HEAD.POOLER_TYPE is 'ROIAlign' there, 'ROIAlignV2' here, built so" in seen.done(
+        _import(checkpoint)
+    )
+    card = json.loads(Path("bundle/card.json").read_text())
+    assert card["architecture"]["other_keys"] == [["MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlign"]]
+    seen.done(["verify", "bundle"])
