@@ -181,12 +181,13 @@ def _index_path(root: Path, split: str) -> Path:
         if path.is_file():
             return path
     indexes = _indexes(root)
-    found = ", ".join(sorted(str(path.relative_to(root)) for path in indexes)) or "no index"
+    missing = f"'{candidates[0]}' does not exist, nor '{candidates[1]}'"
+    if not indexes:
+        raise DataError(f"{missing}; '{root}' holds no COCO index. Correct data.root or data.format.")
+    found = ", ".join(sorted(str(path.relative_to(root)) for path in indexes))
     near = near_name(split, [path.parent.name if path.name == _ROBOFLOW_INDEX else path.stem for path in indexes])
     hint = f" {near}" if near.startswith("Did") else ""
-    raise DataError(
-        f"'{candidates[0]}' does not exist, nor '{candidates[1]}'; there is '{found}'. Correct data.split.{hint}"
-    )
+    raise DataError(f"{missing}; there is '{found}'. Correct data.split.{hint}")
 
 
 def _indexes(root: Path) -> list[Path]:

@@ -37,6 +37,11 @@ def test_read_coco__classes_without_category_are_told_and_none_at_all_is_refused
         read_coco(tmp_path, "train", DetectionData(classes=("cone",)))
 
 
+def test_read_coco__folder_without_an_index(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no COCO index\. Correct data\.root or data\.format"):
+        read_coco(tmp_path, "train", DetectionData())
+
+
 @pytest.mark.parametrize("name", ["annotations/train.json", "annotations/instances_train.json"])
 def test_read_coco__index_in_the_official_place(name: str, tmp_path: Path) -> None:
     root = make_coco(tmp_path)
