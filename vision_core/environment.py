@@ -32,6 +32,7 @@ _UNSAFE_GRADIO = (
     "GRADIO_VIBE_MODE",
     "GRADIO_HISTORY_BUCKET",
 )
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # of unshare(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,15 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=r"`broadcast_buffers` is deprecated", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"Grad strides do not match bucket view strides")
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+
+
+def leave_network() -> bool:
+    """Move this process into an empty network namespace, where the machine allows one.
+
+    Without the right to do so it takes a user namespace of its own, for which the process must have a single thread.
+    """
+    libc = ctypes.CDLL(None)
+    return not libc.unshare(_CLONE_NEWNET) or not libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
 
 
 def launched() -> Launched:

@@ -46,8 +46,9 @@ _MIB = 2**20
 _START_SECONDS = 60.0
 _MOST_WARNINGS = 10
 _ARRAY_KINDS = "buif"  # of numpy dtypes: numbers, nothing that points at objects
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG = 1
+# The network is left before numpy is imported: a process of several threads may enter no user namespace.
+_CHILD = "from vision_core import environment as e; e.leave_network(); from vision_core.sandbox import main; main()"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +258,7 @@ def _start(line: int, limits: Limits) -> "subprocess.Popen[bytes]":
         _starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
     return _starter.submit(
         subprocess.Popen,
-        [sys.executable, "-m", "vision_core.sandbox", str(line), str(os.getpid()), json.dumps(asdict(limits))],
+        [sys.executable, "-c", _CHILD, str(line), str(os.getpid()), json.dumps(asdict(limits))],
         pass_fds=[line],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,  # what libraries print there says nothing that a person could use
@@ -377,11 +378,8 @@ def _limit(limits: Limits) -> None:
 
 
 def _confine(parent: int) -> None:
-    """Give up the network, core files, and a life beyond the parent's."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNET):  # not root: in a user namespace of its own, where the machine allows one
-        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Give up sockets, core files, and a life beyond the parent's."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         sys.exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -394,7 +392,8 @@ def _refuse_sockets(event: str, _arguments: Any) -> None:  # noqa: ANN401 (of an
         raise PermissionError("files of unknown origin get no network")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve the parent: the life of a child, told its socket, its parent and its limits on the command line."""
     _confine(int(sys.argv[2]))
     with suppress(EOFError, OSError):
         _serve(Connection(int(sys.argv[1])), Limits(**json.loads(sys.argv[3])))

@@ -90,6 +90,23 @@ def test_run__no_network(tmp_path: Path) -> None:
         assert in_a_program != "0"
 
 
+def test_sandbox__no_network_without_the_rights_of_an_administrator_either(file: Path) -> None:
+    without = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"] if os.geteuid() == 0 else []
+    try:
+        subprocess.run([*without, "unshare", "-rn", "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine allows no user namespace: {error}")
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom vision_core.sandbox import Sandbox\n"
+        f"with Sandbox() as sandbox:\n    sandbox.run('{TASKS}:count_bytes', Path(sys.argv[1]))\n"
+        "    print(*(os.readlink(f'/proc/{each}/ns/net') for each in ('self', sandbox._child._process.pid)))\n"
+    )
+    command = [*without, sys.executable, "-c", code, str(file)]
+    root = Path(__file__).parents[2]
+    ours, childs = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout.split()
+    assert ours != childs
+
+
 def test_close__ends_the_child(file: Path) -> None:
     sandbox = Sandbox()
     sandbox.run(f"{TASKS}:count_bytes", file)
