@@ -5,6 +5,7 @@ The functions need only the package's synthetic data, so that other projects can
 
 import json
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -17,6 +18,14 @@ from PIL import Image
 from tests.vision_core.detection.synthetic import make_coco, make_picture, make_voc
 
 Index = dict[str, Any]
+
+
+def two_images(folder: Path) -> Path:
+    """A new folder with two sound images, ``0.png`` and ``1.png``, and the one they are copies of."""
+    folder.mkdir()
+    for number in range(2):
+        shutil.copy(b09_palette(folder), folder / f"{number}.png")
+    return folder
 
 
 def a09_other_files_only(folder: Path) -> Path:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.sfod.__main__ import main
 from tests.bad_inputs.bundles import SETTINGS, change_card, change_tensors, make_bundle, trust
 from tests.bad_inputs.seen import Seen, tree
 from tests.vision_core.detection.synthetic import make_coco, make_voc
@@ -28,12 +27,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bundle(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "model"))
-
-
-@pytest.fixture
-def seen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Seen:
-    monkeypatch.chdir(tmp_path)
-    return Seen(main, capsys)
 
 
 class Evil:

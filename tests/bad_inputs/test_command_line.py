@@ -14,35 +14,15 @@ import torch
 
 from pipelines.pretrain import __main__ as pretrain
 from pipelines.sfod import __main__ as sfod
-from pipelines.sfod.__main__ import main
 from pipelines.sfod.pipeline import SfodPipeline
 from pipelines.wsi import __main__ as wsi
 from tests.bad_inputs import museum
-from tests.bad_inputs.bundles import make_bundle
 from tests.bad_inputs.seen import Seen, tree
 from vision_core.errors import Interrupted
 
 ROOT = Path(__file__).parents[2]
 Capture = pytest.CaptureFixture[str]
 Usage = namedtuple("Usage", "total used free")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("bundle") / "model")
-
-
-@pytest.fixture
-def seen(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
-    monkeypatch.chdir(tmp_path)
-    return Seen(main, capsys)
-
-
-def images(folder: Path) -> Path:
-    folder.mkdir()
-    for number in range(2):
-        shutil.copy(museum.b09_palette(folder), folder / f"{number}.png")
-    return folder
 
 
 # --- A1 to A5: settings ---
@@ -220,7 +200,7 @@ def test_a14__too_little_space_is_told_before_training(
 ) -> None:
     # The disk itself cannot be made small: what it answers is.
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(total=2**40, used=2**40, free=2**20))
-    words = [f"data.root={images(tmp_path / 'in')}", "data.format=images", f"source.weights={bundle}"]
+    words = [f"data.root={museum.two_images(tmp_path / 'in')}", "data.format=images", f"source.weights={bundle}"]
     seen.refused(["train", "--out", "run", *words], 5, "checkpoints need about ", "1 MiB are free")
     assert not (tmp_path / "run" / "last.pt").exists()
 
@@ -237,7 +217,7 @@ def test_show_config__prints_every_setting_and_writes_nothing(seen: Seen, tmp_pa
 
 
 def test_dry_run__counts_and_writes_nothing(seen: Seen, tmp_path: Path, bundle: Path) -> None:
-    folder = images(tmp_path / "in")
+    folder = museum.two_images(tmp_path / "in")
     before = tree(tmp_path)
     words = [f"data.root={folder}", "data.format=images", f"source.weights={bundle}", "train.epochs=4"]
     out = seen.done(["train", "--dry-run", *words])
@@ -288,7 +268,12 @@ def test_a7__data_folder_of_a_person_is_not_the_demos(seen: Seen, tmp_path: Path
 
 
 def test_a7__refused_resume_leaves_the_settings_of_the_run(seen: Seen, tmp_path: Path, bundle: Path) -> None:
-    words = [f"data.root={images(tmp_path / 'in')}", "data.format=images", f"source.weights={bundle}", "train.epochs=1"]
+    words = [
+        f"data.root={museum.two_images(tmp_path / 'in')}",
+        "data.format=images",
+        f"source.weights={bundle}",
+        "train.epochs=1",
+    ]
     seen.done(["train", "--out", "run", *words])
     before = (tmp_path / "run" / "config.yaml").read_text()
     seen.refused(["train", "--out", "run", "--resume", "optim.lr=0.5"], 2, "optim.lr: 0.001 then, 0.5 now")
@@ -342,7 +327,12 @@ def test_train__stopped_while_it_prepares_can_be_resumed_as_it_says(
     def stop(*_: object) -> None:
         raise Interrupted("Stopped.")
 
-    words = [f"data.root={images(tmp_path / 'in')}", "data.format=images", f"source.weights={bundle}", "train.epochs=1"]
+    words = [
+        f"data.root={museum.two_images(tmp_path / 'in')}",
+        "data.format=images",
+        f"source.weights={bundle}",
+        "train.epochs=1",
+    ]
     with monkeypatch.context() as patched:
         patched.setattr(SfodPipeline, "prepare", stop)
         _, err = seen.ended(["train", "--out", "run", *words], 130)

@@ -1,34 +1,13 @@
 """Files of others in an output folder, and names that a terminal or a file system does not take."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from pipelines.sfod.__main__ import main
 from pipelines.sfod.predict import SfodPredictor
 from tests.bad_inputs import museum
-from tests.bad_inputs.bundles import make_bundle
 from tests.bad_inputs.seen import Seen, tree
 from tests.vision_core.detection.synthetic import make_coco
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("bundle") / "model")
-
-
-@pytest.fixture
-def seen(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
-    monkeypatch.chdir(tmp_path)
-    return Seen(main, capsys)
-
-
-def images(folder: Path) -> Path:
-    folder.mkdir()
-    for number in range(2):
-        shutil.copy(museum.b09_palette(folder), folder / f"{number}.png")
-    return folder
 
 
 @pytest.mark.parametrize("option", [[], ["--overwrite"]])
@@ -39,7 +18,15 @@ def test_predict__a_folder_without_a_batch_is_never_overwritten(
     path = tmp_path / "study" / name
     path.parent.mkdir(parents=True)
     path.write_text('{"mine": true}')
-    argv = ["predict", "--checkpoint", str(bundle), "--input", str(images(tmp_path / "in")), "--out", "study"]
+    argv = [
+        "predict",
+        "--checkpoint",
+        str(bundle),
+        "--input",
+        str(museum.two_images(tmp_path / "in")),
+        "--out",
+        "study",
+    ]
     before = tree(tmp_path)
     text = seen.refused([*argv, *option], 2, f"'study' is not empty ('{Path(name).parts[0]}') and holds no batch")
     assert "--overwrite" not in text
@@ -49,8 +36,8 @@ def test_predict__a_folder_without_a_batch_is_never_overwritten(
 
 def test_predict__overwrite_replaces_a_batch_of_ours(seen: Seen, tmp_path: Path, bundle: Path) -> None:
     argv = ["predict", "--checkpoint", str(bundle), "--out", "found", "--input"]
-    seen.done([*argv, str(images(tmp_path / "one"))])
-    seen.refused([*argv, str(images(tmp_path / "two"))], 2, "use --overwrite to replace it")
+    seen.done([*argv, str(museum.two_images(tmp_path / "one"))])
+    seen.refused([*argv, str(museum.two_images(tmp_path / "two"))], 2, "use --overwrite to replace it")
     seen.done([*argv, str(tmp_path / "two"), "--overwrite"])
     assert "two/0.png" in (tmp_path / "found" / "results.csv").read_text()
 
@@ -102,7 +89,7 @@ def test_evaluate__files_of_a_person_are_not_replaced(
 def test_names__control_characters_are_escaped_wherever_they_are_printed(
     seen: Seen, tmp_path: Path, bundle: Path
 ) -> None:
-    folder = images(tmp_path / "in\x1b[2J\ndisk")
+    folder = museum.two_images(tmp_path / "in\x1b[2J\ndisk")
     (folder / "b\x1b]0;x\x07\n.png").write_bytes(b"no image")
     argv = ["predict", "--checkpoint", str(bundle), "--input", str(folder), "--out", "out\x1b[31m\nred"]
     out, err = seen.ended(argv, 4)
@@ -115,13 +102,15 @@ def test_names__control_characters_are_escaped_wherever_they_are_printed(
 
 @pytest.mark.parametrize("length", [250, 251])
 def test_names__as_long_as_the_file_system_allows(seen: Seen, tmp_path: Path, bundle: Path, length: int) -> None:
-    folder = images(tmp_path / "in")
-    (folder / "0.png").rename(folder / ("a" * (length - 4) + ".png"))
+    folder = museum.two_images(tmp_path / "in")
+    stem = "a" * (length - 4)
+    (folder / "0.png").rename(folder / f"{stem}.png")
     seen.done(["predict", "--checkpoint", str(bundle), "--input", str(folder), "--out", "found"])
+    assert {f"{stem}.json", f"{stem}.png"} <= {path.name for path in Path("found", "outputs").iterdir()}
 
 
 def test_names__without_room_for_the_results_fail_in_one_line(seen: Seen, tmp_path: Path, bundle: Path) -> None:
-    folder = images(tmp_path / "in")
+    folder = museum.two_images(tmp_path / "in")
     (folder / "0.png").rename(folder / ("a" * 251 + ".gif"))
     out, _ = seen.ended(["predict", "--checkpoint", str(bundle), "--input", str(folder), "--out", "found"], 4)
     assert "its name of '255' bytes leaves no room for those of its results. Use 200 at most." in out
@@ -134,7 +123,15 @@ def test_predict__debug_shows_more_of_an_internal_error_as_the_line_says(
         raise ZeroDivisionError("by 0")
 
     monkeypatch.setattr(SfodPredictor, "__call__", fail)
-    argv = ["predict", "--checkpoint", str(bundle), "--input", str(images(tmp_path / "in")), "--out", "found"]
+    argv = [
+        "predict",
+        "--checkpoint",
+        str(bundle),
+        "--input",
+        str(museum.two_images(tmp_path / "in")),
+        "--out",
+        "found",
+    ]
     out, err = seen.ended(argv, 3)
     assert "--debug shows more" in out and "Traceback" not in err
     _, err = seen.ended([*argv, "--debug"], 3)

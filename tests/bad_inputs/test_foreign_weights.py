@@ -8,15 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipelines.sfod.__main__ import main
 from tests.bad_inputs.seen import Seen
 from tests.pipelines.sfod.tiny import make_foreign
-
-
-@pytest.fixture
-def seen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Seen:
-    monkeypatch.chdir(tmp_path)
-    return Seen(main, capsys)
 
 
 @pytest.fixture
