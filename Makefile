@@ -10,10 +10,10 @@ LOCKS  := requirements/build.txt requirements/lock.txt requirements/assets.txt r
 READY  := $(VENV)/.ready-$(shell cat $(LOCKS) pyproject.toml | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format bench doctor lock clean
+.PHONY: help setup demo test test-slow test-gpu lint format bench repack-demos doctor lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install everything, pinned, into .venv (about 6 GB)
 
@@ -44,6 +44,9 @@ bench: ## list the benchmarks; `make bench-startup` runs that one
 
 bench-%: $(READY)
 	@$(RUN) -m benchmarks.$(subst -,_,$*) $(ARGS)
+
+repack-demos: $(READY) ## bring the shipped bundles to the format of this version
+	@$(RUN) -m benchmarks.repack_demos
 
 doctor: ## say what this machine has and lacks
 	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) -m apps.doctor

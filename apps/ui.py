@@ -21,6 +21,15 @@ from vision_core.errors import UserError
 from vision_core.results import RESEARCH_NOTICE
 
 Page = gr.Blocks
+# What only a command line or a configuration file takes: flags, keys such as data.max_megapixels, commands.
+_COMMAND_LINE = re.compile(
+    r"(?<![\w-])--[a-z]|\bpython -m |\bpip install |\bimport-weights\b"
+    r"|(?<![\w./'-])(?:data|source|train|optim|detector|teacher|strong_view|pseudo_labels|lpld|model|mhim_v1|mhim_v2"
+    r"|random_teacher|tissue|tiles|encoder|read|results|policy|classifier|policy_input|policy_optim|mask|released"
+    r"|reinforce|alarm|mixing|averaging|finetune|transfer)\.[a-z_]+\b"
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s(?=[A-Z'])")
+_OTHER_REMEDY = "Choose another file, or ask who runs this page to change its settings."
 _FOLDERS_OF_A_PATH = re.compile(r"(?<![\w.])(?:'/[^'\n]*/(?=[^'/\n]+')|/(?:[^\s/'\"]+/)+)")
 MADE_ONLY = "This model has only seen made images."
 _OPACITY_STEP = 0.1
@@ -137,12 +146,23 @@ def guarded(handler: Callable[..., Sequence[Any]], blank: Sequence[Any]) -> Call
         try:
             return (gr.update(value="", visible=False), *handler(*inputs))
         except UserError as error:
-            return (_error(without_folders(str(error))), *blank)
+            return (_error(without_folders(in_words_of_a_page(str(error)))), *blank)
         except Exception:
             _log.exception("internal error in a page")
             return (_error("Internal error; see the log of this page, and please report it."), *blank)
 
     return run
+
+
+def in_words_of_a_page(message: str) -> str:
+    """Take advice out of a message that only a command line can follow."""
+    if not _COMMAND_LINE.search(message):
+        return message
+    kept = []
+    for sentence in _SENTENCE_END.split(message):
+        parts = [part for part in sentence.split(", or ") if not _COMMAND_LINE.search(part)]
+        kept += [f"{', or '.join(parts).rstrip('.!?,;: ')}."] if parts else []
+    return " ".join([*(kept or ["This cannot be used here."]), _OTHER_REMEDY])
 
 
 def without_folders(message: str) -> str:

@@ -4,6 +4,7 @@
 undisturbed (its last checkpoint and its bundle), and a batch of two of three inputs.
 """
 
+import csv
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from pipelines.wsi.__main__ import main
 from vision_core.files import text_of
+from vision_core.results import DECLINED
 
 WRITTEN = Path(__file__).parent / "written_before"
 
@@ -41,8 +43,16 @@ def test_resume__a_run_of_before_ends_as_it_ended_then(work: Path) -> None:
         torch.testing.assert_close(resumed[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-def test_verify__a_bundle_of_before(work: Path) -> None:
+def test_verify__a_bundle_of_before_is_read_with_one_line(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "finished/model"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert notes == ["note: 'finished/model' is of format 1: its card has no seal, so edits cannot be seen."]
+
+
+def test_evaluate__a_bundle_of_before(work: Path) -> None:
+    before = (work / "finished" / "model" / "card.json").read_bytes()
+    assert main(["evaluate", "--checkpoint", "finished/model", "data.root=data", "--out", "scores"]) == 0
+    assert (work / "finished" / "model" / "card.json").read_bytes() == before
 
 
 def test_predict__a_batch_of_before_goes_on_with_what_is_left(
@@ -61,6 +71,14 @@ def test_predict__a_batch_of_before_goes_on_with_what_is_left(
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     lines = (work / "batch" / "ledger" / "0.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["s0", "s1", "s2"]
+
+    with (work / "batch" / "results.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["input"]).name for row in rows] == ["s0.h5", "s1.h5", "s2.h5"]
+    for row in rows:  # the category of a slide of before is decided as that of one of now
+        declines = float(row["abstains"] or 0) or float(row["outside"] or 0)
+        assert (row["category"] in DECLINED) == bool(declines)
+        assert row["notice"] and "notes" not in row
 
 
 def _are_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:

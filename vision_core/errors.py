@@ -1,13 +1,16 @@
-"""Errors that a user can fix, each with its printed code and its exit code.
+"""Findings of the gates of inputs; errors that a user can fix, each with its printed code and its exit code.
 
 Exit codes: 0 done; 2 usage, configuration, checkpoint or annotation index (nothing started); 3 every input was bad;
 4 finished, some inputs failed; 5 environment (disk, memory, device, missing package); 130 interrupted, can be resumed.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
+NUM_EXAMPLES = 5
 EXIT_PARTIAL = 4
 EXIT_INTERRUPTED = 130
 # Control characters, line and paragraph separators, marks that turn the direction of text, bytes that are no UTF-8.
@@ -17,6 +20,119 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff
 def one_line(text: str) -> str:
     """Write control characters as escapes, so that a file's name cannot steer a terminal."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a gate found in an input.
+
+    Attributes:
+        severity: ``refuse``: a fault of the input, ``ask``: a setting, which the text names, can let it pass, ``note``:
+            the input is used, and the text stands beside what comes of it.
+        text: What was found, with the number, and what to do.
+    """
+
+    severity: Literal["refuse", "ask", "note"]
+    text: str
+
+    @property
+    def refuses(self) -> bool:
+        """Tell whether the input is not used as it stands."""
+        return self.severity != "note"
+
+
+@dataclass
+class Findings:
+    """Collector of what a gate finds in one input, so that all of it is told at once.
+
+    Attributes:
+        found: Findings, in the order of their discovery.
+        places: Further notes, each with the places where it applies.
+        left_out: Numbers by plural noun of what is left out; they stand beside every score.
+    """
+
+    found: list[Finding] = field(default_factory=list, kw_only=True)
+    places: dict[str, list[str]] = field(default_factory=dict, kw_only=True)
+    left_out: Counter[str] = field(default_factory=Counter, kw_only=True)
+
+    def refuse(self, text: str) -> None:
+        """Record a fault."""
+        self.found.append(Finding(severity="refuse", text=text))
+
+    def ask(self, text: str) -> None:
+        """Record a fault that a setting, which ``text`` names, can let pass."""
+        self.found.append(Finding(severity="ask", text=text))
+
+    def note(self, text: str, where: str | None = None) -> None:
+        """Record a note; with a place it is counted, and its first places are shown."""
+        if where is None:
+            self.found.append(Finding(severity="note", text=text))
+        else:
+            self.places.setdefault(text, []).append(where)
+
+    def leave_out(self, what: str, text: str, where: str) -> None:
+        """Count one more of ``what`` as left out, and note it."""
+        self.left_out[what] += 1
+        self.note(text, where)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """List what refuses the input."""
+        return tuple(each.text for each in self.found if each.refuses)
+
+    def all(self) -> tuple[Finding, ...]:
+        """List all findings; notes that apply in several places come last, with their number."""
+        counted = (f"{text}: {len(places)} ({examples(places)})" for text, places in self.places.items())
+        return (*self.found, *(Finding(severity="note", text=text) for text in counted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a check of one list found.
+
+    Attributes:
+        name: Name of the list.
+        num_items: Items in the list.
+        num_read: Items that were read, fewer if only a sample was.
+        unit: Plural noun of an item.
+        facts: Lines on what the list holds.
+        findings: Of the list as a whole.
+        faults: A line for each fault of an item.
+    """
+
+    name: str
+    num_items: int = 0
+    num_read: int = 0
+    unit: str = "items"
+    facts: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    faults: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """List what refuses the list as a whole."""
+        return tuple(each.text for each in self.findings if each.refuses)
+
+    def lines(self) -> list[str]:
+        """Describe the list, its notes and the faults of items; a line each."""
+        faults = len(self.problems) + len(self.faults)
+        head = f"{self.name}: {self.num_items} {self.unit}, {self.num_read} read, {faults} faults"
+        notes = [f"note: {each.text}" for each in self.findings if not each.refuses]
+        return [head, *self.facts, *notes, *self.faults]
+
+
+def examples(places: Sequence[str]) -> str:
+    """List the first few of the places, for a message."""
+    first = list(dict.fromkeys(places))
+    return ", ".join(first[:NUM_EXAMPLES]) + (", ..." if len(first) > NUM_EXAMPLES else "")
+
+
+def first_problems(problems: Sequence[str], name: str) -> list[str]:
+    """Shorten a list of problems to the first few and their number."""
+    if len(problems) <= NUM_EXAMPLES:
+        return list(problems)
+    total = f"'{name}' has '{len(problems)}' problems in all; the first {NUM_EXAMPLES} are listed. Correct them."
+    return [*problems[:NUM_EXAMPLES], total]
 
 
 class UserError(Exception):

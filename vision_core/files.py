@@ -7,10 +7,11 @@ import re
 import secrets
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from textwrap import TextWrapper
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +29,8 @@ _REMEDIES = {
     errno.ENOTDIR: "A file stands where a folder is needed: choose another place",
 }
 _ENDS_BYTES = 65536
+README = "README.txt"
+_README_MARK = "Written by DomainSight. For research use. Not for diagnosis."
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_WRITING = _FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
@@ -69,6 +72,34 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     content = data.encode(errors="backslashreplace") if isinstance(data, str) else data
     with atomic_path(path) as partial:
         partial.write_bytes(content)
+
+
+def write_readme(folder: Path, title: str, files: Mapping[str, str]) -> None:
+    """Write ``README.txt``, which says what each file of an output folder is for; a person's own one stays.
+
+    Args:
+        folder: The folder.
+        title: What the folder holds.
+        files: Purpose of each file, or of several with a common ending.
+
+    Raises:
+        EnvironmentFault: It cannot be written.
+    """
+    path = folder / README
+    if path.is_symlink() or (path.exists() and not is_our_readme(path)):
+        return
+    left = max(map(len, files), default=0) + 2
+    shape = TextWrapper(width=110, subsequent_indent=" " * left, break_on_hyphens=False)
+    lines = [shape.fill(f"{name.ljust(left)}{purpose}") for name, purpose in files.items()]
+    write_atomic(path, "\n".join([_README_MARK, title, "", *lines, ""]))
+
+
+def is_our_readme(path: Path) -> bool:
+    """Tell whether a file is one of ``write_readme``."""
+    try:
+        return path.read_text(encoding="utf-8").startswith(_README_MARK)
+    except (OSError, ValueError):
+        return False
 
 
 def text_of(path: Path) -> str:

@@ -2,9 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from vision_core.bundles.card import WEIGHTS_FILE, Card
 from vision_core.bundles.export import Exportable
 from vision_core.config.schema import Config
 from vision_core.csv_tables import Cell
-from vision_core.errors import DataError, UsageError
+from vision_core.errors import Checked, DataError, UsageError
 from vision_core.evaluation.rows import Row
 from vision_core.images.folders import left_out_note, suffix_note
 from vision_core.images.reading import list_images
@@ -56,6 +55,10 @@ class Predictor(FileProcessor[ResultT]):
             InputError: The file cannot be read.
         """
 
+    def remarks_on(self, size: tuple[int, int]) -> tuple[str, ...]:
+        """Note what is lost of an image of ``(height, width)``: the rest of a sentence that begins with it."""
+        return ()
+
     @abstractmethod
     def write(self, result: ResultT, path: str | Path, folder: str | Path) -> list[Path]:
         """Write the files of a result into ``folder``, each named after the stem of ``path``; return them."""
@@ -65,34 +68,18 @@ class Predictor(FileProcessor[ResultT]):
         """Compute the raw outputs of the golden input."""
 
 
-class Findings(Protocol):
-    """Findings of a check of a data set."""
-
-    @property
-    def faults(self) -> Sequence[str]:
-        """One line per fault."""
-        ...
-
-    @property
-    def num_read(self) -> int:
-        """Number of items read."""
-        ...
-
-    def lines(self) -> list[str]:
-        """Describe the findings, one line each."""
-        ...
-
-
 class Pipeline(ABC, Generic[ConfigT]):
     """Task as the verbs use it: five abstract methods, defaults for all others.
 
     Attributes:
         own_data: Arguments of ``train`` for a user's own data, printed at the end of a run.
         limits: Limits of use, written on every card of this task.
+        result_files: Purpose of the files of a result by their ending, for ``README.txt``.
     """
 
     own_data: ClassVar[str]
     limits: ClassVar[str]
+    result_files: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def prepare(self, config: ConfigT) -> Prepared:
@@ -125,7 +112,7 @@ class Pipeline(ABC, Generic[ConfigT]):
             UserError: ``prepare`` would refuse one of them.
         """
 
-    def validate(self, config: ConfigT, sample: int | None, on_item: OnItem) -> Sequence[Findings]:
+    def validate(self, config: ConfigT, sample: int | None, on_item: OnItem) -> Sequence[Checked]:
         """Read every training item once, or ``sample`` evenly spaced ones.
 
         ``on_item`` is called with the number of items done and their total.
@@ -140,7 +127,7 @@ class Pipeline(ABC, Generic[ConfigT]):
             except DataError as error:
                 faults += error.problems
             on_item(done, len(chosen))
-        return [ItemFindings(name=config.data.split, num_read=len(chosen), faults=tuple(faults))]
+        return [Checked(name=config.data.split, num_items=count, num_read=len(chosen), faults=tuple(faults))]
 
     def compare(self, runs: Mapping[str, Path]) -> Sequence[str]:
         """Compare the run folders of one command; returns lines to print."""
@@ -156,8 +143,12 @@ class Pipeline(ABC, Generic[ConfigT]):
             raise DataError(f"--input '{path}' is a list; give an image, or a folder of images.")
         return list_images(path)
 
-    def remarks(self, path: Path, inputs: Sequence[Path]) -> Sequence[str]:
-        """Describe what ``inputs`` left out of a folder, and what is strange about the others."""
+    def remarks(self, path: Path, inputs: Sequence[Path], config: ConfigT | None = None) -> Sequence[str]:
+        """Describe what ``inputs`` left out of a folder, and what is strange about the others.
+
+        Raises:
+            DataError: Inputs and settings of inference contradict each other.
+        """
         return [*(left_out_note(path, inputs) if path.is_dir() else ()), *suffix_note(inputs)]
 
     def inspector(self, config: ConfigT | None) -> Callable[[Path], Inspected] | None:
@@ -214,19 +205,6 @@ class Pipeline(ABC, Generic[ConfigT]):
 
 
 Build = Callable[[], Pipeline[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ItemFindings:
-    """Findings of reading training items as a run reads them."""
-
-    name: str
-    num_read: int
-    faults: tuple[str, ...]
-
-    def lines(self) -> list[str]:
-        """Describe the count and each fault, one line each."""
-        return [f"{self.name}: {self.num_read} items, {len(self.faults)} faults", *self.faults]
 
 
 def weights_hash(path: Path | None) -> str | None:

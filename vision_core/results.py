@@ -1,6 +1,6 @@
 """Results of inference: frozen, validated records of numpy arrays, for apps and files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESEARCH_NOTICE = "For research use. Not for diagnosis."
+NO_TISSUE = "no tissue"
+OUTSIDE = "outside what the model knows"
+UNDECIDED = "undecided"
+NO_CLASS = "none of the classes"
+DECLINED = (NO_TISSUE, OUTSIDE, UNDECIDED, NO_CLASS)
+
+
+def decide_category(
+    called: Sequence[str], *, has_tissue: bool = True, is_outside: bool = False, is_undecided: bool = False
+) -> str:
+    """Decide the category of a result: why no class is called, before any class.
+
+    Every file, table and page asks this function. The order is that of what a reader must know first: there is nothing
+    to score; the model does not know such inputs; it does not commit itself; it calls none of the classes. A class with
+    the name of one of these categories is quoted, so that neither is taken for the other.
+
+    Args:
+        called: Classes that the scores alone would call.
+        has_tissue: Whether there was anything to score.
+        is_outside: Whether the input lies outside the scope of the model.
+        is_undecided: Whether several classes, or none, are possible at the coverage of the calibration.
+
+    Returns:
+        One of ``DECLINED``, or the called classes, separated by semicolons.
+    """
+    if not has_tissue:
+        return NO_TISSUE
+    if is_outside:
+        return OUTSIDE
+    if is_undecided:
+        return UNDECIDED
+    return "; ".join(map(_unmistakable, called)) or NO_CLASS
+
+
+def _unmistakable(name: str) -> str:
+    return f"class '{name}'" if " ".join(name.casefold().split()) in DECLINED else name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +57,7 @@ class Detections:
         classes: Names of the classes.
         image_size: ``(height, width)`` of the original image in pixels.
         model: Model that made them: method, version, hash of its weights.
+        titles: Words for people, by class; may be empty.
     """
 
     boxes: NDArray[np.float32]
@@ -29,6 +66,7 @@ class Detections:
     classes: tuple[str, ...]
     image_size: tuple[int, int]
     model: str = "unknown"
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -59,6 +97,7 @@ class Detections:
             classes=self.classes,
             image_size=self.image_size,
             model=self.model,
+            titles=self.titles,
         )
 
     def to_record(self) -> dict[str, Any]:
@@ -95,6 +134,7 @@ class ClassScores:
         are_independent: Whether an image may have several classes, or none (multi-label).
         notes: Remarks for the user, a sentence each.
         model: Model that made it: method, version, hash of its weights.
+        titles: Words for people, by class; may be empty.
     """
 
     scores: NDArray[np.float32]
@@ -103,6 +143,7 @@ class ClassScores:
     are_independent: bool = False
     notes: tuple[str, ...] = ()
     model: str = "unknown"
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check("scores", self.scores, (len(self.classes),), np.float32)
@@ -124,17 +165,29 @@ class ClassScores:
             return (self.ranked()[0][0],)
         return tuple(name for name, score in self.ranked() if score >= 0.5)
 
+    @property
+    def category(self) -> str:
+        """Category in files: the called classes, or that there is none."""
+        return decide_category(self.called())
+
+    @property
+    def verdict(self) -> str:
+        """Category in words for people."""
+        return "; ".join(self.titles.get(name, name) for name in self.called()) or self.category
+
     def to_record(self) -> dict[str, Any]:
         """Convert to a JSON-ready record.
 
-        It holds size, classes called, scores by class from high to low, notes, model and notice.
+        It holds size, category, its words, classes called, scores by class from high to low, notes, model and notice.
         """
         height, width = self.image_size
         return {
             "width": width,
             "height": height,
+            "category": self.category,
+            "verdict": self.verdict,
             "called": list(self.called()),
-            "scores": {name: round(score, 4) for name, score in self.ranked()},
+            "scores": {name: as_share(score) for name, score in self.ranked()},
             "notes": list(self.notes),
             "model": self.model,
             "notice": RESEARCH_NOTICE,
@@ -151,13 +204,18 @@ class SlideResult:
         mpp: Microns per pixel at level 0.
         classes: Names of the classes.
         probabilities: ``(C,)`` float32, summing to one; empty for a slide without tissue.
-        category: Class called by the model's threshold, or ``no tissue``.
+        category: What ``decide_category`` returns: the class called by the model's threshold, or why there is none.
         tiles: ``(N, 2)`` int64, upper left corner ``(x, y)`` of each tile in pixels of level 0.
         tile_side: Side of a tile in pixels of level 0.
         scores: ``(N,)`` float32, attention or score of each tile; finite, in any unit.
+        evidence: ``(N,)`` float32, how much each tile speaks for a class (positive) or for the other ones: the log-odds
+            that the slide would have if every tile had its attention and its content; their mean is the slide's own, up
+            to biases. None where the network does not divide its answer among the tiles.
+        evidence_for: Class that positive evidence speaks for; empty without evidence.
         facts: Numbers for ``results.csv`` beside the probabilities: areas, shares of pen and blur, seconds.
         notes: Remarks for the user, a sentence each.
         model: Model that made it: method, version, hash of its weights.
+        titles: Words for people, by class; may be empty.
     """
 
     slide: str
@@ -172,11 +230,20 @@ class SlideResult:
     facts: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     model: str = "unknown"
+    evidence: NDArray[np.float32] | None = None
+    evidence_for: str = ""
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.scores)
         _check("tiles", self.tiles, (count, 2), np.int64)
         _check("scores", self.scores, (count,), np.float32)
+        if self.evidence is not None:
+            _check("evidence", self.evidence, (count,), np.float32)
+            if not np.isfinite(self.evidence).all():
+                raise ValueError("evidence: expected finite numbers, found NaN or infinity")
+            if self.evidence_for not in self.classes:
+                raise ValueError(f"evidence_for: expected one of the classes, found '{self.evidence_for}'")
         _check("probabilities", self.probabilities, (len(self.classes) if count else 0,), np.float32)
         if not (np.isfinite(self.scores).all() and np.isfinite(self.probabilities).all()):
             raise ValueError("scores and probabilities: expected finite numbers, found NaN or infinity")
@@ -186,19 +253,25 @@ class SlideResult:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def verdict(self) -> str:
+        """Category in words for people."""
+        return self.titles.get(self.category, self.category)
+
     def to_record(self) -> dict[str, Any]:
         """Convert to a JSON-ready record without the tiles.
 
-        It holds category, probabilities by class, facts, notes, model and notice.
+        It holds category, its words, probabilities by class, facts, notes, model and notice.
         """
         height, width = self.size
-        shares = [round(float(share), 4) for share in self.probabilities]
+        shares = [as_share(share) for share in self.probabilities]
         return {
             "slide": self.slide,
             "width": width,
             "height": height,
             "mpp": self.mpp,
             "category": self.category,
+            "verdict": self.verdict,
             "probabilities": dict(zip(self.classes, shares, strict=False)),
             "tiles": len(self),
             "tile_side": self.tile_side,
@@ -213,7 +286,13 @@ def label_texts(found: Detections) -> list[str]:
     """Write class and score of each object; the score alone with one class."""
     if len(found.classes) == 1:
         return [f"{score:.2f}" for score in found.scores]
-    return [f"{found.classes[label]} {score:.2f}" for label, score in zip(found.labels, found.scores, strict=True)]
+    names = [found.titles.get(name, name) for name in found.classes]
+    return [f"{names[label]} {score:.2f}" for label, score in zip(found.labels, found.scores, strict=True)]
+
+
+def as_share(value: float | np.floating) -> float:
+    """Round a probability or score for files to six significant digits, so that a small one is not written as 0."""
+    return float(f"{float(value):.6g}")
 
 
 def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: type) -> None:

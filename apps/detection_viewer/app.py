@@ -58,12 +58,14 @@ class Case:
         display: ``(H, W, 3)`` uint8, 640 to 1280 pixels.
         source: Boxes of the source model, in pixels of the original image.
         adapted: Boxes of the adapted model, likewise.
+        notes: Notes on the image, each a sentence.
     """
 
     name: str
     display: Image
     source: Detections
     adapted: Detections
+    notes: tuple[str, ...] = ()
 
     def detections(self, role: Role) -> Detections:
         """Return the boxes of one of the two models."""
@@ -144,14 +146,24 @@ class Viewer:
         """Run both models on an uploaded file; without one, clear the page."""
         if path is None:
             return None, *_cleared()
-        image = self.decoder.read_image(Path(path))
-        return self.analyse(pair_name, Path(path).name, image, score)
+        image, notes = self.decoder.read(Path(path))
+        return self.analyse(pair_name, Path(path).name, image, score, notes)
 
-    def analyse(self, pair_name: str, name: str, image: Image, score: float) -> tuple[Any, ...]:
-        """Run both models on an image."""
+    def analyse(
+        self, pair_name: str, name: str, image: Image, score: float, notes: tuple[str, ...] = ()
+    ) -> tuple[Any, ...]:
+        """Run both models on an image, of which ``notes`` are sentences."""
         pair = next(pair for pair in self.pairs if pair.name == pair_name)
         display = resize_shortest(image, max(_SMALLEST_DISPLAY_PX, min(image.shape[:2])), _DISPLAY_PX)
-        case = Case(name=name, display=display, source=pair.source(image), adapted=pair.adapted(image))
+        size = (image.shape[0], image.shape[1])
+        told = dict.fromkeys((*pair.source.remarks_on(size), *pair.adapted.remarks_on(size)))
+        case = Case(
+            name=name,
+            display=display,
+            source=pair.source(image),
+            adapted=pair.adapted(image),
+            notes=(*notes, *(f"The image {remark}." for remark in told)),
+        )
         return case, *self.show(case, score)
 
     def show(self, case: Case | None, score: float) -> tuple[Any, ...]:
@@ -159,7 +171,7 @@ class Viewer:
         if case is None:
             return _cleared()
         return (
-            html.escape(describe(case, score)),
+            html.escape(" ".join([describe(case, score), *case.notes])),
             _picture_update(case, "source", score),
             _picture_update(case, "adapted", score),
             gr.update(value=self._record(case, score), interactive=True),
@@ -167,7 +179,9 @@ class Viewer:
 
     def _record(self, case: Case, score: float) -> str:
         both = {"source": case.source.above(score).to_record(), "adapted": case.adapted.above(score).to_record()}
-        return ui.json_download(self.download, case.name, {"image": case.name, "score_above": score, **both})
+        return ui.json_download(
+            self.download, case.name, {"image": case.name, "score_above": score, "notes": list(case.notes), **both}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

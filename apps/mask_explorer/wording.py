@@ -72,7 +72,7 @@ def result_csv(name: str, found: Exploration) -> str:
         hidden = found.hidden(row - 1) if row else np.zeros(1, np.float32)
         shares: list[Cell] = [round(float(each), 4) for each in (hidden.mean(), hidden.min(), hidden.max())]
         scores = found.scores[row] if found.scores else None
-        called = "; ".join(scores.called()) if scores else UNCALLED
+        called = scores.category if scores else UNCALLED
         values: list[Cell] = [round(float(score), 6) for score in scores.scores] if scores else []
         rows.append([name, under, *shares, called, *values, found.model, RESEARCH_NOTICE])
     header = ["image", "under", "hidden_mean", "hidden_min", "hidden_max", "called"]

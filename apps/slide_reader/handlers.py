@@ -20,7 +20,7 @@ from vision_core.images.captions import add_caption
 from vision_core.images.drawing import blend, write_png
 from vision_core.pipeline import Predictor
 from vision_core.results import SlideResult
-from vision_core.slides.outputs.heatmap import heatmap_caption, heatmap_layer, result_headline
+from vision_core.slides.outputs.heatmap import heatmap_caption, heatmap_layer, not_glass, result_headline
 from vision_core.slides.outputs.top_tiles import TileSelection, draw_tile_sheet
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.tissue.overview import thumbnail
@@ -119,7 +119,7 @@ class SlideReader:
             display = thumbnail(slide, _DISPLAY_PX)
             selection = TileSelection(highest=_TOP_TILES, tile_px=min(_TILE_PX, result.tile_side))
             write_png(folder / "tiles.png", draw_tile_sheet(slide, result, selection))
-        layer = heatmap_layer(result, display.shape[:2])
+        layer = heatmap_layer(result, display.shape[:2], not_glass(display))
         return Case(name=name, display=display, layer=layer, result=result, folder=folder, uploaded=uploaded)
 
 

@@ -9,19 +9,18 @@ from dataclasses import replace
 import numpy as np
 
 from vision_core.csv_tables import Cell, to_csv
-from vision_core.results import RESEARCH_NOTICE, SlideResult
+from vision_core.results import OUTSIDE, RESEARCH_NOTICE, SlideResult, as_share, decide_category
 
 NOT_CALLED = "not called, since the model has only seen made images"
-UNDECIDED = "the model does not commit itself"
-_OUTSIDE = "outside what the model knows"
 
 
 def with_cautions(result: SlideResult) -> SlideResult:
-    """Word scope and doubt in the category, for page and files."""
-    category = UNDECIDED if _is_undecided(result) else result.category
-    if _is_outside(result):
-        is_silent = category in (UNDECIDED, NOT_CALLED)
-        category = f"{_OUTSIDE}; {category}" if is_silent else f"{_OUTSIDE}; not to be relied on: {category}"
+    """Put scope and doubt before the category, for page and files."""
+    if result.category == NOT_CALLED:
+        return replace(result, category=f"{OUTSIDE}; {NOT_CALLED}" if _is_outside(result) else NOT_CALLED)
+    if not (_is_outside(result) or _is_undecided(result)):
+        return result
+    category = decide_category((), is_outside=_is_outside(result), is_undecided=_is_undecided(result))
     return replace(result, category=category)
 
 
@@ -36,6 +35,8 @@ def without_call(result: SlideResult) -> SlideResult:
         classes=("not called",),  # a result with tiles has a class
         probabilities=np.ones(1, np.float32),
         category=NOT_CALLED,
+        evidence=None,
+        evidence_for="",
         facts={name: value for name, value in result.facts.items() if name == "outside"},
         notes=tuple(note for note in unspoken if not any(name in note for name in result.classes)),
     )
@@ -44,7 +45,7 @@ def without_call(result: SlideResult) -> SlideResult:
 def describe(name: str, result: SlideResult) -> str:
     """Describe a result of ``with_cautions`` in sentences, with its notes."""
     # Without the note of scope, which the category repeats.
-    return " ".join([f"{name}: {result.category}.", *result.notes[_is_outside(result) :]])
+    return " ".join([f"{name}: {result.verdict}.", *result.notes[_is_outside(result) :]])
 
 
 def numbers_table(result: SlideResult) -> str:
@@ -62,7 +63,8 @@ def result_csv(result: SlideResult) -> str:
     values: dict[str, Cell] = {
         "slide": result.slide,
         "category": result.category,
-        **{f"p_{name}": round(share, 6) for name, share in _shares(result)},
+        "verdict": result.verdict,
+        **{f"p_{name}": as_share(share) for name, share in _shares(result)},
         "tiles": len(result),
         "mpp": round(result.mpp, 6),
         **{name: round(float(value), 6) for name, value in result.facts.items()},

@@ -53,7 +53,8 @@ class PretrainData(Data):
     on_missing_class: Literal["refuse", "note"] = Field("refuse", description="A class without an image in a list.")
     on_corrupt: Literal["refuse", "skip"] = Field(
         "refuse",
-        description="refuse: headers are checked before training, and a file that fails stops the run. "
+        description="refuse: headers and ends of files are checked before training, files of more than 8 bits are "
+        "decoded, and one that fails stops the run. "
         "skip: every file is decoded once before training, and those that fail are left out.",
     )
     leave_out: Path | None = Field(

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +27,13 @@ from pipelines.pretrain.data.splits import (
 )
 from pipelines.pretrain.data.views import CentreViews, TrainingViews
 from pipelines.pretrain.demo.demo_data import make_demo_data
+from pipelines.pretrain.evaluation.overlap import note_seen_images
 from pipelines.pretrain.evaluation.run_scores import check_classes, load_training_masks, score_bundle, validate_learner
 from pipelines.pretrain.evaluation.scores import align_metrics
 from pipelines.pretrain.learner import CleanLearner, Goal, PretrainLearner, make_learner
 from pipelines.pretrain.noise_mask.history import choose_probes
 from pipelines.pretrain.noise_mask.pictures import Picture, draw_history
-from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
+from pipelines.pretrain.predict import RESULT_FILES, PolicyPredictor, PretrainPredictor, columns
 from pipelines.pretrain.stages import check_later_runs
 from pipelines.pretrain.weights.bundles import (
     IMPORTED,
@@ -44,6 +46,7 @@ from pipelines.pretrain.weights.bundles import (
     save_classifier,
     save_policy,
 )
+from pipelines.pretrain.weights.classes import match_classes, relabelled, scored_classes
 from pipelines.pretrain.weights.export import exportable
 from pipelines.pretrain.weights.initial import InitialClassifier, initial_classifier, placeholder_classifier
 from pipelines.pretrain.weights.released import read_released
@@ -65,6 +68,7 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
     """Pretraining of classifiers, with or without a learned noise mask."""
 
     own_data = "data.root=YOUR_IMAGES data.format=folders"
+    result_files = RESULT_FILES
     limits = (
         "Trained on the images named here; elsewhere its scores are not known. Images of one patient or one scanner "
         "can be in training and test where a data set does not tell them apart."
@@ -72,6 +76,7 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
 
     def __init__(self) -> None:
         self._printed: set[str] = set()  # notes: a run is scored in every epoch on the same list
+        self._compared: set[str] = set()  # names of lists in which equal images were looked for
 
     def check_runs(self, runs: Mapping[str, PretrainConfig]) -> None:
         """Refuse what a later run of the command would be refused for."""
@@ -109,6 +114,7 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
         lists = [images, *scored.values()]
         notes = [*remarks(config), *start.notes, *(note for each in lists for note in each.notes), *overlaps(lists)]
         self._printed.update(notes)
+        self._compared.update(each.name for each in lists)
         return Prepared(
             learner=learner,
             items=TrainingViews(images, config.data, config.train.seed),
@@ -171,27 +177,43 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
         device = pick_device(config.train.device)
         models = {name: load_classifier(path, device) for name, path in bundles.items()}
         check_classes(bundles, models)
-        classes = next(iter(models.values())).card.classes
+        classes, numbering = scored_classes(config, next(iter(models.values())).card.classes)
+        for name, each in models.items():
+            match_classes(bundles[name], each.card.classes, classes, "Give data.classes by the names of the bundle.")
         images = scored_images(config, classes, config.data.eval_split)
         for name, each in models.items():
             check_independence(bundles[name], each.card, are_independent=images.is_multi_label)
-        for note in images.notes:
+        if images.name not in self._compared:
+            self._compared.add(images.name)
+            images = replace(images, notes=(*images.notes, *overlaps([images])))
+        lists = {name: relabelled(images, each.card.classes) for name, each in models.items()}
+        seen = {
+            name: (*numbering, *note_seen_images(bundles[name], each.card, config, lists[name]))
+            for name, each in models.items()
+        }
+        for note in dict.fromkeys([*images.notes, *(note for notes in seen.values() for note in notes)]):
             if note not in self._printed:
                 say(f"  {note}")
-        self._printed.update(images.notes)
-        views, side = CentreViews(images, config.data), config.data.image_px
+                self._printed.add(note)
+        side = config.data.image_px
         rows = [
-            score_bundle(config, name, each, views, load_training_masks(bundles[name], each.card, side))
+            score_bundle(
+                config,
+                name,
+                each,
+                CentreViews(lists[name], config.data),
+                load_training_masks(bundles[name], each.card, side),
+            )
             for name, each in models.items()
         ]
-        return align_metrics(rows)
+        return [replace(row, notes=(*images.notes, *seen[row.model])) for row in align_metrics(rows)]
 
     def predictor(
         self, bundle: Path, device: torch.device, config: PretrainConfig | None = None
     ) -> PretrainPredictor | PolicyPredictor:
         """Load a bundle for inference; child processes decode the files, since their origin is unknown."""
         kind = PolicyPredictor if read_card(bundle, TASK).method == POLICY else PretrainPredictor
-        return kind.from_checkpoint(bundle, device, read=UntrustedImages())
+        return kind.from_checkpoint(bundle, device, read=UntrustedImages().noted)
 
     def inputs(self, path: Path) -> list[Path]:
         """List the images of a folder, DICOM files too.
@@ -204,11 +226,8 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
         return list_inputs(path)
 
     def columns(self, result: ClassScores | Picture) -> Mapping[str, str | float]:
-        """Name the predicted classes and the best score; none for the masks of a policy."""
-        if not isinstance(result, ClassScores):
-            return {}
-        best, value = result.ranked()[0]
-        return {"called": "; ".join(result.called()), "best class": best, "best score": round(value, 4)}
+        """Return category, notes and highest scores; nothing for the masks of a policy."""
+        return columns(result) if isinstance(result, ClassScores) else {}
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
         """Prepare the classifier, with probabilities as output, for export."""

@@ -22,25 +22,33 @@ from pipelines.pretrain.weights.bundles import (
     load_classifier,
     load_policy,
     policy_outputs,
+    prepare,
 )
-from vision_core.backbones.settings import Preprocessing
+from vision_core.batch.summary import THUMBNAIL
 from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
 from vision_core.files import write_atomic
-from vision_core.images.drawing import write_png
-from vision_core.images.untrusted import read_any
+from vision_core.images.drawing import write_png, write_thumbnail
+from vision_core.images.notes import tell
+from vision_core.images.untrusted import read_any_noted
 from vision_core.pipeline import Predictor
-from vision_core.results import ClassScores
+from vision_core.results import ClassScores, as_share
 from vision_core.training.runtime import pick_device
 
-Read = Callable[[Path], NDArray[np.uint8]]
+RESULT_FILES = {
+    ".json": "Category, scores of all classes, notes, model.",
+    THUMBNAIL: "The small picture in summary.html.",
+    ".masks.png": "The masks that the policy of the run draws over the image.",
+}
+_MOST_COLUMNS = 20  # of scores in results.csv; the record of an image has all
+Read = Callable[[Path], tuple[NDArray[np.uint8], tuple[str, ...]]]
 
 
 class PolicyPredictor(Predictor[Picture]):
     """Policy from a bundle; draws its masks over images."""
 
     def __init__(
-        self, loaded: tuple[NoisePolicy, PretrainConfig, Card], device: torch.device, read: Read = read_any
+        self, loaded: tuple[NoisePolicy, PretrainConfig, Card], device: torch.device, read: Read = read_any_noted
     ) -> None:
         policy, settings, self.card = loaded
         self._read = read
@@ -51,7 +59,7 @@ class PolicyPredictor(Predictor[Picture]):
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_any
+        cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_any_noted
     ) -> "PolicyPredictor":
         """Load the folder ``policy`` of a run; ``read`` is as for ``PretrainPredictor``.
 
@@ -68,7 +76,7 @@ class PolicyPredictor(Predictor[Picture]):
             item: Image file, or ``(H, W, 3)`` RGB.
             seed: Seed of the sample.
         """
-        pixels = self._read(Path(item)) if isinstance(item, str | Path) else item
+        pixels = self._read(Path(item))[0] if isinstance(item, str | Path) else item
         view = normalise(_tensor(centre_view(pixels, self._image_px, self._image_px), self._device))
         return draw_masks(view[0], self._policy.distributions(view), self._mask, seed)
 
@@ -80,7 +88,7 @@ class PolicyPredictor(Predictor[Picture]):
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the raw outputs of the golden input."""
-        return policy_outputs(self._policy, inputs)
+        return policy_outputs(self._policy, inputs, self._image_px)
 
 
 class PretrainPredictor(Predictor[ClassScores]):
@@ -91,7 +99,11 @@ class PretrainPredictor(Predictor[ClassScores]):
     """
 
     def __init__(
-        self, classifier: Classifier, device: torch.device, read: Read = read_any, policy: PolicyPredictor | None = None
+        self,
+        classifier: Classifier,
+        device: torch.device,
+        read: Read = read_any_noted,
+        policy: PolicyPredictor | None = None,
     ) -> None:
         self.card = classifier.card
         self.policy = policy
@@ -99,18 +111,19 @@ class PretrainPredictor(Predictor[ClassScores]):
         self._network = classifier.network.to(device)
         self._device = device
         self._read = read
-        self._last: tuple[Path, NDArray[np.uint8]] | None = None
+        self._last: tuple[Path, tuple[NDArray[np.uint8], tuple[str, ...]]] | None = None
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_any
+        cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_any_noted
     ) -> "PretrainPredictor":
         """Load a bundle, a folder or its zip.
 
         Args:
             path: Bundle of the classifier.
             device: Device of the networks.
-            read: Reads an image or DICOM file; ``images.untrusted.UntrustedImages`` for files of unknown origin.
+            read: Reads an image or DICOM file and the notes on it; ``images.untrusted.UntrustedImages().noted`` for
+                files of unknown origin.
 
         Raises:
             CheckpointError: The bundle is not a sound one of a classifier.
@@ -131,10 +144,8 @@ class PretrainPredictor(Predictor[ClassScores]):
         """
         if not self.card.classes:
             raise CheckpointError(NO_CLASSES)
-        pixels = self._pixels(Path(item)) if isinstance(item, str | Path) else item
-        rules = self._classifier.preprocessing
-        view = _tensor(centre_view(pixels, rules.resize_px, rules.input_px), self._device)
-        logits = self._network(_normalised(view, rules))[0].double()
+        pixels, notes = self._noted(Path(item)) if isinstance(item, str | Path) else (item, ())
+        logits = self._network(prepare(pixels, self._classifier.preprocessing, self._device))[0].double()
         are_independent = self._classifier.are_independent
         scores = logits.sigmoid() if are_independent else logits.softmax(dim=0)
         return ClassScores(
@@ -142,35 +153,46 @@ class PretrainPredictor(Predictor[ClassScores]):
             classes=self.card.classes,
             image_size=(pixels.shape[0], pixels.shape[1]),
             are_independent=are_independent,
+            notes=tuple(f"The file {note}." for note in notes),
             model=self.card.identity(),
+            titles=self.card.class_titles,
         )
 
     def write(self, result: ClassScores, path: str | Path, folder: str | Path) -> list[Path]:
-        """Write ``<name>.json`` with all scores and, given a policy, ``<name>.masks.png``."""
+        """Write ``<name>.json`` with all scores, a small ``<name>.jpg`` and, given a policy, ``<name>.masks.png``."""
         path, folder = Path(path), Path(folder)
-        record = folder / f"{path.stem}.json"
+        record, small = folder / f"{path.stem}.json", folder / f"{path.stem}{THUMBNAIL}"
+        write_thumbnail(small, self._noted(path)[0])
         write_atomic(record, json.dumps({"image": path.name, **result.to_record()}, indent=1, ensure_ascii=False))
         if self.policy is None:
-            return [record]
-        return [record, *self.policy.write(self.policy(self._pixels(path)), path, folder)]
+            return [record, small]
+        return [record, small, *self.policy.write(self.policy(self._noted(path)[0]), path, folder)]
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the raw outputs of the golden input."""
-        return classifier_outputs(self._network, inputs)
+        return classifier_outputs(self._network, inputs, self._classifier.preprocessing)
 
-    def _pixels(self, path: Path) -> NDArray[np.uint8]:
+    def _noted(self, path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         # ``write`` follows the prediction of the same file: it is decoded once.
         if self._last is None or self._last[0] != path:
             self._last = path, self._read(path)
+            tell(path, self._last[1][1])
         return self._last[1]
 
 
-def _normalised(pixels: Tensor, rules: Preprocessing) -> Tensor:
-    """Normalise ``(B, 3, H, W)`` uint8 to float32 by the rules of a card."""
-    ordered = pixels.flip(1) if rules.channel_order == "bgr" else pixels
-    values = ordered.float() / 255 if rules.values == "0 to 1" else ordered.float()
-    mean, std = (values.new_tensor(each).view(3, 1, 1) for each in (rules.mean, rules.std))
-    return (values - mean) / std
+def columns(result: ClassScores) -> dict[str, str | float]:
+    """Return the columns of a result in ``results.csv``; all scores where the classes are few."""
+    best, value = result.ranked()[0]
+    shares = zip(result.classes, result.scores, strict=True) if len(result.classes) <= _MOST_COLUMNS else ()
+    return {
+        "category": result.category,
+        "verdict": result.verdict,
+        "notice": " ".join(result.notes),
+        "best class": best,
+        "best score": as_share(value),
+        **{f"p_{name}": as_share(share) for name, share in shares},
+        "model": result.model,
+    }
 
 
 def _tensor(view: NDArray[np.uint8], device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores of detectors on a labelled list, and pictures that compare them."""
+"""Scores of detectors on a labelled list, what is said beside them, calibration, and pictures that compare them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,14 +7,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.predict import DRAWN_SCORE
+from vision_core.bundles.bundle import amend, read_card
+from vision_core.bundles.card import Card
+from vision_core.config.loading import of_bundle
 from vision_core.console import track
 from vision_core.detection.average_precision import AveragePrecision, area_ap50, coco_ap, voc07_ap50
-from vision_core.detection.datasets.reading import DetectionDataset
+from vision_core.detection.calibration import calibrate, read_calibration
+from vision_core.detection.datasets.reading import DetectionDataset, manifest, read_dataset, shared_images
+from vision_core.errors import EnvironmentFault, UserError
+from vision_core.evaluation.overlaps import Kind, note_overlap
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
 from vision_core.images.drawing import draw_boxes, write_png
-from vision_core.images.reading import read_image
+from vision_core.images.reading import read_noted_image
 from vision_core.results import Detections, label_texts
 
 _METRICS: dict[str, Callable[..., AveragePrecision]] = {
@@ -22,6 +29,7 @@ _METRICS: dict[str, Callable[..., AveragePrecision]] = {
     "area_ap50": area_ap50,
     "coco_ap": coco_ap,
 }
+_TRAINED = {"source", "bn", "mt", "lpld"}  # methods whose cards hold the settings of their training list
 _PICTURES = 6
 _GAP_PX = 8
 
@@ -34,7 +42,11 @@ def detect_all(predict: Predict, dataset: DetectionDataset, label: str) -> list[
 
 
 def score(
-    model: str, dataset: DetectionDataset, found: Sequence[Detections], classes: tuple[str, ...] | None = None
+    model: str,
+    dataset: DetectionDataset,
+    found: Sequence[Detections],
+    classes: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Row:
     """Compute VOC-2007 AP50, area AP50 and COCO AP of one model.
 
@@ -43,6 +55,7 @@ def score(
         dataset: The labelled images.
         found: Detections, one per image.
         classes: Classes that count; all that have labels if None.
+        notes: What is to be said beside the scores.
     """
     counted = classes or dataset.classes
     results = {name: measure(dataset.records, found, dataset.classes) for name, measure in _METRICS.items()}
@@ -57,7 +70,83 @@ def score(
         },
         metrics={name: _mean_precision(result, counted) for name, result in results.items()},
         per_class={f"{each}.{name}": result.per_class[each] for name, result in results.items() for each in counted},
+        notes=(*dataset.notes, *notes),
     )
+
+
+def note_seen_images(
+    path: Path, card: Card, scored: DetectionDataset, shared: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Say which scored images a bundle was trained on, adapted to or calibrated on, as far as its card tells.
+
+    Args:
+        path: The bundle.
+        card: Its card; lists are known by their hash.
+        scored: The list to score on.
+        shared: Ids of the images that the training list contains too; None: compared here, where the training list of
+            the card can still be read.
+    """
+    kind: Kind = "TRAINED ON" if card.method == "source" else "TRANSDUCTIVE"
+    names, known = [record.image_id for record in scored.records], manifest(scored)
+    if card.trained_on.manifest == known:
+        return note_overlap(kind, names, len(names), "images")
+    shared = _shared_with_training(path, card, scored) if shared is None else shared
+    calibration = read_calibration(card)
+    is_calibrated_on = calibration is not None and calibration.manifest == known
+    return (
+        *note_overlap(kind, shared, len(names), "images"),
+        *note_overlap("CALIBRATED ON", names if is_calibrated_on else (), len(names), "images"),
+    )
+
+
+def _shared_with_training(path: Path, card: Card, scored: DetectionDataset) -> list[str]:
+    if card.method not in _TRAINED:
+        return []
+    try:
+        data = of_bundle(SfodConfig, card.config, (), f"{path}/card.json").data
+        data = data.model_copy(update={"classes": card.classes, "filter_empty": False, "on_missing": "skip"})
+        return shared_images(read_dataset(data, data.split, with_labels=False), scored)
+    except (UserError, OSError):  # a list that is gone or has changed tells nothing
+        return []
+
+
+def is_own_validation(card: Card, config: SfodConfig, dataset: DetectionDataset) -> bool:
+    """Check whether a list to score on is the one that a source model was validated on.
+
+    Neither a list of a target nor the training list is.
+    """
+    theirs, ours = (
+        card.config.get("data"),
+        config.data.model_dump(mode="json", include={"root", "format", "eval_split"}),
+    )
+    is_same = isinstance(theirs, Mapping) and all(theirs.get(name) == value for name, value in ours.items())
+    return card.method == "source" and is_same and card.trained_on.manifest != manifest(dataset)
+
+
+def calibrate_bundle(path: Path, dataset: DetectionDataset, found: Sequence[Detections], about: str) -> tuple[str, ...]:
+    """Write the calibration of a detector on a labelled list into its card; returns what was done.
+
+    A bundle that cannot be changed (a zip, a read-only folder) stays as it is.
+
+    Args:
+        path: The bundle.
+        dataset: The labelled list.
+        found: Its detections, one per image.
+        about: What the list is, for the card.
+    """
+    card = read_card(path)
+    known = f"list '{dataset.name}': {about}"
+    made = calibrate(dataset.records, found, dataset.classes, data=known, manifest=manifest(dataset))
+    record = made.model_dump(mode="json")
+    if not path.is_dir() or card.calibration == record:
+        return ()
+    try:
+        amend(path, calibration=record)
+    except EnvironmentFault:
+        return ()
+    best = made.all.operating_score
+    score_told = "no detection is right" if best is None else f"best F1 {made.all.f1:.2f} from score {best:.2f} on"
+    return (f"Calibration on {made.images} images of '{dataset.name}' is on the card: {score_told}.",)
 
 
 def draw_comparison(dataset: DetectionDataset, found: Mapping[str, Sequence[Detections]], folder: Path) -> None:
@@ -67,7 +156,7 @@ def draw_comparison(dataset: DetectionDataset, found: Mapping[str, Sequence[Dete
     captions = {}
     for index in chosen:
         record = dataset.records[index]
-        image = read_image(record.path)
+        image, _ = read_noted_image(record.path)  # notes were told by the check of the list
         shown = {model: detections[index].above(DRAWN_SCORE) for model, detections in found.items()}
         panels = [draw_boxes(image, each.boxes, label_texts(each)) for each in shown.values()]
         name = f"{index:04d}-{record.path.stem}.png"

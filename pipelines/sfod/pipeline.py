@@ -2,14 +2,20 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.demo.demo_data import make_demo_data
-from pipelines.sfod.evaluate import detect_all, draw_comparison, score
+from pipelines.sfod.evaluate import (
+    calibrate_bundle,
+    detect_all,
+    draw_comparison,
+    is_own_validation,
+    note_seen_images,
+    score,
+)
 from pipelines.sfod.initial_weights import (
     DEMO_BUNDLE,
     check_labelled_classes,
@@ -22,8 +28,9 @@ from pipelines.sfod.initial_weights import (
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
-from pipelines.sfod.predict import DRAWN_SCORE, SfodPredictor, write_coco
+from pipelines.sfod.predict import DRAWN_SCORE, RESULT_FILES, SfodPredictor, write_coco
 from pipelines.sfod.views import LabelledViews, TargetViews
+from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.console import say
@@ -32,17 +39,20 @@ from vision_core.detection.datasets.readable import Seen, readable
 from vision_core.detection.datasets.reading import (
     DetectionDataset,
     drop_empty,
+    manifest,
     read_dataset,
+    read_for_findings,
     refuse_without_boxes,
     shared_images,
 )
-from vision_core.detection.datasets.validation import Validation, check_dataset
+from vision_core.detection.datasets.validation import check_dataset
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectionData, DetectorSettings
 from vision_core.detection.weights.bundles import save_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone, import_detector
 from vision_core.detection.weights.export import exportable_detector
-from vision_core.errors import ConfigError, DataError
+from vision_core.errors import Checked, ConfigError, DataError
+from vision_core.evaluation.overlaps import Kind, note_overlap
 from vision_core.evaluation.rows import Row
 from vision_core.files import sha256
 from vision_core.images.untrusted import UntrustedImages
@@ -51,6 +61,8 @@ from vision_core.results import Detections
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.runtime import pick_device
 
+_OWN_LIST = "the source's own validation list"
+_EPOCH = "epoch"  # name of the bundle of an epoch that is scored during training
 _LABELS_UNREAD = "Adaptation reads images alone; annotation files beside them are not opened."
 
 
@@ -58,14 +70,17 @@ class SfodPipeline(Pipeline[SfodConfig]):
     """Pipeline of source-free adaptation of detectors."""
 
     own_data = "data.root=YOUR_IMAGES data.format=images source.weights=BUNDLE"
+    result_files = RESULT_FILES
     limits = (
         "Trained or adapted on the images named here; elsewhere its scores are not known. Adaptation can also make a "
         "detector worse: compare both models on labelled images of your own before use."
     )
 
     def __init__(self) -> None:
-        self._seen: Seen = set()  # files that were found to be sound
+        self._seen: Seen = {}  # notes on the files that were found to be sound
         self._told: set[str] = set()  # notes on the scored list that the terminal shows already
+        self._manifest: str | None = None  # of the images of the run that was prepared last
+        self._shared: list[str] | None = None  # those of them that it scores on
 
     def check_runs(self, runs: Mapping[str, SfodConfig]) -> None:
         """Read the lists of all runs whose classes are given, so that none is refused after another has trained."""
@@ -83,6 +98,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         dataset = readable(dataset, config.data, self._seen)
         refuse_without_boxes(dataset)
         dataset = drop_empty(dataset) if config.data.filter_empty else dataset
+        self._manifest = manifest(dataset)
         detector, notes = new_detector(config, dataset.classes)
         return Prepared(
             learner=SourceLearner(detector, average=config.teacher, seed=config.train.seed),
@@ -94,6 +110,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         start = load_source_detector(config)
         data = config.data.model_copy(update={"classes": start.module.classes})
         dataset = readable(read_dataset(data, data.split, with_labels=False), data, self._seen)
+        self._manifest = manifest(dataset)
         scored = self._scored_notes(config, data.classes, dataset)
         return Prepared(
             learner=adaptation_learner(config, start.module),
@@ -107,9 +124,11 @@ class SfodPipeline(Pipeline[SfodConfig]):
         if not config.data.eval_split:
             return []
         scored = readable(self.eval_set(config, classes), config.data, self._seen)
-        notes = [f"{scored.name}: {note}" for note in scored.notes]
+        self._shared = shared_images(dataset, scored)
+        shared = _note_shared_images(config, self._shared, scored)
+        notes = [*shared, *(f"{scored.name}: {note}" for note in scored.notes)]
         self._told.update(notes)
-        return [*_note_shared_images(config, dataset, scored), *notes]
+        return notes
 
     def deliver(self, config: SfodConfig, learner: Learner, folder: Path) -> Card:
         """Write the trained or adapted detector as a bundle."""
@@ -117,7 +136,9 @@ class SfodPipeline(Pipeline[SfodConfig]):
         if not isinstance(detector, Detector):
             raise TypeError(f"expected a Detector, got {type(detector).__name__}")
         data = config.data
-        trained_on = TrainedOn(description=_describe_data(config), synthetic=data.synthetic, licence=data.licence)
+        trained_on = TrainedOn(
+            description=_describe_data(config), synthetic=data.synthetic, licence=data.licence, manifest=self._manifest
+        )
         return save_detector(
             folder, detector, self.card(config, config.method, trained_on=trained_on, parent=_parent_hash(config))
         )
@@ -130,14 +151,31 @@ class SfodPipeline(Pipeline[SfodConfig]):
             check_scored_classes(model, each.card.classes, config.data.classes)
         classes = next(iter(predictors.values())).card.classes
         dataset = readable(self.eval_set(config, classes), config.data, self._seen)
-        for note in (f"{dataset.name}: {note}" for note in dataset.notes):
-            if note not in self._told:
-                self._told.add(note)
-                say(note)
+        self._tell([f"{dataset.name}: {note}" for note in dataset.notes])
         found = {model: detect_all(each, dataset, f"evaluate {model}") for model, each in predictors.items()}
         if folder:
             draw_comparison(dataset, found, folder)
-        return [score(model, dataset, each, config.data.eval_classes or None) for model, each in found.items()]
+        rows = []
+        for model, detections in found.items():
+            is_passing = bundles[model].name == _EPOCH  # the best one is scored again when it is delivered
+            if is_own_validation(predictors[model].card, config, dataset) and not is_passing:
+                self._tell(calibrate_bundle(bundles[model], dataset, detections, _OWN_LIST))
+            notes = self._seen_notes(bundles[model], dataset)
+            self._tell(notes)
+            rows.append(score(model, dataset, detections, config.data.eval_classes or None, notes))
+        return rows
+
+    def _seen_notes(self, path: Path, scored: DetectionDataset) -> tuple[str, ...]:
+        """Say what a bundle has seen of a scored list; the run that was prepared last has compared its lists."""
+        card = read_card(path)
+        compared = self._shared if card.trained_on.manifest == self._manifest else None
+        return note_seen_images(path, card, scored, compared)
+
+    def _tell(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            if note not in self._told:
+                self._told.add(note)
+                say(note)
 
     def eval_set(self, config: SfodConfig, classes: tuple[str, ...]) -> DetectionDataset:
         """Read the labelled list to evaluate on, in the detector's classes."""
@@ -149,12 +187,14 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def predictor(self, bundle: Path, device: torch.device, config: SfodConfig | None = None) -> SfodPredictor:
         """Load a bundle; a child process decodes files of unknown origin."""
-        return SfodPredictor.from_checkpoint(bundle, device, read=UntrustedImages().read_image)
+        return SfodPredictor.from_checkpoint(bundle, device, read=UntrustedImages().noted_image)
 
-    def columns(self, result: Detections) -> dict[str, int]:
-        """Count the objects above the drawing threshold, by class."""
+    def columns(self, result: Detections) -> dict[str, str | int]:
+        """Count the objects above the drawing threshold, in words and by class."""
         counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
-        return {f"{name} (score > {DRAWN_SCORE:g})": counts[name] for name in result.classes}
+        found = ", ".join(f"{counts[name]} {result.titles.get(name, name)}" for name in result.classes if counts[name])
+        shown = {f"{name} (score > {DRAWN_SCORE:g})": counts[name] for name in result.classes}
+        return {"verdict": found or f"no object with a score above {DRAWN_SCORE:g}", **shown}
 
     def conclude(self, folder: Path, inputs: Sequence[Path]) -> None:
         """Write all detections as one COCO file, which labelling tools open."""
@@ -172,20 +212,22 @@ class SfodPipeline(Pipeline[SfodConfig]):
             "night and fog are rendered."
         )
 
-    def validate(self, config: SfodConfig, sample: int | None, on_item: OnItem) -> list[Validation]:
-        """Read every image of training and evaluation list once."""
+    def validate(self, config: SfodConfig, sample: int | None, on_item: OnItem) -> list[Checked]:
+        """Read every image of training and evaluation list once; faults of one list do not hide those of the other."""
         is_source = config.method == "source"
         data = config.data
         if not is_source and (config.source.weights or not data.classes):
             data = data.model_copy(update={"classes": load_source_detector(config).module.classes})
-        sets = [read_dataset(data, data.split, with_labels=is_source)]
-        if is_source:
-            refuse_without_boxes(sets[0])
-            check_labelled_classes(config, sets[0].classes)
+        train = read_for_findings(data.split, lambda: read_dataset(data, data.split, with_labels=is_source))
+        if is_source and not train.problems:
+            train = train.checked(refuse_without_boxes)
+            check_labelled_classes(config, train.classes)
+        lists = [train]
         if data.eval_split:
-            scored = self.eval_set(config, data.classes or sets[0].classes)
-            sets.append(replace(scored, notes=(*_note_shared_images(config, sets[0], scored), *scored.notes)))
-        return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in sets]
+            classes = data.classes or train.classes
+            scored = read_for_findings(data.eval_split, lambda: self.eval_set(config, classes))
+            lists.append(scored.noting(*_note_shared_images(config, shared_images(train, scored), scored)))
+        return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in lists]
 
     def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Convert a detectron2 checkpoint into a bundle; return notes on inferred settings."""
@@ -197,8 +239,21 @@ class SfodPipeline(Pipeline[SfodConfig]):
         detector.load_state_dict(foreign.tensors)
         description = f"unknown: imported from '{file.name}' (sha256 {sha256(file)})"
         trained_on = TrainedOn(description=description, synthetic=False)
-        save_detector(out, detector, self.card(config, "imported", trained_on=trained_on))
-        return foreign.notes
+        labelled = self._labelled_list(config, foreign.classes)
+        card = save_detector(out, detector, self.card(config, "imported", trained_on=trained_on))
+        if labelled is None:
+            return foreign.notes
+        predictor = SfodPredictor(detector.freeze(), card, pick_device(config.train.device))
+        found = detect_all(predictor, labelled, "calibrate")
+        return (*foreign.notes, *calibrate_bundle(out, labelled, found, "given with import-weights"))
+
+    def _labelled_list(self, config: SfodConfig, classes: tuple[str, ...]) -> DetectionDataset | None:
+        """Read the list to calibrate imported weights on, where one is given."""
+        if config.data.root is None or config.data.eval_split is None:
+            return None
+        labelled = readable(self.eval_set(config, classes), config.data, self._seen)
+        check_scored_classes("the checkpoint", classes, labelled.classes)
+        return labelled
 
     def _import_backbone(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         if not config.data.classes:
@@ -254,20 +309,9 @@ def _warnings(config: SfodConfig) -> list[str]:
     return found
 
 
-def _note_shared_images(config: SfodConfig, dataset: DetectionDataset, scored: DetectionDataset) -> list[str]:
-    shared = shared_images(dataset, scored)
-    if not shared:
-        return []
-    told = f"{len(shared)} of the {len(scored)} images of data.eval_split are also"
-    if config.method == "source":
-        return [
-            f"TRAINED ON: {told} trained on (first '{shared[0]}'). Scores on them say nothing about other images: "
-            "evaluate on other images."
-        ]
-    return [
-        f"TRANSDUCTIVE: {told} adapted to (first '{shared[0]}'). Say so beside the figures, or evaluate on other "
-        "images."
-    ]
+def _note_shared_images(config: SfodConfig, shared: Sequence[str], scored: DetectionDataset) -> list[str]:
+    kind: Kind = "TRAINED ON" if config.method == "source" else "TRANSDUCTIVE"
+    return list(note_overlap(kind, shared, len(scored), "images"))
 
 
 def _check_eval_classes(data: DetectionData) -> None:

@@ -12,43 +12,52 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vision_core.batch.ledger import Record, read_ledgers
+from vision_core.batch.summary import THUMBNAIL
 from vision_core.bundles.card import Card
 from vision_core.detection.boxes import scale_boxes
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.weights.bundles import answer, load_detector
 from vision_core.files import text_of, write_atomic
-from vision_core.images.drawing import draw_boxes, write_png
-from vision_core.images.reading import read_image, resize_shortest
+from vision_core.images.drawing import draw_boxes, write_png, write_thumbnail
+from vision_core.images.notes import tell
+from vision_core.images.reading import read_noted_image, resize_shortest, shrink_notes
 from vision_core.pipeline import Predictor
 from vision_core.results import RESEARCH_NOTICE, Detections, label_texts
 from vision_core.training.runtime import pick_device
 
 DRAWN_SCORE = 0.5
 COCO_FILE = "detections.coco.json"
+RESULT_FILES = {
+    ".json": "All objects: class, score, box in pixels of the image.",
+    ".png": f"The image with the objects whose score is above {DRAWN_SCORE:g}.",
+    THUMBNAIL: "The small picture in summary.html.",
+    f"  ../{COCO_FILE}": "All objects of all images, for tools that read COCO results.",
+}
 
-Read = Callable[[Path], NDArray[np.uint8]]
+Read = Callable[[Path], tuple[NDArray[np.uint8], tuple[str, ...]]]
 
 
 class SfodPredictor(Predictor[Detections]):
     """Detector of a bundle, for inference: ``SfodPredictor.from_checkpoint("model")("image.png")``."""
 
-    def __init__(self, detector: Detector, card: Card, device: torch.device, read: Read = read_image) -> None:
+    def __init__(self, detector: Detector, card: Card, device: torch.device, read: Read = read_noted_image) -> None:
         self.card = card
         self._detector = detector.to(device)
         self._device = device
         self._read = read
-        self._last: tuple[Path, NDArray[np.uint8]] | None = None
+        self._last: tuple[Path, tuple[NDArray[np.uint8], tuple[str, ...]]] | None = None
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_image
+        cls, path: str | Path, device: str | torch.device = "auto", read: Read = read_noted_image
     ) -> "SfodPredictor":
         """Load a detector from a bundle, a folder or its zip.
 
         Args:
             path: The bundle.
             device: ``auto``, or a device of torch.
-            read: Reads an image file; ``images.untrusted.UntrustedImages.read_image`` for files of unknown origin.
+            read: Reads an image file and the notes on it; ``images.untrusted.UntrustedImages().noted_image`` for files
+                of unknown origin.
 
         Raises:
             CheckpointError: The path is no sound bundle of a detector.
@@ -63,7 +72,7 @@ class SfodPredictor(Predictor[Detections]):
         Raises:
             InputError: The file cannot be read.
         """
-        pixels = self._pixels(Path(item)) if isinstance(item, str | Path) else item
+        pixels = self._noted(Path(item))[0] if isinstance(item, str | Path) else item
         size = (pixels.shape[0], pixels.shape[1])
         settings = self._detector.settings
         resized = resize_shortest(pixels, settings.shortest_edge_px, settings.longest_edge_px)
@@ -77,26 +86,39 @@ class SfodPredictor(Predictor[Detections]):
             classes=self._detector.classes,
             image_size=size,
             model=self.card.identity(),
+            titles=self.card.class_titles,
         )
 
     def write(self, result: Detections, path: str | Path, folder: str | Path) -> list[Path]:
-        """Write ``<name>.json`` with all objects and ``<name>.png`` with those above 0.5."""
+        """Write ``<name>.json`` with all objects; those above 0.5 in ``<name>.png`` and a small ``<name>.jpg``."""
         path, folder = Path(path), Path(folder)
-        record, picture = folder / f"{path.stem}.json", folder / f"{path.stem}.png"
-        content = {"image": path.name, "classes": list(result.classes), **result.to_record()}
+        record, picture, small = (folder / f"{path.stem}{ending}" for ending in (".json", ".png", THUMBNAIL))
+        pixels, notes = self._noted(path)
+        told = {"notes": [f"The file {note}." for note in notes]} if notes else {}
+        content = {"image": path.name, "classes": list(result.classes), **result.to_record(), **told}
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False))
         shown = result.above(DRAWN_SCORE)
-        write_png(picture, draw_boxes(self._pixels(path), shown.boxes, label_texts(shown)))
-        return [record, picture]
+        drawn = draw_boxes(pixels, shown.boxes, label_texts(shown))
+        write_png(picture, drawn)
+        write_thumbnail(small, drawn)
+        return [record, picture, small]
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the raw outputs for the golden input."""
         return answer(self._detector, inputs)
 
-    def _pixels(self, path: Path) -> NDArray[np.uint8]:
+    def remarks_on(self, size: tuple[int, int]) -> tuple[str, ...]:
+        """Note on an image of ``(height, width)`` that is shrunk much: the rest of a sentence that begins with it."""
+        settings = self._detector.settings
+        return shrink_notes(size, settings.shortest_edge_px, settings.longest_edge_px)
+
+    def _noted(self, path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         # ``write`` follows the prediction of the same file, which need not be decoded twice.
         if self._last is None or self._last[0] != path:
-            self._last = path, self._read(path)
+            pixels, notes = self._read(path)
+            notes = (*notes, *self.remarks_on((pixels.shape[0], pixels.shape[1])))
+            tell(path, notes)
+            self._last = path, (pixels, notes)
         return self._last[1]
 
 

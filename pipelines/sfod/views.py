@@ -16,7 +16,7 @@ from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import InputError
 from vision_core.images.augmentation import StrongView
 from vision_core.images.augmentation_settings import StrongViewSettings
-from vision_core.images.reading import read_image, resize_shortest
+from vision_core.images.reading import read_noted_image, resize_shortest
 from vision_core.randomness import key
 
 _FLIP_PROBABILITY = 0.5
@@ -83,7 +83,8 @@ class _Views:
         )
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        return read_image(self.dataset.records[index].path, self.max_megapixels, key="data.max_megapixels")
+        # Notes were told by the check before the run; an epoch repeats none.
+        return read_noted_image(self.dataset.records[index].path, self.max_megapixels, key="data.max_megapixels")[0]
 
     def _resized(self, image: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
         resized = resize_shortest(image, *self.edges)

@@ -200,6 +200,10 @@ class WsiConfig(Config):
     task: ClassVar[str] = "wsi"
     at_inference: ClassVar[tuple[str, ...]] = ("read.", "results.", "tissue.regions", "encoder.batch_size")
     input_list: ClassVar[str] = "data.labels"
+    data_keys: ClassVar[tuple[frozenset[str], ...]] = (
+        frozenset({"data.root"}),
+        frozenset({"data.labels", "data.features"}),
+    )
     method: Literal["plain", "mhim_v1", "mhim_v2"] = Field(
         "mhim_v1",
         description="plain: the network alone. mhim_v1, mhim_v2: masked hard instance mining around it; its teacher "
@@ -222,7 +226,7 @@ class WsiConfig(Config):
 
     @classmethod
     def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the released settings of MHIM v2 and of DSMIL.
+        """Return the released settings of MHIM v2 and of DSMIL, and the format of data without slides.
 
         MHIM v2 has GELU, averages DSMIL's logits and ends with a small learning rate; DSMIL scores by class.
         """
@@ -230,6 +234,9 @@ class WsiConfig(Config):
         if keys.get("method") == "mhim_v2":
             released = {"embedding": {"activation": "gelu"}, "dsmil": {"combine": "logits"}}
             defaults |= {"model": released, "optim": {"lr_end": 1e-7}}
+        data = keys.get("data")
+        if isinstance(data, Mapping) and data.get("features") and data.get("labels") and not data.get("root"):
+            defaults["data"] = {"format": "features"}  # without slides, these are all there is
         model = keys.get("model")
         if isinstance(model, Mapping) and model.get("name") == "dsmil":
             defaults["mhim_v1"] = {"scores": {"kind": "class"}}

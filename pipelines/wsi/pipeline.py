@@ -1,36 +1,55 @@
 """The pipeline of slide classification: from slides and features to runs, bundles and results."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from pipelines.wsi.cohort.cohort import SPLITS_FILE, Cohort, features_folder, read_cohort, read_evaluated, write_splits
+from pipelines.wsi.cohort.cohort import (
+    SPLITS_FILE,
+    Cohort,
+    examine_cohort,
+    features_folder,
+    read_cohort,
+    read_evaluated,
+    write_splits,
+)
 from pipelines.wsi.cohort.file_matching import SlideRecord, list_features
-from pipelines.wsi.cohort.slide_list import listed_slides, stated_mpps
+from pipelines.wsi.cohort.slide_list import read_slide_list, same_file_notes, stated_mpps
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.demo.demo_data import make_demo_data
+from pipelines.wsi.evaluation.overlap import note_seen_slides
 from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
 from pipelines.wsi.evaluation.scores import draw_roc, pooled_summaries, score
-from pipelines.wsi.features.bags import Bags, manifest, training_bags, whole_bags
-from pipelines.wsi.features.checks import CheckProgress, ListCheck, check_feature_file, check_list, check_slide_file
+from pipelines.wsi.features.bags import Bags, content_manifest, manifest, training_bags, whole_bags
+from pipelines.wsi.features.checks import (
+    CheckProgress,
+    FeatureChecks,
+    ListCheck,
+    check_list,
+    check_of_list,
+    check_slide_file,
+)
 from pipelines.wsi.features.extraction_job import (
     count_missing_features,
     extract_cohort_features,
     extract_missing_features,
 )
-from pipelines.wsi.features.slide_processing import SlideProcessor
+from pipelines.wsi.features.origin import trained_with
+from pipelines.wsi.features.slide_processing import SlideProcessor, mpps_of
 from pipelines.wsi.features.survey import Survey
 from pipelines.wsi.learner import STUDENT, TEACHER, BagLearner, make_learner
 from pipelines.wsi.mhim.released_weights import read_released
 from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.model_selection import Validation
 from pipelines.wsi.models.build import build_model
-from pipelines.wsi.predict import WsiPredictor, columns, is_features
+from pipelines.wsi.predict import WsiPredictor, category_of, columns, is_features
+from pipelines.wsi.result_files import RESULT_FILES
 from pipelines.wsi.weights.bundles import TASK, load_network, save_network
 from pipelines.wsi.weights.cards import LIMITS, imported_fields, teacher_card, trained_fields
+from pipelines.wsi.weights.classes import match_classes, relabelled
 from pipelines.wsi.weights.export import exportable
 from pipelines.wsi.weights.initial import load_initial_weights, refuse_other_fold
 from vision_core.batch.inspection import Inspected
@@ -47,7 +66,7 @@ from vision_core.randomness import key
 from vision_core.results import SlideResult
 from vision_core.runs.folder import RunFolder
 from vision_core.slides.outputs.qupath_tiles import qupath_import_script
-from vision_core.slides.reading.listing import list_slides
+from vision_core.slides.reading.listing import SlideListing, find_slides
 from vision_core.training import distributed
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.runtime import pick_device
@@ -61,14 +80,17 @@ class WsiPipeline(Pipeline[WsiConfig]):
 
     own_data = "data.root=YOUR_SLIDES data.labels=LABELS.csv data.protocol=stratified"
     limits = LIMITS
+    result_files = RESULT_FILES
 
     def __init__(self) -> None:
         self._run_data: tuple[WsiConfig, _RunData] | None = None
+        self._listing: SlideListing | None = None
 
     def check_runs(self, runs: Mapping[str, WsiConfig]) -> None:
         """Check the splits and initial weights of all folds before the first trains."""
         training_lists: dict[Path, set[tuple[str, ...]]] = {}
-        listed: dict[object, list[Path]] = {}  # a folder on a network share is listed once, not once a fold
+        # A folder on a network share is listed once, not once a fold.
+        listed: dict[object, list[Path] | SlideListing] = {}
         for config in runs.values():
             folders = config.data.format, config.data.root, config.data.features
             files = listed[folders] if folders in listed else listed.setdefault(folders, _list_files(config))
@@ -86,7 +108,8 @@ class WsiPipeline(Pipeline[WsiConfig]):
             learner=learner,
             items=data.train,
             notes=notes,
-            manifest=f"{manifest(data.train)}-{manifest(data.val)}",
+            manifest=f"{content_manifest(data.train)}-{content_manifest(data.val)}",
+            manifest_before=f"{manifest(data.train)}-{manifest(data.val)}",
             score=Validation(learner, data.val),
         )
 
@@ -96,13 +119,14 @@ class WsiPipeline(Pipeline[WsiConfig]):
             return self.prepare(config)
         cohort = read_cohort(config, _list_files(config))
         every = (*cohort.train, *cohort.val, *cohort.test)
+        masks = _check_masks(config, every)
         missing, dim = count_missing_features(config, every, pick_device(config.train.device))
         if not missing:
             return self.prepare(config)
         train = Bags(cohort.train, cohort.classes, Survey(feature_dim=dim, made_with={}))
         learner, notes = _initial_learner(config, cohort, train)
         note = f"Features of {missing} of {len(every)} slides are made first, in '{features_folder(config.data)}'."
-        return Prepared(learner=learner, items=train, notes=(*notes, note))
+        return Prepared(learner=learner, items=train, notes=(*notes, *masks, note))
 
     def deliver(self, config: WsiConfig, learner: Learner, folder: Path) -> Card:
         """Write the student as a validated bundle; in a run, also its teacher and splits."""
@@ -127,6 +151,8 @@ class WsiPipeline(Pipeline[WsiConfig]):
         if self._run_data is None or self._run_data[0] != config:
             cohort = read_cohort(config, _list_files(config))
             if config.data.format == "slides":
+                masks = _check_masks(config, (*cohort.train, *cohort.val, *cohort.test))
+                cohort = replace(cohort, notes=(*cohort.notes, *masks))
                 with distributed.first_process_first(), BatchProgress("features", "slide") as progress:
                     cohort = extract_cohort_features(config, cohort, pick_device(config.train.device), progress)
             train, val = training_bags(config, cohort)
@@ -136,14 +162,19 @@ class WsiPipeline(Pipeline[WsiConfig]):
     def evaluate(self, config: WsiConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``; write predictions and ROC curves."""
         device = pick_device(config.train.device)
-        found = {model: _predict_list(config, path, device, model) for model, path in bundles.items()}
+        told = set(self._run_data[1].cohort.notes) if self._run_data else set()
+        predicted = {model: _predict_list(config, path, device, model, told) for model, path in bundles.items()}
+        found = {model: each for model, (_, each) in predicted.items()}
         if folder:
             for model, each in found.items():
                 name = PREDICTIONS if len(found) == 1 else f"{model}-{PREDICTIONS}"
                 write_predictions(folder / name, each)
             draw_roc(folder / "roc.png", found)
         split = f"{config.data.eval_split or 'all'}{_ALSO_SELECTED if config.data.select_on_test else ''}"
-        return [score(model, split, each, config.data.fold or 0) for model, each in found.items()]
+        return [
+            replace(score(model, split, each, config.data.fold or 0), notes=notes)
+            for model, (notes, each) in predicted.items()
+        ]
 
     def compare(self, runs: Mapping[str, Path]) -> list[str]:
         """Pool the predictions of all folds of an experiment."""
@@ -163,17 +194,30 @@ class WsiPipeline(Pipeline[WsiConfig]):
             DataError: There is neither.
         """
         if path.is_file():
-            return listed_slides(path)
-        if found := list_slides(path):
-            return found
-        if found := sorted(file for file in path.rglob("*") if is_features(file) and file.is_file()):
-            return found
-        kinds = sorted({each.suffix for each in path.rglob("*") if each.is_file()})
-        raise DataError(f"'{path}' holds no slide; it holds {', '.join(kinds[:5]) or 'nothing'}. Give another folder.")
+            return list(read_slide_list(path).slides)
+        self._listing = find_slides(path)
+        if self._listing.slides:
+            return list(self._listing.slides)
+        if features := sorted(file for file in path.rglob("*") if is_features(file) and file.is_file()):
+            return features
+        found = self._listing.others() or "nothing"
+        raise DataError(f"'{path}' holds no slide; it holds {found}. Give another folder.")
 
-    def remarks(self, path: Path, inputs: Sequence[Path]) -> Sequence[str]:
-        """Return nothing: the list of slides names what it leaves out."""
-        return ()
+    def remarks(self, path: Path, inputs: Sequence[Path], config: WsiConfig | None = None) -> Sequence[str]:
+        """Name what is left out of a folder, slides that are there twice, and edited masks of none of the slides.
+
+        Raises:
+            DataError: An edited mask fits several slides, or several masks fit a slide.
+        """
+        slides = [each for each in inputs if not is_features(each)]
+        listing = self._listing if self._listing and self._listing.folder == path else None
+        if listing and not slides:
+            listing = listing.without(inputs)
+        return [
+            *(listing.notes() if listing else ()),
+            *same_file_notes(slides),
+            *(SlideProcessor(config, torch.device("cpu")).check_masks(slides) if config and slides else ()),
+        ]
 
     def inspector(self, config: WsiConfig | None) -> Callable[[Path], Inspected]:
         """Return a function that counts the tiles of a slide and reads some."""
@@ -208,33 +252,45 @@ class WsiPipeline(Pipeline[WsiConfig]):
         )
 
     def validate(self, config: WsiConfig, sample: int | None, on_item: OnItem) -> list[ListCheck]:
-        """Check the slides or feature files of all three lists."""
-        cohort = read_cohort(config, _list_files(config))
-        lists = {
-            config.data.split: cohort.train,
-            config.data.val_split: cohort.val if not config.data.select_on_test else (),
-            config.data.eval_split or "": cohort.test,
-        }
-        lists = {name: records for name, records in lists.items() if records}
+        """Check the CSV and the slides or feature files of all three lists; every fault is told at once."""
+        found = examine_cohort(config, _list_files(config))
+        lists = {name: records for name, records in found.lists.items() if records}
         progress = CheckProgress(sample, [len(records) for records in lists.values()], on_item)
-        check = check_feature_file
+        every = [record for records in lists.values() for record in records]
+        check: Callable[[SlideRecord], int] = FeatureChecks()
+        others: list[str] = []
+        notes: list[str] = []
         if config.data.format == "slides":
-            every = (record for records in lists.values() for record in records)
-            mpps = {record.slide: record.mpp for record in every if record.mpp is not None}
-            check = partial(check_slide_file, SlideProcessor(config, torch.device("cpu"), mpps))
-        return [check_list(name, records, cohort.classes, check, progress) for name, records in lists.items()]
+            check = partial(check_slide_file, SlideProcessor(config, torch.device("cpu"), mpps_of(every)))
+            try:
+                notes = _check_masks(config, every)
+            except DataError as error:
+                others = list(error.problems)
+        checked = [
+            check_list(name or "slides", records, found.labels.classes, check, progress)
+            for name, records in lists.items()
+        ]
+        if isinstance(check, FeatureChecks):
+            others, notes = check.conclude(lists, found.labels.classes)
+        return [check_of_list(found, others, notes), *checked]
 
     def import_weights(self, file: Path, config: WsiConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Convert released MHIM-MIL v1 weights to a bundle; return the inferred settings."""
-        released = read_released(file)
+        released = read_released(file, trust=trusted, key=config.source.weights_key)
+        if config.model.name not in {released.settings.name, WsiConfig().model.name}:
+            raise CheckpointError(
+                f"'{file}' holds a network of {released.settings.name}, model.name is {config.model.name}. "
+                f"Give weights of {config.model.name}, or leave model.name out."
+            )
         if len(config.data.classes) != released.num_classes:
             raise ConfigError(
                 f"'{file}' tells {released.num_classes} classes apart, data.classes lists {len(config.data.classes)}. "
                 "Name them in the order of its outputs: 0 is normal (CAMELYON), LUAD (TCGA lung)."
             )
+        fields = imported_fields(config, released.settings, released.feature_dim, file)
         network = MHIM(build_model(released.settings, released.feature_dim, released.num_classes))
         network.aggregator.load_state_dict(released.tensors)
-        save_network(out, network, self.card(config, "imported", **imported_fields(config, released.settings, file)))
+        save_network(out, network, self.card(config, "imported", **fields))
         return released.lines()
 
 
@@ -256,39 +312,51 @@ def _initial_learner(config: WsiConfig, cohort: Cohort, train: Bags) -> tuple[Ba
     return learner, (*start, *cohort.notes, *train.notes)
 
 
-def _predict_list(config: WsiConfig, path: Path, device: torch.device, model: str) -> Predictions:
-    """Predict the slides of ``data.eval_split`` with a bundle."""
+def _predict_list(
+    config: WsiConfig, path: Path, device: torch.device, model: str, told: set[str]
+) -> tuple[tuple[str, ...], Predictions]:
+    """Predict the slides of ``data.eval_split`` with a bundle.
+
+    Notes tell how the slides were read, and which of them the model knows; those of ``told`` are not printed again.
+    """
     network = load_network(path, device)
     card = network.card
-    if config.data.classes and tuple(config.data.classes) != card.classes:
-        raise CheckpointError(
-            f"'{path}' has the classes {', '.join(card.classes)}, data.classes {', '.join(config.data.classes)}. "
-            "Name the classes as the model was trained, in its order."
-        )
-    slides = read_evaluated(config, _list_files(config), card.classes)
-    records: Sequence[SlideRecord] = slides.records
-    notes: Sequence[str] = ()
+    classes = config.data.classes or card.classes  # numbers among the labels count in the order that a person states
+    match_classes(path, card.classes, classes)
+    slides = read_evaluated(config, _list_files(config), classes)
+    records: Sequence[SlideRecord] = relabelled(slides.records, classes, card.classes)
+    notes: Sequence[str] = slides.notes
     if config.data.format == "slides":
-        records, notes = extract_missing_features(config, records, device, BatchProgress("features", "slide"))
-    bags = whole_bags(records, card.classes, config, network.feature_dim)
-    for note in (*notes, *bags.notes):
+        masks = _check_masks(config, records)
+        records, more = extract_missing_features(config, records, device, BatchProgress("features", "slide"))
+        notes = (*notes, *masks, *more)
+    bags = whole_bags(records, card.classes, config, network.feature_dim, trained_with(card.preprocessing))
+    notes = (*notes, *bags.notes, *note_seen_slides(path, card, config, bags.records))
+    for note in (note for note in notes if note not in told):
         say(f"  {note}")
-    return predict_bags(
-        lambda index: network.probabilities(bags.rows(index)),
-        bags.records,
-        card.classes,
-        network.threshold,
-        f"evaluate {model}",
-    )
+    categories: list[str] = []
+
+    def probabilities(index: int) -> torch.Tensor:
+        reading = network.predict(bags.rows(index))
+        categories.append(category_of(reading, card))
+        return torch.from_numpy(reading.probabilities)
+
+    found = predict_bags(probabilities, bags.records, card.classes, network.threshold, f"evaluate {model}")
+    return notes, replace(found, categories=tuple(categories))
 
 
-def _list_files(config: WsiConfig) -> list[Path]:
+def _list_files(config: WsiConfig) -> list[Path] | SlideListing:
     """List all feature files, or all slides, of ``data``."""
     if config.data.format == "features":
         return list_features(features_folder(config.data))
     if not config.data.root:
         raise ConfigError("data.root is empty. Name the folder of slides.")
-    return list_slides(config.data.root)
+    return find_slides(config.data.root)
+
+
+def _check_masks(config: WsiConfig, records: Sequence[SlideRecord]) -> list[str]:
+    slides = list(dict.fromkeys(record.path for record in records))
+    return SlideProcessor(config, torch.device("cpu")).check_masks(slides)
 
 
 def _inspect(processor: SlideProcessor, path: Path) -> Inspected:

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.evaluation.predictions import require_numbers
+from pipelines.wsi.features.origin import cautions, differences, encoder_differences, origin_of, trained_with
 from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor, timing_summary, unfinished_file
 from pipelines.wsi.result_files import SlideFiles
 from pipelines.wsi.weights.bundles import BagPrediction, SlideModel, load_network
+from pipelines.wsi.weights.origin import check_slides
 from vision_core.bundles.card import Card
 from vision_core.config.loading import of_bundle
 from vision_core.console import say
@@ -21,12 +23,11 @@ from vision_core.csv_tables import Cell
 from vision_core.errors import CheckpointError, InputError
 from vision_core.evaluation.calibration import abstains
 from vision_core.pipeline import Predictor
-from vision_core.results import SlideResult
+from vision_core.results import SlideResult, as_share, decide_category
 from vision_core.slides.features.adopted import ADOPTED_SUFFIX, read_any_features
 from vision_core.slides.features.files import FEATURE_SUFFIXES, Features, check_dim, describe_encoder
 from vision_core.training.runtime import pick_device
 
-NO_TISSUE = "no tissue"
 _OUTSIDE = "Outside what the model knows: this slide is unlike those that it was trained on."
 _NO_PLACES = "The features do not say where their tiles are: there is no heatmap."
 _FROM_FEATURES = "Scored from features made before; the slide itself was not opened."
@@ -62,7 +63,7 @@ class WsiPredictor(Predictor[SlideResult]):
             path: The bundle.
             device: Device to compute on.
             config: Its settings with changed settings of inference; None: unchanged.
-            mpps: Microns per pixel at level 0 by name of the slide, for files that do not say.
+            mpps: Microns per pixel at level 0 by the slide's ``identity``; they win over those of the files.
 
         Raises:
             CheckpointError: It is no sound bundle of this task.
@@ -91,8 +92,8 @@ class WsiPredictor(Predictor[SlideResult]):
     def write(self, result: SlideResult, path: str | Path, folder: str | Path) -> list[Path]:
         """Write the files of a result, named after its input; a slide without tissue has fewer.
 
-        ``.json``, ``.heatmap.png``, ``.heatmap.tif``, ``.tissue.geojson``, ``.tiles.geojson.gz``, ``.top.png``; with
-        ``results.features`` ``.h5``.
+        ``.json``, ``.heatmap.png``, ``.jpg``, ``.heatmap.tif``, ``.tissue.geojson``, ``.tiles.geojson.gz``,
+        ``.top.png``; with ``results.features`` ``.h5``.
         """
         path = Path(path)
         files = SlideFiles(Path(folder), path.stem)
@@ -137,13 +138,15 @@ class WsiPredictor(Predictor[SlideResult]):
 
     def _of_features(self, path: Path) -> SlideResult:
         features = read_any_features(path)
-        _check_features(features, path, self._model)
+        told = _check_features(features, path, self._model)
         attributes, corners = features.attributes, _corners(features)
-        side = int(attributes.get("tile_side") or 1)
+        side = int(attributes.get("tile_side") or 1)  # of no tiles, where it is not known
         size = (int(corners[:, 1].max(initial=0)) + side, int(corners[:, 0].max(initial=0)) + side)
-        place = _Place(path.name, size, float(attributes.get("slide_mpp") or self.config.tiles.mpp), side, corners)
+        tiles = self.config.tiles
+        slide_mpp = float(attributes.get("slide_mpp") or tiles.mpp * tiles.tile_px / side)
+        place = _Place(path.name, size, slide_mpp if attributes.get("tile_side") else tiles.mpp, side, corners)
         notes = [_FROM_FEATURES] if features.coords is not None else [_FROM_FEATURES, _NO_PLACES]
-        return self._result(features, place, notes, {})
+        return self._result(features, place, [*told, *notes, *features.notes], {})
 
     def _result(
         self, features: Features, place: "_Place", notes: Sequence[str], flags: Mapping[str, float]
@@ -159,13 +162,16 @@ class WsiPredictor(Predictor[SlideResult]):
             mpp=place.mpp,
             classes=self.card.classes,
             probabilities=reading.probabilities.astype(np.float32) if reading else np.empty(0, np.float32),
-            category=self.card.classes[reading.called] if reading else NO_TISSUE,
+            category=category_of(reading, self.card),
             tiles=place.corners,
             tile_side=place.side,
             scores=reading.scores if reading else np.empty(0, np.float32),
+            evidence=reading.evidence if reading else None,
+            evidence_for=self.card.classes[reading.evidence_for] if reading and reading.evidence is not None else "",
             facts={**flags, **(_facts(reading, self._model) if reading else {})},
             notes=tuple(dict.fromkeys((*cautions, *notes))),
             model=self.card.identity(),
+            titles=self.card.class_titles,
         )
 
 
@@ -190,11 +196,12 @@ def columns(result: SlideResult) -> dict[str, Cell]:
     shares = zip(result.classes, result.probabilities, strict=False)
     return {
         "category": result.category,
-        **{f"p_{name}": round(float(share), 6) for name, share in shares},
+        "verdict": result.verdict,
+        "notice": " ".join(result.notes),
+        **{f"p_{name}": as_share(share) for name, share in shares},
         "tiles": len(result),
         "mpp": round(result.mpp, 6),
         **{name: round(float(value), 6) for name, value in result.facts.items()},
-        "notes": " ".join(result.notes),
         "model": result.model,
     }
 
@@ -220,6 +227,15 @@ def _facts(reading: BagPrediction, model: SlideModel) -> dict[str, float]:
     return facts
 
 
+def category_of(reading: BagPrediction | None, card: Card) -> str:
+    """Decide the category of a slide: the called class, or why there is none; None: a slide without tissue."""
+    if reading is None:
+        return decide_category((), has_tissue=False)
+    is_undecided = reading.possible is not None and bool(abstains(reading.possible))
+    called = (card.classes[reading.called],)
+    return decide_category(called, is_outside=bool(reading.is_outside), is_undecided=is_undecided)
+
+
 def _cautions(reading: BagPrediction, card: Card) -> list[str]:
     told = [_OUTSIDE] if reading.is_outside else []
     if reading.possible is None or not abstains(reading.possible):
@@ -237,21 +253,13 @@ def _check_encoder(model: SlideModel, processor: SlideProcessor) -> None:
             f"The model takes features of {describe_encoder(model.feature_dim)}; encoder '{encoder.name}' makes "
             f"{encoder.dim} a tile. Give files of the right features as --input, or a bundle trained with this encoder."
         )
-    trained = model.card.preprocessing.get("encoder")
-    found = encoder.identity
-    for name in ("name", "weights", "input_px"):
-        if isinstance(trained, Mapping) and name in trained and trained[name] != found.get(name):
-            raise CheckpointError(
-                f"The model was trained on features of another encoder: {name} was '{trained[name]}', here it is "
-                f"'{found.get(name)}'. Give files of those features as --input, or the encoder's own weights."
-            )
+    check_slides(model.card, encoder.identity, processor.config.tiles)
 
 
-def _check_features(features: Features, path: Path, model: SlideModel) -> None:
+def _check_features(features: Features, path: Path, model: SlideModel) -> list[str]:
+    """Refuse features of another origin than the model knows; return cautions."""
     check_dim(features, model.feature_dim, path)
-    trained, found = model.card.preprocessing.get("encoder"), features.attributes.get("encoder")
-    if isinstance(trained, Mapping) and isinstance(found, Mapping) and trained.get("name") != found.get("name"):
-        raise InputError(
-            f"'{path}': features of '{found.get('name')}', the model was trained on those of '{trained.get('name')}'. "
-            "Give features of that encoder."
-        )
+    trained, found = trained_with(model.card.preprocessing), origin_of(features.attributes)
+    if told := differences(trained, found):
+        raise InputError(f"'{path}' holds features {'; '.join(told)}. Give features as the model was trained on.")
+    return cautions(trained, found) if len(features) else []

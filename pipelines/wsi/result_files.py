@@ -8,17 +8,32 @@ import numpy as np
 
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.slide_processing import ProcessedSlide
+from vision_core.batch.summary import THUMBNAIL
 from vision_core.files import write_atomic
-from vision_core.images.drawing import write_png
+from vision_core.images.captions import add_caption
+from vision_core.images.drawing import Picture, write_png, write_thumbnail
 from vision_core.results import SlideResult
 from vision_core.slides.features.files import write_features
-from vision_core.slides.outputs.heatmap import THUMBNAIL_PX, draw_heatmap
+from vision_core.slides.outputs.heatmap import THUMBNAIL_PX, Mask, heatmap_caption, not_glass, overlay_heatmap
 from vision_core.slides.outputs.heatmap_tiff import overlay_longest_px, write_overlay
 from vision_core.slides.outputs.qupath_tiles import write_tiles
 from vision_core.slides.outputs.top_tiles import TileSelection, draw_tile_sheet
 from vision_core.slides.reading.slide import Slide
-from vision_core.slides.tissue.overview import thumbnail
-from vision_core.slides.tissue.segmentation import write_tissue
+from vision_core.slides.tissue.overview import Gaps, thumbnail
+from vision_core.slides.tissue.regions import regions_to_mask
+from vision_core.slides.tissue.segmentation import Tissue, write_tissue
+
+RESULT_FILES = {
+    ".json": "The result: category, probabilities, notes, model.",
+    ".heatmap.png": "Heatmap over the slide, with result and scale below it.",
+    ".heatmap.tif": "The same as a pyramid with its scale, for slide viewers.",
+    ".tiles.geojson.gz": "Tiles with attention and evidence, for QuPath; import_into_qupath.groovy imports all slides.",
+    ".tissue.geojson": "The tissue that was found; edit it in QuPath and give its folder as tissue.regions.",
+    ".top.png": "The tiles that the model looked at most.",
+    ".jpg": "The small picture in summary.html.",
+    ".h5": "Features of the tiles, with results.features=true.",
+}
+OPACITY = 0.65  # of the hottest tiles
 
 
 @dataclass(frozen=True)
@@ -47,12 +62,14 @@ class SlideFiles:
         Raises:
             TileError: The slide cannot be read.
         """
-        write_png(self._file(".heatmap.png"), draw_heatmap(thumbnail(slide, THUMBNAIL_PX), result))
+        allowed = config.read.max_bad_tiles
+        self._write_heatmap(thumbnail(slide, THUMBNAIL_PX, Gaps(allowed=allowed)), result, processed.tissue)
         write_tissue(self._file(".tissue.geojson"), processed.tissue, slide)
         if not len(result):
             return
-        picture = thumbnail(slide, overlay_longest_px(result, config.results.heatmap_mpp))
-        write_overlay(self._file(".heatmap.tif"), picture, result)
+        picture = thumbnail(slide, overlay_longest_px(result, config.results.heatmap_mpp), Gaps(allowed=allowed))
+        mask = _mask(processed.tissue, picture, result)
+        write_overlay(self._file(".heatmap.tif"), picture, result, OPACITY, mask)
         write_tiles(self._file(".tiles.geojson.gz"), result)
         if config.results.top_tiles:
             tile_px = min(processed.tiles.tile_px, result.tile_side)
@@ -65,9 +82,23 @@ class SlideFiles:
         """Write a heatmap on white and the tiles, for features without their slide."""
         scale = THUMBNAIL_PX / max(result.size)
         shape = (max(1, round(result.size[0] * scale)), max(1, round(result.size[1] * scale)), 3)
-        write_png(self._file(".heatmap.png"), draw_heatmap(np.full(shape, 255, np.uint8), result))
+        self._write_heatmap(np.full(shape, 255, np.uint8), result, None)
         write_tiles(self._file(".tiles.geojson.gz"), result)
+
+    def _write_heatmap(self, picture: Picture, result: SlideResult, tissue: Tissue | None) -> None:
+        """Write the heatmap with its caption, and small without it for the summary."""
+        mask = _mask(tissue, picture, result) if tissue else None
+        drawn = overlay_heatmap(picture, result, OPACITY, tissue=mask) if len(result) else picture
+        write_png(self._file(".heatmap.png"), add_caption(drawn, heatmap_caption(result)))
+        write_thumbnail(self._file(THUMBNAIL), drawn)
 
     def _file(self, ending: str) -> Path:
         self.written.append(self.folder / f"{self.stem}{ending}")
         return self.written[-1]
+
+
+def _mask(tissue: Tissue, picture: Picture, result: SlideResult) -> Mask:
+    """Rasterize the tissue to the size of a picture of the whole slide: glass within a tile gets no colour."""
+    height, width = picture.shape[:2]
+    pixel_size = result.size[1] / width, result.size[0] / height
+    return regions_to_mask(tissue.regions, (height, width), pixel_size) & not_glass(picture)

@@ -5,6 +5,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from apps.detection_viewer.app import Case, Example, ModelPair, Viewer, build, describe, draw, scope_lines
 from tests.apps.stand_in import StandIn
@@ -72,6 +73,21 @@ def test_read__both_models_are_shown_and_counted(viewer: Viewer, photo: Path) ->
     assert source["alt_text"] == "Source model: 1 box on photo.png"
     assert not np.array_equal(source["value"], adapted["value"])
     assert download["interactive"] and isinstance(case, Case)
+
+
+def test_read__what_was_decided_for_the_file_is_told_and_downloaded(
+    viewer: Viewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)).save(tmp_path / "deep.png")
+    monkeypatch.setattr(_Predictor, "remarks_on", lambda *_: ("has 64 x 64 pixels, of which the model sees 8 x 8",))
+    _, status, source, _, download = viewer.read("trees", str(tmp_path / "deep.png"), 0.5)
+    notes = [
+        "The file uses 12 of its 16 bits or more a sample, and is read as such.",
+        "The image has 64 x 64 pixels, of which the model sees 8 x 8.",
+    ]
+    assert status.endswith(" ".join(notes))
+    assert json.loads(Path(download["value"]).read_text())["notes"] == notes
+    assert source["value"].max() > 200
 
 
 def test_read__download_holds_both_models_and_the_notice(viewer: Viewer, photo: Path) -> None:

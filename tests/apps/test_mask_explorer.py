@@ -255,7 +255,7 @@ def test_upload__first_frame_of_many_is_told(viewer: Viewer, upload: Path) -> No
     frames = np.stack([np.full((32, 32), 40 * number, np.uint8) for number in range(3)])
     path = dicoms.still(upload.with_name("loop.dcm"), frames, NumberOfFrames=3)
     case, status, *_ = viewer.upload(str(path), Display())
-    assert "The file holds 3 frames; the first is shown." in status
+    assert "The file holds 3 frames; the first is used." in status
     assert case.found.view.max() == 0
 
 

@@ -18,6 +18,7 @@ from tests.apps.stand_in import StandIn
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
+from vision_core.images.drawing import blend
 from vision_core.images.reading import read_image
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 
@@ -118,7 +119,8 @@ def test_show__opacity_runs_no_model_and_zero_is_the_slide_bit_for_bit(slides: P
     page = reader(predictor)
     bare, full = (shown(page.redraw(case, opacity)[0]) for opacity in (0.0, 1.0))
     np.testing.assert_array_equal(bare[:768], case.display)
-    np.testing.assert_array_equal(full[:768], case.layer[..., :3])
+    np.testing.assert_array_equal(full[:768], blend(case.display, case.layer, 1.0))
+    assert (full[:768, 768:] != bare[:768, 768:]).any(axis=-1).mean() > 0.9  # the right half, which it looked at
     assert predictor.calls == 1
     assert page.redraw(None, 0.3) == (None,)
 
@@ -211,10 +213,12 @@ def result(**facts: float) -> SlideResult:
 
 def test_worded__scope_comes_before_the_category_and_doubt_in_its_place() -> None:
     assert with_cautions(result()).category == "tumour"
-    assert with_cautions(result(abstains=1)).category == "the model does not commit itself"
-    assert with_cautions(result(outside=1)).category == "outside what the model knows; not to be relied on: tumour"
-    both = with_cautions(result(outside=1, abstains=1)).category
-    assert both == "outside what the model knows; the model does not commit itself"
+    assert with_cautions(result(abstains=1)).category == "undecided"
+    assert with_cautions(result(outside=1)).category == "outside what the model knows"
+    assert with_cautions(result(outside=1, abstains=1)).category == "outside what the model knows"
+    assert with_cautions(without_call(result(outside=1))).category.startswith(
+        "outside what the model knows; not called"
+    )
 
 
 def test_uncalled__scope_stays_and_whatever_speaks_of_classes_goes() -> None:

@@ -1,4 +1,6 @@
+import ast
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,9 @@ import numpy as np
 import pytest
 
 from apps import ui
+from pipelines.pretrain.config import PretrainConfig
+from pipelines.sfod.config import SfodConfig
+from pipelines.wsi.config import WsiConfig
 from vision_core.errors import InputError
 from vision_core.results import RESEARCH_NOTICE
 
@@ -47,6 +52,50 @@ def test_guarded__our_fault_goes_to_the_log_alone(caplog: pytest.LogCaptureFixtu
 )
 def test_without_folders__keeps_the_last_part(message: str, shown: str) -> None:
     assert ui.without_folders(message) == shown
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("'a.png' is empty (0 bytes).", "'a.png' is empty (0 bytes)."),
+        (
+            "'a.png' declares 121 megapixels, more than 100. Give a smaller image, or raise data.max_megapixels.",
+            f"'a.png' declares 121 megapixels, more than 100. Give a smaller image. {ui._OTHER_REMEDY}",
+        ),
+        (
+            "'data.py' and 'x/read.mpp' have 3 faults. Set read.mpp=0.5. Use --mpp.",
+            f"'data.py' and 'x/read.mpp' have 3 faults. {ui._OTHER_REMEDY}",
+        ),
+        ("Use python -m pipelines.wsi --help.", f"This cannot be used here. {ui._OTHER_REMEDY}"),
+    ],
+)
+def test_in_words_of_a_page__keeps_what_is_wrong(message: str, shown: str) -> None:
+    assert ui.in_words_of_a_page(message) == shown
+
+
+def test_in_words_of_a_page__no_message_of_the_package_names_a_key() -> None:
+    config_keys = {name for task in (SfodConfig, WsiConfig, PretrainConfig) for name in task.model_fields}
+    sections = re.compile(rf"(?<![\w./'-])(?:{'|'.join(config_keys)})\.[a-z_]{{3,}}\b|(?<![\w-])--[a-z]")
+    texts = [text for path in _SOURCES for text in _texts(path)]
+    named = [text for text in texts if sections.search(text)]
+    assert len(named) > 100
+    left = [shown for text in named if sections.search(shown := ui.in_words_of_a_page(text))]
+    assert left == []
+
+
+_SOURCES = [path for folder in ("vision_core", "pipelines") for path in Path(folder).rglob("*.py")]
+
+
+def _texts(path: Path) -> list[str]:
+    """All texts with blanks in a module, an ``x`` for every value that is put in."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    inside = {id(part) for node in joined for part in node.values}
+    plain = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in inside]
+    found = []
+    for node in joined:
+        found.append("".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values))
+    return [text for text in [*found, *(node.value for node in plain if isinstance(node.value, str))] if " " in text]
 
 
 def test_with_notice__picture_above_the_strip_is_unchanged() -> None:

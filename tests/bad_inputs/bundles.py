@@ -1,6 +1,5 @@
 """A real detector's bundle, small enough for tests, and ways to spoil it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.vision_core.toy_bundle import edit_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
@@ -43,10 +43,9 @@ def make_bundle(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def change_card(folder: Path, **changes: object) -> None:
-    """Other values in ``card.json``; the hashes stay."""
-    content = json.loads((folder / "card.json").read_text())
-    (folder / "card.json").write_text(json.dumps(content | changes))
+def change_card(folder: Path, *, sealed: bool = True, **changes: object) -> None:
+    """Other values in ``card.json``, under a new seal unless the seal is to show them; the hashes stay."""
+    edit_card(folder, lambda content: content.update(changes), sealed=sealed)
 
 
 def change_tensors(folder: Path, changes: Mapping[str, Tensor], name: str = "weights.safetensors") -> None:

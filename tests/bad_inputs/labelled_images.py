@@ -1,6 +1,7 @@
 """The museum of bad sets of labelled images: code that makes each of them, one function per row of the catalogue."""
 
 import csv
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from tests.bad_inputs.dicom_values import windows
 
 CLASSES = ("CT__abd__normal", "MR__knee__tear", "US__thyroid")
 PARTS = ("train", "val", "test")
@@ -234,3 +237,34 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def _rewrite(path: Path, spell: Callable[[str], str]) -> None:
     rows([{**line, "filename": spell(line["filename"])} for line in read_rows(path)], path)
+
+
+def notable(root: Path) -> Path:
+    """Sound images on each of which a reader decides something, a DICOM file too, and what is no file."""
+    folders(root)
+    deep, windowed = CLASSES[:2]
+    Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)).save(root / "train" / deep / "deep.png")
+    Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10)).save(root / "train" / deep / "lying.png", "TIFF")
+    windows(root / "train" / windowed)
+    os.mkfifo(root / "train" / deep / "pipe.png")
+    (root / "train" / deep / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    return root
+
+
+def cut(root: Path) -> Path:
+    """A TIFF and a PPM that break off behind a sound header."""
+    folders(root)
+    for suffix in ("tif", "ppm"):
+        path = root / "train" / CLASSES[0] / f"cut.{suffix}"
+        Image.effect_noise((80, 60), 90).convert("RGB").save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return root
+
+
+def equal(root: Path) -> Path:
+    """The same bytes in two classes, and the same pixels in another format in another list."""
+    folders(root)
+    first = root / "train" / CLASSES[0] / "0.png"
+    (root / "train" / CLASSES[1] / "copy.png").write_bytes(first.read_bytes())
+    Image.open(first).save(root / "val" / CLASSES[0] / "again.bmp")
+    return root

@@ -271,6 +271,11 @@ def b31_no_boxes(folder: Path) -> Path:
     return folder
 
 
+def truncate(path: Path) -> None:
+    """Keep the first half of a file."""
+    _write(path, path.read_bytes()[: path.stat().st_size // 2])
+
+
 def _picture() -> Image.Image:
     return Image.fromarray(make_picture((64, 96), ("disc",), 0)[0])
 

@@ -17,7 +17,7 @@ class Seen:
         found = self._main(argv)
         text = self._capsys.readouterr().err
         assert found in (code if isinstance(code, tuple) else (code,)), text
-        assert text.startswith("error["), text
+        assert _after_progress(text).startswith("error["), text
         assert "Traceback" not in text
         for each in told:
             assert each in text
@@ -33,6 +33,11 @@ class Seen:
         """It ends well; returns what it printed."""
         assert self._main(argv) == 0, self._capsys.readouterr().err
         return self._capsys.readouterr().out
+
+
+def _after_progress(text: str) -> str:
+    """Leave out the lines of progress that come before."""
+    return "\n".join(line for line in text.splitlines() if " item/s, " not in line)
 
 
 def tree(folder: Path) -> set[str]:

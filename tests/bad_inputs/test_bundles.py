@@ -5,7 +5,9 @@ import pickle
 import shutil
 import stat
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 from tests.bad_inputs.bundles import SETTINGS, change_card, change_tensors, make_bundle, trust
 from tests.bad_inputs.seen import Seen, tree
 from tests.vision_core.detection.synthetic import make_coco, make_voc
+from tests.vision_core.toy_bundle import edit_card
 from vision_core.training import checkpoint
 
 HEAD = "roi_heads.box_predictor.cls_score"
@@ -150,8 +153,58 @@ def test_h5__card_is_missing(seen: Seen, bundle: Path) -> None:
 
 
 def test_h5__card_of_a_newer_version(seen: Seen, bundle: Path) -> None:
-    change_card(bundle, format=2)
-    seen.refused(["verify", str(bundle)], 2, "has format 2, this version reads 1. Update domainsight")
+    change_card(bundle, format=3)
+    seen.refused(["verify", str(bundle)], 2, "has format 3, this version reads 1 to 2. Update domainsight")
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "mean": lambda card: card["architecture"].update(pixel_mean=[1.0, 2.0, 3.0]),
+    "described mean": lambda card: card["preprocessing"].update(mean=[1.0, 2.0, 3.0]),
+    "std": lambda card: card["architecture"].update(pixel_std=[2.0, 2.0, 2.0]),
+    "channel order": lambda card: card["architecture"].update(channel_order="bgr"),
+    "size": lambda card: card["architecture"].update(shortest_edge_px=600),
+    "class name": lambda card: card.update(classes=["Shrub", "Car"]),
+    "order of classes": lambda card: card.update(classes=["Car", "Tree"]),
+    "title": lambda card: card.update(class_titles={"Tree": "A car"}),
+    "data": lambda card: card["trained_on"].update(synthetic=False),
+    "score": lambda card: card.update(metrics={"test": {"coco_ap": 0.9}}),
+    "threshold": lambda card: card.update(calibration={"operating_score": 0.01}),
+    "seal": lambda card: card.pop("sha256"),
+}
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
+def test_an_edited_card_is_refused_by_every_verb(
+    seen: Seen, bundle: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    edit_card(bundle, change, sealed=False)
+    data = f"data.root={make_voc(tmp_path / 'data', classes=('Tree', 'Car'))}"
+    given = ["--checkpoint", str(bundle)]
+    for argv in (
+        ["verify", str(bundle)],
+        ["predict", *given, "--input", "data/JPEGImages", "--out", "out"],
+        ["evaluate", *given, data, "data.eval_split=test"],
+        ["export", *given, "--out", "a.onnx"],
+        ["train", "--out", "run", f"source.weights={bundle}", data, "train.max_steps=1"],
+        ["train", "--out", "run", f"source.weights={bundle}", data, "train.max_steps=1", "method=source"],
+    ):
+        seen.refused(argv, 2, "card.json was changed after it was written", "Fetch the bundle again")
+    assert not any(Path(name).exists() for name in ("out", "a.onnx", "run"))
+
+
+def test_an_edit_under_a_new_seal_is_found_by_the_golden_pair(seen: Seen, bundle: Path) -> None:
+    def edit(card: dict[str, Any]) -> None:
+        card["architecture"]["pixel_mean"] = card["preprocessing"]["mean"] = [1.0, 2.0, 3.0]
+
+    edit_card(bundle, edit)
+    seen.refused(["verify", str(bundle)], 2, "compute another output for sfod/source/")
+
+
+def test_format_1_passed_off_by_an_edit(seen: Seen, bundle: Path) -> None:
+    edit_card(bundle, lambda card: card.update(format=1), sealed=False)
+    seen.refused(["verify", str(bundle)], 2, "card.json was changed after it was written")
+    edit_card(bundle, lambda card: card.pop("sha256"), sealed=False)
+    seen.refused(["verify", str(bundle)], 2, "golden.safetensors is of format 2: the card was changed")
 
 
 def test_h5__label_map_is_not_that_of_the_head(seen: Seen, bundle: Path) -> None:

@@ -18,6 +18,7 @@ from pipelines.sfod.pipeline import SfodPipeline
 from pipelines.wsi import __main__ as wsi
 from tests.bad_inputs import museum
 from tests.bad_inputs.seen import Seen, tree
+from tests.pipelines.wsi.tiny import make_features
 from vision_core.errors import Interrupted
 
 ROOT = Path(__file__).parents[2]
@@ -304,9 +305,12 @@ def test_train__features_and_labels_of_slides_without_a_root(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["data.labels=labels.csv", "data.features=feats"]
-    Seen(wsi.main, capsys).refused(["train", *words], 2, "data.root is missing: 'data.labels' is given")
-    assert tree(tmp_path) == set()
+    make_features(tmp_path)
+    words = ["data.labels=labels.csv", "data.features=features", "--dry-run"]
+    told = Seen(wsi.main, capsys).done(["train", *words, "method=plain"])
+    assert "classes and their numbers of slides: 0 is 'normal' (4), 1 is 'tumour' (4)" in told
+    Seen(wsi.main, capsys).refused(["train", "data.labels=no.csv", *words[1:]], 2, "'no.csv' does not exist")
+    assert {path.partition("/")[0] for path in tree(tmp_path)} == {"labels.csv", "features"}
 
 
 def test_train__stopped_before_its_settings_are_written_advises_no_resume(

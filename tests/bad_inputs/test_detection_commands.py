@@ -12,6 +12,7 @@ from pipelines.sfod.__main__ import main
 from tests.bad_inputs import museum
 from tests.pipelines.sfod.tiny import SUPERVISED, source_bundle
 from tests.vision_core.detection.synthetic import make_coco, make_voc
+from tests.vision_core.toy_bundle import edit_card
 
 Capture = pytest.CaptureFixture[str]
 Make = Callable[[Path], Path]
@@ -78,7 +79,7 @@ def test_predict__good_and_bad_images(mixed: Path, tmp_path: Path, capsys: Captu
     for _, message in BAD_IMAGES:
         assert re.search(message, told)
         assert sum(bool(re.search(message, row["reason"])) for row in failures) == 1
-    assert sorted(_bytes(tmp_path / "out" / "outputs")) == ["test_000.json", "test_000.png"]
+    assert sorted(_bytes(tmp_path / "out" / "outputs")) == ["test_000.jpg", "test_000.json", "test_000.png"]
     assert _bytes(mixed) == before
 
 
@@ -112,7 +113,7 @@ def test_predict__unusual_images_are_converted(tmp_path: Path) -> None:
     for make in CONVERTED:
         make(folder)
     assert _predict(folder, tmp_path / "out") == 0
-    assert len(_bytes(tmp_path / "out" / "outputs")) == 2 * len(CONVERTED)
+    assert len(_bytes(tmp_path / "out" / "outputs")) == 3 * len(CONVERTED)  # record, picture, small picture
 
 
 def test_predict__folder_without_an_image(tmp_path: Path, capsys: Capture) -> None:
@@ -188,9 +189,8 @@ def test_dry_run__tells_what_is_left_out(make: Make, note: str, tmp_path: Path, 
 
 
 def test_evaluate__a_bundle_of_another_task(tmp_path: Path, capsys: Capture) -> None:
-    other = shutil.copytree(source_bundle(), tmp_path / "model")
-    card = (other / "card.json").read_text()
-    (other / "card.json").write_text(card.replace('"task": "sfod"', '"task": "ultrasound"'))
+    other = Path(shutil.copytree(source_bundle(), tmp_path / "model"))
+    edit_card(other, lambda card: card.update(task="ultrasound"))
     data = make_coco(tmp_path / "data")
     for verb in (["evaluate"], ["predict", f"--input={data / 'test'}", f"--out={tmp_path / 'out'}"]):
         assert main([*verb, f"--checkpoint={other}"]) == 2

@@ -61,6 +61,51 @@ def test_import_weights__a_folder_that_is_no_bundle_is_not_replaced(seen: Seen, 
     assert tree(tmp_path) == {"thesis/a.tex"}
 
 
+def test_import_weights__a_card_of_another_program_is_no_bundle(seen: Seen, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "card.json").write_text('{"name": "Ada", "telephone": 1}')
+    argv = ["import-weights", "a.pth", "--out", "thesis"]
+    for option in ([], ["--overwrite"]):
+        text = seen.refused([*argv, *option], 2, "'thesis' exists and is no bundle, so it is not replaced")
+        assert "--overwrite" not in text
+    assert "Ada" in (tmp_path / "thesis" / "card.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["report.html", "spread.csv"])
+def test_train__a_report_or_table_of_a_person_beside_the_runs_is_not_replaced(
+    seen: Seen, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / name).write_text("<p>mine</p>")
+    words = [f"data.root={make_coco(tmp_path / 'in')}", "data.format=coco", "train.max_steps=1"]
+    argv = ["train", "--out", "study", "--seeds", "0,1", *words]
+    assert "--overwrite" not in seen.refused(argv, 2, f"'study/{name}' is", "is not replaced")
+    assert tree(tmp_path / "study") == {name} and (tmp_path / "study" / name).read_text() == "<p>mine</p>"
+
+
+def test_report__a_page_of_a_person_is_not_replaced(seen: Seen, tmp_path: Path) -> None:
+    run = tmp_path / "project"
+    run.mkdir()
+    (run / "config.yaml").write_text("method: source\n")
+    (run / "report.html").write_text("<h1>Annual report</h1>")
+    seen.refused(["report", "--run", "project"], 2, "report.html' is no report of this package, so it is not replaced")
+    assert (run / "report.html").read_text() == "<h1>Annual report</h1>"
+    (run / "report.html").unlink()
+    for _ in range(2):  # one of ours is
+        seen.done(["report", "--run", "project"])
+
+
+def test_evaluate__the_readme_of_a_person_stays(seen: Seen, tmp_path: Path, bundle: Path) -> None:
+    words = [f"data.root={make_coco(tmp_path / 'in', classes=('Tree', 'Car'))}", "data.format=coco"]
+    argv = ["evaluate", "--checkpoint", str(bundle), "data.eval_split=test", *words, "--out"]
+    seen.done([*argv, "scores"])
+    assert "evaluation.json" in (tmp_path / "scores" / "README.txt").read_text()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.txt").write_text("mine")
+    seen.done([*argv, "mine"])
+    assert (tmp_path / "mine" / "README.txt").read_text() == "mine"
+
+
 def test_evaluate__scores_of_before_are_replaced_on_request_alone(seen: Seen, tmp_path: Path, bundle: Path) -> None:
     words = [f"data.root={make_coco(tmp_path / 'in', classes=('Tree', 'Car'))}", "data.format=coco"]
     argv = ["evaluate", "--checkpoint", str(bundle), "--out", "scores", "data.eval_split=test", *words]

@@ -1,5 +1,6 @@
 """Labelled lists that every verb must answer alike: train, evaluate and validate, through the command line."""
 
+import csv
 import json
 import re
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import pytest
 
 from pipelines.sfod.__main__ import main
 from tests.bad_inputs import labelled_lists as lists
+from tests.bad_inputs import museum
 from tests.bad_inputs.seen import Seen
 from tests.pipelines.sfod.tiny import SUPERVISED, adapt_words, source_bundle
 from tests.vision_core.detection.synthetic import make_coco, make_voc
@@ -205,6 +207,34 @@ def test_images_trained_on_and_scored(verb: Callable[..., list[str]], tmp_path: 
     words = ["data.eval_split=test", *(["--dry-run"] if verb is _train else [])]
     told = Seen(main, capsys).done(verb(data, "voc", *words))
     assert "TRAINED ON: 1 of the 4 images of data.eval_split are also trained on (first 'test_003')" in told
+
+
+def test_validate__faults_of_labels_and_of_pixels_at_once_and_in_a_file(tmp_path: Path, capsys: Capture) -> None:
+    data, out = lists.labels_twice(tmp_path / "data"), tmp_path / "found.csv"
+    museum.truncate(data / "train" / "002.png")
+    (data / "train" / "stranger.png").write_bytes((data / "train" / "001.png").read_bytes())
+    argv = [*_validate(data, "coco", "data.eval_split=absent"), f"--out={out}"]
+    for _ in range(2):  # a list of findings may be replaced by the next
+        shown, told = Seen(main, capsys).ended(argv, 2)
+    assert "002.png' cannot be decoded" in shown
+    assert "note: images on disk that the index does not list, not used: 1 (stranger.png)" in shown
+    assert told.count("error[DATA] ") == 2
+    assert "the labels are listed twice" in told
+    assert "absent.json' does not exist" in told
+    rows = list(csv.DictReader(out.open()))
+    assert sorted({(row["list"], row["severity"]) for row in rows}) == [
+        ("absent", "refuse"),
+        ("data:train", "note"),
+        ("data:train", "refuse"),
+    ]
+    assert sum("002.png' cannot be decoded" in row["finding"] for row in rows) == 1
+
+
+def test_validate__file_of_others_stays(tmp_path: Path, capsys: Capture) -> None:
+    data, out = make_voc(tmp_path / "data"), tmp_path / "notes.csv"
+    out.write_text("mine\n")
+    Seen(main, capsys).refused([*_validate(data, "voc"), f"--out={out}"], 2, "is no list of findings, and stays")
+    assert out.read_text() == "mine\n"
 
 
 def test_eval_classes__that_the_detector_lacks(tmp_path: Path, capsys: Capture) -> None:

@@ -1,17 +1,22 @@
 import json
 import logging
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines.pretrain.data.checks import duplicates
 from pipelines.pretrain.data.checks.validation import check_lists
 from pipelines.pretrain.data.reading import prepare_images, read_images
+from pipelines.pretrain.data.splits import overlaps
 from pipelines.pretrain.data_settings import Format, PretrainData
 from tests.bad_inputs import labelled_images as museum
 from tests.bad_inputs.dicoms import f06_crashing, still
 from vision_core.errors import DataError, UserError
+from vision_core.images.untrusted import UntrustedImages
 
 Make = Callable[[Path], Path]
 
@@ -80,7 +85,7 @@ def test_read_images__imbalance_is_told_with_weights(tmp_path: Path) -> None:
 
 def test_prepare_images__corrupt_files_refuse_by_header_or_are_left_out_by_decoding(tmp_path: Path) -> None:
     root = museum.g13_corrupt(tmp_path / "set")
-    with pytest.raises(DataError, match=r"0\.png' .*(?s:.*)has '1' files that cannot be read"):
+    with pytest.raises(DataError, match=r"0\.png' .*(?s:.*)has '2' files that cannot be read"):
         prepare_images(_data(root, "folders"), "train")
     images = prepare_images(_data(root, "folders", on_corrupt="skip", cache=tmp_path / "cache"), "train")
     assert len(images) == 4
@@ -101,6 +106,85 @@ def test_prepare_images__a_file_that_crashes_its_decoder_is_left_out(tmp_path: P
     first, _ = check_lists([read_images(data, "train")])
     assert len(first.faults) == 1
     assert "crashing.dcm" in first.faults[0]
+
+
+NOTED = (
+    "1 of the files: uses 12 of its 16 bits or more a sample, and is read as such (train/CT__abd__normal/deep.png)",
+    "1 of the files: holds TIFF, not what its suffix says (train/CT__abd__normal/lying.png)",
+    "1 of the files: has 2 windows; the first is used (train/MR__knee__tear/windows.dcm)",
+)
+
+
+@pytest.mark.parametrize("on_corrupt", ["refuse", "skip"])
+def test_notes__train_and_validate_tell_the_same(on_corrupt: str, tmp_path: Path) -> None:
+    data = _data(museum.notable(tmp_path / "set"), "dicom", on_corrupt=on_corrupt, cache=tmp_path / "cache")
+    (tmp_path / "set" / "train" / museum.CLASSES[0] / "photo.heic").unlink()  # a DICOM file may have any name
+    first, *_ = check_lists([read_images(data, "train")])
+    for _ in range(2):  # the second time from what is remembered
+        notes = prepare_images(data, "train").notes
+        assert [note for note in notes if note not in NOTED] == ["pipes, sockets or devices, not used: 1 (pipe.png)"]
+        assert set(NOTED) <= set(notes)
+        assert {f"note: {note}" for note in notes} <= set(first.lines())
+
+
+def test_read_images__what_is_left_out_of_a_class_is_named_and_counted(tmp_path: Path) -> None:
+    root = museum.notable(tmp_path / "set")
+    assert set(read_images(_data(root, "folders"), "train").notes) == {
+        "pipes, sockets or devices, not used: 1 (CT__abd__normal/pipe.png)",
+        "files .heic, no images, not used: 1 (photo.heic)",
+        "files .dcm, no images, not used: 1 (windows.dcm)",
+    }
+
+
+def test_prepare_images__cut_files_of_any_format_are_found_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare_images(_data(museum.cut(tmp_path / "set"), "folders"), "train")
+    text = str(caught.value)
+    assert "cut.tif' cannot be decoded" in text and "cut.ppm' cannot be decoded" in text
+    assert "has '2' files that cannot be read" in text
+
+
+@pytest.mark.parametrize("few", [2000, 0])
+def test_overlaps__a_run_tells_of_equal_images_as_validate_does(
+    few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "_FEW", few)
+    data = _data(museum.equal(tmp_path / "set"), "folders")
+    lists = [prepare_images(data, part) for part in ("train", "val")]
+    told = overlaps(lists)
+    copied = "train/CT__abd__normal/0.png = train/MR__knee__tear/copy.png"
+    if few:
+        *_, together = check_lists(lists)
+        assert [line.removeprefix("warning: ") for line in told] == together.lines()[1:]
+        assert told == [
+            f"warning: the same image in several classes: 1 times ({copied} = val/CT__abd__normal/again.bmp)",
+            f"warning: the same image in several lists: 1 times ({copied} = val/CT__abd__normal/again.bmp)",
+        ]
+    else:
+        note = "; compared by their bytes, validate compares their pixels"
+        assert told == [f"warning: the same image in several classes: 1 times ({copied}){note}"]
+
+
+def test_overlaps__arrays_are_compared_too(tmp_path: Path) -> None:
+    museum.medmnist(tmp_path / "set.npz")
+    with np.load(tmp_path / "set.npz") as content:
+        arrays = dict(content)
+    arrays["val_images"][0] = arrays["train_images"][0]
+    np.savez(tmp_path / "set.npz", **arrays)
+    data = _data(tmp_path / "set.npz", "medmnist")
+    (line,) = overlaps([read_images(data, part) for part in ("train", "val")])
+    assert line.startswith("warning: the same image in several lists: 1 times (")
+
+
+def test_dicom__a_sound_file_after_a_killed_child_is_read_by_a_new_one(tmp_path: Path) -> None:
+    sound = still(tmp_path / "a.dcm")
+    with UntrustedImages() as images:
+        right = images.read_dicom(sound)
+        child = images.sandbox._child
+        assert child is not None
+        os.kill(child._process.pid, signal.SIGKILL)
+        np.testing.assert_array_equal(images.read_dicom(sound), right)
+        assert images.sandbox._child is not child
 
 
 def test_check_lists__equal_and_empty_images_are_told_and_left_out_on_request(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vision_core.errors import EnvironmentFault
-from vision_core.files import atomic_path, remove_leftovers, sha256, write_atomic
+from vision_core.files import atomic_path, is_our_readme, remove_leftovers, sha256, write_atomic, write_readme
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
@@ -94,3 +94,19 @@ def _largest_file(num_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_write_readme__ours_is_written_anew_and_a_persons_stays(tmp_path: Path) -> None:
+    for purpose in ("old", "numbers " * 40):
+        write_readme(tmp_path, "Results.", {"a.csv": purpose, "outputs/<name>.json": "one input"})
+    lines = (tmp_path / "README.txt").read_text().splitlines()
+    assert lines[0].endswith("For research use. Not for diagnosis.") and lines[1:3] == ["Results.", ""]
+    assert lines[3].startswith("a.csv                numbers") and lines[4].startswith("                     numbers")
+    assert max(map(len, lines)) <= 110 and is_our_readme(tmp_path / "README.txt")
+    (tmp_path / "README.txt").write_bytes(b"\xffmine")
+    write_readme(tmp_path, "Results.", {})
+    assert (tmp_path / "README.txt").read_bytes() == b"\xffmine"
+    (tmp_path / "README.txt").unlink()
+    (tmp_path / "README.txt").symlink_to(tmp_path / "elsewhere.txt")
+    write_readme(tmp_path, "Results.", {})
+    assert not (tmp_path / "elsewhere.txt").exists()

@@ -13,9 +13,9 @@ from tests.vision_core.toy import ToyConfig, ToyItems, ToyLearner, toy_config
 from tests.vision_core.toy_classifier import write_classifier
 from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import Card, TrainedOn
-from vision_core.errors import DataError, InputError, UsageError
+from vision_core.errors import Checked, DataError, InputError, UsageError
 from vision_core.evaluation.rows import Row
-from vision_core.pipeline import ItemFindings, Pipeline, Predictor, weights_hash
+from vision_core.pipeline import Pipeline, Predictor, weights_hash
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.loaders import Place
@@ -62,11 +62,11 @@ class ToyPipeline(Pipeline[ToyConfig]):
         raise NotImplementedError
 
 
-def validate(items: ToyItems, sample: int | None) -> tuple[ItemFindings, list[tuple[int, int]]]:
+def validate(items: ToyItems, sample: int | None) -> tuple[Checked, list[tuple[int, int]]]:
     told: list[tuple[int, int]] = []
     found = ToyPipeline(items).validate(toy_config(), sample, lambda done, total: told.append((done, total)))
     assert len(found) == 1
-    assert isinstance(found[0], ItemFindings)
+    assert isinstance(found[0], Checked)
     return found[0], told
 
 
@@ -78,7 +78,7 @@ def test_validate__reads_every_training_item_and_lists_each_fault() -> None:
     assert told == [(done, 7) for done in range(1, 8)]
     assert found.faults == ("'c.png' is bad.", "'f.png' is bad.", "'f.txt' is bad.")
     assert found.num_read == 7
-    assert found.lines() == ["train: 7 items, 3 faults", *found.faults]
+    assert found.lines() == ["train: 7 items, 7 read, 3 faults", *found.faults]
 
 
 @pytest.mark.parametrize(("sample", "indices"), [(1, [0]), (3, [0, 2, 4]), (7, list(range(7))), (20, list(range(7)))])

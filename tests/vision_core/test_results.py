@@ -5,7 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vision_core.results import RESEARCH_NOTICE, ClassScores, Detections
+from tests.vision_core.slides.outputs.scored import scored
+from vision_core.results import (
+    DECLINED,
+    NO_CLASS,
+    NO_TISSUE,
+    OUTSIDE,
+    RESEARCH_NOTICE,
+    UNDECIDED,
+    ClassScores,
+    Detections,
+    as_share,
+    decide_category,
+    label_texts,
+)
 
 
 def detections(**changes: Any) -> Detections:  # noqa: ANN401 (any field, right or wrong)
@@ -114,3 +127,53 @@ def test_class_scores__independent_classes_are_called_from_one_half_on() -> None
     several = class_scores(scores=np.array([0.5, 0.9, 0.4], np.float32), are_independent=True)
     assert several.called() == ("b", "a")
     assert class_scores(scores=np.zeros(3, np.float32), are_independent=True).called() == ()
+
+
+def test_decide_category__why_none_is_called_comes_before_any_class() -> None:
+    assert decide_category(("tumour",)) == "tumour"
+    assert decide_category(("a", "b")) == "a; b"
+    assert decide_category(()) == NO_CLASS
+    assert decide_category(("tumour",), is_undecided=True) == UNDECIDED == "undecided"
+    assert decide_category(("tumour",), is_outside=True, is_undecided=True) == OUTSIDE
+    assert decide_category(("tumour",), has_tissue=False, is_outside=True) == NO_TISSUE
+
+
+@pytest.mark.parametrize("name", [*DECLINED, "Undecided", "  no   tissue "])
+def test_decide_category__a_class_with_the_name_of_a_refusal_is_quoted(name: str) -> None:
+    assert decide_category((name,)) == f"class '{name}'"
+    assert decide_category((name,)) not in DECLINED
+
+
+def test_class_scores__category_and_words() -> None:
+    titled = class_scores(titles={"b": "cyst"})
+    assert (titled.category, titled.verdict) == ("b", "cyst")
+    none = class_scores(scores=np.zeros(3, np.float32), are_independent=True, titles={"b": "cyst"})
+    assert (none.category, none.verdict, none.to_record()["category"]) == (NO_CLASS, NO_CLASS, NO_CLASS)
+
+
+def test_slide_result__words_of_a_class_and_no_words_for_a_refusal() -> None:
+    titles = {"tumour": "altered nuclei"}
+    assert scored([(0, 0)], [1.0], titles=titles).to_record()["verdict"] == "altered nuclei"
+    assert scored([(0, 0)], [1.0], titles=titles, category=UNDECIDED).verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"evidence": np.zeros(2, np.float32), "evidence_for": "tumour"}, r"evidence: expected shape \(1,\)"),
+        ({"evidence": np.array([np.nan], np.float32), "evidence_for": "tumour"}, "evidence: expected finite"),
+        ({"evidence": np.zeros(1, np.float32), "evidence_for": "x"}, "evidence_for: expected one of the classes"),
+    ],
+)
+def test_slide_result__evidence_that_makes_no_sense_is_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        scored([(0, 0)], [1.0], **changes)
+
+
+def test_label_texts__words_where_the_card_has_them() -> None:
+    assert label_texts(detections(titles={"baum": "tree"})) == ["tree 0.90", "car 0.50"]
+    assert detections(titles={"baum": "tree"}).above(0.6).titles == {"baum": "tree"}
+
+
+def test_as_share__a_small_probability_is_not_0() -> None:
+    assert [as_share(np.float32(value)) for value in (1.23456789e-9, 0.99999, 0.5, 0)] == [1.23457e-9, 0.99999, 0.5, 0]

@@ -1,15 +1,16 @@
 """A bundle of two numbers that scale their input."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vision_core.bundles.bundle import Golden, save
-from vision_core.bundles.card import Card, TrainedOn
+from vision_core.bundles.card import SEAL, Card, TrainedOn, seal
 from vision_core.files import sha256
 
 FILES = ("weights.safetensors", "golden.safetensors", "card.json")
@@ -49,7 +50,15 @@ def save_toy(
 def replace_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> Card:
     """Put other tensors in the place of those in ``name``, with the right hash in the card."""
     save_file(dict(tensors), folder / name)
-    found = Card.model_validate_json((folder / "card.json").read_text())
-    changed = found.model_copy(update={"hashes": {**found.hashes, name: sha256(folder / name)}})
-    (folder / "card.json").write_text(changed.model_dump_json())
-    return changed
+    edit_card(folder, lambda content: content["hashes"].update({name: sha256(folder / name)}))
+    return Card.model_validate_json((folder / "card.json").read_text())
+
+
+def edit_card(folder: Path, change: Callable[[dict[str, Any]], object], *, sealed: bool = True) -> None:
+    """Change the content of a card; ``sealed``: with the seal that fits, so that a fault is met behind it."""
+    path = folder / "card.json"
+    content = json.loads(path.read_text())
+    change(content)
+    if sealed and content.get(SEAL):
+        content[SEAL] = seal(content)
+    path.write_text(json.dumps(content))

@@ -1,8 +1,8 @@
 """Batch engine: runs one predictor over many inputs and records each in a ledger, so that none is done twice.
 
-The output folder holds ``outputs/``, ``ledger/``, ``results.csv``, ``failures.csv``, ``summary.html``, ``job.json``,
-which identifies the batch, and for tasks that inspect inputs first ``plan.json``. After a kill at any moment, the same
-command ends with the same files.
+The output folder holds ``outputs/``, ``ledger/``, ``results.csv``, ``failures.csv``, ``summary.html``, ``README.txt``,
+``job.json``, which identifies the batch, and for tasks that inspect inputs first ``plan.json``. After a kill at any
+moment, the same command ends with the same files.
 """
 
 import errno
@@ -16,12 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from vision_core.batch.folder import JOB, OUTPUTS, claim_folder, plan_lock, refuse_foreign, remove_outputs
+from vision_core.batch.folder import (
+    JOB,
+    OUTPUTS,
+    claim_folder,
+    plan_lock,
+    refuse_foreign,
+    remove_outputs,
+    write_batch_readme,
+)
 from vision_core.batch.inspection import PLAN, Plan, inspect_inputs
 from vision_core.batch.job import BatchJob, FileProcessor
 from vision_core.batch.ledger import Ledger, Output, Record, all_records, output, read_ledgers
 from vision_core.batch.plan import Task, plan
-from vision_core.batch.tables import write_tables
+from vision_core.batch.tables import GrowingTables, count_categories, write_tables
 from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError, one_line
 from vision_core.files import atomic_path, stamp, text_of, writing
 from vision_core.signals import raise_if_stopped
@@ -30,6 +38,7 @@ BACKOFF_SECONDS = (0.5, 1.0, 2.0)
 
 _LOG = logging.getLogger("domainsight")
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
+_TOLD_CATEGORIES = 8
 _ROUNDS = 2  # the second repeats inputs whose outputs were deleted during the first
 R = TypeVar("R")
 
@@ -43,6 +52,7 @@ class Summary:
     failures: Mapping[str, str] = field(default_factory=dict)
     left: int = 0
     notes: Sequence[str] = ()
+    categories: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -55,6 +65,9 @@ class Summary:
         """Describe the result in sentences."""
         total = self.done + self.left + len(self.failures)
         told = [f"{self.done} of {total} inputs done; results in '{self.out}'."]
+        if self.categories:
+            most = [f"{count} {name}" for name, count in self.categories.items()][:_TOLD_CATEGORIES]
+            told.append("; ".join([*most, "others"] if len(most) < len(self.categories) else most) + ".")
         if self.failures:
             told.append(f"{len(self.failures)} failed, listed in '{self.out / 'failures.csv'}'.")
         if self.left:
@@ -116,6 +129,7 @@ class _Worker(Generic[R]):
         self.staging = job.out / f".staging-{job.shard}"
         self.unfinished = job.out / f".unfinished-{job.shard}"
         self.predictor: FileProcessor[R] | None = None
+        self.tables = GrowingTables(job.out)
 
     def run(self) -> None:
         """Process the plan, then again the inputs whose outputs were lost."""
@@ -134,6 +148,8 @@ class _Worker(Generic[R]):
         self._inspect(tasks)
         if any(not self._refused(task) for task in tasks):
             self.predictor = self.predictor or self._load()
+        write_batch_readme(self.job)
+        self.tables.begin(text_of(task.path) for task in tasks)
         self.watcher.starting(len(tasks))
         for number, task in enumerate(tasks, start=1):
             raise_if_stopped()
@@ -142,6 +158,7 @@ class _Worker(Generic[R]):
             self._expect(tasks[number - 1 : number + 1])
             record = self._do(task)
             self.ledger.append(record)
+            self.tables.add(record)
             self.watcher.done(record, number, len(tasks))
             if record.status == "failed":
                 self.failed.add(task.path)
@@ -262,8 +279,10 @@ def _conclude(job: BatchJob[R], failed: set[Path]) -> Summary:
     remove_outputs(job.out, ever - {made.file for record in known.values() for made in record.outputs})
     listed = [text_of(path) for path in dict.fromkeys(job.inputs)]
     records = [known[name] for name in listed if name in known]
-    write_tables(job.out, records, len(set(job.inputs)), job.notes)
+    write_batch_readme(job)
+    write_tables(job.out, records, len(set(job.inputs)), job.notes, job.titles)
     failures = {record.input: record.reason for record in records if record.status == "failed"}
     done = len(records) - len(failures)
     left = len(set(job.inputs)) - len(records)
-    return Summary(out=job.out, done=done, failures=failures, left=left, notes=job.notes)
+    categories = count_categories(records)
+    return Summary(out=job.out, done=done, failures=failures, left=left, notes=job.notes, categories=categories)

@@ -12,10 +12,19 @@ from vision_core.batch.inspection import PLAN
 from vision_core.batch.job import BatchJob, R
 from vision_core.batch.ledger import Ledger, all_records
 from vision_core.errors import UsageError
-from vision_core.files import remove_leftovers, text_of, write_atomic, writing
+from vision_core.files import remove_leftovers, text_of, write_atomic, write_readme, writing
 
 OUTPUTS, JOB = "outputs", "job.json"
 _LEDGER = "ledger"
+_FILES = {
+    "summary.html": "Open this first: all results on one page, to sort and to search.",
+    "results.csv": "One line for each input that is done; it grows while the batch goes on. 'category' is a class, or "
+    "why none is called; 'verdict' the same in words; 'notice' cautions, flags and notes. Numbers have a decimal point "
+    "and cells a comma between them: tell a spreadsheet so when it asks.",
+    "failures.csv": "Inputs that failed, and why; the same command tries them again.",
+    "outputs": "Files of each input, named after it:",
+}
+_KEPT = {"ledger, job.json, plan.json": "What the same command goes on from. Leave them as they are."}
 _IDENTITY = {"format", "fingerprint", "version", "input_folders"}
 
 
@@ -75,6 +84,17 @@ def remove_outputs(out: Path, files: Iterable[str]) -> None:
     for path in (out / file for file in files):
         if path.parent.resolve() == ours:
             path.unlink(missing_ok=True)
+
+
+def write_batch_readme(job: BatchJob[R]) -> None:
+    """Write what each file of the folder is for; a person's own ``README.txt`` stays.
+
+    Raises:
+        EnvironmentFault: It cannot be written.
+    """
+    files = dict(_FILES)
+    files |= {f"  outputs/<name>{ending}": purpose for ending, purpose in job.files.items()}
+    write_readme(job.out, f"Results of a batch of {len(set(job.inputs))} inputs.", files | _KEPT)
 
 
 @contextmanager

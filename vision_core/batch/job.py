@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -64,6 +64,8 @@ class BatchJob(Generic[R]):
         inspect: Opens an input before the first is processed; unreadable ones fail at once. None: there is no plan.
         columns: Columns of a result in ``results.csv``.
         notes: Sentences on the inputs, for the summary.
+        titles: Words for people, by class.
+        files: Purpose of the outputs of an input by their ending, for ``README.txt``.
         strict: Stop at the first input that fails.
         overwrite: Replace another batch in the folder.
         shard: Name of the share of this process.
@@ -79,6 +81,8 @@ class BatchJob(Generic[R]):
     inspect: Inspect | None = None
     columns: Callable[[R], Mapping[str, Cell]] = _no_columns
     notes: Sequence[str] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     overwrite: bool = False
     shard: str = "0"

@@ -1,8 +1,8 @@
 """Bundles: trained models on disk, each a folder or its zip, without pickles.
 
-A bundle holds ``weights.safetensors`` (stored as fp16 or fp32, computed in fp32), ``card.json`` (``Card``), and
-``golden.safetensors``: one small input with the raw output of the stored weights, by which another machine verifies
-that it computes the same.
+A bundle holds ``weights.safetensors`` (stored as fp16 or fp32, computed in fp32), ``card.json`` (``Card``, under a
+seal), and ``golden.safetensors``: one small input as a person gives it (bytes of pixels, or features of tiles) with the
+raw output of the stored weights, by which another machine verifies that it computes the same.
 """
 
 import json
@@ -16,16 +16,19 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor
 
 from vision_core.bundles.archives import extract_zip
-from vision_core.bundles.card import CARD_FILE, FORMAT, GOLDEN_FILE, WEIGHTS_FILE, Card
-from vision_core.errors import CheckpointError
+from vision_core.bundles.card import CARD_FILE, FORMAT, GOLDEN_FILE, SEAL, UNSEALED_FORMAT, WEIGHTS_FILE, Card, seal
+from vision_core.console import say
+from vision_core.errors import CheckpointError, one_line
 from vision_core.files import flush, sha256, write_atomic
 
 GOLDEN_FINE, GOLDEN_REFUSED = 1e-3, 1e-2
+_FORMAT_KEY = "bundle_format"  # in the header of the golden pair, which the card's hashes cover
+_AGAIN = "Fetch the bundle again."
 
 Tensors = dict[str, Tensor]
 
@@ -59,11 +62,11 @@ def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golde
     Args:
         folder: The bundle; an older one is replaced.
         tensors: The weights.
-        card: Its ``storage`` decides the cast; hashes are filled in here.
+        card: Its ``storage`` decides the cast; format, hashes and seal are filled in here.
         golden: One input, and the function that computes its output with given weights.
 
     Returns:
-        The card with hashes.
+        The card with hashes and seal.
 
     Raises:
         CheckpointError: The folder holds files of no bundle; or NaN or infinity in the weights.
@@ -79,9 +82,10 @@ def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golde
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         write_atomic(beside / WEIGHTS_FILE, safetensors.save(stored))
-        write_atomic(beside / GOLDEN_FILE, safetensors.save(pair))
-        card = card.model_copy(update={"hashes": {name: sha256(beside / name) for name in (WEIGHTS_FILE, GOLDEN_FILE)}})
-        write_atomic(beside / CARD_FILE, card.model_dump_json(indent=2))
+        write_atomic(beside / GOLDEN_FILE, safetensors.save(pair, {_FORMAT_KEY: str(FORMAT)}))
+        hashes = {name: sha256(beside / name) for name in (WEIGHTS_FILE, GOLDEN_FILE)}
+        card = card.model_copy(update={"format": FORMAT, "hashes": hashes}).sealed()
+        write_atomic(beside / CARD_FILE, card.to_json())
         beside.chmod(0o755)
         _swap(beside, folder)
     finally:
@@ -108,10 +112,14 @@ def read_card(path: Path, task: str | None = None) -> Card:
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write scores of the weights into the card of a bundle."""
-    card = read_card(folder)
-    card = card.model_copy(update={"metrics": {**card.metrics, **metrics}})
-    write_atomic(folder / CARD_FILE, card.model_dump_json(indent=2))
+    """Write scores of the weights into the card of a bundle, and seal it anew."""
+    amend(folder, metrics={**read_card(folder).metrics, **metrics})
+
+
+def amend(folder: Path, **fields: Any) -> None:  # noqa: ANN401 (fields of the card)
+    """Replace fields of the card of a bundle, and seal it anew; a card of format 1 stays unsealed."""
+    card = read_card(folder).model_copy(update=fields).sealed()
+    write_atomic(folder / CARD_FILE, card.to_json())
 
 
 def load(path: Path, task: str | None = None) -> Bundle:
@@ -128,7 +136,7 @@ def load(path: Path, task: str | None = None) -> Bundle:
         card = _card(folder, path, task)
         problems = _damages(folder, card)
         if problems:
-            raise CheckpointError([f"'{path}': {problem} Fetch the bundle again." for problem in problems])
+            raise CheckpointError([f"'{path}': {problem} {_AGAIN}" for problem in problems])
         tensors = _computed(_tensors(folder / WEIGHTS_FILE))
         golden = _tensors(folder / GOLDEN_FILE)
     check_finite(tensors, str(path))
@@ -151,6 +159,25 @@ def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
         raise CheckpointError(f"{origin}: NaN or infinity in {len(bad)} tensors, first '{bad[0]}'. It is unusable.")
+
+
+def check_numbers(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse weights that are whole numbers: quantised ones without their scales.
+
+    Args:
+        tensors: The weights, without counters.
+        origin: Their file, for the message.
+
+    Raises:
+        CheckpointError: Says in how many tensors, and names the first.
+    """
+    whole = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    if whole:
+        kind = str(tensors[whole[0]].dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{origin}: {len(whole)} tensors, first '{whole[0]}', hold '{kind}' and no scales: quantised weights. Give "
+            "the checkpoint from before quantisation (float32 or float16)."
+        )
 
 
 def deviation(outputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
@@ -234,23 +261,68 @@ def _parsed_card(folder: Path, path: Path) -> Card:
         raise CheckpointError(f"'{path}' has no {CARD_FILE} (found: {inside}); it is not a bundle.{near}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"'{path}': {CARD_FILE} is not JSON. Fetch the bundle again.") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(
-            f"'{path}': {CARD_FILE} has format {found!r}, this version reads {FORMAT}. Update domainsight."
-        )
+    _check_format(content, path)
     try:
         return Card.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"'{path}': {CARD_FILE}, {place}: {first['msg']}.") from error
+        place = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        raise CheckpointError(f"'{path}': {CARD_FILE}, {place}: {first['msg']}. {_AGAIN}") from error
+
+
+def _check_format(content: Any, path: Path) -> None:  # noqa: ANN401 (not yet checked)
+    """Refuse a card of an unknown format, or one that was changed after it was sealed; tell of one without a seal.
+
+    Raises:
+        CheckpointError: As said.
+    """
+    found = content.get("format") if isinstance(content, dict) else None
+    if type(found) is not int or not UNSEALED_FORMAT <= found <= FORMAT:
+        raise CheckpointError(
+            f"'{path}': {CARD_FILE} has format {found!r}, this version reads {UNSEALED_FORMAT} to {FORMAT}. "
+            "Update domainsight."
+        )
+    stated = content.get(SEAL)
+    if found == UNSEALED_FORMAT and not stated:
+        _tell_unsealed(path)
+    elif stated != (computed := seal(content)):
+        told = f"says '{str(stated)[:12]}…'" if stated else "has none"
+        raise CheckpointError(
+            f"'{path}': {CARD_FILE} was changed after it was written: its content has {SEAL} '{computed[:12]}…', the "
+            f"card {told}. {_AGAIN}"
+        )
+    elif found == UNSEALED_FORMAT:
+        raise CheckpointError(
+            f"'{path}': {CARD_FILE} has format {found}, which has no {SEAL}; it was changed. {_AGAIN}"
+        )
+
+
+_unsealed: set[Path] = set()  # bundles that were told of
+
+
+def _tell_unsealed(path: Path) -> None:
+    place = path.absolute()
+    if place not in _unsealed:
+        _unsealed.add(place)
+        say(one_line(f"note: '{path}' is of format {UNSEALED_FORMAT}: its card has no seal, so edits cannot be seen."))
 
 
 def _damages(folder: Path, card: Card) -> list[str]:
     if set(card.hashes) != {WEIGHTS_FILE, GOLDEN_FILE}:
         return [f"{CARD_FILE} lists hashes of {sorted(card.hashes)}, expected {[GOLDEN_FILE, WEIGHTS_FILE]}."]
-    return [text for name, digest in card.hashes.items() if (text := _damage(folder / name, digest))]
+    damaged = [text for name, digest in card.hashes.items() if (text := _damage(folder / name, digest))]
+    if not damaged and (made := _golden_format(folder / GOLDEN_FILE)) and made != str(card.format):
+        return [f"{CARD_FILE} has format {card.format}, {GOLDEN_FILE} is of format {made}: the card was changed."]
+    return damaged
+
+
+def _golden_format(path: Path) -> str:
+    """Read the format that a golden pair was made for; empty for format 1, which did not say."""
+    try:
+        with safe_open(path, "pt") as file:
+            return str((file.metadata() or {}).get(_FORMAT_KEY, ""))
+    except (SafetensorError, OSError):
+        return ""  # the damage is told when its tensors are read
 
 
 def _damage(path: Path, digest: str) -> str:

@@ -1,13 +1,22 @@
-"""Card of a bundle: the description of a trained model."""
+"""Card of a bundle: the description of a trained model, under a seal.
 
-from typing import Any, Literal
+The seal is the sha256 over the card's canonical JSON without the seal itself: keys sorted by code point, no blanks
+between tokens, UTF-8 without escapes of letters, numbers as Python's ``json`` writes them.
+"""
 
-from pydantic import Field
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 from vision_core.config.schema import Section
 from vision_core.results import RESEARCH_NOTICE
 
-FORMAT = 1
+FORMAT = 2
+UNSEALED_FORMAT = 1  # its golden pair starts behind the preprocessing, and its card has no seal
+SEAL = "sha256"
 WEIGHTS_FILE, CARD_FILE, GOLDEN_FILE = "weights.safetensors", "card.json", "golden.safetensors"
 
 
@@ -30,10 +39,11 @@ class Card(Section):
     architecture: dict[str, Any] = Field(description="Settings from which the module is rebuilt.")
     preprocessing: dict[str, Any] = Field(description="Preprocessing of its images.")
     classes: tuple[str, ...] = Field(description="Names in the order of the logits.")
+    class_titles: dict[str, str] = Field(default_factory=dict, description="Words for people, by class; may be empty.")
     trained_on: TrainedOn
     parent: str | None = Field(None, description="Hash of the weights that the run started from.")
     metrics: dict[str, Any] = Field(default_factory=dict, description="Evaluation of these weights, by split.")
-    calibration: dict[str, Any] | None = Field(None, description="Temperature or conformal sets.")
+    calibration: dict[str, Any] | None = Field(None, description="Temperature, conformal sets, score statistics.")
     scope: dict[str, Any] | None = Field(None, description="Statistics of the training features, for the scope guard.")
     software: dict[str, Any] = Field(default_factory=dict, description="Software versions that made it.")
     device: str = Field("cpu", description="Device that it was made on.")
@@ -42,7 +52,37 @@ class Card(Section):
     limits: str = Field("", description="Known limits.")
     storage: Literal["fp16", "fp32"] = Field("fp32", description="Stored precision; compute is fp32.")
     hashes: dict[str, str] = Field(default_factory=dict, description="sha256 of the other files.")
+    sha256: str | None = Field(None, description="Seal: sha256 over the card without this field, in canonical JSON.")
+
+    @model_validator(mode="after")
+    def _titles_of_classes(self) -> Self:
+        if strange := [name for name in self.class_titles if name not in self.classes]:
+            raise ValueError(f"class_titles names '{strange[0]}', which is none of the classes")
+        return self
 
     def identity(self) -> str:
         """Return a short name for results: task, method, start of the weights' hash."""
         return f"{self.task}/{self.method}/{self.hashes.get(WEIGHTS_FILE, 'unsaved')[:12]}"
+
+    def sealed(self) -> "Card":
+        """Return the card with its seal; a card of format 1 stays without one."""
+        if self.format == UNSEALED_FORMAT:
+            return self
+        return self.model_copy(update={SEAL: seal(json.loads(self.to_json()))})
+
+    def to_json(self) -> str:
+        """Write the card as a person reads it; in format 1 without the fields that came later."""
+        later = {SEAL, "class_titles"} if self.format == UNSEALED_FORMAT else None
+        return json.dumps(self.model_dump(mode="json", exclude=later), indent=2, ensure_ascii=False)
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """Compute the seal of a card's content, as read from JSON."""
+    return hashlib.sha256(canonical(content)).hexdigest()
+
+
+def canonical(content: Mapping[str, Any]) -> bytes:
+    """Write a card's content, without its seal, as canonical JSON."""
+    kept = {name: value for name, value in content.items() if name != SEAL}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="backslashreplace")  # as files are written

@@ -27,6 +27,7 @@ from vision_core.optional import require
 Format = Literal["onnx", "torch"]
 SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 _ALLOWED_DEVIATION = 1e-4
+_ALLOWED_GOLDEN_DEVIATION = 1e-3  # the pair may have been made on another machine, as for verify
 _LARGEST_BYTES = 2**31 - 2**20  # of a protocol buffer; more would need a second file beside the first
 _NEEDED = "the export to ONNX needs it"
 
@@ -42,6 +43,8 @@ class Exportable:
         dynamic: Dimensions that vary, by input or output: index and name, the same name for equal sizes. Those of
             outputs are needed only where ``is_traced``.
         others: Further inputs on which outputs are compared.
+        golden: Inputs as the bundle prepares them from its golden input, and the outputs that the bundle itself gives
+            for it; the file's are compared with these too.
         is_traced: Whether sizes of outputs depend on values, as with the boxes of a detector: such a module is traced
             to ONNX with all inputs at fixed sizes, and cannot go to torch.export.
         card: Card of the source bundle.
@@ -53,6 +56,7 @@ class Exportable:
     outputs: tuple[str, ...]
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     others: tuple[Mapping[str, Tensor], ...] = ()
+    golden: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None = None
     is_traced: bool = False
     card: Card
     preprocessing: str
@@ -67,12 +71,14 @@ class Exported:
         shapes: Shape of each input, with the names of the dimensions that vary.
         compared: Shapes of the inputs on which outputs of file and module were compared.
         deviation: Largest deviation, relative to the largest magnitude of an output.
+        golden_deviation: That from the bundle's own outputs for its golden input; None where there is none.
     """
 
     path: Path
     shapes: Mapping[str, tuple[int | str, ...]]
     compared: tuple[tuple[tuple[int, ...], ...], ...]
     deviation: float
+    golden_deviation: float | None = None
 
 
 def export(given: Exportable, kind: Format, path: Path) -> Exported:
@@ -88,11 +94,13 @@ def export(given: Exportable, kind: Format, path: Path) -> Exported:
         answer = (_write_onnx if kind == "onnx" else _write_torch)(given, partial)
         examples = list(_sizes(given))
         worst = max(_deviation(given, example, answer) for example in examples)
+        golden = _golden_deviation(given, answer) if given.golden else None
     return Exported(
         path=path,
         shapes={name: _shape(given, name) for name in given.inputs},
         compared=tuple(tuple(tuple(each.shape) for each in example.values()) for example in examples),
         deviation=worst,
+        golden_deviation=golden,
     )
 
 
@@ -247,6 +255,24 @@ def _deviation(given: Exportable, inputs: Tensors, answer: Answer) -> float:
             f"{given.card.identity()}: outputs of the exported file and the model differ on an input of {sizes}: "
             f"relative deviation {found:.2g}, at most {_ALLOWED_DEVIATION:g} allowed. Nothing was written; "
             "try the other --format, and report this with the versions of torch and onnxruntime."
+        )
+    return found
+
+
+def _golden_deviation(given: Exportable, answer: Answer) -> float:
+    """Compare the file with the bundle's own way from its golden input to a result.
+
+    Raises:
+        CheckpointError: They differ.
+    """
+    assert given.golden is not None
+    inputs, expected = given.golden
+    found = deviation(answer(dict(inputs)), expected)
+    if not found <= _ALLOWED_GOLDEN_DEVIATION:
+        raise CheckpointError(
+            f"{given.card.identity()}: for the golden input of the bundle the exported file gives another result than "
+            f"the bundle: relative deviation {found:.2g}, at most {_ALLOWED_GOLDEN_DEVIATION:g} allowed. Nothing was "
+            "written; check the bundle with the verb verify."
         )
     return found
 

@@ -9,7 +9,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vision_core.bundles.file_faults import find_fault
 from vision_core.bundles.unpickling import read_pickled_arrays
-from vision_core.bundles.weight_sets import WeightSets, find_sets, is_average
+from vision_core.bundles.weight_sets import WeightSets, find_sets
 from vision_core.errors import CheckpointError, UserError
 
 _NOT_WEIGHTS = ("num_batches_tracked", "pixel_mean", "pixel_std")
@@ -171,11 +171,11 @@ def _keyed(sets: WeightSets, path: Path, key: str | None) -> WeightSets:
     if not key:
         return sets
     if key in sets.by_name:
-        return WeightSets(by_name=sets.by_name, chosen=key)
+        return replace(sets, chosen=key)
     order = sorted(sets.by_name, key=lambda name: name != sets.chosen)
     for name in order:
         if any(f".{entry}".find(f".{key}.") >= 0 for entry in sets.by_name[name]):
-            return WeightSets(by_name=sets.by_name, chosen=name)
+            return replace(sets, chosen=name)
     raise CheckpointError(
         f"source.weights_key: '{key}' names no set of weights in '{path}'; it holds {sets.names()}. Give one of these, "
         "or leave it empty."
@@ -185,7 +185,7 @@ def _keyed(sets: WeightSets, path: Path, key: str | None) -> WeightSets:
 def _told(sets: WeightSets) -> tuple[str, ...]:
     if len(sets.by_name) < 2:
         return ()
-    average = " (the average)" if is_average(sets.chosen) else ""
+    average = " (the average)" if sets.is_chosen_averaged else ""
     return (
         f"weights: took '{sets.chosen}'{average} of the sets {sets.names()}; source.weights_key=NAME takes another",
     )

@@ -10,11 +10,16 @@ from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import UsageError, one_line
 from vision_core.evaluation.rows import table, write_rows
-from vision_core.files import writing
+from vision_core.files import write_readme, writing
 from vision_core.pipeline import Build
 from vision_core.runs.folder import RunFolder
 
 _SCORES, _PICTURES = "evaluation.json", "pictures"
+_FILES = {
+    _SCORES: "All scores, as fractions, with their intervals and counts.",
+    f"{_PICTURES}/": "Curves, pictures, and where the task has them the predictions of each input: 'called' in "
+    "predictions.csv is the class at the threshold, which the scores compare; 'category' is what predict says.",
+}
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
@@ -33,6 +38,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     say(table(rows))
     if arguments.out:
         write_rows(arguments.out / _SCORES, rows)
+        write_readme(arguments.out, f"Scores of the bundle {card.identity()} on a labelled list.", _FILES)
         say(one_line(f"Written to {arguments.out}."))
     return 0
 

@@ -122,6 +122,7 @@ def _validate(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "validate", "Read every item once and list every fault.", has_words=True)
     parser.add_argument("--config", type=path, metavar="FILE", help="YAML file")
     parser.add_argument("--sample", type=_positive, metavar="N", help="read only N evenly spaced items")
+    parser.add_argument("--out", type=path, metavar="FILE", help="write all findings there, as CSV")
 
 
 def _evaluate(verbs: Any) -> None:  # noqa: ANN401

@@ -42,7 +42,9 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         follows=pipeline.follows(config),
         inspect=pipeline.inspector(config),
         columns=pipeline.columns,
-        notes=pipeline.remarks(arguments.input, inputs),
+        notes=pipeline.remarks(arguments.input, inputs, config),
+        titles=card.class_titles,
+        files=pipeline.result_files,
         strict=arguments.strict or arguments.on_error == "stop",
         overwrite=arguments.overwrite,
     )

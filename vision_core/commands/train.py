@@ -16,8 +16,8 @@ from vision_core.files import write_atomic
 from vision_core.pipeline import Build, Pipeline
 from vision_core.runs.folder import RunFolder
 from vision_core.runs.planned import Runs, describe_runs, output_folder, refuse_data_without_root
-from vision_core.runs.repeats import SPREAD, find_repeats, headlines, write_repeats
-from vision_core.runs.report import write_report
+from vision_core.runs.repeats import SPREAD, find_repeats, headlines, refuse_foreign_spread, write_repeats
+from vision_core.runs.report import refuse_foreign_report, write_report
 from vision_core.training import distributed
 from vision_core.training.runtime import Runtime, launch
 
@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
     if "" not in runs and RunFolder(out).is_used():
         raise UsageError(f"--out {out} is itself a run; several need a folder of their own. Give another --out.")
     if is_first:
-        _take(folders, resume=arguments.resume, overwrite=arguments.overwrite)
+        _take(out, folders, resume=arguments.resume, overwrite=arguments.overwrite)
     with distributed.first_process_first():
         runs = _with_demo_data(pipeline, runs, out)
     for name, folder in folders.items():
@@ -76,10 +76,12 @@ def _resume_command(task: str, out: Path) -> str:
     return command_line([*start, "-m", f"pipelines.{task}", "train", "--out", str(out), "--resume"])
 
 
-def _take(folders: Mapping[str, RunFolder], *, resume: bool, overwrite: bool) -> None:
+def _take(out: Path, folders: Mapping[str, RunFolder], *, resume: bool, overwrite: bool) -> None:
     """Prepare all folders, after a check of all."""
     for folder in folders.values():
         folder.check(resume=resume, overwrite=overwrite)
+    refuse_foreign_report(out)  # at the end of the runs it would be too late
+    refuse_foreign_spread(out)
     for folder in folders.values():
         folder.open(resume=resume, overwrite=overwrite)
 
@@ -100,13 +102,13 @@ def _withdraw(folders: Sequence[RunFolder]) -> None:
 
 def _with_demo_data(pipeline: Pipeline[Any], runs: Runs, out: Path) -> Runs:
     """Set ``data.root`` of runs without one to the demo's data, made once."""
-    if all(config.data.root for config in runs.values()):
+    if all(config.has_data() for config in runs.values()):
         return runs
     folder = out / "data"
     if not (folder / _DEMO_DATA_MARK).exists():
         _make_demo_data(pipeline, folder)
     return {
-        name: config if config.data.root else configs.replace(config, {"data.root": folder})
+        name: config if config.has_data() else configs.replace(config, {"data.root": folder})
         for name, config in runs.items()
     }
 
@@ -123,7 +125,7 @@ def _make_demo_data(pipeline: Pipeline[Any], folder: Path) -> None:
 
 def _rehearse(pipeline: Pipeline[Any], runs: Runs) -> int:
     for name, config in runs.items():
-        if config.data.root:
+        if config.has_data():
             introduce(name, config, pipeline.rehearse(config))
         else:
             say(f"{name or config.task}: would make the demo's data first; nothing to read yet.")

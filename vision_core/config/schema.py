@@ -195,6 +195,7 @@ class Config(Section):
         task: Name of the pipeline, set by its own class.
         at_inference: Prefixes of the keys that ``predict`` accepts; empty: the bundle's settings are used.
         input_list: Key that takes a CSV given as ``predict --input``; empty: the task takes none.
+        data_keys: Sets of keys of which one names a person's own data.
     """
 
     task: ClassVar[str]
@@ -206,6 +207,12 @@ class Config(Section):
 
     at_inference: ClassVar[tuple[str, ...]] = ()
     input_list: ClassVar[str] = ""
+    data_keys: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"data.root"}),)
+
+    def has_data(self) -> bool:
+        """Tell whether the settings name a person's own data; else the demo's are made."""
+        given = {f"data.{name}" for name, value in self.data if value}
+        return any(keys <= given for keys in self.data_keys)
 
     def expand(self) -> "dict[str, Config]":
         """List the runs of these settings by name: folds, or stages in order."""

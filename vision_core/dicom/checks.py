@@ -5,67 +5,72 @@ Source: DICOM PS3.3, C.7.6.3; PS3.5, 8.
 
 from typing import TYPE_CHECKING
 
+from vision_core.dicom.header import UnfitError, is_signed, num_frames, whole_number
 from vision_core.dicom.structure import PixelElement
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+_COLOURS = {
+    1: {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"},
+    3: {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"},
+}
+_JPEG_2000_COLOURS = {"YBR_ICT", "YBR_RCT"}
 _SHAPE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
-_LOSSLESS_JPEG = {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
+LOSSLESS_JPEG = {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 _EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
-_LOSSY_JPEG = {"1.2.840.10008.1.2.4.50", _EXTENDED_JPEG}
+LOSSY_JPEG = {"1.2.840.10008.1.2.4.50", _EXTENDED_JPEG}
 _JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
-_JP2_FILE_START = b"\0\0\0\x0cjP  "
-_SCREEN_BITS = 8
+SCREEN_BITS = 8
 _EXTRA_OF = {
     _EXTENDED_JPEG: "pylibjpeg pylibjpeg-libjpeg",
     **{f"1.2.840.10008.1.2.4.{number}": "pylibjpeg 'pylibjpeg-openjpeg>=2'" for number in (201, 202, 203)},  # HTJ2K
 }
 
 
-def find_fault(header: "Dataset", pixels: PixelElement, max_megapixels: float) -> str:
+def find_fault(header: "Dataset", pixels: PixelElement, max_megapixels: float, key: str = "") -> str:
     """Find a fault that prevents decoding; empty if there is none.
 
     Args:
         header: Header of the file, with its file meta information.
         pixels: Length and fragments of the file's pixels.
         max_megapixels: Larger images are a fault.
+        key: Setting of the running verb that raises this limit, for the message; empty: it has none.
 
     Returns:
         The rest of a sentence that begins with the file's name.
     """
     try:
-        return _header_fault(header, max_megapixels) or _pixel_fault(header, pixels) or _decoder_fault(header)
+        return (
+            _header_fault(header, max_megapixels, key)
+            or _colour_fault(header, pixels)
+            or _pixel_fault(header, pixels)
+            or _decoder_fault(header)
+        )
+    except UnfitError as error:
+        return str(error)
     except (AttributeError, KeyError, TypeError, ValueError):  # an element is missing, empty, or of the wrong kind
         return "has a header with elements missing or unreadable. Copy or export it again."
 
 
-def choose_decoder(header: "Dataset", frame: bytes) -> str:
-    """Choose the decoder of a compressed frame by pydicom's name; empty: pydicom chooses.
+def choose_decoder(header: "Dataset", precision: int) -> str:
+    """Choose the decoder of a stream of ``precision`` bits by pydicom's name; empty: pydicom chooses.
 
     GDCM decodes lossless JPEG: another decoder gives wrong pixels for some legal streams, without an error. Pillow
     decodes what it can, because GDCM ends the whole process at some damaged streams.
     """
     syntax, samples = header.file_meta.TransferSyntaxUID, int(header.SamplesPerPixel)
-    stored = int(header.get("BitsStored", 0) or 0)
-    if syntax in _LOSSLESS_JPEG:
+    if syntax in LOSSLESS_JPEG:
         return "gdcm"
-    if frame.startswith(_JP2_FILE_START):  # a JPEG 2000 file instead of its stream alone: Pillow refuses it
-        return ""
-    is_for_pillow = stored <= _SCREEN_BITS if syntax in _LOSSY_JPEG else samples == 1 or stored <= _SCREEN_BITS
-    return "pillow" if syntax in _LOSSY_JPEG | _JPEG_2000 and is_for_pillow else ""
+    is_for_pillow = precision <= SCREEN_BITS or (syntax in _JPEG_2000 and samples == 1)
+    return "pillow" if syntax in LOSSY_JPEG | _JPEG_2000 and is_for_pillow else ""
 
 
-def num_frames(header: "Dataset") -> int:
-    """Read the number of frames; 1 where none is declared."""
-    return int(header.get("NumberOfFrames", 1) or 1)
-
-
-def _header_fault(header: "Dataset", max_megapixels: float) -> str:
+def _header_fault(header: "Dataset", max_megapixels: float, key: str) -> str:
     missing = [name for name in (*_SHAPE, "PhotometricInterpretation") if header.get(name) in {None, ""}]
     if missing:
         return f"declares no {', '.join(missing)}. Export it again."
-    rows, columns, samples, allocated = (int(header[name].value) for name in _SHAPE)
+    rows, columns, samples, allocated = (whole_number(header, name, 0) for name in _SHAPE)
     frames = num_frames(header)
     if min(rows, columns, frames) < 1:
         return f"declares '{frames}' frames of '{columns} x {rows}' pixels. Export it again."
@@ -73,7 +78,7 @@ def _header_fault(header: "Dataset", max_megapixels: float) -> str:
         megapixels = rows * columns / 1e6
         return (
             f"declares {columns} x {rows} pixels, '{megapixels:.1f}' megapixels; {max_megapixels:g} are allowed. "
-            "Raise data.max_megapixels if it is right."
+            f"{f'Raise {key}, or make' if key else 'Make'} it smaller."
         )
     if samples not in {1, 3} or allocated not in {1, 8, 16, 32, 64}:
         return f"has '{samples}' samples of '{allocated}' bits a pixel; 1 or 3 of 1, 8, 16, 32 or 64 can be read."
@@ -81,12 +86,34 @@ def _header_fault(header: "Dataset", max_megapixels: float) -> str:
 
 
 def _bits_fault(header: "Dataset", allocated: int) -> str:
-    stored = int(header.get("BitsStored", allocated) or allocated)
-    high = int(header.get("HighBit", stored - 1) or 0)
+    stored = whole_number(header, "BitsStored", allocated) or allocated
+    high = whole_number(header, "HighBit", stored - 1)
     if not 1 <= stored <= allocated:
         return f"declares '{stored}' stored bits in '{allocated}' allocated ones. Export it again."
     if high != stored - 1:
         return f"has its highest bit at '{high}' with {stored} stored bits; {stored - 1} is expected. Export it again."
+    return ""
+
+
+def _colour_fault(header: "Dataset", pixels: PixelElement) -> str:
+    """Find colours that contradict the samples, or that nobody can convert."""
+    from pydicom.uid import JPEG2000TransferSyntaxes
+
+    declared, samples = str(header.PhotometricInterpretation), whole_number(header, "SamplesPerPixel", 0)
+    if declared not in _COLOURS[samples]:
+        return f"declares '{declared}' of '{samples}' samples a pixel, which is not read here. Export it again."
+    if samples == 1:
+        return ""
+    if header.BitsAllocated == 1:
+        return f"declares '{declared}' of one bit a sample, which is not read here. Export it again."
+    if is_signed(header):
+        return "declares colours with a sign, which no screen shows. Export it again."
+    if declared in _JPEG_2000_COLOURS and header.file_meta.TransferSyntaxUID not in JPEG2000TransferSyntaxes:
+        return f"declares '{declared}', colours of JPEG 2000, and is none. Export it again."
+    if pixels.num_fragments is not None:
+        return ""
+    if declared == "YBR_FULL_422" and (header.Columns % 2 or whole_number(header, "PlanarConfiguration", 0)):
+        return "declares YBR_FULL_422, which needs an even number of columns and colours by pixel. Export it again."
     return ""
 
 
@@ -119,9 +146,9 @@ def _decoder_fault(header: "Dataset") -> str:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         return f"is of the transfer syntax '{syntax.name}', which is no still image known here. Export it as JPEG 2000."
-    if syntax in _LOSSLESS_JPEG:
+    if syntax in LOSSLESS_JPEG:
         is_ready = "gdcm" in decoder.available_plugins
-    elif syntax == _EXTENDED_JPEG and header.get("BitsStored") != _SCREEN_BITS:
+    elif syntax == _EXTENDED_JPEG and whole_number(header, "BitsStored", 0) != SCREEN_BITS:
         is_ready = "pylibjpeg" in decoder.available_plugins  # the others read 8 bits of it only
     else:
         is_ready = decoder.is_available

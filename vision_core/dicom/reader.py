@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.dicom.checks import choose_decoder, find_fault, num_frames
-from vision_core.dicom.codestream import JPEG_START, codestream_shape, is_sound_jpeg_header
-from vision_core.dicom.display import to_display
+from vision_core.dicom.checks import find_fault
+from vision_core.dicom.decoding import Stored, decode_frame
+from vision_core.dicom.display import read_grey_display, to_display
+from vision_core.dicom.header import UnfitError, is_signed, num_frames, numbers
+from vision_core.dicom.profiles import OTHER_PROFILE, is_other_profile
 from vision_core.dicom.structure import (
     PixelElement,
     data_set_offset,
@@ -28,6 +30,7 @@ from vision_core.dicom.structure import (
     read_encoding,
     reraise_disk_error,
 )
+from vision_core.dicom.tables import read_palette
 from vision_core.errors import InputError
 from vision_core.optional import require
 
@@ -50,6 +53,7 @@ class DicomFacts:
         num_frames: Frames; 1 for a still.
         modality: Such as CT, MR or US; may be empty.
         patient: A hash that is equal for equal patient numbers; empty where the file has none.
+        notes: What the header leaves open about the picture; each begins with the file's name.
     """
 
     height: int
@@ -57,6 +61,7 @@ class DicomFacts:
     num_frames: int
     modality: str
     patient: str
+    notes: tuple[str, ...] = ()
 
 
 def is_dicom(path: Path) -> bool:
@@ -66,15 +71,15 @@ def is_dicom(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def inspect_dicom(path: Path, max_megapixels: float = 100.0) -> DicomFacts:
-    """Read the header and check whether the pixels can be decoded.
+def inspect_dicom(path: Path, max_megapixels: float = 100.0, *, key: str = "") -> DicomFacts:
+    """Read the header and check whether the pixels can be decoded and shown.
 
     Raises:
         InputError: As ``read_dicom_image``.
         OSError: The disk or share failed while reading; trying again may help.
     """
     with _opened(path) as opened:
-        frames = _check_pixels(opened, max_megapixels)
+        frames, notes = _check_pixels(opened, max_megapixels, key)
         header = opened.header
         number = str(header.get("PatientID", "") or "")
         return DicomFacts(
@@ -83,20 +88,24 @@ def inspect_dicom(path: Path, max_megapixels: float = 100.0) -> DicomFacts:
             num_frames=frames,
             modality=str(header.get("Modality", "") or ""),
             patient=blake2b(number.encode(), digest_size=8).hexdigest() if number.strip() else "",
+            notes=(*notes, *_shape_notes(header)),
         )
 
 
-def read_dicom_image(path: Path, frame: int | None = None, max_megapixels: float = 100.0) -> NDArray[np.uint8]:
-    """Read one image by the display values of its header.
+def read_dicom_image(
+    path: Path, frame: int | None = None, max_megapixels: float = 100.0, *, key: str = ""
+) -> NDArray[np.uint8]:
+    """Read one image by the display values of its header; what was decided for it is a warning.
 
     Modality values (rescale or table) go through the file's display table or first window; without either, images of
-    up to 8 bits keep their values and others are scaled from their least to largest value, padding left out.
-    MONOCHROME1 is inverted, palettes and YBR become RGB, grey is repeated.
+    up to 8 bits keep their values and others are scaled from their least to largest value. Padding is left out and
+    becomes black. MONOCHROME1 is inverted, palettes and YBR become RGB, grey is repeated.
 
     Args:
         path: The file.
         frame: Which frame, from 0; None takes the first, with a warning where there are more.
         max_megapixels: Larger images are refused by their header.
+        key: Setting of the running verb that raises this limit, for the message; empty: it has none.
 
     Returns:
         ``(H, W, 3)`` uint8, RGB.
@@ -106,14 +115,43 @@ def read_dicom_image(path: Path, frame: int | None = None, max_megapixels: float
         OSError: The disk or share failed while reading; trying again may help.
         MissingDependencyError: pydicom is not installed.
     """
+    pixels, notes = read_noted_dicom(path, frame, max_megapixels, key=key)
+    for note in notes:
+        _LOG.warning("'%s' %s.", path, note)
+    return pixels
+
+
+def read_noted_dicom(
+    path: Path, frame: int | None = None, max_megapixels: float = 100.0, *, key: str = ""
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Read one image as ``read_dicom_image``; returns it with notes, which begin with the file's name."""
     with _opened(path) as opened:
-        frames = _check_pixels(opened, max_megapixels)
+        frames, _ = _check_pixels(opened, max_megapixels, key)
+        notes = _frame_note(frames) if frame is None else ()
         frame = _choose_frame(path, frame, frames)
         stored = _decode(opened, frame)
         try:
-            return to_display(stored, opened.header, frame)
+            pixels, told = to_display(stored, opened.header, frame)
+        except UnfitError as error:
+            raise InputError(f"'{path}' {error}") from error
         except (ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError) as error:
             raise InputError(f"'{path}' has values or display tables that cannot be used. Export it again.") from error
+        return pixels, (*notes, *stored.notes, *told, *_shape_notes(opened.header))
+
+
+def _frame_note(frames: int) -> tuple[str, ...]:
+    return (f"holds {frames} frames; the first is used",) if frames > 1 else ()
+
+
+def _shape_notes(header: "Dataset") -> tuple[str, ...]:
+    """Tell what viewers show otherwise: pixels that are no squares, colours by a profile."""
+    notes = []
+    ratio = numbers(header, "PixelAspectRatio")
+    if len(ratio) == 2 and min(ratio) > 0 and ratio[0] != ratio[1]:
+        notes.append(f"has pixels of the height {ratio[0]:g} and the width {ratio[1]:g}; they are read as squares")
+    if is_other_profile(header.get("ICCProfile")):
+        notes.append(OTHER_PROFILE)
+    return tuple(notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +166,7 @@ class _OpenFile:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_OpenFile]:
-    _silence_pydicom(require("pydicom", why="DICOM files are read with it"))
+    silence_pydicom(require("pydicom", why="DICOM files are read with it"))
     try:
         with path.open("rb") as file:
             yield _open(path, file)
@@ -136,7 +174,7 @@ def _opened(path: Path) -> Iterator[_OpenFile]:
         raise InputError(f"'{path}' cannot be opened: {(error.strerror or 'no reason given').lower()}.") from error
 
 
-def _silence_pydicom(pydicom: ModuleType) -> None:
+def silence_pydicom(pydicom: ModuleType) -> None:
     """Silence pydicom, whose warnings and logs quote names from the header."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -189,55 +227,39 @@ def _object_type(header: "Dataset") -> str:
     return str(stored.name) if stored is not None else "of unknown kind"
 
 
-def _check_pixels(opened: _OpenFile, max_megapixels: float) -> int:
-    """Return the number of frames, if they can be decoded."""
-    fault = find_fault(opened.header, opened.pixels, max_megapixels)
-    if fault:
-        raise InputError(f"'{opened.path}' {fault}")
-    return num_frames(opened.header)
+def _check_pixels(opened: _OpenFile, max_megapixels: float, key: str) -> tuple[int, tuple[str, ...]]:
+    """Return the number of frames, if they can be decoded and shown, and notes on the display of the first."""
+    header = opened.header
+    notes: tuple[str, ...] = ()
+    try:
+        header.NumberOfFrames = num_frames(header)  # some files write it as text
+        if fault := find_fault(header, opened.pixels, max_megapixels, key):
+            raise UnfitError(fault)
+        if str(header.PhotometricInterpretation).startswith("MONOCHROME"):
+            notes = read_grey_display(header, 0).notes
+        elif header.PhotometricInterpretation == "PALETTE COLOR":
+            read_palette(header, has_sign=is_signed(header))
+    except UnfitError as error:
+        raise InputError(f"'{opened.path}' {error}") from error
+    return num_frames(header), notes
 
 
 def _choose_frame(path: Path, frame: int | None, frames: int) -> int:
-    if frame is None and frames > 1:
-        _LOG.warning("'%s' holds %d frames; the first is used.", path, frames)
     if frame is not None and not 0 <= frame < frames:
         raise InputError(f"'{path}' holds '{frames}' frames, counted from 0; there is no frame '{frame}'.")
     return frame or 0
 
 
-def _decode(opened: _OpenFile, frame: int) -> NDArray[Any]:
-    """Decode the stored values, ``(H, W)`` or ``(H, W, 3)``, YBR converted to RGB."""
+def _decode(opened: _OpenFile, frame: int) -> Stored:
     from pydicom import dcmread
-    from pydicom.encaps import get_frame
-    from pydicom.pixels.utils import pixel_array
 
     opened.file.seek(0)
     try:
-        whole, decoder = dcmread(opened.file), ""
-        if opened.pixels.num_fragments is not None:
-            compressed = get_frame(whole.PixelData, frame, number_of_frames=num_frames(whole))
-            _check_codestream_shape(opened, compressed)
-            decoder = choose_decoder(opened.header, compressed)
-            _refuse_damaged_jpeg(opened, compressed, decoder)
-        return np.asarray(pixel_array(whole, index=frame, decoding_plugin=decoder))
-    except (InputError, MemoryError):
+        return decode_frame(dcmread(opened.file), frame, is_compressed=opened.pixels.num_fragments is not None)
+    except MemoryError:
         raise
+    except UnfitError as error:
+        raise InputError(f"'{opened.path}' {error}") from error
     except Exception as error:
         reraise_disk_error(error)
         raise InputError(f"'{opened.path}' has pixels that cannot be decoded. Copy or export it again.") from error
-
-
-def _check_codestream_shape(opened: _OpenFile, compressed: bytes) -> None:
-    found, header = codestream_shape(compressed), opened.header
-    declared = int(header.Rows), int(header.Columns), int(header.SamplesPerPixel)
-    if found not in {None, declared}:
-        raise InputError(
-            f"'{opened.path}' declares '{declared}' rows, columns and samples, its compressed image '{found}'. "
-            "Export it again."
-        )
-
-
-def _refuse_damaged_jpeg(opened: _OpenFile, compressed: bytes, decoder: str) -> None:
-    """Refuse JPEG headers at which GDCM ends the process."""
-    if decoder != "pillow" and compressed.startswith(JPEG_START) and not is_sound_jpeg_header(compressed):
-        raise InputError(f"'{opened.path}' has pixels with a damaged JPEG header. Copy or export it again.")

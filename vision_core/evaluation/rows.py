@@ -20,6 +20,7 @@ class Row:
         metrics: Values by name; None where undefined.
         intervals: 95 % confidence intervals of metrics, where estimated.
         per_class: Values by ``class.metric``.
+        notes: What its gate found in the list, and what else is to be said beside the scores.
     """
 
     model: str
@@ -28,6 +29,7 @@ class Row:
     metrics: Mapping[str, float | None]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     per_class: Mapping[str, float | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

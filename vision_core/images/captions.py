@@ -23,12 +23,14 @@ class Caption:
         headline: The result.
         lines: Further text, one paragraph each.
         colours: ``(K, 3)`` uint8 for a bar from low to high; None: no bar.
+        ends: Words at both ends of the bar.
         model: Identity of the model.
     """
 
     headline: str
     lines: Sequence[str] = ()
     colours: NDArray[np.uint8] | None = None
+    ends: tuple[str, str] = ("low", "high")
     model: str
 
 
@@ -65,7 +67,7 @@ def _strip(caption: Caption, width: int) -> NDArray[np.uint8]:
     bar_px = 0 if caption.colours is None else 2 * size
     image = Image.new("RGB", (width, bar_px + sum(heights) + size), "white")
     if caption.colours is not None:
-        _draw_bar(image, caption.colours, size)
+        _draw_bar(image, caption.colours, caption.ends, size)
     draw, y = ImageDraw.Draw(image), bar_px + size / 2
     for (face, line), height in zip(rows, heights, strict=True):
         draw.text((size, y + height / 2), line, "black", face, anchor="lm")
@@ -73,13 +75,25 @@ def _strip(caption: Caption, width: int) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _draw_bar(image: Image.Image, colours: NDArray[np.uint8], size: int) -> None:
+def _draw_bar(image: Image.Image, colours: NDArray[np.uint8], ends: tuple[str, str], size: int) -> None:
     draw, face = ImageDraw.Draw(image), font(size)
-    bar = Image.fromarray(np.ascontiguousarray(colours[None])).resize((12 * size, size), Image.Resampling.NEAREST)
-    left = round(1.5 * size + face.getlength("low"))
-    draw.text((size, size), "low", "black", face, anchor="lm")
+    bar = Image.fromarray(np.ascontiguousarray(colours[None])).resize((12 * size, size), Image.Resampling.BILINEAR)
+    words = image.width - bar.width - 3 * size
+    low, high = (_shortened(text, face, words / 2) for text in ends)
+    left = round(1.5 * size + face.getlength(low))
+    draw.text((size, size), low, "black", face, anchor="lm")
     image.paste(bar, (left, size // 2))
-    draw.text((left + bar.width + size / 2, size), "high", "black", face, anchor="lm")
+    draw.rectangle((left, size // 2, left + bar.width, size // 2 + size), outline="grey")
+    draw.text((left + bar.width + size / 2, size), high, "black", face, anchor="lm")
+
+
+def _shortened(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
+    """Cut a text that is wider than ``width`` pixels."""
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def wrap_lines(text: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:

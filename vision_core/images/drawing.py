@@ -14,6 +14,7 @@ Colour = tuple[int, int, int]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 ORANGE: Colour = (230, 159, 0)  # Okabe and Ito's palette: distinct with every common colour blindness
 SKY_BLUE: Colour = (86, 180, 233)
+_THUMBNAIL_PX = 240
 _SUPERSAMPLING = 2
 
 Picture = NDArray[np.uint8]
@@ -24,6 +25,14 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """Write ``(H, W, 3)`` uint8 as PNG, atomically."""
     with atomic_path(path) as partial:
         Image.fromarray(image).save(partial, format="PNG", compress_level=1)
+
+
+def write_thumbnail(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write ``(H, W, 3)`` uint8 as a JPEG of at most 240 pixels, atomically, for ``summary.html``."""
+    small = Image.fromarray(image)
+    small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX, reducing_gap=2.0)
+    with atomic_path(path) as partial:
+        small.save(partial, format="JPEG", quality=85)
 
 
 def draw_boxes(

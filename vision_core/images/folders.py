@@ -57,6 +57,12 @@ def suffix_note(inputs: Sequence[Path]) -> list[str]:
     return [f"{told} Rename them: other programs go by the suffix."] if lying else []
 
 
+def suffix_notes(path: Path) -> tuple[str, ...]:
+    """Note on a file whose suffix names another format, which begins with its name; empty when it does not."""
+    found = other_format(path)
+    return (f"holds {found}, not what its suffix says",) if found else ()
+
+
 def other_format(path: Path) -> str:
     """Name the format of a file whose suffix says another; empty when they agree or it is unknown."""
     said = _FORMATS.get(path.suffix.lower())

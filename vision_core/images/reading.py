@@ -3,24 +3,27 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vision_core.errors import DataError, InputError
+from vision_core.images.conversion import has_deep_values, header_notes, refuse_planes, to_rgb
+from vision_core.images.notes import tell
+from vision_core.images.wholeness import may_be_cut
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 FIRST_TURNED = 5  # EXIF orientations 5 to 8 exchange width and height
 
 _ORIENTATION_TAG = 0x0112
 _LAST_TURNED = 8
+_NOTED_SCALE = 0.5
 _PNG_SIGNATURE_BYTES = 8
 _PNG_TEXTS = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})
-_BACKGROUND = (255, 255, 255)
-_SIXTEEN_BIT_STEP = 257  # 65535 / 255
 _LOG = logging.getLogger("domainsight")
 
 
@@ -73,11 +76,12 @@ def stays_inside(entry: "os.DirEntry[str]", folder: Path) -> bool:
 
 
 def read_image(path: Path, max_megapixels: float = 100.0, *, key: str = "") -> NDArray[np.uint8]:
-    """Read an image completely.
+    """Read an image completely; what was decided for it is a warning.
 
-    The rules: the orientation of the camera is applied; 16-bit grey is divided by 257, of 16-bit colour the high byte
-    is kept; transparency is laid over white; palettes, CMYK and 1-bit are converted; of an animation or a multi-page
-    file the first frame is used, with a warning.
+    The rules: the orientation of the camera is applied; samples of more than 8 bits are scaled by the bits in use
+    (8, 10, 12, 14 or 16), which is noted where they are fewer than 16; transparency is laid over white; palettes, CMYK
+    and 1-bit are converted; of an animation or a multi-page file the first frame is used; colour profiles are not
+    applied.
 
     Args:
         path: The file.
@@ -91,13 +95,40 @@ def read_image(path: Path, max_megapixels: float = 100.0, *, key: str = "") -> N
         InputError: The file is missing, empty, damaged, too large or no image.
         OSError: The disk or share failed while reading; trying again may help.
     """
+    pixels, notes = read_noted_image(path, max_megapixels, key=key)
+    tell(path, notes)
+    return pixels
+
+
+def read_noted_image(
+    path: Path, max_megapixels: float = 100.0, *, key: str = ""
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Read an image as ``read_image``; returns it with notes, which begin with the file's name."""
+    with _opened(path, max_megapixels, key) as image:
+        picture, notes = to_rgb(path, image)
+        return np.array(picture), notes
+
+
+def inspect_image(path: Path, max_megapixels: float = 100.0, *, key: str = "") -> tuple[tuple[str, ...], bool]:
+    """Read the header of an image: notes, and whether only decoding tells if and how it can be read.
+
+    Raises:
+        InputError: The header shows that it cannot be read.
+        OSError: As ``read_image``.
+    """
+    with _opened(path, max_megapixels, key) as image:
+        refuse_planes(path, image)
+        return header_notes(image), has_deep_values(image) or may_be_cut(path, image)
+
+
+@contextmanager
+def _opened(path: Path, max_megapixels: float, key: str) -> Iterator[ImageFile.ImageFile]:
+    """Open an image; every fault within the block is one of the file, but for those of the disk."""
     try:
         _refuse_empty(path)
         with path.open("rb") as file, Image.open(file) as image:
             _refuse_huge(path, image.size, max_megapixels, key)
-            _warn_of_frames(path, image)
-            image.load()
-            return np.array(_to_rgb(path, ImageOps.exif_transpose(image)))
+            yield image
     except InputError:
         raise
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -158,6 +189,23 @@ def shortest_edge_size(size: tuple[int, int], shortest_px: int, longest_px: int)
     return int(edges[0] + 0.5), int(edges[1] + 0.5)
 
 
+def shrink_notes(size: tuple[int, int], shortest_px: int, longest_px: int) -> tuple[str, ...]:
+    """Note on an image that ``resize_shortest`` shrinks below half: the rest of a sentence; empty for others.
+
+    Args:
+        size: ``(height, width)``.
+        shortest_px: As for ``resize_shortest``.
+        longest_px: Likewise.
+    """
+    height, width = shortest_edge_size(size, shortest_px, longest_px)
+    if height >= size[0] * _NOTED_SCALE:
+        return ()
+    return (
+        f"has {size[1]} x {size[0]} pixels, of which the model sees {width} x {height}: small objects are lost. "
+        "Cut it into tiles",
+    )
+
+
 def resize_shortest(image: NDArray[np.uint8], shortest_px: int, longest_px: int) -> NDArray[np.uint8]:
     """Resize ``(H, W, 3)`` uint8 to the pixels of detectron2's test-time resize (Pillow, bilinear)."""
     height, width = shortest_edge_size(image.shape[:2], shortest_px, longest_px)
@@ -197,39 +245,6 @@ def _refuse_huge(path: Path, size: tuple[int, int], max_megapixels: float, key: 
             f"'{path}' declares {size[0]} x {size[1]} pixels, '{megapixels:.1f}' megapixels; {max_megapixels:g} are "
             f"allowed. Cut it into tiles{f', or raise {key}' if key else ', or make it smaller'}."
         )
-
-
-def _warn_of_frames(path: Path, image: Image.Image) -> None:
-    # Cameras append a preview as a second frame and call the file MPO: the photograph is the first.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        _LOG.warning("'%s' holds %d frames; the first is used.", path, getattr(image, "n_frames", 2))
-
-
-def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return _from_sixteen_bit(np.asarray(image, dtype=np.uint32))
-    if image.mode in {"I", "F"}:
-        return _from_sixteen_bit(_whole_sixteen_bit(path, np.asarray(image)))
-    if image.has_transparency_data:
-        ground = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
-        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_sixteen_bit(grey: NDArray[np.uint32]) -> Image.Image:
-    eight_bit = (grey + _SIXTEEN_BIT_STEP // 2) // _SIXTEEN_BIT_STEP
-    return Image.fromarray(eight_bit.astype(np.uint8)).convert("RGB")
-
-
-def _whole_sixteen_bit(path: Path, grey: NDArray[np.generic]) -> NDArray[np.uint32]:
-    values = grey.astype(np.float64)
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 65535 and (values % 1 == 0).all()):  # NaN fails all three
-        raise InputError(
-            f"'{path}' holds values from '{low:g}' to '{high:g}', which no rule brings to 8 bits. "
-            "Save it with 8 or 16 bits a channel."
-        )
-    return values.astype(np.uint32)
 
 
 def _diagnose(path: Path, error: Exception) -> str:

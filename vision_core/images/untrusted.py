@@ -1,20 +1,23 @@
 """Images of unknown origin, decoded in a sandbox: image files and DICOM."""
 
-import logging
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, is_dicom, read_dicom_image
+from vision_core.dicom.reader import DICOM_SUFFIXES, is_dicom, read_dicom_image, read_noted_dicom
 from vision_core.errors import InputError
-from vision_core.images.reading import is_image_name, read_image
+from vision_core.images.folders import suffix_notes
+from vision_core.images.notes import tell
+from vision_core.images.reading import is_image_name, read_image, read_noted_image
 from vision_core.sandbox import Limits, Sandbox
 
-_LOG = logging.getLogger("domainsight")
 _BYTES_PER_PIXEL = 3
+_IMAGE = "vision_core.images.untrusted:image_in_child"
+_DICOM = "vision_core.images.untrusted:dicom_in_child"
 
 
 class UntrustedImages:
@@ -38,41 +41,49 @@ class UntrustedImages:
         self.sandbox = Sandbox(Limits(seconds=seconds, memory_mib=memory_mib, answer_mib=answer_mib))
 
     def __call__(self, path: Path) -> NDArray[np.uint8]:
-        """Read an image, or DICOM for any other suffix: ``(H, W, 3)`` uint8, RGB.
-
-        Of several frames the first is read, with a warning.
+        """Read an image, or DICOM for any other suffix: ``(H, W, 3)`` uint8, RGB; notes are warnings.
 
         Raises:
             InputError: The file cannot be read, or decoding crashed, hung or needed too much memory.
             OSError: The disk or share failed while reading; trying again may help.
         """
-        if is_image_name(path.name):
-            return self.read_image(path)
-        if (frames := self._frames(path)) > 1:
-            _LOG.warning("'%s' holds %d frames; the first is used.", path, frames)
-        return self.read_dicom(path, 0)
+        pixels, notes = self.noted(path)
+        tell(path, notes)
+        return pixels
+
+    def noted(self, path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Read as ``__call__``; return pixels and notes, which begin with the file's name."""
+        return self.noted_image(path) if is_image_name(path.name) else self.noted_dicom(path)
 
     def read(self, path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Read an upload, as DICOM where it has the mark of DICOM; return pixels and notes.
+        """Read an upload, as DICOM where it has the mark of DICOM; return pixels and notes, each a sentence.
 
         Raises:
             InputError: The file is neither an image nor DICOM, or damaged, or too large.
         """
-        if path.suffix.lower() not in DICOM_SUFFIXES and not (path.is_file() and is_dicom(path)):
-            return self.read_image(path), ()
-        frames = self._frames(path)
-        notes = (f"The file holds {frames} frames; the first is shown.",) if frames > 1 else ()
-        return self.read_dicom(path, 0), notes
+        has_mark = path.suffix.lower() in DICOM_SUFFIXES or (path.is_file() and is_dicom(path))
+        pixels, notes = self.noted_dicom(path) if has_mark else self.noted_image(path)
+        return pixels, tuple(f"The file {note}." for note in (*suffix_notes(path), *notes))
 
     def read_image(self, path: Path) -> NDArray[np.uint8]:
         """Read an image as ``images.reading.read_image``; raises as ``__call__``."""
-        function = "vision_core.images.reading:read_image"
-        return self._pixels(function, path, max_megapixels=self.max_megapixels, key=self._key)
+        pixels, notes = self.noted_image(path)
+        tell(path, notes)
+        return pixels
 
     def read_dicom(self, path: Path, frame: int | None = None) -> NDArray[np.uint8]:
         """Read DICOM as ``dicom.reader.read_dicom_image``; raises as ``__call__``."""
-        function = "vision_core.dicom.reader:read_dicom_image"
-        return self._pixels(function, path, frame=frame, max_megapixels=self.max_megapixels)
+        pixels, notes = self.noted_dicom(path, frame)
+        tell(path, notes)
+        return pixels
+
+    def noted_image(self, path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Read an image and its notes; raises as ``__call__``."""
+        return self._pixels(_IMAGE, path, max_megapixels=self.max_megapixels, key=self._key)
+
+    def noted_dicom(self, path: Path, frame: int | None = None) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Read DICOM and its notes; of several frames the first where ``frame`` is None; raises as ``__call__``."""
+        return self._pixels(_DICOM, path, frame=frame, max_megapixels=self.max_megapixels, key=self._key)
 
     def close(self) -> None:
         """End the child process; the next image starts another."""
@@ -84,18 +95,35 @@ class UntrustedImages:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _frames(self, path: Path) -> int:
-        return inspect_dicom(path, self.max_megapixels).num_frames
-
-    def _pixels(self, function: str, path: Path, **arguments: float | int | str | None) -> NDArray[np.uint8]:
-        pixels = self.sandbox.run(function, path, **arguments).array
+    def _pixels(
+        self, function: str, path: Path, **arguments: float | int | str | None
+    ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        answer = self.sandbox.run(function, path, **arguments)
+        pixels = answer.array
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != _BYTES_PER_PIXEL or not pixels.size:
             raise InputError(
                 f"'{path}' was not decoded to an RGB image. Open it in a viewer you trust and save it again."
             )
-        return pixels
+        return pixels, tuple(str(note) for note in answer.value or ())
+
+
+def image_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[np.uint8]], tuple[str, ...]]:  # noqa: ANN401
+    """Read an image as the sandbox answers."""
+    pixels, notes = read_noted_image(path, **arguments)
+    return {"": pixels}, notes
+
+
+def dicom_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[np.uint8]], tuple[str, ...]]:  # noqa: ANN401
+    """Read DICOM as the sandbox answers."""
+    pixels, notes = read_noted_dicom(path, **arguments)
+    return {"": pixels}, notes
 
 
 def read_any(path: Path) -> NDArray[np.uint8]:
     """Read an image, or DICOM for any other suffix: ``(H, W, 3)`` uint8, RGB."""
     return read_image(path) if is_image_name(path.name) else read_dicom_image(path)
+
+
+def read_any_noted(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Read as ``read_any``; returns pixels and notes, which begin with the file's name."""
+    return read_noted_image(path) if is_image_name(path.name) else read_noted_dicom(path)

@@ -15,7 +15,7 @@ from typing import Any
 
 from vision_core.config.strict_yaml import read_yaml
 from vision_core.errors import EnvironmentFault, UsageError, UserError
-from vision_core.files import remove_leftovers, write_atomic
+from vision_core.files import README, is_our_readme, remove_leftovers, write_atomic, write_readme
 
 _OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
 _CLEARED = (
@@ -29,8 +29,18 @@ _CLEARED = (
     "classes.json",
 )
 _CLEARED_FOLDERS = ("model", "mean_teacher", "policy", "pictures", "best", "epoch", "tensorboard")
+_FILES = {
+    "model/": "The trained model, a bundle: --checkpoint of evaluate, predict and export, checked by verify.",
+    "report.html": "The run on one page: settings, curves, scores.",
+    "evaluation.json": "Scores on the labelled lists, as fractions.",
+    "metrics.jsonl": "Losses and scores while training, a line each.",
+    "config.yaml": "All settings; train --config repeats the run.",
+    "log.txt, run.json": "What was printed; command, versions, machine, times, notes.",
+    "last.pt, last.prev.pt": "The state that train --resume goes on from; may be deleted when the run is done.",
+    "pictures/": "Pictures and tables of the report.",
+}
 _BEFORE_A_RUN = {"data", "lock.json"}
-_KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, *_BEFORE_A_RUN}
+_KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, *_BEFORE_A_RUN, README}
 _FACTS = {"status", "settings"}
 _SECTIONS = {"method", "data", "source", "train", "optim"}
 
@@ -122,6 +132,8 @@ class RunFolder:
         if not self.is_written:
             return
         path = self.path / "run.json"
+        if not (self.path / README).exists():
+            write_readme(self.path, "A run of training.", _FILES)
         known = {name: value for name, value in {**_read_facts(path), **facts}.items() if value is not None}
         write_atomic(path, json.dumps(known, indent=2, ensure_ascii=False, default=str))
 
@@ -150,6 +162,8 @@ class RunFolder:
     def _clear(self) -> None:
         for name in _CLEARED:
             (self.path / name).unlink(missing_ok=True)
+        if is_our_readme(self.path / README):
+            (self.path / README).unlink()
         for name in _CLEARED_FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
 

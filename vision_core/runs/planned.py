@@ -11,7 +11,7 @@ from vision_core.errors import EnvironmentFault, UsageError
 
 Runs = dict[str, Config]
 _OWN_DATA = {"format", "labels", "features", "class_list", "leave_out"}  # the demo has none of these
-_NO_ROOT = {"data.root=null", "data.root=~"}
+_NOTHING = {"null", "~", ""}
 _CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -34,7 +34,9 @@ def describe_runs(arguments: argparse.Namespace, config_class: type[Config]) -> 
         arguments.device = None
     if arguments.resume and not arguments.config:
         return _found_runs(arguments, config_class)
-    has_data = any(word.startswith("data.root=") and word not in _NO_ROOT for word in arguments.words)
+    pairs = (word.partition("=") for word in arguments.words)
+    given = {name for name, _, value in pairs if value not in _NOTHING}
+    has_data = any(keys <= given for keys in config_class.data_keys) or "data.root=" in arguments.words
     path = arguments.config or (None if has_data else _demo_config(config_class.task))
     runs = configs.load_runs(config_class, path, arguments.words)
     if arguments.seeds:
@@ -60,7 +62,7 @@ def refuse_data_without_root(runs: Runs, words: Sequence[str]) -> None:
         said = [word.partition("=")[0] for word in words]
         named = [f"data.{name}" for name, value in config.data if name in _OWN_DATA and _is_given(config, name, value)]
         named += [key for key in said if key.removeprefix("data.") in _OWN_DATA and key.startswith("data.")]
-        if named and not config.data.root:
+        if named and not config.has_data():
             raise UsageError(
                 f"data.root is missing: '{named[0]}' is given, and without data.root the demo's own data would be made "
                 f"and trained on. Give data.root=FOLDER (data.root=. for this folder), or leave '{named[0]}' out."

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vision_core.csv_tables import to_csv
+from vision_core.errors import UsageError
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
 
 SPREAD = "spread.csv"  # file name, beside the run folders
+_HEADER = ("experiment", "model", "metric", "mean", "spread", "over")
 _REPEATED = re.compile(r"-?\b(seed|fold)-(\d+)")
 
 
@@ -87,8 +89,18 @@ def headlines(repeats: Sequence[Repeated]) -> list[Repeated]:
     return list(first.values())
 
 
+def refuse_foreign_spread(folder: Path) -> None:
+    """Refuse to replace a table of that name that is not ours.
+
+    Raises:
+        UsageError: The file has other columns.
+    """
+    path = folder / SPREAD
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(to_csv(_HEADER, []).encode())):
+        raise UsageError(f"'{path}' is of no runs of this package, so it is not replaced. Give another --out.")
+
+
 def write_repeats(path: Path, repeats: Sequence[Repeated]) -> None:
     """Write them as a CSV, in the units of ``evaluation.json``."""
-    header = ["experiment", "model", "metric", "mean", "spread", "over"]
     rows = [[each.experiment, each.model, each.metric, each.mean, each.spread, each.over] for each in repeats]
-    write_atomic(path, to_csv(header, rows))
+    write_atomic(path, to_csv(_HEADER, rows))

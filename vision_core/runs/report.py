@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from PIL import Image, UnidentifiedImageError
 
-from vision_core.errors import DataError
+from vision_core.errors import DataError, UsageError
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
@@ -117,13 +117,34 @@ def write_report(folder: Path) -> Path:
 
     Raises:
         DataError: There is no run in ``folder``.
+        UsageError: A file of that name is no report.
     """
+    refuse_foreign_report(folder)
     paths = find_runs(folder)
     if not paths:
         raise DataError(f"'{folder}' holds no run: expected run.json, metrics.jsonl or config.yaml in it or one below.")
     report = folder / "report.html"
     write_atomic(report, _render(folder.resolve().name, [read_run(path) for path in paths]))
     return report
+
+
+def refuse_foreign_report(folder: Path) -> None:
+    """Refuse to replace a ``report.html`` that is not ours.
+
+    Raises:
+        UsageError: A file of that name is no report.
+    """
+    report = folder / "report.html"
+    if report.exists() and not _is_report(report):
+        raise UsageError(f"'{report}' is no report of this package, so it is not replaced. Move or rename it.")
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return ": report</title>" in text and RESEARCH_NOTICE in text
 
 
 def compare(runs: Sequence[RunRecord]) -> list[Comparison]:
@@ -211,7 +232,7 @@ def _section(run: RunRecord) -> dict[str, Any]:
     return {
         "name": run.name,
         "status": str(run.facts.get("status", "unknown")),
-        "notes": _notes(run.facts),
+        "notes": _notes(run),
         "gaps": [*run.gaps, *broken],
         "curves": [layout_curve(name, values) for name, values in run.curves.items()],
         "pictures": [picture for _, picture in embedded if picture is not None],
@@ -229,9 +250,11 @@ def _headlines(comparisons: Iterable[Comparison]) -> list[Comparison]:
     return list(first.values())
 
 
-def _notes(facts: Mapping[str, Any]) -> list[str]:
-    notes = facts.get("notes") or []
-    return [str(note) for note in notes] if isinstance(notes, list) else [str(notes)]
+def _notes(run: RunRecord) -> list[str]:
+    """List the notes of a run and those of the lists that it was scored on, each once."""
+    notes = run.facts.get("notes") or []
+    told = [str(note) for note in notes] if isinstance(notes, list) else [str(notes)]
+    return list(dict.fromkeys([*told, *(f"{row.split}: {note}" for row in run.evaluations for note in row.notes)]))
 
 
 def _per_class(rows: Iterable[Row]) -> list[tuple[str, str, list[float], list[float]]]:

@@ -21,7 +21,8 @@ class TissueSettings(Section):
     )
     regions: Path | None = Field(
         None,
-        description="Folder of edited masks, '<slide>.tissue.geojson' each; a slide without one is segmented.",
+        description="Folder of edited masks, '<slide>.tissue.geojson' each, in folders like the slides' where two are "
+        "called alike; a slide without one is segmented.",
     )
 
 
@@ -57,7 +58,9 @@ class ReadSettings(Section):
     """Settings of reading slides."""
 
     mpp: Mpp | None = Field(
-        None, description="Microns per pixel at level 0 of slides without them; a column mpp of the CSV overrides it."
+        None,
+        description="Microns per pixel at level 0 of all slides, in place of what their files say; a column mpp of the "
+        "CSV overrides it.",
     )
     max_bad_tiles: int = Field(
         0, ge=0, description="Number of unreadable tiles that a slide may have; they are left out."

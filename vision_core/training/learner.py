@@ -118,6 +118,7 @@ class Prepared:
         notes: Remarks for the user, printed before training starts.
         start: Bundle that the run starts from, if any; evaluated beside the result.
         manifest: Hash of items and labels; only a run with the same one is resumed. Empty: a hash of the items' names.
+        manifest_before: Hash by which earlier versions knew the same items; a run with it is resumed too.
         score: Scores the current learner on validation, first the value that selects the best epoch. None: a bundle is
             written and evaluated on ``data.eval_split``.
     """
@@ -127,4 +128,5 @@ class Prepared:
     notes: tuple[str, ...] = ()
     start: Path | None = None
     manifest: str = ""
+    manifest_before: str = ""
     score: Callable[[], Mapping[str, float]] | None = None

@@ -78,10 +78,11 @@ def refuse_other_start(prepared: Prepared, config: Config, run: RunFolder) -> No
         CheckpointError: It has others, or it is damaged.
     """
     state = checkpoint.load(run.path, config.model_dump(mode="json"))
-    if state and state.get("items") not in {None, _manifest(prepared)}:
+    known = {None, _manifest(prepared), prepared.manifest_before or None}
+    if state and state.get("items") not in known:
         raise CheckpointError(
-            f"{run.path} was begun on other items than its lists name now, or with other labels. Restore them as they "
-            "were to continue, or train anew with --overwrite."
+            f"{run.path} was begun on other items than its lists name now, with other labels, or their files have "
+            "changed. Restore them as they were to continue, or train anew with --overwrite."
         )
 
 

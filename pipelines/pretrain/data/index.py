@@ -8,12 +8,13 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from vision_core.dicom.reader import inspect_dicom, read_dicom_image
-from vision_core.images.reading import is_image_name, read_image
+from vision_core.dicom.reader import inspect_dicom, read_noted_dicom
+from vision_core.images.folders import suffix_notes
+from vision_core.images.reading import inspect_image, is_image_name, read_noted_image
 
 NUM_EXAMPLES = 5
+MEGAPIXELS = "data.max_megapixels"
 UNKNOWN = 0  # number of a patient without a name
 
 MODALITIES = ("CT", "MR", "US")
@@ -43,8 +44,12 @@ class Pixels(Protocol):
         """Read an image ``(H, W, 3)``, RGB."""
         ...
 
-    def check_header(self, index: int) -> None:
-        """Raise an ``InputError`` where the header alone shows that the image cannot be read."""
+    def check_header(self, index: int) -> tuple[tuple[str, ...], bool]:
+        """Read the header alone: notes, and whether only decoding tells if the image can be read.
+
+        Raises:
+            InputError: It shows that it cannot.
+        """
         ...
 
     def keep(self, indices: NDArray[np.int64]) -> "Pixels":
@@ -185,23 +190,22 @@ class Files:
     def read(self, index: int) -> NDArray[np.uint8]:
         """Read an image ``(H, W, 3)``, RGB; a file without an image's suffix as DICOM, its first frame."""
         path = self.path(index)
+        # Notes were told by the check before the run; an epoch repeats none.
         if is_image_name(path.name):
-            return read_image(path, self.max_megapixels, key="data.max_megapixels")
-        return read_dicom_image(path, frame=0, max_megapixels=self.max_megapixels)
+            return read_noted_image(path, self.max_megapixels, key=MEGAPIXELS)[0]
+        return read_noted_dicom(path, 0, self.max_megapixels, key=MEGAPIXELS)[0]
 
-    def check_header(self, index: int) -> None:
-        """Raise an ``InputError`` where the header alone shows that the image cannot be read."""
+    def check_header(self, index: int) -> tuple[tuple[str, ...], bool]:
+        """Read the header alone: notes, and whether only decoding tells if the image can be read.
+
+        Raises:
+            InputError: It shows that it cannot.
+        """
         path = self.path(index)
         if not is_image_name(path.name):
-            inspect_dicom(path, self.max_megapixels)
-            return
-        try:
-            with Image.open(path) as image:
-                is_fine = image.width * image.height <= self.max_megapixels * 1e6
-        except Exception:  # decoders meet a damaged file with any exception
-            is_fine = False
-        if not is_fine:
-            self.read(index)  # raises with the reason
+            return inspect_dicom(path, self.max_megapixels, key=MEGAPIXELS).notes, False
+        notes, is_open = inspect_image(path, self.max_megapixels, key=MEGAPIXELS)
+        return (*suffix_notes(path), *notes), is_open
 
     def keep(self, indices: NDArray[np.int64]) -> "Files":
         """Select files."""

@@ -1,6 +1,7 @@
 """Reading of labelled images in all layouts: one index, checked classes, notes for the user."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from pipelines.pretrain.data_settings import PretrainData
 from vision_core.console import Progress
 from vision_core.dicom.reader import DicomFacts, inspect_dicom
 from vision_core.errors import ConfigError, DataError, InputError
+from vision_core.evaluation.class_names import clean_name, missing_value_problems, variant_problems, written_name
 from vision_core.files import write_atomic
 from vision_core.images.reading import is_image_name
 
@@ -161,11 +163,16 @@ def _read_files(data: PretrainData, root: Path, split: str, frozen: tuple[str, .
     _refuse(reading, name)
     if not entries:
         raise DataError(f"'{name}' has no image. Correct data.root, data.split or data.format.")
-    entries = [entry._replace(label=_name(entry.label, frozen)) for entry in entries] if frozen else entries
-    parts = {part: {_name(label, frozen) for label in labels} for part, labels in parts.items()}
+    counts = Counter(entry.label for entry in entries)
+    reading.problems += missing_value_problems(counts, frozen, "images")
+    meant = {label: _name(label, frozen, is_cell=_is_list(data)) for label in counts}
+    entries = [entry._replace(label=meant[entry.label]) for entry in entries]
+    parts = {part: {_name(each, frozen, is_cell=_is_list(data)) for each in labels} for part, labels in parts.items()}
     every = set().union(*parts.values(), (entry.label for entry in entries))
     # Folders are numbered by their sorted names, as the released code does; a list may hold numbers.
     classes = frozen or tuple(sorted(every, key=_order if _is_list(data) else str))
+    if not frozen and data.format != "radimagenet":  # whose own names are as they are
+        reading.problems += variant_problems(classes, "the lists" if _is_list(data) else "the folders")
     _compare(parts, entries, (classes, split), data, reading)
     _refuse(reading, name)
     if data.format == "radimagenet" and len(classes) != RADIMAGENET_CLASSES:
@@ -194,8 +201,10 @@ def _is_list(data: PretrainData) -> bool:
     return data.format == "csv" or (data.format == "dicom" and bool(data.labels))
 
 
-def _name(label: str, classes: tuple[str, ...]) -> str:
-    """Replace a label that is the number of a class by its name."""
+def _name(label: str, classes: tuple[str, ...], *, is_cell: bool) -> str:
+    """Read the name of a class; one that is the number of a class is replaced by its name."""
+    if label not in classes:
+        label = written_name(label) if is_cell else clean_name(label)
     is_number = label not in classes and label.isdecimal() and int(label) < len(classes)
     return classes[int(label)] if is_number else label
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.pretrain.config import Finetune, PretrainConfig
+from pipelines.pretrain.data.checks.duplicates import equal_images
 from pipelines.pretrain.data.checks.validation import shared_patients
 from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.reading import Images, prepare_images
@@ -58,12 +59,13 @@ def in_classes(data: StageData, classes: tuple[str, ...]) -> StageData:
 
 
 def overlaps(lists: Sequence[Images]) -> list[str]:
-    """Warn of each two lists that share known patients."""
-    return [
+    """Warn of each two lists that share known patients, and of equal images in and between lists."""
+    patients = [
         f"warning: {count} patients are in both {one} and {other}. Scores on one after training on the other are too "
         "good."
         for (one, other), count in shared_patients(lists).items()
     ]
+    return [*patients, *equal_images(lists)]
 
 
 def check_training_list(config: PretrainConfig, images: Images) -> None:

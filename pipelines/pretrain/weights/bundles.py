@@ -1,16 +1,18 @@
-"""Bundles of classifiers and policies, each with a golden pair of input and raw outputs."""
+"""Bundles of classifiers and policies, each with a golden pair of an image's bytes and raw outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from pipelines.pretrain.config import PretrainConfig
-from pipelines.pretrain.data.preprocessing import described
+from pipelines.pretrain.data.preprocessing import centre_view, described, normalise
 from pipelines.pretrain.data_settings import PretrainData
 from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from vision_core.backbones.bundles import architecture, is_classifier, read_preprocessing
@@ -18,14 +20,15 @@ from vision_core.backbones.networks import build_backbone
 from vision_core.backbones.settings import Preprocessing
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import Golden, Tensors
-from vision_core.bundles.card import Card
+from vision_core.bundles.card import UNSEALED_FORMAT, Card
 from vision_core.errors import CheckpointError
 from vision_core.randomness import key
 
 TASK = "pretrain"
 IMPORTED = "imported"  # method on the card of another program's weights
 POLICY = "policy"  # folder beside the classifier's bundle, and method on its card
-_GOLDEN_PX = 64
+GOLDEN_PIXELS = "pixels"
+_GOLDEN_SIZE = (72, 96)
 NO_CLASSES = "This bundle is a backbone without classes. Use it as source.weights of method=transfer."
 _INDEPENDENT = "are_independent"
 
@@ -73,12 +76,12 @@ def save_classifier(folder: Path, network: nn.Module, card: Card) -> Card:
         network: Network from ``build_backbone``.
         card: Card from ``describe_classifier``.
     """
-    name, count = str(card.architecture["backbone"]), len(card.classes)
+    name, count, rules = str(card.architecture["backbone"]), len(card.classes), read_preprocessing(folder, card)
 
     def answer(tensors: Tensors, inputs: Tensors) -> Tensors:
-        return classifier_outputs(build_classifier(name, count, tensors), inputs)
+        return classifier_outputs(build_classifier(name, count, tensors), inputs, rules)
 
-    return bundle.save(folder, network.state_dict(), card, Golden(inputs={"image": _golden_image()}, answer=answer))
+    return bundle.save(folder, network.state_dict(), card, Golden(inputs=_golden_inputs(), answer=answer))
 
 
 def load_classifier(path: Path, device: torch.device | str = "cpu") -> Classifier:
@@ -141,11 +144,22 @@ def build_classifier(name: str, num_classes: int, tensors: Tensors) -> nn.Module
     return network.eval().requires_grad_(False)
 
 
+def prepare(pixels: NDArray[np.uint8], rules: Preprocessing, device: torch.device | str = "cpu") -> Tensor:
+    """Resize, crop and normalise an RGB image ``(H, W, 3)`` by the rules of a card: ``(1, 3, side, side)`` float32."""
+    view = _batch(centre_view(pixels, rules.resize_px, rules.input_px)).to(device)
+    ordered = view.flip(1) if rules.channel_order == "bgr" else view
+    values = ordered.float() / 255 if rules.values == "0 to 1" else ordered.float()
+    mean, std = (values.new_tensor(each).view(3, 1, 1) for each in (rules.mean, rules.std))
+    return (values - mean) / std
+
+
 @torch.no_grad()
-def classifier_outputs(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensors:
-    """Compute a classifier's raw outputs for the golden input."""
+def classifier_outputs(network: nn.Module, inputs: Mapping[str, Tensor], rules: Preprocessing) -> Tensors:
+    """Compute a classifier's raw outputs for the golden input: ``pixels``; in format 1 a normalised ``image``."""
     device = next(network.parameters()).device
-    return {"logits": network(inputs["image"].to(device)).float().cpu()}
+    pixels = inputs.get(GOLDEN_PIXELS)
+    image = inputs["image"].to(device) if pixels is None else prepare(pixels.cpu().numpy(), rules, device)
+    return {"logits": network(image).float().cpu()}
 
 
 def save_policy(folder: Path, policy: NoisePolicy, config: PretrainConfig, card: Card) -> Card:
@@ -166,9 +180,9 @@ def save_policy(folder: Path, policy: NoisePolicy, config: PretrainConfig, card:
     )
 
     def answer(tensors: Tensors, inputs: Tensors) -> Tensors:
-        return policy_outputs(_build_policy(filled, tensors), inputs)
+        return policy_outputs(_build_policy(filled, tensors), inputs, config.data.image_px)
 
-    return bundle.save(folder, policy.state_dict(), filled, Golden(inputs={"image": _golden_image()}, answer=answer))
+    return bundle.save(folder, policy.state_dict(), filled, Golden(inputs=_golden_inputs(), answer=answer))
 
 
 def load_policy(path: Path) -> tuple[NoisePolicy, PretrainConfig, Card]:
@@ -180,13 +194,35 @@ def load_policy(path: Path) -> tuple[NoisePolicy, PretrainConfig, Card]:
     content = bundle.load(path, TASK)
     if content.card.method != POLICY:
         raise CheckpointError(f"'{path}' holds no policy. Give the folder '{POLICY}' of a run with policy=reinforce.")
+    if content.card.format > UNSEALED_FORMAT:
+        _check_own_preprocessing(path, content.card)
     return _build_policy(content.card, content.tensors), _policy_settings(content.card), content.card
 
 
+def _check_own_preprocessing(path: Path, card: Card) -> None:
+    """Refuse a policy's card with other preprocessing than a policy has.
+
+    Raises:
+        CheckpointError: Mean, deviation or channel order differ, or the size of the images.
+    """
+    own = {**described(PretrainConfig().data), "image_px": card.architecture.get("image_px")}
+    for name in ("mean", "std", "channel_order", "image_px"):
+        if card.preprocessing.get(name) != own[name]:
+            raise CheckpointError(
+                f"'{path}': card.json, preprocessing.{name} is '{card.preprocessing.get(name)}', a policy of this "
+                f"version has '{own[name]}'. Fetch the bundle again."
+            )
+
+
 @torch.no_grad()
-def policy_outputs(policy: NoisePolicy, inputs: Mapping[str, Tensor]) -> Tensors:
-    """Compute a policy's raw outputs for the golden input."""
-    cells = policy.distributions(inputs["image"].to(policy.bases.log_alpha.device))
+def policy_outputs(policy: NoisePolicy, inputs: Mapping[str, Tensor], image_px: int) -> Tensors:
+    """Compute a policy's raw outputs for the golden input, seen at ``image_px``; as for ``classifier_outputs``."""
+    pixels = inputs.get(GOLDEN_PIXELS)
+    if pixels is None:
+        image = inputs["image"]
+    else:
+        image = normalise(_batch(centre_view(pixels.cpu().numpy(), image_px, image_px)))
+    cells = policy.distributions(image.to(policy.bases.log_alpha.device))
     return {"log_alpha": cells.log_alpha.float().cpu(), "log_beta": cells.log_beta.float().cpu()}
 
 
@@ -218,6 +254,13 @@ def _load(module: nn.Module, tensors: Tensors) -> None:
         raise CheckpointError(f"The weights do not fit the architecture: {first[:200]}") from error
 
 
-def _golden_image() -> Tensor:
+def _golden_inputs() -> Tensors:
     generator = torch.Generator().manual_seed(key("golden"))
-    return torch.randn(1, 3, _GOLDEN_PX, _GOLDEN_PX, generator=generator)
+    height, width = _GOLDEN_SIZE
+    noise = torch.randint(0, 64, (height, width, 3), generator=generator)
+    ramp = torch.linspace(0, 150, width).long()[None, :, None] + torch.tensor([0, 12, 40])  # each channel has its own
+    return {GOLDEN_PIXELS: (noise + ramp).clamp(max=255).to(torch.uint8)}
+
+
+def _batch(view: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))[None]

@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipelines.pretrain.weights.bundles import load_classifier
+from pipelines.pretrain.weights.bundles import GOLDEN_PIXELS, Classifier, load_classifier, prepare
+from vision_core.bundles import bundle
+from vision_core.bundles.bundle import Tensors
 from vision_core.bundles.export import Exportable
 from vision_core.errors import UsageError
 
@@ -52,7 +54,27 @@ def exportable(path: Path, size: int | None) -> Exportable:
         inputs={"images": torch.randn(_EXAMPLES, 3, side, side, generator=generator)},
         outputs=("probabilities",),
         dynamic={"images": {0: "batch"}},
+        golden=_golden(path, found, side),
         card=found.card,
         preprocessing=f"Shorter side to {rules.resize_px} px, centre crop of {side} px, {rules.channel_order.upper()}, "
         f"values {rules.values}, minus {list(rules.mean)}, divided by {list(rules.std)}; one channel is repeated.",
     )
+
+
+@torch.no_grad()
+def _golden(path: Path, found: Classifier, side: int) -> tuple[Tensors, Tensors]:
+    """Prepare the golden picture by the card, with the probabilities of its stored logits.
+
+    At another size than the card's, the logits are those that the bundle computes for it.
+    """
+    content, rules = bundle.load(path), found.preprocessing
+    inputs, logits = content.inputs(), content.outputs()["logits"]
+    pixels = inputs.get(GOLDEN_PIXELS)
+    if pixels is None:  # format 1: a picture that is prepared already
+        image = nn.functional.interpolate(inputs["image"], size=(side, side), mode="nearest")
+        is_stored = image.shape == inputs["image"].shape
+    else:
+        is_stored = side == rules.input_px
+        image = prepare(pixels.numpy(), rules.model_copy(update={"input_px": side}))
+    logits = logits if is_stored else found.network(image)
+    return {"images": image}, {"probabilities": logits.sigmoid() if found.are_independent else logits.softmax(dim=1)}

@@ -9,11 +9,12 @@ from torch import nn
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.reading import Images
 from pipelines.pretrain.weights.bundles import TASK, check_independence, load_classifier
+from pipelines.pretrain.weights.classes import in_order, match_classes
 from vision_core.backbones.bundles import load_backbone
-from vision_core.backbones.networks import build_backbone
+from vision_core.backbones.networks import backbone_spec, build_backbone
 from vision_core.bundles import bundle
 from vision_core.bundles.card import Card
-from vision_core.errors import CheckpointError, ConfigError
+from vision_core.errors import ConfigError
 from vision_core.randomness import key
 from vision_core.training.learner import Start
 
@@ -44,7 +45,7 @@ def initial_classifier(config: PretrainConfig, images: Images) -> InitialClassif
     path, num_classes = config.source.weights, len(images.classes)
     if path is None:
         return InitialClassifier(module=build_backbone(config.classifier, num_classes), backbone=config.classifier)
-    return _with_new_head(path, num_classes) if _needs_new_head(config, path) else _with_own_head(path)
+    return _with_new_head(path, num_classes) if _needs_new_head(config, path) else _with_own_head(path, images.classes)
 
 
 def placeholder_classifier(config: PretrainConfig, images: Images) -> InitialClassifier:
@@ -100,23 +101,21 @@ def _needs_new_head(config: PretrainConfig, path: Path) -> bool:
 
 
 def _check_classes(path: Path, card: Card, images: Images) -> None:
-    if card.classes != images.classes:
-        strange = sorted(set(card.classes) ^ set(images.classes))
-        where = f"first class of only one of them: '{strange[0]}'" if strange else "in another order"
-        raise CheckpointError(
-            f"'{path}' was trained on {len(card.classes)} classes, the data has {len(images.classes)} ({where}). "
-            "Use method=transfer for other classes."
-        )
+    match_classes(path, card.classes, images.classes, "Use method=transfer for other classes.")
     check_independence(path, card, are_independent=images.is_multi_label)
 
 
-def _with_own_head(path: Path) -> InitialClassifier:
-    found = load_classifier(path)
+def _with_own_head(path: Path, classes: tuple[str, ...]) -> InitialClassifier:
+    found, notes = load_classifier(path), []
+    if found.card.classes != classes:
+        head = backbone_spec(found.backbone).classifier
+        found.network.load_state_dict(in_order(found.network.state_dict(), head, found.card.classes, classes))
+        notes.append("Classes: the bundle has them in another order; its head is put into that of the data, by name.")
     return InitialClassifier(
         module=found.network.requires_grad_(True),
         backbone=found.backbone,
         path=path,
-        notes=(_source_note(found.card),),
+        notes=(_source_note(found.card), *notes),
     )
 
 

@@ -96,10 +96,23 @@ def _recognise(found: Mapping[str, Tensor], path: Path) -> tuple[BackboneSpec, K
             f"Missing, for example: {lacking}; without a counterpart: {strange}. "
             f"Known networks: {', '.join(BACKBONES)}."
         )
+    _refuse_whole_numbers(found, keys, path)
     _refuse_other_shapes(found, best, keys, path)
     _refuse_two_networks(keys, path)
     _refuse_other_bias(found, keys, BACKBONES[best], path)
     return BACKBONES[best], keys
+
+
+def _refuse_whole_numbers(found: Mapping[str, Tensor], keys: KeyMap, path: Path) -> None:
+    """Refuse quantised weights, which need scales that the file does not have."""
+    whole = [there for there in keys.ours if not found[there].is_floating_point()]
+    whole = [there for there in whole if not there.endswith("num_batches_tracked")]
+    if whole:
+        kind = str(found[whole[0]].dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"'{path}': {len(whole)} tensors, first '{whole[0]}', hold '{kind}' and no scales: quantised weights. Give "
+            "the file from before quantisation (float32 or float16)."
+        )
 
 
 def _refuse_other_shapes(found: Mapping[str, Tensor], name: str, keys: KeyMap, path: Path) -> None:

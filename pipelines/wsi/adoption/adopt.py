@@ -1,6 +1,7 @@
 """Adoption of features from CLAM or TRIDENT as a data set of ours; the originals stay untouched."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from pipelines.wsi.adoption.split_lists import read_clam_splits, write_lists
 from pipelines.wsi.cohort.labels import Labels, read_labels
 from vision_core.console import track
 from vision_core.errors import DataError, InputError
-from vision_core.slides.features.adopted import read_any_features, read_patch_corners, write_adopted
-from vision_core.slides.features.files import Features
+from vision_core.slides.features.adopted import read_any_features, read_patch_grid, write_adopted
+from vision_core.slides.features.files import Features, stored_corners
 from vision_core.slides.features.hdf5 import H5Rows
 
 FEATURES = "features"
@@ -32,6 +33,7 @@ class AdoptionSettings:
         tile_mpp: Microns per pixel of a tile.
         slide_mpp: Microns per pixel at level 0 of slides that do not state it.
         slide_mpps: Microns per pixel at level 0 by slide name, read from slides in ``data.root``.
+        tile_px: Side of a tile in pixels as it was encoded.
         classes: Names of the classes in order; empty: those of the CSV.
     """
 
@@ -39,6 +41,7 @@ class AdoptionSettings:
     tile_mpp: float | None
     slide_mpp: float | None
     slide_mpps: Mapping[str, float]
+    tile_px: int | None = None
     classes: tuple[str, ...] = ()
 
 
@@ -49,13 +52,15 @@ class Adoption:
     Attributes:
         slide: Name of the slide.
         path: The original feature file.
-        corners: File of the tile coordinates, if not in the original.
+        corners: File of the tile coordinates, if they are not in the original, or not in pixels of level 0.
         dim: Features of a tile.
-        tile_px: Side of a tile in pixels as it was read.
+        tile_px: Side of a tile in pixels as it was encoded.
         side: Side of a tile in pixels of level 0.
         mpp: Microns per pixel of a tile.
         mpp_source: Source of ``mpp``.
         problem: Reason why it cannot be adopted, or empty.
+        notes: What was inferred, or cannot be used.
+        content: Sum of the original.
     """
 
     slide: str
@@ -67,6 +72,8 @@ class Adoption:
     mpp: float | None = None
     mpp_source: str = ""
     problem: str = ""
+    notes: tuple[str, ...] = ()
+    content: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +122,12 @@ def adopt(
     checked = _check_sample(adoptions, check)
     for each in adoptions:
         identity = checked[0].encoder if checked else {"name": encoder, "dim": each.dim}
-        write_adopted(out / FEATURES, each.slide, each.path, each.corners, _attributes(found, each, identity))
+        attributes = _attributes(found, each, identity)
+        write_adopted(out / FEATURES, each.slide, each.path, each.corners, attributes, each.content)
     written = write_lists(out, labels, lists) if labels else [_NO_LABELS]
     dims = ", ".join(map(str, sorted({each.dim for each in adoptions})))
     summary = f"{len(adoptions)} feature files of {found.program}, {dims} features a tile, encoder {encoder}."
-    return [summary, *_sources(adoptions), _check_summary(checked), *written]
+    return [summary, *_sources(adoptions), *_inferred(adoptions), _check_summary(checked), *written]
 
 
 _NO_LABELS = "No CSV with columns slide and label was found: name it as data.labels, here or in training."
@@ -137,41 +145,48 @@ def _examine(name: str, found: ForeignFolder, settings: AdoptionSettings, listed
     path = found.features[name]
     try:
         features = read_any_features(path)
-        corners, facts = _corners(features, found.patches.get(name))
+        corners, facts, notes = _corners(features, found.patches.get(name))
     except InputError as error:
         return Adoption(slide=name, path=path, problem=" ".join(error.problems))
     if isinstance(features.features, H5Rows):
         features.features.close()
-    tile_px, side = facts.get("tile_px"), facts.get("tile_side")
-    mpp, source, problem = _tile_mpp(name, facts, settings, listed)
+    tile_px, side = settings.tile_px or facts.get("tile_px"), facts.get("tile_side")
+    mpp, source, problem = _tile_mpp(name, (tile_px, side), facts, settings, listed)
     return Adoption(
         slide=name, path=path, corners=corners, dim=features.dim, tile_px=tile_px, side=side, mpp=mpp,
-        mpp_source=source, problem=problem,
+        mpp_source=source, problem=problem, notes=notes, content=features.content,
     )  # fmt: skip
 
 
-def _corners(features: Features, patches: Path | None) -> tuple[Path | None, Mapping[str, Any]]:
-    """Find the tile coordinates and attributes: in the features, else in a patches file."""
+def _corners(features: Features, patches: Path | None) -> tuple[Path | None, Mapping[str, Any], tuple[str, ...]]:
+    """Find the tile coordinates and attributes, with notes: in the features, else in a patches file."""
     if patches is None or "tile_px" in features.attributes:
-        return None, features.attributes
-    corners, facts = read_patch_corners(patches)
-    if len(corners) != len(features):
+        return None, features.attributes, features.notes
+    grid = read_patch_grid(patches)
+    stored = grid.stored
+    if stored is not None and len(stored) != len(features):
         raise InputError(
-            f"'{patches}' has '{len(corners)}' tiles, the features of that slide '{len(features)}'. "
+            f"'{patches}' has '{len(stored)}' tiles, the features of that slide '{len(features)}'. "
             "Give folders of one run."
         )
-    if features.coords is not None and not bool((features.coords == corners).all()):
+    own = stored_corners(features)
+    if stored is not None and own is not None and not bool((own == stored).all()):
         raise InputError(
             f"'{patches}' has its tiles elsewhere than the features of that slide. Give folders of one run."
         )
-    return (patches if features.coords is None else None), facts
+    is_other = features.coords is None or grid.corners is None or not bool((features.coords == grid.corners).all())
+    return (patches if is_other else None), grid.attributes, grid.notes
 
 
 def _tile_mpp(
-    name: str, facts: Mapping[str, Any], settings: AdoptionSettings, listed: Mapping[str, float]
+    name: str,
+    sides: tuple[int | None, int | None],
+    facts: Mapping[str, Any],
+    settings: AdoptionSettings,
+    listed: Mapping[str, float],
 ) -> tuple[float | None, str, str]:
     """Determine microns per pixel of a tile, their source, and a contradiction."""
-    tile_px, side = facts.get("tile_px"), facts.get("tile_side")
+    tile_px, side = sides
     scale = side / tile_px if side and tile_px else None
     known = [
         ("the slide", settings.slide_mpps.get(name)),
@@ -184,13 +199,30 @@ def _tile_mpp(
     if settings.tile_mpp:
         if of_slide and not math.isclose(settings.tile_mpp, of_slide[0][0], rel_tol=_TOLERANCE):
             return settings.tile_mpp, "", (
-                f"slide '{name}': tiles.mpp is '{settings.tile_mpp:g}', but by {of_slide[0][1]} its tiles have "
-                f"{of_slide[0][0]:.3g} microns per pixel. Leave tiles.mpp out, or correct it."
+                f"slide '{name}': tiles.mpp is '{settings.tile_mpp:g}', but by {of_slide[0][1]} its tiles of {tile_px} "
+                f"px have {of_slide[0][0]:.3g} microns per pixel. Leave tiles.mpp out, or correct it"
+                f"{_reduction_hint(of_slide[0][0], settings.tile_mpp, tile_px)}."
             )  # fmt: skip
         return settings.tile_mpp, "tiles.mpp", ""
+    if facts.get("mpp"):
+        return float(facts["mpp"]), "the file", ""
     if of_slide:
         return round(of_slide[0][0], 6), of_slide[0][1], ""
     return nominal, f"the magnification, {magnification:g}x" if nominal else "", ""
+
+
+def _reduction_hint(found: float, stated: float, tile_px: int | None) -> str:
+    """Suggest that tiles were reduced before they were encoded, which CLAM does not write down."""
+    times = round(stated / found)
+    if tile_px is None or times < 2 or not math.isclose(stated, times * found, rel_tol=_TOLERANCE):
+        return ""
+    return f"; if CLAM reduced them {times}-fold (custom_downsample), add tiles.tile_px={tile_px // times}"
+
+
+def _inferred(adoptions: Sequence[Adoption]) -> list[str]:
+    """Tell what was inferred from grids, once for all slides that share it."""
+    counts = Counter(note for each in adoptions for note in each.notes)
+    return [f"Of {count} slides: {note}" for note, count in counts.most_common(_NUM_CHECKED)]
 
 
 def _missing_settings(found: ForeignFolder, encoder: str | None, adoptions: Sequence[Adoption]) -> list[str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.wsi.cohort.csv_table import read_table
-from pipelines.wsi.cohort.labels import slide_name
 from vision_core.errors import DataError
 from vision_core.slides.features.files import FEATURE_SUFFIXES
+from vision_core.slides.identity import slide_name
 
 _SPLITS = re.compile(r"splits_(\d+)\.csv")
 _CLAM_FOLDERS = ("h5_files", "h5", "pt_files", "pt")  # the first that has a slide is used: HDF5 has coordinates

@@ -10,19 +10,20 @@ from pipelines.wsi.adoption.foreign_folders import ForeignFolder, find_clam, fin
 from pipelines.wsi.adoption.reencoding import Grid, compare_features
 from pipelines.wsi.adoption.split_lists import LABELS
 from pipelines.wsi.cohort.csv_table import read_table
-from pipelines.wsi.cohort.labels import slide_name
 from pipelines.wsi.config import WsiConfig
 from vision_core.config import loading as configs
 from vision_core.console import say
 from vision_core.errors import ConfigError, InputError, UsageError
 from vision_core.slides.encoders.encoder import Encoder
 from vision_core.slides.encoders.networks import build_encoder
-from vision_core.slides.features.adopted import ADOPTED_SUFFIX, read_any_features, read_patch_corners
+from vision_core.slides.features.adopted import ADOPTED_SUFFIX, read_any_features, read_patch_grid
+from vision_core.slides.identity import slide_name
 from vision_core.slides.reading.listing import list_slides
 from vision_core.slides.reading.slide import open_slide
 from vision_core.training.runtime import pick_device
 
 _SHIPPED = {"lite0"}
+_SHOWN = 3
 
 
 def run(arguments: argparse.Namespace, config_class: type[WsiConfig], build: Callable[[], object]) -> int:
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace, config_class: type[WsiConfig], build: Cal
     settings = AdoptionSettings(
         encoder=config.encoder.name if "encoder.name" in given else None,
         tile_mpp=config.tiles.mpp if "tiles.mpp" in given else None,
+        tile_px=config.tiles.tile_px if "tiles.tile_px" in given else None,
         slide_mpp=config.read.mpp,
         slide_mpps=slides.mpps(),
         classes=config.data.classes,
@@ -75,8 +77,8 @@ class _OriginalSlides:
         if self._encoder is None:
             self._encoder = build_encoder(self._config.encoder, pick_device(self._config.train.device))
         features = read_any_features(adoption.path, check=False)
-        if features.coords is None and adoption.corners:
-            features = replace(features, coords=read_patch_corners(adoption.corners)[0])
+        if adoption.corners:
+            features = replace(features, coords=read_patch_grid(adoption.corners).corners)
         if features.coords is None or not len(features):
             return None
         grid = Grid(side=adoption.side, tile_px=adoption.tile_px, mpp=adoption.mpp)
@@ -87,8 +89,18 @@ class _OriginalSlides:
     def _listed(self, folder: Path) -> dict[str, Path]:
         if not folder.is_dir():
             raise ConfigError(f"data.root '{folder}' is no folder. Give the folder of slides, or leave it out.")
-        files = {slide_name(file.name): file for file in list_slides(folder)}
-        return {name: file for name, file in files.items() if name in self._found.features}
+        files: dict[str, list[Path]] = {}
+        for file in list_slides(folder):
+            files.setdefault(slide_name(file.name), []).append(file)
+        wanted = {name: own for name, own in files.items() if name in self._found.features}
+        for name, own in wanted.items():
+            if len(own) > 1:
+                listing = ", ".join(f"'{each}'" for each in own[:_SHOWN])
+                raise ConfigError(
+                    f"data.root: '{len(own)}' slides are called '{name}', {listing}, and the features do not say of "
+                    "which they are. Give the folder of one of them."
+                )
+        return {name: own[0] for name, own in wanted.items()}
 
 
 def _training_settings(out: Path) -> str:

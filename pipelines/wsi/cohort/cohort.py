@@ -1,17 +1,20 @@
 """The slides of a run: read from their CSV, split, and matched with their files."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipelines.wsi.cohort.file_matching import SlideRecord, match_files
+from pipelines.wsi.cohort.csv_table import refuse
+from pipelines.wsi.cohort.file_matching import SlideRecord, match_all, match_files
 from pipelines.wsi.cohort.folds import Places
-from pipelines.wsi.cohort.labels import read_labels
-from pipelines.wsi.cohort.splits import evaluated_places, refuse_absent_classes, split_slides, splitting_seed
+from pipelines.wsi.cohort.labels import Labels, examine_labels, read_labels
+from pipelines.wsi.cohort.same_slides import judge_same, same_slides
+from pipelines.wsi.cohort.splits import Split, evaluated_places, refuse_absent_classes, split_slides, splitting_seed
 from pipelines.wsi.config import WsiConfig, WsiData
 from vision_core.csv_tables import to_csv
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import write_atomic
+from vision_core.slides.reading.listing import SlideListing
 
 SPLITS_FILE = "splits.csv"
 
@@ -34,6 +37,10 @@ class Cohort:
     test: tuple[SlideRecord, ...]
     notes: tuple[str, ...]
 
+    def lists(self, data: WsiData) -> dict[str, tuple[SlideRecord, ...]]:
+        """Return the records by the name of their list, each once."""
+        return _named_lists(data, self.train, self.val, self.test)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedSlides:
@@ -44,36 +51,121 @@ class EvaluatedSlides:
     notes: tuple[str, ...]
 
 
-def read_cohort(config: WsiConfig, paths: Iterable[Path]) -> Cohort:
+@dataclass(frozen=True, kw_only=True)
+class CohortFindings:
+    """What a CSV and its files amount to, faults included.
+
+    Attributes:
+        labels: All rows.
+        lists: Records by the name of their list; under ``""`` those that no list could be made of.
+        problems: Sentences, each for which a training would be refused.
+        notes: Notes to the user.
+    """
+
+    labels: Labels
+    lists: Mapping[str, tuple[SlideRecord, ...]] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_cohort(config: WsiConfig, files: Iterable[Path] | SlideListing) -> Cohort:
     """Read the CSV, split its slides, and match their files.
 
     All slides of the CSV are split, so that a missing file moves no other slide.
 
     Args:
         config: Its ``data``; the seed is ``data.split_seed`` or ``train.seed``.
-        paths: All files of slides, or all of features.
+        files: All files of slides, or all of features.
 
     Raises:
-        DataError: The CSV or its files have problems; a patient is on two lists; training or validation lacks a class.
+        DataError: The CSV or its files have problems; a patient or a slide is on two lists; training or validation
+            lacks a class.
         ConfigError: The requested split cannot be made.
     """
     labels = read_labels(labels_path(config.data), config.data.classes)
     split = split_slides(labels, config.data, splitting_seed(config))
-    matched = match_files(labels, paths, config.data.on_missing)
+    matched = match_files(labels, files, config.data.on_missing)
     train, val, test = (_select(matched.records, places) for places in (split.train, split.val, split.test))
     refuse_absent_classes(labels, {"training": train, "validation": val})
-    notes = (*labels.notes, *matched.notes, *split.notes, *_absent_class_notes(labels.classes, test))
-    return Cohort(classes=labels.classes, train=train, val=val, test=test, notes=notes)
+    lists = _named_lists(config.data, train, val, test)
+    problems, same_notes = judge_same(_same(config, _each_once(lists)), lists, labels.classes)
+    refuse(labels.path, problems)
+    notes = (*labels.notes, *_listing_notes(files), *matched.notes, *split.notes, *same_notes)
+    return Cohort(
+        classes=labels.classes,
+        train=train,
+        val=val,
+        test=test,
+        notes=(*notes, *_absent_class_notes(labels.classes, test)),
+    )
 
 
-def read_evaluated(config: WsiConfig, paths: Iterable[Path], classes: Sequence[str]) -> EvaluatedSlides:
+def examine_cohort(config: WsiConfig, files: Iterable[Path] | SlideListing) -> CohortFindings:
+    """Find every problem that ``read_cohort`` would meet, one after the other, at once.
+
+    Raises:
+        DataError: The CSV cannot be read, or has no columns ``slide`` and ``label``.
+    """
+    labels, problems = examine_labels(labels_path(config.data), config.data.classes)
+    matched, missing = match_all(labels, files, config.data.on_missing)
+    split, unsplit = _try_split(labels, config)
+    by_place = (_select(matched.records, places) for places in (split.train, split.val, split.test))
+    lists = _named_lists(config.data, *by_place)
+    rest = tuple(record for record in matched.records if record not in set(_each_once(lists)))
+    same, same_notes = judge_same(_same(config, [*_each_once(lists), *rest]), lists, labels.classes)
+    found = [f"'{labels.path}': {problem}" for problem in (*problems, *missing, *same)]
+    return CohortFindings(
+        labels=labels,
+        lists=lists if any(lists.values()) else {"": matched.records},
+        problems=(*found, *unsplit),
+        notes=(*labels.notes, *_listing_notes(files), *matched.notes, *split.notes, *same_notes),
+    )
+
+
+def _try_split(labels: Labels, config: WsiConfig) -> tuple[Split, Sequence[str]]:
+    """Split the rows with a sound label; return the problems where that is impossible."""
+    sound = [place for place, slide in enumerate(labels.slides) if slide.label >= 0 and slide.slide]
+    try:
+        split = split_slides(
+            replace(labels, slides=tuple(labels.slides[place] for place in sound)), config.data, splitting_seed(config)
+        )
+    except (DataError, ConfigError) as error:
+        return Split(train=(), val=(), test=()), error.problems
+    train, val, test = (tuple(sound[place] for place in part) for part in (split.train, split.val, split.test))
+    return Split(train=train, val=val, test=test, notes=split.notes), ()
+
+
+def _named_lists(
+    data: WsiData, train: Sequence[SlideRecord], val: Sequence[SlideRecord], test: Sequence[SlideRecord]
+) -> dict[str, tuple[SlideRecord, ...]]:
+    """Name the lists of a run; under ``data.select_on_test`` validation and test are one."""
+    lists = {data.split: tuple(train), data.val_split: () if data.select_on_test else tuple(val)}
+    if data.eval_split:
+        lists[data.eval_split] = tuple(test)
+    return {name: records for name, records in lists.items() if records}
+
+
+def _each_once(lists: Mapping[str, Sequence[SlideRecord]]) -> list[SlideRecord]:
+    return list(dict.fromkeys(record for records in lists.values() for record in records))
+
+
+def _same(config: WsiConfig, records: Sequence[SlideRecord]) -> list[tuple[SlideRecord, ...]]:
+    """Find slides that are there twice; features are compared when they are read."""
+    return same_slides(records) if config.data.format == "slides" else []
+
+
+def _listing_notes(files: Iterable[Path] | SlideListing) -> list[str]:
+    return files.notes(side_files=False) if isinstance(files, SlideListing) else []
+
+
+def read_evaluated(config: WsiConfig, files: Iterable[Path] | SlideListing, classes: Sequence[str]) -> EvaluatedSlides:
     """Read the slides to report on with their files.
 
     They are those of ``data.eval_split``, or all slides of a CSV without columns ``split`` and ``fold``.
 
     Args:
         config: As for ``read_cohort``.
-        paths: All files of slides, or all of features.
+        files: All files of slides, or all of features.
         classes: Classes of the model.
 
     Raises:
@@ -82,11 +174,16 @@ def read_evaluated(config: WsiConfig, paths: Iterable[Path], classes: Sequence[s
     """
     labels = read_labels(labels_path(config.data), classes)
     places, notes = evaluated_places(labels, config.data, splitting_seed(config))
-    matched = match_files(labels, paths, config.data.on_missing)
+    matched = match_files(labels, files, config.data.on_missing)
     records = _select(matched.records, places)
     if not records:
         raise DataError(f"'{labels.path}' has no slide on the list '{config.data.eval_split}'. Set data.eval_split.")
-    notes = (*labels.notes, *matched.notes, *notes, *_absent_class_notes(labels.classes, records))
+    others = tuple(record for record in matched.records if record not in set(records))
+    lists = {"evaluated": records, "not evaluated": others}
+    problems, same_notes = judge_same(_same(config, matched.records), lists, labels.classes)
+    refuse(labels.path, problems)
+    notes = (*labels.notes, *_listing_notes(files), *matched.notes, *notes, *same_notes)
+    notes = (*notes, *_absent_class_notes(labels.classes, records))
     return EvaluatedSlides(classes=labels.classes, records=records, notes=notes)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vision_core.csv_tables import read_csv, unquoted
 from vision_core.errors import DataError
+from vision_core.evaluation.class_names import clean_name, is_no_name
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "slide": ("slide", "slide_id", "id", "wsi"),
@@ -16,8 +17,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "fold": ("fold",),
     "mpp": ("mpp",),
 }
-_WITHOUT_VALUE = frozenset({"", "nan", "na", "n/a", "none", "null", "<na>", "?"})
-
 _MAX_PROBLEMS = 50
 
 
@@ -34,9 +33,9 @@ class Row:
     cells: Mapping[str, str]
 
     def value(self, column: str) -> str:
-        """Return the text of a cell, empty where it means no value: ``NaN``, ``NA``."""
-        text = self.cells.get(column, "")
-        return "" if text.casefold() in _WITHOUT_VALUE else text
+        """Return the text of a cell, empty where it means no value: ``NaN``, ``NA``, ``#N/A``."""
+        text = clean_name(self.cells.get(column, ""))
+        return "" if is_no_name(text) else text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,21 +5,19 @@ versions have ``id,label`` without header, or ``ID,Label[,Split]``.
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipelines.wsi.cohort.csv_table import Row, SlideTable, read_table, refuse
 from vision_core.errors import ConfigError
+from vision_core.evaluation.class_names import find_variants, is_number, label_name, near_name
+from vision_core.slides.identity import slide_name
 from vision_core.slides.settings import MAX_MPP, MIN_MPP
 
 _FIRST_CLASSES = ("normal", "idc")  # class 0 in published work, against the alphabet
 _TCGA_CASE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Za-z0-9])")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
-_SLIDE_ENDINGS = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm",
-                  ".czi", ".h5", ".pt", ".npy")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +26,13 @@ class LabelledSlide:
 
     Attributes:
         row: Row number in the file.
-        slide: Name without folder and suffix.
+        slide: Name without suffix; with the folders that the list states, where it gives the end of a path.
         patient: Identifier of the patient: the column, else the TCGA case, else the slide itself.
         label: Index into the classes.
         split: Cell of the column ``split`` in lower case, or empty.
         fold: Number of the fold from 0, or None.
         mpp: Microns per pixel at level 0, or None.
+        file: Name of the file, where the list states one with its suffix.
     """
 
     row: int
@@ -43,6 +42,7 @@ class LabelledSlide:
     split: str = ""
     fold: int | None = None
     mpp: float | None = None
+    file: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,18 @@ def read_labels(path: Path, classes: Sequence[str] = (), *, others: bool = False
         DataError: It cannot be read or has problems; the error lists all of them with their row numbers.
         ConfigError: ``classes`` are fewer than two, or one is named twice.
     """
+    labels, problems = examine_labels(path, classes, others=others)
+    refuse(path, problems)
+    return labels
+
+
+def examine_labels(path: Path, classes: Sequence[str] = (), *, others: bool = False) -> tuple[Labels, list[str]]:
+    """Read as ``read_labels`` does; return all rows, and the problems. A row without a sound label has the label -1.
+
+    Raises:
+        DataError: It cannot be read, or has no columns ``slide`` and ``label``.
+        ConfigError: As ``read_labels``.
+    """
     _check_classes(classes)
     table = read_table(path, others=others)
     problems = list(table.problems)
@@ -87,23 +99,17 @@ def read_labels(path: Path, classes: Sequence[str] = (), *, others: bool = False
     coding = _coding(table, classes, problems)
     slides = [_slide(row, table, coding, problems) for row in table.rows]
     _refuse_repeated(slides, problems)
-    refuse(path, problems)
     counts = Counter(slide.label for slide in slides)
     sizes = ", ".join(f"{index} is '{name}' ({counts[index]})" for index, name in enumerate(coding.classes))
     class_note = f"classes and their numbers of slides: {sizes}"
-    return Labels(
+    labels = Labels(
         path=path,
         slides=tuple(slides),
         classes=coding.classes,
         columns=table.columns,
         notes=(*coding.notes, class_note, *_patient_notes(slides, table)),
     )
-
-
-def slide_name(text: str) -> str:
-    """Normalise a slide name: composed Unicode, no suffix of a slide or feature file."""
-    name = unicodedata.normalize("NFC", text)
-    return next((name[: -len(end)] for end in _SLIDE_ENDINGS if name.lower().endswith(end) and name[: -len(end)]), name)
+    return labels, problems
 
 
 def tcga_case(name: str) -> str | None:
@@ -145,7 +151,7 @@ def _coding(table: SlideTable, classes: Sequence[str], problems: list[str]) -> _
 
 def _coding_from_labels(table: SlideTable, texts: Sequence[str], problems: list[str]) -> _ClassCoding:
     """Derive the classes from the labels themselves."""
-    numbers = [text for text in texts if _NUMBER.fullmatch(text)]
+    numbers = [text for text in texts if is_number(text)]
     words = [text for text in texts if text not in numbers]
     if numbers and words:
         rare = min((numbers, words), key=lambda kind: sum(_label(row) in kind for row in table.rows))
@@ -159,11 +165,12 @@ def _coding_from_labels(table: SlideTable, texts: Sequence[str], problems: list[
         if not float(number).is_integer():
             row = next(row.number for row in table.rows if _label(row) == number)
             problems.append(f"row {row}: label '{number}' is no class. Give a name or a whole number.")
-    folded: dict[str, str] = {}
-    for word in words:
-        if (before := folded.setdefault(word.casefold(), word)) != word:
-            row = next(row.number for row in table.rows if _label(row) == word)
-            problems.append(f"row {row}: label '{word}' differs from '{before}' in case alone. Write them alike.")
+    for before, word in find_variants(words):
+        row = next(row.number for row in table.rows if _label(row) == word)
+        problems.append(
+            f"row {row}: label '{word}' differs from '{before}' in case, blanks or hyphens alone. Write them alike, or "
+            "name both in data.classes."
+        )
     if len(texts) == 1:
         problems.append(f"every label is '{texts[0]}'. Two classes are needed; or name them in data.classes.")
     ordered = [
@@ -174,31 +181,26 @@ def _coding_from_labels(table: SlideTable, texts: Sequence[str], problems: list[
 
 
 def _label(row: Row, classes: Sequence[str] = ()) -> str:
-    """Read the text of a label; ``1.0`` and ``01`` become ``1``."""
-    exact = row.cells.get("label", "")
-    if exact in classes:
-        return exact
-    text = row.value("label")
-    return re.sub(r"\.0*$|^0+(?=\d)", "", text) if _NUMBER.fullmatch(text) else text
+    """Read the name of a label; ``1.0`` and ``01`` become ``1``."""
+    return label_name(row.cells.get("label", ""), classes)
 
 
 def _slide(row: Row, table: SlideTable, coding: _ClassCoding, problems: list[str]) -> LabelledSlide:
     name = slide_name(row.value("slide"))
     if not name:
         problems.append(f"row {row.number} names no slide. Complete or remove it.")
-    if "/" in name or "\\" in name:
-        problems.append(f"row {row.number}: slide '{name}' has a folder in its name. Give the name alone.")
     patient = row.value("patient")
     if "patient" in table.columns and not patient:
         problems.append(f"row {row.number}: slide '{name}' has no patient. Complete it: patients must not be divided.")
     return LabelledSlide(
         row=row.number,
         slide=name,
-        patient=patient or tcga_case(name) or name,
+        patient=patient or tcga_case(PurePosixPath(name).name) or name,
         label=_label_index(row, name, coding, problems),
         split=row.value("split").casefold(),
         fold=_fold(row, table, problems),
         mpp=_mpp(row, table.separator, problems),
+        file=PurePosixPath(row.value("slide").replace("\\", "/")).name,
     )
 
 
@@ -208,8 +210,11 @@ def _label_index(row: Row, name: str, coding: _ClassCoding, problems: list[str])
         found = row.cells.get("label", "")
         problems.append(f"row {row.number}: slide '{name}' has no label (found '{found}'). Complete or remove it.")
     elif text not in coding.indices:
-        known = ", ".join(coding.classes)
-        problems.append(f"row {row.number}: label '{text}' is none of the classes '{known}'. Correct data.classes.")
+        known, hint = ", ".join(coding.classes), near_name(text, coding.classes)
+        hint = f" {hint}" if hint.startswith("Did") else ""
+        problems.append(
+            f"row {row.number}: label '{text}' is none of the classes '{known}'.{hint} Correct data.classes."
+        )
     return coding.indices.get(text, -1)
 
 
@@ -251,6 +256,6 @@ def _refuse_repeated(slides: Sequence[LabelledSlide], problems: list[str]) -> No
 def _patient_notes(slides: Sequence[LabelledSlide], table: SlideTable) -> list[str]:
     if "patient" in table.columns:
         return []
-    if all(tcga_case(slide.slide) for slide in slides):
+    if all(tcga_case(PurePosixPath(slide.slide).name) for slide in slides):
         return ["no column 'patient': the TCGA case of each slide is its patient"]
     return ["no column 'patient': every slide is taken for a patient of its own"]

@@ -76,10 +76,12 @@ def split_slides(labels: Labels, data: WsiData, seed: int) -> Split:
             f"data.eval_split is '{data.val_split}', which also chooses epoch and threshold: report on another"
         )
     split = Split(train=train, val=val, test=test, notes=tuple(notes))
-    _refuse_shared_patients(labels, split)
-    _check_lists(labels, lists, data)
+    shared = _shared_patients(labels, split)
+    if not shared:
+        _check_lists(labels, lists, data)
     chosen = {"training": train, "validation": val}
-    refuse_absent_classes(labels, {name: [labels.slides[each] for each in own] for name, own in chosen.items()})
+    rows = {name: [labels.slides[each] for each in own] for name, own in chosen.items()}
+    refuse(labels.path, [*shared, *_absent_classes(labels, rows)])
     return split
 
 
@@ -111,6 +113,10 @@ def refuse_absent_classes(labels: Labels, lists: Mapping[str, Iterable[_Labelled
     Raises:
         DataError: A list lacks a class.
     """
+    refuse(labels.path, _absent_classes(labels, lists))
+
+
+def _absent_classes(labels: Labels, lists: Mapping[str, Iterable[_Labelled]]) -> list[str]:
     problems = []
     for list_name, slides in lists.items():
         present = [slide.label for slide in slides]
@@ -119,7 +125,7 @@ def refuse_absent_classes(labels: Labels, lists: Mapping[str, Iterable[_Labelled
             for each, name in enumerate(labels.classes)
             if each not in present
         ]
-    refuse(labels.path, problems)
+    return problems
 
 
 def _check_settings(data: WsiData, seed: int, *, for_training: bool) -> None:
@@ -161,7 +167,7 @@ def _check_lists(labels: Labels, lists: Mapping[str, Places], data: WsiData) -> 
         )
 
 
-def _refuse_shared_patients(labels: Labels, split: Split) -> None:
+def _shared_patients(labels: Labels, split: Split) -> list[str]:
     lists = {"training": split.train, "validation": split.val, "test": split.test}
     problems = []
     for (one, first), (other, second) in combinations(lists.items(), 2):
@@ -177,4 +183,4 @@ def _refuse_shared_patients(labels: Labels, split: Split) -> None:
             "Put all slides of a patient on one list."
             for patient, slide in shared.items()
         ]
-    refuse(labels.path, problems)
+    return problems

@@ -22,7 +22,7 @@ from vision_core.results import RESEARCH_NOTICE
 
 PREDICTIONS = "predictions.csv"
 _MARGIN = 1e-3  # in log-odds, below the lowest score
-_LABEL, _CALLED, _NOTICE, _PROBABILITY = "label", "called", "notice", "p_"
+_LABEL, _CALLED, _CATEGORY, _NOTICE, _PROBABILITY = "label", "called", "category", "notice", "p_"
 
 
 class LabelledSlide(Protocol):
@@ -55,6 +55,8 @@ class Predictions:
         probabilities: ``(n, C)`` float64.
         called: ``(n,)`` int64, predicted classes at the model's threshold.
         classes: Names of the ``C`` classes.
+        categories: Category of each slide as ``predict`` gives it; empty where it was not decided. Scores compare
+            ``called``, which never declines.
     """
 
     slides: tuple[str, ...]
@@ -63,6 +65,7 @@ class Predictions:
     probabilities: NDArray[np.float64]
     called: NDArray[np.int64]
     classes: tuple[str, ...]
+    categories: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.slides)
@@ -149,8 +152,10 @@ def require_numbers(probabilities: NDArray[np.float64], slide: str) -> NDArray[n
 
 
 def write_predictions(path: Path, found: Predictions) -> None:
-    """Write a CSV with label, probabilities and predicted class of each slide."""
-    header = ["slide", "patient", _LABEL, *(f"{_PROBABILITY}{name}" for name in found.classes), _CALLED, _NOTICE]
+    """Write a CSV with label, probabilities, predicted class and, where decided, category of each slide."""
+    shares = (f"{_PROBABILITY}{name}" for name in found.classes)
+    category = [_CATEGORY] if found.categories else []
+    header = ["slide", "patient", _LABEL, *shares, _CALLED, *category, _NOTICE]
     rows = [
         [
             found.slides[place],
@@ -158,6 +163,7 @@ def write_predictions(path: Path, found: Predictions) -> None:
             found.classes[found.labels[place]],
             *(float(probability) for probability in found.probabilities[place]),
             found.classes[found.called[place]],
+            *found.categories[place : place + 1],
             RESEARCH_NOTICE,
         ]
         for place in range(len(found))
@@ -190,6 +196,7 @@ def _parsed(rows: Sequence[Mapping[str, str]], classes: tuple[str, ...]) -> Pred
         probabilities=np.array(probabilities, np.float64).reshape(len(rows), len(classes)),
         called=np.array([classes.index(row[_CALLED]) for row in rows], np.int64),
         classes=classes,
+        categories=tuple(row[_CATEGORY] for row in rows if _CATEGORY in row),
     )
 
 
@@ -198,6 +205,7 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
 
     Each slide keeps the class predicted at its own fold's threshold.
     """
+    categories = tuple(category for part in parts for category in part.categories)
     return Predictions(
         slides=tuple(slide for part in parts for slide in part.slides),
         patients=tuple(patient for part in parts for patient in part.patients),
@@ -205,6 +213,7 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
         probabilities=np.concatenate([part.probabilities for part in parts]),
         called=np.concatenate([part.called for part in parts]),
         classes=parts[0].classes,
+        categories=categories if all(part.categories for part in parts) else (),
     )
 
 

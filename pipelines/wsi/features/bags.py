@@ -1,7 +1,8 @@
 """Bags of tile features, read from their file when needed."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from pipelines.wsi.cohort.cohort import Cohort
 from pipelines.wsi.cohort.file_matching import SlideRecord
+from pipelines.wsi.cohort.same_slides import judge_same
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.survey import Survey, survey_features
 from vision_core.config.loading import fingerprint
-from vision_core.errors import ConfigError
+from vision_core.errors import ConfigError, DataError
 from vision_core.randomness import key
 from vision_core.slides.features.adopted import read_any_features
 from vision_core.slides.features.files import Features, check_finite
@@ -94,6 +96,7 @@ class Bags:
         self.classes, self._sampling = classes, sampling
         self.feature_dim, self.made_with = survey.feature_dim, survey.made_with
         self.without_tissue, self.notes = survey.without_tissue, survey.notes
+        self._contents = survey.contents
 
     def __len__(self) -> int:
         return len(self.records)
@@ -117,6 +120,11 @@ class Bags:
     def rows(self, index: int) -> Rows:
         """Open the rows ``(N, D)`` of a slide; they are read when indexed."""
         return self.features(index).features
+
+    @property
+    def contents(self) -> list[str]:
+        """Return the sum of each slide's features, as they were when the run began."""
+        return [self._contents.get(record.slide, "") for record in self.records]
 
     def collate(self, items: list[Bag]) -> Bag:
         """Return the only bag of a step.
@@ -144,7 +152,9 @@ def training_bags(config: WsiConfig, cohort: Cohort) -> tuple[Bags, Bags]:
         raise ConfigError(_batch_size_problem(config.train.batch_size))
     data = config.data
     # Test files are checked too, so that their faults are known before the training, not after it.
-    survey = survey_features((*cohort.train, *cohort.val, *cohort.test), data.on_missing, progress="features")
+    every = (*cohort.train, *cohort.val, *cohort.test)
+    survey = survey_features(every, data.on_missing, progress="features")
+    survey = with_same_judged(survey, cohort.lists(data), cohort.classes)
     sampling = TileSampling(seed=config.train.seed, max_tiles=data.max_tiles, shuffle=data.shuffle_tiles)
     train = Bags(cohort.train, cohort.classes, survey.subset(cohort.train), sampling)
     val = Bags(cohort.val, cohort.classes, survey.subset(cohort.val))
@@ -153,8 +163,24 @@ def training_bags(config: WsiConfig, cohort: Cohort) -> tuple[Bags, Bags]:
     return train, val
 
 
+def with_same_judged(survey: Survey, lists: Mapping[str, Sequence[SlideRecord]], classes: Sequence[str]) -> Survey:
+    """Refuse the same features under two labels or on two lists; note them otherwise.
+
+    Raises:
+        DataError: With all files that are the same.
+    """
+    problems, notes = judge_same(survey.same, lists, classes)
+    if problems:
+        raise DataError([f"Feature files: {problem}" for problem in problems])
+    return replace(survey, notes=(*survey.notes, *notes))
+
+
 def whole_bags(
-    records: Sequence[SlideRecord], classes: tuple[str, ...], config: WsiConfig, feature_dim: int | None = None
+    records: Sequence[SlideRecord],
+    classes: tuple[str, ...],
+    config: WsiConfig,
+    feature_dim: int | None = None,
+    trained: Mapping[str, Any] | None = None,
 ) -> Bags:
     """Make whole bags for evaluation, tiles in the order of their files.
 
@@ -163,17 +189,31 @@ def whole_bags(
         classes: Classes of the model.
         config: Its ``data.on_missing`` applies to files that cannot be used.
         feature_dim: Feature width of the model; files of another width are refused.
+        trained: Origin of the features that the model was trained with; files of another are refused.
 
     Raises:
         DataError: Feature files cannot be used, or differ from each other or from the model in width or origin.
     """
-    survey = survey_features(records, config.data.on_missing, feature_dim=feature_dim, progress="features")
-    return Bags(records, classes, survey)
+    survey = survey_features(
+        records, config.data.on_missing, feature_dim=feature_dim, trained=trained, progress="features"
+    )
+    return Bags(records, classes, with_same_judged(survey, {"evaluated": records}, classes))
 
 
 def manifest(bags: Bags) -> str:
     """Hash the slides and their labels."""
-    return fingerprint([[record.slide, record.label] for record in bags.records])
+    return records_manifest(bags.records)
+
+
+def records_manifest(records: Sequence[SlideRecord]) -> str:
+    """Hash slides and their labels."""
+    return fingerprint([[record.slide, record.label] for record in records])
+
+
+def content_manifest(bags: Bags) -> str:
+    """Hash the slides, their labels, and the content of their features."""
+    rows = [[record.slide, record.label, content] for record, content in zip(bags.records, bags.contents, strict=True)]
+    return fingerprint(rows)
 
 
 def _read_all(rows: Rows) -> NDArray[np.float32]:

@@ -1,17 +1,17 @@
 """Checks of all slides or feature files before a long run."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from pipelines.wsi.cohort.cohort import CohortFindings
 from pipelines.wsi.cohort.file_matching import SlideRecord
+from pipelines.wsi.cohort.same_slides import judge_same
 from pipelines.wsi.features.slide_processing import SlideProcessor
+from pipelines.wsi.features.survey import FileSummary, compare, same_features, summarise
 from vision_core.errors import DataError
-from vision_core.slides.features.adopted import read_any_features
-from vision_core.slides.features.files import check_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,19 +20,21 @@ class ListCheck:
 
     Attributes:
         name: Name of the list.
-        num_read: Number of slides read.
+        num_read: Number of slides read; of a CSV, its rows.
         faults: Faults, one line each.
         facts: Labels and tile counts, one line each.
+        items: What is read.
     """
 
     name: str
     num_read: int
     faults: tuple[str, ...]
     facts: tuple[str, ...]
+    items: str = "slides"
 
     def lines(self) -> list[str]:
         """Describe the result, one line each."""
-        head = f"{self.name}: {self.num_read} slides read, {len(self.faults)} faults"
+        head = f"{self.name}: {self.num_read} {self.items} read, {len(self.faults)} faults"
         return [head, *self.facts, *(f"  {fault}" for fault in self.faults)]
 
 
@@ -63,7 +65,7 @@ def check_list(
         except OSError as error:
             faults.append(f"'{record.path}' cannot be read: {(error.strerror or str(error)).lower()}.")
         progress.advance()
-    labels = Counter(classes[record.label] for record in records)
+    labels = Counter(classes[record.label] for record in records if record.label >= 0)
     facts = [f"labels: {', '.join(f'{number} {label}' for label, number in sorted(labels.items()))}"]
     if counts:
         facts.append(f"tiles: {sum(counts):,} in all, {int(np.median(counts)):,} a slide (median)")
@@ -102,8 +104,31 @@ def check_slide_file(processor: SlideProcessor, record: SlideRecord) -> int:
     return int(processor.inspect(record.path).work.get("tiles", 0))
 
 
-def check_feature_file(record: SlideRecord) -> int:
-    """Read all rows of a feature file and return their number."""
-    features = read_any_features(record.path, check=False)
-    check_finite(features.features, Path(record.path))
-    return len(features)
+class FeatureChecks:
+    """Checks of feature files one by one, then of all together."""
+
+    def __init__(self) -> None:
+        self._summaries: list[FileSummary] = []
+
+    def __call__(self, record: SlideRecord) -> int:
+        """Read all rows of a file and return their number."""
+        self._summaries.append(summarise(record))
+        return self._summaries[-1].num_tiles
+
+    def conclude(
+        self, lists: Mapping[str, Sequence[SlideRecord]], classes: Sequence[str]
+    ) -> tuple[list[str], list[str]]:
+        """List problems and notes on all files together: another width or origin, the same slide twice."""
+        same, notes = judge_same(same_features(self._summaries), lists, classes)
+        return [*compare(self._summaries), *same], notes
+
+
+def check_of_list(found: CohortFindings, others: Sequence[str], notes: Sequence[str]) -> ListCheck:
+    """Report on the CSV: its own problems, and those of all files together."""
+    return ListCheck(
+        name=str(found.labels.path),
+        num_read=len(found.labels.slides),
+        faults=(*found.problems, *others),
+        facts=tuple(f"note: {note}" for note in (*found.notes, *notes)),
+        items="rows",
+    )

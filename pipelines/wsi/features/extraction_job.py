@@ -11,7 +11,13 @@ import torch
 from pipelines.wsi.cohort.cohort import Cohort, features_folder
 from pipelines.wsi.cohort.file_matching import SlideRecord
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor, timing_summary, unfinished_file
+from pipelines.wsi.features.slide_processing import (
+    ProcessedSlide,
+    SlideProcessor,
+    mpps_of,
+    timing_summary,
+    unfinished_file,
+)
 from vision_core.batch.engine import Watcher, run_batch
 from vision_core.batch.folder import JOB, OUTPUTS
 from vision_core.batch.inspection import Inspected
@@ -156,8 +162,7 @@ def columns(result: ProcessedSlide) -> Mapping[str, Cell]:
 def _job(
     config: WsiConfig, records: Sequence[SlideRecord], device: torch.device
 ) -> tuple[SlideProcessor, BatchJob[ProcessedSlide]]:
-    mpps = {record.slide: record.mpp for record in records if record.mpp is not None}
-    processor = SlideProcessor(config, device, mpps)
+    processor = SlideProcessor(config, device, mpps_of(records))
     return processor, feature_job(processor, sorted({record.path for record in records}), features_folder(config.data))
 
 

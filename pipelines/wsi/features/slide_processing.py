@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.wsi.cohort.labels import slide_name
+from pipelines.wsi.cohort.file_matching import SlideRecord
 from pipelines.wsi.config import WsiConfig
 from vision_core.batch.inspection import Inspected
 from vision_core.batch.prefetch import Prefetcher
@@ -24,11 +24,14 @@ from vision_core.randomness import key
 from vision_core.slides.encoders.encoder import Encoder
 from vision_core.slides.features.extraction import ExtractionSettings, extract_features, summarise_times
 from vision_core.slides.features.files import Features
+from vision_core.slides.identity import identity
 from vision_core.slides.reading.slide import Slide, TileError, open_slide
 from vision_core.slides.tiling import Tiles, tile_grid
-from vision_core.slides.tissue.segmentation import MASK_SUFFIX, Tissue, find_tissue
+from vision_core.slides.tissue.edited_masks import check_masks, find_mask, list_masks
+from vision_core.slides.tissue.segmentation import Tissue, find_tissue
 
 _PROBED = 3
+_STATED_WINS = "over the file's"  # part of the hash, since earlier versions took the file's own microns per pixel
 _BYTES_PER_TILE = 150  # of the list of tiles, packed, and of a record
 _BYTES_PER_SLIDE = 3_000_000  # of pictures
 _LOG = logging.getLogger("domainsight")
@@ -74,7 +77,7 @@ class SlideProcessor:
     Attributes:
         config: Its ``read``, ``tissue``, ``tiles`` and ``encoder``.
         device: Device of the encoder.
-        mpps: Microns per pixel at level 0 by slide name, as a CSV states them.
+        mpps: Microns per pixel at level 0 by the slide's ``identity``, as a CSV states them.
     """
 
     config: WsiConfig
@@ -105,8 +108,9 @@ class SlideProcessor:
     def follows(self, path: Path) -> str:
         """Hash a slide's edited mask and stated microns per pixel; empty without either."""
         regions = self.config.tissue.regions
-        mask = regions / f"{path.stem}{MASK_SUFFIX}" if regions else None
-        found = [sha256(mask) if mask and mask.is_file() else None, self.mpps.get(slide_name(path.name))]
+        mask = find_mask(regions, path, self._mask_files) if regions else None
+        mpp = self._stated_mpp(path)
+        found = [sha256(mask) if mask else None, [mpp, _STATED_WINS] if mpp else None]
         return configs.fingerprint(found) if any(found) else ""
 
     def tile_attributes(self) -> dict[str, float]:
@@ -116,8 +120,13 @@ class SlideProcessor:
 
     def _masks(self) -> list[tuple[str, str]]:
         regions = self.config.tissue.regions
-        found = sorted(regions.glob(f"*{MASK_SUFFIX}")) if regions else []
-        return [(mask.name, sha256(mask)) for mask in found]
+        return [(str(mask.relative_to(regions)), sha256(mask)) for mask in self._mask_files] if regions else []
+
+    @cached_property
+    def _mask_files(self) -> list[Path]:
+        """Edited masks, listed once for all slides."""
+        regions = self.config.tissue.regions
+        return list_masks(regions) if regions else []
 
     def check(self) -> None:
         """Refuse settings that would fail every slide.
@@ -129,17 +138,30 @@ class SlideProcessor:
         if regions and not regions.is_dir():
             raise ConfigError(f"tissue.regions: '{regions}' is not a folder. Give the folder of edited masks.")
 
+    def check_masks(self, slides: Sequence[Path]) -> list[str]:
+        """Match edited masks with slides; returns notes on masks that are of none of them.
+
+        Raises:
+            ConfigError: As ``check``.
+            DataError: A mask fits several slides, or several masks fit a slide.
+        """
+        self.check()
+        return check_masks(self.config.tissue.regions, slides) if self.config.tissue.regions else []
+
     def open(self, path: Path) -> Slide:
         """Open a slide.
 
         Raises:
             InputError: It is no slide, or nobody says how many microns a pixel covers.
         """
-        return open_slide(path, self.config.read, self.mpps.get(slide_name(path.name)))
+        return open_slide(path, self.config.read, self._stated_mpp(path))
+
+    def _stated_mpp(self, path: Path) -> float | None:
+        return self.mpps.get(identity(path)) if self.mpps else None
 
     def tiles(self, slide: Slide) -> tuple[Tissue, Tiles]:
         """Find the tissue of a slide and lay tiles on it."""
-        tissue = find_tissue(slide, self.config.tissue)
+        tissue = find_tissue(slide, self.config.tissue, self.config.read.max_bad_tiles)
         return tissue, tile_grid(slide, tissue, self.config.tiles)
 
     def process(self, path: Path, file: Path | None = None) -> ProcessedSlide:
@@ -241,6 +263,11 @@ class _TileBar:
     def close(self) -> None:
         if self._bar:
             self._bar.close()
+
+
+def mpps_of(records: Iterable[SlideRecord]) -> dict[str, float]:
+    """Return the microns per pixel that a list states, by the slide's ``identity``."""
+    return {identity(record.path): record.mpp for record in records if record.mpp is not None}
 
 
 def unfinished_file(folder: Path, path: Path) -> Path:

@@ -1,21 +1,19 @@
 """Survey of feature files before training: complete, finite, of one encoder and width."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pipelines.wsi.cohort.file_matching import NUM_EXAMPLES, SlideRecord
+from pipelines.wsi.features.origin import cautions, differences, encoder_differences, origin_of
 from vision_core.console import track
 from vision_core.errors import DataError, InputError
 from vision_core.slides.features.adopted import read_any_features
 from vision_core.slides.features.files import describe_encoder
 from vision_core.slides.features.hdf5 import H5Rows
 
-MADE_WITH = ("encoder", "mpp", "tile_px")
-
-_IGNORED = {"precision"}  # bf16 changes features by less than another encoder does
 _MPP_TOLERANCE = 0.02
 _MAX_PROBLEMS = 50
 
@@ -30,6 +28,8 @@ class Survey:
         without_tissue: Slides without tiles.
         left_out: Slides whose file cannot be used, under ``data.on_missing=drop``.
         notes: Notes to the user.
+        contents: Sum of the features of each slide that has tiles.
+        same: Slides whose features are the same.
     """
 
     feature_dim: int
@@ -37,6 +37,8 @@ class Survey:
     without_tissue: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    contents: Mapping[str, str] = field(default_factory=dict)
+    same: tuple[tuple[SlideRecord, ...], ...] = ()
 
     def subset(self, records: Sequence[SlideRecord]) -> "Survey":
         """Restrict the survey to some of the slides."""
@@ -59,11 +61,23 @@ class Survey:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileSummary:
+    """Size, origin and sum of a feature file."""
+
+    record: SlideRecord
+    num_tiles: int
+    dim: int
+    origin: Mapping[str, Any]
+    content: str
+
+
 def survey_features(
     records: Sequence[SlideRecord],
     on_bad: Literal["refuse", "drop"] = "refuse",
     *,
     feature_dim: int | None = None,
+    trained: Mapping[str, Any] | None = None,
     progress: str = "",
 ) -> Survey:
     """Read and compare all feature files.
@@ -72,59 +86,95 @@ def survey_features(
         records: Slides and their feature files.
         on_bad: ``refuse`` files that cannot be used, or ``drop`` their slides with a note.
         feature_dim: Feature width of the model; None: that of most files.
+        trained: Origin of the features that the model was trained with (``trained_with``).
         progress: Name of the progress bar; empty: no bar.
 
     Raises:
         DataError: Files cannot be used or differ in width or origin (the error lists all), or no file has a tile.
     """
     summaries, bad = _read_all(records, progress)
-    problems = list(bad.values()) if on_bad == "refuse" else []
     full = [summary for summary in summaries if summary.num_tiles]
-    most_common = Counter(summary.dim for summary in full).most_common(1)
-    dim = feature_dim or (most_common[0][0] if most_common else 0)
-    problems += _width_problems(full, dim, of_model=feature_dim is not None)
-    made_with, differing = _made_with(full)
-    _refuse(problems + differing)
+    problems = list(bad.values()) if on_bad == "refuse" else []
+    _refuse([*problems, *compare(full, feature_dim, trained)])
+    made_with = _first_origins(full)
     empty = tuple(summary.record.slide for summary in summaries if not summary.num_tiles)
     if not full:
         raise DataError(f"None of the '{len(records)}' slides has a tile: {_examples(empty)}.")
+    notes = _notes(full, empty, tuple(bad))
+    if trained is not None:
+        told = Counter(caution for summary in full for caution in cautions(trained, summary.origin))
+        notes += [f"of {count} slides: {caution}" for caution, count in told.items()]
     return Survey(
-        feature_dim=dim,
-        made_with=made_with,
+        feature_dim=feature_dim or _usual_dim(full),
+        made_with={name: summary.origin[name] for name, summary in made_with.items()},
         without_tissue=empty,
         left_out=tuple(bad),
-        notes=tuple(_notes(full, empty, tuple(bad))),
+        notes=tuple(notes),
+        contents={summary.record.slide: summary.content for summary in full},
+        same=same_features(full),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _FileSummary:
-    """Size and origin of a feature file."""
+def summarise(record: SlideRecord) -> FileSummary:
+    """Read a feature file once.
 
-    record: SlideRecord
-    num_tiles: int
-    dim: int
-    origin: Mapping[str, Any]
+    Raises:
+        InputError: It cannot be used.
+    """
+    features = read_any_features(record.path)
+    if isinstance(features.features, H5Rows):
+        features.features.close()
+    return FileSummary(
+        record=record,
+        num_tiles=len(features),
+        dim=features.dim,
+        origin=origin_of(features.attributes),
+        content=features.content,
+    )
 
 
-def _read_all(records: Sequence[SlideRecord], progress: str) -> tuple[list[_FileSummary], dict[str, str]]:
-    summaries: list[_FileSummary] = []
+def compare(
+    summaries: Sequence[FileSummary], feature_dim: int | None = None, trained: Mapping[str, Any] | None = None
+) -> list[str]:
+    """List files that differ in width or origin from the others, or from what the model was trained with."""
+    full = [summary for summary in summaries if summary.num_tiles]
+    problems = _width_problems(full, feature_dim or _usual_dim(full), of_model=feature_dim is not None)
+    problems += _origin_problems(full)
+    for summary in full if trained else ():
+        told = "; ".join(differences(trained or {}, summary.origin))
+        if told:
+            path = summary.record.path
+            problems.append(f"'{path}' holds features {told}. Give features as the model was trained on.")
+    return problems
+
+
+def same_features(summaries: Sequence[FileSummary]) -> tuple[tuple[SlideRecord, ...], ...]:
+    """Group slides whose features and corners are the same."""
+    groups: dict[str, list[SlideRecord]] = defaultdict(list)
+    for summary in summaries:
+        if summary.num_tiles:
+            groups[summary.content].append(summary.record)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def _usual_dim(summaries: Sequence[FileSummary]) -> int:
+    most_common = Counter(summary.dim for summary in summaries).most_common(1)
+    return most_common[0][0] if most_common else 0
+
+
+def _read_all(records: Sequence[SlideRecord], progress: str) -> tuple[list[FileSummary], dict[str, str]]:
+    summaries: list[FileSummary] = []
     bad: dict[str, str] = {}
     seen: Iterable[SlideRecord] = {record.slide: record for record in records}.values()
     for record in track(seen, len({each.slide for each in records}), progress, "file") if progress else seen:
         try:
-            features = read_any_features(record.path)
+            summaries.append(summarise(record))
         except InputError as error:
             bad[record.slide] = " ".join(error.problems)
-            continue
-        if isinstance(features.features, H5Rows):
-            features.features.close()
-        origin = {name: value for name in MADE_WITH if (value := features.attributes.get(name)) is not None}
-        summaries.append(_FileSummary(record=record, num_tiles=len(features), dim=features.dim, origin=origin))
     return summaries, bad
 
 
-def _width_problems(summaries: Sequence[_FileSummary], dim: int, *, of_model: bool) -> list[str]:
+def _width_problems(summaries: Sequence[FileSummary], dim: int, *, of_model: bool) -> list[str]:
     others = f"the model takes {dim} and expects" if of_model else f"most files have {dim}, like those of"
     return [
         f"'{summary.record.path}' has {summary.dim} features a tile, {others} {describe_encoder(dim)}; these features "
@@ -134,29 +184,32 @@ def _width_problems(summaries: Sequence[_FileSummary], dim: int, *, of_model: bo
     ]
 
 
-def _made_with(summaries: Sequence[_FileSummary]) -> tuple[dict[str, Any], list[str]]:
-    """Merge the origins that files state, and list contradictions.
-
-    The first file that states an attribute decides.
-    """
-    first: dict[str, _FileSummary] = {}
-    problems = []
+def _first_origins(summaries: Sequence[FileSummary]) -> dict[str, FileSummary]:
+    """Find the first file that states each attribute."""
+    first: dict[str, FileSummary] = {}
     for summary in summaries:
-        for name, value in summary.origin.items():
-            known = first.setdefault(name, summary)
-            if not _is_same_origin(known.origin[name], value):
-                problems.append(
-                    f"'{summary.record.path}': {name} is {_quoted(value)}; that of '{known.record.path}' is "
-                    f"{_quoted(known.origin[name])}. One model needs features of one origin: extract them again."
-                )
-    return {name: summary.origin[name] for name, summary in first.items()}, problems
+        for name in summary.origin:
+            first.setdefault(name, summary)
+    return first
+
+
+def _origin_problems(summaries: Sequence[FileSummary]) -> list[str]:
+    """List files that contradict the first that states an attribute."""
+    first = _first_origins(summaries)
+    return [
+        f"'{summary.record.path}': {name} is {_quoted(value)}; that of '{first[name].record.path}' is "
+        f"{_quoted(first[name].origin[name])}. One model needs features of one origin: extract them again."
+        for summary in summaries
+        for name, value in summary.origin.items()
+        if not _is_same_origin(first[name].origin[name], value)
+    ]
 
 
 def _is_same_origin(one: Any, other: Any) -> bool:  # noqa: ANN401 (attributes of foreign files)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return all(one[name] == other[name] for name in one.keys() & other.keys() - _IGNORED)
     if isinstance(one, int | float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=_MPP_TOLERANCE)
+    if isinstance(one, Mapping | str) and isinstance(other, Mapping | str):
+        return not encoder_differences(one, other)
     return bool(one == other)
 
 
@@ -164,7 +217,7 @@ def _quoted(value: Any) -> str:  # noqa: ANN401
     return f"'{value.get('name', value)}'" if isinstance(value, Mapping) else f"'{value}'"
 
 
-def _notes(full: Sequence[_FileSummary], empty: Sequence[str], bad: Sequence[str]) -> list[str]:
+def _notes(full: Sequence[FileSummary], empty: Sequence[str], bad: Sequence[str]) -> list[str]:
     skipped = {"slides without tissue, passed over": empty, "slides whose features cannot be used, left out": bad}
     notes = [f"{what}: {len(names)} ({_examples(names)})" for what, names in skipped.items() if names]
     unknown = sum(not {"encoder", "mpp"} <= set(summary.origin) for summary in full)

@@ -2,7 +2,9 @@
 
 import argparse
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pipelines.wsi.cohort.slide_list import stated_mpps
@@ -10,6 +12,7 @@ from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.extraction_job import feature_job
 from pipelines.wsi.features.slide_processing import SlideProcessor
 from vision_core.batch.engine import run_batch
+from vision_core.batch.plan import output_names
 from vision_core.batch.progress import BatchProgress
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
@@ -17,6 +20,8 @@ from vision_core.console import say
 from vision_core.errors import DataError
 from vision_core.pipeline import Pipeline
 from vision_core.training.runtime import launch
+
+_SHOWN = 3
 
 Build = Callable[[], Pipeline[Any]]
 
@@ -28,7 +33,8 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     if not slides.exists():
         raise DataError(f"--input '{slides}' does not exist.")
     is_list = slides.suffix.lower() == ".csv"
-    inputs = [slides] if slides.is_file() and not is_list else build().inputs(slides)
+    pipeline = build()
+    inputs = [slides] if slides.is_file() and not is_list else pipeline.inputs(slides)
     paths = [f"--input={slides}", f"--out={arguments.out}"]
     settings = [f"--config={arguments.config}"] if arguments.config else []
     arguments.resume_command = shlex.join(
@@ -37,14 +43,22 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     processor = SlideProcessor(
         config, launch(arguments.device or "auto").device, stated_mpps(slides if is_list else None)
     )
-    processor.check()
+    notes = pipeline.remarks(slides, inputs, config)
     job = feature_job(processor, inputs, arguments.out, strict=arguments.strict, overwrite=arguments.overwrite)
     with BatchProgress("features", "slide") as shown:
-        summary = run_batch(job, shown)
-    for line in summary.lines():
+        summary = run_batch(replace(job, notes=notes), shown)
+    for line in (*summary.lines(), *_renamed(inputs)):
         say(line)
     say(
         f"Train on them: python -m pipelines.wsi train data.root={arguments.out} data.features={arguments.out} "
         "data.format=features data.labels=LABELS.csv data.protocol=stratified"
     )
     return summary.exit_code
+
+
+def _renamed(slides: Sequence[Path]) -> list[str]:
+    """Tell the names of features whose slides are called alike, by which a list has to name them."""
+    names = {path: name for path, name in output_names(slides).items() if name != path.stem}
+    told = ", ".join(f"'{name}' of '{path}'" for path, name in list(names.items())[:_SHOWN])
+    more = ", …" if len(names) > _SHOWN else ""
+    return [f"{len(names)} slides are called alike; a list names their features: {told}{more}."] if names else []

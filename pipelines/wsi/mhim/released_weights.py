@@ -5,7 +5,7 @@ keeps its gate here; the released code dropped it without a message.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,10 +13,13 @@ from torch import Tensor
 
 from pipelines.wsi.config import AbmilSettings, DsmilSettings, EmbeddingSettings, ModelSettings
 from pipelines.wsi.models.build import build_model
-from vision_core.bundles.bundle import check_finite
-from vision_core.bundles.foreign_weights import read_state_dict
+from vision_core.bundles.bundle import check_finite, check_numbers
+from vision_core.bundles.foreign_weights import read_weights
+from vision_core.bundles.weight_sets import is_average
 from vision_core.errors import CheckpointError
 
+_MARK = "patch_to_emb.0.weight"  # a tensor that every released network has
+_TRANSMIL = "online_encoder.layer1."
 _EMBEDDING = {"patch_to_emb.0": "embedding.linear"}
 _ATTENTION = "online_encoder.attention.attention"
 _PLAIN = _EMBEDDING | {
@@ -50,6 +53,7 @@ class Released:
         num_classes: Number of classes.
         tensors: State dict of the network with these settings.
         dropped: Entries of the file that this network does not have.
+        notes: Which of several sets of weights was taken.
     """
 
     settings: ModelSettings
@@ -57,6 +61,7 @@ class Released:
     num_classes: int
     tensors: dict[str, Tensor]
     dropped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> tuple[str, ...]:
         """Describe what was inferred, one line for each fact."""
@@ -64,20 +69,46 @@ class Released:
         told = f"network: {self.settings.name}{gate}, {self.settings.embedding.dim} wide, relu"
         features = f"features: {self.feature_dim} a tile; classes: {self.num_classes}"
         left = (f"left out: {', '.join(self.dropped)}",) if self.dropped else ()
-        return (told, features, *left)
+        return (*self.notes, told, features, *left)
 
 
-def read_released(file: Path) -> Released:
-    """Read and rename the tensors of a released file; of student and teacher, the student's.
+def read_released(file: Path, *, trust: bool = False, key: str | None = None) -> Released:
+    """Read and rename the tensors of a released file; of several sets of weights, the average (the teacher).
+
+    Args:
+        file: What ``torch.save`` wrote, or safetensors.
+        trust: Also read checkpoints with unknown classes, in a restricted way.
+        key: Name of another set (``source.weights_key``), or of a prefix in one.
 
     Raises:
-        CheckpointError: As for ``read_state_dict`` and ``import_released``; or NaN or infinity in the tensors.
+        CheckpointError: As for ``read_weights`` and ``import_released``; or whole numbers, NaN or infinity in the
+            tensors.
     """
-    unsafe = "Give a released .pt file, which holds tensors alone."
-    state = read_state_dict(file, unsafe=unsafe, preferred=("model", "student"))
-    released = import_released(state)
+    found = read_weights(file, trust=trust, key=key)
+    tensors, picks = _one_network(found.tensors, key)
+    try:
+        released = import_released(tensors)
+    except CheckpointError as error:
+        raise CheckpointError([f"'{file}': {problem}" for problem in error.problems]) from error
+    check_numbers(released.tensors, f"'{file}'")
     check_finite(released.tensors, f"'{file}'")
-    return released
+    return replace(released, notes=(*found.notes, *picks))
+
+
+def _one_network(tensors: Mapping[str, Tensor], key: str | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Take the tensors of one network without their prefix; of several, those under ``key``, else the average's."""
+    prefixes = [name.removesuffix(_MARK) for name in tensors if name.endswith(_MARK)]
+    if prefixes in ([], [""]):
+        return dict(tensors), ()
+    asked = [each for each in prefixes if key and f".{each}".find(f".{key}.") >= 0]
+    averages = [each for each in prefixes if is_average(each)]
+    chosen = [*asked, *averages, *prefixes][0]
+    taken = {name.removeprefix(chosen): each for name, each in tensors.items() if name.startswith(chosen)}
+    if len(prefixes) == 1:
+        return taken, ()
+    listed = ", ".join(f"'{each}'" for each in prefixes)
+    average = " (the average)" if is_average(chosen) else ""
+    return taken, (f"weights: took '{chosen}'{average} of {listed}; source.weights_key=NAME takes another",)
 
 
 def import_released(state: Mapping[str, Tensor]) -> Released:
@@ -103,10 +134,14 @@ def _names(state: Mapping[str, Tensor]) -> dict[str, str]:
     for names in (_PLAIN, _GATED, _DSMIL):
         if layers.issuperset(names):
             return names
+    if any(name.startswith(_TRANSMIL) for name in state):
+        raise CheckpointError(
+            "The file holds a TransMIL; AB-MIL and DSMIL are read. Train one here: model.name=transmil."
+        )
     first = next(iter(state), "nothing")
     raise CheckpointError(
         f"The file's first entry is '{first}'; expected a released MHIM-MIL v1 of AB-MIL or DSMIL, "
-        "which has 'patch_to_emb.0.weight'. Give one of the released .pt files."
+        f"which has '{_MARK}'. Give one of the released .pt files."
     )
 
 

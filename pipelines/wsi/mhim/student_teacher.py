@@ -156,9 +156,17 @@ class MHIM(nn.Module):
 
     def read(self, embedded: Tensor, scores: Scores | None = None) -> Aggregated:
         """Aggregate a whole bag of embedded tiles ``(N, D)``, with recycled tokens if set for inference."""
-        if self.recycler is not None and self.recycles_at_test:
-            embedded = torch.cat([embedded, self.recycler(embedded)])
-        return self.aggregator.aggregate(embedded, scores)
+        return self.aggregator.aggregate(self._with_tokens(embedded), scores)
+
+    def tile_logits(self, embedded: Tensor) -> Tensor | None:
+        """Divide the logits of a whole bag ``(N, D)`` among its tiles ``(N, C)``, as ``Aggregator.tile_logits``."""
+        found = self.aggregator.tile_logits(self._with_tokens(embedded))
+        return None if found is None else found[: len(embedded)]  # recycled tokens behind the tiles are no tiles
+
+    def _with_tokens(self, embedded: Tensor) -> Tensor:
+        if self.recycler is None or not self.recycles_at_test:
+            return embedded
+        return torch.cat([embedded, self.recycler(embedded)])
 
 
 def start(student: MHIM, teacher: MHIM, baseline: Mapping[str, Tensor], *, share_embedding: bool) -> None:

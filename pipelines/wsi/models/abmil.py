@@ -82,6 +82,11 @@ class ABMIL(Aggregator):
             scores=self._scores(embedded, attention, scores) if scores else None,
         )
 
+    def tile_logits(self, embedded: Tensor) -> Tensor:
+        """Return ``a_k W h_k`` of each tile: the classifier is linear, and ``z`` a sum over tiles."""
+        attention: Tensor = self.attention(embedded).softmax(dim=0).double()  # (N,)
+        return attention[:, None] * precise_linear(embedded, self.classifier.weight)
+
     def _scores(self, embedded: Tensor, attention: Tensor, scores: Scores) -> Tensor:
         if scores.kind == "attention":
             return attention[None]

@@ -42,6 +42,15 @@ class Aggregator(nn.Module, ABC):
     def aggregate(self, embedded: Tensor, scores: Scores | None = None) -> Aggregated:
         """Aggregate a bag of embedded tiles ``(N, D)``, with tile scores if requested."""
 
+    def tile_logits(self, embedded: Tensor) -> Tensor | None:
+        """Divide the logits of a bag ``(N, D)`` among its tiles.
+
+        Returns:
+            ``(N, C)`` float64, whose sum over the tiles is the logits without their biases; None where the logits are
+            no sum over tiles.
+        """
+        return None
+
     def loss(self, aggregated: Aggregated, label: Tensor) -> Tensor:
         """Compute the cross-entropy with the bag's ``label``, an int64 scalar."""
         return cross_entropy(aggregated.logits, label)

@@ -85,6 +85,22 @@ class DSMIL(Aggregator):
             scores=ranked.amax(dim=1)[None] if scores else None,
         )
 
+    def tile_logits(self, embedded: Tensor) -> Tensor:
+        """Return each tile's part of the bag's logits and, of the tile of a maximum, that of the instance's.
+
+        Both streams are averaged as logits, which is what ``combine="logits"`` does and near what ``probabilities``
+        does.
+        """
+        share = 0.0 if self.settings.combine == "bag" else self.settings.instance_weight
+        instances = precise_linear(embedded, self.instance_classifier.weight)  # (N, C)
+        critical = (instances + self.instance_classifier.bias).argmax(dim=0)
+        attention = self._attention(embedded, critical).double()  # (N, C)
+        weight = self.bag_classifier.weight  # (C, C of the streams, D)
+        spoken = precise_linear(self.value(embedded), weight.flatten(0, 1)).unflatten(1, weight.shape[:2])  # (N, C, C)
+        bag = (spoken * attention[:, None]).sum(dim=2)
+        highest = torch.zeros_like(bag).scatter(0, critical[None], instances.double().gather(0, critical[None]))
+        return torch.lerp(bag, highest, share)
+
     def loss(self, aggregated: Aggregated, label: Tensor) -> Tensor:
         """Compute the weighted cross-entropies of both streams, or that of their combined logits."""
         share = self.settings.instance_weight

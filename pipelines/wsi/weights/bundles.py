@@ -40,6 +40,9 @@ class BagPrediction:
         scores: ``(N,)`` float32, attention score of each tile.
         possible: ``(C,)``, the classes in the conformal set; None without calibration.
         is_outside: Whether the bag lies outside the scope of the training slides; None without a scope.
+        evidence: ``(N,)`` float32, how much each tile speaks for class ``evidence_for``; None where the network does
+            not divide its logits among the tiles.
+        evidence_for: Of two classes the second, whose threshold decides; of several the called one.
     """
 
     probabilities: NDArray[np.float64]
@@ -47,6 +50,8 @@ class BagPrediction:
     scores: NDArray[np.float32]
     possible: NDArray[np.bool_] | None = None
     is_outside: bool | None = None
+    evidence: NDArray[np.float32] | None = None
+    evidence_for: int = 1
 
 
 class SlideModel:
@@ -85,26 +90,46 @@ class SlideModel:
 
         The bag may be rows of an HDF5 file, which are read in chunks.
         """
-        aggregated = self._aggregate(features, Scores())
+        embedded = self._embed(features)
+        aggregated = self.network.read(embedded, Scores())
         raw = self._log_probabilities(aggregated)
         assert aggregated.scores is not None
         scores = aggregated.scores[:, : len(features)].float().mean(dim=0)  # over heads; recycled tokens are no tiles
+        called = int(call(np.exp(raw), self._decision))
+        speaks_for = 1 if len(raw) == 2 else called
         return BagPrediction(
             probabilities=self._calibrated(raw),
-            called=int(call(np.exp(raw), self._decision)),
+            called=called,
             scores=scores.cpu().numpy().astype(np.float32),
             possible=self._calibration.sets(raw) if self._calibration else None,
             is_outside=bool(outside(self._scope, mean_tile(features))) if self._scope else None,
+            evidence=self._evidence(embedded, speaks_for),
+            evidence_for=speaks_for,
         )
 
     def answer(self, inputs: Mapping[str, Tensor]) -> Tensors:
         """Compute the raw outputs for the golden input."""
         return answer(self.network, {name: tensor.to(self.device) for name, tensor in inputs.items()})
 
-    def _aggregate(self, features: Tiles, scores: Scores | None = None) -> Aggregated:
+    def _aggregate(self, features: Tiles) -> Aggregated:
+        return self.network.read(self._embed(features))
+
+    def _embed(self, features: Tiles) -> Tensor:
         embedding = self.network.aggregator.embedding
-        embedded = torch.cat([embedding(part.to(self.device)) for part in tile_chunks(features)])
-        return self.network.read(embedded, scores)
+        return torch.cat([embedding(part.to(self.device)) for part in tile_chunks(features)])
+
+    def _evidence(self, embedded: Tensor, label: int) -> NDArray[np.float32] | None:
+        """Compute how much each tile speaks for a class ``(N,)``, against the strongest other one.
+
+        A tile's part of the log-odds, times the number of tiles: its attention relative to uniform attention ``1 / N``
+        times what its content says. Calibrated like the probabilities, it has the same unit on every slide.
+        """
+        parts = self.network.tile_logits(embedded)
+        if parts is None:
+            return None
+        others = torch.cat([parts[:, :label], parts[:, label + 1 :]], dim=1).amax(dim=1)
+        evidence = len(parts) / self.temperature * (parts[:, label] - others)
+        return np.asarray(evidence.float().cpu().numpy(), np.float32)
 
     def _log_probabilities(self, aggregated: Aggregated) -> NDArray[np.float64]:
         found = self.network.aggregator.log_probabilities(aggregated)

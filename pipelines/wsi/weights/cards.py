@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipelines.wsi.config import ModelSettings, WsiConfig
 from pipelines.wsi.evaluation.predictions import Predictions
 from pipelines.wsi.features.bags import Bags, manifest
+from pipelines.wsi.features.slide_processing import SlideProcessor
 from pipelines.wsi.weights.bundles import DECISION, architecture
 from vision_core.bundles.card import Card, TrainedOn
+from vision_core.errors import ConfigError
 from vision_core.evaluation.calibration import calibrate
 from vision_core.files import sha256
 from vision_core.pipeline import weights_hash
@@ -58,15 +61,35 @@ def teacher_card(card: Card) -> Card:
     return card.model_copy(update={"trained_on": trained})
 
 
-def imported_fields(config: WsiConfig, model: ModelSettings, file: Path) -> dict[str, Any]:
-    """Collect the fields of the card of foreign weights, whose training data is unknown."""
+def imported_fields(config: WsiConfig, model: ModelSettings, feature_dim: int, file: Path) -> dict[str, Any]:
+    """Collect the fields of the card of foreign weights, whose training data is unknown.
+
+    Raises:
+        ConfigError: ``encoder`` names one that makes features of another width than ``feature_dim``.
+    """
     description = f"unknown: imported from '{file.name}' (sha256 {sha256(file)})"
     return {
         "architecture": architecture(model),
+        "preprocessing": _stated_origin(config, feature_dim),
         "classes": config.data.classes,
         "trained_on": TrainedOn(description=description, synthetic=False),
         "licence": "unknown",
     }
+
+
+def _stated_origin(config: WsiConfig, feature_dim: int) -> dict[str, Any]:
+    """Describe how the features of foreign weights were made, where a person states their encoder; else nothing."""
+    if config.encoder == WsiConfig().encoder:
+        return {}
+    encoder = SlideProcessor(config, torch.device("cpu")).encoder
+    if encoder.dim != feature_dim:
+        raise ConfigError(
+            f"encoder.name: '{encoder.name}' makes {encoder.dim} features a tile, the weights take {feature_dim}. Name "
+            "the encoder whose features they were trained on, or leave encoder out."
+        )
+    sections = config.model_dump(mode="json", include={"tissue", "tiles"})
+    scale = {"mpp": config.tiles.mpp, "tile_px": config.tiles.tile_px} if config.tiles.layout == "mpp" else {}
+    return {**sections, "encoder": encoder.identity, **scale}
 
 
 def calibration_record(found: Predictions) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from pipelines.wsi.config import Scores
 from pipelines.wsi.mhim.student_teacher import MHIM
-from pipelines.wsi.weights.bundles import SlideModel, load_network
+from pipelines.wsi.weights.bundles import TASK, SlideModel, load_network
+from vision_core.bundles import bundle as bundles
+from vision_core.bundles.bundle import Tensors
 from vision_core.bundles.export import Exportable
 from vision_core.errors import UsageError
 
@@ -56,9 +58,28 @@ def exportable(bundle: Path, size: int | None) -> Exportable:
         inputs={"features": torch.rand(tiles, model.feature_dim, generator=generator)},
         outputs=("probabilities", "scores"),
         dynamic={} if is_fixed else {"features": {0: "tiles"}},
+        golden=_golden(bundle, model, tiles if is_fixed else None),
         card=model.card,
         preprocessing=_preprocessing(model),
     )
+
+
+def _golden(path: Path, model: SlideModel, tiles: int | None) -> tuple[Tensors, Tensors]:
+    """Return the golden bag with the result that the bundle gives for it.
+
+    Args:
+        path: The bundle.
+        model: Its model.
+        tiles: Number of tiles to which the bag is repeated; None: its own, whose probabilities are stored.
+    """
+    content = bundles.load(path, TASK)
+    features = content.inputs()["features"]
+    bag = features if tiles is None else features.repeat(-(-tiles // len(features)), 1)[:tiles].contiguous()
+    found = model.predict(bag)
+    probabilities = torch.from_numpy(found.probabilities).float()
+    if tiles is None:
+        probabilities = (content.outputs()["probabilities"].log() / model.temperature).softmax(dim=0)
+    return {"features": bag}, {"probabilities": probabilities, "scores": torch.from_numpy(found.scores)}
 
 
 def _preprocessing(model: SlideModel) -> str:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.bags import Bags, manifest
+from pipelines.wsi.features.origin import differences, trained_with
 from pipelines.wsi.learner import BagLearner, MhimLearner
 from pipelines.wsi.weights.bundles import TASK, build_network, model_settings
+from pipelines.wsi.weights.classes import in_order, match_classes
 from vision_core.bundles import bundle
 from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError, ConfigError
@@ -34,12 +36,17 @@ def load_initial_weights(config: WsiConfig, learner: BagLearner, train: Bags) ->
     if path is None:
         return _note_without_bundle(config)
     content = bundle.load(path, TASK)
-    _check(path, content.card, config, train.classes, train.feature_dim)
+    _check(path, content.card, config, train)
     warnings: tuple[str, ...] = ()
     if content.card.trained_on.manifest not in {None, manifest(train)}:
         refuse_other_fold(path, content.card, config)
         warnings = (_OTHER_SLIDES,)
-    network = build_network(content, path).aggregator.state_dict()
+    network = in_order(content.card, build_network(content, path).aggregator.state_dict(), train.classes)
+    if content.card.classes != train.classes:
+        warnings += (
+            f"Classes: the data's are '{', '.join(train.classes)}', those of the bundle '"
+            f"{', '.join(content.card.classes)}': matched by name.",
+        )
     if isinstance(learner, MhimLearner):
         learner.begin(network)
     else:
@@ -83,8 +90,8 @@ def refuse_other_fold(path: Path, card: Card, config: WsiConfig) -> None:
         )
 
 
-def _check(path: Path, card: Card, config: WsiConfig, classes: tuple[str, ...], feature_dim: int) -> None:
-    found = model_settings(card)
+def _check(path: Path, card: Card, config: WsiConfig, train: Bags) -> None:
+    found, feature_dim, classes = model_settings(card), train.feature_dim, train.classes
     if found.name != config.model.name:
         raise CheckpointError(
             f"'{path}' is a bundle of {found.name}, model.name is {config.model.name}. "
@@ -104,8 +111,9 @@ def _check(path: Path, card: Card, config: WsiConfig, classes: tuple[str, ...], 
             f"'{path}' takes features of {theirs}, the data's are of {describe_encoder(feature_dim)}. "
             "Use features of the encoder that the bundle was trained with."
         )
-    if card.classes != classes:
+    if told := differences(trained_with(card.preprocessing), train.made_with):
         raise CheckpointError(
-            f"'{path}' has the classes {', '.join(card.classes)}, the data {', '.join(classes)}. "
-            f"Give data.classes=[{', '.join(card.classes)}]."
+            f"'{path}' was trained on other features: the data's are {'; '.join(told)}. Use features as "
+            "it was trained on."
         )
+    match_classes(path, card.classes, classes)

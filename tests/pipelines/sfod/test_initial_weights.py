@@ -10,6 +10,7 @@ import torch
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.initial_weights import is_bundle, load_source_detector, new_detector
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, source_bundle
+from tests.vision_core.toy_bundle import edit_card
 from tests.vision_core.toy_classifier import write_classifier
 from vision_core.bundles.bundle import load
 from vision_core.config.loading import replace
@@ -38,9 +39,8 @@ def test_load_source_detector__a_section_for_the_architecture_is_refused() -> No
 
 
 def test_load_source_detector__card_and_head_of_different_lengths(tmp_path: Path) -> None:
-    broken = shutil.copytree(source_bundle(), tmp_path / "model")
-    card = json.loads((broken / "card.json").read_text())
-    (broken / "card.json").write_text(json.dumps(card | {"classes": ["disc"]}))
+    broken = Path(shutil.copytree(source_bundle(), tmp_path / "model"))
+    edit_card(broken, lambda card: card.update(classes=["disc"]))
     with pytest.raises(CheckpointError, match=r"lists 1 classes, the head .* has 2"):
         load_source_detector(_config(**{"source.weights": broken}))
 

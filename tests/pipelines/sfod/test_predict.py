@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.sfod.pipeline import SfodPipeline
 from pipelines.sfod.predict import SfodPredictor, write_coco
 from tests.pipelines.sfod.tiny import CLASSES, source_bundle
 from tests.vision_core.detection.synthetic import make_picture
@@ -75,7 +76,7 @@ def test_write__record_and_picture_are_named_after_the_input(
 ) -> None:
     found = predictor(picture)
     written = predictor.write(found, picture, tmp_path / "out")
-    assert [path.name for path in written] == ["a.b.json", "a.b.png"]
+    assert [path.name for path in written] == ["a.b.json", "a.b.png", "a.b.jpg"]
     record = json.loads(written[0].read_text())
     assert (record["image"], record["width"], record["height"]) == ("a.b.png", 96, 64)
     assert len(record["objects"]) == len(found)
@@ -86,18 +87,27 @@ def test_write__record_and_picture_are_named_after_the_input(
 def test_call__a_file_is_decoded_once_for_result_and_picture(picture: Path, tmp_path: Path) -> None:
     reads: list[Path] = []
 
-    def read(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def read(path: Path) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], tuple[str, ...]]:
         reads.append(path)
-        return read_image(path)
+        return read_image(path), ("is odd",)
 
     counting = SfodPredictor.from_checkpoint(source_bundle(), read=read)
     counting.write(counting(picture), picture, tmp_path)
     assert reads == [picture]
+    assert json.loads((tmp_path / f"{picture.stem}.json").read_text())["notes"] == ["The file is odd."]
 
 
 def test_label_texts__class_only_where_there_is_a_choice() -> None:
     assert label_texts(_found(2)) == ["disc 0.90", "disc 0.30"]
     assert label_texts(_found(1, ("Tree",))) == ["0.90"]
+
+
+def test_columns__objects_in_words_and_by_class() -> None:
+    pipeline = SfodPipeline()
+    found = _found(3, ("person", "car"))
+    row = pipeline.columns(replace(found, labels=np.array([1, 1, 0]), titles={"car": "Auto"}))
+    assert row == {"verdict": "2 Auto", "person (score > 0.5)": 0, "car (score > 0.5)": 2}
+    assert pipeline.columns(_found(0))["verdict"] == "no object with a score above 0.5"
 
 
 def _batch(folder: Path, found: Mapping[Path, Detections | None]) -> Path:

@@ -1,5 +1,6 @@
 """Lists of slides and their files, made for tests."""
 
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,11 @@ def cohort_rows(num_patients: int, slides_each: int = 1) -> list[str]:
 
 
 def write_tiles(path: Path, num_tiles: int, dim: int = DIM, **attributes: Any) -> Path:  # noqa: ANN401
-    """A feature file of fp16 in which row r is all r, counted anew from 2048 on."""
+    """A feature file of fp16 in which row r is all r, counted anew from 2048 on; each file's tiles lie elsewhere."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = np.repeat((np.arange(num_tiles) % 2048).astype(np.float16)[:, None], dim, axis=1)
-    corners = np.stack([np.arange(num_tiles) * 256, np.zeros(num_tiles)], axis=1).astype(np.int64)
+    top = zlib.crc32(str(path).encode()) % 2**20
+    corners = np.stack([np.arange(num_tiles) * 256, np.full(num_tiles, top)], axis=1).astype(np.int64)
     write_features(path, Features(features=rows, coords=corners, attributes=attributes))
     return path
 

@@ -14,7 +14,7 @@ import pytest
 from pipelines.wsi.__main__ import main
 from tests.pipelines.wsi.tiny import damage_tile, make_bundle, picture, write_pyramid
 
-FILES = 6  # of a slide with tissue
+FILES = 7  # of a slide with tissue
 GOOD, BAD = 16, ("damaged", "no-mpp", "text", "truncated")
 
 

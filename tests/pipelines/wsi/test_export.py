@@ -45,6 +45,7 @@ def test_export__any_number_of_tiles_as_the_bundle_reads_them(tmp_path: Path, na
     bundle = bundle_of(tmp_path / "model", NETWORKS[name], calibration=CALIBRATION.to_record())
     done = export(exportable(bundle, None), kind, tmp_path / f"a{SUFFIXES[kind]}")
     assert done.shapes == {"features": ("tiles", 6)}
+    assert done.golden_deviation is not None
     model = load_network(bundle, torch.device("cpu"))
     for count in (1, 2, 5000):
         features = torch.randn(count, 6)

@@ -21,6 +21,7 @@ from tests.pipelines.wsi.tiny import CLASSES, DIM, FEATURE_WORDS, SPLITS, make_f
 from vision_core.bundles import bundle
 from vision_core.config import loading as config
 from vision_core.errors import DataError
+from vision_core.results import OUTSIDE, UNDECIDED
 from vision_core.signals import StopRequest
 from vision_core.training import loop as training
 
@@ -81,7 +82,8 @@ def test_life__train_resume_evaluate_predict(
     scored = read_predictions(tmp_path / "scores" / "pictures" / "predictions.csv")
     share = scored.probabilities[scored.slides.index("s7"), 1]
     assert record["probabilities"]["tumour"] == pytest.approx(share, abs=1e-4)
-    assert record["category"] == CLASSES[scored.called[scored.slides.index("s7")]]
+    assert record["category"] == scored.categories[scored.slides.index("s7")]
+    assert set(scored.categories) <= {*CLASSES, UNDECIDED, OUTSIDE}
 
 
 def test_train__teacher_then_student_in_one_command(data: Path, tmp_path: Path) -> None:
@@ -241,6 +243,58 @@ def test_evaluate__other_classes_and_other_features_are_refused(
     assert "error[" in capsys.readouterr().err
 
 
+def test_evaluate__classes_in_another_order_are_matched_by_name(
+    data: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers among the labels count in the order that a person states, names in any."""
+    rows = (data / "labels.csv").read_text()
+    numbered = tmp_path / "numbered.csv"
+    numbered.write_text(rows.replace(",normal,", ",1,").replace(",tumour,", ",0,"))
+    words = ["evaluate", "--checkpoint", str(teacher), f"data.features={data / 'features'}"]
+    found = []
+    for place, more in enumerate(
+        ([], ["data.classes=[tumour,normal]"], [f"data.labels={numbered}", "data.classes=[tumour,normal]"])
+    ):
+        assert main([*words, *more, "--out", str(tmp_path / str(place))]) == 0, capsys.readouterr().err
+        found.append(json.loads((tmp_path / str(place) / "evaluation.json").read_text()))
+    assert found[0] == found[1] == found[2]
+    assert main([*words, f"data.labels={numbered}", "--out", str(tmp_path / "wrong")]) == 0
+    assert json.loads((tmp_path / "wrong" / "evaluation.json").read_text()) != found[0]  # numbers in the bundle's order
+
+
+def test_evaluate__slides_that_the_model_has_seen_are_told(
+    data: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--checkpoint", str(teacher), "--overwrite", "--out", str(tmp_path / "scores")]
+    for more, told in (
+        ("data.eval_split=train", "TRAINED ON: 4 of the 4 slides"),
+        ("data.eval_split=val", "CALIBRATED ON: 2 of the 2 slides"),
+        ("data.eval_split=test", ""),
+    ):
+        assert main([*words, more]) == 0
+        [row] = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+        seen = [note for note in row["notes"] if " ON: " in note]
+        assert [note[: len(told)] for note in seen] == ([told] if told else [])
+        shown = capsys.readouterr().out
+        assert all(note in shown for note in row["notes"])
+    copied = make_features(tmp_path / "moved")  # the same slides and labels elsewhere: known by their hash
+    assert main([*words, f"data.root={copied}", "data.eval_split=train"]) == 0
+    assert "TRAINED ON: 4 of the 4 slides" in capsys.readouterr().out
+
+
+def test_train__from_a_bundle_whose_classes_stand_in_another_order(
+    data: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a step, the turned bundle gives the same probability of each class."""
+    words = ["method=plain", f"source.weights={teacher}", "data.classes=[tumour,normal]", "optim.lr=1e-12"]
+    assert _train(tmp_path / "run", data, *words) == 0
+    assert "'tumour, normal', those of the bundle 'normal, tumour': matched by name" in capsys.readouterr().out
+    here, there = load_network(tmp_path / "run" / "model", CPU), load_network(teacher, CPU)
+    bag = torch.randn(9, DIM)
+    assert here.card.classes == ("tumour", "normal")
+    torch.testing.assert_close(here.network.log_probabilities(bag).flip(0), there.network.log_probabilities(bag))
+
+
 def test_predict__features_of_another_width_are_refused_by_name(
     teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,7 +352,7 @@ def test_deliver__needs_a_learner_of_bags(data: Path, tmp_path: Path) -> None:
 def test_inputs__a_folder_without_slides_says_what_it_holds(tmp_path: Path) -> None:
     """Row A9 of the bad inputs."""
     (tmp_path / "a.txt").touch()
-    with pytest.raises(DataError, match=r"holds no slide; it holds \.txt"):
+    with pytest.raises(DataError, match=r"holds no slide; it holds 1 \.txt \('a\.txt'\)\."):
         WsiPipeline().inputs(tmp_path)
 
 

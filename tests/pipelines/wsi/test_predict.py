@@ -12,7 +12,7 @@ import torch
 
 from pipelines.wsi.__main__ import main
 from pipelines.wsi.features.slide_processing import SlideProcessor
-from pipelines.wsi.predict import NO_TISSUE, WsiPredictor, columns
+from pipelines.wsi.predict import WsiPredictor, columns
 from pipelines.wsi.weights.bundles import DECISION, SlideModel
 from tests.pipelines.wsi.tiny import CLASSES, SIDE_PX, TILE_PX, damage_tile, make_bundle, picture, write_pyramid
 from tests.pipelines.wsi.weights.test_bundles import card, network
@@ -21,11 +21,11 @@ from vision_core.errors import InputError
 from vision_core.evaluation.calibration import Calibration
 from vision_core.evaluation.scope import fit_scope
 from vision_core.images.reading import read_image
-from vision_core.results import RESEARCH_NOTICE
+from vision_core.results import NO_TISSUE, RESEARCH_NOTICE
 from vision_core.slides.encoders.encoder import Encoder
 from vision_core.slides.reading.slide import Slide
 
-ENDINGS = (".heatmap.png", ".heatmap.tif", ".json", ".tiles.geojson.gz", ".tissue.geojson", ".top.png")
+ENDINGS = (".heatmap.png", ".heatmap.tif", ".jpg", ".json", ".tiles.geojson.gz", ".tissue.geojson", ".top.png")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,8 @@ def test_call__result_covers_the_tissue(predictor: WsiPredictor, slide: Path) ->
         "mpp",
         "area_mm2",
         "threshold",
-        "notes",
+        "verdict",
+        "notice",
     }
 
 
@@ -91,7 +92,7 @@ def test_write__files_are_named_after_the_slide_and_carry_the_notice(
     assert sorted(path.name for path in written) == [f"a.b{ending}" for ending in ENDINGS]
     texts = {path.name: path.read_bytes() for path in written}
     texts["a.b.tiles.geojson.gz"] = gzip.decompress(texts["a.b.tiles.geojson.gz"])
-    assert all(RESEARCH_NOTICE.encode() in text for name, text in texts.items() if not name.endswith(".png"))
+    assert all(RESEARCH_NOTICE.encode() in text for name, text in texts.items() if not name.endswith((".png", ".jpg")))
     tiles = json.loads(texts["a.b.tiles.geojson.gz"])
     assert len(tiles["features"]) == len(result)
     record = json.loads(texts["a.b.json"])
@@ -118,7 +119,7 @@ def test_call__glass_alone_is_a_result_without_tissue(predictor: WsiPredictor, t
     assert (result.category, len(result), len(result.probabilities)) == (NO_TISSUE, 0, 0)
     assert result.notes[0] == "No tissue was found on this slide."
     written = predictor.write(result, glass, tmp_path / "out")
-    assert [path.name for path in written] == ["glass.json", "glass.heatmap.png", "glass.tissue.geojson"]
+    assert [path.name for path in written] == ["glass.json", "glass.heatmap.png", "glass.jpg", "glass.tissue.geojson"]
     assert columns(result)["category"] == NO_TISSUE
 
 

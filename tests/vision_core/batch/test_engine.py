@@ -16,7 +16,7 @@ import pytest
 from tests.vision_core.counted import Counter, files_of, make_job
 from vision_core import signals
 from vision_core.batch import engine as batch
-from vision_core.batch.engine import Watcher, run_batch
+from vision_core.batch.engine import Summary, Watcher, run_batch
 from vision_core.batch.job import BatchJob
 from vision_core.batch.ledger import Ledger, Record, all_records, read_ledgers
 from vision_core.errors import EnvironmentFault, Interrupted, MissingDependencyError, UsageError
@@ -117,6 +117,29 @@ def test_run_batch__killed_at_an_input_ends_with_the_same_files(job: BatchJob[in
     run_batch(job)
     assert files_of(job.out) == undisturbed(job)
     assert len(list(all_records(job.out / "ledger"))) == 5 + (name != "a.png")  # the bad one is tried again
+
+
+def test_run_batch__killed_at_an_input_leaves_tables_of_what_is_done(job: BatchJob[int]) -> None:
+    killed = replace(job, make_predictor=partial(Counter, before=partial(kill_at, "d.jpg")))
+    assert in_child(partial(run_batch, killed)) == -signal.SIGKILL
+    rows = (job.out / "results.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "input,bytes,outputs" and [Path(row.split(",")[0]).name for row in rows[1:]] == ["a.png", "b.png"]
+    assert "'c.png' is bad." in (job.out / "failures.csv").read_text(encoding="utf-8")
+    assert (job.out / "README.txt").exists()
+
+
+def test_run_batch__a_readme_of_a_person_stays(job: BatchJob[int]) -> None:
+    run_batch(job)
+    (job.out / "README.txt").write_text("My notes on this batch.")
+    run_batch(replace(job, fingerprint="other", overwrite=True))
+    assert (job.out / "README.txt").read_text() == "My notes on this batch."
+
+
+def test_summary__categories_are_counted_and_the_rest_is_left_out(job: BatchJob[int]) -> None:
+    told = run_batch(replace(job, columns=lambda size: {"category": f"c{size}", "notice": ""})).lines()
+    assert told[1] == "1 c1; 1 c2; 1 c4; 1 c5."
+    many = Summary(out=job.out, done=20, categories={f"c{number}": 20 - number for number in range(20)}).lines()
+    assert many[1].startswith("20 c0; 19 c1; ") and many[1].endswith("; 13 c7; others.")
 
 
 @pytest.mark.parametrize("written", [0, 60])

@@ -1,17 +1,20 @@
+import hashlib
 import json
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.vision_core.toy_bundle import FILES, card, double, save_toy, weights
-from vision_core.bundles.bundle import Golden, check_golden, deviation, load, read_card, save
+from tests.vision_core.toy_bundle import FILES, card, double, edit_card, save_toy, weights
+from vision_core.bundles.bundle import Golden, add_metrics, amend, check_golden, deviation, load, read_card, save
+from vision_core.bundles.card import Card, canonical, seal
 from vision_core.errors import CheckpointError
 
 
@@ -128,18 +131,16 @@ def test_load__bundle_of_another_pipeline_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "model", "sfod")
 
 
-def spoil(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
-    path = folder / "card.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda content: content.update(format=2), "has format 2, this version reads 1. Update domainsight"),
+        (lambda content: content.update(format=3), "has format 3, this version reads 1 to 2. Update domainsight"),
+        (lambda content: content.update(format=True), "has format True"),
+        (lambda content: content.update(format="2"), "has format '2'"),
         (lambda content: content.pop("format"), "has format None"),
+        (lambda content: content.update(format=1), "has format 1, which has no sha256; it was changed"),
+        (lambda content: content.update(format=1, sha256=None), "golden.safetensors is of format 2: the card was"),
+        (lambda content: content.update(class_titles={"two": "Two"}), "names 'two', which is none of the classes"),
         (lambda content: content.pop("task"), "task: Field required"),
         (lambda content: content.update(surprise=1), "surprise: Extra inputs"),
         (lambda content: content.update(classes="a"), "classes: "),
@@ -148,11 +149,95 @@ def spoil(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
         (lambda content: content["hashes"].update({"weights.safetensors": "0" * 64}), "the card says 000000000000"),
     ],
 )
-def test_load__card_is_checked(tmp_path: Path, change: Callable[[dict[str, object]], object], told: str) -> None:
+def test_load__card_is_checked(tmp_path: Path, change: Callable[[dict[str, Any]], object], told: str) -> None:
     save_toy(tmp_path / "model")
-    spoil(tmp_path / "model", change)
+    edit_card(tmp_path / "model", change)
     with pytest.raises(CheckpointError, match=told):
         load(tmp_path / "model")
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "class": lambda content: content.update(classes=["other"]),
+    "metric": lambda content: content.update(metrics={"auc": 1.0}),
+    "deep": lambda content: content["trained_on"].update(synthetic=False),
+    "one is not 1.0": lambda content: content["config"].update(a=1),
+    "no seal": lambda content: content.pop("sha256"),
+    "another seal": lambda content: content.update(sha256="0" * 64),
+    "seal of no text": lambda content: content.update(sha256=[1]),
+}
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
+def test_load__an_edited_card_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    described = card().model_copy(update={"config": {"a": 1.0, "ü": [1e-5, None]}})
+    save(tmp_path / "model", weights(), described, Golden(inputs={"x": torch.ones(2)}, answer=double))
+    edit_card(tmp_path / "model", change, sealed=False)
+    for read in (load, read_card):
+        with pytest.raises(CheckpointError, match=r"card\.json was changed after it was written: .*Fetch the bundle"):
+            read(tmp_path / "model")
+
+
+def test_load__a_card_written_otherwise_is_the_same_card(tmp_path: Path) -> None:
+    """Order of the keys, blanks and escapes of letters do not count."""
+    described = card().model_copy(update={"config": {"b": "ü", "a": 1e-5, "c": float("nan")}})
+    saved = save(tmp_path / "model", weights(), described, Golden(inputs={"x": torch.ones(2)}, answer=double))
+    path = tmp_path / "model" / "card.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(content.items()))))
+    assert read_card(tmp_path / "model").identity() == saved.identity()
+
+
+def test_canonical__sorted_without_blanks_in_utf8() -> None:
+    content = {"b": [1, 2.0, None], "sha256": "of another", "a": {"ü": True, "é": "x y"}}
+    assert canonical(content) == '{"a":{"é":"x y","ü":true},"b":[1,2.0,null]}'.encode()
+    assert seal(content) == hashlib.sha256(canonical(content)).hexdigest()
+
+
+def test_add_metrics__seals_anew(tmp_path: Path) -> None:
+    before = save_toy(tmp_path / "model")
+    add_metrics(tmp_path / "model", {"test": {"auc": 0.5}})
+    amend(tmp_path / "model", calibration={"operating_score": 0.4})
+    found = load(tmp_path / "model").card
+    assert (found.metrics, found.calibration) == ({"test": {"auc": 0.5}}, {"operating_score": 0.4})
+    assert found.sha256 != before.sha256
+    assert found.hashes == before.hashes
+
+
+def as_format_1(folder: Path) -> None:
+    """What versions before format 2 wrote: no seal, and a golden pair that says nothing of its format."""
+    save_file(load_file(folder / "golden.safetensors"), folder / "golden.safetensors")
+    digest = hashlib.sha256((folder / "golden.safetensors").read_bytes()).hexdigest()
+    edit_card(
+        folder,
+        lambda content: content.update(
+            format=1, sha256=None, hashes={**content["hashes"], "golden.safetensors": digest}
+        ),
+    )
+    edit_card(folder, lambda content: [content.pop(name) for name in ("sha256", "class_titles")])
+
+
+def test_load__format_1_is_told_of_once_and_stays_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_toy(tmp_path / "model")
+    as_format_1(tmp_path / "model")
+    add_metrics(tmp_path / "model", {"test": {"auc": 0.5}})
+    found = load(tmp_path / "model")
+    assert not {"sha256", "class_titles"} & set(json.loads((tmp_path / "model" / "card.json").read_text()))
+    assert check_golden(found, lambda inputs: double(found.tensors, inputs)) == 0
+    assert (found.card.format, found.card.sha256, found.card.metrics) == (1, None, {"test": {"auc": 0.5}})
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 1
+    assert told[0].endswith("/model' is of format 1: its card has no seal, so edits cannot be seen.")
+    save(tmp_path / "anew", found.tensors, found.card, Golden(inputs={"x": torch.ones(2)}, answer=double))
+    assert load(tmp_path / "anew").card.format == 2
+
+
+def test_card__titles_are_of_classes() -> None:
+    fields = card().model_dump()
+    assert Card.model_validate({**fields, "class_titles": {"one": "Number one"}}).class_titles["one"] == "Number one"
+    with pytest.raises(ValueError, match="'two', which is none of the classes"):
+        Card.model_validate({**fields, "class_titles": {"two": "Number two"}})
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000])

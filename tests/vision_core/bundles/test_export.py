@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -115,6 +116,21 @@ def test_export__an_answer_that_differs_is_refused_and_nothing_written(
         export(given(Liar(how)), kind, tmp_path / f"a{SUFFIXES[kind]}")
     assert size in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_export__the_golden_input_of_the_bundle_is_compared_too(tmp_path: Path) -> None:
+    scorer = Scorer().eval()
+    inputs = {"rows": torch.rand(4, 3), "weights": torch.rand(4)}
+    scores, greatest = scorer(*inputs.values())
+    right = {"scores": scores.detach(), "greatest": greatest.detach()}
+    done = export(replace(given(scorer), golden=(inputs, right)), "onnx", tmp_path / "a.onnx")
+    assert done.golden_deviation is not None
+    assert done.golden_deviation < 1e-5
+    wrong = (inputs, {"scores": right["scores"].flip(0)})
+    with pytest.raises(CheckpointError, match="for the golden input of the bundle the exported file gives another"):
+        export(replace(given(scorer), golden=wrong), "onnx", tmp_path / "b.onnx")
+    assert not (tmp_path / "b.onnx").exists()
+    assert export(given(scorer), "onnx", tmp_path / "c.onnx").golden_deviation is None
 
 
 def test_export__nan_is_refused(tmp_path: Path) -> None:

@@ -44,6 +44,38 @@ def test_sets__both_below_one_name() -> None:
     assert sets.names() == "'model.student', 'model.teacher'"
 
 
+FLAT = {**PLAIN, "norm.mean": torch.zeros(2), "ema_layer_weight": torch.ones(2), "ema_layer_bias": torch.ones(2)}
+
+
+@pytest.mark.parametrize(("place", "name"), [("state_dict", "state_dict.ema"), ("", "ema")])
+def test_sets__an_average_beside_the_weights_by_flat_names_is_taken(place: str, name: str) -> None:
+    sets = find_sets({place: FLAT} if place else FLAT)
+    assert (sets.chosen, sets.names(), sets.is_chosen_averaged) == (name, f"'{place}', '{name}'", True)
+    assert sets.tensors.keys() == {"layer.weight", "layer.bias", "norm.mean"}
+    assert torch.equal(sets.tensors["layer.weight"], torch.ones(2))
+    assert torch.equal(sets.tensors["norm.mean"], torch.zeros(2))
+    assert sets.by_name[place].keys() == sets.tensors.keys()
+    assert torch.equal(sets.by_name[place]["layer.weight"], torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"meta": {"mmcv_version": "1.7.1"}, "state_dict": FLAT},
+        {
+            "meta": {"mmengine_version": "0.10"},
+            "state_dict": PLAIN,
+            "ema_state_dict": {f"module.{k}": v for k, v in OTHER.items()},
+        },
+    ],
+)
+def test_sets__programs_that_save_the_average_under_the_networks_names(content: dict[str, object]) -> None:
+    """Their hooks exchange both before they save."""
+    sets = find_sets(content)
+    assert (sets.chosen, sets.is_chosen_averaged, sets.has_choice) == ("state_dict", True, True)
+    assert torch.equal(sets.tensors["layer.weight"], torch.zeros(2))
+
+
 def test_sets__settings_of_an_average_are_none() -> None:
     assert (
         find_sets({"model": {str(n): torch.ones(1) for n in range(9)}, "ema": {"d": torch.ones(1)}}).chosen == "model"

@@ -6,7 +6,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.encaps import get_frame
 
-from vision_core.dicom.codestream import codestream_shape
+from vision_core.dicom.codestream import read_stream
 
 COMPRESSED = [
     "JPEG2000", "693_J2KI", "GDCMJ2K_TextGBR", "examples_jpeg2k", "MR_small_jp2klossless", "MR_small_jpeg_ls_lossless",
@@ -21,22 +21,26 @@ def test_shape__is_that_of_the_header_in_real_files(name: str) -> None:
     header = dcmread(str(get_testdata_file(f"{name}.dcm")))
     frames = int(header.get("NumberOfFrames", 1) or 1)
     frame = get_frame(header.PixelData, 0, number_of_frames=frames)
-    assert codestream_shape(frame) == (header.Rows, header.Columns, header.SamplesPerPixel)
+    stream = read_stream(frame)
+    assert stream is not None
+    assert stream.shape == (header.Rows, header.Columns, header.SamplesPerPixel)
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"comment": b"x" * 3000}, {"icc_profile": b"y" * 70_000}])
 def test_shape__whatever_stands_before_it(options: dict[str, object]) -> None:
     stream = BytesIO()
     Image.new("RGB", (37, 21)).save(stream, format="JPEG", **options)
-    assert codestream_shape(stream.getvalue()) == (21, 37, 3)
+    found = read_stream(stream.getvalue())
+    assert found is not None
+    assert found.shape == (21, 37, 3)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xff\xff", b"\xff\x4f\xff\x51\x00", bytes(64)]
 )
 def test_shape__of_nothing_is_none(content: bytes) -> None:
-    assert codestream_shape(content) is None
+    assert read_stream(content) is None
 
 
 def test_shape__a_segment_without_length_ends_the_search() -> None:
-    assert codestream_shape(b"\xff\xd8\xff\xe0\x00\x00" + b"\xff" * 100) is None
+    assert read_stream(b"\xff\xd8\xff\xe0\x00\x00" + b"\xff" * 100) is None

@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tests.bad_inputs import dicoms
 from tests.bad_inputs.dicoms import ramp, still
-from vision_core.dicom.display import apply_window
+from vision_core.dicom.display import Window
 from vision_core.dicom.reader import inspect_dicom, is_dicom, read_dicom_image
 from vision_core.errors import InputError
 
@@ -50,7 +50,7 @@ REFUSED: list[tuple[Make, str]] = [
     (dicoms.f11_deflate_bomb, r"deflated content is cut off, or larger than '256' MiB"),
     (dicoms.f12_stored_above_allocated, r"declares '12' stored bits in '8' allocated ones"),
     (dicoms.f12_high_bit, r"has its highest bit at '15' with 12 stored bits; 11 is expected"),
-    (dicoms.f24_not_finite, r"nan\.dcm' has values or display tables that cannot be used"),
+    (dicoms.f24_not_finite, r"nan\.dcm' has pixels that are not finite"),
     (dicoms.f25_no_rows, r"rows\.dcm' declares no Rows"),
     (dicoms.f25_no_syntax, r"declares no known transfer syntax"),
 ]
@@ -237,9 +237,11 @@ def test_is_dicom(tmp_path: Path) -> None:
 
 def test_window__kinds_of_the_standard() -> None:
     values = np.array([-1000.0, 0, 10, 1000])
-    np.testing.assert_allclose(apply_window(values, 10, 20, "SIGMOID"), [0, 1 / (1 + np.e**2), 0.5, 1], atol=1e-12)
-    np.testing.assert_allclose(apply_window(values, 10, 20, "LINEAR_EXACT"), [0, 0, 0.5, 1])
-    np.testing.assert_allclose(apply_window(values, 10, 21), [0, 0.5 - 9.5 / 20, 0.525, 1])
+    np.testing.assert_allclose(
+        Window(centre=10, width=20, function="SIGMOID")(values), [0, 1 / (1 + np.e**2), 0.5, 1], atol=1e-12
+    )
+    np.testing.assert_allclose(Window(centre=10, width=20, function="LINEAR_EXACT")(values), [0, 0, 0.5, 1])
+    np.testing.assert_allclose(Window(centre=10, width=21)(values), [0, 0.5 - 9.5 / 20, 0.525, 1])
 
 
 def _windowed(centre: float) -> Dataset:

@@ -199,3 +199,16 @@ def test_started__tells_command_and_time() -> None:
     found = started()
     assert set(found) == {"command", "commit", "started"}
     assert found["command"]
+
+
+def test_describe__the_folder_says_what_its_files_are_for_until_it_is_cleared(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.open(resume=False, overwrite=False)
+    run.describe(status="running")
+    assert "model/" in (run.path / "README.txt").read_text()
+    run.open(resume=False, overwrite=True)
+    assert list(run.path.iterdir()) == []
+    run.describe(status="running")
+    (run.path / "README.txt").write_text("mine")
+    run.open(resume=False, overwrite=True)
+    assert [path.name for path in run.path.iterdir()] == ["README.txt"]

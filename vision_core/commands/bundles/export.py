@@ -31,6 +31,8 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         say(f"Input '{name}': {', '.join(str(each) for each in shape)}. {given.preprocessing}")
     say(f"Outputs: {', '.join(given.outputs)}; classes: {', '.join(given.card.classes)}.")
     say(f"Compared on {len(done.compared)} sizes: relative deviation {done.deviation:.2g}.")
+    if done.golden_deviation is not None:
+        say(f"Golden input of the bundle, from raw values on: relative deviation {done.golden_deviation:.2g}.")
     say(f"Written to {done.path}. {RESEARCH_NOTICE}")
     return 0
 

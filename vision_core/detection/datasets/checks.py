@@ -1,21 +1,23 @@
 """Checks of labelled lists that the readers of all formats ask: files, names of classes, sizes, boxes."""
 
-import difflib
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from vision_core.detection.datasets.records import NUM_EXAMPLES, ImageRecord, ReaderReport
-from vision_core.errors import DataError, InputError
+from vision_core.detection.datasets.records import ImageRecord, ReaderReport
+from vision_core.errors import NUM_EXAMPLES, DataError, Finding, InputError
+from vision_core.evaluation.class_names import (
+    are_near,
+    are_variants,
+    folded,
+    missing_value_problems,
+    variant_problems,
+)
+from vision_core.evaluation.class_names import near_name as near_name
 from vision_core.images.reading import FIRST_TURNED, IMAGE_SUFFIXES, size_and_orientation
 
-_SEPARATORS = re.compile(r"[\s_\-]+")
-_LEAST_LETTERS = 4  # of a word in which a misspelling is looked for
-_SIMILARITY = 0.8  # of two such words, as difflib measures it
 _TOLERATED_PX = 1
 _SCALED_ALIKE_PX = 2  # difference of height and width that rounding explains
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -58,16 +60,19 @@ def check_missing(missing: Sequence[str], listed: int, present: Iterable[str], r
     """
     if not missing:
         return
-    there = {_folded(bare_name(name)): name for name in present}
-    near = ((name, there.get(_folded(bare_name(name)))) for name in missing)
+    there = {folded(bare_name(name)): name for name in present}
+    near = ((name, there.get(folded(bare_name(name)))) for name in missing)
     hint = next((f"; '{name}' is there as '{other}'" for name, other in near if other), "")
     more = ", ..." if len(missing) > NUM_EXAMPLES else ""
     told = f"'{len(missing)}' of '{listed}' listed images are missing: {', '.join(missing[:NUM_EXAMPLES])}{more}{hint}"
     if report.on_missing == "refuse" or len(missing) == listed:
-        skip = ", or set data.on_missing to 'skip' to leave them out" if len(missing) < listed else ""
-        report.problems.append(f"{told}. Correct the list, the names or data.root{skip}.")
+        if len(missing) == listed:
+            report.refuse(f"{told}. Correct the list, the names or data.root.")
+        else:
+            remedy = "Correct the list, the names or data.root, or set data.on_missing to 'skip' to leave them out."
+            report.ask(f"{told}. {remedy}")
     else:
-        report.remarks.append(f"IMAGES MISSING: {told}. They are left out")
+        report.note(f"IMAGES MISSING: {told}. They are left out")
         report.left_out["images missing"] += len(missing)
 
 
@@ -77,7 +82,7 @@ def check_repeated_files(paths: Iterable[tuple[str, Path]], report: ReaderReport
     for image_id, path in paths:
         other = first.setdefault(path.resolve(), image_id)
         if other != image_id:
-            report.problems.append(f"'{path}' is listed twice, as '{other}' and as '{image_id}'. Keep one of them.")
+            report.refuse(f"'{path}' is listed twice, as '{other}' and as '{image_id}'. Keep one of them.")
 
 
 def check_class_names(classes: Sequence[str], found: Mapping[str, int], report: ReaderReport) -> None:
@@ -90,22 +95,21 @@ def check_class_names(classes: Sequence[str], found: Mapping[str, int], report: 
     """
     others = [name for name, count in found.items() if count and name not in classes]
     for name in classes:
-        is_alike = _is_variant if found.get(name) else _is_near
+        is_alike = are_variants if found.get(name) else are_near
         for other in (other for other in others if is_alike(name, other)):
-            report.problems.append(
+            report.refuse(
                 f"'{found[other]}' objects are of '{other}' and '{found.get(name, 0)}' of the class '{name}'. If they "
                 "are one, give it one name, in the files or in data.classes."
             )
 
 
-def check_own_names(classes: Sequence[str], report: ReaderReport) -> None:
-    """Refuse names of the files that differ in case, blanks or hyphens alone, where data.classes is empty."""
-    for index, name in enumerate(classes):
-        for other in (other for other in classes[:index] if _is_variant(name, other)):
-            report.problems.append(
-                f"the files name '{other}' and '{name}'. If they are one class, give it one name; if two, list both "
-                "in data.classes."
-            )
+def check_own_names(classes: Sequence[str], found: Mapping[str, int], report: ReaderReport) -> None:
+    """Check the names of the files where data.classes is empty.
+
+    Refuse those that differ in case, blanks or hyphens alone, and objects of a name that stands for a missing value.
+    """
+    for problem in (*variant_problems(classes, "the files"), *missing_value_problems(found, (), "objects")):
+        report.refuse(problem)
 
 
 def checked_size(path: Path, declared: tuple[int, int] | None, report: ReaderReport) -> tuple[int, int] | None:
@@ -127,7 +131,7 @@ def checked_size(path: Path, declared: tuple[int, int] | None, report: ReaderRep
     difference = max(abs(one - other) for one, other in zip(actual, declared, strict=True))
     if difference > _TOLERATED_PX:
         (height, width), (labels_height, labels_width) = actual, declared
-        report.problems.append(
+        report.refuse(
             f"'{path}' is '{width} x {height}' px, its labels say '{labels_width} x {labels_height}' (width x height): "
             f"{_explain_size(actual, declared, is_turned=is_turned)}"
         )
@@ -146,11 +150,8 @@ def check_scale(largest: float, boxes: int, report: ReaderReport) -> None:
         report: Receives the problem, as the first.
     """
     if boxes and 0 < largest <= 1:
-        report.problems.insert(
-            0,
-            f"the numbers of all '{boxes}' boxes lie within 0 and 1 (largest '{largest:g}'): these look normalised. "
-            "Write them in pixels.",
-        )
+        told = f"the numbers of all '{boxes}' boxes lie within 0 and 1 (largest '{largest:g}'): these look normalised"
+        report.found.insert(0, Finding(severity="refuse", text=f"{told}. Write them in pixels."))
 
 
 def check_repeated_boxes(records: Sequence[ImageRecord], report: ReaderReport) -> None:
@@ -165,44 +166,9 @@ def check_repeated_boxes(records: Sequence[ImageRecord], report: ReaderReport) -
         return
     told = f"'{total}' of '{boxes}' boxes repeat another of the same class and image ({', '.join(list(repeated)[:3])})"
     if 2 * total >= boxes:
-        report.problems.append(f"{told}: the labels are listed twice. Remove one of the two.")
+        report.refuse(f"{told}: the labels are listed twice. Remove one of the two.")
     else:
-        report.remarks.append(f"BOXES LISTED TWICE: {told}. They are kept; each counts in training and score")
-
-
-def near_name(name: str, known: Iterable[str]) -> str:
-    """Word a question after the name that was meant; empty where none is near."""
-    names = list(known)
-    folded = {_folded(each): each for each in names}
-    near = difflib.get_close_matches(_folded(name), folded, n=1)
-    return f"Did you mean '{folded[near[0]]}'?" if near else f"There are: '{', '.join(names[:20])}'."
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold()
-
-
-def _is_variant(one: str, other: str) -> bool:
-    """Tell whether names differ in case, blanks, hyphens and underscores alone."""
-    return _SEPARATORS.sub("", _folded(one)) == _SEPARATORS.sub("", _folded(other))
-
-
-def _is_near(one: str, other: str) -> bool:
-    """Tell whether names are variants, or word for word plurals or misspellings of each other."""
-    words, others = (_SEPARATORS.split(_folded(name).strip()) for name in (one, other))
-    if _is_variant(one, other):
-        return True
-    return len(words) == len(others) and all(map(_is_near_word, words, others))
-
-
-def _is_near_word(one: str, other: str) -> bool:
-    short, long = sorted((one, other), key=len)
-    if one == other or long in {f"{short}s", f"{short}es", f"{short.removesuffix('y')}ies"}:
-        return True
-    digits = [re.sub(r"\D", "", word) for word in (one, other)]
-    if digits[0] != digits[1] or len(short) < _LEAST_LETTERS:
-        return False
-    return difflib.SequenceMatcher(None, short, long).ratio() >= _SIMILARITY
+        report.note(f"BOXES LISTED TWICE: {told}. They are kept; each counts in training and score")
 
 
 def _explain_size(actual: tuple[int, int], declared: tuple[int, int], *, is_turned: bool) -> str:

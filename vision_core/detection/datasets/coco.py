@@ -29,6 +29,7 @@ from vision_core.detection.datasets.records import (
 )
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
+from vision_core.evaluation.class_names import written_name
 from vision_core.images.reading import IMAGE_SUFFIXES, is_image_name, list_images
 
 Entry = Mapping[str, Any]
@@ -98,7 +99,7 @@ class _Index:
         categories = _by_number(tables["categories"], "category", "name", report)
         annotations = _by_number(tables["annotations"], "annotation", "bbox", report)
         grouped = _by_image(annotations, images, report)
-        names = {number: str(categories[number]["name"]) for number in sorted(categories, key=_sort_key)}
+        names = {number: written_name(str(categories[number]["name"])) for number in sorted(categories, key=_sort_key)}
         return cls(path=path, images=images, names=names, numbers=_numbers(names), annotations=grouped)
 
     def category(self, entry: Entry, report: ReaderReport) -> int | str:
@@ -132,7 +133,7 @@ def _by_image(
                 "boxes of unlisted images", "annotations of images that are not listed, left out", str(number)
             )
     if 2 * len(lost) > len(annotations):
-        report.problems.append(
+        report.refuse(
             f"'{len(lost)}' of '{len(annotations)}' annotations are of no listed image (first {lost[0]}; listed are "
             f"{', '.join(map(repr, list(images)[:3]))}, ...). Correct image_id, or take them out of the index."
         )
@@ -230,9 +231,9 @@ def _by_number(entries: Sequence[Entry], kind: str, needed: str, report: ReaderR
     for entry in entries:
         number = _id_of(entry, "id")
         if not isinstance(entry.get("id"), int | str | float) or needed not in entry:
-            report.problems.append(f"{kind} '{number}' lacks 'id' or '{needed}'. Complete the index.")
+            report.refuse(f"{kind} '{number}' lacks 'id' or '{needed}'. Complete the index.")
         elif number in usable:
-            report.problems.append(f"{kind} id '{number}' occurs more than once. Give each {kind} its own.")
+            report.refuse(f"{kind} id '{number}' occurs more than once. Give each {kind} its own.")
         else:
             usable[number] = entry
     return usable
@@ -241,20 +242,22 @@ def _by_number(entries: Sequence[Entry], kind: str, needed: str, report: ReaderR
 def _class_list(index: _Index, wanted: tuple[str, ...], report: ReaderReport) -> ClassList:
     names = list(index.names.values())
     repeated = [name for name, count in Counter(names).items() if count > 1]
-    report.problems += [f"category '{name}' has two ids. Merge them." for name in repeated]
+    for name in repeated:
+        report.refuse(f"category '{name}' has two ids. Merge them.")
     classes = wanted or tuple(names)
     if wanted:
         check_class_names(classes, index.objects_by_name(), report)
     else:
-        check_own_names(classes, report)
+        check_own_names(classes, index.objects_by_name(), report)
     if not set(classes) & set(names):
-        report.problems.append(
+        report.refuse(
             f"'{index.path}': no category is of the classes '{', '.join(classes)}'; the index names "
             f"'{', '.join(names)}'. Correct data.classes."
         )
     pairs = [f"{number} is '{name}' ({classes.index(name)})" for number, name in index.names.items() if name in classes]
-    report.remarks.append(f"category ids and the classes they are read as: {', '.join(pairs)}")
-    report.remarks += [f"class '{name}' has no category in the index" for name in classes if name not in names]
+    report.note(f"category ids and the classes they are read as: {', '.join(pairs)}")
+    for name in (name for name in classes if name not in names):
+        report.note(f"class '{name}' has no category in the index")
     return ClassList(names=classes)
 
 
@@ -303,12 +306,12 @@ def _objects(entry: Entry, index: _Index, report: ReaderReport) -> list[Labelled
     name = index.names.get(found)
     if name is None:
         known = ", ".join(map(str, index.names))
-        report.problems.append(f"annotation '{entry['id']}' has category id '{found}'; there are {known}. Correct it.")
+        report.refuse(f"annotation '{entry['id']}' has category id '{found}'; there are {known}. Correct it.")
         return []
     try:
         left, top, width, height = (float(value) for value in entry["bbox"])
     except (TypeError, ValueError):
-        report.problems.append(f"annotation '{entry['id']}' has bbox '{entry['bbox']}', not x, y, width, height.")
+        report.refuse(f"annotation '{entry['id']}' has bbox '{entry['bbox']}', not x, y, width, height.")
         return []
     is_crowd = bool(entry.get("iscrowd")) or bool(entry.get("ignore"))
     return [LabelledBox(name=name, box=(left, top, left + width, top + height), is_crowd=is_crowd)]
@@ -338,5 +341,5 @@ def _images_of_folder(root: Path, split: str, report: ReaderReport) -> list[Path
             f"'{root}': only a file with labels, which is not opened here, says which images belong to '{split}'. "
             f"Put the images into '{split}/', or their names into '{split}.txt'."
         )
-    report.remarks.append(f"'{split}' is every image of the folder: the index, which holds labels, was not opened")
+    report.note(f"'{split}' is every image of the folder: the index, which holds labels, was not opened")
     return list_images(root / "images" if (root / "images").is_dir() else root)

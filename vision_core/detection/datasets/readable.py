@@ -5,88 +5,82 @@ from dataclasses import replace
 from pathlib import Path
 
 from vision_core.console import track
-from vision_core.detection.datasets.records import NUM_EXAMPLES, DetectionDataset
+from vision_core.detection.datasets.records import DetectionDataset
 from vision_core.detection.settings import DetectionData
-from vision_core.errors import DataError, InputError
+from vision_core.errors import NUM_EXAMPLES, DataError, InputError
+from vision_core.images.folders import suffix_notes
+from vision_core.images.notes import gathered
+from vision_core.images.reading import inspect_image
 from vision_core.images.untrusted import UntrustedImages
 
-_TAIL_BYTES = 64
-_PNG = b"\x89PNG\r\n\x1a\n"
-_UNCHECKED = (b"II*\0", b"MM\0*", b"P5", b"P6")  # neither size nor end tells whether the file is whole
+_KEY = "data.max_megapixels"
 
-Seen = set[tuple[Path, int, int]]
+Mark = tuple[Path, int, int]
+Seen = dict[Mark, tuple[str, ...]]
 
 
 def readable(dataset: DetectionDataset, data: DetectionData, seen: Seen) -> DetectionDataset:
-    """Refuse a list with images that cannot be read, or leave these out.
+    """Refuse a list with images that cannot be read, or leave these out; notes on the others are added.
 
-    Under ``data.on_corrupt=refuse`` files that do not end as their format does are decoded, under ``skip`` all are.
+    Under ``data.on_corrupt=refuse`` files are decoded whose header leaves open whether and how they can be read: of
+    more than 8 bits a sample, or perhaps cut off. Under ``skip`` all are.
 
     Args:
         dataset: The list.
         data: Its settings.
-        seen: Files that were decoded before, which this function keeps up to date.
+        seen: Notes on the files that were found sound before, which this function keeps up to date.
 
     Raises:
         DataError: There are such images and ``data.on_corrupt`` refuses them, or no other is left.
     """
     is_refusing = data.on_corrupt == "refuse"
     chosen = [record.path for record in dataset.records if _mark(record.path) not in seen]
-    chosen = [path for path in chosen if _may_be_cut(path)] if is_refusing else chosen
-    if not chosen:
-        return dataset
-    faults = _faults(chosen, dataset.name, data.max_megapixels)
-    seen.update(_mark(path) for path in chosen if path not in faults)
+    faults, notes = _read(chosen, dataset.name, data.max_megapixels, decode_all=not is_refusing)
+    seen.update((_mark(path), notes[path]) for path in notes)
+    told = gathered({record.path.name: seen.get(_mark(record.path), ()) for record in dataset.records})
+    dataset = dataset.noting(*told)
     if not faults:
         return dataset
     lines = list(faults.values())
-    told = f"'{dataset.name}': '{len(faults)}' of '{len(dataset)}' images cannot be read"
+    told_faults = f"'{dataset.name}': '{len(faults)}' of '{len(dataset)}' images cannot be read"
     if is_refusing:
         remedy = "Mend them or take them off the list, or set data.on_corrupt to 'skip' to leave them out."
-        raise DataError([*lines[:NUM_EXAMPLES], f"{told}. {remedy}"])
+        raise DataError([*lines[:NUM_EXAMPLES], f"{told_faults}. {remedy}"])
     if len(faults) == len(dataset):
-        raise DataError(f"{told}: {lines[0]}")
-    return replace(
+        raise DataError(f"{told_faults}: {lines[0]}")
+    kept = replace(
         dataset,
         records=tuple(record for record in dataset.records if record.path not in faults),
-        notes=(*dataset.notes, f"IMAGES CORRUPT: {told} and are left out: {', '.join(_names(faults))}"),
         left_out={**dataset.left_out, "images corrupt": len(faults)},
     )
+    return kept.noting(f"IMAGES CORRUPT: {told_faults} and are left out: {', '.join(_names(faults))}")
 
 
-def _faults(paths: list[Path], name: str, max_megapixels: float) -> dict[Path, str]:
-    found = {}
-    with UntrustedImages(max_megapixels=max_megapixels, key="data.max_megapixels") as images:
-        for path in track(paths, len(paths), f"check {name}", "image"):
-            try:
-                images.read_image(path)
-            except InputError as error:
-                found[path] = error.problems[0]
-    return found
+def _read(
+    paths: list[Path], name: str, max_megapixels: float, *, decode_all: bool
+) -> tuple[dict[Path, str], dict[Path, tuple[str, ...]]]:
+    """Read headers, and decode where these do not suffice; returns faults, and notes on all others."""
+    faults: dict[Path, str] = {}
+    notes: dict[Path, tuple[str, ...]] = {}
+    doubtful = []
+    for path in paths:
+        try:
+            told, is_open = inspect_image(path, max_megapixels, key=_KEY)
+            notes[path] = (*suffix_notes(path), *told)
+            doubtful += [path] if is_open or decode_all else []
+        except InputError as error:
+            faults[path] = error.problems[0]
+    if doubtful:
+        with UntrustedImages(max_megapixels=max_megapixels, key=_KEY) as images:
+            for path in track(doubtful, len(doubtful), f"check {name}", "image"):
+                try:
+                    notes[path] = (*suffix_notes(path), *images.noted_image(path)[1])
+                except InputError as error:
+                    faults[path] = error.problems[0]
+    return faults, {path: notes[path] for path in notes if path not in faults}
 
 
-def _may_be_cut(path: Path) -> bool:
-    """Tell whether the end of a file is not that of its format; True also where the format is not known."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_PNG))
-            file.seek(max(0, size - _TAIL_BYTES))
-            tail = file.read()
-    except PermissionError:
-        return True
-    if head.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in tail
-    if head == _PNG:
-        return b"IEND" not in tail
-    if head.startswith(b"RIFF"):
-        return int.from_bytes(head[4:8], "little") + len(head) > size
-    if head.startswith(b"BM"):
-        return int.from_bytes(head[2:6], "little") > size
-    return not head.startswith(_UNCHECKED)
-
-
-def _mark(path: Path) -> tuple[Path, int, int]:
+def _mark(path: Path) -> Mark:
     status = path.stat()
     return path, status.st_size, status.st_mtime_ns
 

@@ -1,19 +1,31 @@
 """Reading of detection data sets of any format into records."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from vision_core.config.loading import fingerprint
 from vision_core.detection.datasets.coco import read_coco, read_coco_images
-from vision_core.detection.datasets.records import DetectionDataset, ImageRecord, unlabelled
+from vision_core.detection.datasets.records import DetectionDataset, ImageRecord, RefusedDataset, unlabelled
 from vision_core.detection.datasets.voc import read_voc, read_voc_images
 from vision_core.detection.settings import DetectionData
 from vision_core.environment import datasets_root
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256, stamp
+from vision_core.images.folders import left_out_note
 from vision_core.images.reading import list_images
 
-__all__ = ["DetectionDataset", "ImageRecord", "drop_empty", "read_dataset", "refuse_without_boxes", "shared_images"]
+__all__ = [
+    "DetectionDataset",
+    "ImageRecord",
+    "drop_empty",
+    "manifest",
+    "read_dataset",
+    "read_for_findings",
+    "refuse_without_boxes",
+    "shared_images",
+]
 
 _SHOWN_COPIES = 3
 
@@ -40,12 +52,28 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool) -> Detec
     return _filter_empty(dataset, root, data, split) if data.filter_empty else dataset
 
 
+def read_for_findings(name: str, read: Callable[[], DetectionDataset]) -> DetectionDataset:
+    """Read a list for all of its findings, those that refuse it among them.
+
+    Args:
+        name: For a list of which nothing can be read.
+        read: Reads it.
+    """
+    try:
+        return read()
+    except RefusedDataset as error:
+        return error.dataset
+    except DataError as error:
+        nothing = DetectionDataset(name=name, classes=(), records=(), has_labels=False)
+        return nothing.refusing(error.problems)
+
+
 def drop_empty(dataset: DetectionDataset) -> DetectionDataset:
     """Drop images without a box other than crowd regions."""
     kept = tuple(record for record in dataset.records if not record.crowd.all())
     dropped = len(dataset) - len(kept)
     notes = [f"images without boxes, left out: {dropped} of {len(dataset)}"] if dropped else []
-    return replace(dataset, records=kept, notes=(*dataset.notes, *notes))
+    return replace(dataset, records=kept).noting(*notes)
 
 
 def refuse_without_boxes(dataset: DetectionDataset) -> None:
@@ -78,6 +106,11 @@ def shared_images(first: DetectionDataset, second: DetectionDataset) -> list[str
     return [record.image_id for record in second.records if is_among(record.path)]
 
 
+def manifest(dataset: DetectionDataset) -> str:
+    """Hash the names and sizes of the images, wherever they lie and in whatever order."""
+    return fingerprint(sorted([record.path.name, record.path.stat().st_size] for record in dataset.records))
+
+
 def _tell_copies(dataset: DetectionDataset) -> DetectionDataset:
     """Note images that hold the bytes of another of the list."""
     paths = [record.path for record in dataset.records]
@@ -92,7 +125,7 @@ def _tell_copies(dataset: DetectionDataset) -> DetectionDataset:
         return dataset
     shown = ", ".join(copies[:_SHOWN_COPIES])
     told = f"IMAGES LISTED TWICE: '{len(copies)}' of '{len(dataset)}' hold the same bytes as another ({shown})"
-    return replace(dataset, notes=(*dataset.notes, f"{told}. Each counts in training and score"))
+    return dataset.noting(f"{told}. Each counts in training and score")
 
 
 def _size(path: Path) -> int:
@@ -114,8 +147,10 @@ def _read_unlabelled(root: Path, split: str, data: DetectionData) -> DetectionDa
         return read_voc_images(root, split, data)
     if data.format == "coco":
         return read_coco_images(root, split, data)
-    records = tuple(unlabelled(path.name, path) for path in list_images(root))
-    return DetectionDataset(name=root.name, classes=data.classes, records=records, notes=(), has_labels=False)
+    paths = list_images(root)
+    records = tuple(unlabelled(path.name, path) for path in paths)
+    dataset = DetectionDataset(name=root.name, classes=data.classes, records=records, has_labels=False)
+    return dataset.noting(*left_out_note(root, paths))
 
 
 def _filter_empty(dataset: DetectionDataset, root: Path, data: DetectionData, split: str) -> DetectionDataset:
@@ -127,7 +162,7 @@ def _filter_empty(dataset: DetectionDataset, root: Path, data: DetectionData, sp
         f"TARGET LABELS WERE READ to leave out {len(dataset) - len(kept)} of {len(dataset)} images without boxes "
         "(data.filter_empty). For parity with published code only: results are not source-free in the strict sense"
     )
-    return replace(dataset, records=kept, notes=(*dataset.notes, note))
+    return replace(dataset, records=kept).noting(note)
 
 
 def _existing_root(data: DetectionData) -> Path:

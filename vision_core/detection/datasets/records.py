@@ -1,17 +1,15 @@
 """Records of labelled images, and checks of labels of all formats."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.errors import DataError
+from vision_core.errors import DataError, Finding, Findings, first_problems
 
-NUM_EXAMPLES = 5
 _TOLERATED_PX = 1.0
 
 Box = tuple[float, float, float, float]
@@ -48,7 +46,7 @@ class DetectionDataset:
         name: Folder and split, for messages and reports.
         classes: Names in the order of the labels.
         records: The images.
-        notes: Lines for the user: boxes dropped, images missing, the map of category numbers.
+        findings: What its reader found: boxes dropped, images missing, the map of category numbers.
         has_labels: Whether annotations were read; without them the arrays of the records are empty.
         left_out: Numbers by plural noun of what the files list and the records lack; they stand beside every score.
     """
@@ -56,12 +54,38 @@ class DetectionDataset:
     name: str
     classes: tuple[str, ...]
     records: tuple[ImageRecord, ...]
-    notes: tuple[str, ...]
     has_labels: bool
+    findings: tuple[Finding, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """List the notes among the findings: lines for the user."""
+        return tuple(each.text for each in self.findings if not each.refuses)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """List the findings that refuse the data set."""
+        return tuple(each.text for each in self.findings if each.refuses)
+
+    def refusing(self, texts: Sequence[str]) -> "DetectionDataset":
+        """Return the same list with more findings that refuse it."""
+        return replace(self, findings=(*self.findings, *(Finding(severity="refuse", text=text) for text in texts)))
+
+    def checked(self, check: Callable[["DetectionDataset"], object]) -> "DetectionDataset":
+        """Return the same list with what ``check`` raises as findings."""
+        try:
+            check(self)
+        except DataError as error:
+            return self.refusing(error.problems)
+        return self
+
+    def noting(self, *texts: str) -> "DetectionDataset":
+        """Return the same list with more notes."""
+        return replace(self, findings=(*self.findings, *(Finding(severity="note", text=text) for text in texts)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,55 +98,49 @@ class LabelledBox:
     is_crowd: bool = False
 
 
+class RefusedDataset(DataError):
+    """Error of a list with problems: the first five, and how many there are.
+
+    Attributes:
+        dataset: The list as far as it could be read, with all findings.
+    """
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        super().__init__(first_problems(dataset.problems, dataset.name))
+        self.dataset = dataset
+
+
 @dataclass
-class ReaderReport:
+class ReaderReport(Findings):
     """Findings of a reader of annotations.
 
     Attributes:
-        on_bad_box: Whether a box without area or off the image is a problem, or is dropped.
-        on_missing: Whether a listed image that is missing is a problem, or is left out.
-        problems: Faults; any refuses the data set.
-        remarks: Notes for the user.
-        occurrences: Further notes, each with the places where it applies.
-        left_out: Numbers of what is left out, as in ``DetectionDataset``.
+        on_bad_box: Whether a box without area or off the image refuses the list, or is dropped.
+        on_missing: Whether a listed image that is missing refuses the list, or is left out.
     """
 
     on_bad_box: Literal["refuse", "drop"]
     on_missing: Literal["refuse", "skip"] = "skip"
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    occurrences: dict[str, list[str]] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
-
-    def note(self, message: str, where: str) -> None:
-        """Count ``message`` once more; the first places are shown as examples."""
-        self.occurrences.setdefault(message, []).append(where)
-
-    def leave_out(self, what: str, message: str, where: str) -> None:
-        """Count one more of ``what`` as left out, and note it."""
-        self.left_out[what] += 1
-        self.note(message, where)
 
     def dataset(
         self, name: str, classes: tuple[str, ...], records: Sequence[ImageRecord], *, has_labels: bool
     ) -> DetectionDataset:
-        """Build the data set with its notes, unless there were problems.
+        """Build the data set with its findings.
 
         Raises:
-            DataError: The first five problems, and how many there are.
+            RefusedDataset: Some of them refuse it.
         """
-        if self.problems:
-            raise DataError(_first_problems(self.problems, name))
-        counted = [f"{note}: {len(places)} ({_examples(places)})" for note, places in self.occurrences.items()]
-        notes = (*self.remarks, *counted)
-        return DetectionDataset(
+        dataset = DetectionDataset(
             name=name,
             classes=classes,
             records=tuple(records),
-            notes=notes,
+            findings=self.all(),
             has_labels=has_labels,
             left_out=dict(self.left_out),
         )
+        if self.problems:
+            raise RefusedDataset(dataset)
+        return dataset
 
     def check_box(self, box: Box, size: tuple[int, int] | None, where: str) -> Box | None:
         """Check a box and clip it to the image by at most a pixel.
@@ -140,9 +158,7 @@ class ReaderReport:
             self.leave_out("boxes dropped", "boxes dropped (without area, or off the image)", where)
         else:
             corners = ", ".join(f"{corner:g}" for corner in box)
-            self.problems.append(
-                f"'{where}': box '({corners})' {fault}. Correct the label, or set data.on_bad_box to 'drop'."
-            )
+            self.ask(f"'{where}': box '({corners})' {fault}. Correct the label, or set data.on_bad_box to 'drop'.")
         return None
 
 
@@ -198,16 +214,3 @@ def _fault(box: Box, size: tuple[int, int] | None) -> str | None:
 def _clip(box: Box, size: tuple[int, int]) -> Box:
     height, width = size
     return (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
-
-
-def _first_problems(problems: Sequence[str], name: str) -> list[str]:
-    if len(problems) <= NUM_EXAMPLES:
-        return list(problems)
-    total = f"'{name}' has '{len(problems)}' problems in all; the first {NUM_EXAMPLES} are listed. Correct them."
-    return [*problems[:NUM_EXAMPLES], total]
-
-
-def _examples(places: Sequence[str]) -> str:
-    first = list(dict.fromkeys(places))
-    more = ", ..." if len(first) > NUM_EXAMPLES else ""
-    return ", ".join(first[:NUM_EXAMPLES]) + more

@@ -36,6 +36,7 @@ from vision_core.detection.datasets.records import (
 )
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
+from vision_core.evaluation.class_names import written_name
 from vision_core.images.reading import list_images
 
 _WORDS = {"": False, "false": False, "no": False, "unspecified": False, "true": True, "yes": True}
@@ -70,9 +71,9 @@ def read_voc(root: Path, split: str, data: DetectionData) -> DetectionDataset:
     if data.classes:
         check_class_names(classes.names, found, report)
     else:
-        check_own_names(classes.names, report)
+        check_own_names(classes.names, found, report)
     if found and not found.keys() & set(classes.names):
-        report.problems.append(
+        report.refuse(
             f"'{root}': no object is of the classes '{', '.join(classes.names)}'; the files name "
             f"'{', '.join(sorted(found))}'. Correct data.classes."
         )
@@ -135,7 +136,7 @@ def _listed_images(root: Path, split: str, report: ReaderReport) -> list[Path]:
         image_id = _id_of_line(line, by_name, report)
         paths = by_name.get(image_id) or by_name.get(bare_name(image_id), [])
         if len(paths) > 1:
-            report.problems.append(f"'{image_id}' is ambiguous: '{paths[0].name}' and '{paths[1].name}'. Remove one.")
+            report.refuse(f"'{image_id}' is ambiguous: '{paths[0].name}' and '{paths[1].name}'. Remove one.")
         elif paths:
             listed[line] = paths[0]
         else:
@@ -171,7 +172,8 @@ def _ids(root: Path, split: str, report: ReaderReport) -> list[str]:
     if not ids:
         raise DataError(f"'{path}' lists no image. Write one image id a line.")
     repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
-    report.problems += [f"'{path}' lists '{image_id}' more than once. Remove the repetition." for image_id in repeated]
+    for image_id in repeated:
+        report.refuse(f"'{path}' lists '{image_id}' more than once. Remove the repetition.")
     return list(dict.fromkeys(ids))
 
 
@@ -188,7 +190,8 @@ def _annotation_of(root: Path, image: Path, report: ReaderReport) -> VocAnnotati
     try:
         return read_annotation(root / "Annotations" / f"{image.stem}.xml")
     except DataError as error:
-        report.problems += error.problems
+        for problem in error.problems:
+            report.refuse(problem)
         return VocAnnotation(size=None, objects=())
 
 
@@ -205,7 +208,7 @@ def _record(path: Path, annotation: VocAnnotation, classes: ClassList, report: R
 
 
 def _object(element: Element, path: Path) -> LabelledBox:
-    name = (element.findtext("name") or "").strip()
+    name = written_name(element.findtext("name") or "")
     if not name:
         raise DataError(f"'{path}' has an object without a name. Name its class.")
     texts = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]

@@ -1,21 +1,29 @@
-"""Bundles of detectors; the golden pair holds outputs before suppression."""
+"""Bundles of detectors; the golden pair begins at bytes of an image and holds outputs before suppression."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional
 
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import Bundle, Golden, Tensors
-from vision_core.bundles.card import Card
+from vision_core.bundles.card import UNSEALED_FORMAT, Card
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import CheckpointError, ConfigError
+from vision_core.images.reading import resize_shortest, shortest_edge_size
 from vision_core.randomness import key
 
+GOLDEN_PIXELS = "pixels"
 _GOLDEN_SIZE = (64, 96)
+_ASKED_SIZES = ((480, 640), (300, 1500))  # of one the shortest edge decides, of the other the longest
+_LARGEST_MAP = (16, 24)
+_MOST_ANCHORS = 4096
 _GOLDEN_BOXES = ((0.0, 0.0, 96.0, 64.0), (8.0, 4.0, 40.0, 52.0), (50.0, 20.0, 90.0, 60.0), (30.0, 30.0, 46.0, 46.0))
 
 
@@ -70,19 +78,65 @@ def build_detector(content: Bundle) -> Detector:
             f"card.json lists {len(card.classes)} classes, the head 'roi_heads.box_predictor.cls_score' "
             f"has {len(head) - 1}. The bundle is inconsistent; fetch or make it again."
         )
+    if card.format > UNSEALED_FORMAT and (strange := _unlike(card.preprocessing, preprocessing(settings))):
+        raise CheckpointError(
+            f"card.json: preprocessing.{strange} is '{card.preprocessing.get(strange)}', the architecture asks for "
+            f"'{preprocessing(settings).get(strange)}'. The bundle is inconsistent; fetch or make it again."
+        )
     return _load_weights(settings, card.classes, content.tensors)
+
+
+def prepare(pixels: NDArray[np.uint8], settings: DetectorSettings) -> Tensor:
+    """Resize an RGB image ``(H, W, 3)`` as the detector takes it: ``(3, H, W)`` uint8."""
+    resized = resize_shortest(pixels, settings.shortest_edge_px, settings.longest_edge_px)
+    return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
 
 
 @torch.no_grad()
 def answer(detector: Detector, inputs: Mapping[str, Tensor]) -> Tensors:
-    """Compute the golden outputs: feature maps, objectness logits, head outputs on fixed boxes."""
+    """Compute the golden outputs: feature maps, objectness logits, head outputs on fixed boxes.
+
+    Of ``pixels`` ``(H, W, 3)`` the image is resized as in inference, large outputs are averaged to a few thousand
+    numbers, and the sizes of two resized images are added. Format 1 has an ``image`` ``(3, H, W)`` that is not resized.
+    """
+    if GOLDEN_PIXELS not in inputs:
+        return _outputs(detector, inputs["image"], inputs["boxes"])
+    pixels, settings = inputs[GOLDEN_PIXELS].cpu().numpy(), detector.settings
+    image = prepare(pixels, settings)
+    scale = torch.tensor([image.shape[2] / pixels.shape[1], image.shape[1] / pixels.shape[0]])
+    outputs = {
+        name: _averaged(tensor)
+        for name, tensor in _outputs(detector, image, inputs["boxes"].cpu() * scale.repeat(2)).items()
+    }
+    edges = settings.shortest_edge_px, settings.longest_edge_px
+    return outputs | {"sizes": torch.tensor([shortest_edge_size(size, *edges) for size in _ASKED_SIZES]).float()}
+
+
+def _outputs(detector: Detector, image: Tensor, boxes: Tensor) -> Tensors:
     device = detector.pixel_mean.device
-    features = detector.features([inputs["image"].to(device)])
+    features = detector.features([image.to(device)])
     objectness, _ = detector.anchor_outputs(features)
-    logits, deltas = detector.score(detector.embed(detector.pool(features, [inputs["boxes"].to(device)])))
+    logits, deltas = detector.score(detector.embed(detector.pool(features, [boxes.to(device)])))
     outputs = {f"features.{level}": maps for level, maps in features.maps.items()}
     outputs |= {f"objectness.{level}": each for level, each in enumerate(objectness)}
     return {name: tensor.float().cpu() for name, tensor in (outputs | {"logits": logits, "deltas": deltas}).items()}
+
+
+def _averaged(outputs: Tensor) -> Tensor:
+    """Average a large map ``(1, C, H, W)`` to a few cells, or a long row of anchors ``(1, A)`` to fewer numbers."""
+    if outputs.ndim == 4:
+        height, width = outputs.shape[2:]
+        cells = min(height, _LARGEST_MAP[0]), min(width, _LARGEST_MAP[1])
+        return functional.adaptive_avg_pool2d(outputs, cells)
+    if len(outputs) == 1 and outputs.shape[1] > _MOST_ANCHORS:
+        return functional.adaptive_avg_pool1d(outputs, _MOST_ANCHORS)
+    return outputs
+
+
+def _unlike(found: Mapping[str, object], expected: Mapping[str, object]) -> str:
+    """Name the first entry in which two descriptions of preprocessing differ; empty without one."""
+    plain = {name: list(each) if isinstance(each, tuple) else each for name, each in expected.items()}
+    return next((name for name in sorted(plain.keys() | found.keys()) if plain.get(name) != found.get(name)), "")
 
 
 def preprocessing(settings: DetectorSettings) -> dict[str, object]:
@@ -113,4 +167,6 @@ def _golden_inputs() -> Tensors:
     height, width = _GOLDEN_SIZE
     noise = torch.randint(0, 64, (3, height, width), generator=generator)
     ramp = torch.linspace(0, 191, width).long().expand(3, height, width)
-    return {"image": (noise + ramp).to(torch.uint8), "boxes": torch.tensor(_GOLDEN_BOXES)}
+    tint = torch.tensor([0, 12, 40])[:, None, None]  # channels that differ show their order
+    image = (noise + ramp + tint).clamp(max=255).to(torch.uint8)
+    return {GOLDEN_PIXELS: image.permute(1, 2, 0).contiguous(), "boxes": torch.tensor(_GOLDEN_BOXES)}

@@ -12,7 +12,7 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import Tensor
 
 from vision_core.backbones.networks import lite0_imagenet
-from vision_core.bundles.bundle import check_finite
+from vision_core.bundles.bundle import check_finite, check_numbers
 from vision_core.bundles.foreign_weights import ForeignWeights, read_weights
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
@@ -151,7 +151,7 @@ def _load_found(detector: Detector, found: ForeignWeights, weights: Path) -> tup
     }
     if not used:
         raise CheckpointError(f"'{weights}' shares no tensor with a {detector.settings.backbone} backbone.")
-    _check_numbers(used, weights)
+    check_numbers(used, f"'{weights}'")
     missing = detector.load_state_dict(used, strict=False).missing_keys
     random = [name for name in missing if not name.endswith(_STATISTICS)]
     return (
@@ -221,7 +221,7 @@ def _rename(tensors: dict[str, Tensor], detector: Detector, author: str) -> dict
 def _load_all(detector: Detector, tensors: dict[str, Tensor], path: Path) -> list[str]:
     """Load all weights, or refuse them if any does not fit; notes list unused tensors."""
     own = detector.state_dict()
-    _check_numbers({name: value for name, value in tensors.items() if name in own}, path)
+    check_numbers({name: value for name, value in tensors.items() if name in own}, f"'{path}'")
     wrong = [
         f"'{path}': tensor '{name}' is {tuple(value.shape)}, but the configuration asks for {tuple(own[name].shape)}."
         for name, value in tensors.items()
@@ -236,21 +236,6 @@ def _load_all(detector: Detector, tensors: dict[str, Tensor], path: Path) -> lis
     folded = sum(name.endswith(_STATISTICS[0]) for name in result.missing_keys)
     notes = [f"weights: '{name}' has no place in the detector" for name in result.unexpected_keys]
     return notes + ([f"weights: {folded} normalisation layers have mean 0 and variance 1"] if folded else [])
-
-
-def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that are whole numbers: quantised ones without their scales.
-
-    Raises:
-        CheckpointError: A tensor has no floating-point numbers.
-    """
-    whole = [name for name, value in tensors.items() if not value.is_floating_point()]
-    if whole:
-        kind = str(tensors[whole[0]].dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"'{path}': {len(whole)} tensors, first '{whole[0]}', hold '{kind}' and no scales: quantised weights. Give "
-            "the checkpoint from before quantisation (float32 or float16)."
-        )
 
 
 def _describe(detector: Detector) -> list[str]:

@@ -17,6 +17,32 @@ from vision_core.errors import CheckpointError
 
 _BACKBONES = {"build_resnet_backbone": "c4", "build_resnet_fpn_backbone": "fpn"}
 _MAX_BASES = 8
+_KEYS = {  # of settings that a value of detectron2 may not fit
+    "backbone": "MODEL.RESNETS.DEPTH",
+    "freeze_at": "MODEL.BACKBONE.FREEZE_AT",
+    "fpn_channels": "MODEL.FPN.OUT_CHANNELS",
+    "head_channels": "MODEL.ROI_BOX_HEAD.FC_DIM",
+    "anchor_sizes": "MODEL.ANCHOR_GENERATOR.SIZES",
+    "anchor_ratios": "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS",
+    "channel_order": "INPUT.FORMAT",
+    "pixel_mean": "MODEL.PIXEL_MEAN",
+    "pixel_std": "MODEL.PIXEL_STD",
+    "shortest_edge_px": "INPUT.MIN_SIZE_TEST",
+    "longest_edge_px": "INPUT.MAX_SIZE_TEST",
+    "rpn_batch": "MODEL.RPN.BATCH_SIZE_PER_IMAGE",
+    "rpn_pre_nms_train": "MODEL.RPN.PRE_NMS_TOPK_TRAIN",
+    "rpn_post_nms_train": "MODEL.RPN.POST_NMS_TOPK_TRAIN",
+    "rpn_pre_nms_test": "MODEL.RPN.PRE_NMS_TOPK_TEST",
+    "rpn_post_nms_test": "MODEL.RPN.POST_NMS_TOPK_TEST",
+    "rpn_nms": "MODEL.RPN.NMS_THRESH",
+    "pool_size": "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
+    "roi_batch": "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
+    "roi_positive_fraction": "MODEL.ROI_HEADS.POSITIVE_FRACTION",
+    "box_smooth_l1_beta": "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA",
+    "test_score": "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    "test_nms": "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+    "test_detections": "TEST.DETECTIONS_PER_IMAGE",
+}
 _REWRITE = "if that class computes the same at inference, write the name built here into the file"
 _REMEDY = dict.fromkeys(("MODEL.META_ARCHITECTURE", "MODEL.PROPOSAL_GENERATOR.NAME", "MODEL.ROI_HEADS.NAME"), _REWRITE)
 _OLD_NAMES = [old for old, _ in ConverterV2.RENAME] + ["MODEL.RPN.ANCHOR_SIZES", "MODEL.RPN.ANCHOR_ASPECT_RATIOS"]
@@ -121,15 +147,21 @@ def _settings(path: Path, config: CfgNode) -> DetectorSettings:
         return DetectorSettings(**_setting_values(config))
     except ValidationError as error:
         first = error.errors()[0]
-        raise CheckpointError(f"'{path}': {first['loc'][0]} {first['msg']}, found '{first['input']}'.") from error
+        setting = str(first["loc"][0])
+        told = f"{_KEYS.get(setting, setting)}: {first['msg']}, found '{first['input']}'"
+        raise CheckpointError(f"'{path}': {told}. This checkpoint cannot be used here.") from error
 
 
 def _unsupported(model: CfgNode) -> list[str]:
     problems = []
     if model.BACKBONE.NAME not in _BACKBONES:
         problems.append(f"MODEL.BACKBONE.NAME '{model.BACKBONE.NAME}' is not one of {sorted(_BACKBONES)}.")
-    if model.RESNETS.NUM_GROUPS != 1 or model.RESNETS.WIDTH_PER_GROUP != 64 or any(model.RESNETS.DEFORM_ON_PER_STAGE):
-        problems.append("MODEL.RESNETS describes a grouped or deformable network; plain ResNets are supported.")
+    plain = {"NUM_GROUPS": 1, "WIDTH_PER_GROUP": 64, "DEFORM_ON_PER_STAGE": [False] * 4}
+    problems += [
+        f"MODEL.RESNETS.{name} is '{model.RESNETS[name]}', of a grouped or deformable network; plain ones are built."
+        for name, value in plain.items()
+        if model.RESNETS[name] != value
+    ]
     if model.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
         problems.append("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG is true; boxes per class are supported.")
     ratios = _lists(model.ANCHOR_GENERATOR.ASPECT_RATIOS)

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
+from PIL import Image
 from torch import Tensor, nn
 
+from vision_core.bundles import bundle
+from vision_core.bundles.bundle import Bundle, Tensors
 from vision_core.bundles.export import Exportable
 from vision_core.detection.model.detector import Detector
-from vision_core.detection.weights.bundles import load_detector
+from vision_core.detection.weights.bundles import GOLDEN_PIXELS, build_detector
 from vision_core.errors import UsageError
 from vision_core.randomness import key
 
@@ -52,7 +56,8 @@ def exportable_detector(path: Path, task: str, size: int | None) -> Exportable:
         UsageError: The image is too small.
         CheckpointError: As for ``load_detector``.
     """
-    detector, card = load_detector(path, task)
+    content = bundle.load(path, task)
+    detector, card = build_detector(content), content.card
     side = size or detector.settings.shortest_edge_px or _DEFAULT_SIDE_PX
     if side < _MIN_SIDE_PX:
         raise UsageError(f"--size '{side}': an image of at least {_MIN_SIDE_PX} px is expected.")
@@ -63,11 +68,23 @@ def exportable_detector(path: Path, task: str, size: int | None) -> Exportable:
         outputs=("boxes", "scores", "labels"),
         dynamic={name: {0: "found"} for name in ("boxes", "scores", "labels")},
         others=tuple(others),
+        golden=_golden(detector, content, side),
         is_traced=True,
         card=card,
         preprocessing=f"One RGB image, float32, values 0 to 255, resized or padded to {side} x {side} px; boxes are "
         "x1, y1, x2, y2 in its pixels (--size N fixes another side).",
     )
+
+
+@torch.no_grad()
+def _golden(detector: Detector, content: Bundle, side: int) -> tuple[Tensors, Tensors]:
+    """Detect in the golden picture, resized to the exported size, as inference does."""
+    inputs = content.inputs()
+    pixels = inputs[GOLDEN_PIXELS] if GOLDEN_PIXELS in inputs else inputs["image"].permute(1, 2, 0)  # format 1
+    resized = Image.fromarray(pixels.numpy()).resize((side, side), Image.Resampling.BILINEAR)
+    image = torch.from_numpy(np.array(resized).transpose(2, 0, 1).copy())
+    [found] = detector.detect(detector.features([image]))
+    return {"image": image.float()}, {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
 
 
 def _example_image(side: int, cells: int) -> Tensor:

@@ -7,14 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
-from vision_core.slides.features.files import Features, read_features
-from vision_core.slides.features.foreign import foreign_attributes
-from vision_core.slides.features.hdf5 import open_h5, read_coords
+from vision_core.slides.features.files import Features, completed, read_features
+from vision_core.slides.features.grids import ForeignGrid, read_grid
+from vision_core.slides.features.hdf5 import checked_dataset, open_h5
 
 ADOPTED_SUFFIX = ".adopted.json"
 _FORMAT = 1
@@ -41,37 +38,52 @@ def read_any_features(path: Path, *, check: bool = True) -> Features:
             f"'{original}' has changed since it was adopted. Adopt it again: python -m pipelines.wsi adopt."
         )
     features = read_features(original, check=check)
-    attributes = {**features.attributes, **record["attributes"]}
-    coords = features.coords
-    if coords is None and record["coords"]:
-        coords = read_patch_corners(path.parent / record["coords"])[0]
-        if len(coords) != len(features):
+    if check and record.get("content") not in {None, features.content}:
+        raise InputError(
+            f"'{original}' has changed since it was adopted: its sum is another. Adopt it again: "
+            "python -m pipelines.wsi adopt."
+        )
+    attributes = completed({**features.attributes, **record["attributes"]})
+    coords, notes = features.coords, features.notes
+    if record["coords"]:
+        grid = read_patch_grid(path.parent / record["coords"])
+        coords, notes = grid.corners, grid.notes
+        if grid.stored is not None and len(grid.stored) != len(features):
             raise InputError(
-                f"'{original}': {len(features)} rows of features, but {len(coords)} coords in "
+                f"'{original}': {len(features)} rows of features, but {len(grid.stored)} coords in "
                 f"'{path.parent / record['coords']}'. Adopt both again."
             )
-    return replace(features, coords=coords, attributes=attributes)
+    return replace(features, coords=coords, attributes=attributes, notes=notes)
 
 
-def read_patch_corners(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """Read corners ``(N, 2)`` and attributes of a CLAM or TRIDENT file.
+def read_patch_grid(path: Path) -> ForeignGrid:
+    """Read corners and attributes of a CLAM or TRIDENT file of tiles.
 
     Raises:
         InputError: The file is no complete HDF5 file, or holds no corners.
     """
     with open_h5(path) as file:
-        return read_coords(file), foreign_attributes(file)
+        checked_dataset(file, "coords")
+        return read_grid(file)
 
 
-def write_adopted(folder: Path, slide: str, features: Path, coords: Path | None, attributes: Mapping[str, Any]) -> Path:
+def write_adopted(  # noqa: PLR0913 (what a record holds)
+    folder: Path,
+    slide: str,
+    features: Path,
+    coords: Path | None,
+    attributes: Mapping[str, Any],
+    content: str | None = None,
+) -> Path:
     """Write ``<slide>.adopted.json``, with paths relative to its folder.
 
     Args:
         folder: Folder to write to.
         slide: Name of the slide.
         features: Path of the original.
-        coords: Path of a file of corners, if the original has none.
+        coords: Path of a file of corners, if the original has none, or others than of level 0.
         attributes: Attributes that the original lacks.
+        content: Sum of the original (``Features.content``).
     """
     path = folder / f"{slide}{ADOPTED_SUFFIX}"
     record = {
@@ -80,6 +92,7 @@ def write_adopted(folder: Path, slide: str, features: Path, coords: Path | None,
         "bytes": features.stat().st_size,
         "coords": _relative_path(folder, coords) if coords else None,
         "attributes": dict(attributes),
+        "content": content,
     }
     write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
     return path
@@ -98,6 +111,7 @@ def _read_record(path: Path) -> dict[str, Any]:
             and isinstance(record["bytes"], int)
             and isinstance(record["coords"], str | None)
             and isinstance(record["attributes"], dict)
+            and isinstance(record.get("content"), str | None)
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         is_whole = False

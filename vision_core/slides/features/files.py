@@ -2,13 +2,13 @@
 
 Files of CLAM and TRIDENT, ``.pt`` and ``.npy`` are read as well. Our format is HDF5: ``features`` (N, D) in fp16 or
 fp32, ``coords`` (N, 2) int64, the upper left corners in pixels of level 0, and attributes of the extraction at the
-root, the encoder as JSON. No content of a file is ever executed.
+root, the encoder as JSON, and a sum of the content. No content of a file is ever executed.
 """
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from vision_core.errors import InputError
 from vision_core.files import atomic_path
-from vision_core.slides.features.foreign import foreign_attributes, read_npy, read_pt
+from vision_core.slides.features.foreign import read_npy, read_pt
+from vision_core.slides.features.grids import read_grid, with_inferred_side
 from vision_core.slides.features.hdf5 import (
     CHUNK_BYTES,
     H5Rows,
@@ -28,6 +29,7 @@ from vision_core.slides.features.hdf5 import (
     rows_within,
     to_python,
 )
+from vision_core.slides.features.sums import SUM, ContentSum
 
 FORMAT = "domainsight-features/1"
 FEATURE_SUFFIXES = (".h5", ".hdf5", ".pt", ".pth", ".npy")
@@ -61,6 +63,7 @@ class Features:
             be read). Of files made elsewhere, those that they have.
         facts: Numbers on the extraction for tables: seconds, tiles per second.
         notes: Remarks, one sentence each.
+        content: Sum of rows and coords, where all rows were read.
     """
 
     features: Rows
@@ -68,6 +71,7 @@ class Features:
     attributes: Attributes = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    content: str = ""
 
     def __post_init__(self) -> None:
         if len(self.features.shape) != 2:
@@ -101,25 +105,32 @@ def read_features(path: Path, *, check: bool = True) -> Features:
 
     Args:
         path: ``.h5`` (ours, CLAM's, TRIDENT's), ``.pt`` or ``.npy``.
-        check: Read every row once and refuse NaN and infinity.
+        check: Read every row once, refuse NaN and infinity, and compare the sum that was written with them.
 
     Raises:
-        InputError: The file is damaged, of another format or a pickle of objects, its rows refer to other files or are
-            not finite, or features and coords differ in length.
+        InputError: The file is damaged or has changed, is of another format or a pickle of objects, its rows refer to
+            other files or are not finite, or features and coords differ in length.
     """
     suffix = path.suffix.lower()
     if suffix not in FEATURE_SUFFIXES:
         raise InputError(f"'{path}' is no file of features. Give one of {', '.join(FEATURE_SUFFIXES)}.")
     if not path.is_file():
         raise InputError(f"'{path}' is not a file. Give a file of features.")
+    stated = None
     if suffix in {".h5", ".hdf5"}:
-        features = _read_h5(path)
+        features, stated = _read_h5(path)
     else:
         rows, coords = read_npy(path) if suffix == ".npy" else read_pt(path)
-        features = _build_features(path, rows, coords, {})
-    if check:
-        check_finite(features.features, path)
-    return features
+        features = _with_side(_build_features(path, rows, coords, {}))
+    if not check:
+        return features
+    content = check_rows(features.features, path, stored_corners(features) if stated else None)
+    if stated not in {None, content}:
+        raise InputError(
+            f"'{path}' does not have the sum that was written with it: it has changed, or is damaged. Fetch it again, "
+            "or extract the features again."
+        )
+    return replace(features, content=content)
 
 
 def check_finite(rows: Rows, path: Path) -> None:
@@ -128,8 +139,27 @@ def check_finite(rows: Rows, path: Path) -> None:
     Raises:
         InputError: With the number of such rows and the first of them.
     """
+    for _ in _finite_blocks(rows, path):
+        pass
+
+
+def check_rows(rows: Rows, path: Path, corners: NDArray[np.int64] | None = None) -> str:
+    """Read all rows once: check them as ``check_finite`` does; return the sum of rows and corners.
+
+    Raises:
+        InputError: As ``check_finite``.
+    """
+    content = ContentSum(rows.dtype, int(rows.shape[1]))
+    for block in _finite_blocks(rows, path):
+        content.add(block)
+    return content.close(corners)
+
+
+def _finite_blocks(rows: Rows, path: Path) -> Iterator[NDArray[Any]]:
+    """Iterate over the rows by blocks; at the end refuse those that are not finite."""
     count, first = 0, 0
     for start, block in row_blocks(rows):
+        yield block
         if block.dtype.itemsize > np.dtype(np.float32).itemsize:
             with np.errstate(over="ignore"):
                 block = block.astype(np.float32)
@@ -188,28 +218,67 @@ def _write(file: Any, features: Features) -> None:  # noqa: ANN401
         file.attrs[name] = json.dumps(value, sort_keys=True) if name in _AS_JSON else value
     chunks = (min(rows_within(rows, CHUNK_BYTES), len(rows)), features.dim) if len(rows) and features.dim else None
     stored = file.create_dataset("features", rows.shape, rows.dtype, chunks=chunks)
+    content = ContentSum(stored.dtype, features.dim)
     for first, block in row_blocks(rows):
         stored[first : first + len(block)] = block
+        content.add(block)
     if features.coords is not None:
         file.create_dataset("coords", data=features.coords)
+    file.attrs[SUM] = content.close(features.coords)
 
 
-def _read_h5(path: Path) -> Features:
+def _read_h5(path: Path) -> tuple[Features, str | None]:
+    """Read a file of HDF5, and the sum that it states."""
     rows = H5Rows(path)
+    if to_python(rows.file.attrs.get("format")) != FORMAT:
+        grid = read_grid(rows.file)
+        _check_lengths(path, rows, grid.stored)
+        features = Features(features=rows, coords=grid.corners, attributes=completed(grid.attributes), notes=grid.notes)
+        return features, None
     coords = read_coords(rows.file) if "coords" in rows.file else None
-    is_ours = to_python(rows.file.attrs.get("format")) == FORMAT
-    attributes = _own_attributes(rows.file, path) if is_ours else foreign_attributes(rows.file)
-    encoder = attributes.get("encoder") if is_ours else None
+    attributes = _own_attributes(rows.file, path)
+    stated = attributes.pop(SUM, None)
+    encoder = attributes.get("encoder")
     dim = encoder.get("dim", rows.shape[1]) if isinstance(encoder, Mapping) else rows.shape[1]
     if dim != rows.shape[1]:
         raise InputError(f"'{path}': {rows.shape[1]} features a tile, but its encoder gives {dim}. Extract it again.")
-    return _build_features(path, rows, coords, attributes)
+    return _with_side(_build_features(path, rows, coords, attributes)), stated
+
+
+def stored_corners(features: Features) -> NDArray[np.int64] | None:
+    """Return the corners as they stand in the file, also those that are of no use as pixels of level 0."""
+    rows = features.features
+    if not isinstance(rows, H5Rows) or "coords" not in rows.file:
+        return features.coords
+    return read_coords(rows.file)
+
+
+def _with_side(features: Features) -> Features:
+    """Complete the side of tiles whose corners are known."""
+    if features.coords is None or features.attributes.get("tile_side"):
+        return features
+    grid = with_inferred_side(features.coords, features.attributes)
+    return replace(features, coords=grid.corners, attributes=grid.attributes, notes=grid.notes)
+
+
+def completed(attributes: Attributes) -> dict[str, Any]:
+    """Add the slide's microns per pixel at level 0 where they follow from those of a tile."""
+    stated = [attributes.get(name) for name in ("mpp", "tile_px", "tile_side")]
+    numbers = [float(each) for each in stated if isinstance(each, int | float) and each > 0]
+    if len(numbers) < len(stated) or attributes.get("slide_mpp"):
+        return dict(attributes)
+    mpp, tile_px, side = numbers
+    return {**attributes, "slide_mpp": mpp * tile_px / side}
 
 
 def _build_features(path: Path, rows: Rows, coords: NDArray[Any] | None, attributes: Attributes) -> Features:
+    _check_lengths(path, rows, coords)
+    return Features(features=rows, coords=None if coords is None else coords.astype(np.int64), attributes=attributes)
+
+
+def _check_lengths(path: Path, rows: Rows, coords: NDArray[Any] | None) -> None:
     if coords is not None and len(coords) != rows.shape[0]:
         raise InputError(f"'{path}': {rows.shape[0]} rows of features, but {len(coords)} coords. Extract it again.")
-    return Features(features=rows, coords=None if coords is None else coords.astype(np.int64), attributes=attributes)
 
 
 def _own_attributes(file: Any, path: Path) -> dict[str, Any]:  # noqa: ANN401

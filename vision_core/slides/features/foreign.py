@@ -1,4 +1,4 @@
-"""Features of other programs: tensors (``.pt``), arrays (``.npy``), and the attributes of their HDF5 files."""
+"""Features of other programs: tensors (``.pt``) and arrays (``.npy``)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.errors import InputError
-from vision_core.slides.features.hdf5 import is_row_shape, is_supported_float, to_python
+from vision_core.slides.features.hdf5 import ROWS, is_row_shape, is_supported_float, tell_cause
 
 _SAVE_ARRAY = "Save the floats alone, of shape (tiles, features): numpy.save('x.npy', array)."
 _SAVE_TENSOR = "Save the floats alone, of shape (tiles, features): torch.save(tensor, 'x.pt')."
-_ROWS = ("features", "feats", "embeddings")
 _Pair = tuple[NDArray[Any], NDArray[Any] | None]
 
 
@@ -25,6 +24,7 @@ def read_npy(path: Path) -> _Pair:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
+        tell_cause(path)
         if "pickle" in str(error) or "Python objects" in str(error):
             raise InputError(f"'{path}' may be a pickle of objects, or is damaged. {_SAVE_ARRAY}") from error
         raise InputError(f"'{path}' is damaged or no NumPy file: {str(error).rstrip('.')}. {_SAVE_ARRAY}") from error
@@ -41,34 +41,16 @@ def read_pt(path: Path) -> _Pair:
     """
     from vision_core.bundles.foreign_weights import load_torch  # here, since other formats do without torch
 
+    tell_cause(path)
     content = load_torch(path, unsafe=_SAVE_TENSOR, damaged=_SAVE_TENSOR, error=InputError)
     if not isinstance(content, Mapping):
         return _as_rows(path, _array(path, content), _SAVE_TENSOR), None
-    name = next((name for name in _ROWS if name in content), None)
+    name = next((name for name in ROWS if name in content), None)
     if name is None:
-        raise InputError(f"'{path}' holds {sorted(map(str, content))[:5]}, no '{_ROWS[0]}'. {_SAVE_TENSOR}")
+        raise InputError(f"'{path}' holds {sorted(map(str, content))[:5]}, no '{ROWS[0]}'. {_SAVE_TENSOR}")
     coords = content.get("coords")
     rows = _as_rows(path, _array(path, content[name]), _SAVE_TENSOR)
     return rows, None if coords is None else _as_corners(path, _array(path, coords))
-
-
-def foreign_attributes(file: Any) -> dict[str, Any]:  # noqa: ANN401 (h5py carries no types)
-    """Read the attributes that CLAM or TRIDENT wrote with ``coords``, and derive ours.
-
-    CLAM: ``patch_size`` in pixels of ``patch_level``, with the level's ``downsample``. TRIDENT: ``patch_size`` at the
-    ``target_magnification``, ``patch_size_level0``. Microns per pixel follow from neither: a magnification is nominal.
-    """
-    said = {name: to_python(value) for name, value in file["coords"].attrs.items()} if "coords" in file else {}
-    patch_px, level0_px = said.get("patch_size"), said.get("patch_size_level0")
-    if not isinstance(patch_px, int | float):
-        return said
-    if isinstance(level0_px, int | float):
-        return {**said, "origin": "TRIDENT", "tile_px": round(patch_px), "tile_side": round(level0_px)}
-    downsample = said.get("downsample", 1.0 if said.get("patch_level") == 0 else None)
-    factor = downsample[0] if isinstance(downsample, list) and downsample else downsample
-    if not isinstance(factor, int | float):
-        return said
-    return {**said, "origin": "CLAM", "tile_px": round(patch_px), "tile_side": round(patch_px * factor)}
 
 
 def _array(path: Path, value: object) -> NDArray[Any]:

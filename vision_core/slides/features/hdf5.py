@@ -4,7 +4,7 @@ import errno
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from vision_core.errors import InputError
 
 CHUNK_BYTES = 2**20
+ROWS = ("features", "feats", "embeddings")  # names under which programs write them
 _BLOCK_BYTES = 8 * 2**20
+_HEAD_BYTES = 512
+_PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<head")
+_POINTER = b"version https://git-lfs"
+_FORMATS: Mapping[bytes, tuple[str, tuple[str, ...]]] = {
+    b"\x89HDF\r\n": ("an HDF5 file", (".h5", ".hdf5")),
+    b"\x93NUMPY": ("a NumPy array", (".npy",)),
+    b"PK\x03\x04": ("a zip, as torch writes tensors", (".pt", ".pth")),
+}
 _ERRNO = re.compile(r"errno = (\d+)")
 
 
@@ -36,7 +45,8 @@ class H5Rows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_h5(path)
-        self._rows = checked_dataset(self._file, "features")
+        name = next((name for name in ROWS if name in self._file), ROWS[0])
+        self._rows = checked_dataset(self._file, name)
         if not is_row_shape(self._rows.shape) or not is_supported_float(self._rows.dtype):
             raise InputError(
                 f"'{path}': features have shape {self._rows.shape} and type {self._rows.dtype}; "
@@ -260,8 +270,32 @@ def _read_error(path: Path, error: Exception) -> Exception:
         return InputError(f"'{path}' cannot be opened: {os.strerror(number).lower()}. Get read access.")
     if number:
         return OSError(number, os.strerror(number), str(path))
+    try:
+        tell_cause(path)
+    except InputError as cause:
+        return cause
     what = "is empty" if path.stat().st_size == 0 else "is damaged or no HDF5 file"
     return InputError(f"'{path}' {what}. Extract the features again, or fetch the file again.")
+
+
+def tell_cause(path: Path) -> None:
+    """Refuse a file whose first bytes show that it holds no features, whatever its suffix.
+
+    Raises:
+        InputError: It is a web page, a Git LFS pointer, or of another format than its suffix says.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(_PAGES):
+        raise InputError(
+            f"'{path}' is a web page, not features: the download was answered by a site. Download the file itself."
+        )
+    if head.startswith(_POINTER):
+        raise InputError(f"'{path}' is a Git LFS pointer, not the features. Fetch them with: git lfs pull.")
+    kind, suffixes = next((kinds for mark, kinds in _FORMATS.items() if head.startswith(mark)), ("", ()))
+    if kind and path.suffix.lower() not in suffixes:
+        raise InputError(f"'{path}' is {kind}, not what its suffix says. Rename it to end in '{suffixes[0]}'.")
 
 
 def _is_complete(found: Any) -> bool:  # noqa: ANN401

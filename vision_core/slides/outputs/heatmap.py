@@ -1,7 +1,13 @@
-"""Heatmaps of attention over a thumbnail of the slide.
+"""Heatmaps over a thumbnail of the slide, on a scale that is the same for every slide.
 
-Colours show ranks within the slide, not scores: attention has no unit, and a single tile with a hundred times the
-attention of the next would leave all others in one colour.
+Ranks within a slide would make the highest tile of every slide glow, also where nothing is to be seen. What is shown
+instead has a unit. A network that sums over tiles gives the *evidence* of each (``SlideResult.evidence``): attention
+relative to uniform attention ``1 / N``, times what the tile's content says, in log-odds. Attention alone would not do:
+it sums to one on every slide, so that some tile of a normal slide always has much of it; times the content, that tile
+stays pale. Evidence for a class is orange, for the other ones blue, in doublings from 2 to 64. Below 2 there is no
+colour: a slide whose tiles all had an evidence of 2 would be called with 88 %. From 16 on a tile *stands out*: were all
+tiles like it, no doubt would be left. A network that does not sum over tiles (TransMIL) gives no evidence; attention
+relative to uniform attention is shown then, in doublings from 1 to 32, and a tile stands out from 8 on.
 """
 
 from typing import NamedTuple
@@ -10,13 +16,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.images.captions import Caption, add_caption
-from vision_core.images.drawing import OPACITY, Picture, blend, colour_map
+from vision_core.images.drawing import OPACITY, ORANGE, Picture, blend
 from vision_core.results import SlideResult
 
 THUMBNAIL_PX = 1500
 
+_BLUE = (0, 114, 178)  # with orange, of Okabe and Ito's palette: distinct with every common colour blindness
 _UNIFORM_SPREAD = 1e-4  # relative spread of scores below which their order is due to rounding
-_RANK_STEPS = 2**16 - 1  # ranks are summed as integers, so that the mean of equal ranks is exact where tiles overlap
+_GLASS = 230  # least value of all channels of a pixel without tissue
+_STEPS = 2**16 - 1  # heat is summed as integers, so that the mean of equal heat is exact where tiles overlap
+Mask = NDArray[np.bool_]
+
+
+class Scale(NamedTuple):
+    """Scale of colours: none up to ``lowest``, full from ``highest`` on."""
+
+    lowest: float
+    highest: float
+
+    @property
+    def stands_out(self) -> float:
+        """Strength from which on a tile stands out."""
+        return self.highest / 4
+
+    def heat(self, strengths: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Place strengths ``(N,)`` on the scale: 0 none, 1 full, negative for the other classes."""
+        size = np.maximum(np.abs(strengths), self.lowest) / self.lowest
+        return np.asarray(np.sign(strengths) * np.minimum(np.log(size) / np.log(self.highest / self.lowest), 1))
+
+
+EVIDENCE_SCALE, ATTENTION_SCALE = Scale(2, 64), Scale(1, 32)
+
+
+def scale_of(result: SlideResult) -> Scale:
+    """Return the scale on which a result is drawn."""
+    return ATTENTION_SCALE if result.evidence is None else EVIDENCE_SCALE
+
+
+def tile_strengths(result: SlideResult) -> NDArray[np.float64]:
+    """Compute what the colours of tiles show ``(N,)``: evidence, or else attention relative to uniform attention."""
+    if result.evidence is not None:
+        return result.evidence.astype(np.float64)
+    scores = result.scores.astype(np.float64)
+    if is_uniform(scores):
+        return np.ones(len(scores))
+    return np.clip(scores, 0, None) / max(float(np.abs(scores).mean()), np.finfo(np.float64).tiny)
 
 
 def percentile_ranks(scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -36,33 +80,36 @@ def is_uniform(scores: NDArray[np.floating]) -> bool:
     return len(scores) == 0 or bool(np.ptp(scores) <= _UNIFORM_SPREAD * np.abs(scores).max())
 
 
-def rank_map(result: SlideResult, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Draw percentile ranks as an image, averaged where tiles overlap.
+def heat_map(result: SlideResult, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Draw the heat of tiles as an image, averaged where they overlap.
 
     Args:
         result: Tiles and scores.
         shape: ``(height, width)`` of the image, which covers the whole slide.
 
     Returns:
-        ``shape`` float32 within 0 to 1; NaN outside of tiles.
+        ``shape`` float32 within -1 to 1; NaN outside of tiles.
     """
-    return _mean_ranks(_footprints(result, shape), 0, shape)
+    return _mean_heat(_footprints(result, shape), 0, shape)
 
 
-def heatmap_layer(result: SlideResult, shape: tuple[int, int]) -> Picture:
-    """Draw the heatmap as a layer, opaque on tiles and transparent elsewhere.
+def heatmap_layer(result: SlideResult, shape: tuple[int, int], tissue: Mask | None = None) -> Picture:
+    """Draw the heatmap as a layer, the more opaque the hotter a tile, and transparent elsewhere.
 
     Args:
         result: Tiles and scores.
         shape: ``(height, width)`` of the image, which covers the whole slide.
+        tissue: ``shape``, where to colour tiles; None: all of them.
 
     Returns:
         ``(height, width, 4)`` uint8 RGBA.
     """
-    return _colour_ranks(rank_map(result, shape))
+    return _colour(heat_map(result, shape), tissue)
 
 
-def overlay_heatmap(picture: Picture, result: SlideResult, opacity: float = OPACITY, rows: int = 256) -> Picture:
+def overlay_heatmap(
+    picture: Picture, result: SlideResult, opacity: float = OPACITY, rows: int = 256, tissue: Mask | None = None
+) -> Picture:
     """Blend the heatmap over a picture of the slide, in row blocks.
 
     Equal to ``blend(picture, heatmap_layer(...), opacity)`` in less memory.
@@ -72,11 +119,19 @@ def overlay_heatmap(picture: Picture, result: SlideResult, opacity: float = OPAC
     blended = np.empty_like(picture)
     for top in range(0, shape[0], rows):
         part = picture[top : top + rows]
-        blended[top : top + rows] = blend(part, _colour_ranks(_mean_ranks(footprints, top, part.shape[:2])), opacity)
+        here = None if tissue is None else tissue[top : top + rows]
+        blended[top : top + rows] = blend(part, _colour(_mean_heat(footprints, top, part.shape[:2]), here), opacity)
     return blended
 
 
-def draw_heatmap(thumbnail: Picture, result: SlideResult, opacity: float = OPACITY) -> Picture:
+def not_glass(picture: Picture) -> Mask:
+    """Find the pixels ``(H, W)`` of a picture ``(H, W, 3)`` that are darker than glass: others get no colour."""
+    return np.asarray(picture.min(axis=2) < _GLASS)
+
+
+def draw_heatmap(
+    thumbnail: Picture, result: SlideResult, opacity: float = OPACITY, tissue: Mask | None = None
+) -> Picture:
     """Draw the heatmap over the slide, with a caption.
 
     The picture does not name the slide, since file names may hold names of patients.
@@ -84,12 +139,13 @@ def draw_heatmap(thumbnail: Picture, result: SlideResult, opacity: float = OPACI
     Args:
         thumbnail: ``(H, W, 3)`` uint8, of the whole slide.
         result: Tiles, scores and category.
-        opacity: Of the heatmap over the thumbnail.
+        opacity: Of the hottest tiles over the thumbnail.
+        tissue: ``(H, W)``, where to colour tiles; None: all of them.
 
     Returns:
         ``(H + caption, W, 3)`` uint8, wider if the thumbnail is very narrow.
     """
-    picture = thumbnail if len(result) == 0 else overlay_heatmap(thumbnail, result, opacity)
+    picture = thumbnail if len(result) == 0 else overlay_heatmap(thumbnail, result, opacity, tissue=tissue)
     return add_caption(picture, heatmap_caption(result))
 
 
@@ -99,24 +155,75 @@ def heatmap_caption(result: SlideResult) -> Caption:
         lines = ["No tissue was found on this slide, so nothing was scored."]
         return Caption(headline=result_headline(result), lines=lines, model=result.model)
     return Caption(
-        headline=result_headline(result), lines=[colour_legend(result)], colours=colour_map(), model=result.model
+        headline=result_headline(result),
+        lines=[prominence(result), colour_legend(result)],
+        colours=_scale_bar(has_evidence=result.evidence is not None),
+        ends=_ends(result),
+        model=result.model,
     )
 
 
 def result_headline(result: SlideResult) -> str:
     """Describe the result in words, without numbers."""
-    return f"Result: {result.category}"
+    return f"Result: {result.verdict}"
+
+
+def prominence(result: SlideResult) -> str:
+    """Say whether tiles stand out, and for which class."""
+    strengths = tile_strengths(result)
+    bound = scale_of(result).stands_out
+    standing = [(int((strengths >= bound).sum()), 0), (int((strengths <= -bound).sum()), 1)]
+    found = [(count, side) for count, side in standing if count]
+    if not found:
+        is_alike = result.evidence is None and is_uniform(result.scores)
+        return "The model looked at all tiles alike." if is_alike else "No tile stands out."
+    if result.evidence is None:
+        return f"{_tiles(found[0][0])} out by the attention that the model paid."
+    names = side_names(result)
+    return " ".join(f"{_tiles(count)} out for {names[side]}." for count, side in found)
 
 
 def colour_legend(result: SlideResult) -> str:
     """Explain the colours of tiles."""
-    if is_uniform(result.scores):
-        return "The model looked at all tiles alike."
-    return "Colour: how much the model looked at each tile, ranked among the tiles of this slide."
+    scale = scale_of(result)
+    bounds = f"none below {scale.lowest:g}, full from {scale.highest:g} on, the same on every slide"
+    if result.evidence is None:
+        return f"Colour: attention to a tile, as a multiple of the mean over this slide; {bounds}."
+    return f"Colour: how much a tile speaks for a class, its attention times its content, in log-odds; {bounds}."
+
+
+def side_names(result: SlideResult) -> tuple[str, str]:
+    """Name what positive and negative evidence speak for, classes in quotes."""
+    others = [name for name in result.classes if name != result.evidence_for]
+    other = f"'{result.titles.get(others[0], others[0])}'" if len(others) == 1 else "other classes"
+    return f"'{result.titles.get(result.evidence_for, result.evidence_for)}'", other
+
+
+def blended_colour(placed: float) -> list[int]:
+    """Return the colour ``[red, green, blue]`` of a place on the scale, over white."""
+    layer = _colour(np.array([[placed]], np.float32), None)
+    return [int(each) for each in blend(np.full((1, 1, 3), 255, np.uint8), layer, 1.0)[0, 0]]
+
+
+def _tiles(count: int) -> str:
+    return "1 tile stands" if count == 1 else f"{count} tiles stand"
+
+
+def _ends(result: SlideResult) -> tuple[str, str]:
+    if result.evidence is None:
+        return "low", "high"
+    positive, negative = side_names(result)
+    return f"for {negative}", f"for {positive}"
+
+
+def _scale_bar(*, has_evidence: bool) -> Picture:
+    """Draw the colours of the scale over white, ``(256, 3)``."""
+    layer = _colour(np.linspace(-1 if has_evidence else 0, 1, 256, dtype=np.float32)[None], None)
+    return np.asarray(blend(np.full((1, 256, 3), 255, np.uint8), layer, 1.0)[0], np.uint8)
 
 
 class _Footprints(NamedTuple):
-    """Tiles in an image: half-open edges ``(N,)`` and integer ranks."""
+    """Tiles in an image: half-open edges ``(N,)`` and heat in integer steps."""
 
     left: NDArray[np.int32]
     top: NDArray[np.int32]
@@ -128,7 +235,7 @@ class _Footprints(NamedTuple):
 def _footprints(result: SlideResult, shape: tuple[int, int]) -> _Footprints:
     top, bottom = _edges(result.tiles[:, 1], result.tile_side, shape[0] / result.size[0], shape[0])
     left, right = _edges(result.tiles[:, 0], result.tile_side, shape[1] / result.size[1], shape[1])
-    steps = np.rint(percentile_ranks(result.scores) * _RANK_STEPS).astype(np.int32)
+    steps = np.rint(scale_of(result).heat(tile_strengths(result)) * _STEPS).astype(np.int32)
     return _Footprints(left, top, right, bottom, steps)
 
 
@@ -142,13 +249,13 @@ def _edges(starts: NDArray[np.int64], side: int, scale: float, end: int) -> tupl
     return first, np.maximum(last, first + 1)
 
 
-def _mean_ranks(tiles: _Footprints, first_row: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _mean_heat(tiles: _Footprints, first_row: int, shape: tuple[int, int]) -> NDArray[np.float32]:
     is_here = (tiles.bottom > first_row) & (tiles.top < first_row + shape[0])
     here = _Footprints(*(each[is_here] for each in tiles))
     sums = _accumulate(here, here.steps, first_row, shape)
     counts = _accumulate(here, np.ones_like(here.steps), first_row, shape)
     with np.errstate(invalid="ignore"):
-        return np.asarray(sums / (counts * np.float32(_RANK_STEPS)), np.float32)
+        return np.asarray(sums / (counts * np.float32(_STEPS)), np.float32)
 
 
 def _accumulate(
@@ -169,9 +276,13 @@ def _accumulate(
     return marks[:-1, :-1]
 
 
-def _colour_ranks(ranks: NDArray[np.float32]) -> Picture:
-    is_tile = np.isfinite(ranks)
-    opaque = np.column_stack([colour_map(), np.full(256, 255, np.uint8)])
-    layer = opaque[np.rint(np.nan_to_num(ranks) * 255).astype(np.uint8)]
-    layer[~is_tile] = 0
+def _colour(found: NDArray[np.float32], tissue: Mask | None) -> Picture:
+    """Colour heat ``(H, W)`` as RGBA: its sign by the colour, its size by the opacity."""
+    is_coloured = np.isfinite(found) if tissue is None else np.isfinite(found) & tissue
+    alpha = np.rint(np.abs(np.where(is_coloured, found, 0)) * 255).astype(np.uint8)
+    layer = np.empty((*found.shape, 4), np.uint8)
+    layer[..., :3] = np.array(ORANGE, np.uint8)
+    layer[np.nan_to_num(found) < 0, :3] = _BLUE
+    layer[..., 3] = alpha
+    layer[alpha == 0] = 0
     return layer

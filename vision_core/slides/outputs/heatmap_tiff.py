@@ -9,7 +9,7 @@ import pyvips
 from vision_core.files import write_atomic
 from vision_core.images.drawing import OPACITY, Picture
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import overlay_heatmap
+from vision_core.slides.outputs.heatmap import Mask, colour_legend, overlay_heatmap, prominence
 
 _MAX_PIXELS = 40_000_000  # 120 MB; at 8 microns a glass slide of 75 x 25 mm has 29 million
 _TILE_PX = 256
@@ -27,23 +27,27 @@ def overlay_longest_px(result: SlideResult, mpp: float) -> int:
     return max(1, math.ceil(max(height, width) * scale))
 
 
-def write_overlay(path: Path, thumbnail: Picture, result: SlideResult, opacity: float = OPACITY) -> None:
+def write_overlay(
+    path: Path, thumbnail: Picture, result: SlideResult, opacity: float = OPACITY, tissue: Mask | None = None
+) -> None:
     """Write the heatmap over the slide as a pyramidal TIFF, atomically.
 
-    Its microns per pixel make it cover the same area as the slide. Notice and result are in the ImageDescription, since
-    a caption would change that area.
+    Its microns per pixel make it cover the same area as the slide. Notice, result and scale are in the
+    ImageDescription, since a caption would change that area.
 
     Args:
         path: File to write.
         thumbnail: ``(H, W, 3)`` uint8 of the whole slide; ``overlay_longest_px`` gives its side for a resolution.
         result: Tiles, scores and category.
-        opacity: Of the heatmap over the thumbnail.
+        opacity: Of the hottest tiles over the thumbnail.
+        tissue: ``(H, W)``, where to colour tiles; None: all of them.
 
     Raises:
         EnvironmentFault: The disk is full or cannot be written.
     """
     height, width = thumbnail.shape[:2]
-    image = pyvips.Image.new_from_array(overlay_heatmap(thumbnail, result, opacity), interpretation="srgb")
+    drawn = overlay_heatmap(thumbnail, result, opacity, tissue=tissue)
+    image = pyvips.Image.new_from_array(drawn, interpretation="srgb")
     image.set_type(pyvips.GValue.gstr_type, "image-description", _description(result))
     content = image.tiffsave_buffer(
         compression="jpeg",
@@ -62,4 +66,5 @@ def write_overlay(path: Path, thumbnail: Picture, result: SlideResult, opacity: 
 
 def _description(result: SlideResult) -> str:
     facts = {"notice": RESEARCH_NOTICE, "result": result.category, "model": result.model}
+    facts |= {"tiles": prominence(result), "scale": colour_legend(result)} if len(result) else {}
     return json.dumps(facts, ensure_ascii=True)

@@ -2,9 +2,8 @@
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -12,24 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.files import atomic_path
-from vision_core.images.drawing import colour_map
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import is_uniform, percentile_ranks
+from vision_core.slides.outputs.heatmap import (
+    blended_colour,
+    colour_legend,
+    percentile_ranks,
+    prominence,
+    scale_of,
+    side_names,
+    tile_strengths,
+)
 
-SCORE, RANK = "Attention", "Attention rank"  # names of the measurements, by which the import script finds its tiles
+# Names of the measurements; by the rank the import script finds its tiles.
+SCORE, RANK, EVIDENCE = "Attention", "Attention rank", "Evidence"
 
-_CLASSES = 10
 _FEATURES_PER_CHUNK = 1000  # tiles whose text is in memory at a time
-_UNIFORM_CLASS = "Attention alike"
 _COMPRESSION_LEVEL = 6  # of gzip: half the size of level 1, and no slower than composing the text
 
 
 def write_tiles(path: Path, result: SlideResult, kind: Literal["tile", "detection"] = "tile") -> None:
     """Write the tiles of a slide as a FeatureCollection, atomically.
 
-    Each tile is a closed ring in pixels of level 0, cut at the edge of the slide, with one of ten classes by its rank,
-    in the colours of the heatmap, and two measurements: ``Attention``, the score, and ``Attention rank``, its
-    percentile rank. The file does not name the slide; equal results give equal bytes.
+    Each tile is a closed ring in pixels of level 0, cut at the edge of the slide, with a class by the scale of the
+    heatmap and in its colours, and measurements: ``Attention``, the score, ``Attention rank``, its percentile rank and,
+    where the network gives it, ``Evidence``. The file does not name the slide; equal results give equal bytes.
 
     Args:
         path: File to write; compressed if it ends in ``.gz``.
@@ -55,7 +60,8 @@ def qupath_import_script() -> str:
 
 def _document(result: SlideResult, kind: str) -> Iterator[bytes]:
     facts = {"notice": RESEARCH_NOTICE, "result": result.category, "model": result.model, "mpp": result.mpp}
-    head = json.dumps({"type": "FeatureCollection", **facts}, allow_nan=False)
+    words = {"tiles": prominence(result), "scale": colour_legend(result)} if len(result) else {}
+    head = json.dumps({"type": "FeatureCollection", **facts, **words}, allow_nan=False)
     yield f'{head[:-1]}, "features": ['.encode()
     separator = "\n"
     for features in _features(result, kind):
@@ -66,22 +72,28 @@ def _document(result: SlideResult, kind: str) -> Iterator[bytes]:
 
 def _features(result: SlideResult, kind: str) -> Iterator[str]:
     """Iterate over chunks of features as JSON, separated by commas."""
-    boxes = _boxes(result)
-    ranks = percentile_ranks(result.scores)
-    numbers = np.minimum((ranks * _CLASSES).astype(int), _CLASSES - 1)
-    classes = _classes(is_uniform(result.scores))
+    boxes, ranks = _boxes(result), percentile_ranks(result.scores)
+    names, numbers = _classes(result)
+    measured = _measurements(result, ranks)
     is_inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     inside = np.flatnonzero(is_inside)
     for start in range(0, len(inside), _FEATURES_PER_CHUNK):
         part = inside[start : start + _FEATURES_PER_CHUNK]
-        rows = zip(boxes[part].tolist(), result.scores[part].tolist(), ranks[part].tolist(), numbers[part], strict=True)
         yield ",\n".join(
             f'{{"type":"Feature","geometry":{{"type":"Polygon","coordinates":'
             f"[[[{left},{top}],[{right},{top}],[{right},{bottom}],[{left},{bottom}],[{left},{top}]]]}},"
-            f'"properties":{{"objectType":"{kind}","classification":{classes[number]},'
-            f'"measurements":{{"{SCORE}":{score:.9g},"{RANK}":{rank:.4f}}}}}}}'
-            for (left, top, right, bottom), score, rank, number in rows
+            f'"properties":{{"objectType":"{kind}","classification":{names[numbers[index]]},'
+            f'"measurements":{{{measured(index)}}}}}}}'
+            for index, (left, top, right, bottom) in zip(part.tolist(), boxes[part].tolist(), strict=True)
         )
+
+
+def _measurements(result: SlideResult, ranks: NDArray[np.float64]) -> Callable[[int], str]:
+    """Return a function that writes the measurements of a tile as JSON."""
+    scores, evidence = result.scores, result.evidence
+    if evidence is None:
+        return lambda tile: f'"{SCORE}":{scores[tile]:.9g},"{RANK}":{ranks[tile]:.4f}'
+    return lambda tile: f'"{SCORE}":{scores[tile]:.9g},"{RANK}":{ranks[tile]:.4f},"{EVIDENCE}":{evidence[tile]:.9g}'
 
 
 def _boxes(result: SlideResult) -> NDArray[np.int64]:
@@ -91,11 +103,16 @@ def _boxes(result: SlideResult) -> NDArray[np.int64]:
     return np.asarray(np.clip(corners, 0, np.array([width, height, width, height])), np.int64)
 
 
-def _classes(has_one_class: bool) -> list[str]:
-    """Build the classes of QuPath for each tenth of rank, as JSON."""
-    steps = colour_map()[np.linspace(0, 255, 2 * _CLASSES + 1).round().astype(int)[1::2]].tolist()
-    if has_one_class:
-        return [json.dumps({"name": _UNIFORM_CLASS, "color": steps[_CLASSES // 2]})] * _CLASSES
-    shares = [100 * number // _CLASSES for number in range(_CLASSES + 1)]
-    names = [f"Attention {low}-{high} %" for low, high in pairwise(shares)]
-    return [json.dumps({"name": name, "color": colour}) for name, colour in zip(names, steps, strict=True)]
+def _classes(result: SlideResult) -> tuple[list[str], NDArray[np.int64]]:
+    """Build the classes of QuPath as JSON, and the class of each tile ``(N,)``: none, some, strong; of each side."""
+    strengths, scale = tile_strengths(result), scale_of(result)
+    placed = scale.heat(strengths)
+    levels = (placed != 0).astype(np.int64) + (np.abs(strengths) >= scale.stands_out)
+    little, positive, negative = "Little attention", "Attention", ""
+    if result.evidence is not None:
+        little, (positive, negative) = "Little evidence", (f"For {name}" for name in side_names(result))
+    some, strong = scale.heat(np.array([scale.stands_out / 2, scale.highest]))
+    named = [(little, 0.0), (f"{positive}: some", some), (f"{positive}: strong", strong)]
+    named += [(f"{negative}: some", -some), (f"{negative}: strong", -strong)]
+    classes = [json.dumps({"name": name, "color": blended_colour(each)}) for name, each in named]
+    return classes, np.where((strengths < 0) & (levels > 0), levels + 2, levels)

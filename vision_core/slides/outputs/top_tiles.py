@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from vision_core.images.captions import Caption, add_caption, font
 from vision_core.images.drawing import Picture
 from vision_core.results import SlideResult
-from vision_core.slides.outputs.heatmap import colour_legend, is_uniform, percentile_ranks, result_headline
+from vision_core.slides.outputs.heatmap import is_uniform, percentile_ranks, result_headline
 from vision_core.slides.reading.slide import Slide
 
 _COLUMNS = 4
@@ -106,7 +106,7 @@ def _lines(result: SlideResult) -> list[str]:
     if len(result) == 0:
         return ["No tissue was found on this slide, so there are no tiles."]
     places = f"Tiles of {result.tile_side * result.mpp:.0f} microns; x, y: upper left corner in pixels of level 0."
-    return [places, colour_legend(result)] if is_uniform(result.scores) else [places]
+    return [places, "The model looked at all tiles alike."] if is_uniform(result.scores) else [places]
 
 
 def _draw_cells(slide: Slide, result: SlideResult, selected: NDArray[np.int64], tile_px: int) -> list[Picture]:

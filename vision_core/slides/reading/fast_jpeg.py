@@ -4,6 +4,7 @@ It is ours because no library gives OpenSlide's pixels at its speed: on two core
 real Aperio region are read 3.95 times as fast as by OpenSlide through PIL (``docs/wsi.md``).
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from vision_core.slides.reading.jpeg_tiles import DamagedTileError, TileGrid
-from vision_core.slides.reading.source import WHITE, Pixels, Source, TileError, tile_error
+from vision_core.slides.reading.source import WHITE, FileDescriptor, Level, Pixels, Source, TileError, tile_error
 from vision_core.slides.reading.subpixel import PositionedTile, SubpixelPosition, composite_tiles, subpixel_position
-from vision_core.slides.reading.tiff_directories import FileDescriptor, read_tile_grids
 from vision_core.slides.reading.tile_cache import TileCache
 
 _MAX_CACHED_TILES = 36  # tiles of larger regions are not cached
@@ -30,21 +30,24 @@ class FastJpeg:
 
     Args:
         path: The file.
-        reference: Reader of the same file through OpenSlide. It reads levels whose pixels would differ, regions with
-            missing tiles, and very large regions.
+        levels: All levels of the slide.
+        grids: The tile grid of each level; None for a level that is left to OpenSlide.
     """
 
-    def __init__(self, path: Path, reference: Source) -> None:
+    def __init__(self, path: Path, levels: Sequence[Level], grids: Sequence[TileGrid | None]) -> None:
         self._path = path
-        self._levels = reference.levels
+        self._levels, self._grids = levels, grids
         self._cache = TileCache(_CACHE_BYTES, _KEPT_RELEASED_TILES)
-        self._file: FileDescriptor | None = None
-        file = self._file = FileDescriptor(path)
-        self._grids = [
-            grid
-            if grid is not None and self._matches_reference(_OpenLevel(grid=grid, file=file, level=level), reference)
-            else None
-            for level, grid in enumerate(read_tile_grids(path, self._levels))
+        self._file: FileDescriptor | None = FileDescriptor(path)
+
+    def equals(self, reference: Source) -> list[bool]:
+        """Return for each level whether its first, last, median and largest tile are those of OpenSlide."""
+        file = self._file
+        return [
+            grid is not None
+            and file is not None
+            and self._matches_reference(_OpenLevel(grid=grid, file=file, level=level), reference)
+            for level, grid in enumerate(self._grids)
         ]
 
     def has(self, level: int) -> bool:
@@ -52,7 +55,7 @@ class FastJpeg:
         return self._grids[level] is not None
 
     def read(self, level: int, corner: _Pair, size: _Pair, *, sequential: bool = False) -> Pixels | None:
-        """Read a region; return None where the reference must read it.
+        """Read a region; return None where OpenSlide must read it: missing tiles, very large regions.
 
         Args:
             level: Index of the level.
@@ -146,7 +149,6 @@ class FastJpeg:
             raise tile_error(self._path, source.level, corner, str(error)) from error
 
     def _matches_reference(self, source: "_OpenLevel", reference: Source) -> bool:
-        """Compare the first, last, median and largest tile with the reference."""
         order = np.argsort(source.grid.counts, kind="stable")
         tiles = {int(order[-1]), int(order[len(order) // 2]), 0, len(order) - 1}
         same = [self._tile_matches(source, reference, divmod(value, source.grid.columns)) for value in sorted(tiles)]

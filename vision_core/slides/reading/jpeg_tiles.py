@@ -21,7 +21,9 @@ _BASELINE = frozenset({0xC0, 0xC1})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TABLE_MARKERS = frozenset({0xC4, 0xDB, 0xDD})
 _SEGMENT_MARKERS = _FRAMES | _TABLE_MARKERS | {*range(0xE0, 0xF0), 0xFE}
-_COLOUR_MARKERS = frozenset({0xE0, 0xEE})  # JFIF and Adobe; they could contradict the directory
+_JFIF, _ADOBE, _ADOBE_TRANSFORM = 0xE0, 0xEE, 11
+_CODING_STYLE, _TRANSFORM = b"\xff\x52", 8  # of JPEG 2000: the marker, and where it tells of a transform of colours
+_COLOUR_MARKERS = frozenset({_JFIF, _ADOBE})
 _AC_TABLE_0, _CODE_LENGTHS = 0x10, 16
 _END_OF_BLOCK = 0
 _ZEROS = bytes(32)  # longer than the code of any block of a photograph
@@ -140,6 +142,28 @@ def tile_header(tables: bytes, *, is_rgb: bool) -> bytes:
     """
     adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + (b"\x00" if is_rgb else b"\x01")
     return _START + tables[2:-2] + adobe
+
+
+def stated_colours(stream: bytes) -> str | None:
+    """Return the colour space that the markers of a JPEG of three channels state: ``RGB``, ``YCbCr`` or None.
+
+    As decoders of plain JPEG read them: JFIF means YCbCr, Adobe's marker says which, and so do channels named R, G, B.
+    """
+    segments = list(_segments(stream))
+    if any(marker == _JFIF and segment[:5] == b"JFIF\0" for marker, segment in segments):
+        return "YCbCr"
+    for marker, segment in segments:
+        if marker == _ADOBE and segment[:5] == b"Adobe" and len(segment) > _ADOBE_TRANSFORM:
+            return "YCbCr" if segment[_ADOBE_TRANSFORM] else "RGB"
+    return "RGB" if any(marker in _FRAMES and segment[6:15:3] == b"RGB" for marker, segment in segments) else None
+
+
+def transformed_colours(stream: bytes) -> str | None:
+    """Return what a JPEG 2000 stream says of its colours: ``YCbCr``, which its decoder makes RGB, ``RGB`` or None."""
+    place = stream.find(_CODING_STYLE)
+    if place < 0 or place + _TRANSFORM >= len(stream):
+        return None
+    return "YCbCr" if stream[place + _TRANSFORM] else "RGB"
 
 
 def _skip_colour_markers(data: bytes) -> int:

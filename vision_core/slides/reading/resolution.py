@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import ParseError
 
@@ -14,10 +14,12 @@ from vision_core.errors import InputError
 from vision_core.slides.settings import MAX_MPP, MIN_MPP
 
 Properties = Mapping[str, str]
+_Stated = tuple[str, float, float]  # source, microns per pixel in x and y
 
 _MAGNIFICATION_MPP = 10.0  # objective power times microns per pixel, roughly, without a further lens
 _POWERS = (1.25, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 _MIN_POWER, _MAX_POWER = 0.5, 200.0
+_MAX_DIFFERENCE = 0.02  # of two sources of one value
 _MAX_ASPECT = 1.05
 _MAX_DISAGREEMENT = 1.6  # 40x is sold with 0.17 to 0.27 microns
 _UM_PER_UNIT = {
@@ -76,7 +78,9 @@ class Resolution:
 
 
 def find_resolution(name: str, properties: Properties, stated: Mapping[str, float | None]) -> Resolution:
-    """Find the first plausible resolution in metadata, else among the user's values.
+    """Find the resolution: what the user states, else the first plausible value of the file.
+
+    Values that are passed over, because they are implausible or differ by more than 2 %, are noted.
 
     Args:
         name: Of the slide, for messages.
@@ -84,48 +88,68 @@ def find_resolution(name: str, properties: Properties, stated: Mapping[str, floa
         stated: Microns per pixel that the user states, by source, in order of precedence.
 
     Raises:
-        InputError: No resolution is given, or none that is plausible.
+        InputError: No resolution is given, or none that is plausible, or the user states one that is not.
     """
-    implausible: dict[str, str] = {}  # by value, since OpenSlide repeats that of the TIFF under a name of its own
-    for source, x, y in _candidates(properties, stated):
-        if _is_plausible(x) and _is_plausible(y):
-            return _build_resolution((x, y), source, properties, list(implausible.values()))
-        number = _format_mpp(x, y)
-        told = f"{source} gives '{number}' microns per pixel, outside {MIN_MPP:g} to {MAX_MPP:g}"
-        implausible.setdefault(number, told)
-    found = "; ".join(implausible.values()) or "the file does not give microns per pixel"
-    raise InputError(f"'{name}': {found}. Give it in a column 'mpp' of the CSV of slides, or with read.mpp=0.5.")
+    given = next(((source, mpp, mpp) for source, mpp in stated.items() if mpp is not None), None)
+    found = _unique(_of_file(properties))
+    used = given or next((each for each in found if _is_plausible(each)), None)
+    if used is not None and _is_plausible(used):
+        return _build_resolution(used, [each for each in found if each is not used], properties)
+    told = "; ".join(map(_implausible, [given] if given else found)) or "the file does not give microns per pixel"
+    raise InputError(f"'{name}': {told}. Give it in a column 'mpp' of the CSV of slides, or with read.mpp=0.5.")
 
 
-def _candidates(properties: Properties, stated: Mapping[str, float | None]) -> Iterator[tuple[str, float, float]]:
-    yield from _from_keys("the file", properties, "openslide.mpp-x", "openslide.mpp-y", 1.0)
+def _of_file(properties: Properties) -> Iterator[_Stated]:
+    """List what a file says, the most trustworthy first.
+
+    OpenSlide takes the resolution of a plain TIFF from the tags that editors of pictures fill with that of a screen;
+    what a description says for itself goes before those.
+    """
+    tags = list(_from_tiff_tags(properties))
+    of_openslide = list(_from_keys("the file", properties, "openslide.mpp-x", "openslide.mpp-y", 1.0))
+    is_from_tags = bool(tags and of_openslide) and not _differ(tags[0], of_openslide[0])
+    if not is_from_tags:
+        yield from of_openslide
     for x, y, unit in _VENDOR_KEYS:
         yield from _from_keys(f"the scanner's '{x}'", properties, x, y, unit)
     yield from _from_description(properties)
-    yield from _from_tiff_tags(properties)
     yield from _from_ome(properties)
     yield from _from_philips(properties)
-    for source, mpp in stated.items():
-        if mpp is not None:
-            yield source, mpp, mpp
+    if is_from_tags:
+        yield from of_openslide
+    yield from tags
+    yield from _from_volume(properties)
 
 
-def _from_keys(
-    source: str, properties: Properties, x_key: str, y_key: str, unit: float
-) -> Iterator[tuple[str, float, float]]:
+def _unique(found: Iterable[_Stated]) -> list[_Stated]:
+    """Leave out sources that only repeat an earlier one."""
+    kept: list[_Stated] = []
+    for each in found:
+        if all(_differ(each, other) for other in kept):
+            kept.append(each)
+    return kept
+
+
+def _differ(one: _Stated, other: _Stated) -> bool:
+    return not all(
+        math.isclose(a, b, rel_tol=_MAX_DIFFERENCE) or a == b for a, b in zip(one[1:], other[1:], strict=True)
+    )
+
+
+def _from_keys(source: str, properties: Properties, x_key: str, y_key: str, unit: float) -> Iterator[_Stated]:
     x, y = _float(properties.get(x_key)), _float(properties.get(y_key))
     x, y = (y if x is None else x), (x if y is None else y)
     if x is not None and y is not None:
         yield source, x * unit, y * unit
 
 
-def _from_description(properties: Properties) -> Iterator[tuple[str, float, float]]:
+def _from_description(properties: Properties) -> Iterator[_Stated]:
     mpp = _search_description(_DESCRIBED_MPP, properties)
     if mpp is not None:
         yield "the description's 'MPP'", mpp, mpp
 
 
-def _from_tiff_tags(properties: Properties) -> Iterator[tuple[str, float, float]]:
+def _from_tiff_tags(properties: Properties) -> Iterator[_Stated]:
     unit = _UM_PER_UNIT.get(properties.get("tiff.ResolutionUnit", "inch"))
     x, y = _float(properties.get("tiff.XResolution")), _float(properties.get("tiff.YResolution"))
     x, y = (y if x is None else x), (x if y is None else y)
@@ -133,7 +157,7 @@ def _from_tiff_tags(properties: Properties) -> Iterator[tuple[str, float, float]
         yield "the TIFF's resolution", _divide(unit, x), _divide(unit, y)
 
 
-def _from_ome(properties: Properties) -> Iterator[tuple[str, float, float]]:
+def _from_ome(properties: Properties) -> Iterator[_Stated]:
     text = next((text for key in _DESCRIPTIONS if "<OME" in (text := properties.get(key, ""))), "")
     if not text:
         return
@@ -148,7 +172,18 @@ def _from_ome(properties: Properties) -> Iterator[tuple[str, float, float]]:
         yield "the OME description", sizes[0] * units[0], sizes[1] * units[1]
 
 
-def _from_philips(properties: Properties) -> Iterator[tuple[str, float, float]]:
+def _from_volume(properties: Properties) -> Iterator[_Stated]:
+    """Divide the sides of DICOM's imaged volume, in millimetres, by the pixels along them."""
+    sides = [
+        (_float(properties.get(f"dicom.ImagedVolume{side}")), _float(properties.get(f"dicom.TotalPixelMatrix{pixels}")))
+        for side, pixels in (("Width", "Columns"), ("Height", "Rows"))
+    ]
+    mpps = [length * 1000 / pixels for length, pixels in sides if length and pixels]
+    if len(mpps) == 2:
+        yield "the imaged volume", mpps[0], mpps[1]
+
+
+def _from_philips(properties: Properties) -> Iterator[_Stated]:
     """Parse pixel spacing in millimetres, rows first: ``"0.000226891" "0.000226907"``."""
     for key in _PHILIPS_KEYS:
         values = [_float(each) for each in re.findall(r"[^\"\s,\\]+", properties.get(key, ""))]
@@ -156,11 +191,10 @@ def _from_philips(properties: Properties) -> Iterator[tuple[str, float, float]]:
             yield f"the scanner's '{key}'", values[1] * 1000, values[0] * 1000
 
 
-def _build_resolution(
-    sides: tuple[float, float], source: str, properties: Properties, implausible: list[str]
-) -> Resolution:
+def _build_resolution(used: _Stated, others: Sequence[_Stated], properties: Properties) -> Resolution:
+    source, *sides = used
     mpp = sum(sides) / 2
-    notes = [f"{each[0].upper()}{each[1:]}; {source} is used instead." for each in implausible]
+    notes = list(_passed_over(used, others))
     if max(sides) / min(sides) > _MAX_ASPECT:
         notes.append(
             f"Pixels are not square: {sides[0]:.4g} microns wide, {sides[1]:.4g} high; their mean of {mpp:.4g} is used."
@@ -175,6 +209,27 @@ def _build_resolution(
             "Check that the pixel size is right."
         )
     return Resolution(mpp=mpp, source=source, objective=power or derived, notes=tuple(notes))
+
+
+def _passed_over(used: _Stated, others: Sequence[_Stated]) -> Iterator[str]:
+    source, number = used[0], _format_mpp(*used[1:])
+    for each in others:
+        if not _is_plausible(each):
+            yield f"{_capital(_implausible(each))}; {source} is used instead."
+        elif _differ(each, used):
+            yield (
+                f"{_capital(each[0])} gives {_format_mpp(*each[1:])} microns per pixel and {source} {number}; the "
+                "latter is used. Check which is right."
+            )
+
+
+def _implausible(stated: _Stated) -> str:
+    number = _format_mpp(*stated[1:])
+    return f"{stated[0]} gives '{number}' microns per pixel, outside {MIN_MPP:g} to {MAX_MPP:g}"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _objective_power(properties: Properties) -> float | None:
@@ -199,8 +254,8 @@ def _divide(unit: float, resolution: float) -> float:
     return unit / resolution if resolution else math.inf
 
 
-def _is_plausible(mpp: float) -> bool:
-    return MIN_MPP <= mpp <= MAX_MPP
+def _is_plausible(stated: _Stated) -> bool:
+    return all(MIN_MPP <= mpp <= MAX_MPP for mpp in stated[1:])
 
 
 def _format_mpp(x: float, y: float) -> str:

@@ -1,5 +1,6 @@
 """Interface of all slide readers: levels, and regions by position."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ class Level:
     height: int
     downsample: float
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return ``(width, height)``."""
+        return self.width, self.height
+
 
 class Source(Protocol):
     """Reader of one file, safe to use from several threads."""
@@ -54,6 +60,20 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the file."""
+
+
+class FileDescriptor:
+    """File descriptor that is closed when its last reader drops it.
+
+    Closed earlier, the same number could already belong to another file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
 
 
 def tile_error(path: Path, level: int, corner: Sequence[float], reason: str) -> TileError:

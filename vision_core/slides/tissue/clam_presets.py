@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vision_core.errors import InputError
 from vision_core.slides.reading.slide import Slide
-from vision_core.slides.tissue.overview import OverviewGrid, read_overview, row_slices
+from vision_core.slides.tissue.overview import Gaps, OverviewGrid, read_overview, row_slices
 from vision_core.slides.tissue.regions import Points, Region, holes_by_outline
 
 _DOWNSAMPLE = 64
@@ -48,7 +48,7 @@ PRESETS = MappingProxyType(
 )
 
 
-def segment_with_preset(slide: Slide, preset: ClamPreset) -> tuple[Region, ...]:
+def segment_with_preset(slide: Slide, preset: ClamPreset, gaps: Gaps | None = None) -> tuple[Region, ...]:
     """Segment a slide with a preset, in whole pixels of level 0.
 
     Raises:
@@ -63,7 +63,7 @@ def segment_with_preset(slide: Slide, preset: ClamPreset) -> tuple[Region, ...]:
             "for the presets of MHIM-MIL. Use tissue.preset=default, or a file with a pyramid."
         )
     pixel_size = (slide.size[1] / width, slide.size[0] / height)
-    picture = read_overview(slide, OverviewGrid(level=level, shape=(height, width), pixel_size=pixel_size))
+    picture = read_overview(slide, OverviewGrid(level=level, shape=(height, width), pixel_size=pixel_size), gaps)
     return segment_saturation(_saturation(picture), preset, pixel_size)
 
 

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.slides.reading.slide import Slide
+from vision_core.slides.reading.slide import Slide, TileError
+from vision_core.slides.reading.source import WHITE
 
 _OVERVIEW_MPP = 8.0
 
@@ -16,6 +17,8 @@ _MAX_SCALE_RATIO = 2.0  # between a level and the wanted resolution; beyond, a f
 _BLOCK_PX = 2048  # side in pixels of the level, a multiple of the tiles in files
 _MAX_SINGLE_READ_PX = 2**24  # 50 MB
 _STRIPE_PX = 2**20
+_GAP_PX = 256  # side of the smallest region that is tried
+_REGIONS_PER_TILE = 9  # that one unreadable tile of the file may touch
 _TOLERANCE = 1.01  # levels of pyramids are a pixel or two smaller than their downsample says
 
 
@@ -34,6 +37,46 @@ class OverviewGrid:
     pixel_size: tuple[float, float]
 
 
+@dataclass(kw_only=True)
+class Gaps:
+    """Unreadable parts that a picture may have; they are white in it.
+
+    Attributes:
+        allowed: Number of unreadable tiles of the file; 0: none.
+        found: Regions that could not be read, of at most 256 pixels a side.
+    """
+
+    allowed: int = 0
+    found: int = field(default=0, init=False)
+
+    def read(  # noqa: PLR0913 (a region has four numbers)
+        self, slide: Slide, level: int, x: int, y: int, width: int, height: int
+    ) -> NDArray[np.uint8]:
+        """Read a region as ``Slide.read`` does, without the parts of it that cannot be read.
+
+        Raises:
+            TileError: More than are allowed cannot be read.
+        """
+        try:
+            return slide.read(level, x, y, width, height)
+        except TileError:
+            if not self.allowed:
+                raise
+            if max(width, height) <= _GAP_PX:
+                self.found += 1
+                if self.found > _REGIONS_PER_TILE * self.allowed:
+                    raise
+                return np.full((height, width, 3), WHITE, np.uint8)
+        picture = np.empty((height, width, 3), np.uint8)
+        scale = slide.levels[level].downsample
+        for top in range(0, height, half_height := max(1, -(-height // 2))):
+            for left in range(0, width, half_width := max(1, -(-width // 2))):
+                size = min(half_width, width - left), min(half_height, height - top)
+                part = self.read(slide, level, x + round(left * scale), y + round(top * scale), *size)
+                picture[top : top + size[1], left : left + size[0]] = part
+        return picture
+
+
 def overview_grid(slide: Slide, mpp: float = _OVERVIEW_MPP) -> OverviewGrid:
     """Choose the level nearest ``mpp``, or a finer one to reduce."""
     scales = [slide.mpp * level.downsample / mpp for level in slide.levels]
@@ -48,12 +91,13 @@ def overview_grid(slide: Slide, mpp: float = _OVERVIEW_MPP) -> OverviewGrid:
     return _grid(slide, level, (source.height / times, source.width / times))
 
 
-def thumbnail(slide: Slide, longest_px: int) -> NDArray[np.uint8]:
+def thumbnail(slide: Slide, longest_px: int, gaps: Gaps | None = None) -> NDArray[np.uint8]:
     """Read a thumbnail ``(h, w, 3)`` uint8 of the whole slide.
 
     Args:
         slide: The slide.
         longest_px: Longer side in pixels; of a smaller slide, its own.
+        gaps: Parts that may be unreadable; None: none.
 
     Raises:
         TileError: A part of the slide cannot be read.
@@ -68,24 +112,30 @@ def thumbnail(slide: Slide, longest_px: int) -> NDArray[np.uint8]:
         if level.width * _TOLERANCE >= width and level.height * _TOLERANCE >= height
     ]
     level = max(large, key=lambda number: slide.levels[number].downsample, default=0)
-    return read_overview(slide, _grid(slide, level, (height, width)))
+    return read_overview(slide, _grid(slide, level, (height, width)), gaps)
 
 
-def read_overview(slide: Slide, grid: OverviewGrid) -> NDArray[np.uint8]:
+def read_overview(slide: Slide, grid: OverviewGrid, gaps: Gaps | None = None) -> NDArray[np.uint8]:
     """Read an overview ``(height, width, 3)`` uint8, reduced by area.
+
+    Args:
+        slide: The slide.
+        grid: Its pixels.
+        gaps: Parts that may be unreadable; None: none.
 
     Raises:
         TileError: A part of the slide cannot be read.
     """
+    gaps = gaps or Gaps()
     level = slide.levels[grid.level]
     is_small = level.width * level.height <= _MAX_SINGLE_READ_PX
     if is_small and grid.shape == (level.height, level.width):
-        return slide.read(grid.level, 0, 0, level.width, level.height)
+        return gaps.read(slide, grid.level, 0, 0, level.width, level.height)
     picture = np.empty((*grid.shape, 3), np.uint8)
     for rows, top, bottom in _blocks(grid.shape[0], level.height, is_small):
         for columns, left, right in _blocks(grid.shape[1], level.width, is_small):
             x, y = round(left * slide.size[1] / level.width), round(top * slide.size[0] / level.height)
-            block = slide.read(grid.level, x, y, right - left, bottom - top)
+            block = gaps.read(slide, grid.level, x, y, right - left, bottom - top)
             picture[rows, columns] = resize_image(block, (rows.stop - rows.start, columns.stop - columns.start))
     return picture
 

@@ -1,7 +1,9 @@
 """Masks of tissue drawn in QuPath, read from its GeoJSON export."""
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from vision_core.errors import InputError
-from vision_core.slides.tissue.regions import Points, Region
+from vision_core.slides.tissue.regions import Points, Region, join_diagonal_pixels, mask_to_regions, regions_to_mask
 
 _MAX_BYTES = 500_000_000
 _WITHOUT_AREA = frozenset({"Point", "MultiPoint", "LineString", "MultiLineString"})
-_IGNORED_CLASS = "Ignore*"  # QuPath's class of areas to leave out
+_IGNORED_CLASS = "ignore"  # QuPath's class of areas to leave out is called Ignore*
+_PACKED = b"\x1f\x8b"
+_LONGEST_TRACED_PX = 8192  # of a mask from which regions are traced
 _TOLERATED_OVERHANG_PX = 1.0  # beyond the edge of the slide, cut without a note
 _REMEDY = "Export it from QuPath again (File > Export objects as GeoJSON)"
 
@@ -33,10 +37,10 @@ class QuPathMask:
 
 
 def read_qupath_mask(path: Path, size: tuple[int, int]) -> QuPathMask:
-    """Read a GeoJSON file of polygons in pixels of level 0.
+    """Read a GeoJSON file, packed or not, of polygons in pixels of level 0.
 
     Accepts a FeatureCollection, a list of features or geometries, or a single one, with Polygon, MultiPolygon and
-    GeometryCollection. Areas of the class ``Ignore*`` are cut out of the others.
+    GeometryCollection. Areas of the class ``Ignore*`` are cut out of the others, their holes are not.
 
     Args:
         path: The file.
@@ -60,7 +64,7 @@ def read_qupath_mask(path: Path, size: tuple[int, int]) -> QuPathMask:
 @dataclass(kw_only=True)
 class _ParsedAreas:
     areas: list[Region] = field(default_factory=list)
-    ignored: list[Points] = field(default_factory=list)
+    ignored: list[Region] = field(default_factory=list)
     without_area: int = 0
 
     def add(self, node: Any) -> None:  # noqa: ANN401 (any JSON)
@@ -70,21 +74,31 @@ class _ParsedAreas:
         polygons = list(_polygon_coordinates(node.get("geometry") if is_feature else node))
         areas = [area for area in map(_parse_region, polygons) if area is not None]
         self.without_area += not areas
-        if is_feature and _class_name(node) == _IGNORED_CLASS:
-            self.ignored += [area.outline for area in areas]
+        if is_feature and _is_ignored(node):
+            self.ignored += areas
         else:
             self.areas += areas
 
 
 def _load(path: Path) -> Any:  # noqa: ANN401
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"'{path}' has more than {_MAX_BYTES // 10**6} MB: no mask of tissue. {_REMEDY}.")
-        return json.loads(path.read_text("utf-8-sig"), parse_constant=_refuse_constant)
+        return json.loads(_read_unpacked(path), parse_constant=_refuse_constant)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"'{path}' is packed and breaks off or is damaged. {_REMEDY}.") from error
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {(error.strerror or 'no reason given').lower()}.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"'{path}' is no GeoJSON: {_first_line(error)}. {_REMEDY}.") from error
+
+
+def _read_unpacked(path: Path) -> bytes:
+    with path.open("rb") as file:
+        is_packed = file.read(len(_PACKED)) == _PACKED
+        file.seek(0)
+        content = (gzip.GzipFile(fileobj=file) if is_packed else file).read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise InputError(f"'{path}' has more than {_MAX_BYTES // 10**6} MB: no mask of tissue. {_REMEDY}.")
+    return content
 
 
 def _refuse_constant(name: str) -> float:
@@ -161,33 +175,63 @@ def _encloses_area(ring: Points) -> bool:
     return len(np.unique(ring, axis=0)) >= 3
 
 
-def _class_name(feature: Mapping[str, Any]) -> object:
+def _is_ignored(feature: Mapping[str, Any]) -> bool:
     properties = feature.get("properties")
     stated = properties.get("classification") if isinstance(properties, dict) else None
-    return stated.get("name") if isinstance(stated, dict) else stated
+    named = (stated.get("name"), *_listed(stated.get("names"))) if isinstance(stated, dict) else (stated,)
+    return any(isinstance(name, str) and name.strip("* ").casefold() == _IGNORED_CLASS for name in named)
+
+
+def _listed(value: Any) -> Sequence[Any]:  # noqa: ANN401
+    return value if isinstance(value, list) else ()
 
 
 def _clip_to_slide(path: Path, found: _ParsedAreas, size: tuple[int, int]) -> QuPathMask:
-    """Cut the areas to the slide, with the ignored areas as holes."""
-    regions, cut = [], 0
-    for area in found.areas:
-        outline = _clip_ring(area.outline, size)
-        cut += _exceeds_slide(area.outline, size)
-        if outline is None:
-            continue
-        holes = [_clip_ring(hole, size) for hole in (*area.holes, *found.ignored)]
-        regions.append(Region(outline=outline, holes=tuple(hole for hole in holes if hole is not None)))
+    """Cut the areas to the slide, and the ignored areas out of them."""
+    _refuse_shares(path, found.areas)
+    regions = [region for area in found.areas if (region := _clip_region(area, size)) is not None]
     if found.areas and not regions:
         raise InputError(
             f"'{path}': all {len(found.areas)} areas lie outside the slide of {size[1]} x {size[0]} pixels. Give the "
             "slide its own mask, in pixels of level 0, or remove the file."
         )
     notes = {
-        "reached beyond the slide and was cut": cut,
+        "reached beyond the slide and was cut": sum(_exceeds_slide(area.outline, size) for area in found.areas),
         "has no area and was left out": found.without_area,
     }
     sentences = tuple(f"In the edited mask, {_objects(count)} {what}." for what, count in notes.items() if count)
-    return QuPathMask(regions=tuple(regions), notes=sentences)
+    ignored = [region for area in found.ignored if (region := _clip_region(area, size)) is not None]
+    return QuPathMask(regions=_without_ignored(regions, ignored, size), notes=sentences)
+
+
+def _refuse_shares(path: Path, areas: Sequence[Region]) -> None:
+    """Refuse areas that are all within the first pixel: shares of the slide's sides, not pixels."""
+    largest = max((float(np.abs(area.outline).max()) for area in areas), default=math.inf)
+    if largest <= 1:
+        raise InputError(
+            f"'{path}': its numbers lie within 0 and 1 (largest {largest:g}), so they look like shares of the slide. "
+            "Write them in pixels of level 0."
+        )
+
+
+def _clip_region(area: Region, size: tuple[int, int]) -> Region | None:
+    outline = _clip_ring(area.outline, size)
+    if outline is None:
+        return None
+    holes = [_clip_ring(hole, size) for hole in area.holes]
+    return Region(outline=outline, holes=tuple(hole for hole in holes if hole is not None))
+
+
+def _without_ignored(regions: Sequence[Region], ignored: Sequence[Region], size: tuple[int, int]) -> tuple[Region, ...]:
+    """Cut the ignored areas out: as holes, or where those have holes themselves by tracing what is left."""
+    if not any(area.holes for area in ignored):
+        cut = tuple(area.outline for area in ignored)
+        return tuple(Region(outline=each.outline, holes=(*each.holes, *cut)) for each in regions)
+    scale = min(1.0, _LONGEST_TRACED_PX / max(size))
+    shape = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    pixel_size = (size[1] / shape[1], size[0] / shape[0])
+    left = regions_to_mask(regions, shape, pixel_size) & ~regions_to_mask(ignored, shape, pixel_size)
+    return mask_to_regions(join_diagonal_pixels(left), pixel_size)
 
 
 def _objects(count: int) -> str:

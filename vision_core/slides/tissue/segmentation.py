@@ -16,7 +16,8 @@ from vision_core.results import RESEARCH_NOTICE
 from vision_core.slides.reading.slide import Slide
 from vision_core.slides.settings import TissueSettings
 from vision_core.slides.tissue.clam_presets import PRESETS, segment_with_preset
-from vision_core.slides.tissue.overview import OverviewGrid, overview_grid, read_overview, row_slices
+from vision_core.slides.tissue.edited_masks import find_mask
+from vision_core.slides.tissue.overview import Gaps, OverviewGrid, overview_grid, read_overview, row_slices
 from vision_core.slides.tissue.quality import assess_quality
 from vision_core.slides.tissue.qupath_masks import read_qupath_mask
 from vision_core.slides.tissue.regions import (
@@ -27,8 +28,6 @@ from vision_core.slides.tissue.regions import (
     mask_to_regions,
     regions_to_mask,
 )
-
-MASK_SUFFIX = ".tissue.geojson"
 
 _MEDIAN_PX, _CLOSING_PX = 5, 5  # of the overview, 8 microns each
 _MIN_TISSUE_UM, _MIN_HOLE_UM = 128, 64  # side of the square whose area a component, or a hole, must have
@@ -55,8 +54,13 @@ class Tissue:
     notes: tuple[str, ...] = ()
 
 
-def find_tissue(slide: Slide, settings: TissueSettings) -> Tissue:
+def find_tissue(slide: Slide, settings: TissueSettings, max_bad_tiles: int = 0) -> Tissue:
     """Segment the tissue of a slide, or read its edited mask.
+
+    Args:
+        slide: The slide.
+        settings: Settings of the segmentation.
+        max_bad_tiles: Number of unreadable tiles that the slide may have; where it cannot be read, there is no tissue.
 
     Raises:
         ConfigError: ``settings.regions`` is no folder.
@@ -64,8 +68,11 @@ def find_tissue(slide: Slide, settings: TissueSettings) -> Tissue:
         TileError: The slide cannot be read.
     """
     grid = overview_grid(slide)
-    picture = read_overview(slide, grid)
-    regions, notes = _find_regions(slide, settings, picture, grid)
+    gaps = Gaps(allowed=max_bad_tiles)
+    picture = read_overview(slide, grid, gaps)
+    regions, notes = _find_regions(slide, settings, picture, (grid, gaps))
+    if gaps.found:
+        notes = (*notes, "Parts of the overview cannot be read; tissue is not looked for there.")
     mask = regions_to_mask(regions, grid.shape, grid.pixel_size)
     quality = assess_quality(slide, picture, mask, grid)
     share = float(mask.mean())
@@ -132,18 +139,19 @@ def write_tissue(path: Path, tissue: Tissue, slide: Slide) -> None:
 
 
 def _find_regions(
-    slide: Slide, settings: TissueSettings, picture: NDArray[np.uint8], grid: OverviewGrid
+    slide: Slide, settings: TissueSettings, picture: NDArray[np.uint8], read: tuple[OverviewGrid, Gaps]
 ) -> tuple[tuple[Region, ...], tuple[str, ...]]:
     """Find the regions, with notes on an edited mask."""
     if settings.regions is not None:
         if not settings.regions.is_dir():
             raise ConfigError(f"tissue.regions: '{settings.regions}' is not a folder. Give the folder of edited masks.")
-        edited = settings.regions / f"{slide.path.stem}{MASK_SUFFIX}"
-        if edited.is_file():
+        edited = find_mask(settings.regions, slide.path)
+        if edited is not None:
             drawn = read_qupath_mask(edited, slide.size)
             return drawn.regions, (f"Tissue as drawn in '{edited.name}'.", *drawn.notes)
     if settings.preset != "default":
-        return segment_with_preset(slide, PRESETS[settings.preset]), ()
+        return segment_with_preset(slide, PRESETS[settings.preset], read[1]), ()
+    grid = read[0]
     mask = tissue_mask(picture, slide.mpp * (grid.pixel_size[0] * grid.pixel_size[1]) ** 0.5)
     return mask_to_regions(mask, grid.pixel_size), ()
 

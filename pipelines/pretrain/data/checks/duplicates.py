@@ -6,6 +6,7 @@ content, so that a file that has changed is kept. ``<list>:<file>`` leaves a fil
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -18,6 +19,9 @@ from vision_core.errors import DataError, InputError
 from vision_core.files import write_atomic
 
 _HASH_BYTES = 16
+_FEW = 2000  # files that are decoded once more before a run
+_END_BYTES = 256
+_THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,14 +72,17 @@ class Duplicates:
 def look(images: Images, index: int, pixels: NDArray[np.uint8]) -> Seen:
     """Hash the pixels of an image and tell whether they are constant."""
     record = images[index]
-    label = record.label if isinstance(record.label, int) else -1
     return Seen(
         part=images.name,
         name=record.name,
-        label=images.classes[label] if label >= 0 else str(record.label),
+        label=_label(images, record.label),
         content=content_hash(pixels),
         is_constant=bool((pixels == pixels[0, 0]).all()),
     )
+
+
+def _label(images: Images, label: int | tuple[int, ...]) -> str:
+    return images.classes[label] if isinstance(label, int) else str(label)
 
 
 def content_hash(pixels: NDArray[np.uint8]) -> str:
@@ -95,6 +102,68 @@ def find_duplicates(seen: Sequence[Seen]) -> Duplicates:
         constant=tuple(each for each in seen if each.is_constant),
         groups=tuple(tuple(group) for group in groups.values() if len(group) > 1),
     )
+
+
+def equal_images(lists: Sequence[Images]) -> list[str]:
+    """Tell of equal images in and between lists, a line each, without decoding large lists.
+
+    A list of few images is compared by its pixels, as ``validate`` compares all; a long one by the bytes of its files.
+    """
+    is_few = sum(len(images) for images in lists if not images.pixels.is_whole) <= _FEW
+    places = [(images, index) for images in lists for index in range(len(images))]
+    if not is_few:
+        places = _of_equal_files(places)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        seen = [each for each in threads.map(lambda place: _seen(*place, by_bytes=not is_few), places) if each]
+    found = find_duplicates(seen).lines()
+    told = "" if is_few else "; compared by their bytes, validate compares their pixels"
+    return [f"warning: {line}{told}" for line in found]
+
+
+def _of_equal_files(places: list[tuple[Images, int]]) -> list[tuple[Images, int]]:
+    """Leave out files that no other can be equal to, by their size and then their ends."""
+    arrays = [place for place in places if place[0].pixels.is_whole]
+    files = [place for place in places if not place[0].pixels.is_whole]
+    for likeness in (_size, _end):
+        groups: dict[object, list[tuple[Images, int]]] = defaultdict(list)
+        with ThreadPoolExecutor(_THREADS) as threads:
+            marks = threads.map(likeness, *zip(*files, strict=True)) if files else ()
+            for place, mark in zip(files, marks, strict=True):
+                groups[mark].append(place)
+        files = [place for group in groups.values() if len(group) > 1 for place in group]
+    return [*arrays, *files]
+
+
+def _seen(images: Images, index: int, *, by_bytes: bool) -> Seen | None:
+    try:
+        if not by_bytes or images.pixels.is_whole:
+            return look(images, index, images.read(index))
+        content = images.pixels.path(index).read_bytes()
+    except (InputError, OSError):
+        return None  # the check of all files reports it
+    digest = blake2b(content, digest_size=_HASH_BYTES).hexdigest()
+    record = images[index]
+    return Seen(
+        part=images.name, name=record.name, label=_label(images, record.label), content=digest, is_constant=False
+    )
+
+
+def _size(images: Images, index: int) -> object:
+    try:
+        return images.pixels.path(index).stat().st_size
+    except OSError:
+        return index, images.name  # like no other
+
+
+def _end(images: Images, index: int) -> object:
+    """Read the end of a file, which holds sums in some formats and the last pixels in others."""
+    try:
+        with images.pixels.path(index).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _END_BYTES))
+            return size, file.read()
+    except OSError:
+        return index, images.name
 
 
 def write_list(path: Path, duplicates: Duplicates) -> None:

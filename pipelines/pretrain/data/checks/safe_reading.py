@@ -9,9 +9,10 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.pretrain.data.index import Files, Images
+from pipelines.pretrain.data.index import MEGAPIXELS, Files, Images
 from vision_core.dicom.reader import DICOM_SUFFIXES, is_dicom
 from vision_core.errors import DataError
+from vision_core.images.folders import suffix_notes
 from vision_core.images.reading import is_image_name, list_files, list_images
 from vision_core.images.untrusted import UntrustedImages
 
@@ -27,9 +28,7 @@ class SafeReading:
         self._children: list[UntrustedImages] = []
         if isinstance(self._pixels, Files):
             limit = self._pixels.max_megapixels
-            self._children = [
-                UntrustedImages(max_megapixels=limit, key="data.max_megapixels") for _ in range(num_children)
-            ]
+            self._children = [UntrustedImages(max_megapixels=limit, key=MEGAPIXELS) for _ in range(num_children)]
         for child in self._children:
             self._free.put(child)
 
@@ -39,13 +38,28 @@ class SafeReading:
         Raises:
             InputError: It cannot be read, or its decoder crashed.
         """
+        return self.noted(index)[0]
+
+    def noted(self, index: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Read one image and the notes on it, which begin with its name; raises as ``__call__``."""
         if not isinstance(self._pixels, Files):
-            return self._pixels.read(index)
+            return self._pixels.read(index), ()
         path, child = self._pixels.path(index), self._free.get()
         try:
-            return child.read_image(path) if is_image_name(path.name) else child.read_dicom(path, 0)
+            if not is_image_name(path.name):
+                return child.noted_dicom(path, 0)
+            pixels, notes = child.noted_image(path)
+            return pixels, (*suffix_notes(path), *notes)
         finally:
             self._free.put(child)
+
+    def check(self, index: int) -> tuple[str, ...]:
+        """Read the header of one image, and decode it where that is not enough; returns notes, raises as ``__call__``.
+
+        The header is read in this process: only decoders crash.
+        """
+        notes, is_open = self._pixels.check_header(index)
+        return self.noted(index)[1] if is_open else notes
 
     def close(self) -> None:
         """End the children."""

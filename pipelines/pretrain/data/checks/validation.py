@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pipelines.pretrain.data.checks.readable import Memory, outcomes, stamp
 from pipelines.pretrain.data.checks.safe_reading import SafeReading, safe_reading
 from pipelines.pretrain.data.index import UNKNOWN, Images
 from vision_core.errors import EnvironmentFault
+from vision_core.images.notes import gathered
 
 _SHOWN_SIZES = 3
 
@@ -100,8 +101,8 @@ def check_lists(
     for images, indices in zip(lists, chosen, strict=True):
         with safe_reading(images) as read:
             looking = _Looking(images, read)
-            for index, fault in outcomes(looking, indices):
-                looking.note(index, fault, memory)
+            for index, fault, notes in outcomes(looking, indices):
+                looking.note(index, fault, notes, memory)
                 done += 1
                 if on_item:
                     on_item(done, total)
@@ -134,24 +135,30 @@ class _Looking:
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.seen: list[Seen] = []
         self.faults: dict[int, str] = {}
+        self._notes: dict[str, tuple[str, ...]] = {}
 
-    def __call__(self, index: int) -> None:
-        """Read an image; called by a thread."""
-        pixels = self._read(index)
+    def __call__(self, index: int) -> tuple[str, ...]:
+        """Read an image and return its notes; called by a thread."""
+        pixels, notes = self._read.noted(index)
         self.seen.append(look(self._images, index, pixels))
         self.sizes[pixels.shape[0], pixels.shape[1]] += 1
+        return notes
 
-    def note(self, index: int, fault: str, memory: Memory) -> None:
+    def note(self, index: int, fault: str, notes: tuple[str, ...], memory: Memory) -> None:
         """Record the outcome of an image."""
         if fault:
             self.faults[index] = fault
-        elif not self._images.pixels.is_whole:
-            memory.add(stamp(self._images.pixels.path(index)), "decode")
+            return
+        if notes:
+            self._notes[self._images.pixels.name(index)] = notes
+        if not self._images.pixels.is_whole:
+            memory.add(stamp(self._images.pixels.path(index)), "decode", notes)
 
     def validation(self, num_read: int) -> Validation:
         """Return the findings of the list."""
         faults = tuple(self.faults[index] for index in sorted(self.faults))
-        return Validation(images=self._images, num_read=num_read, faults=faults, sizes=dict(self.sizes))
+        images = replace(self._images, notes=(*self._images.notes, *gathered(self._notes)))
+        return Validation(images=images, num_read=num_read, faults=faults, sizes=dict(self.sizes))
 
 
 def _spread(total: int, sample: int | None) -> list[int]:

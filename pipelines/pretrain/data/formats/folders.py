@@ -12,6 +12,7 @@ from vision_core.errors import DataError
 from vision_core.images.reading import is_image_name
 
 _SHOWN_KINDS = 4
+_NO_FILES = "pipes, sockets or devices, not used"
 
 
 def read_folders(root: Path, split: str, reading: Reading, *, at_any_depth: bool = False) -> list[Entry]:
@@ -40,7 +41,9 @@ def read_folders(root: Path, split: str, reading: Reading, *, at_any_depth: bool
         if not each.is_dir():
             reading.note("files beside the class folders, not used", f"{split}/{each.name}")
             continue
-        files = _files_below(Path(each.path), presence) if at_any_depth else _images_in(each, presence, reading)
+        files = (
+            _files_below(Path(each.path), presence, reading) if at_any_depth else _images_in(each, presence, reading)
+        )
         names = sorted(Path(os.path.relpath(file, root)).as_posix() for file in files)
         found += [Entry(name, each.name, modality_of(each.name)) for name in names]
     return found
@@ -64,10 +67,13 @@ def _images_in(folder: "os.DirEntry[str]", presence: Presence, reading: Reading)
     for each in _entries(Path(folder.path)):
         if not presence.is_inside(each):
             continue
+        if not (each.is_dir() or each.is_file()):
+            reading.note(_NO_FILES, f"{folder.name}/{each.name}")
+            continue
         kind = below if each.is_dir() else names if is_image_name(each.name) else others
         kind.append(each.path)
     for path in sorted(others):
-        reading.note("files that are no images, not used", Path(path).name)
+        reading.note(f"files {Path(path).suffix.lower() or 'without suffix'}, no images, not used", Path(path).name)
     if below:
         reading.problems.append(_nested(Path(folder.path), sorted(Path(path).name for path in below)))
     elif not names:
@@ -88,13 +94,15 @@ def _nested(folder: Path, below: list[str]) -> str:
     return f"{told} Give <list>/<class>/<file>."
 
 
-def _files_below(folder: Path, presence: Presence) -> list[str]:
+def _files_below(folder: Path, presence: Presence, reading: Reading) -> list[str]:
     found: list[str] = []
     for each in _entries(folder):
         if not presence.is_inside(each):
             continue
         if each.is_dir():
-            found += _files_below(Path(each.path), presence)
+            found += _files_below(Path(each.path), presence, reading)
+        elif not each.is_file():
+            reading.note(_NO_FILES, each.name)
         elif each.name.upper() != "DICOMDIR":
             found.append(each.path)
     return found

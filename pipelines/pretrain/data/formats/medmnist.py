@@ -82,8 +82,9 @@ class ArrayPixels:
             image = image[..., None]
         return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
-    def check_header(self, index: int) -> None:
-        """Do nothing: the array was checked as a whole."""
+    def check_header(self, index: int) -> tuple[tuple[str, ...], bool]:
+        """Return nothing: the array was checked as a whole."""
+        return (), False
 
     def keep(self, indices: NDArray[np.int64]) -> "ArrayPixels":
         """Select rows."""

@@ -1,5 +1,6 @@
 """The verb ``evaluate``: what it refuses, what it tells, and masks at another size of image."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from pipelines.pretrain.__main__ import main
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.evaluation.run_scores import load_training_masks
 from pipelines.pretrain.pipeline import PretrainPipeline
+from pipelines.pretrain.weights.bundles import load_classifier, save_classifier
+from pipelines.pretrain.weights.classes import in_order
 from tests.bad_inputs import labelled_images as museum
 from tests.pipelines.pretrain.test_predict import card, write_bundle
 from tests.pipelines.pretrain.tiny import make_folders, train, words
@@ -55,6 +58,51 @@ def test_evaluate__images_of_another_kind_are_refused(are_independent: bool, tmp
     wanted = config(path, "data.format=medmnist")
     with pytest.raises(CheckpointError, match=r"was trained on images of '.*', these have '.*'\. Give"):
         PretrainPipeline().evaluate(wanted, {"toy": bundle}, None)
+
+
+def test_evaluate__classes_in_another_order_are_matched_by_name(data: Path, tmp_path: Path) -> None:
+    """One network under two orders of its outputs, scored beside itself and in the order that a person states."""
+    bundle, turned = write_bundle(tmp_path / "model"), ("striped", "bright", "dark")
+    found = load_classifier(bundle)
+    head = in_order(found.network.state_dict(), "fc", found.card.classes, turned)
+    found.network.load_state_dict(head)
+    save_classifier(tmp_path / "turned", found.network, found.card.model_copy(update={"classes": turned}))
+    both = {"one": bundle, "other": tmp_path / "turned"}
+    for words_ in ((), ("data.classes=[dark,striped,bright]",)):
+        one, other = PretrainPipeline().evaluate(config(data, *words_), both, None)
+        assert one.metrics == pytest.approx(other.metrics)
+        assert one.per_class == pytest.approx(other.per_class)
+    with pytest.raises(CheckpointError, match=r"the data has 2 .*'striped'.*Give data.classes by the names"):
+        PretrainPipeline().evaluate(config(data, "data.classes=[dark,bright]"), both, None)
+
+
+def test_evaluate__numbers_that_take_the_names_of_the_model_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = museum.medmnist(tmp_path / "set.npz", labels=1)
+    bundle = write_bundle(tmp_path / "model", ("a", "b", "c"))
+    turned = write_bundle(tmp_path / "turned", ("c", "b", "a"))
+    [row] = PretrainPipeline().evaluate(config(path, "data.format=medmnist"), {"toy": bundle}, None)
+    assert row.notes[0].startswith("The labels are numbers, and take the names of the model: 0 is 'a', 1 is 'b'")
+    assert row.notes[0] in capsys.readouterr().out
+    stated = config(path, "data.format=medmnist", "data.classes=[a,b,c]")
+    [same] = PretrainPipeline().evaluate(stated, {"toy": bundle}, None)
+    [swapped] = PretrainPipeline().evaluate(stated, {"toy": turned}, None)
+    assert (same.metrics, same.notes) == (row.metrics, ())
+    assert swapped.per_class.keys() == same.per_class.keys()
+    assert swapped.metrics != same.metrics  # its first output is of class 'c'
+
+
+def test_evaluate__images_that_the_model_has_seen_are_told(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "run", data, *SHORT, "policy=none") == 0
+    command = ["evaluate", "--checkpoint", str(tmp_path / "run" / "model"), "--overwrite", "--out", str(tmp_path / "s")]
+    for split, told in (("train", ["TRAINED ON: 18 of the 18 images"]), ("test", [])):
+        assert main([*command, f"data.eval_split={split}"]) == 0
+        [row] = json.loads((tmp_path / "s" / "evaluation.json").read_text())
+        assert [note[:31] for note in row["notes"]] == told
+        assert all(note in capsys.readouterr().out for note in row["notes"])
 
 
 def test_evaluate__tells_the_notes_of_its_list_once(

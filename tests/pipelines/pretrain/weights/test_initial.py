@@ -7,6 +7,7 @@ import torch
 
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.reading import read_images
+from pipelines.pretrain.weights.bundles import load_classifier
 from pipelines.pretrain.weights.initial import check_image_size, initial_classifier
 from tests.bad_inputs import labelled_images as museum
 from tests.pipelines.pretrain.test_predict import write_bundle
@@ -57,3 +58,14 @@ def test_initial_classifier__of_images_of_another_kind_is_refused(are_independen
         initial_classifier(wanted, images)
     moved = config(path, *words_, "method=transfer")
     assert initial_classifier(moved, images).notes[-1] == "The head 'fc' is new."
+
+
+def test_initial_classifier__classes_in_another_order_keep_their_heads(tmp_path: Path) -> None:
+    data = make_folders(tmp_path / "data")
+    bundle = write_bundle(tmp_path / "model", ("striped", "bright", "dark"))
+    wanted = config(data, "method=finetune", f"source.weights={bundle}")
+    start = initial_classifier(wanted, read_images(wanted.data, "train"))  # classes by the alphabet
+    image = torch.rand(1, 3, 32, 32)
+    [theirs], [ours] = load_classifier(bundle).network(image), start.module.eval()(image)
+    torch.testing.assert_close(ours, theirs[[1, 2, 0]])
+    assert start.notes[-1].startswith("Classes: the bundle has them in another order")

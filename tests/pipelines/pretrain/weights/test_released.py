@@ -202,3 +202,47 @@ def test_read_released__a_bias_of_another_head_is_refused(tmp_path: Path) -> Non
         CheckpointError, match=r"'fc\.bias' has the shape \(5,\), 'fc\.weight' \(4, 512\): they are not"
     ):
         read_released(written(tmp_path / "weights.pth", tensors))
+
+
+def test_released__quantised_weights_without_scales_are_refused(tmp_path: Path) -> None:
+    tensors = build_backbone("resnet18", 2).state_dict()
+    whole = {name: each.to(torch.int8) if each.ndim > 1 else each for name, each in tensors.items()}
+    torch.save(whole, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"21 tensors, first 'conv1\.weight', hold 'int8' and no scales"):
+        read_released(tmp_path / "a.pth")
+
+
+def test_released__an_average_by_flat_names_is_taken_and_said(tmp_path: Path) -> None:
+    network = build_backbone("resnet18", 2)
+    flat = {f"ema_{name.replace('.', '_')}": each.detach() + 1 for name, each in network.named_parameters()}
+    own = network.state_dict()
+    torch.save({"state_dict": {**own, **flat}}, tmp_path / "a.pth")
+    found = read_released(tmp_path / "a.pth")
+    assert "weights: took 'state_dict.ema' (the average) of the sets 'state_dict', 'state_dict.ema'" in found.notes[0]
+    assert torch.equal(found.network.state_dict()["conv1.weight"], own["conv1.weight"] + 1)
+    found = read_released(tmp_path / "a.pth", weights_key="state_dict")
+    assert torch.equal(found.network.state_dict()["conv1.weight"], own["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html>log in</html>", "is a web page, not weights"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\nsize 44800000\n",
+            "is a Git LFS pointer, not the weights of '44.8",
+        ),
+    ],
+)
+def test_released__what_is_no_weights_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_released(tmp_path / "a.pth")
+
+
+def test_released__half_a_file_is_named_with_its_size(tmp_path: Path) -> None:
+    torch.save(build_backbone("resnet18", 2).state_dict(), tmp_path / "a.pth")
+    content = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"breaks off: '22\.\d' of '44\.\d' MB are there"):
+        read_released(tmp_path / "a.pth")

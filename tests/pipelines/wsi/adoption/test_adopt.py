@@ -116,7 +116,8 @@ def test_adopt__microns_of_the_list(tmp_path: Path) -> None:
 
 def test_adopt__microns_that_contradict_the_slide(tmp_path: Path) -> None:
     found = find_clam(make_clam(tmp_path / "clam", {"a": 2, "b": 2}))
-    with pytest.raises(DataError, match=r"slide 'a': tiles\.mpp is '0\.5', but by the slide its tiles have 0\.25"):
+    told = r"slide 'a': tiles\.mpp is '0\.5', but by the slide its tiles of 512 px have 0\.25"
+    with pytest.raises(DataError, match=told):
         _adopt(found, _said("uni", tile_mpp=0.5, slide_mpps={"a": 0.25}), tmp_path / "ours")
 
 

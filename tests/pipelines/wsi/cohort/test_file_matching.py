@@ -105,3 +105,20 @@ def test_list_features__none(tmp_path: Path) -> None:
     (tmp_path / "a.svs").touch()
     with pytest.raises(DataError, match=r"holds no feature files .*; it holds \.svs"):
         list_features(tmp_path)
+
+
+def test_match_files__ends_of_paths_tell_slides_of_one_name_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/x.tif", "b/x.tif", "b/y.svs", "b/y.tif")]
+    labels = labelled(tmp_path, ["slide,label", "a/x,u", "b\\x.tif,v", "y.svs,u", f"{tmp_path}/b/y.tif,v"])
+    found = match_files(labels, paths, "refuse").records
+    assert [(record.slide, record.path) for record in found] == [
+        ("a/x", paths[0]), ("b/x", paths[1]), ("y", paths[2]), (f"{tmp_path}/b/y", paths[3])
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="row 2: slide 'x' is there more than once"):
+        match_files(labelled(tmp_path, ["slide,label", "x,u", "b/y.svs,v"]), paths[:3], "refuse")
+
+
+def test_match_files__features_may_keep_the_suffix_of_their_slide(tmp_path: Path) -> None:
+    paths = [tmp_path / "x.svs.h5", tmp_path / "y.h5"]
+    found = match_files(labelled(tmp_path, ["slide,label", "x,u", "y.tif,v"]), paths, "refuse").records
+    assert [(record.slide, record.path) for record in found] == [("x", paths[0]), ("y", paths[1])]

@@ -118,6 +118,17 @@ def test_write_predictions__comes_back_bit_for_bit(classes: tuple[str, ...], tmp
     assert (again.slides, again.patients) == (found.slides, found.patients)
 
 
+def test_write_predictions__category_stands_beside_the_class_that_is_scored(tmp_path: Path) -> None:
+    parts = [
+        Predictions(**{**vars(made(3, seed=seed)), "categories": ("undecided", "tumour", "=c")}) for seed in (1, 2)
+    ]
+    write_predictions(tmp_path / "p.csv", pool(parts))
+    head, first, *_ = (tmp_path / "p.csv").read_text().splitlines()
+    assert head.endswith(",called,category,notice") and ",undecided," in first
+    assert read_predictions(tmp_path / "p.csv").categories == parts[0].categories * 2
+    assert pool([parts[0], made(2)]).categories == ()  # of before
+
+
 def test_write_predictions__a_slide_named_like_a_formula_is_quoted(tmp_path: Path) -> None:
     found = Predictions(**{**vars(made(1)), "slides": ("=cmd|' /C calc'!A0",)})
     write_predictions(tmp_path / "p.csv", found)

@@ -65,11 +65,15 @@ def test_import_released__abmil(gated: bool) -> None:
 
 
 @pytest.mark.parametrize("part", ["model", "teacher"])
-def test_read_released__dsmil_in_a_wrapper(part: str, tmp_path: Path) -> None:
-    """The student where the file holds both."""
+@pytest.mark.parametrize("is_flat", [False, True], ids=["wrapped", "prefixed"])
+def test_read_released__dsmil_of_student_and_teacher(part: str, is_flat: bool, tmp_path: Path) -> None:
+    """The average, which is told, unless the student is asked for."""
     states = {"model": _dsmil(), "teacher": _dsmil()}
-    torch.save(states if part == "model" else {"teacher": states["teacher"]}, tmp_path / "a.pt")
-    found = read_released(tmp_path / "a.pt")
+    flat = {f"{name}.{key}": each for name, state in states.items() for key, each in state.items()}
+    torch.save(flat if is_flat else states, tmp_path / "a.pt")
+    found = read_released(tmp_path / "a.pt", key="model" if part == "model" else None)
+    assert "source.weights_key=NAME takes another" in found.lines()[0]
+    assert ("(the average)" in found.lines()[0]) == (part == "teacher")
     network = build_model(found.settings, found.feature_dim, found.num_classes)
     network.load_state_dict(found.tensors)
     assert found.settings.dsmil.query == 5
@@ -79,7 +83,39 @@ def test_read_released__dsmil_in_a_wrapper(part: str, tmp_path: Path) -> None:
 
 def test_read_released__a_file_with_objects_is_refused(tmp_path: Path) -> None:
     torch.save({"model": _dsmil(), "args": argparse.Namespace(lr=0.1)}, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match=r"asks for 'argparse\.Namespace'\. Give a released \.pt file"):
+    with pytest.raises(CheckpointError, match=r"asks for 'argparse\.Namespace'\. If you know where"):
+        read_released(tmp_path / "a.pt")
+    assert read_released(tmp_path / "a.pt", trust=True).settings.name == "dsmil"
+
+
+@pytest.mark.parametrize("prefix", ["module.", "teacher.module."])
+def test_read_released__a_prefix_is_taken_off(prefix: str, tmp_path: Path) -> None:
+    torch.save({f"{prefix}{name}": each for name, each in _abmil(gated=False).items()}, tmp_path / "a.pt")
+    assert read_released(tmp_path / "a.pt").dropped == ()
+
+
+def test_read_released__the_true_cause_of_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    torch.save(_abmil(gated=False), whole := tmp_path / "whole.pt")
+    cases = [
+        (b"<!doctype html><p>Sign in", "is a web page, not weights"),
+        (b"version https://git-lfs.github.com/spec/v1\nsize 3100000\n", "is a Git LFS pointer"),
+        (whole.read_bytes()[:1000], "breaks off"),
+    ]
+    for content, told in cases:
+        (tmp_path / "a.pt").write_bytes(content)
+        with pytest.raises(CheckpointError, match=told):
+            read_released(tmp_path / "a.pt")
+    torch.save({name: (99 * each).to(torch.int8) for name, each in _abmil(gated=True).items()}, whole)
+    with pytest.raises(CheckpointError, match="hold 'int8' and no scales: quantised weights"):
+        read_released(whole)
+
+
+def test_read_released__a_transmil_is_named(tmp_path: Path) -> None:
+    torch.save(
+        {"online_encoder.layer1.norm.weight": torch.ones(3), "patch_to_emb.0.weight": torch.ones(2, 2)},
+        tmp_path / "a.pt",
+    )
+    with pytest.raises(CheckpointError, match="holds a TransMIL; AB-MIL and DSMIL are read"):
         read_released(tmp_path / "a.pt")
 
 

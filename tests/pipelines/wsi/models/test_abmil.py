@@ -113,3 +113,12 @@ def test_load_state_dict__shipped_bundle_loads_strictly_and_predicts_the_same() 
     torch.testing.assert_close(logits, golden["logits"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(logits.softmax(dim=0), golden["probabilities"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(attention, golden["scores"][0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_tile_logits__sum_to_the_logits_without_bias(gated: bool) -> None:
+    network = small_abmil("gelu", gated=gated)
+    embedded = network.embedding(BAG)
+    parts = network.tile_logits(embedded)
+    assert parts.shape == (4, 2)
+    assert_near(parts.sum(dim=0) + network.classifier.bias, network.aggregate(embedded).logits.tolist())

@@ -81,3 +81,13 @@ def test_forward__order_of_the_tiles_does_not_count() -> None:
 def test_parameters__as_published_without_the_unused_classifier() -> None:
     network = DSMIL()
     assert sum(each.numel() for each in network.parameters()) == 873_734 - (512 * 2 + 2)
+
+
+def test_tile_logits__sum_to_the_logits_without_biases() -> None:
+    cases: list[tuple[Combine, float]] = [("bag", 0.0), ("logits", 0.5), ("logits", 0.2)]
+    for combine, share in cases:
+        network = _network(combine, share or 0.5)
+        parts = network.tile_logits(TILES)
+        assert network.bag_classifier.bias is not None
+        biases = torch.lerp(network.bag_classifier.bias, network.instance_classifier.bias, share)
+        assert_near(parts.sum(dim=0) + biases, network.logits(network.aggregate(TILES)).tolist())

@@ -81,3 +81,8 @@ def test_parameters__head_width_does_not_depend_on_their_number() -> None:
 def _scores(aggregated: Aggregated) -> Tensor:
     assert aggregated.scores is not None
     return aggregated.scores
+
+
+def test_tile_logits__a_transformer_is_no_sum_over_tiles() -> None:
+    network = TransMIL(in_dim=4, embed_dim=16)
+    assert network.tile_logits(torch.rand(5, 16)) is None

@@ -1,6 +1,5 @@
 """Networks in and out of bundles, and what a loaded one says of a bag."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.models.build import build_model
 from pipelines.wsi.weights.bundles import DECISION, SlideModel, architecture, load_network, save_network
 from pipelines.wsi.weights.cards import calibration_record
+from tests.vision_core.toy_bundle import edit_card
 from vision_core.bundles import bundle
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import CheckpointError
@@ -155,7 +155,37 @@ def test_load_network__weights_of_another_network_are_refused(tmp_path: Path) ->
         ({"task": "sfod"}, "is of pipeline 'sfod', not 'wsi'"),
     ):
         copy = Path(shutil.copytree(tmp_path / "model", tmp_path / "copy", dirs_exist_ok=True))
-        content = json.loads((copy / "card.json").read_text())
-        (copy / "card.json").write_text(json.dumps({**content, **changes}))
+        edit_card(copy, lambda content, changes=changes: content.update(changes))  # type: ignore[misc]
         with pytest.raises(CheckpointError, match=told):
             load_network(copy, CPU)
+
+
+@pytest.mark.parametrize("recycling", [None, Recycling(at_test=True, tokens=3)])
+def test_read__evidence_of_the_tiles_averages_to_the_log_odds_of_the_slide(recycling: Recycling | None) -> None:
+    made = network("abmil", recycling=recycling)
+    fitted = Calibration(temperature=2.0, coverage=0.9, threshold=0.7, num_cases=20)
+    model = SlideModel(made, card("abmil", calibration={**fitted.to_record(), DECISION: 0.5}), CPU)
+    reading = model.predict(torch.randn(9, 6))
+    assert reading.evidence is not None
+    assert (reading.evidence.shape, reading.evidence_for) == ((9,), 1)
+    odds = np.log(reading.probabilities[1] / reading.probabilities[0])
+    if recycling is None:  # tokens, which are no tiles, have their part too; biases begin at 0
+        assert reading.evidence.mean() == pytest.approx(odds, abs=1e-5)
+
+
+def test_read__evidence_has_one_scale_whatever_the_number_of_tiles() -> None:
+    model = SlideModel(network("abmil"), card("abmil"), CPU)
+    bag = torch.randn(7, 6)
+    one, ten = model.predict(bag).evidence, model.predict(bag.repeat(10, 1)).evidence
+    assert one is not None and ten is not None
+    np.testing.assert_allclose(ten[:7], one, rtol=1e-4, atol=1e-5)
+
+
+def test_read__a_transformer_gives_no_evidence() -> None:
+    assert SlideModel(network("transmil"), card("transmil"), CPU).predict(torch.randn(9, 6)).evidence is None
+
+
+def test_read__of_several_classes_evidence_is_for_the_called_one() -> None:
+    made = MHIM(build_model(settings("abmil"), 6, 3))
+    reading = SlideModel(made, card("abmil", classes=("a", "b", "c")), CPU).predict(torch.randn(9, 6))
+    assert reading.evidence_for == reading.called == int(reading.probabilities.argmax())

@@ -56,7 +56,6 @@ def test_prepare__begins_with_the_bundle(data: Path, teacher: Path) -> None:
         ("model.name=dsmil", "is a bundle of abmil, model.name is dsmil"),
         ("model.abmil.gated=true", "model.abmil.gated is True, the bundle's is False"),
         ("model.embedding.activation=gelu", "model.embedding.activation is 'gelu', the bundle's is 'relu'"),
-        ("data.classes=[tumour, normal]", "has the classes normal, tumour, the data tumour, normal"),
     ],
 )
 def test_prepare__teacher_of_another_network_is_refused(word: str, told: str, data: Path, teacher: Path) -> None:

@@ -46,7 +46,7 @@ def test_check_missing__decides_and_hints() -> None:
     assert "'1' of '3' listed images are missing: b.jpg; 'b.jpg' is there as 'B.JPG'" in report.problems[0]
     skipping = ReaderReport("refuse", "skip")
     check_missing([], 3, [], skipping)
-    assert not skipping.remarks
+    assert not skipping.all()
     check_missing(["b.jpg"], 3, [], skipping)
     assert not skipping.problems
     assert skipping.left_out == {"images missing": 1}
@@ -72,14 +72,14 @@ def test_check_class_names__a_plural_beside_the_class_is_another_class() -> None
 def test_checked_size__a_pixel_is_tolerated_and_told(tmp_path: Path) -> None:
     report = ReaderReport("refuse")
     assert checked_size(_photo(tmp_path / "a.jpg", 1), (21, 30), report) == (20, 30)
-    assert list(report.occurrences) == ["images a pixel larger or smaller than their labels say"]
+    assert list(report.places) == ["images a pixel larger or smaller than their labels say"]
 
 
 def test_checked_size__labels_of_the_image_as_shown_are_sound(tmp_path: Path) -> None:
     report = ReaderReport("refuse")
     assert checked_size(_photo(tmp_path / "a.jpg", 6), (30, 20), report) == (30, 20)
     assert not report.problems
-    assert not report.occurrences
+    assert not report.places
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_checked_size__a_turn_that_sizes_do_not_show_is_told(
 ) -> None:
     report = ReaderReport("refuse")
     checked_size(_photo(tmp_path / "a.jpg", orientation, size), declared, report)
-    assert next(iter(report.occurrences)).startswith("photos that EXIF turns or mirrors")
+    assert next(iter(report.places)).startswith("photos that EXIF turns or mirrors")
 
 
 def test_checked_size__without_a_header_the_labels_are_believed(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     report = ReaderReport("refuse")
     assert checked_size(tmp_path / "a.jpg", (20, 30), report) == (20, 30)
-    assert "images with an unreadable header" in report.occurrences
+    assert "images with an unreadable header" in report.places
 
 
 @pytest.mark.parametrize(("largest", "boxes", "count"), [(1.0, 3, 1), (1.5, 3, 0), (0.0, 3, 0), (0.0, 0, 0)])

@@ -7,11 +7,11 @@ import pytest
 
 from tests.pipelines.wsi.adoption.foreign import corners, make_clam, rows, write_h5
 from vision_core.errors import InputError
-from vision_core.slides.features.adopted import read_any_features, read_patch_corners, write_adopted
+from vision_core.slides.features.adopted import read_any_features, read_patch_grid, write_adopted
 
 
 def _adopt(tmp_path: Path, *, has_h5: bool = False) -> Path:
-    clam = make_clam(tmp_path / "clam", {"a": 3}, has_h5=has_h5)
+    clam = make_clam(tmp_path / "clam", {"a": 5}, has_h5=has_h5)
     features = clam / ("h5_files/a.h5" if has_h5 else "pt_files/a.pt")
     coords = None if has_h5 else clam / "patches" / "a.h5"
     return write_adopted(tmp_path / "ours", "a", features, coords, {"mpp": 0.5, "encoder": {"name": "uni"}})
@@ -20,9 +20,9 @@ def _adopt(tmp_path: Path, *, has_h5: bool = False) -> Path:
 @pytest.mark.parametrize("has_h5", [True, False])
 def test_read_any_features__original_with_what_was_added(has_h5: bool, tmp_path: Path) -> None:
     found = read_any_features(_adopt(tmp_path, has_h5=has_h5))
-    np.testing.assert_array_equal(found.features[:], rows(3))
+    np.testing.assert_array_equal(found.features[:], rows(5))
     assert found.coords is not None
-    np.testing.assert_array_equal(found.coords, corners(3))
+    np.testing.assert_array_equal(found.coords, corners(5))
     assert found.attributes["mpp"] == 0.5
     assert found.attributes["encoder"] == {"name": "uni"}
 
@@ -30,7 +30,7 @@ def test_read_any_features__original_with_what_was_added(has_h5: bool, tmp_path:
 def test_read_any_features__both_folders_may_move(tmp_path: Path) -> None:
     path = _adopt(tmp_path / "here")
     shutil.move(tmp_path / "here", tmp_path / "there")
-    assert len(read_any_features(tmp_path / "there" / path.relative_to(tmp_path / "here"))) == 3
+    assert len(read_any_features(tmp_path / "there" / path.relative_to(tmp_path / "here"))) == 5
 
 
 def test_read_any_features__a_file_of_features_itself(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_read_any_features__original_gone_or_changed(tmp_path: Path) -> None:
 def test_read_any_features__corners_of_another_run(tmp_path: Path) -> None:
     path = _adopt(tmp_path)
     write_h5(tmp_path / "clam" / "patches" / "a.h5", {"coords": corners(4)}, {})
-    with pytest.raises(InputError, match=r"3 rows of features, but 4 coords in '.*patches/a\.h5'"):
+    with pytest.raises(InputError, match=r"5 rows of features, but 4 coords in '.*patches/a\.h5'"):
         read_any_features(path)
 
 
@@ -69,10 +69,10 @@ def test_write_adopted__says_nothing_of_this_machine(tmp_path: Path) -> None:
     assert record["coords"] == "../clam/patches/a.h5"
 
 
-def test_read_patch_corners__not_whole_pixels(tmp_path: Path) -> None:
+def test_read_patch_grid__not_whole_pixels(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "p.h5", {"coords": corners(3) + 0.5}, {})
     with pytest.raises(InputError, match="no whole pixels"):
-        read_patch_corners(path)
+        read_patch_grid(path)
     path = write_h5(tmp_path / "q.h5", {"coords": corners(3)[:, 0]}, {})
     with pytest.raises(InputError, match=r"coords have shape \(3,\)"):
-        read_patch_corners(path)
+        read_patch_grid(path)

@@ -167,11 +167,10 @@ def test_read_features__pt_tensor(tmp_path: Path, is_zip: bool) -> None:
 
 
 def test_read_features__pt_with_coords_in_bfloat16(tmp_path: Path) -> None:
-    torch.save(
-        {"feats": torch.ones(5, 8, dtype=torch.bfloat16), "coords": torch.arange(10).view(5, 2)}, tmp_path / "a.pt"
-    )
+    corners = torch.tensor([[9 * number, 4] for number in range(5)])
+    torch.save({"feats": torch.ones(5, 8, dtype=torch.bfloat16), "coords": corners}, tmp_path / "a.pt")
     found = read_features(tmp_path / "a.pt")
-    assert found.features.dtype == np.float32 and found.coords is not None and found.coords[4, 1] == 9
+    assert found.features.dtype == np.float32 and found.coords is not None and found.coords[4].tolist() == [36, 4]
 
 
 def test_read_features__npy_is_mapped(tmp_path: Path) -> None:
@@ -255,10 +254,10 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing": ("a.h5", lambda path: None, "is not a file"),
     "folder": ("a.h5", lambda path: path.mkdir(), "is not a file"),
     "empty": ("a.h5", lambda path: path.touch(), "is empty"),
-    "html": ("a.h5", lambda path: path.write_text("<html>"), "is damaged or no HDF5 file"),
+    "html": ("a.h5", lambda path: path.write_text("<html>"), "is a web page, not features"),
     "truncated": ("a.h5", _truncated, "is damaged or no HDF5 file"),
     "suffix": ("a.csv", lambda path: path.write_text("1,2"), "no file of features"),
-    "no_rows": ("a.h5", lambda path: _h5(path, feats=np.ones(3)), "no data set 'features'; it holds 'feats'"),
+    "no_rows": ("a.h5", lambda path: _h5(path, rows=np.ones(3)), "no data set 'features'; it holds 'rows'"),
     "group": ("a.h5", lambda path: h5py.File(path, "w").create_group("features"), "is a group"),
     "external_link": ("a.h5", _external_link, "is a link"),
     "soft_link": ("a.h5", _soft_link_through_another_file, "is a link"),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.vision_core.slides.outputs.scored import scored
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import overlay_heatmap
+from vision_core.slides.outputs.heatmap import colour_legend, overlay_heatmap
 from vision_core.slides.outputs.heatmap_tiff import overlay_longest_px, write_overlay
 
 
@@ -40,7 +40,8 @@ def test_write_overlay__carries_notice_and_result_but_no_name(tmp_path: Path) ->
     write_overlay(tmp_path / "a.tiff", thumbnail_of(result, 500), result)
     with openslide.OpenSlide(tmp_path / "a.tiff") as slide:
         said = json.loads(slide.properties["tiff.ImageDescription"])
-    assert said == {"notice": RESEARCH_NOTICE, "result": "tumour", "model": result.model}
+    facts = {"notice": RESEARCH_NOTICE, "result": "tumour", "model": result.model}
+    assert said == facts | {"tiles": "No tile stands out.", "scale": colour_legend(result)}
     assert b"patient" not in (tmp_path / "a.tiff").read_bytes()
 
 

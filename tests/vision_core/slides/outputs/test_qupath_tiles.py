@@ -9,10 +9,10 @@ import pytest
 
 from tests.vision_core.slides.outputs.scored import scored
 from vision_core.errors import EnvironmentFault
-from vision_core.images.drawing import colour_map
+from vision_core.images.drawing import blend
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import percentile_ranks
-from vision_core.slides.outputs.qupath_tiles import RANK, SCORE, qupath_import_script, write_tiles
+from vision_core.slides.outputs.heatmap import colour_legend, heatmap_layer, percentile_ranks, prominence
+from vision_core.slides.outputs.qupath_tiles import EVIDENCE, RANK, SCORE, qupath_import_script, write_tiles
 
 
 def refuse(constant: str) -> float:
@@ -33,17 +33,29 @@ def many(count: int = 2500) -> SlideResult:
 
 
 def test_write_tiles__a_tile_as_qupath_reads_it(tmp_path: Path) -> None:
-    document = written(tmp_path / "a.geojson.gz", scored([(0, 0), (10, 0), (20, 10)], [0.1, 0.3, 0.2]))
+    spoken = {"evidence": np.array([-3, 20.5, 1], np.float32), "evidence_for": "tumour"}
+    document = written(tmp_path / "a.geojson.gz", scored([(0, 0), (10, 0), (20, 10)], [0.1, 0.3, 0.2], **spoken))
     assert document["type"] == "FeatureCollection"
     assert document["features"][1] == {
         "type": "Feature",
         "geometry": {"type": "Polygon", "coordinates": [[[10, 0], [20, 0], [20, 10], [10, 10], [10, 0]]]},
         "properties": {
             "objectType": "tile",
-            "classification": {"name": "Attention 80-90 %", "color": colour_map()[217].tolist()},
-            "measurements": {SCORE: pytest.approx(0.3), RANK: pytest.approx(0.8333, abs=1e-4)},
+            "classification": {"name": "For 'tumour': strong", "color": [230, 159, 0]},
+            "measurements": {SCORE: pytest.approx(0.3), RANK: pytest.approx(0.8333, abs=1e-4), EVIDENCE: 20.5},
         },
     }
+
+
+def test_write_tiles__agree_with_the_heatmap_and_say_its_scale(tmp_path: Path) -> None:
+    spoken = {"evidence": np.array([64, 2, -64], np.float32), "evidence_for": "tumour"}
+    result = scored([(0, 0), (10, 0), (20, 10)], [0.1, 0.3, 0.2], **spoken)
+    document = written(tmp_path / "a.geojson", result)
+    layer = heatmap_layer(result, (20, 40))
+    white = np.full((20, 40, 3), 255, np.uint8)
+    drawn = blend(white, layer, 1.0)[[0, 0, 10], [0, 10, 20]].tolist()
+    assert [each["properties"]["classification"]["color"] for each in document["features"]] == drawn
+    assert (document["tiles"], document["scale"]) == (prominence(result), colour_legend(result))
 
 
 def test_write_tiles__notice_result_and_model_but_no_name(tmp_path: Path) -> None:
@@ -73,19 +85,29 @@ def test_write_tiles__closed_rings_inside_the_slide(tmp_path: Path) -> None:
     assert rings[0].max(axis=0).tolist() == [5, 5] and rings[2].max(axis=0).tolist() == [40, 20]
 
 
-def test_write_tiles__ten_classes_with_a_colour_each(tmp_path: Path) -> None:
-    features = written(tmp_path / "a.geojson.gz", many())["features"]
-    classes = {
-        each["properties"]["classification"]["name"]: each["properties"]["classification"]["color"] for each in features
-    }
-    assert sorted(classes) == sorted(f"Attention {low}-{low + 10} %" for low in range(0, 100, 10))
-    assert len({tuple(colour) for colour in classes.values()}) == 10
-    assert all(len(colour) == 3 and all(0 <= each <= 255 for each in colour) for colour in classes.values())
+def test_write_tiles__five_classes_with_a_colour_each(tmp_path: Path) -> None:
+    spoken = {"evidence": np.array([1, 3, 16, -3, -16], np.float32), "evidence_for": "tumour"}
+    features = written(tmp_path / "a.geojson", scored([(place, 0) for place in range(5)], [0.2] * 5, **spoken))[
+        "features"
+    ]
+    classes = [each["properties"]["classification"] for each in features]
+    names = [
+        "Little evidence",
+        "For 'tumour': some",
+        "For 'tumour': strong",
+        "For 'normal': some",
+        "For 'normal': strong",
+    ]
+    assert [each["name"] for each in classes] == names
+    assert len({tuple(each["color"]) for each in classes}) == 5
+    assert all(len(each["color"]) == 3 and all(0 <= value <= 255 for value in each["color"]) for each in classes)
 
 
-def test_write_tiles__tiles_alike_have_one_class(tmp_path: Path) -> None:
-    features = written(tmp_path / "a.geojson.gz", scored([(0, 0), (10, 0)], [0.5, 0.5]))["features"]
-    assert {each["properties"]["classification"]["name"] for each in features} == {"Attention alike"}
+def test_write_tiles__attention_alone_has_classes_of_its_own(tmp_path: Path) -> None:
+    tiles = [(place, 0) for place in range(39)]
+    features = written(tmp_path / "a.geojson", scored(tiles, [0.6, 0.2, *[0.2 / 37] * 37]))["features"]
+    names = [each["properties"]["classification"]["name"] for each in features]
+    assert names == ["Attention: strong", "Attention: some", *["Little attention"] * 37]
 
 
 @pytest.mark.parametrize("score", [1e-38, -3.5, 3e38, 0.0, 123456.7])

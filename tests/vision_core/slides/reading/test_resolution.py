@@ -39,7 +39,7 @@ def find(properties: dict[str, str], mpp: float | None = None, setting: float | 
     ],
 )
 def test_find_resolution__of_what_a_file_says(properties: dict[str, str], mpp: float, source: str) -> None:
-    found = find(properties, mpp=9.0, setting=8.0)
+    found = find(properties)
     assert found.mpp == pytest.approx(mpp) and source in found.source
 
 
@@ -50,11 +50,42 @@ def test_find_resolution__openslide_before_the_vendor_before_the_tiff() -> None:
     assert find(tiff).mpp == 1.0
 
 
-def test_find_resolution__the_list_before_the_setting_and_after_the_file() -> None:
+def test_find_resolution__the_list_before_the_setting_before_the_file() -> None:
     assert find({}, mpp=0.3, setting=0.4).mpp == 0.3
     assert find({}, mpp=0.3, setting=0.4).source == "the list of slides"
     assert find({}, setting=0.4).source == "read.mpp"
-    assert find(MPP, mpp=0.3, setting=0.4).mpp == 0.5
+    assert find(MPP, mpp=0.3, setting=0.4).mpp == 0.3
+    assert find(MPP, setting=0.4).mpp == 0.4
+
+
+@pytest.mark.parametrize(("stated", "is_noted"), [(0.5, False), (0.509, False), (0.511, True), (0.2325, True)])
+def test_find_resolution__a_stated_value_that_differs_from_the_file_names_both(stated: float, is_noted: bool) -> None:
+    found = find({**MPP, **POWER}, mpp=stated)
+    assert found.mpp == stated
+    told = f"The file gives 0.5 microns per pixel and the list of slides {stated:g}; the latter is used."
+    assert [note.startswith(told) for note in found.notes if "gives" in note] == [True] * is_noted
+
+
+def test_find_resolution__a_description_goes_before_the_tags_of_a_picture_editor() -> None:
+    """2400 dots an inch would be a slide of 10.58 microns, and OpenSlide repeats it under a name of its own."""
+    tags = {"tiff.XResolution": "2400", "tiff.YResolution": "2400", "tiff.ResolutionUnit": "inch"}
+    repeated = {"openslide.mpp-x": "10.583333", "openslide.mpp-y": "10.583333"}
+    described = {"tiff.ImageDescription": OME.format('PhysicalSizeX="0.5" PhysicalSizeY="0.5"')}
+    for properties in ({**tags, **described}, {**tags, **repeated, **described}):
+        found = find({**properties, **POWER})
+        assert found.mpp == 0.5 and found.source == "the OME description"
+        assert len(found.notes) == 1 and "gives 10.58 microns" in found.notes[0] and "0.5" in found.notes[0]
+        assert find({**properties, **POWER}, mpp=0.5).mpp == 0.5
+    assert find({**tags, **repeated}).mpp == pytest.approx(10.583, rel=1e-4)
+
+
+def test_find_resolution__the_volume_of_dicom_is_compared_with_the_spacing() -> None:
+    volume = {"dicom.ImagedVolumeWidth": "0.64", "dicom.ImagedVolumeHeight": "0.512"}
+    matrix = {"dicom.TotalPixelMatrixColumns": "1280", "dicom.TotalPixelMatrixRows": "1024"}
+    assert find({**volume, **matrix}).mpp == pytest.approx(0.5)
+    assert find({**MPP, **POWER, **volume, **matrix}).notes == ()
+    (note,) = find({"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25", **volume, **matrix}).notes[:1]
+    assert note.startswith("The imaged volume gives 0.5 microns per pixel and the file 0.25")
 
 
 def test_find_resolution__nobody_says() -> None:
@@ -84,8 +115,9 @@ def test_find_resolution__absurd_values_yield_to_the_next_with_a_note() -> None:
 
 @pytest.mark.parametrize("stated", [0.0, -1.0, float("nan"), float("inf"), 400.0])
 def test_find_resolution__stated_values_are_checked_too(stated: float) -> None:
-    with pytest.raises(InputError, match="the list of slides gives '"):
-        find({}, mpp=stated)
+    for properties in ({}, MPP):
+        with pytest.raises(InputError, match="the list of slides gives '"):
+            find(properties, mpp=stated)
 
 
 @pytest.mark.parametrize(("y", "is_noted"), [("0.52", False), ("0.53", True), ("0.4", True)])

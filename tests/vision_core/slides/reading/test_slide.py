@@ -47,13 +47,15 @@ def test_open_slide__pixels_are_those_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(slide.read(0, 17, 40, 100, 90), pixels[40:130, 17:117])
 
 
-def test_open_slide__resolution_of_the_file_then_of_the_list_then_of_the_settings(tmp_path: Path) -> None:
+def test_open_slide__resolution_of_the_list_then_of_the_settings_then_of_the_file(tmp_path: Path) -> None:
     path = made(tmp_path / "a.tif", Kind(resolution=None))
     with pytest.raises(InputError, match="does not give microns per pixel"):
         open_slide(path)
     assert open_slide(path, ReadSettings(mpp=0.4), 0.3).mpp == 0.3
     assert open_slide(path, ReadSettings(mpp=0.4)).mpp == 0.4
-    assert open_slide(made(tmp_path / "b.tif"), ReadSettings(mpp=0.4), 0.3).mpp == 0.5
+    stated = open_slide(made(tmp_path / "b.tif"), mpp=0.3)
+    assert stated.mpp == 0.3 and stated.mpp_source == "the list of slides"
+    assert stated.notes[0].startswith("The file gives 0.5 microns per pixel and the list of slides 0.3;")
 
 
 def test_open_slide__absurd_resolution_is_refused_and_oblong_pixels_are_noted(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,37 @@ def read_drawing_of(tmp_path: Path, ring: list[list[float]], size: tuple[int, in
     path = tmp_path / "star.geojson"
     path.write_text(json.dumps([polygon(ring), polygon(box(0, 0, 1, 1))]))
     return read_qupath_mask(path, size)
+
+
+IGNORE = {"classification": {"name": "Ignore*"}}
+
+
+def test_read_qupath_mask__a_hole_of_an_ignored_area_is_kept(tmp_path: Path) -> None:
+    whole, ring = box(0, 0, 60, 60), polygon(box(10, 10, 50, 50), box(20, 20, 40, 40))
+    assert area(read(tmp_path, collection(feature(polygon(whole)), feature(ring, **IGNORE)))) == 3600 - (1600 - 400)
+    second = feature(polygon(box(30, 30, 40, 60)), **IGNORE)  # reaches into that hole
+    expected = 3600 - (1600 - 400) - 100 - 100
+    assert area(read(tmp_path, collection(feature(polygon(whole)), feature(ring, **IGNORE), second))) == expected
+
+
+@pytest.mark.parametrize("classification", [{"name": "ignore"}, {"names": ["Ignore*"]}, "Ignore*"])
+def test_read_qupath_mask__ignored_in_every_spelling(classification: object, tmp_path: Path) -> None:
+    ignored = feature({"type": "MultiPolygon", "coordinates": [[box(0, 0, 5, 5)], [box(5, 5, 9, 9)]]})
+    ignored["properties"]["classification"] = classification
+    assert area(read(tmp_path, collection(feature(polygon(box(0, 0, 10, 10))), ignored))) == 100 - 25 - 16
+
+
+def test_read_qupath_mask__packed_and_in_other_encodings(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson.gz"
+    path.write_bytes(gzip.compress(json.dumps(MULTI).encode()))
+    assert area(read_qupath_mask(path, SIZE)) == 900
+    path.write_bytes(gzip.compress(json.dumps(MULTI).encode())[:-20])
+    with pytest.raises(InputError, match="is packed and breaks off or is damaged"):
+        read_qupath_mask(path, SIZE)
+    path.write_bytes(json.dumps(MULTI).encode("utf-16"))
+    assert area(read_qupath_mask(path, SIZE)) == 900
+
+
+def test_read_qupath_mask__shares_of_the_slide_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"within 0 and 1 \(largest 0\.9\), so they look like shares of the slide"):
+        read(tmp_path, polygon(box(0.1, 0.1, 0.9, 0.9)))

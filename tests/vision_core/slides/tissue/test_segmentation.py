@@ -13,10 +13,10 @@ from vision_core.results import RESEARCH_NOTICE
 from vision_core.slides.reading.slide import Slide, open_slide
 from vision_core.slides.settings import TissueSettings
 from vision_core.slides.tissue.clam_presets import PRESETS
+from vision_core.slides.tissue.edited_masks import MASK_SUFFIX
 from vision_core.slides.tissue.qupath_masks import read_qupath_mask
 from vision_core.slides.tissue.regions import regions_to_mask
 from vision_core.slides.tissue.segmentation import (
-    MASK_SUFFIX,
     Tissue,
     find_tissue,
     saturation_threshold,

@@ -78,10 +78,10 @@ def test_check__a_share_that_fails_once_is_asked_again(tmp_path: Path, monkeypat
     failures = [OSError(5, "input/output error")] * 2
     header = type(images.pixels).check_header
 
-    def shaky(pixels: object, index: int) -> None:
+    def shaky(pixels: object, index: int) -> tuple[tuple[str, ...], bool]:
         if index == 3 and failures:
             raise failures.pop()
-        header(pixels, index)  # type: ignore[arg-type]
+        return header(pixels, index)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(images.pixels), "check_header", shaky)
     assert check_images(images, "header", None).faults == ()

@@ -30,7 +30,7 @@ def test_read_folders__other_and_hidden_files_are_not_used(tmp_path: Path) -> No
     reading = Reading()
     assert len(read_folders(root, "train", reading)) == 6
     assert reading.notes() == (
-        "files that are no images, not used: 1 (notes.txt)",
+        "files .txt, no images, not used: 1 (notes.txt)",
         "files beside the class folders, not used: 1 (train/README.md)",
     )
 
