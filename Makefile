@@ -27,7 +27,7 @@ test-slow: $(READY) ## run the tests that take long
 	@$(PYTEST) -m 'slow and not gpu' $(ARGS)
 
 test-gpu: $(READY) ## run the tests that need a GPU
-	@$(PYTEST) -m gpu $(ARGS)
+	@$(PYTEST) -m gpu tests/gpu $(ARGS)
 
 lint: $(READY) ## check style, types and the direction of imports
 	$(RUN) -m ruff check .

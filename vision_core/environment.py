@@ -32,6 +32,8 @@ _UNSAFE_GRADIO = (
     "GRADIO_VIBE_MODE",
     "GRADIO_HISTORY_BUCKET",
 )
+_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "status_alloc_failed")
+_GPU_TEXTS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDA driver error", "NCCL error")
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # of unshare(2)
 
 
@@ -42,6 +44,7 @@ class Launched:
     rank: int
     local_rank: int
     world_size: int
+    local_world_size: int = 1
 
 
 def enter() -> None:
@@ -89,7 +92,34 @@ def launched() -> Launched:
     Raises:
         UsageError: One of them is not a number.
     """
-    return Launched(rank=_number("RANK", 0), local_rank=_number("LOCAL_RANK", 0), world_size=_number("WORLD_SIZE", 1))
+    world_size = _number("WORLD_SIZE", 1)
+    return Launched(
+        rank=_number("RANK", 0),
+        local_rank=_number("LOCAL_RANK", 0),
+        world_size=world_size,
+        local_world_size=_number("LOCAL_WORLD_SIZE", world_size),
+    )
+
+
+def usable_cores() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_cublas_repeatable() -> None:
+    """Give cuBLAS the workspace without which its products differ from run to run; before CUDA is first used."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether the memory of the machine or of a GPU was not enough; torch says so in its texts alone."""
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _MEMORY_TEXTS)
+
+
+def is_lost_gpu(error: BaseException) -> bool:
+    """Tell whether a GPU has failed: after such an error, this process can compute nothing on it any more."""
+    is_of_gpu = type(error).__name__ == "AcceleratorError" or any(text in str(error) for text in _GPU_TEXTS)
+    return isinstance(error, RuntimeError) and is_of_gpu and not is_out_of_memory(error)
 
 
 def datasets_root() -> Path:
@@ -105,6 +135,12 @@ def unsafe_gradio_variables() -> list[str]:
 def set_gradio_folder(folder: Path) -> None:
     """Set the folder where Gradio keeps uploads."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+
+
+def describe_lost_gpu(error: BaseException) -> str:
+    """Say in a sentence that a GPU has failed, with the reason that it gave."""
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"The GPU has failed ({reason}): look at nvidia-smi and the system's log."
 
 
 def _number(name: str, default: int) -> int:
@@ -132,6 +168,13 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def release_gpu_memory() -> None:
+    """Return freed memory of a GPU in use, so that another size of tensors finds room."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def peak_resident_mib() -> float:

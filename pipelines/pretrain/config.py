@@ -174,7 +174,7 @@ class PretrainConfig(Config):
     policy_input: _PolicyInput = Field(224, description="Side of the policy's input in pixels.")
     freeze_norms: bool = Field(False, description="Keep the statistics of all normalisation layers fixed.")
     data: StageData = StageData()
-    train: Train = Train(epochs=90, batch_size=256, drop_last=True, eval_every=1, save_every=1000)
+    train: Train = Train(epochs=90, batch_size=256, drop_last=True, eval_every=1, save_every=1000, on_bad_loss="skip")
     optim: Optim = _PUBLISHED_OPTIM.model_copy(update={"schedule": "warmup_multistep", "milestones": (30, 60)})
     policy_optim: Optim = POLICY_OPTIM
     mask: Mask = Mask()

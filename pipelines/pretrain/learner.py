@@ -122,6 +122,7 @@ class CleanLearner(Learner):
         super().__init__()
         self.classifier, self.goal, self.settings = classifier, goal, settings or StepSettings()
         self.is_selected = self.settings.is_selected
+        self.has_fixed_sizes = True
         last = self.settings.averaged_epochs
         self.average = RunningMean(classifier, last, self.settings.epochs) if last else None
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from pipelines.pretrain.config import PretrainConfig
+from pipelines.pretrain.data.checks.readable import checked_by_first
 from pipelines.pretrain.data.checks.safe_reading import list_inputs
-from pipelines.pretrain.data.checks.validation import CrossListFindings, Validation, check_lists
+from pipelines.pretrain.data.checks.validation import check_lists
 from pipelines.pretrain.data.mixing import record_draws
 from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.reading import Images, frozen_classes, read_images, write_classes
@@ -54,7 +55,7 @@ from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.console import say
-from vision_core.errors import ConfigError, DataError
+from vision_core.errors import Checked, ConfigError, DataError, Finding
 from vision_core.evaluation.rows import Row
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import OnItem, Pipeline, weights_hash
@@ -94,9 +95,10 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
     def _prepared(
         self, config: PretrainConfig, initialise: Callable[[PretrainConfig, Images], InitialClassifier]
     ) -> Prepared:
-        images = training_images(config)
-        check_training_list(config, images)
-        scored = {split: scored_images(config, images.classes, split) for split in scored_splits(config)}
+        with checked_by_first():
+            images = training_images(config)
+            check_training_list(config, images)
+            scored = {split: scored_images(config, images.classes, split) for split in scored_splits(config)}
         start, list_hash = initialise(config, images), manifest(images)
         goal = Goal(
             backbone=start.backbone,
@@ -237,14 +239,21 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
         """Write the demo's images; returns a sentence on them."""
         return make_demo_data(folder)
 
-    def validate(
-        self, config: PretrainConfig, sample: int | None, on_item: OnItem
-    ) -> Sequence[Validation | CrossListFindings]:
-        """Read every image of the training list and of the scored lists once."""
-        lists = [read_images(config.data, config.data.split)]
-        data = in_classes(config.data, lists[0].classes)
-        lists += [read_images(data, split) for split in scored_splits(config)]
-        return check_lists(lists, sample, cache=config.data.cache, on_item=on_item)
+    def validate(self, config: PretrainConfig, sample: int | None, on_item: OnItem) -> Sequence[Checked]:
+        """Read every image of the training list and of the scored lists once; a list that is refused hides no other."""
+        data, lists, refused = config.data, [], []
+        for split in (data.split, *scored_splits(config)):
+            try:
+                lists.append(read_images(data, split))
+            except DataError as error:
+                findings = tuple(Finding(severity="refuse", text=text) for text in error.problems)
+                refused.append(Checked(name=split, unit="images", findings=findings))
+                continue
+            data = in_classes(config.data, lists[0].classes)
+        if not lists:
+            return refused
+        checked, between = check_lists(lists, sample, cache=config.data.cache, on_item=on_item)
+        return [*checked, *refused, between]
 
     def import_weights(self, file: Path, config: PretrainConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Make a bundle of a released classifier; returns the key map and all inferred facts."""

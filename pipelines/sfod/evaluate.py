@@ -13,7 +13,7 @@ from vision_core.bundles.bundle import amend, read_card
 from vision_core.bundles.card import Card
 from vision_core.config.loading import of_bundle
 from vision_core.console import track
-from vision_core.detection.average_precision import AveragePrecision, area_ap50, coco_ap, voc07_ap50
+from vision_core.detection.average_precision import AveragePrecision, all_metrics
 from vision_core.detection.calibration import calibrate, read_calibration
 from vision_core.detection.datasets.reading import DetectionDataset, manifest, read_dataset, shared_images
 from vision_core.errors import EnvironmentFault, UserError
@@ -24,11 +24,6 @@ from vision_core.images.drawing import draw_boxes, write_png
 from vision_core.images.reading import read_noted_image
 from vision_core.results import Detections, label_texts
 
-_METRICS: dict[str, Callable[..., AveragePrecision]] = {
-    "voc07_ap50": voc07_ap50,
-    "area_ap50": area_ap50,
-    "coco_ap": coco_ap,
-}
 _TRAINED = {"source", "bn", "mt", "lpld"}  # methods whose cards hold the settings of their training list
 _PICTURES = 6
 _GAP_PX = 8
@@ -58,7 +53,7 @@ def score(
         notes: What is to be said beside the scores.
     """
     counted = classes or dataset.classes
-    results = {name: measure(dataset.records, found, dataset.classes) for name, measure in _METRICS.items()}
+    results = all_metrics(dataset.records, found, dataset.classes)
     truths = results["voc07_ap50"].truths
     return Row(
         model=model,

@@ -28,6 +28,7 @@ from pipelines.sfod.initial_weights import (
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
+from pipelines.sfod.methods.thresholds import read_sure_score, resolve_threshold
 from pipelines.sfod.predict import DRAWN_SCORE, RESULT_FILES, SfodPredictor, write_coco
 from pipelines.sfod.views import LabelledViews, TargetViews
 from vision_core.bundles.bundle import read_card
@@ -58,7 +59,9 @@ from vision_core.files import sha256
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import OnItem, Pipeline, weights_hash
 from vision_core.results import Detections
-from vision_core.training.learner import Learner, Prepared
+from vision_core.training import distributed
+from vision_core.training.learner import Learner, Prepared, refuse_still_teacher
+from vision_core.training.loaders import Steps
 from vision_core.training.runtime import pick_device
 
 _OWN_LIST = "the source's own validation list"
@@ -85,7 +88,10 @@ class SfodPipeline(Pipeline[SfodConfig]):
     def check_runs(self, runs: Mapping[str, SfodConfig]) -> None:
         """Read the lists of all runs whose classes are given, so that none is refused after another has trained."""
         for config in (config for config in runs.values() if config.data.classes):
-            read_dataset(config.data, config.data.split, with_labels=config.method == "source")
+            dataset = read_dataset(config.data, config.data.split, with_labels=config.method == "source")
+            if config.method in {"mt", "lpld"} and config.data.on_corrupt == "refuse":  # then all images are kept
+                steps = Steps(len(dataset), config.train, world_size=distributed.world_size())
+                refuse_still_teacher(config.teacher.every, steps)
             if config.data.eval_split:
                 self.eval_set(config, config.data.classes)
 
@@ -95,7 +101,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def _prepare_source(self, config: SfodConfig) -> Prepared:
         dataset = read_dataset(config.data, config.data.split, with_labels=True)
-        dataset = readable(dataset, config.data, self._seen)
+        dataset = self._sound(dataset, config.data)
         refuse_without_boxes(dataset)
         dataset = drop_empty(dataset) if config.data.filter_empty else dataset
         self._manifest = manifest(dataset)
@@ -108,22 +114,31 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def _prepare_target(self, config: SfodConfig) -> Prepared:
         start = load_source_detector(config)
+        config, told = resolve_threshold(config, start.path)
         data = config.data.model_copy(update={"classes": start.module.classes})
-        dataset = readable(read_dataset(data, data.split, with_labels=False), data, self._seen)
+        dataset = self._sound(read_dataset(data, data.split, with_labels=False), data)
         self._manifest = manifest(dataset)
         scored = self._scored_notes(config, data.classes, dataset)
         return Prepared(
-            learner=adaptation_learner(config, start.module),
+            learner=adaptation_learner(config, start.module, start.path),
             items=build_views(TargetViews, config, dataset, start.module),
-            notes=(*start.notes, *_warnings(config), *dataset.notes, *scored),
+            notes=(*start.notes, *told, *_warnings(config), *dataset.notes, *scored),
             start=start.path,
         )
+
+    def _sound(self, dataset: DetectionDataset, data: DetectionData) -> DetectionDataset:
+        """Leave out or refuse files that cannot be read; the first process checks for all."""
+        if distributed.world_size() == 1:
+            return readable(dataset, data, self._seen)
+        checked = readable(dataset, data, self._seen) if distributed.rank() == 0 else dataset
+        changed = distributed.broadcast_from_first(None if checked is dataset else checked)
+        return dataset if changed is None else changed
 
     def _scored_notes(self, config: SfodConfig, classes: tuple[str, ...], dataset: DetectionDataset) -> list[str]:
         """Read the list to score on before anything runs, and return what is to be said beside the scores."""
         if not config.data.eval_split:
             return []
-        scored = readable(self.eval_set(config, classes), config.data, self._seen)
+        scored = self._sound(self.eval_set(config, classes), config.data)
         self._shared = shared_images(dataset, scored)
         shared = _note_shared_images(config, self._shared, scored)
         notes = [*shared, *(f"{scored.name}: {note}" for note in scored.notes)]
@@ -135,12 +150,21 @@ class SfodPipeline(Pipeline[SfodConfig]):
         detector = learner.product()
         if not isinstance(detector, Detector):
             raise TypeError(f"expected a Detector, got {type(detector).__name__}")
+        config, _ = resolve_threshold(config, config.source.weights or DEMO_BUNDLE)
         data = config.data
         trained_on = TrainedOn(
             description=_describe_data(config), synthetic=data.synthetic, licence=data.licence, manifest=self._manifest
         )
         return save_detector(
-            folder, detector, self.card(config, config.method, trained_on=trained_on, parent=_parent_hash(config))
+            folder,
+            detector,
+            self.card(
+                config,
+                config.method,
+                trained_on=trained_on,
+                parent=_parent_hash(config),
+                limits=" ".join([self.limits, *(each for each in learner.notes if each.startswith("ALARM"))]),
+            ),
         )
 
     def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
@@ -266,17 +290,19 @@ class SfodPipeline(Pipeline[SfodConfig]):
         return notes
 
 
-def adaptation_learner(config: SfodConfig, detector: Detector) -> Learner:
-    """Build the learner of ``bn``, ``mt`` or ``lpld``."""
+def adaptation_learner(config: SfodConfig, detector: Detector, source: Path | None = None) -> Learner:
+    """Build the learner of ``bn``, ``mt`` or ``lpld``, which starts from the bundle ``source``."""
     if config.method == "bn":
         return StatisticsLearner(detector)
-    return MeanTeacherLearner(
+    learner = MeanTeacherLearner(
         detector,
         teacher=config.teacher,
         pseudo_labels=config.pseudo_labels,
         lpld=config.lpld if config.method == "lpld" else None,
         seed=config.train.seed,
     )
+    learner.watch.sure_score = read_sure_score(source)
+    return learner
 
 
 def build_views(

@@ -228,12 +228,13 @@ class WsiConfig(Config):
     def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the released settings of MHIM v2 and of DSMIL, and the format of data without slides.
 
-        MHIM v2 has GELU, averages DSMIL's logits and ends with a small learning rate; DSMIL scores by class.
+        MHIM v2 has GELU, averages DSMIL's logits, ends with a small learning rate and stops early sooner; DSMIL scores
+        by class.
         """
         defaults: dict[str, Any] = {}
         if keys.get("method") == "mhim_v2":
             released = {"embedding": {"activation": "gelu"}, "dsmil": {"combine": "logits"}}
-            defaults |= {"model": released, "optim": {"lr_end": 1e-7}}
+            defaults |= {"model": released, "optim": {"lr_end": 1e-7}, "train": {"patience": 20, "patience_from": 100}}
         data = keys.get("data")
         if isinstance(data, Mapping) and data.get("features") and data.get("labels") and not data.get("root"):
             defaults["data"] = {"format": "features"}  # without slides, these are all there is

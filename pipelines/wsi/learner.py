@@ -67,6 +67,9 @@ class PlainLearner(BagLearner):
 class MhimLearner(BagLearner):
     """Learner of masked hard instance mining with a mean teacher.
 
+    Outside ``fit``, call ``after_step`` with the number of steps done after each of the optimizer: it moves the teacher
+    and counts the steps of the schedules.
+
     Args:
         student: The network; in v2 with a recycler.
         total: Updates of the longest run that the settings allow, for schedules.
@@ -79,9 +82,15 @@ class MhimLearner(BagLearner):
         self.teacher = MeanTeacher(student, profile.teacher.mode)
         self.teacher_moves = "step"
         self._tokens: list[Tensor] = []
+        self._version_of_student: int | None = None
 
     def training_step(self, batch: Bag) -> dict[str, Tensor]:
-        """Compute the student's losses on the tiles that remain after masking."""
+        """Compute the student's losses on the tiles that remain after masking.
+
+        Raises:
+            RuntimeError: The student has moved since the last step, and ``after_step`` was not called.
+        """
+        self._require_moved_teacher()
         high = high_share(self.profile.masking, self.update, self.total)
         done = self.student.training_step(batch.features, batch.label, self.teacher, self.profile, high)
         self._tokens += [] if done.tokens is None else [done.tokens]
@@ -94,6 +103,20 @@ class MhimLearner(BagLearner):
         if self.student.recycling is not None:
             self._move_queries(self.student.recycling.keep_rate)
         self.teacher.update(self.student, keep_rate(self.profile.teacher, self.update, self.total))
+        self.step, self._version_of_student = step, None  # ``fit`` sets the step itself
+
+    def _require_moved_teacher(self) -> None:
+        """Raise where a training by hand would leave the teacher where it is, in silence."""
+        if torch.compiler.is_compiling():
+            return
+        version = sum(parameter._version for parameter in self.student.parameters())
+        if self._version_of_student is not None and version != self._version_of_student:
+            raise RuntimeError("the student has moved, its teacher has not: call after_step(number of steps done)")
+        self._version_of_student = version
+
+    def discard(self) -> None:
+        """Forget the tokens of steps that move no weights: no later update shall follow them."""
+        self._tokens = []
 
     def networks(self) -> Mapping[str, MHIM]:
         """Return the student and, unless the settings leave it out, its teacher."""

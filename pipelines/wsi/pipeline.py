@@ -27,7 +27,6 @@ from pipelines.wsi.features.bags import Bags, content_manifest, manifest, traini
 from pipelines.wsi.features.checks import (
     CheckProgress,
     FeatureChecks,
-    ListCheck,
     check_list,
     check_of_list,
     check_slide_file,
@@ -58,7 +57,7 @@ from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import Card
 from vision_core.bundles.export import Exportable
 from vision_core.console import say
-from vision_core.errors import CheckpointError, ConfigError, DataError
+from vision_core.errors import Checked, CheckpointError, ConfigError, DataError
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
 from vision_core.pipeline import OnItem, Pipeline
@@ -251,7 +250,7 @@ class WsiPipeline(Pipeline[WsiConfig]):
             "with a synthetic alteration of nuclei. All pixels come from one slide: an illustration, not evidence."
         )
 
-    def validate(self, config: WsiConfig, sample: int | None, on_item: OnItem) -> list[ListCheck]:
+    def validate(self, config: WsiConfig, sample: int | None, on_item: OnItem) -> list[Checked]:
         """Check the CSV and the slides or feature files of all three lists; every fault is told at once."""
         found = examine_cohort(config, _list_files(config))
         lists = {name: records for name, records in found.lists.items() if records}

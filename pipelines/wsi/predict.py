@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.evaluation.predictions import require_numbers
-from pipelines.wsi.features.origin import cautions, differences, encoder_differences, origin_of, trained_with
+from pipelines.wsi.features.origin import cautions, differences, origin_of, trained_with
 from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor, timing_summary, unfinished_file
 from pipelines.wsi.result_files import SlideFiles
 from pipelines.wsi.weights.bundles import BagPrediction, SlideModel, load_network

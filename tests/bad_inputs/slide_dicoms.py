@@ -88,12 +88,17 @@ def write_dicom(path: Path, pixels: Pixels, kind: DicomKind | None = None, serie
     return path
 
 
+def _syntax(kind: DicomKind) -> str:
+    if kind.is_jpeg2000:
+        return str(_JPEG2000)
+    return str(_EXPLICIT if kind.mark is None else _BASELINE)
+
+
 def _dicom_header(path: Path, kind: DicomKind, series: str) -> FileDataset:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = _SLIDE_CLASS
+    meta.MediaStorageSOPClassUID = pydicom.uid.UID(_SLIDE_CLASS)
     meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[series, path.name])
-    syntax = _EXPLICIT if kind.mark is None else _BASELINE
-    meta.TransferSyntaxUID = pydicom.uid.UID(_JPEG2000 if kind.is_jpeg2000 else syntax)
+    meta.TransferSyntaxUID = pydicom.uid.UID(_syntax(kind))
     data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = _SLIDE_CLASS, meta.MediaStorageSOPInstanceUID
     data.StudyInstanceUID, data.SeriesInstanceUID = f"{series}.1", series

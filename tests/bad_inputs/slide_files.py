@@ -17,9 +17,9 @@ from tests.pipelines.wsi.tiny import picture
 from tests.vision_core.slides.tiffs import APERIO
 
 Pixels = NDArray[Any]
-TILED = {"tile": (128, 128)}
-STRIPS = {"rowsperstrip": 64}
-_HALF_MICRON = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+TILED: dict[str, Any] = {"tile": (128, 128)}
+STRIPS: dict[str, Any] = {"rowsperstrip": 64}
+_HALF_MICRON: dict[str, Any] = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
 
 
 def tissue() -> NDArray[np.uint8]:

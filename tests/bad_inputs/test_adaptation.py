@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import torch
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.learners import mean_teacher as learner
 from pipelines.sfod.views import Batch
-from tests.pipelines.sfod.tiny import adapt, make_foreign, source_bundle, weights
+from tests.pipelines.sfod.tiny import adapt, adapt_words, make_foreign, source_bundle, weights
 from tests.vision_core.detection.synthetic import make_coco, make_voc
+from vision_core.bundles.bundle import amend
 
 Capture = pytest.CaptureFixture[str]
 STEPS = ("method=lpld", "train.epochs=1")
@@ -38,13 +40,102 @@ def test_c02_a_backbone_instead_of_a_detector(tmp_path: Path, capsys: Capture) -
     assert not (tmp_path / "bundle").exists()
 
 
+NOTHING = r"threshold 1 is too high: no detection passed it on the first {} images, the highest score was 0\.\d\d"
+
+
+@pytest.mark.parametrize("words", [("train.epochs=3",), ("train.max_steps=1", "teacher.every=step")])
 def test_c04_no_detection_passes_the_threshold(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    words: tuple[str, ...], data: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(learner, "_PATIENCE_IMAGES", 4)  # instead of 200, to save the time
-    assert adapt(tmp_path, data, *STEPS, "pseudo_labels.threshold=1") == 2
+    """In the first epoch, or in a run shorter than that."""
+    assert adapt(tmp_path, data, "pseudo_labels.threshold=1", *words) == 2
     told = capsys.readouterr().err
-    assert re.search(r"error\[TRAINING\] .*threshold 1 is too high: .* 4 images, the highest score was 0\.\d\d", told)
+    images = 2 if "teacher.every=step" in words else 4
+    assert re.search(r"error\[TRAINING\] pseudo_labels." + NOTHING.format(images), told)
+    assert "pseudo_labels.on_nothing=continue goes on" in told
+    assert not (tmp_path / "model").exists()
+    assert main(["train", "--out", str(tmp_path), "--resume"]) == 2  # nor does the end of it pass for a success
+
+
+def test_c04_on_request_the_run_goes_on_and_everything_says_so(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    words = ("train.epochs=1", "pseudo_labels.threshold=1", "pseudo_labels.on_nothing=continue")
+    assert adapt(tmp_path, data, *words) == 0
+    alarm = re.compile(r"ALARM: pseudo_labels\." + NOTHING.format(4))
+    assert alarm.search(capsys.readouterr().out)
+    assert alarm.search("\n".join(json.loads((tmp_path / "run.json").read_text())["notes"]))
+    assert alarm.search(json.loads((tmp_path / "model" / "card.json").read_text())["limits"])
+    assert alarm.search((tmp_path / "report.html").read_text())
+
+
+def test_c04_boxes_an_image_stand_in_the_progress(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert adapt(tmp_path, data, *STEPS) == 0
+    assert re.search(r"train: 2/2 step, .* left \d\.\d boxes an image", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_c13_an_adaptation_shorter_than_an_epoch(
+    flags: tuple[str, ...], data: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", "--out", str(run), *adapt_words(data, "train.max_steps=1"), *flags]) == 2
+    told = capsys.readouterr().err
+    assert re.search(r"error\[CONFIG\] teacher\.every=epoch moves the teacher after '2' steps.*train\.max_steps", told)
+    assert "teacher.every=step" in told
+    assert not run.exists()
+
+
+def test_c13_of_several_runs_none_begins(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    config = tmp_path / "runs.yaml"
+    config.write_text("runs: {long: {}, short: {train.max_steps: 1}}")
+    words = adapt_words(data, "data.classes=[disc,square]")
+    assert main(["train", "--config", str(config), "--out", str(tmp_path / "out"), *words]) == 2
+    assert "moves the teacher after '2' steps" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("last.pt"))
+
+
+def test_c13_the_end_of_a_run_tells_how_often_the_teacher_moved(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert adapt(tmp_path, data, "train.max_steps=5") == 0
+    told = "The teacher moved 2 times; 1 step of 5 came after its last move."
+    assert told in capsys.readouterr().out
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert told in facts["notes"]
+    assert (facts["teacher_moves"], facts["teacher_moved_at"], facts["steps_after_last_move"]) == (2, 4, 1)
+
+
+def test_c13_bn_has_no_teacher(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["train", "--dry-run", *adapt_words(data, "method=bn", "train.max_steps=1")]) == 0
+    assert "teacher" not in capsys.readouterr().out
+
+
+def amended(folder: Path, calibration: object) -> Path:
+    """The tiny bundle with a calibration on its card, made by hand."""
+    bundle = shutil.copytree(source_bundle(), folder / "source")
+    amend(bundle, calibration=calibration)
+    return bundle
+
+
+def test_c14_the_threshold_follows_from_the_card_of_the_source(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    bundle = amended(tmp_path, {"all": {"sure_score": 0.4321}, "per_class": {}})
+    words = adapt_words(data, f"source.weights={bundle}", "pseudo_labels.threshold=auto", "train.epochs=1")
+    assert main(["train", "--out", str(tmp_path / "run"), *words]) == 0
+    assert "pseudo_labels.threshold=auto is 0.432" in capsys.readouterr().out
+    card = json.loads((tmp_path / "run" / "model" / "card.json").read_text())
+    assert card["config"]["pseudo_labels"]["threshold"] == 0.4321
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [None, {}, {"temperature": 1.0}, {"all": None}, {"all": {"sure_score": None}}, {"all": {"sure_score": "high"}}],
+)
+def test_c14_a_card_without_that_score(calibration: object, data: Path, tmp_path: Path, capsys: Capture) -> None:
+    words = adapt_words(data, f"source.weights={amended(tmp_path, calibration)}", "pseudo_labels.threshold=auto")
+    assert main(["train", "--out", str(tmp_path / "run"), *words]) == 2
+    told = capsys.readouterr().err
+    assert re.search(
+        r"error\[CONFIG\] pseudo_labels\.threshold=auto: the card of '.*' has no score .*Give a number", told
+    )
+    assert len(told.strip().splitlines()) == 1
 
 
 def test_c07_images_below_the_smallest_anchor(tmp_path: Path, capsys: Capture) -> None:

@@ -48,7 +48,7 @@ def test_a1__folder_instead_of_a_file(seen: Seen, tmp_path: Path) -> None:
         pytest.param("pseudo_labels: {thresold: 0.5}", "did you mean 'threshold'?", id="A3 in its section"),
         pytest.param("train: {epochs: ten}", "train.epochs: should be a valid integer, got 'ten'", id="A4 type"),
         pytest.param("teacher.keep_rate: 1.7", "should be less than or equal to 1, got 1.7", id="A4 keep rate"),
-        pytest.param("pseudo_labels.threshold: -1", "should be greater than or equal to 0, got -1", id="A4 threshold"),
+        pytest.param("pseudo_labels.threshold: -1", "a number from 0 to 1, or auto, got -1", id="A4 threshold"),
         pytest.param("optim.lr: .nan", "optim.lr: should be a finite number, got nan", id="A5 nan"),
         pytest.param("optim.lr: -.inf", "optim.lr: should be a finite number, got -inf", id="A5 infinity"),
         pytest.param("runs: [a]", "runs: should map names to keys", id="runs as a list"),
@@ -89,7 +89,7 @@ def test_a2_to_a5__bad_settings_file(seen: Seen, tmp_path: Path, text: str, told
         ("lpld.weight=1.0e-300", "lpld.weight: should be 0, or at least 1e-30 away from it"),
         ("train.batch_size=0", "train.batch_size: should be greater than or equal to 1, got 0"),
         ("train.batch_size=99999999999999999999", "train.batch_size: should be between"),
-        ("train.workers=100000", "train.workers: should be less than or equal to 1024"),
+        ("train.workers=100000", "train.workers: should be auto, or a number from 0 to 1024, got 100000"),
         ("method=lpdl", "should be 'source', 'bn', 'mt' or 'lpld', got 'lpdl'"),
     ],
 )
@@ -274,6 +274,7 @@ def test_a7__refused_resume_leaves_the_settings_of_the_run(seen: Seen, tmp_path:
         "data.format=images",
         f"source.weights={bundle}",
         "train.epochs=1",
+        "pseudo_labels.on_nothing=continue",
     ]
     seen.done(["train", "--out", "run", *words])
     before = (tmp_path / "run" / "config.yaml").read_text()
@@ -336,6 +337,7 @@ def test_train__stopped_while_it_prepares_can_be_resumed_as_it_says(
         "data.format=images",
         f"source.weights={bundle}",
         "train.epochs=1",
+        "pseudo_labels.on_nothing=continue",
     ]
     with monkeypatch.context() as patched:
         patched.setattr(SfodPipeline, "prepare", stop)

@@ -118,7 +118,7 @@ def test_evaluate__missing_images_stand_beside_the_score(tmp_path: Path, capsys:
 def test_train__what_the_scored_list_lacks_stands_in_the_record(tmp_path: Path, capsys: Capture) -> None:
     data = make_voc(tmp_path / "data")
     (data / "JPEGImages" / "test_002.png").unlink()
-    words = ("train.max_steps=1", "data.eval_split=test", "data.on_missing=skip")
+    words = ("train.max_steps=1", "teacher.keep_rate=0", "data.eval_split=test", "data.on_missing=skip")
     told = Seen(main, capsys).done(_train(data, "voc", *words))
     assert told.count("IMAGES MISSING: '1' of '4' listed images are missing: test_002") == 1
     notes = json.loads((tmp_path / "run" / "run.json").read_text())["notes"]

@@ -98,10 +98,10 @@ class Generated:
                 }
                 change(label)
                 name.text = label["name"]
-                for each, value in zip(box, label["box"], strict=True):
-                    each.text = f"{value:g}"
-                for each, value in zip(("width", "height"), label["size"], strict=True):
-                    side = size.find(each)
+                for corner, value in zip(box, label["box"], strict=True):
+                    corner.text = f"{value:g}"
+                for edge, value in zip(("width", "height"), label["size"], strict=True):
+                    side = size.find(edge)
                     assert side is not None
                     side.text = str(value)
             tree.write(path)
@@ -177,7 +177,7 @@ def _found(data: DetectionData) -> tuple[list[str], list[str]]:
     """What the gate finds: texts that refuse the list, and notes on it."""
     dataset = read_for_findings("train", lambda: read_dataset(data, "train", with_labels=True))
     if not dataset.problems:
-        dataset = dataset.checked(lambda each: readable(each, data, set()))
+        dataset = dataset.checked(lambda each: readable(each, data, {}))
     problems = [text for text in dataset.problems if "images cannot be read" not in text]  # their number comes besides
     return problems, [note for note in dataset.notes if "category ids" not in note]
 

@@ -142,9 +142,8 @@ def _told(sound: Path, folder: Path, change: Change) -> dict[str, str]:
 
 
 def _validate(config: WsiConfig) -> None:
-    faults = [
-        fault for each in WsiPipeline().validate(config, None, lambda _done, _total: None) for fault in each.faults
-    ]
+    checked = WsiPipeline().validate(config, None, lambda _done, _total: None)
+    faults = [fault for each in checked for fault in (*each.problems, *each.faults)]
     if faults:
         raise DataError(faults)
 

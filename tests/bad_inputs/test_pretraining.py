@@ -103,7 +103,7 @@ def test_prepare_images__a_file_that_crashes_its_decoder_is_left_out(tmp_path: P
     data = _data(tmp_path, "dicom", on_corrupt="skip")
     images = prepare_images(data, "train")
     assert [images[index].name for index in range(len(images))] == ["train/liver/sound.dcm"]
-    first, _ = check_lists([read_images(data, "train")])
+    (first,), _ = check_lists([read_images(data, "train")])
     assert len(first.faults) == 1
     assert "crashing.dcm" in first.faults[0]
 
@@ -119,7 +119,7 @@ NOTED = (
 def test_notes__train_and_validate_tell_the_same(on_corrupt: str, tmp_path: Path) -> None:
     data = _data(museum.notable(tmp_path / "set"), "dicom", on_corrupt=on_corrupt, cache=tmp_path / "cache")
     (tmp_path / "set" / "train" / museum.CLASSES[0] / "photo.heic").unlink()  # a DICOM file may have any name
-    first, *_ = check_lists([read_images(data, "train")])
+    (first,), _ = check_lists([read_images(data, "train")])
     for _ in range(2):  # the second time from what is remembered
         notes = prepare_images(data, "train").notes
         assert [note for note in notes if note not in NOTED] == ["pipes, sockets or devices, not used: 1 (pipe.png)"]
@@ -154,7 +154,7 @@ def test_overlaps__a_run_tells_of_equal_images_as_validate_does(
     told = overlaps(lists)
     copied = "train/CT__abd__normal/0.png = train/MR__knee__tear/copy.png"
     if few:
-        *_, together = check_lists(lists)
+        _, together = check_lists(lists)
         assert [line.removeprefix("warning: ") for line in told] == together.lines()[1:]
         assert told == [
             f"warning: the same image in several classes: 1 times ({copied} = val/CT__abd__normal/again.bmp)",
@@ -191,7 +191,7 @@ def test_check_lists__equal_and_empty_images_are_told_and_left_out_on_request(tm
     root = museum.g14_equal_and_empty(tmp_path / "set")
     data = _data(root, "folders", cache=tmp_path / "cache")
     lists = [read_images(data, part) for part in ("train", "val")]
-    *_, together = check_lists(lists, cache=tmp_path / "cache")
+    _, together = check_lists(lists, cache=tmp_path / "cache")
     text = "\n".join(together.lines())
     assert "the same image in several classes: 1 times" in text
     assert "the same image in several lists: 1 times" in text
@@ -227,7 +227,8 @@ def test_read_images__no_patient_is_named(tmp_path: Path, caplog: pytest.LogCapt
     museum.rows([{**line, "patient": "Secret^Person"} for line in lines], root / "labels.csv")
     with caplog.at_level(logging.DEBUG):
         lists = [read_images(_data(root, "csv"), part) for part in ("train", "val")]
-        text = "\n".join(line for found in check_lists(lists) for line in found.lines())
+        checked, between = check_lists(lists)
+        text = "\n".join(line for found in (*checked, between) for line in found.lines())
     assert ":train and" in text
     assert "Secret" not in text + caplog.text + repr(lists)
 

@@ -376,4 +376,4 @@ def test_predict__notes_of_a_file_stand_beside_its_result(name: str, tmp_path: P
     assert main(["predict", "--checkpoint", str(bundle), "--input", str(path), "--out", str(tmp_path / "out")]) == 0
     with (tmp_path / "out" / "results.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
-    assert "1 of 20 tiles of level 0 (5.0%) are not stored in the file; they are white." in row["notes"]
+    assert "1 of 20 tiles of level 0 (5.0%) are not stored in the file; they are white." in row["notice"]

@@ -143,7 +143,7 @@ def test_masks__one_that_fits_two_slides_is_refused_with_both(bundle: Path, tmp_
     (tmp_path / "masks" / "a").mkdir()
     (tmp_path / "masks" / "x.tissue.geojson").rename(tmp_path / "masks" / "a" / "x.tissue.geojson")
     seen.done(words)
-    notes = {Path(row["input"]).parent.name: row["notes"] for row in _rows(tmp_path / "out")}
+    notes = {Path(row["input"]).parent.name: row["notice"] for row in _rows(tmp_path / "out")}
     assert "Tissue as drawn" in notes["a"] and "Tissue as drawn" not in notes["b"]
 
 
@@ -159,7 +159,7 @@ def test_masks__of_no_slide_are_named_and_two_of_a_slide_refused(bundle: Path, t
     words = _predict(bundle, tmp_path / "slides", tmp_path / "out", f"tissue.regions={tmp_path / 'masks'}")
     told = seen.done(words)
     assert "1 edited masks of" in told and "1 are of none of the slides: 'other.geojson'" in told
-    assert "Tissue as drawn in 'X.TIF.geojson'" in _results(tmp_path / "out")["x.tif"]["notes"]
+    assert "Tissue as drawn in 'X.TIF.geojson'" in _results(tmp_path / "out")["x.tif"]["notice"]
     _mask(tmp_path / "masks" / "x.tissue.geojson")
     seen.refused(words, 2, "x.tif' has 2 edited masks")
 
@@ -268,5 +268,5 @@ def test_max_bad_tiles__given_to_predict_takes_effect(bundle: Path, tmp_path: Pa
     told = (tmp_path / "out" / "failures.csv").read_text()
     assert "allow unreadable tiles with read.max_bad_tiles" in told
     seen.done([*_predict(bundle, tmp_path / "slides", tmp_path / "more"), "read.max_bad_tiles=100"])
-    notes = _results(tmp_path / "more")["a.tif"]["notes"]
+    notes = _results(tmp_path / "more")["a.tif"]["notice"]
     assert "tiles cannot be read and are left out" in notes

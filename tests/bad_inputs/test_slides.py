@@ -68,7 +68,7 @@ def test_predict__a_doubtful_slide_is_done_and_the_doubt_told_once(
     failures, results = night
     name = make(tmp_path).name
     assert name not in failures
-    assert results[name]["notes"].count(note) == 1 if note else not results[name]["notes"]
+    assert results[name]["notice"].count(note) == 1 if note else not results[name]["notice"]
 
 
 def test_e01_a_slide_that_is_missing_is_told_from_one_that_is_unsupported(bundle: Path, tmp_path: Path) -> None:

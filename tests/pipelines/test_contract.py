@@ -101,7 +101,7 @@ def test_train__rehearsal_writes_nothing(
 def test_train__seeds_get_a_folder_each_and_a_table(
     life: Life, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert life.train(tmp_path, "--seeds", "0,1", "train.max_steps=1") == 0
+    assert life.train(tmp_path, "--seeds", "0,1", "train.epochs=1") == 0
     assert all((tmp_path / f"seed-{seed}" / "model" / "card.json").exists() for seed in range(2))
     assert "over 2 seeds" in capsys.readouterr().out
 

@@ -24,9 +24,10 @@ def test_launched__single_process_without_torchrun(monkeypatch: pytest.MonkeyPat
 
 
 def test_launched__reads_what_torchrun_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
+    for name, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    assert environment.launched() == environment.Launched(rank=3, local_rank=1, world_size=4)
+    expected = environment.Launched(rank=3, local_rank=1, world_size=4, local_world_size=2)
+    assert environment.launched() == expected
 
 
 @pytest.mark.parametrize("value", ["two", "-1", "1.5", "²"])

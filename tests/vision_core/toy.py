@@ -11,9 +11,10 @@ from vision_core.config.loading import replace
 from vision_core.config.schema import Config
 from vision_core.randomness import key
 from vision_core.runs.folder import RunFolder
+from vision_core.training.checkpoint import Counters
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.loaders import Place
-from vision_core.training.loop import Counters, fit
+from vision_core.training.loop import fit
 from vision_core.training.mean_teacher import MeanTeacher
 from vision_core.training.runtime import Runtime
 
@@ -50,7 +51,9 @@ class ToyItems:
 class ToyLearner(Learner):
     """Least squares with dropout noise on the input, and a teacher that moves per epoch."""
 
-    def __init__(self, empty_items: Sequence[float] = (), poison_step: int = -1) -> None:
+    def __init__(
+        self, empty_items: Sequence[float] = (), poison_step: int = -1, poison_steps: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.first = nn.Linear(1, 4)
@@ -58,7 +61,7 @@ class ToyLearner(Learner):
         self.teacher = MeanTeacher(self.student)
         self.moves = 0
         self.rates: list[float] = []
-        self.poison_step = poison_step
+        self.poison_steps = {poison_step, *poison_steps}
         self.skip = empty_items
 
     def training_step(self, batch: Tensor) -> dict[str, Tensor]:
@@ -66,7 +69,7 @@ class ToyLearner(Learner):
             return {}
         noise = torch.randn(())  # drawn from the step's own seed
         error = (self.student(batch[:, :1]) - batch[:, 1:]).square().mean()
-        bad = float("nan") if self.step == self.poison_step else 0.0
+        bad = float("nan") if self.step in self.poison_steps else 0.0
         return {"loss_square": error, "loss_noise": 0.01 * noise * self.first.bias.sum() + bad}
 
     def after_epoch(self, epoch: int) -> None:

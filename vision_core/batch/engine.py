@@ -3,6 +3,10 @@
 The output folder holds ``outputs/``, ``ledger/``, ``results.csv``, ``failures.csv``, ``summary.html``, ``README.txt``,
 ``job.json``, which identifies the batch, and for tasks that inspect inputs first ``plan.json``. After a kill at any
 moment, the same command ends with the same files.
+
+An input in which the process ended without a word (a crash of a library, a kill) is tried once more, after all others;
+when that ends the process too, the next start fails it. Like every failed input it is tried again by the command after
+that, still after all others, so that it never keeps the rest from being done.
 """
 
 import errno
@@ -13,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,12 +30,22 @@ from vision_core.batch.folder import (
     remove_outputs,
     write_batch_readme,
 )
-from vision_core.batch.inspection import PLAN, Plan, inspect_inputs
+from vision_core.batch.inspection import PLAN, Inspected, Plan, inspect_inputs
 from vision_core.batch.job import BatchJob, FileProcessor
-from vision_core.batch.ledger import Ledger, Output, Record, all_records, output, read_ledgers
+from vision_core.batch.ledger import ENDED_HERE, Ledger, Output, Record, all_records, output, read_ledgers
 from vision_core.batch.plan import Task, plan
 from vision_core.batch.tables import GrowingTables, count_categories, write_tables
-from vision_core.errors import EXIT_PARTIAL, AllInputsError, DataError, InputError, Interrupted, UserError, one_line
+from vision_core.environment import describe_lost_gpu, is_lost_gpu, is_out_of_memory, release_gpu_memory
+from vision_core.errors import (
+    EXIT_PARTIAL,
+    AllInputsError,
+    DataError,
+    EnvironmentFault,
+    InputError,
+    Interrupted,
+    UserError,
+    one_line,
+)
 from vision_core.files import atomic_path, stamp, text_of, writing
 from vision_core.signals import raise_if_stopped
 
@@ -40,6 +55,7 @@ _LOG = logging.getLogger("domainsight")
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
 _TOLD_CATEGORIES = 8
 _ROUNDS = 2  # the second repeats inputs whose outputs were deleted during the first
+_MOST_STARTS = 2  # of an input that ends the process each time
 R = TypeVar("R")
 
 
@@ -123,7 +139,7 @@ class _Worker(Generic[R]):
     """Worker: one process with its share of the inputs."""
 
     def __init__(self, job: BatchJob[R], ledger: Ledger, watcher: Watcher) -> None:
-        self.job, self.ledger, self.watcher = job, ledger, watcher
+        self.job, self.ledger, self.watcher, self.attempts = job, ledger, watcher, ledger.attempts
         self.plan: Plan = {}
         self.failed: set[Path] = set()
         self.staging = job.out / f".staging-{job.shard}"
@@ -136,16 +152,19 @@ class _Worker(Generic[R]):
         try:
             for _ in range(_ROUNDS):
                 tasks = [task for task in plan(self.job) if task.path not in self.failed]
+                tasks.sort(key=self._is_suspect)
                 if not tasks or not self._do_all(tasks):
                     break
         finally:
             self._expect(())
+            self.attempts.only()
             shutil.rmtree(self.staging, ignore_errors=True)
         self._clear_unfinished()  # after a stop all of it stays: the same command continues from it
 
     def _do_all(self, tasks: Sequence[Task]) -> bool:
         """Process these in turn; False when a failure ends the batch."""
-        self._inspect(tasks)
+        suspects = [task for task in tasks if self._is_suspect(task)]
+        self._inspect(tasks, suspects)
         if any(not self._refused(task) for task in tasks):
             self.predictor = self.predictor or self._load()
         write_batch_readme(self.job)
@@ -155,7 +174,9 @@ class _Worker(Generic[R]):
             raise_if_stopped()
             if task.reason:
                 _LOG.info("'%s' is done again: %s.", task.path, task.reason)
-            self._expect(tasks[number - 1 : number + 1])
+            begun = [each for each in tasks[number - 1 : number + 1] if each is task or each not in suspects]
+            self.attempts.only(*(each.path for each in begun))
+            self._expect(begun)
             record = self._do(task)
             self.ledger.append(record)
             self.tables.add(record)
@@ -193,15 +214,31 @@ class _Worker(Generic[R]):
         if self.predictor is not None:
             self.predictor.expect([task.path for task in tasks if not self._refused(task)])
 
-    def _inspect(self, tasks: Sequence[Task]) -> None:
-        paths = [task.path for task in tasks if text_of(task.path) not in self.plan]
-        if self.job.inspect is None or not paths:
+    def _inspect(self, tasks: Sequence[Task], suspects: Sequence[Task]) -> None:
+        """Open what is not planned yet; suspects one by one, so that the next start knows which ended the process."""
+        new = [task for task in tasks if not self._refused(task) and text_of(task.path) not in self.plan]
+        if (inspect := self.job.inspect) is None or not new:
             return
-        self.watcher.inspecting(len(paths))
-        self.plan |= inspect_inputs(paths, self.job.inspect, self.job.out, self.watcher.inspected)
+
+        def watched(path: Path, *, is_alone: bool) -> Inspected:
+            with self.attempts.during(path, is_alone=is_alone):
+                return inspect(path)
+
+        self.watcher.inspecting(len(new))
+        for some in ([task for task in new if task not in suspects], *([task] for task in new if task in suspects)):
+            paths, look = [task.path for task in some], partial(watched, is_alone=len(some) == 1)
+            self.plan |= inspect_inputs(paths, look, self.job.out, self.watcher.inspected)
         self.watcher.planned(self.plan)
 
+    def _is_suspect(self, task: Task) -> bool:
+        return task.has_ended_process or self.attempts.before(task.path) is not None
+
     def _refused(self, task: Task) -> str:
+        if (self.attempts.before(task.path) or 0) >= _MOST_STARTS:
+            return (
+                f"'{task.path}': {ENDED_HERE} twice while it was read: a library crashed, or something killed the "
+                "process, as for lack of memory. Run the same command to try it again, after all others."
+            )
         planned = self.plan.get(text_of(task.path))
         return planned.reason if planned else ""
 
@@ -213,6 +250,9 @@ class _Worker(Generic[R]):
         except Exception as error:  # an input must not end the batch, whatever error a decoder or a model raises
             if isinstance(error, UserError) and not isinstance(error, DataError):
                 raise
+            if is_lost_gpu(error):  # all inputs after it would fail as well; this one is tried again
+                again = "The same command continues with the rest."
+                raise EnvironmentFault(f"'{task.path}': {describe_lost_gpu(error)} {again}") from error
             _LOG.debug("'%s' failed", task.path, exc_info=True)
             facts |= {"status": "failed", "reason": one_line(_reason(error, task.path))}
         seconds = round(time.monotonic() - started, 3)
@@ -262,7 +302,10 @@ def _with_retries(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _reason(error: Exception, path: Path) -> str:
     if isinstance(error, DataError):
         return " ".join(error.problems)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
+        release_gpu_memory()
+        if "CUDA" in str(error):
+            return "The memory of the GPU is not enough for it. Use --device cpu, a GPU with more, or a smaller input."
         return "It needs more memory than is free. Use a machine with more, or a smaller input."
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         length = len(os.fsencode(path.name))

@@ -68,6 +68,7 @@ class BatchJob(Generic[R]):
         files: Purpose of the outputs of an input by their ending, for ``README.txt``.
         strict: Stop at the first input that fails.
         overwrite: Replace another batch in the folder.
+        check_outputs: Read all of every output to see whether it is whole; else its ends and its time of change.
         shard: Name of the share of this process.
     """
 
@@ -85,6 +86,7 @@ class BatchJob(Generic[R]):
     files: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     overwrite: bool = False
+    check_outputs: bool = False
     shard: str = "0"
 
     def fingerprint_of(self, path: Path) -> str:

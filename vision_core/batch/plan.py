@@ -7,7 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from vision_core.batch.job import BatchJob, R
-from vision_core.batch.ledger import Record, fault_of, read_ledgers
+from vision_core.batch.ledger import ENDED_HERE, Record, fault_of, read_ledgers
 from vision_core.errors import InputError
 from vision_core.files import stamp, text_of
 
@@ -20,11 +20,13 @@ class Task:
         path: Path of the input.
         name: Stem of its outputs.
         reason: Why it is processed again; empty the first time.
+        has_ended_process: Whether it failed since processes ended while they read it.
     """
 
     path: Path
     name: str
     reason: str = ""
+    has_ended_process: bool = False
 
 
 def plan(job: BatchJob[R]) -> list[Task]:
@@ -36,7 +38,8 @@ def plan(job: BatchJob[R]) -> list[Task]:
         record = known.get(text_of(path))
         reason = _why_again(record, path, name, job) if record else ""
         if not record or reason:
-            tasks.append(Task(path=path, name=name, reason=reason))
+            has_ended_process = record is not None and ENDED_HERE in record.reason
+            tasks.append(Task(path=path, name=name, reason=reason, has_ended_process=has_ended_process))
     return tasks
 
 
@@ -64,7 +67,8 @@ def _why_again(record: Record, path: Path, name: str, job: BatchJob[R]) -> str:
             return "the input has changed"
     except (InputError, OSError):
         return "the input cannot be read any more"
-    return next((fault for made in record.outputs if (fault := fault_of(made, job.out))), "")
+    faults = (fault_of(made, job.out, reads_all=job.check_outputs) for made in record.outputs)
+    return next(filter(None, faults), "")
 
 
 def _hashed(path: Path) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 from vision_core.commands.parser import Build, OwnVerb, parse
 from vision_core.config.schema import Config
 from vision_core.console import debugging, is_silent
-from vision_core.environment import quiet_libraries
-from vision_core.errors import EXIT_INTERRUPTED, EnvironmentFault, Interrupted, UserError, one_line
+from vision_core.environment import describe_lost_gpu, is_lost_gpu, is_out_of_memory, quiet_libraries
+from vision_core.errors import EXIT_INTERRUPTED, ConfigError, EnvironmentFault, Interrupted, UserError, one_line
 from vision_core.signals import forget, interrupt
 
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
@@ -22,9 +22,11 @@ _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.E
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _LESS_MEMORY = {
     "train": "Use a smaller train.batch_size, fewer train.workers, or a machine with more.",
+    "predict": "Use a smaller encoder.batch_size where the task has one, --device cpu, or a machine with more.",
+    "features": "Use a smaller encoder.batch_size, --device cpu, or a machine with more.",
     "export": "Use a smaller --size, or a machine with more.",
 }
-_MEMORY_TEXTS = ("out of memory", "can't allocate memory")  # torch's own, on a GPU and on the CPU
+_UNREPEATABLE = "does not have a deterministic implementation"  # torch's text
 
 
 def run(
@@ -54,7 +56,7 @@ def run(
     except BrokenPipeError:
         return _unheard()
     except Exception as error:
-        fault = _machine_fault(error, getattr(arguments, "verb", ""))
+        fault = _foreseen(error, getattr(arguments, "verb", ""))
         return _stopped(fault, arguments) if fault else _our_bug(error, arguments)
     finally:
         _on_stop(before)
@@ -81,14 +83,24 @@ def _stopped(error: UserError, arguments: argparse.Namespace) -> int:
     return error.exit_code
 
 
-def _machine_fault(error: Exception, verb: str) -> EnvironmentFault | None:
-    """Convert an unforeseen error of disk or memory to a user error."""
+def _foreseen(error: Exception, verb: str) -> UserError | None:
+    """Convert an error of disk, memory or GPU to a user error, and one that train.deterministic causes."""
     if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
         named = f"'{error.filename}': " if error.filename else ""
         return EnvironmentFault(f"{named}{os.strerror(error.errno)}. Fix that, then run the same command again.")
-    is_memory = isinstance(error, MemoryError) or any(text in str(error) for text in _MEMORY_TEXTS)
-    remedy = _LESS_MEMORY.get(verb, "Close other programs, or use a machine with more.")
-    return EnvironmentFault(f"Memory is used up. {remedy}") if is_memory else None
+    if is_out_of_memory(error):
+        remedy = _LESS_MEMORY.get(verb, "Close other programs, or use a machine with more.")
+        return EnvironmentFault(f"Memory is used up. {remedy}")
+    if is_lost_gpu(error):
+        again = "Continue from the last checkpoint with --resume" if verb == "train" else "Run the same command again"
+        return EnvironmentFault(f"{describe_lost_gpu(error)} {again}.")
+    if _UNREPEATABLE in str(error):
+        operation = str(error).partition(_UNREPEATABLE)[0].strip()
+        return ConfigError(
+            f"train.deterministic: '{operation}' gives other bits in each run on this GPU. Use train.device=cpu, or "
+            "set train.deterministic=false."
+        )
+    return None
 
 
 def _unheard() -> int:

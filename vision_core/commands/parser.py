@@ -107,6 +107,11 @@ def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="continue the run in --out, with the same bits")
     again.add_argument("--overwrite", action="store_true", help="delete the run in --out and train anew")
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="with --resume: go on with another learning rate, clipping, more epochs, or a moved data.root",
+    )
     parser.add_argument("--dry-run", action="store_true", help="read the data and build the model, train nothing")
     parser.add_argument("--show-config", action="store_true", help="print all settings with descriptions, and stop")
     parser.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="one run per seed, and a table with the spread")
@@ -140,6 +145,7 @@ def _predict(verbs: Any, *, has_words: bool) -> None:  # noqa: ANN401
     parser.add_argument("--input", type=path, required=True, metavar="PATH", help=inputs)
     parser.add_argument("--out", type=path, required=True, metavar="DIR", help="folder of results, ledger and summary")
     parser.add_argument("--resume", action="store_true", help="the default: skip finished inputs")
+    parser.add_argument("--check-outputs", action="store_true", help="read all results again and compare their hashes")
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")
     parser.add_argument("--strict", action="store_true", help="stop at the first bad input")
     parser.add_argument(

@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         files=pipeline.result_files,
         strict=arguments.strict or arguments.on_error == "stop",
         overwrite=arguments.overwrite,
+        check_outputs=arguments.check_outputs,
     )
     with BatchProgress("predict") as shown:
         summary = run_batch(job, shown)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vision_core.commands.several_gpus import free_gpus, share_out, started_from, train_at_once
 from vision_core.commands.train_one import introduce, train_one
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
@@ -27,7 +28,10 @@ _DEMO_DATA_MARK = ".demo-data"
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Train every run that the arguments describe, and write one report."""
     runs = describe_runs(arguments, config_class)
-    runtimes = {name: launch(config.train.device, config.train.precision) for name, config in runs.items()}
+    runtimes = {
+        name: launch(config.train.device, config.train.precision, deterministic=config.train.deterministic)
+        for name, config in runs.items()
+    }
     with distributed.fail_together():
         code = _run(arguments, runs, runtimes, build())
     distributed.leave()
@@ -41,9 +45,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
     out = distributed.broadcast_from_first(output_folder(arguments, task))
     if arguments.dry_run:
         return _rehearse(pipeline, runs)
-    folders = {name: RunFolder(out / name if name else out, is_written=is_first) for name in runs}
-    if "" not in runs and RunFolder(out).is_used():
-        raise UsageError(f"--out {out} is itself a run; several need a folder of their own. Give another --out.")
+    folders = _folders(arguments, runs, out)
     if is_first:
         _take(out, folders, resume=arguments.resume, overwrite=arguments.overwrite)
     with distributed.first_process_first():
@@ -55,10 +57,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
     try:
         if len(runs) > 1:
             pipeline.check_runs(runs)
-        rows = {
-            name: train_one(pipeline, _with_start(runs[name], folders), folder, runtimes[name])
-            for name, folder in folders.items()
-        }
+        rows = _train_all(pipeline, runs, folders, runtimes)
     except UserError as error:
         if is_first and not isinstance(error, Interrupted):  # which can be resumed, and needs its settings
             _withdraw(list(folders.values()))
@@ -68,6 +67,31 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
         _conclude(pipeline, task, list(folders.values())[-1].model)
         say(f"\nReport:    {write_report(out)}")
     return 0
+
+
+def _folders(arguments: argparse.Namespace, runs: Runs, out: Path) -> dict[str, RunFolder]:
+    """Name the folder of each run."""
+    accepts = arguments.accept_changes
+    if accepts and not arguments.resume:
+        raise UsageError("--accept-changes is for --resume: a new run has no earlier settings. Leave it out.")
+    if "" not in runs and RunFolder(out).is_used():
+        raise UsageError(f"--out {out} is itself a run; several need a folder of their own. Give another --out.")
+    is_first = distributed.rank() == 0
+    return {name: RunFolder(out / name, is_written=is_first, accepts_changes=accepts) for name in runs}
+
+
+def _train_all(
+    pipeline: Pipeline[Any], runs: Runs, folders: Mapping[str, RunFolder], runtimes: Mapping[str, Runtime]
+) -> dict[str, list[Row]]:
+    """Train all runs: one by one, or where there are several GPUs one on each at once."""
+    shares = share_out(runs, free_gpus(runs) if len(runs) > 1 else [])
+    if len(shares) > 1:
+        found = train_at_once(pipeline, shares, folders)
+        return {name: found[name] for name in folders}
+    return {
+        name: train_one(pipeline, started_from(runs[name], folders), folder, runtimes[name])
+        for name, folder in folders.items()
+    }
 
 
 def _resume_command(task: str, out: Path) -> str:
@@ -84,13 +108,6 @@ def _take(out: Path, folders: Mapping[str, RunFolder], *, resume: bool, overwrit
     refuse_foreign_spread(out)
     for folder in folders.values():
         folder.open(resume=resume, overwrite=overwrite)
-
-
-def _with_start(config: Config, folders: Mapping[str, RunFolder]) -> Config:
-    """Set ``source.weights`` of a run that starts from another run."""
-    if not config.source.run:
-        return config
-    return configs.replace(config, {"source.weights": folders[config.source.run].model})
 
 
 def _withdraw(folders: Sequence[RunFolder]) -> None:
@@ -126,7 +143,7 @@ def _make_demo_data(pipeline: Pipeline[Any], folder: Path) -> None:
 def _rehearse(pipeline: Pipeline[Any], runs: Runs) -> int:
     for name, config in runs.items():
         if config.has_data():
-            introduce(name, config, pipeline.rehearse(config))
+            introduce(name, config, pipeline.rehearse(config), distributed.world_size())
         else:
             say(f"{name or config.task}: would make the demo's data first; nothing to read yet.")
     return 0

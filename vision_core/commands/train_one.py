@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_core.bundles.bundle import add_metrics
+from vision_core.config import loading as configs
 from vision_core.config.schema import Config
 from vision_core.console import logged, note, say
 from vision_core.errors import CheckpointError, EnvironmentFault, Interrupted, UserError, one_line
@@ -20,7 +21,9 @@ from vision_core.pipeline import Pipeline
 from vision_core.runs.folder import RunFolder, started
 from vision_core.signals import stop_signals
 from vision_core.training import distributed
-from vision_core.training.learner import Learner, Prepared
+from vision_core.training.checkpoint import Counters
+from vision_core.training.learner import Learner, Prepared, refuse_still_teacher
+from vision_core.training.loaders import Steps
 from vision_core.training.loop import Evaluate, fit, refuse_other_start
 from vision_core.training.runtime import Runtime, machine
 
@@ -34,8 +37,12 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
     prepared = pipeline.prepare(config)
     _check_disk(folder.path, prepared.learner, config)
     with folder.locked(), logged(folder.path / "log.txt") if runtime.is_first else nullcontext():
-        refuse_other_start(prepared, config, folder)
+        changed = refuse_other_start(prepared, config, folder)
+        steps = Steps(len(prepared.items), config.train, world_size=runtime.world_size)
+        refuse_still_teacher(prepared.learner.teacher_moves, steps)
         begun = time.monotonic()
+        if changed:
+            _accept(folder, config, changed)
         folder.describe(
             **started(),
             machine=machine(),
@@ -58,25 +65,72 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
             with stop_signals():  # torchrun ends all processes when one dies; the error is still written
                 _record_failure(folder, error)
             raise
-        for remark in prepared.learner.notes:
+        remarks = [*prepared.learner.notes, *_account(counters, prepared.learner)]
+        for remark in remarks:
             say(remark)
-        notes = [*prepared.notes, *prepared.learner.notes]
+        notes = [*prepared.notes, *remarks]
         seconds = round(time.monotonic() - begun, 1)
-        folder.describe(status="done", seconds=seconds, notes=notes, **asdict(counters))
+        folder.describe(status="done", seconds=seconds, notes=notes, **_record(counters, prepared.learner))
     return rows
 
 
+def _record(counters: Counters, learner: Learner) -> dict[str, Any]:
+    """List the counts of a run for its record; those of a teacher only where there is one."""
+    counts = asdict(counters)
+    counts["steps_after_last_move"] = counters.step - counters.teacher_moved_at
+    of_teacher = () if learner.teacher_moves else ("teacher_moves", "teacher_moved_at", "steps_after_last_move")
+    return {name: value for name, value in counts.items() if name not in of_teacher}
+
+
+def _accept(folder: RunFolder, config: Config, changed: Mapping[str, list[Any]]) -> None:
+    """Record accepted changes of settings, which are those of the run from now on."""
+    for name, (then, now) in changed.items():
+        say(f"  changed: {name} was {then!r}, is {now!r} from here on")
+    known = folder.facts().get("changes")
+    earlier = known if isinstance(known, list) else []
+    folder.describe(changes=[*earlier, {"time": started()["started"], "settings": changed}])
+    # A stage that starts from an earlier run of the command finds its weights by the name of that run.
+    kept = configs.replace(config, {"source.weights": None}) if config.source.run else config
+    if folder.is_written:
+        write_atomic(folder.path / "config.yaml", configs.dump(kept))
+
+
+def _account(counters: Counters, learner: Learner) -> list[str]:
+    """Tell what a run did beside its plain steps, for the terminal and the record."""
+    told = []
+    if learner.teacher_moves and not counters.teacher_moves:
+        told.append("warning: The teacher never moved: it holds the weights that the run started from.")
+    elif learner.teacher_moves:
+        told.append(
+            f"The teacher moved {_count(counters.teacher_moves, 'time')}; "
+            f"{_count(counters.step - counters.teacher_moved_at, 'step')} of {counters.step} came after its last move."
+        )
+    if counters.bad_losses:
+        told.append(f"{_count(counters.bad_losses, 'step')} had a loss that is not finite and moved nothing.")
+    if counters.skipped_updates:
+        told.append(f"{_count(counters.skipped_updates, 'update')} had gradients beyond fp16 and moved nothing.")
+    return told
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def introduce(name: str, config: Config, prepared: Prepared, world_size: int = 1) -> None:
-    """Print method, items, steps and processes of a run."""
+    """Print method, items, steps and processes of a run.
+
+    Raises:
+        ConfigError: The teacher would never move.
+        DataError: The items make no step.
+    """
     train = config.train
+    steps = Steps(len(prepared.items), train, world_size=world_size)
+    refuse_still_teacher(prepared.learner.teacher_moves, steps)
     per_step = train.batch_size * world_size
-    steps = -(-len(prepared.items) // per_step) * train.epochs
-    if train.max_steps:
-        steps = min(steps, train.max_steps)
     trained = sum(p.numel() for p in prepared.learner.parameters() if p.requires_grad)
     say(
-        f"\n{name or config.task}: {config.method}, {len(prepared.items)} items, {steps} steps of {train.batch_size}, "
-        f"{trained / 1e6:.1f} M trained parameters, seed {train.seed}"
+        f"\n{name or config.task}: {config.method}, {len(prepared.items)} items, {steps.total} steps of "
+        f"{train.batch_size}, {trained / 1e6:.1f} M trained parameters, seed {train.seed}"
     )
     if world_size > 1 or train.accumulate > 1:
         say(
@@ -84,7 +138,8 @@ def introduce(name: str, config: Config, prepared: Prepared, world_size: int = 1
             f"{per_step * train.accumulate} items. optim.lr is taken as it stands, {config.optim.lr:g}: scale it where "
             "the method was published with another effective batch."
         )
-        moves = {"step": per_step * train.accumulate, "epoch": len(prepared.items), None: 0}
+        per_epoch = min(len(prepared.items), steps.per_epoch * per_step)  # without what train.drop_last leaves out
+        moves = {"step": per_step * train.accumulate, "epoch": per_epoch, None: 0}
         if after := moves[prepared.learner.teacher_moves]:
             say(f"  The teacher moves after every {after} items.")
     for remark in prepared.notes:

@@ -25,6 +25,20 @@ NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
 Precision = Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(lambda value: "off" if value is False else value)]
 
 
+def _or_auto(value: object) -> object:
+    try:
+        is_count = value != "auto" and not isinstance(value, bool) and 0 <= int(str(value)) <= _MOST_WORKERS
+    except ValueError:
+        is_count = False
+    if not is_count and value != "auto":
+        raise ValueError(f"should be auto, or a number from 0 to {_MOST_WORKERS}")
+    return value if value == "auto" else int(str(value))
+
+
+_MOST_WORKERS = 1024
+Workers = Annotated[int | Literal["auto"], BeforeValidator(_or_auto)]
+
+
 class Section(BaseModel):
     """Frozen section of a configuration; unknown keys are refused.
 
@@ -138,7 +152,10 @@ class Train(Section):
     drop_last: bool = Field(False, description="Leave out the last step of an epoch when it has fewer items.")
     accumulate: int = Field(1, ge=1, description="Steps whose gradients are added up before the optimizer moves.")
     seed: int = Field(0, ge=0, lt=2**63, description="All randomness follows from it.")
-    workers: int = Field(0, ge=0, le=1024, description="Loader processes; 0 reads in the training process.")
+    workers: Workers = Field(
+        "auto",
+        description="Loader processes; 0 reads in the training process. auto: 0 on a CPU, up to 8 for a GPU.",
+    )
     save_every: int = Field(200, ge=1, description="Steps between two checkpoints.")
     eval_every: int = Field(
         0, ge=0, description="Epochs between two evaluations on data.eval_split; 0 evaluates at the end only."
@@ -150,9 +167,17 @@ class Train(Section):
     )
     patience_from: int = Field(0, ge=0, description="Number, from 0, of the last evaluation that is made in any case.")
     log_every: int = Field(20, ge=1, description="Steps between two lines of metrics.")
+    on_bad_loss: Literal["stop", "skip"] = Field(
+        "stop",
+        description="A loss that is not finite. stop: the run ends, and names the items. skip: the step moves nothing "
+        "and is counted; ten in a row end the run.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Precision = Field("off", description="Automatic mixed precision.")
     compile: bool = Field(False, description="Compile the learner with torch.compile.")
+    deterministic: bool = Field(
+        False, description="Give the same bits in each run on a GPU too, slower; on a CPU they always are."
+    )
     storage: Literal["fp32", "fp16"] = Field("fp32", description="Precision in which the bundle stores weights.")
     tensorboard: bool = Field(False, description="Write TensorBoard events beside metrics.jsonl.")
 

@@ -70,12 +70,24 @@ def voc07_ap50(
         found: One per image, in the same order.
         classes: Names that the labels of ``truths`` index; all are scored.
     """
-    return _voc_average_precision(truths, found, classes, eleven_points)
+    return _integrated(_match_all(truths, found, classes), classes, eleven_points)
 
 
 def area_ap50(truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...]) -> AveragePrecision:
     """Compute VOC average precision from 2010 on, matched as ``voc07_ap50``."""
-    return _voc_average_precision(truths, found, classes, area_under_envelope)
+    return _integrated(_match_all(truths, found, classes), classes, area_under_envelope)
+
+
+def all_metrics(
+    truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...]
+) -> dict[str, AveragePrecision]:
+    """Compute all three by name; the two of VOC share one matching."""
+    matched = _match_all(truths, found, classes)
+    return {
+        "voc07_ap50": _integrated(matched, classes, eleven_points),
+        "area_ap50": _integrated(matched, classes, area_under_envelope),
+        "coco_ap": coco_ap(truths, found, classes),
+    }
 
 
 def coco_ap(truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...]) -> AveragePrecision:
@@ -155,21 +167,21 @@ def recall_precision(outcomes: NDArray[np.int64], num_truths: int) -> tuple[Floa
     return true / num_truths, true / np.maximum(true + false, np.finfo(np.float64).eps)
 
 
-def _voc_average_precision(
-    truths: Sequence[GroundTruth],
-    found: Sequence[Detections],
-    classes: tuple[str, ...],
-    integrate: Callable[[Floats, Floats], float],
+_Matched = list[tuple[int, NDArray[np.int64]]]  # of each class: objects, and outcomes by falling score
+
+
+def _match_all(truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...]) -> _Matched:
+    return [
+        pool_matches([match_image(truth, each, label, name) for truth, each in zip(truths, found, strict=True)])
+        for label, name in enumerate(classes)
+    ]
+
+
+def _integrated(
+    matched: _Matched, classes: tuple[str, ...], integrate: Callable[[Floats, Floats], float]
 ) -> AveragePrecision:
-    values: list[float | None] = []
-    counts, detections = [], []
-    for label, name in enumerate(classes):
-        matches = [match_image(truth, each, label, name) for truth, each in zip(truths, found, strict=True)]
-        num_truths, outcomes = pool_matches(matches)
-        counts.append(num_truths)
-        detections.append(len(outcomes))
-        values.append(integrate(*recall_precision(outcomes, num_truths)) if num_truths else None)
-    return _summary(classes, values, counts, detections)
+    values = [integrate(*recall_precision(outcomes, count)) if count else None for count, outcomes in matched]
+    return _summary(classes, values, [count for count, _ in matched], [len(outcomes) for _, outcomes in matched])
 
 
 def _match_detection(box: Floats, truths: Floats, ignored: NDArray[np.bool_], taken: NDArray[np.bool_]) -> int:

@@ -1,10 +1,8 @@
 """Folder of a training run: its file names, its lock, its ``run.json``."""
 
 import json
-import os
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +14,7 @@ from typing import Any
 from vision_core.config.strict_yaml import read_yaml
 from vision_core.errors import EnvironmentFault, UsageError, UserError
 from vision_core.files import README, is_our_readme, remove_leftovers, write_atomic, write_readme
+from vision_core.runs.lock import holder_of, holding
 
 _OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
 _CLEARED = (
@@ -51,10 +50,11 @@ class RunFolder:
     Args:
         path: The folder.
         is_written: False in all but the first of several processes, which only read the folder.
+        accepts_changes: Whether a resumed run may have other settings, of those that it can continue with.
     """
 
-    def __init__(self, path: Path, *, is_written: bool = True) -> None:
-        self.path, self.is_written = path, is_written
+    def __init__(self, path: Path, *, is_written: bool = True, accepts_changes: bool = False) -> None:
+        self.path, self.is_written, self.accepts_changes = path, is_written, accepts_changes
         self.model = path / "model"
         self.pictures = path / "pictures"
 
@@ -107,25 +107,16 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Lock the folder for this process; the lock of a dead process is replaced.
 
-        Not by ``filelock``: this lock names its holder, and also holds between machines whose shared disk has no flock.
-
         Raises:
             UsageError: A running process trains here.
         """
         if not self.is_written:
             yield
             return
-        self._refuse_other_process()
-        self._lock.unlink(missing_ok=True)
-        try:
-            with self._lock.open("x", encoding="utf-8") as file:  # of two processes at once, one fails
-                json.dump(_holder(), file)
-        except FileExistsError as error:
-            raise UsageError(f"{self.path} was taken by another process just now. Choose another --out.") from error
-        try:
+        with holding(self._lock) as other:
+            if other:
+                raise self._in_use(other)
             yield
-        finally:
-            self._lock.unlink(missing_ok=True)
 
     def describe(self, **facts: Any) -> None:  # noqa: ANN401 (whatever JSON can hold)
         """Add facts to ``run.json``, and remove those that are None."""
@@ -134,8 +125,12 @@ class RunFolder:
         path = self.path / "run.json"
         if not (self.path / README).exists():
             write_readme(self.path, "A run of training.", _FILES)
-        known = {name: value for name, value in {**_read_facts(path), **facts}.items() if value is not None}
+        known = {name: value for name, value in {**self.facts(), **facts}.items() if value is not None}
         write_atomic(path, json.dumps(known, indent=2, ensure_ascii=False, default=str))
+
+    def facts(self) -> dict[str, Any]:
+        """Read ``run.json``; empty if it is missing or damaged."""
+        return _read_facts(self.path / "run.json")
 
     def _unwritable(self, error: OSError) -> EnvironmentFault:
         return EnvironmentFault(f"{self.path} cannot be written: {error.strerror}. Choose another --out.")
@@ -145,8 +140,11 @@ class RunFolder:
         return self.path / "lock.json"
 
     def _refuse_other_process(self) -> None:
-        if self._lock.exists() and (other := _alive(self._lock, _holder())):
-            raise UsageError(f"{self.path} is in use by process {other}. Wait for it, or choose another --out.")
+        if other := holder_of(self._lock):
+            raise self._in_use(other)
+
+    def _in_use(self, other: str) -> UsageError:
+        return UsageError(f"{self.path} is in use by process {other}. Wait for it, or choose another --out.")
 
     def has_begun(self) -> bool:
         """Tell whether training has begun, and not only its settings were written."""
@@ -204,36 +202,3 @@ def _read_facts(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):  # a damaged one is written anew: training does not depend on it
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def _holder() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot_id(), "start": _start_time(os.getpid())}
-
-
-def _alive(lock: Path, ours: dict[str, Any]) -> str:
-    """Name the lock's holder if it may still be running; else empty."""
-    try:
-        holder = json.loads(lock.read_text(encoding="utf-8"))
-        name = f"{holder['pid']} on {holder['host']}"
-        if holder["host"] != ours["host"]:
-            return name
-        same_boot = holder["boot"] == ours["boot"]
-        running = _start_time(int(holder["pid"])) == holder["start"] is not None
-    except (ValueError, KeyError, OSError, TypeError):
-        return ""
-    return name if same_boot and running and int(holder["pid"]) != ours["pid"] else ""
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str | None:
-    # Field 22 of /proc/PID/stat, counted after the command, which may hold spaces.
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None

@@ -16,8 +16,11 @@ from vision_core.errors import EnvironmentFault, Interrupted, UsageError, UserEr
 
 # Process 0 evaluates and writes while the others wait; a dead one is noticed at once, by its closed connection.
 _LONGEST_WAIT = timedelta(hours=12)
+# GPUs wait for each other within a step alone, at most for a checkpoint: longer, and one of them hangs.
+_LONGEST_STEP = timedelta(minutes=10)
 _FAULT = "domainsight fault"
 _of_group: list[Any] = []  # the key-value store of the processes, made by ``join``
+_between_hosts: list[Any] = []  # a group for objects and long waits where the first one is between GPUs
 # The store ends with the process that holds it, and is missing where another caller than ``join`` made the group.
 _NO_STORE = (RuntimeError, IndexError)
 T = TypeVar("T")
@@ -25,6 +28,12 @@ T = TypeVar("T")
 
 def join(device: torch.device) -> None:
     """Join the other processes that ``torchrun`` started: NCCL between GPUs, else Gloo.
+
+    Between GPUs, objects and long waits go through a second group, of the hosts: NCCL would send them through the GPU
+    in use, and would end the training while process 0 evaluates.
+
+    Args:
+        device: The GPU of this process alone, with its index, or the CPU.
 
     Raises:
         UsageError: An environment variable of ``torchrun`` is missing.
@@ -35,19 +44,24 @@ def join(device: torch.device) -> None:
         store, own, count = next(rendezvous("env://"))
     except ValueError as error:
         raise UsageError(f"{error}. Start several processes with torchrun.") from error
+    is_gpu = device.type == "cuda"
     distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
+        "nccl" if is_gpu else "gloo",
         store=PrefixStore("group", store),
         rank=own,
         world_size=count,
-        timeout=_LONGEST_WAIT,
+        timeout=_LONGEST_STEP if is_gpu else _LONGEST_WAIT,
+        device_id=device if is_gpu else None,
     )
+    if is_gpu:
+        _between_hosts[:] = [distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT)]
     _of_group[:] = [store]
 
 
 def leave() -> None:
     """Leave the process group."""
     _of_group.clear()
+    _between_hosts.clear()
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -86,7 +100,7 @@ def rank() -> int:
 def wait() -> None:
     """Wait until all processes have come here."""
     if world_size() > 1:
-        distributed.barrier()
+        distributed.barrier(_hosts())
 
 
 @contextmanager
@@ -136,7 +150,7 @@ def broadcast_from_first(value: T) -> T:
     if world_size() == 1:
         return value
     held = [value]
-    distributed.broadcast_object_list(held)
+    distributed.broadcast_object_list(held, group=_hosts())
     return held[0]
 
 
@@ -144,8 +158,12 @@ def gather_objects(value: T) -> list[T]:
     """Gather the value of each process, in order."""
     found: list[T] = [value] * world_size()
     if world_size() > 1:
-        distributed.all_gather_object(found, value)
+        distributed.all_gather_object(found, value, group=_hosts())
     return found
+
+
+def _hosts() -> Any:  # noqa: ANN401 (torch's type of a group has no public name)
+    return _between_hosts[0] if _between_hosts else None
 
 
 def _tell(fault: UserError) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from torch import Tensor, nn
 
 from vision_core.config.schema import Optim
+from vision_core.errors import ConfigError
+from vision_core.training.loaders import Steps
 from vision_core.training.optimizers import Trained
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -37,8 +39,10 @@ class Learner(nn.Module, ABC):
         update: Number of the update that this step contributes to, set by ``fit``, ``step`` until then; for schedules.
         is_selected: Whether the bundle is of the best epoch on validation (supervised training), not of the last one.
         metrics: Values of the last step that are logged beside its losses.
-        notes: Remarks for the user, printed at the end of the run.
-        teacher_moves: When the teacher is updated, for the printed summary; None without a teacher.
+        notes: Remarks for the user, printed at the end of the run; a checkpoint holds them.
+        status: A few words on the run so far, shown beside the progress.
+        has_fixed_sizes: Whether all images of a run have the same size, for which convolutions are then tuned.
+        teacher_moves: When the teacher is updated; None without a teacher.
     """
 
     def __init__(self) -> None:
@@ -48,6 +52,8 @@ class Learner(nn.Module, ABC):
         self.is_selected = False
         self.metrics: dict[str, float] = {}
         self.notes: list[str] = []
+        self.status = ""
+        self.has_fixed_sizes = False
         self.teacher_moves: Literal["step", "epoch"] | None = None
 
     @property
@@ -84,8 +90,21 @@ class Learner(nn.Module, ABC):
     def after_step(self, step: int) -> None:
         """React to an update, such as by moving a teacher; called after it."""
 
+    def discard(self) -> None:
+        """Forget what the steps of this update have left behind; called where they move no weights.
+
+        Their gradients were beyond fp16, or the loss of one was not finite.
+        """
+
     def after_epoch(self, epoch: int) -> None:
         """React to the end of an epoch; called after its last step."""
+
+    def conclude(self) -> None:
+        """Judge the whole run; called after its last step.
+
+        Raises:
+            TrainingError: Its result is none.
+        """
 
 
 class TrainingSet(Protocol):
@@ -130,3 +149,18 @@ class Prepared:
     manifest: str = ""
     manifest_before: str = ""
     score: Callable[[], Mapping[str, float]] | None = None
+
+
+def refuse_still_teacher(moves: Literal["step", "epoch"] | None, steps: Steps) -> None:
+    """Refuse a run that ends before its teacher, which moves at the end of an epoch, has moved.
+
+    Raises:
+        ConfigError: An epoch has more steps than the run.
+    """
+    if moves == "epoch" and steps.total < steps.per_epoch:
+        raise ConfigError(
+            f"teacher.every=epoch moves the teacher after '{steps.per_epoch}' steps, which make an epoch, and "
+            f"train.max_steps ends this run after '{steps.total}': it would deliver the weights that it starts from. "
+            f"Set train.max_steps to {steps.per_epoch} or more, or teacher.every=step with a teacher.keep_rate such as "
+            "0.99."
+        )

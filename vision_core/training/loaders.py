@@ -7,6 +7,7 @@ memory is short.
 import dataclasses
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vision_core.config.schema import Train
 from vision_core.environment import keep_offline
-from vision_core.errors import EnvironmentFault, UserError
+from vision_core.errors import DataError, EnvironmentFault, UserError
 from vision_core.randomness import key
 
 _MAX_RESTARTS = 3
@@ -100,6 +102,64 @@ class EpochBatches:
             return list(range(self.num_items))
         generator = torch.Generator().manual_seed(key("order", self.seed, epoch))
         return torch.randperm(self.num_items, generator=generator).tolist()
+
+
+class Steps:
+    """Arithmetic of steps, epochs and updates: an update takes the gradients of ``train.accumulate`` steps.
+
+    Args:
+        num_items: Length of the data set.
+        train: Settings of the loop.
+        rank: Number of this process among ``world_size``.
+        world_size: Processes that share each step.
+
+    Raises:
+        DataError: The items make no step.
+    """
+
+    def __init__(self, num_items: int, train: Train, rank: int = 0, world_size: int = 1) -> None:
+        self.order = EpochBatches(
+            num_items=num_items,
+            batch_size=train.batch_size,
+            epochs=train.epochs,
+            seed=train.seed,
+            drop_last=train.drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+        self.accumulate, self.per_epoch = train.accumulate, self.order.steps_per_epoch
+        if not self.per_epoch:
+            raise DataError(
+                f"{num_items} items make no step of {train.batch_size} (train.batch_size, train.drop_last). "
+                "Use a smaller batch, or more items."
+            )
+        self.total = min(self.per_epoch * train.epochs, train.max_steps or sys.maxsize)
+        self.updates_per_epoch = -(-self.per_epoch // train.accumulate)
+        self.total_updates = self.update_of(self.total - 1) + 1
+
+    def update_of(self, step: int) -> int:
+        """Compute the number of the update that ``step`` contributes to, which is what schedules count."""
+        epoch, in_epoch = divmod(step, self.per_epoch)
+        return epoch * self.updates_per_epoch + in_epoch // self.accumulate
+
+    def complete_update(self, done: int) -> bool:
+        """Tell whether an update follows after ``done`` steps; the end of an epoch completes one early."""
+        in_epoch = (done - 1) % self.per_epoch + 1
+        return in_epoch == self.per_epoch or done == self.total or in_epoch % self.accumulate == 0
+
+    def in_update_of(self, step: int) -> int:
+        """Count the steps of the update that ``step`` contributes to; the last one of an epoch may have fewer."""
+        first = step - step % self.per_epoch % self.accumulate
+        epoch_end = (step // self.per_epoch + 1) * self.per_epoch
+        return min(self.accumulate, epoch_end - first, self.total - first)
+
+    def own_weight(self, step: int) -> float:
+        """Compute the factor that turns the mean over processes into one over items: their numbers may differ."""
+        world, batch_size = self.order.world_size, self.order.batch_size
+        if world == 1:
+            return 1.0
+        in_step = min(batch_size * world, self.order.num_items - step % self.per_epoch * batch_size * world)
+        return len(range(self.order.rank, in_step, world)) * world / in_step
 
 
 def batches(items: Items, order: EpochBatches, *, workers: int = 0, pin_memory: bool = False) -> Iterator[Any]:

@@ -2,11 +2,10 @@
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import chain, islice
 from typing import Any
 
@@ -14,34 +13,24 @@ import torch
 from torch import Tensor
 
 from vision_core.config.loading import fingerprint
-from vision_core.config.schema import Config, Optim, Train
-from vision_core.console import Progress, say
-from vision_core.errors import CheckpointError, DataError, Interrupted, TrainingError
+from vision_core.config.schema import Config, Optim
+from vision_core.console import Progress, note, say
+from vision_core.errors import CheckpointError, Interrupted, TrainingError
 from vision_core.randomness import key, seed_torch
 from vision_core.runs.folder import RunFolder
 from vision_core.runs.metrics_log import RunLog
 from vision_core.signals import StopRequest, stop_signals
 from vision_core.training import checkpoint, distributed
+from vision_core.training.checkpoint import Counters
 from vision_core.training.data_parallel import TOUCH, shared_forward
-from vision_core.training.learner import Prepared
-from vision_core.training.loaders import EpochBatches, batches, to_device
+from vision_core.training.learner import Prepared, refuse_still_teacher
+from vision_core.training.loaders import Steps, batches, to_device
 from vision_core.training.optimizers import make_optimizers
-from vision_core.training.runtime import Runtime
+from vision_core.training.runtime import Runtime, num_workers, tune_convolutions
 from vision_core.training.schedules import learning_rate, should_stop
 
 _MAX_SKIPPED = 10
-
-
-@dataclass(kw_only=True)
-class Counters:
-    """Progress of a run, saved with every checkpoint; ``history`` has the first value of each evaluation."""
-
-    step: int = 0
-    updates: int = 0
-    empty_steps: int = 0
-    skipped_updates: int = 0
-    skipped_in_a_row: int = 0
-    history: list[float] = field(default_factory=list)
+_GO_ON = "continue from it with --resume --accept-changes and a lower optim.lr, or optim.clip_norm"
 
 
 Evaluate = Callable[[int], Mapping[str, float]]
@@ -56,14 +45,18 @@ def fit(
         prepared: Learner, moved to the runtime's device here, and training set.
         config: Its ``train`` and ``optim`` sections are used here.
         runtime: Device and precision.
-        run: Folder of the checkpoints and logs.
+        run: Folder of the checkpoints and logs; ``accepts_changes`` is heeded.
         evaluate: Called with the epoch every ``train.eval_every`` epochs; its values are logged.
 
     Raises:
-        TrainingError: A loss is not finite, or ten updates in a row had a gradient that is not.
+        ConfigError: The teacher would never move.
+        TrainingError: A loss is not finite (under ``train.on_bad_loss=skip``: of ten steps in a row), ten updates in a
+            row had a gradient beyond fp16, or the run found nothing to learn.
         Interrupted: SIGTERM or Ctrl-C; a checkpoint was written before.
         EnvironmentFault: Another process of the training has ended without a message.
     """
+    steps = Steps(len(prepared.items), config.train, world_size=runtime.world_size)
+    refuse_still_teacher(prepared.learner.teacher_moves, steps)
     with distributed.fail_together():
         loop = _Loop(prepared, config, runtime, run)
         loop.resume()
@@ -71,64 +64,32 @@ def fit(
     return loop.counters
 
 
-def refuse_other_start(prepared: Prepared, config: Config, run: RunFolder) -> None:
+def refuse_other_start(prepared: Prepared, config: Config, run: RunFolder) -> dict[str, list[Any]]:
     """Check that a checkpoint in the folder has these settings and items; writes nothing.
+
+    Where ``run.accepts_changes`` is set, settings that a run can continue with may differ.
+
+    Returns:
+        Settings that differ, with their values then and now.
 
     Raises:
         CheckpointError: It has others, or it is damaged.
     """
-    state = checkpoint.load(run.path, config.model_dump(mode="json"))
+    settings = config.model_dump(mode="json")
+    checked = checkpoint.checked_entries(prepared.learner)
+    state = checkpoint.load(run.path, settings, checked=checked, accepts_changes=run.accepts_changes)
     known = {None, _manifest(prepared), prepared.manifest_before or None}
     if state and state.get("items") not in known:
         raise CheckpointError(
             f"{run.path} was begun on other items than its lists name now, with other labels, or their files have "
             "changed. Restore them as they were to continue, or train anew with --overwrite."
         )
+    return checkpoint.changes(state, settings) if state else {}
 
 
 def _manifest(prepared: Prepared) -> str:
     items = prepared.items
     return prepared.manifest or fingerprint(items.names(range(len(items))))
-
-
-class _Steps:
-    """Arithmetic of steps, epochs and updates: an update takes the gradients of ``train.accumulate`` steps."""
-
-    def __init__(self, order: EpochBatches, train: Train) -> None:
-        self.order, self.accumulate = order, train.accumulate
-        self.per_epoch = order.steps_per_epoch
-        if not self.per_epoch:
-            raise DataError(
-                f"{order.num_items} items make no step of {train.batch_size} (train.batch_size, train.drop_last). "
-                "Use a smaller batch, or more items."
-            )
-        self.total = min(self.per_epoch * train.epochs, train.max_steps or sys.maxsize)
-        self.updates_per_epoch = -(-self.per_epoch // train.accumulate)
-        self.total_updates = self.update_of(self.total - 1) + 1
-
-    def update_of(self, step: int) -> int:
-        """Compute the number of the update that ``step`` contributes to, which is what schedules count."""
-        epoch, in_epoch = divmod(step, self.per_epoch)
-        return epoch * self.updates_per_epoch + in_epoch // self.accumulate
-
-    def complete_update(self, done: int) -> bool:
-        """Tell whether an update follows after ``done`` steps; the end of an epoch completes one early."""
-        in_epoch = (done - 1) % self.per_epoch + 1
-        return in_epoch == self.per_epoch or done == self.total or in_epoch % self.accumulate == 0
-
-    def in_update_of(self, step: int) -> int:
-        """Count the steps of the update that ``step`` contributes to; the last one of an epoch may have fewer."""
-        first = step - step % self.per_epoch % self.accumulate
-        epoch_end = (step // self.per_epoch + 1) * self.per_epoch
-        return min(self.accumulate, epoch_end - first, self.total - first)
-
-    def own_weight(self, step: int) -> float:
-        """Compute the factor that turns the mean over processes into one over items: their numbers may differ."""
-        world, batch_size = self.order.world_size, self.order.batch_size
-        if world == 1:
-            return 1.0
-        in_step = min(batch_size * world, self.order.num_items - step % self.per_epoch * batch_size * world)
-        return len(range(self.order.rank, in_step, world)) * world / in_step
 
 
 class _Loop:
@@ -139,16 +100,8 @@ class _Loop:
         self.learner, self.items = prepared.learner.to(runtime.device), prepared.items
         self.config, self.runtime, self.folder = config, runtime, run
         self.settings, self.manifest = config.model_dump(mode="json"), _manifest(prepared)
-        self.order = EpochBatches(
-            num_items=len(self.items),
-            batch_size=train.batch_size,
-            epochs=train.epochs,
-            seed=train.seed,
-            drop_last=train.drop_last,
-            rank=runtime.rank,
-            world_size=runtime.world_size,
-        )
-        self.steps = _Steps(self.order, train)
+        self.steps = Steps(len(self.items), train, runtime.rank, runtime.world_size)
+        self.checked = checkpoint.checked_entries(self.learner)
         self.optimizers = make_optimizers(self.learner.trained(config.optim))
         self.scaler = runtime.scaler()
         self.forward = shared_forward(self.learner, runtime, compiled=train.compile)
@@ -158,19 +111,29 @@ class _Loop:
 
     def resume(self) -> None:
         """Restore the newest checkpoint of the folder, if there is one."""
-        state = checkpoint.load(self.folder.path, self.settings)
+        path, settings = self.folder.path, self.settings
+        accepts = self.folder.accepts_changes
+        state = checkpoint.load(path, settings, checked=self.checked, accepts_changes=accepts)
         if state:
             self._restore(state)
         if self.log:
             self.log.forget_after(self.counters.step)
-        if state:
-            say(f"Resuming at step {self.counters.step} of {self.steps.total}.")
+        if not state:
+            return
+        say(f"Resuming at step {self.counters.step} of {self.steps.total}.")
+        distributed.wait()  # until all have read it
+        if self.runtime.is_first:
+            checkpoint.keep_only(path, state)
+        if checkpoint.changes(state, settings):  # accepted: from now on they are those of the run
+            self.saved_step = -1
+            self._save()
 
     def run(self, evaluate: Evaluate | None) -> None:
         """Take the steps that are left, evaluate and save in between, and save the end."""
         train, steps, counters = self.config.train, self.steps, self.counters
         progress = Progress(steps.total, "train", "step", initial=counters.step)
         self.learner.train()
+        tune_convolutions(has_fixed_sizes=self.learner.has_fixed_sizes)
         with closing(progress), closing(self.log) if self.log else nullcontext(), stop_signals() as stop:
             for batch in self._batches():
                 must_stop = self._step(batch, stop)
@@ -181,19 +144,21 @@ class _Loop:
                     self._save()
                 # Several processes agree on a stop within the step; a single one also heeds a request made since.
                 must_stop |= self.runtime.world_size == 1 and stop.requested
-                progress.advance()
+                progress.advance(self.learner.status)
                 if self._has_settled():
                     break
                 if must_stop and is_at_update:
                     self._save()
                     raise Interrupted(f"Stopped at step {counters.step} of {steps.total}; the checkpoint is written.")
         self._save()
+        self.learner.conclude()
 
     def _batches(self) -> Iterable[Any]:
         """Read the batches of the steps that are left."""
-        order = dataclasses.replace(self.order, start_step=self.counters.step)
-        is_gpu = self.runtime.device.type == "cuda"
-        read = batches(self.items, order, workers=self.config.train.workers, pin_memory=is_gpu)
+        order = dataclasses.replace(self.steps.order, start_step=self.counters.step)
+        device = self.runtime.device
+        workers = num_workers(self.config.train.workers, device)
+        read = batches(self.items, order, workers=workers, pin_memory=device.type == "cuda")
         return islice(read, 0 if self._has_settled() else self.steps.total - self.counters.step)
 
     def _step(self, batch: Any, stop: StopRequest) -> bool:  # noqa: ANN401 (each task has its own batch)
@@ -206,33 +171,41 @@ class _Loop:
         seed_torch(key("step", self.config.train.seed, step, self.runtime.rank))
         self.learner.step, self.learner.update = step, self.steps.update_of(step)
         started = time.monotonic()
+        skips = self.config.train.on_bad_loss == "skip"
+        before = [buffer.clone() for buffer in self.learner.buffers()] if skips else []
+        fault = ""
         try:
             with self.runtime.autocast():
                 losses = self.forward(to_device(batch, device))
         except FloatingPointError as error:  # detectron2 checks its own numbers
-            raise self._divergence(str(error)) from error
+            losses, fault = {}, str(error)
 
         # The one host synchronisation of a step: the values are needed to stop at once when they are not finite.
         values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist() if losses else []
-        is_bad = not all(map(math.isfinite, values))
+        is_bad = bool(fault) or not all(map(math.isfinite, values))
         has_loss = any(name != TOUCH for name in losses)
         is_any_bad, has_any_loss, must_stop = distributed.any_of([is_bad, has_loss, stop.requested], device)
         if is_any_bad:
-            self._stop_diverged(losses, values)
-        if self.runtime.world_size > 1:
+            terms = zip(losses, values, strict=True)
+            told = ", ".join(f"{name} {value:g}" for name, value in terms if name != TOUCH)
+            fault = fault or told or "weights"
+            self._leave_out(fault if is_bad else "", before)
+            losses, values = {}, []
+        elif self.runtime.world_size > 1:
             self.learner.exchange()
 
-        if has_any_loss:  # all processes compute gradients, or none does
+        if has_any_loss and not is_any_bad:  # all processes compute gradients, or none does
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
             mean = total * self.steps.own_weight(step) / self.steps.in_update_of(step)
             self.scaler.scale(mean).backward()
-        else:
+            self.counters.bad_in_a_row = 0
+        elif not is_any_bad:
             self.counters.empty_steps += 1
         self.counters.step += 1
         if self.steps.complete_update(self.counters.step):
             self._update()
         if self.counters.step % self.config.train.log_every == 0 or self.counters.step == self.steps.total:
-            self._log_step(losses, time.monotonic() - started)
+            self._log_step(dict(zip(losses, values, strict=True)), time.monotonic() - started)
         return must_stop
 
     def _update(self) -> None:
@@ -254,7 +227,9 @@ class _Loop:
             self.counters.updates += 1
             self.counters.skipped_in_a_row = 0
             self.learner.after_step(self.counters.step)
+            self._note_teacher("step")
             return
+        self.learner.discard()
         self.counters.skipped_updates += 1
         self.counters.skipped_in_a_row += 1
         if self.counters.skipped_in_a_row >= _MAX_SKIPPED:
@@ -262,6 +237,11 @@ class _Loop:
                 f"{_MAX_SKIPPED} updates in a row had gradients beyond fp16 (step {self.counters.step}). "
                 "Use train.precision=bf16 or off, or a smaller optim.lr."
             )
+
+    def _note_teacher(self, moment: str) -> None:
+        if self.learner.teacher_moves == moment:
+            self.counters.teacher_moves += 1
+            self.counters.teacher_moved_at = self.counters.step
 
     def _rate(self, optim: Optim) -> float:
         update = self.steps.update_of(self.counters.step - 1)
@@ -271,6 +251,7 @@ class _Loop:
         """Let the learner finish an epoch, and evaluate in process 0 where it is due."""
         train = self.config.train
         self.learner.after_epoch(epoch)
+        self._note_teacher("epoch")
         if not (evaluate and train.eval_every and epoch % train.eval_every == 0):
             return
         values = distributed.broadcast_from_first(dict(evaluate(epoch)) if self.runtime.is_first else {})
@@ -286,11 +267,11 @@ class _Loop:
             return False
         return should_stop(history, train.patience, train.patience_from)
 
-    def _log_step(self, losses: Mapping[str, Tensor], seconds: float) -> None:
+    def _log_step(self, losses: Mapping[str, float], seconds: float) -> None:
         """Write the metrics of a step; losses are means over all processes, weighted by their items."""
         step = self.counters.step
         weight = self.steps.own_weight(step - 1) / self.runtime.world_size
-        own = {name: weight * float(loss.detach()) for name, loss in losses.items() if name != TOUCH}
+        own = {name: weight * loss for name, loss in losses.items() if name != TOUCH}
         parts = distributed.gather_objects(own)
         if not self.log:
             return
@@ -303,20 +284,30 @@ class _Loop:
         self.log.metrics(step, math.ceil(step / self.steps.per_epoch), values)
 
     def _save(self) -> None:
-        """Write a checkpoint in process 0, unless the newest one is of this step."""
+        """Write a checkpoint in process 0, unless the newest one is of this step.
+
+        Raises:
+            TrainingError: The last update was not finite; the checkpoint before stays.
+        """
         if self.saved_step == self.counters.step:
             return
+        state = {
+            "config": self.settings,
+            "items": self.manifest,
+            "learner": self.learner.state_dict(),
+            "optimizers": {each.trained.name: each.torch.state_dict() for each in self.optimizers},
+            "scaler": self.scaler.state_dict(),
+            "counters": asdict(self.counters),
+            "notes": list(self.learner.notes),
+            "threads": torch.get_num_threads(),
+            "processes": self.runtime.world_size,
+        }
+        if wrong := checkpoint.not_finite(state, self.checked):
+            raise TrainingError(
+                f"After step {self.counters.step} '{len(wrong)}' weights or states of the optimizer are not finite, "
+                f"first '{wrong[0]}'; no checkpoint is written of them. {self._last_checkpoint()}"
+            )
         if self.runtime.is_first:
-            state = {
-                "config": self.settings,
-                "items": self.manifest,
-                "learner": self.learner.state_dict(),
-                "optimizers": {each.trained.name: each.torch.state_dict() for each in self.optimizers},
-                "scaler": self.scaler.state_dict(),
-                "counters": asdict(self.counters),
-                "threads": torch.get_num_threads(),
-                "processes": self.runtime.world_size,
-            }
             checkpoint.save(self.folder.path, state)
         self.saved_step = self.counters.step
 
@@ -331,9 +322,11 @@ class _Loop:
             )
         self.learner.load_state_dict(state["learner"], strict=True)
         for optimizer in self.optimizers:
-            optimizer.torch.load_state_dict(state["optimizers"][optimizer.trained.name])
-        self.scaler.load_state_dict(state["scaler"])
-        self.counters = Counters(**state["counters"])
+            optimizer.restore(state["optimizers"][optimizer.trained.name])
+        if state["scaler"]:  # empty where the part before had another precision
+            self.scaler.load_state_dict(state["scaler"])
+        self.learner.notes[:] = state.get("notes", [])
+        self.counters = Counters(**self._teacher_of_before(state["counters"]) | state["counters"])
         self.saved_step = self.counters.step
         if state["threads"] != torch.get_num_threads():
             say(
@@ -341,18 +334,44 @@ class _Loop:
                 "the last bits of the result can differ."
             )
 
-    def _stop_diverged(self, losses: Mapping[str, Tensor], values: Sequence[float]) -> None:
-        """Stop all processes where the loss of one is not finite; each names the step and the items of that one."""
-        told = ", ".join(f"{name} {value:g}" for name, value in zip(losses, values, strict=True))
-        own = None if all(map(math.isfinite, values)) else self._divergence(told)
-        told_by_all = distributed.gather_objects(str(own or ""))
-        raise own or TrainingError(f"The loss of another process is not finite. {next(filter(None, told_by_all))}")
+    def _teacher_of_before(self, counters: Mapping[str, Any]) -> dict[str, int]:
+        """Work out the moves of the teacher, which older checkpoints do not count."""
+        step = counters["step"]
+        epochs = step // self.steps.per_epoch
+        known = {"epoch": (epochs, epochs * self.steps.per_epoch), "step": (counters["updates"], step), None: (0, 0)}
+        moves, at = known[self.learner.teacher_moves]
+        return {"teacher_moves": moves, "teacher_moved_at": at}
 
-    def _divergence(self, told: str) -> TrainingError:
+    @torch.no_grad()
+    def _leave_out(self, fault: str, before: Sequence[Tensor]) -> None:
+        """Leave out a step whose loss is not finite in some process, or end the run.
+
+        Args:
+            fault: What is not finite in this process; empty where it is another.
+            before: Buffers before the step; empty where the run ends.
+        """
+        counters = self.counters
+        for buffer, value in zip(self.learner.buffers() if before else (), before, strict=True):
+            buffer.copy_(value)
+        self.learner.discard()
+        counters.bad_losses += 1
+        counters.bad_in_a_row += 1
+        own = self._told(fault) if fault else ""
+        told = next(filter(None, distributed.gather_objects(own)))
+        if self.config.train.on_bad_loss == "skip" and counters.bad_in_a_row < _MAX_SKIPPED:
+            (say if counters.bad_losses == 1 else note)(f"{told} The step is left out (train.on_bad_loss=skip).")
+            return
+        many = f"{counters.bad_in_a_row} steps in a row were not finite. " if counters.bad_in_a_row > 1 else ""
+        other = "" if own else "The loss of another process is not finite. "
+        raise TrainingError(f"{other}{many}{told} {self._last_checkpoint()}")
+
+    def _told(self, fault: str) -> str:
         step = self.counters.step
-        places = next(iter(dataclasses.replace(self.order, start_step=step)))
+        places = next(iter(dataclasses.replace(self.steps.order, start_step=step)))
         names = ", ".join(self.items.names([index for _, index in places]))
-        return TrainingError(
-            f"The loss is not finite at step {step} ({told}); items of the batch: {names}. "
-            f"The last checkpoint is of step {self.saved_step}. Lower optim.lr or set optim.clip_norm."
-        )
+        return f"The loss is not finite at step {step} ({fault}); items of the batch: {names}."
+
+    def _last_checkpoint(self) -> str:
+        if self.saved_step > 0:
+            return f"The last checkpoint is of step {self.saved_step}: {_GO_ON}."
+        return "There is no checkpoint yet. Train anew with a lower optim.lr, or set optim.clip_norm."

@@ -38,6 +38,15 @@ class Optimizer:
         """Tell whether any parameter has a gradient."""
         return any(parameter.grad is not None for parameter in self.trained.module.parameters())
 
+    def restore(self, state: dict[str, Any]) -> None:
+        """Load the state of a checkpoint; the settings stay those of this run."""
+        settings = [
+            {name: value for name, value in each.items() if name != "params"} for each in self.torch.param_groups
+        ]
+        self.torch.load_state_dict(state)
+        for group, own in zip(self.torch.param_groups, settings, strict=True):
+            group.update(own)
+
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the next update."""
         for group in self.torch.param_groups:

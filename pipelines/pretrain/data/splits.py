@@ -19,6 +19,7 @@ from vision_core.randomness import key
 from vision_core.training import distributed
 from vision_core.training.batch_norms import reestimate_norms
 from vision_core.training.loaders import EpochBatches, batches
+from vision_core.training.runtime import num_workers
 
 Read = Callable[[StageData, str], Images]
 _PUBLISHED_BATCH = 256
@@ -146,7 +147,8 @@ def with_new_statistics(network: torch.nn.Module, config: PretrainConfig) -> str
         drop_last=len(images) >= config.train.batch_size,
     )
     device = next(network.parameters()).device
-    read = zip(range(wanted), batches(views, order, workers=config.train.workers), strict=False)
+    workers = num_workers(config.train.workers, device)
+    read = zip(range(wanted), batches(views, order, workers=workers), strict=False)
     count = reestimate_norms(network, (normalise(batch.images.to(device)) for _, batch in read))
     size = min(config.train.batch_size, len(images))
     return f"Statistics of the norms were computed anew over {count} batches of {size} images."

@@ -8,7 +8,7 @@ import torch
 from pipelines.pretrain.config import Mask, PretrainConfig
 from pipelines.pretrain.data.reading import Images
 from pipelines.pretrain.data.views import CentreViews
-from pipelines.pretrain.evaluation.scores import masked_accuracy, predict, score
+from pipelines.pretrain.evaluation.scores import predict_masked, score
 from pipelines.pretrain.learner import CleanLearner, PretrainLearner
 from pipelines.pretrain.noise_mask.beta import unlearned_cells
 from pipelines.pretrain.noise_mask.mask import NoiseMask, SharedMasks
@@ -16,15 +16,16 @@ from pipelines.pretrain.weights.bundles import NO_CLASSES, POLICY, Classifier, l
 from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
 from vision_core.evaluation.rows import Row
+from vision_core.training.runtime import num_workers
 
 
 def validate_learner(config: PretrainConfig, learner: CleanLearner, images: Images) -> dict[str, float]:
     """Score the learner on a list, macro F1 first; undefined scores are left out."""
-    views, workers = CentreViews(images, config.data), config.train.workers
-    network = learner.product().eval()
-    row = score("val", images.name, predict(network, views, "validate", workers=workers), images.classes)
+    views, network = CentreViews(images, config.data), learner.product().eval()
+    workers = num_workers(config.train.workers, next(network.parameters()).device)
     masks = learner.shared_masks() if isinstance(learner, PretrainLearner) else None
-    metrics = {**row.metrics, **(masked_accuracy(network, views, masks, workers) if masks else {})}
+    predictions, masked = predict_masked(network, views, "validate", masks, workers)
+    metrics = {**score("val", images.name, predictions, images.classes).metrics, **masked}
     return {name: value for name, value in metrics.items() if value is not None}
 
 
@@ -32,10 +33,9 @@ def score_bundle(
     config: PretrainConfig, name: str, model: Classifier, views: CentreViews, masks: SharedMasks | None
 ) -> Row:
     """Score a bundle's classifier on a list: on clean images and, given ``masks``, under them."""
-    workers = config.train.workers
-    predictions = predict(model.network, views, f"evaluate {name}", workers=workers)
+    workers = num_workers(config.train.workers, next(model.network.parameters()).device)
+    predictions, masked = predict_masked(model.network, views, f"evaluate {name}", masks, workers)
     row = score(name, views.images.name, predictions, model.card.classes)
-    masked = masked_accuracy(model.network, views, masks, workers) if masks else {}
     return Row(
         model=name, split=row.split, counts=row.counts, metrics={**row.metrics, **masked}, per_class=row.per_class
     )

@@ -1,6 +1,6 @@
 """Scores of classifiers on labelled images, clean and under masks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,28 +34,38 @@ class Predictions:
     scores: NDArray[np.float64]
 
 
-@torch.no_grad()
 def predict(
     network: nn.Module, views: CentreViews, label: str, *, transform: Transform | None = None, workers: int = 0
 ) -> Predictions:
-    """Predict the class probabilities of every image of a list, in order.
+    """Predict the class probabilities of every image of a list, in order; arguments as for ``predict_all``."""
+    return predict_all(network, views, label, [transform], workers=workers)[0]
+
+
+@torch.no_grad()
+def predict_all(
+    network: nn.Module, views: CentreViews, label: str, transforms: Sequence[Transform | None], *, workers: int = 0
+) -> list[Predictions]:
+    """Predict the class probabilities of every image of a list under each transform; each image is read once.
 
     Args:
         network: Classifier in inference mode; it stays on its device.
         views: Labelled images.
         label: Label of the progress bar.
-        transform: Transform of the normalised images of a batch, given its number; None: the images stay clean.
+        transforms: Transforms of the normalised images of a batch, given its number; None: the images stay clean.
         workers: Processes that read images.
     """
     device = next(network.parameters()).device
     order = EpochBatches(num_items=len(views), batch_size=_BATCH, shuffled=False)
-    truths, scores = [], []
+    truths: list[Tensor] = []
+    scores: list[list[Tensor]] = [[] for _ in transforms]
     for number, batch in enumerate(track(batches(views, order, workers=workers), len(order), label, "batch")):
         images = normalise(to_device(batch.images, device))
-        logits = network(transform(images, number) if transform else images).double()
-        scores.append((logits.softmax(dim=1) if batch.labels.ndim == 1 else logits.sigmoid()).cpu())
+        for transform, known in zip(transforms, scores, strict=True):
+            logits = network(transform(images, number) if transform else images).double()
+            known.append((logits.softmax(dim=1) if batch.labels.ndim == 1 else logits.sigmoid()).cpu())
         truths.append(batch.labels)
-    return Predictions(truth=torch.cat(truths).numpy(), scores=torch.cat(scores).numpy())
+    truth = torch.cat(truths).numpy()
+    return [Predictions(truth=truth, scores=torch.cat(known).numpy()) for known in scores]
 
 
 def score(model: str, split: str, predictions: Predictions, classes: tuple[str, ...]) -> Row:
@@ -70,20 +80,17 @@ def score(model: str, split: str, predictions: Predictions, classes: tuple[str, 
     )
 
 
-def masked_accuracy(
-    network: nn.Module, views: CentreViews, masks: SharedMasks | None, workers: int
-) -> dict[str, float | None]:
-    """Compute the accuracy under the mean mask and under random masks; None for both without masks.
+def predict_masked(
+    network: nn.Module, views: CentreViews, label: str, masks: SharedMasks | None, workers: int = 0
+) -> tuple[Predictions, dict[str, float]]:
+    """Predict a list clean and, given ``masks``, under the mean mask and under random masks; each image is read once.
 
-    It is not comparable with the accuracy on clean images.
+    Returns:
+        The predictions on clean images, and the accuracies under masks, which are not comparable with theirs.
     """
-    if masks is None:
-        return {"mean_mask_accuracy": None, "random_mask_accuracy": None}
-    accuracies: dict[str, float | None] = {}
-    for name, transform in (("mean_mask", masks.apply_mean), ("random_mask", masks.apply_random)):
-        label = f"evaluate, {name.replace('_', ' ')}"
-        accuracies[f"{name}_accuracy"] = _accuracy(predict(network, views, label, transform=transform, workers=workers))
-    return accuracies
+    transforms = {"mean_mask_accuracy": masks.apply_mean, "random_mask_accuracy": masks.apply_random} if masks else {}
+    clean, *masked = predict_all(network, views, label, [None, *transforms.values()], workers=workers)
+    return clean, {name: _accuracy(found) for name, found in zip(transforms, masked, strict=True)}
 
 
 def _single_label_metrics(predictions: Predictions) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ from pipelines.pretrain.config import Mask, mask_problems
 from pipelines.pretrain.noise_mask.beta import BetaCells
 from vision_core.errors import ConfigError
 from vision_core.randomness import key
+from vision_core.training.runtime import full_float32
 
 
 class NoiseMask(nn.Module):
@@ -48,7 +49,7 @@ class NoiseMask(nn.Module):
     def forward(self, sample: Tensor) -> Tensor:
         """Compute the masks ``(B, 1, image_px, image_px)`` of sampled cells ``(B, grid²)``, in row-major order."""
         rows = sample.unflatten(1, (1, self.grid, self.grid))
-        with torch.autocast(sample.device.type, enabled=False):
+        with full_float32(sample.device):
             masks: Tensor = self.matrix @ rows @ self.matrix.T
         return masks
 

@@ -8,17 +8,15 @@ from torchvision.ops import clip_boxes_to_image
 
 from pipelines.sfod.config import Lpld, PseudoLabels
 from pipelines.sfod.methods.collapse import CollapseGuard
+from pipelines.sfod.methods.label_watch import LabelWatch, counts_of, upgrade
 from pipelines.sfod.methods.lpld import distance_weights, distil, select_low_confidence, teacher_boxes
 from pipelines.sfod.views import Batch, sampling_keys
 from vision_core.config.schema import Teacher
 from vision_core.detection.model.detector import DetectionTensors, Detector, Features, Proposals, Targets
 from vision_core.detection.pseudo_labels import confident_targets
-from vision_core.errors import TrainingError
 from vision_core.training import distributed
 from vision_core.training.learner import Learner
 from vision_core.training.mean_teacher import MeanTeacher
-
-_PATIENCE_IMAGES = 200
 
 
 class MeanTeacherLearner(Learner):
@@ -30,6 +28,9 @@ class MeanTeacherLearner(Learner):
         pseudo_labels: Which detections the student learns; the published choice if None.
         lpld: Settings of the distillation; None: mean teacher alone.
         seed: Key of the draws of anchors and regions.
+
+    Raises:
+        ValueError: The threshold of the pseudo labels is no number.
     """
 
     def __init__(
@@ -44,15 +45,19 @@ class MeanTeacherLearner(Learner):
         super().__init__()
         self.averaging = teacher or Teacher()
         self.pseudo_labels = pseudo_labels or PseudoLabels()
+        if self.pseudo_labels.threshold == "auto":
+            raise ValueError("pseudo_labels.threshold is 'auto': expected a number")
+        self.threshold = self.pseudo_labels.threshold
         self.lpld = lpld
         self.seed = seed
         self.student = detector
         self.teacher = MeanTeacher(detector)
         self.teacher_moves = self.averaging.every
         self.guard = CollapseGuard(self.teacher, detector.num_classes) if self.pseudo_labels.collapse_guard else None
-        # The first images: how many, how many with a pseudo label, highest score. A buffer, so that a resume has it.
-        self.first_images: Tensor
-        self.register_buffer("first_images", torch.zeros(3))
+        self.watch = LabelWatch(self.threshold, stops=self.pseudo_labels.on_nothing == "stop")
+        self.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call]
+            lambda _, state, prefix, *__: upgrade(state, prefix, "watch")
+        )
         self._step_counts: Tensor | None = None
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -61,7 +66,7 @@ class MeanTeacherLearner(Learner):
         The teacher sees the weak view, the student the strong one.
         """
         output = self._run_teacher(batch.weak)
-        labels = [confident_targets(each, self.pseudo_labels.threshold) for each in output.detections]
+        labels = [confident_targets(each, self.threshold) for each in output.detections]
         self._count_labels(output.detections, labels)
         rows = [row for row, each in enumerate(labels) if len(each.labels) or not self.pseudo_labels.skip_empty_hpl]
         if not rows:
@@ -81,7 +86,7 @@ class MeanTeacherLearner(Learner):
 
     def exchange(self) -> None:
         """Add up the counts of all processes, so that all judge alike."""
-        device = self.first_images.device
+        device = self.watch.window.device
         own = self._step_counts
         own = torch.zeros(3 + self._teacher.num_classes, device=device) if own is None else own
         self._judge_counts(distributed.gather(own[None]))
@@ -99,8 +104,14 @@ class MeanTeacherLearner(Learner):
             self.teacher.update(self.student, self.averaging.keep_rate)
         if self.guard and self.guard.is_healthy:
             self.guard.keep(self.teacher)
+        self.watch.end_epoch(epoch)
         if fault:
             self.notes.append(f"ALARM after epoch {epoch}: {fault}. The teacher before it is delivered.")
+
+    def conclude(self) -> None:
+        """Note what the teacher did not find; a run without any pseudo label has no result."""
+        if (alarm := self.watch.conclude()) and alarm not in self.notes:
+            self.notes.append(alarm)
 
     def product(self) -> Detector:
         """Return the teacher; after a collapse, the last healthy one."""
@@ -157,33 +168,25 @@ class MeanTeacherLearner(Learner):
 
     def _count_labels(self, detections: list[DetectionTensors], labels: list[Targets]) -> None:
         """Count the pseudo labels of a step and its highest score."""
-        self.metrics["hpl_per_image"] = sum(len(each.labels) for each in labels) / len(labels)
+        total = sum(len(each.labels) for each in labels)
+        self.metrics["hpl_per_image"] = total / len(labels)
+        self.watch.see(total, len(labels))
+        self.status = self.watch.status
         per_class = torch.bincount(torch.cat([each.labels for each in labels]), minlength=self._teacher.num_classes)
-        best = torch.stack([each.scores[:1].sum() for each in detections]).amax()
-        counts = per_class.new_tensor([len(labels), sum(len(each.labels) > 0 for each in labels)])
-        self._step_counts = torch.cat([counts.float(), best[None].float(), per_class.float()])
+        counts = counts_of([each.labels for each in labels], [each.scores for each in detections])
+        self._step_counts = torch.cat([counts, per_class.float()])
         if distributed.world_size() == 1:
             self.exchange()
 
     def _judge_counts(self, counts: Tensor) -> None:
-        """Stop a run whose first images gave no pseudo label.
+        """Count the pseudo labels of a step for all that judge them.
 
         Args:
             counts: ``(processes, 3 + classes)``: images, images with a pseudo label, highest score, labels by class.
         """
         if self.guard:
             self.guard.count(counts[:, 3:].sum(dim=0))
-        if self.first_images[0] >= _PATIENCE_IMAGES:
-            return
-        self.first_images[:2] += counts[:, :2].sum(dim=0)
-        self.first_images[2] = torch.maximum(self.first_images[2], counts[:, 2].amax())
-        seen, with_labels, best = self.first_images.tolist()
-        if seen >= _PATIENCE_IMAGES and not with_labels:
-            raise TrainingError(
-                f"pseudo_labels.threshold {self.pseudo_labels.threshold:g} is too high: no detection passed it on the "
-                f"first {seen:.0f} images, the highest score was {best:.2f}. Set pseudo_labels.threshold below that, "
-                "or give a source model that fits the target better."
-            )
+        self.watch.count(counts[:, :3], self.step)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,7 +140,7 @@ def distance_weights(student: Tensor, teacher: Tensor) -> Tensor:
 def distil(student_logits: Tensor, teacher_logits: Tensor, weights: Tensor, settings: Lpld) -> Tensor:
     """Compute the loss of the ``n`` selected proposals of one image.
 
-    It is the weighted KL divergence from soft label to student, averaged, times ``settings.weight``.
+    It is the weighted KL divergence from soft label to student, averaged, times ``settings.weight``; 0 of no proposal.
 
     Args:
         student_logits: ``(n, classes + 1)``.
@@ -148,6 +148,8 @@ def distil(student_logits: Tensor, teacher_logits: Tensor, weights: Tensor, sett
         weights: ``(n,)``.
         settings: Epsilon and weight.
     """
+    if not len(student_logits):
+        return student_logits.sum()  # zero, with a gradient
     log_target = soft_log_labels(teacher_logits.detach().float(), settings.epsilon)
     # Softmax followed by a logarithm would underflow to 0 * inf; log-softmax cannot.
     log_student = student_logits.float().log_softmax(dim=1)

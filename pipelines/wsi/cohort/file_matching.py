@@ -17,6 +17,8 @@ from vision_core.slides.identity import is_end_of, slide_name
 from vision_core.slides.reading.listing import SlideListing
 
 NUM_EXAMPLES = 5
+_WITHOUT_FILE = ". Remove the row, or set data.on_missing=drop."
+_MOST_HINTS = 50  # a search through all files for each; more rows are not shown either
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,9 @@ def match_all(
         notes = [f"{what}: {len(names)} ({_examples(names)})" for what, names in dropped.items() if names]
     else:
         problems += [
-            f"row {slide.row}: slide '{slide.slide}' has no file{known.hint(slide.slide)}" for slide in missing
+            f"row {slide.row}: slide '{slide.slide}' has no file"
+            + (known.hint(slide.slide) if place < _MOST_HINTS else _WITHOUT_FILE)
+            for place, slide in enumerate(missing)
         ]
         if unlabelled:
             problems.append(
@@ -180,7 +184,7 @@ class _FilesBySlide:
         near = [known for known in self.by_name if known.lstrip("0").casefold() == bare]
         near = near or difflib.get_close_matches(name, self.by_name, n=1, cutoff=0.85)
         if not near:
-            return ". Remove the row, or set data.on_missing=drop."
+            return _WITHOUT_FILE
         why = " (spreadsheets drop leading zeros)" if near[0].endswith(name) and near[0] != name else ""
         return f"; did you mean '{near[0]}'{why}? Correct it, or set data.on_missing=drop."
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,31 +10,7 @@ from pipelines.wsi.cohort.file_matching import SlideRecord
 from pipelines.wsi.cohort.same_slides import judge_same
 from pipelines.wsi.features.slide_processing import SlideProcessor
 from pipelines.wsi.features.survey import FileSummary, compare, same_features, summarise
-from vision_core.errors import DataError
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListCheck:
-    """Result of checking a list of slides.
-
-    Attributes:
-        name: Name of the list.
-        num_read: Number of slides read; of a CSV, its rows.
-        faults: Faults, one line each.
-        facts: Labels and tile counts, one line each.
-        items: What is read.
-    """
-
-    name: str
-    num_read: int
-    faults: tuple[str, ...]
-    facts: tuple[str, ...]
-    items: str = "slides"
-
-    def lines(self) -> list[str]:
-        """Describe the result, one line each."""
-        head = f"{self.name}: {self.num_read} {self.items} read, {len(self.faults)} faults"
-        return [head, *self.facts, *(f"  {fault}" for fault in self.faults)]
+from vision_core.errors import Checked, DataError, Findings
 
 
 def check_list(
@@ -44,7 +19,7 @@ def check_list(
     classes: Sequence[str],
     check: Callable[[SlideRecord], int],
     progress: "CheckProgress",
-) -> ListCheck:
+) -> Checked:
     """Check every slide of a list, or an evenly spaced sample.
 
     Args:
@@ -71,7 +46,14 @@ def check_list(
         facts.append(f"tiles: {sum(counts):,} in all, {int(np.median(counts)):,} a slide (median)")
     if empty := sum(not count for count in counts):
         facts.append(f"slides without tissue: {empty}")
-    return ListCheck(name=name, num_read=len(chosen), faults=tuple(faults), facts=tuple(facts))
+    return Checked(
+        name=name,
+        num_items=len(records),
+        num_read=len(chosen),
+        unit="slides",
+        facts=tuple(facts),
+        faults=tuple(faults),
+    )
 
 
 class CheckProgress:
@@ -123,12 +105,12 @@ class FeatureChecks:
         return [*compare(self._summaries), *same], notes
 
 
-def check_of_list(found: CohortFindings, others: Sequence[str], notes: Sequence[str]) -> ListCheck:
+def check_of_list(found: CohortFindings, others: Sequence[str], notes: Sequence[str]) -> Checked:
     """Report on the CSV: its own problems, and those of all files together."""
-    return ListCheck(
-        name=str(found.labels.path),
-        num_read=len(found.labels.slides),
-        faults=(*found.problems, *others),
-        facts=tuple(f"note: {note}" for note in (*found.notes, *notes)),
-        items="rows",
-    )
+    findings = Findings()
+    for problem in (*found.problems, *others):
+        findings.refuse(problem)
+    for note in (*found.notes, *notes):
+        findings.note(note)
+    rows = len(found.labels.slides)
+    return Checked(name=str(found.labels.path), num_items=rows, num_read=rows, unit="rows", findings=findings.all())

@@ -42,11 +42,9 @@ def keep_instances(scores: Tensor, masking: Masking, high: float, generator: tor
 
 def mask_counts(count: int, ratio: float, pool: float = 1.0) -> tuple[int, int]:
     """Count the candidates among ``count`` tiles, and how many of them are masked; both rounded up."""
-    share = ratio / pool
-    if share > 1:
-        share, pool = 1.0, ratio
-    candidates = math.ceil(count * share)
-    return candidates, math.ceil(candidates * pool) if pool < 1 else candidates
+    candidates, drawn = _shares(ratio, pool)
+    num_candidates = math.ceil(count * candidates)
+    return num_candidates, _num_drawn(num_candidates, drawn)
 
 
 def random_mask(count: int, ratio: float, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
@@ -74,9 +72,11 @@ def select_mask(  # noqa: PLR0913 (each a setting of its own)
         fusion: How several rows agree.
         generator: Of the draw.
     """
-    num_candidates, num_masked = mask_counts(scores.shape[1], ratio, pool)
-    chosen = candidates(scores, num_candidates, largest, fusion)
-    if num_masked == num_candidates:
+    share, drawn = _shares(ratio, pool)
+    chosen = candidates(scores, math.ceil(scores.shape[1] * share), largest, fusion)
+    # Of those that there are: averaged rows share tiles, and then have fewer candidates than were asked for.
+    num_masked = _num_drawn(len(chosen), drawn)
+    if num_masked == len(chosen):
         return chosen
     return chosen[permutation(len(chosen), scores.device, generator)[:num_masked]]
 
@@ -120,6 +120,15 @@ def permutation(count: int, device: torch.device, generator: torch.Generator | N
     """Draw a random order of ``count`` indices on the generator's device."""
     home = device if generator is None else generator.device
     return torch.randperm(count, generator=generator, device=home).to(device)
+
+
+def _shares(ratio: float, pool: float) -> tuple[float, float]:
+    """Compute the share of the tiles that are candidates, and the share of these that is drawn."""
+    return (1.0, ratio) if ratio > pool else (ratio / pool, pool)
+
+
+def _num_drawn(count: int, share: float) -> int:
+    return math.ceil(count * share) if share < 1 else count
 
 
 def _last_resort(scores: Tensor, masking: Masking, high: float) -> Tensor:

@@ -1,8 +1,8 @@
 """Embedding layer of all networks, their widest: tile features to embedded tiles.
 
-It processes the bag in stretches that fit the processor's cache, selects tiles without copying their features, and
-keeps one byte per number for its gradient. Slopes that are not 0 or 1, as GELU's, are recomputed from the features: one
-more matrix product, for a quarter of the memory.
+On a CPU it processes the bag in stretches that fit the processor's cache, selects tiles without copying their
+features, and keeps one byte per number for its gradient. Slopes that are not 0 or 1, as GELU's, are recomputed from the
+features: one more matrix product, for a quarter of the memory.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.wsi.config import EmbeddingSettings
-from pipelines.wsi.models.layers import Dropout, activation, keep_mask, keep_scale
+from pipelines.wsi.models.layers import Dropout, activation, is_sparing, keep_mask, keep_scale
 
 _STRETCH = 1024
 
@@ -36,7 +36,7 @@ class Embedding(nn.Module):
             tiles: Indices of those to embed, in this order; None for all.
             behind: ``(k, D)`` to append to the embedded tiles, as ``torch.cat`` would, but without copying them.
         """
-        if self.training and torch.is_grad_enabled() and not (torch.compiler.is_compiling() or features.requires_grad):
+        if self._trains_in_stretches(features):
             weights = (self.linear.weight, self.linear.bias)
             embedded: Tensor = _Stretches.apply(features, tiles, behind, *weights, self.settings)
             return embedded
@@ -44,9 +44,14 @@ class Embedding(nn.Module):
         return embedded if behind is None else torch.cat([embedded, behind])
 
     def _embedded(self, features: Tensor, tiles: Tensor | None) -> Tensor:
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._plain(features if tiles is None else features[tiles])
-        return self._without_gradient(features, tiles)
+        if is_sparing(features):
+            return self._without_gradient(features, tiles)
+        return self._plain(features if tiles is None else features[tiles])
+
+    def _trains_in_stretches(self, features: Tensor) -> bool:
+        if features.device.type != "cpu" or torch.compiler.is_compiling():
+            return False
+        return self.training and torch.is_grad_enabled() and not features.requires_grad
 
     def _plain(self, features: Tensor) -> Tensor:
         embedded: Tensor = self.dropout(self.activation(self.linear(features)))

@@ -1,15 +1,16 @@
 """Dropout for wide layers on a CPU, activations, and linear layers in full precision.
 
-The dropout draws two random bytes per number and keeps one byte per number for the gradient. Torch's draws a float for
-each number, which takes a third of the time of the linear layer before it, and keeps the floats.
+On a CPU the dropout draws two random bytes per number and keeps one byte per number for the gradient. Torch's draws a
+float for each number, which takes a third of the time of the linear layer before it, and keeps the floats.
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from vision_core.training.runtime import full_float32
 
 _LEVELS = 2**16
 
@@ -29,6 +30,8 @@ class Dropout(nn.Module):
         """Drop and scale numbers in training, in place where no gradient is recorded; else return ``inputs``."""
         if not self.training or not self.rate:
             return inputs
+        if inputs.device.type != "cpu":
+            return functional.dropout(inputs, self.rate)
         keep = keep_mask(inputs.shape, self.rate, inputs.device)
         dropped = inputs * keep if torch.is_grad_enabled() else inputs.mul_(keep)
         return dropped.mul_(keep_scale(self.rate))
@@ -64,13 +67,16 @@ def full_precision(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def outside_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Switch autocast off; a null context where it is off, so that it leaves no node in an exported graph."""
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+def is_sparing(tensor: Tensor) -> bool:
+    """Tell whether to compute in stretches that fit a processor's cache, where no gradient or graph needs the whole.
+
+    A GPU takes the whole at once: for each stretch it would have to be started anew.
+    """
+    return tensor.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 def precise_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a linear layer in full precision: scores in bfloat16 would tie by the hundred."""
-    with outside_autocast(inputs.device):
+    with full_float32(inputs.device):
         fine_bias = None if bias is None else full_precision(bias)
         return functional.linear(full_precision(inputs), full_precision(weight), fine_bias)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from pipelines.wsi.models.layers import Dropout, full_precision, outside_autocast
+from pipelines.wsi.models.layers import Dropout, full_precision, is_sparing
 from pipelines.wsi.models.pseudo_inverse import PseudoInverse, pseudo_inverse
+from vision_core.training.runtime import full_float32
 
 _CONVOLUTION_WIDTH = 33
 _STRETCH = 4096  # tokens at a time, where no gradient needs all of them at once
@@ -46,7 +47,7 @@ class Landmarks:
     def gather(self, keys: Tensor, values: Tensor) -> Tensor:
         """Compute ``P A3 v`` ``(heads, m, head_dim)`` of all tokens' keys and values ``(heads, n, head_dim)``."""
         seen = _attend(self.queries, keys, values)
-        with outside_autocast(keys.device):
+        with full_float32(keys.device):
             return self.inverse.times(full_precision(seen))
 
     def row(self, query: Tensor, keys: Tensor, *, sparing: bool = False) -> Tensor:
@@ -57,15 +58,17 @@ class Landmarks:
             keys: ``(heads, n, head_dim)``.
             sparing: Recompute the attention of the landmarks for the gradient instead of keeping it.
         """
-        with outside_autocast(keys.device):
+        with full_float32(keys.device):
             weights = self.inverse.after(_attention(full_precision(query), self.keys))  # (heads, 1, m)
-            # Head by head, so that only one matrix of landmarks by tokens exists at a time.
-            heads = zip(weights, self.queries, full_precision(keys), strict=True)
+            # On a CPU head by head, so that only one matrix of landmarks by tokens exists at a time.
+            size = 1 if keys.device.type == "cpu" else len(keys)
+            tensors = (weights, self.queries, full_precision(keys))
+            heads = zip(*(each.split(size) for each in tensors), strict=True)
             if sparing:
                 rows = [checkpoint(_through, *head, use_reentrant=False, preserve_rng_state=False) for head in heads]
             else:
                 rows = [_through(*head) for head in heads]
-        return torch.cat(rows)
+        return torch.cat(rows).squeeze(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +133,11 @@ class NystromAttention(nn.Module):
         keys, values = (self._heads(tokens, weight) for weight in (key_weight, value_weight))
         query = self._heads(tokens[padding : padding + 1], query_weight)
         gathered = landmarks.gather(keys, values)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if is_sparing(tokens):
+            attended = self._in_stretches(tokens, landmarks.keys, gathered, values)
+        else:
             near = _convolve(values, self.convolution.weight)
             attended = self._attended(tokens, landmarks.keys, gathered, near)
-        else:
-            attended = self._in_stretches(tokens, landmarks.keys, gathered, values)
         _, first, others = attended.split(parts)
         return Attended(first=first, others=others, query=query, keys=keys, values=values, landmarks=landmarks)
 
@@ -186,7 +189,7 @@ class NystromAttention(nn.Module):
         means = tokens.unflatten(0, (self.landmarks, -1)).mean(dim=1)  # (m, D)
         query_weight, key_weight, _ = self._weights()
         queries, keys = (full_precision(self._heads(means, weight)) for weight in (query_weight, key_weight))
-        with outside_autocast(means.device):
+        with full_float32(means.device):
             inverse = pseudo_inverse(_attention(queries, keys))
         return Landmarks(queries=queries, keys=keys, inverse=inverse)
 
@@ -216,10 +219,11 @@ def _join(heads: Tensor) -> Tensor:
 
 
 def _through(weights: Tensor, landmarks: Tensor, keys: Tensor) -> Tensor:
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    """Attend from one token ``(heads, 1, m)`` through the landmarks: ``(heads, 1, n)``."""
+    if not is_sparing(keys):
         return weights @ _attention(landmarks, keys)
-    row = keys.new_zeros(len(weights), len(keys))
-    for some, theirs in zip(landmarks.split(_LANDMARKS), weights.split(_LANDMARKS, dim=1), strict=True):
+    row = keys.new_zeros(len(weights), 1, keys.shape[1])
+    for some, theirs in zip(landmarks.split(_LANDMARKS, dim=1), weights.split(_LANDMARKS, dim=2), strict=True):
         row += theirs @ _attention(some, keys)
     return row
 

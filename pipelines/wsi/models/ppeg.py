@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.wsi.models.layers import is_sparing
+
 _WIDEST = 7
 _CHANNELS = 64
 
@@ -40,7 +42,7 @@ class Ppeg(nn.Module):
         side = max(_side(len(tokens)), self.least_side)
         if side**2 > len(square):
             square = functional.pad(square, (0, 0, 0, side**2 - len(square)))
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not is_sparing(tokens):
             return _convolve(square, side, *self._joined())[: len(tokens)].add_(tokens)
         # Some channels at a time: intermediate results are then a fraction as large.
         placed = torch.empty_like(tokens)

@@ -1,8 +1,9 @@
-"""Iterative pseudo-inverse between landmarks, kept as a product of matrices that is never multiplied out.
+"""Iterative pseudo-inverse between landmarks, whose last iteration is never multiplied out.
 
 Source: Xiong et al., "Nyströmformer", AAAI 2021. ``P <- P q(X) / 4`` with ``X = A P`` and
-``q(X) = 13 I - X (15 I - X (7 I - X))``. All ``X`` are polynomials of the first one, hence commute, so that
-``X <- X q(X) / 4`` needs no ``P``: two products of matrices instead of four, and ``P`` multiplies narrow ones only.
+``q(X) = 13 I - X (15 I - X (7 I - X))``. As published, each iteration multiplies ``A`` with the ``P`` before it: that
+corrects the rounding of the iterations before, where a recurrence of ``X`` alone, which needs half the products, would
+lose a digit. The last iteration multiplies narrow columns or rows only.
 """
 
 from dataclasses import dataclass
@@ -16,28 +17,23 @@ _ITERATIONS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoInverse:
-    """Pseudo-inverse ``P`` of ``(heads, m, m)`` matrices.
+    """Pseudo-inverse ``P q(X) / 4`` of ``(heads, m, m)`` matrices.
 
     Attributes:
-        start: ``P`` before the first iteration.
-        iterates: ``X`` of each iteration.
+        before: ``P`` before the last iteration.
+        iterate: ``X`` of the last iteration.
     """
 
-    start: Tensor
-    iterates: tuple[Tensor, ...]
+    before: Tensor
+    iterate: Tensor
 
     def times(self, columns: Tensor) -> Tensor:
-        """Compute ``P columns`` for columns ``(heads, m, width)``."""
-        for iterate in reversed(self.iterates):
-            columns = _quarter_polynomial(iterate, columns)
-        return self.start @ columns
+        """Multiply by columns ``(heads, m, width)`` from the right."""
+        return self.before @ _quarter_polynomial(self.iterate, columns)
 
     def after(self, rows: Tensor) -> Tensor:
-        """Compute ``rows P`` for rows ``(heads, height, m)``."""
-        columns = (rows @ self.start).mT
-        for iterate in self.iterates:
-            columns = _quarter_polynomial(iterate.mT, columns)
-        return columns.mT
+        """Multiply by rows ``(heads, height, m)`` from the left."""
+        return _quarter_polynomial(self.iterate.mT, (rows @ self.before).mT).mT
 
 
 def pseudo_inverse(matrices: Tensor) -> PseudoInverse:
@@ -46,19 +42,20 @@ def pseudo_inverse(matrices: Tensor) -> PseudoInverse:
     The start is scaled by maxima over all heads together, so that the result of a head depends on the others.
     """
     rows, columns = (matrices.abs().sum(dim=dim).amax() for dim in (-1, -2))
-    start = matrices.mT / (rows * columns)
-    iterates = [matrices @ start]
+    inverse = matrices.mT / (rows * columns)
+    iterate = matrices @ inverse
     for _ in range(_ITERATIONS - 1):
-        # Kept for the gradient: the iterates alone, a third of the intermediate results.
-        iterates.append(checkpoint(_next, iterates[-1], use_reentrant=False, preserve_rng_state=False))
-    return PseudoInverse(start=start, iterates=tuple(iterates))
+        # Kept for the gradient: P and X of each iteration, half the intermediate results.
+        inverse = checkpoint(_next, inverse, iterate, use_reentrant=False, preserve_rng_state=False)
+        iterate = matrices @ inverse
+    return PseudoInverse(before=inverse, iterate=iterate)
 
 
-def _next(iterate: Tensor) -> Tensor:
-    """Compute ``X q(X) / 4``."""
-    square = iterate @ iterate
-    cubic = (7 / 4 * iterate).sub_(1 / 4 * square)
-    return (13 / 4 * iterate).sub_(15 / 4 * square).baddbmm_(cubic, square)
+def _next(inverse: Tensor, iterate: Tensor) -> Tensor:
+    """Compute ``P q(X) / 4``."""
+    inner = torch.baddbmm(iterate, iterate, iterate, beta=7, alpha=-1)
+    inner = torch.baddbmm(iterate, iterate, inner, beta=15, alpha=-1)  # X (15 I - X (7 I - X))
+    return torch.baddbmm(inverse, inverse, inner, beta=13 / 4, alpha=-1 / 4)
 
 
 def _quarter_polynomial(iterate: Tensor, columns: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pipelines.wsi.models.embedding import Embedding
 from pipelines.wsi.models.nystrom import Attended, NystromAttention
 from pipelines.wsi.models.ppeg import Ppeg, fill_square
 
-_STRETCH = 4096  # tiles whose class scores are computed at a time
+_STRETCH = 4096  # tiles whose class scores a CPU computes at a time
 
 
 class TransMIL(Aggregator):
@@ -108,7 +108,9 @@ class TransMIL(Aggregator):
             return attention
         weight = self.classifier.weight.double()
         bias = self.classifier.bias.double() if scores.bias else None
-        pieces = zip(attention.split(_STRETCH, dim=1), attended.other_values().split(_STRETCH, dim=1), strict=True)
+        values = attended.other_values()
+        size = _STRETCH if values.device.type == "cpu" else values.shape[1]
+        pieces = zip(attention.split(size, dim=1), values.split(size, dim=1), strict=True)
         shares = (self.first.attention.project(weights[..., None] * values) for weights, values in pieces)  # (n, D)
         # Tiles differ by small shares of the attention: in single precision many confidences would be equal.
         return class_confidence(torch.cat([functional.linear(each.double(), weight, bias) for each in shares]))

@@ -30,7 +30,7 @@ def test_options_of_our_own__are_off() -> None:
     ("word", "message"),
     [
         ("pseudo_labels.thresold=0.5", "did you mean 'threshold'"),
-        ("pseudo_labels.threshold=-1", "greater than or equal to 0, got -1"),
+        ("pseudo_labels.threshold=-1", "should be a number from 0 to 1, or auto, got -1"),
         ("teacher.keep_rate=1.7", "less than or equal to 1, got 1.7"),
         ("lpld.epsilon=0", "greater than 0, got 0"),
         ("lpld.weight=.nan", "finite number, got nan"),

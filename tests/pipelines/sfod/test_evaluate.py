@@ -161,7 +161,7 @@ def test_evaluate__one_image_of_the_training_among_others_is_told(tmp_path: Path
 
 def test_train__what_is_adapted_is_not_calibrated(tmp_path: Path) -> None:
     data = make_voc(tmp_path / "data", count=3, seed=1)
-    assert adapt(tmp_path / "run", data, "method=mt", "train.max_steps=1", "data.eval_split=test") == 0
+    assert adapt(tmp_path / "run", data, "method=mt", "train.max_steps=2", "data.eval_split=test") == 0
     assert bundle.read_card(tmp_path / "run" / "model").calibration is None
     assert bundle.read_card(source_bundle()).calibration is None
     assert _evaluated(tmp_path / "run" / "model", tmp_path / "a", "data.eval_split=train") == ["TRANSDUCTIVE"]

@@ -1,6 +1,7 @@
 """How data, detector and method become a run: what is prepared, delivered, counted and warned of."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines.sfod import pipeline as pipeline_module
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
@@ -20,7 +22,9 @@ from tests.pipelines.sfod.tiny import CLASSES, SUPERVISED, adapt, adapt_words, m
 from tests.vision_core.detection.synthetic import make_picture, make_voc
 from vision_core.bundles import bundle
 from vision_core.config import loading as config
+from vision_core.detection.datasets.reading import read_dataset
 from vision_core.errors import ConfigError
+from vision_core.training import distributed
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def test_deliver__card_names_method_parent_data_and_settings(data: Path, tmp_pat
 
 
 def test_train__half_precision_storage_halves_the_bundle(data: Path, tmp_path: Path) -> None:
-    assert adapt(tmp_path, data, "train.max_steps=1", "train.storage=fp16") == 0
+    assert adapt(tmp_path, data, "train.epochs=1", "train.storage=fp16") == 0
     assert len(weights(tmp_path)) < 0.55 * (source_bundle() / "weights.safetensors").stat().st_size
     assert main(["verify", str(tmp_path / "model")]) == 0
 
@@ -163,3 +167,15 @@ def test_import_weights__says_where_the_weights_come_from(tmp_path: Path) -> Non
     assert card.method == "imported"
     assert "model.pth' (sha256 " in card.trained_on.description
     assert card.classes == CLASSES
+
+
+def test_prepare__the_first_of_several_processes_checks_for_all(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = _config(data, "data.classes=[disc,square]").data
+    dataset = read_dataset(settings, "train", with_labels=False)
+    less = replace(dataset, records=dataset.records[:1])
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(pipeline_module, "readable", lambda *_: pytest.fail("a file was read"))
+    for sent, expected in ((less, less), (None, dataset)):
+        monkeypatch.setattr(distributed, "broadcast_from_first", lambda _, sent=sent: sent)
+        assert SfodPipeline()._sound(dataset, settings) is expected

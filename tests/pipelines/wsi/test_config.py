@@ -23,6 +23,8 @@ def test_conditional_defaults__v2_has_gelu_and_dsmil_scores_by_class() -> None:
     v2 = _load("method=mhim_v2")
     assert (v2.model.embedding.activation, v2.model.dsmil.combine, v2.optim.lr_end) == ("gelu", "logits", 1e-7)
     assert v2.optim.lr == 2e-4
+    assert (v2.train.patience, v2.train.patience_from, v2.train.epochs) == (20, 100, 200)
+    assert _load("method=mhim_v2", "train.patience=7").train.patience == 7
     assert _load("method=mhim_v2", "model.embedding.activation=relu").model.embedding.activation == "relu"
     assert _load("model.name=dsmil").mhim_v1.scores.kind == "class"
     assert _load("model.name=dsmil", "mhim_v1.scores.kind=attention").mhim_v1.scores.kind == "attention"

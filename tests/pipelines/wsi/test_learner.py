@@ -110,6 +110,22 @@ def test_after_step__tokens_of_all_bags_of_an_update_count_alike() -> None:
     torch.testing.assert_close(learner.student.recycler.queries, expected)
 
 
+def test_discard__tokens_of_an_update_that_was_left_out_move_no_queries() -> None:
+    """Gradients beyond fp16, or a loss that is not finite: the next update follows its own tokens alone."""
+    learner, alone = (_learner("method=mhim_v2", "mhim_v2.recycling.keep_rate=0.5") for _ in range(2))
+    for each in (learner, alone):
+        if each is learner:
+            torch.manual_seed(5)
+            each(_bag(30))
+            each.discard()
+        torch.manual_seed(6)
+        each(_bag(20))
+        each.after_step(1)
+    assert learner.student.recycler is not None
+    assert alone.student.recycler is not None
+    assert torch.equal(learner.student.recycler.queries, alone.student.recycler.queries)
+
+
 def test_begin__v1_shares_the_embedding_and_v2_nothing() -> None:
     baseline = _learner("method=plain", "train.seed=5").student.aggregator
     torch.nn.init.constant_(baseline.embedding.linear.weight, 0.5)
@@ -163,3 +179,24 @@ def test_training_step__high_share_falls_and_is_logged() -> None:
         _step(learner, _bag(), step)
         kept.append(learner.metrics["kept_share"])
     assert kept == [0.5, 0.75, 0.95]
+
+
+def test_mhim_learner__by_hand_counts_its_steps_and_does_not_leave_the_teacher_behind() -> None:
+    learner = _learner("method=mhim_v1", "mhim_v1.teacher.keep_rate=0.5", "mhim_v1.teacher.schedule=cosine")
+    assert isinstance(learner, MhimLearner)
+    optimizer = torch.optim.SGD(learner.student.parameters(), lr=0.1)
+
+    def move() -> None:
+        torch.stack(list(learner(_bag()).values())).sum().backward()
+        optimizer.step()
+
+    move()
+    with pytest.raises(RuntimeError, match="its teacher has not: call after_step"):
+        learner(_bag())
+    learner.after_step(1)
+    move()
+    assert (learner.step, learner.update) == (1, 1)
+    learner.after_step(2)
+    learner(_bag())
+    learner(_bag())  # gradients of two bags, without a step of the optimizer between them
+    assert learner.update == 2

@@ -240,7 +240,18 @@ def test_run_batch__failing_disk_is_tried_three_times_more(
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(MemoryError(), "needs more memory"), (ZeroDivisionError("by 0"), "Internal error (ZeroDivisionError: by 0)")],
+    [
+        (MemoryError(), "needs more memory"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 3 GiB."),
+            "The memory of the GPU is not enough",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            "needs more memory than is free",
+        ),
+        (ZeroDivisionError("by 0"), "Internal error (ZeroDivisionError: by 0)"),
+    ],
 )
 def test_run_batch__no_fault_of_one_input_ends_the_batch(job: BatchJob[int], error: Exception, told: str) -> None:
     def fail(path: Path) -> None:
@@ -258,6 +269,19 @@ def test_run_batch__fault_that_all_inputs_share_ends_the_batch(job: BatchJob[int
 
     with pytest.raises(MissingDependencyError):
         run_batch(replace(job, make_predictor=lambda: Counter(fail)))
+
+
+@pytest.mark.parametrize("reason", ["CUDA error: unspecified launch failure", "cuDNN error: CUDNN_STATUS_X"])
+def test_run_batch__lost_gpu_ends_the_batch_which_goes_on_with_that_input(job: BatchJob[int], reason: str) -> None:
+    def fail(path: Path) -> None:
+        if path == job.inputs[1]:
+            raise RuntimeError(f"{reason}\nCompile with TORCH_USE_CUDA_DSA to enable device-side assertions.")
+
+    with pytest.raises(EnvironmentFault, match=rf"{job.inputs[1].name}': The GPU has failed \({reason}\)") as caught:
+        run_batch(replace(job, make_predictor=lambda: Counter(fail)))
+    assert caught.value.exit_code == 5
+    assert [record.status for record in read_ledgers(job.out / "ledger").values()] == ["done"]
+    assert run_batch(job).done == 4  # all but the bad one
 
 
 def test_run_batch__input_that_is_gone_is_named(job: BatchJob[int]) -> None:

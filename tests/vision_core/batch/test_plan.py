@@ -12,6 +12,7 @@ from vision_core.batch.job import BatchJob
 from vision_core.batch.ledger import read_ledgers
 from vision_core.batch.plan import output_names, plan
 from vision_core.errors import EnvironmentFault, UsageError
+from vision_core.files import sha256
 
 
 @pytest.fixture
@@ -155,3 +156,50 @@ def test_run_batch__inputs_in_a_new_folder_below_join_those_of_the_same_source(j
     assert run_batch(replace(job, inputs=[*job.inputs, new])).done == 5
     with pytest.raises(UsageError, match="holds a batch of other inputs"):
         run_batch(replace(job, inputs=[new], source=new))
+
+
+def test_plan__a_finished_batch_is_not_read_again(job: BatchJob[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    (job.inputs[0]).write_bytes(bytes(50_000))
+    run_batch(job)
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr("vision_core.batch.ledger.sha256", counted)
+    assert [task.path.name for task in plan(job)] == ["c.png"]
+    assert not read
+    copied = job.out / "outputs" / "a.boxes.bin"
+    os.utime(copied, ns=(1, 1))  # as a copy of the folder has other times
+    assert [task.path.name for task in plan(job)] == ["c.png"]
+    assert read == [copied]
+    assert len(plan(replace(job, check_outputs=True))) == 1
+    assert len(read) == 1 + 8
+
+
+@pytest.mark.parametrize(("place", "is_seen"), [(0, True), (49_999, True), (25_000, False)])
+def test_plan__all_of_an_output_is_compared_on_request(job: BatchJob[int], place: int, is_seen: bool) -> None:
+    (job.inputs[0]).write_bytes(bytes(50_000))
+    run_batch(job)
+    made = job.out / "outputs" / "a.boxes.bin"
+    times = made.stat().st_atime_ns, made.stat().st_mtime_ns
+    content = bytearray(made.read_bytes())
+    content[place] ^= 1
+    made.write_bytes(content)
+    assert len(plan(job)) == 2  # the bad input, and by its time this one
+    os.utime(made, ns=times)
+    assert len(plan(job)) == 1 + is_seen
+    assert len(plan(replace(job, check_outputs=True))) == 2
+
+
+def test_plan__outputs_of_an_older_ledger_are_compared_whole(job: BatchJob[int]) -> None:
+    run_batch(job)
+    path = job.out / "ledger" / "0.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for made in (made for line in lines for made in line["outputs"]):
+        del made["modified_ns"], made["ends"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [task.path.name for task in plan(job)] == ["c.png"]
+    (job.out / "outputs" / "b.boxes.bin").write_bytes(b"xx")
+    assert [task.path.name for task in plan(job)] == ["b.png", "c.png"]

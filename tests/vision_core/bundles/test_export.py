@@ -14,6 +14,7 @@ from tests.vision_core.toy import ToyConfig
 from tests.vision_core.toy_bundle import card, save_toy
 from vision_core.backbones.networks import build_backbone
 from vision_core.backbones.settings import BACKBONE_NAMES, BackboneName
+from vision_core.bundles.bundle import amend
 from vision_core.bundles.export import SUFFIXES, Exportable, Format, export
 from vision_core.commands.main import run
 from vision_core.errors import CheckpointError, MissingDependencyError, UsageError
@@ -225,10 +226,7 @@ def test_verb__impossible_requests(
 
 def test_verb__another_tasks_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_toy(tmp_path / "model")
-    found = tmp_path / "model" / "card.json"
-    found.write_text(
-        found.read_text().replace('"task": "toy"', '"task": "other"').replace('"task":"toy"', '"task":"other"')
-    )
+    amend(tmp_path / "model", task="other")
     words = ["export", "--checkpoint", str(tmp_path / "model"), "--out", str(tmp_path / "a.onnx")]
     assert run(ToyConfig, ToyPipeline, words) == 2
     assert "is of pipeline 'other', not 'toy'" in capsys.readouterr().err

@@ -165,7 +165,7 @@ def test_parse__words_stand_before_between_and_behind_options(argv: Sequence[str
         (["train", "--over"], "'train' does not take '--over'. Did you mean '--overwrite'"),
         (["train", "--ouput", "x"], "Did you mean '--out'"),
         (["train", "--epochs=3"], r"Did you mean the setting 'train\.epochs='"),
-        (["train", "--zzz"], "It takes: --config, --debug, .*--show-config"),
+        (["train", "--zzz"], "It takes: --accept-changes, --config, --debug, .*--show-config"),
         (["--debug", "train"], "Options stand behind the verb"),
         (["verify", "a", "b"], "'verify' does not take 'b'"),
         (["verify"], "required: BUNDLE"),

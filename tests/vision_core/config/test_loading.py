@@ -29,7 +29,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_load__words_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     config = load(DeepConfig, written(tmp_path, "train: {epochs: 2, seed: 4}"), ["train.epochs=3"])
-    assert (config.train.epochs, config.train.seed, config.train.workers) == (3, 4, 0)
+    assert (config.train.epochs, config.train.seed, config.train.workers) == (3, 4, "auto")
 
 
 def test_load__the_later_of_two_words_wins() -> None:

@@ -1,15 +1,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from detectron2.evaluation.pascal_voc_evaluation import voc_eval
 from numpy.typing import NDArray
 
+from vision_core.detection import average_precision
 from vision_core.detection.average_precision import (
     AveragePrecision,
     GroundTruth,
+    all_metrics,
     area_ap50,
     area_under_envelope,
     coco_ap,
@@ -198,3 +201,21 @@ def test_coco__crowd_and_difficult_are_passed_over() -> None:
     result = coco_ap(images, [found(BOX), found(BOX), found(BOX, scores=(0.5,))], CLASSES)
     assert result.mean == pytest.approx(1.0)
     assert result.truths["car"] == 1
+
+
+def test_all_metrics__match_once_and_are_those_of_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    truths, given = (
+        [truth(BOX), truth()],
+        [found(BOX, (60.0, 10, 99, 49), scores=(0.95, 0.9)), found(BOX, scores=(0.5,))],
+    )
+    alone = {each.__name__: each(truths, given, CLASSES) for each in (voc07_ap50, area_ap50, coco_ap)}
+    calls: list[str] = []
+    plain = average_precision.match_image
+
+    def counted(*arguments: Any) -> Any:  # noqa: ANN401
+        calls.append(arguments[3])
+        return plain(*arguments)
+
+    monkeypatch.setattr(average_precision, "match_image", counted)
+    assert all_metrics(truths, given, CLASSES) == alone
+    assert len(calls) == len(truths) * len(CLASSES)

@@ -124,3 +124,74 @@ def test_save__full_disk_leaves_the_checkpoint_before(tmp_path: Path, limit: int
     assert f"Cannot write '{tmp_path / 'last.pt'}': file too large, after {limit} bytes" in found.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
     assert weight(tmp_path) == 1
+
+
+def test_load__entries_that_are_not_finite_are_those_that_are_checked(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(1))
+    checkpoint.save(tmp_path, state(2) | {"learner": {"weight": torch.full((300,), torch.inf)}})
+    found = checkpoint.load(tmp_path, CONFIG)
+    assert found is not None
+    assert found["counters"]["step"] == 2  # nothing is known of this entry: it may be a record of what is to come
+    found = checkpoint.load(tmp_path, CONFIG, checked=["weight"])
+    assert found is not None
+    assert found["counters"]["step"] == 1
+
+
+def test_load__a_state_of_the_optimizer_that_is_not_finite_is_none(tmp_path: Path) -> None:
+    bad = {"optimizers": {"": {"state": {0: {"exp_avg": torch.tensor([torch.nan]), "step": torch.tensor(3)}}}}}
+    checkpoint.save(tmp_path, state(1))
+    checkpoint.save(tmp_path, state(2) | bad)
+    assert weight(tmp_path) == 1
+    (tmp_path / "last.prev.pt").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"1 entries that are not finite, first 'optimizer..*exp_avg'.*--overwrite"
+    ):
+        checkpoint.load(tmp_path, CONFIG)
+
+
+def test_checked_entries__parameters_and_statistics_of_norms() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(1))
+    module.register_buffer("record", torch.full((1,), torch.nan))
+    names = {"0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"}
+    assert checkpoint.checked_entries(module) == names
+
+
+@pytest.mark.parametrize("key", ["on_bad_loss", "on_nothing", "preset"])
+def test_load__a_checkpoint_from_before_a_free_setting_is_read(tmp_path: Path, key: str) -> None:
+    checkpoint.save(tmp_path, state(1))
+    section = {"on_bad_loss": "train", "on_nothing": "pseudo_labels"}.get(key)
+    new = {section: {**CONFIG.get(section, {}), key: "stop"}} if section else {key: "small"}  # type: ignore[dict-item]
+    assert checkpoint.load(tmp_path, {**CONFIG, **new}) is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "is_accepted"),
+    [
+        ("train.epochs", True),
+        ("policy_optim.lr", True),
+        ("transfer.data.root", True),
+        ("source.weights", True),
+        ("optim.name", False),
+        ("data.split", False),
+        ("model.lr", False),
+        ("lr", False),
+    ],
+)
+def test_load__accepted_changes(tmp_path: Path, key: str, is_accepted: bool) -> None:
+    keys: checkpoint.State = {}
+    inner = keys
+    *sections, name = key.split(".")
+    for section in sections:
+        inner = inner.setdefault(section, {})
+    inner[name] = 1
+    checkpoint.save(tmp_path, {"config": keys})
+    assert checkpoint.load(tmp_path, keys) is not None
+    inner[name] = 2
+    with pytest.raises(CheckpointError, match="was made with other settings") as refused:
+        checkpoint.load(tmp_path, keys)
+    assert ("--accept-changes" in str(refused.value)) == is_accepted
+    if is_accepted:
+        assert checkpoint.load(tmp_path, keys, accepts_changes=True) is not None
+    else:
+        with pytest.raises(CheckpointError, match=f"{key}: 1 then, 2 now"):
+            checkpoint.load(tmp_path, keys, accepts_changes=True)

@@ -53,6 +53,17 @@ class Dying(Quiet):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class BadInputs(Quiet):
+    """Numbers that are not finite in some steps of one process."""
+
+    def __init__(self, steps: Sequence[int]) -> None:
+        super().__init__()
+        self.bad = steps
+
+    def training_step(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        return super().training_step(batch * torch.inf if self.step in self.bad else batch)
+
+
 class Counting(Quiet):
     """Remembers what each process has seen, the same in all."""
 
@@ -111,6 +122,11 @@ def poisoned_in(runtime: Runtime, folder: Path, config: ToyConfig) -> None:
         expected = "items of the batch" if runtime.rank == 1 else "loss of another process is not finite"
         assert expected in str(told)
         sys.exit(2)
+
+
+def skipping_in(runtime: Runtime, folder: Path, config: ToyConfig) -> None:
+    bad = (3, 4) if runtime.rank == 1 else ()
+    fit_in(runtime, folder, config, partial(BadInputs, bad), 8)
 
 
 def lonely_in(runtime: Runtime, folder: Path, config: ToyConfig) -> None:
@@ -197,3 +213,11 @@ def test_fit__one_that_is_told_to_stop_stops_all_and_both_resume_with_the_same_b
 
 def test_fit__a_loss_that_is_not_finite_stops_all(tmp_path: Path) -> None:
     assert run_two(poisoned_in, tmp_path, settings(1)) == [2, 2]
+
+
+def test_fit__a_loss_that_is_not_finite_is_skipped_by_all(tmp_path: Path) -> None:
+    assert run_two(skipping_in, tmp_path, settings(1, **{"train.on_bad_loss": "skip"})) == [0, 0]
+    first, second = states(tmp_path)
+    assert all(torch.equal(first[name], second[name]) and bool(first[name].isfinite().all()) for name in first)
+    counters = torch.load(tmp_path / "last.pt", weights_only=True)["counters"]
+    assert (counters["step"], counters["updates"], counters["bad_losses"]) == (12, 10, 2)

@@ -3,18 +3,22 @@
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.made_device import made_device
 from tests.vision_core.toy import RUNTIME, ToyItems, ToyLearner, toy_config, train
 from vision_core.config.schema import Optim
-from vision_core.errors import CheckpointError, DataError, Interrupted, TrainingError
+from vision_core.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingError
 from vision_core.runs.folder import RunFolder
+from vision_core.training.checkpoint import Counters
 from vision_core.training.learner import Learner, Prepared
-from vision_core.training.loop import Counters, fit
+from vision_core.training.loop import fit
 from vision_core.training.optimizers import Trained
+from vision_core.training.runtime import Runtime
 
 EVERY = {"train.epochs": 3, "train.save_every": 2, "train.log_every": 1, "optim.lr": 0.05}
 
@@ -128,27 +132,17 @@ def test_fit__loss_not_finite_names_step_items_and_terms(tmp_path: Path) -> None
     assert (tmp_path / "last.pt").exists()
 
 
-def test_fit__the_one_host_synchronisation_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = 0
-    plain = torch.Tensor.tolist
-
-    def counted(tensor: torch.Tensor) -> object:
-        nonlocal calls
-        calls += 1
-        return plain(tensor)
-
-    monkeypatch.setattr(torch.Tensor, "tolist", counted)
-    train(tmp_path, toy_config(**{"train.epochs": 1, "train.log_every": 100}))
-    assert calls <= 7 + 1  # one a step, one for the order of the epoch
+def test_fit__the_host_waits_once_a_step(tmp_path: Path) -> None:
+    with made_device() as device:
+        prepared = Prepared(learner=ToyLearner(), items=ToyItems(7))
+        runtime = Runtime(device=device.device)
+        fit(prepared, toy_config(**{"train.epochs": 1, "train.log_every": 1}), runtime, RunFolder(tmp_path))
+        assert device.waits == {"copy to the CPU": 7 + 1}
+        in_the_loop = sum(count for place, count in device.places.items() if "training/loop.py" in place)
+        assert in_the_loop == 7  # the other one: whether all weights are finite, before a checkpoint
 
 
 def test_fit__bf16_follows_full_precision(tmp_path: Path) -> None:
-    from tests.vision_core.toy import ToyItems
-    from vision_core.runs.folder import RunFolder
-    from vision_core.training.learner import Prepared
-    from vision_core.training.loop import fit
-    from vision_core.training.runtime import Runtime
-
     whole, _ = train(tmp_path / "whole", toy_config(**EVERY))
     half = ToyLearner()
     folder = tmp_path / "half"
@@ -217,3 +211,93 @@ def test_fit__stops_when_validation_has_not_got_better(tmp_path: Path) -> None:
 
 def test_fit__what_is_not_selected_on_validation_is_not_stopped_by_it(tmp_path: Path) -> None:
     assert scored_fit(tmp_path, [0.5] + [0.1] * 9, is_selected=False).step == 70
+
+
+class ByEpoch(ToyLearner):
+    """Tells when its teacher moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher_moves = "epoch"
+
+
+class ByStep(ToyLearner):
+    def __init__(self, empty_items: Sequence[float] = ()) -> None:
+        super().__init__(empty_items)
+        self.teacher_moves = "step"
+
+
+@pytest.mark.parametrize(
+    ("settings", "moves", "at"),
+    [
+        ({"train.max_steps": 7}, 1, 7),
+        ({"train.max_steps": 10}, 1, 7),
+        ({"train.epochs": 3, "train.accumulate": 20}, 3, 21),  # the end of an epoch completes an update
+        ({"train.max_steps": 3, "train.batch_size": 3}, 1, 3),
+        ({"train.max_steps": 2, "train.batch_size": 3, "train.drop_last": True}, 1, 2),
+    ],
+)
+def test_fit__moves_of_a_teacher_that_moves_per_epoch_are_counted(
+    tmp_path: Path, settings: dict[str, object], moves: int, at: int
+) -> None:
+    learner, counters = train(tmp_path, toy_config(**settings), ByEpoch())
+    assert (counters.teacher_moves, counters.teacher_moved_at) == (moves, at)
+    assert isinstance(learner, ByEpoch)
+    assert learner.moves == moves
+
+
+def test_fit__a_teacher_that_moves_per_step_moves_with_the_updates(tmp_path: Path) -> None:
+    config = toy_config(**{"train.max_steps": 6, "train.accumulate": 2})
+    _, counters = train(tmp_path, config, ByStep())
+    assert (counters.teacher_moves, counters.teacher_moved_at) == (3, 6)
+    _, counters = train(tmp_path / "empty", config, ByStep(empty_items=range(2, 9)))
+    assert (counters.teacher_moves, counters.teacher_moved_at) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train.max_steps": 6},
+        {"train.max_steps": 2, "train.batch_size": 3},
+        {"train.max_steps": 6, "train.accumulate": 3},
+    ],
+)
+def test_fit__a_run_shorter_than_an_epoch_whose_teacher_moves_then_is_refused(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    steps = settings["train.max_steps"]
+    with pytest.raises(
+        ConfigError, match=rf"teacher after '[37]' steps, .* train\.max_steps ends this run after '{steps}'"
+    ):
+        train(tmp_path, toy_config(**settings), ByEpoch())
+    assert not list(tmp_path.iterdir())
+    assert train(tmp_path, toy_config(**settings), ByStep())[1].step == steps
+
+
+def test_fit__a_checkpoint_from_before_the_counts_tells_them_all_the_same(tmp_path: Path) -> None:
+    config = toy_config(**EVERY)
+    _, whole = train(tmp_path / "whole", config, ByEpoch())
+    train(tmp_path, toy_config(**EVERY), ByEpoch())
+    state = torch.load(tmp_path / "last.prev.pt", weights_only=True)
+    for name in ("teacher_moves", "teacher_moved_at", "bad_losses", "bad_in_a_row"):
+        del state["counters"][name]
+    del state["notes"]
+    torch.save(state, tmp_path / "last.pt")
+    (tmp_path / "last.prev.pt").unlink()
+    assert train(tmp_path, config, ByEpoch())[1] == whole
+
+
+def test_fit__notes_outlive_a_stop(tmp_path: Path) -> None:
+    class Noting(ToyLearner):
+        stop_at = 12
+
+        def after_step(self, step: int) -> None:
+            if step == 3:
+                self.notes.append("step 3 was strange")
+            if step == self.stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train(tmp_path, toy_config(**EVERY), Noting())
+    Noting.stop_at = 0
+    assert train(tmp_path, toy_config(**EVERY), Noting())[0].notes == ["step 3 was strange"]

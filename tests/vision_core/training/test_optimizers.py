@@ -53,3 +53,15 @@ def test_make_optimizers__each_part_has_its_own_and_frozen_parts_have_none() -> 
 def test_make_optimizer__adamw() -> None:
     optimizer = make_optimizer(ToyLearner(), Optim(name="adamw", lr=0.5))
     assert type(optimizer).__name__ == "AdamW"
+
+
+def test_restore__state_of_the_checkpoint_and_settings_of_this_run() -> None:
+    module = nn.Linear(1, 1)
+    [old] = make_optimizers([Trained(module=module, optim=Optim(name="adam", weight_decay=0.1))])
+    module(torch.ones(1, 1)).sum().backward()
+    old.torch.step()
+    [new] = make_optimizers([Trained(module=module, optim=Optim(name="adam", weight_decay=0.0))])
+    new.restore(old.torch.state_dict())
+    assert [group["weight_decay"] for group in new.torch.param_groups] == [0.0]
+    states = old.torch.state[module.weight], new.torch.state[module.weight]
+    assert torch.equal(states[0]["exp_avg"], states[1]["exp_avg"])

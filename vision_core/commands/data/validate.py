@@ -47,9 +47,11 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     return max(_exit_code(each) for each in checked)
 
 
-def _rows(checked: Sequence[Checked]) -> list[tuple[str, str, str]]:
-    found = [(each.name, finding.severity, finding.text) for each in checked for finding in each.findings]
-    return found + [(each.name, "refuse", fault) for each in checked for fault in each.faults]
+def _rows(checked: Sequence[Checked]) -> list[Sequence[str]]:
+    found: list[Sequence[str]] = [
+        (each.name, finding.severity, finding.text) for each in checked for finding in each.findings
+    ]
+    return [*found, *((each.name, "refuse", fault) for each in checked for fault in each.faults)]
 
 
 def _shortened(problems: Sequence[str], *, is_listed: bool) -> list[str]:

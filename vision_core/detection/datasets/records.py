@@ -84,8 +84,12 @@ class DetectionDataset:
         return self
 
     def noting(self, *texts: str) -> "DetectionDataset":
-        """Return the same list with more notes."""
-        return replace(self, findings=(*self.findings, *(Finding(severity="note", text=text) for text in texts)))
+        """Return the same list with more notes; itself without any."""
+        return (
+            self
+            if not texts
+            else replace(self, findings=(*self.findings, *(Finding(severity="note", text=text) for text in texts)))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

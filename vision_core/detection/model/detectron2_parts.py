@@ -95,12 +95,16 @@ def sample_labels(
         background: The label of negatives; any other that is not -1 is positive.
         generator: Where the draws come from; torch's global one if None.
     """
-    positive = ((labels != -1) & (labels != background)).nonzero().squeeze(1)
-    negative = (labels == background).nonzero().squeeze(1)
-    num_positive = min(len(positive), int(count * positive_fraction))
-    first = torch.randperm(len(positive), generator=generator)[:num_positive]
-    second = torch.randperm(len(negative), generator=generator)[: count - num_positive]
-    return positive[first.to(labels.device)], negative[second.to(labels.device)]
+    masks = torch.stack([(labels != -1) & (labels != background), labels == background])
+    counts: list[int] = masks.sum(dim=1).tolist()  # both at once: the host waits for the device
+    positive, negative = (
+        torch.nonzero_static(mask, size=size).squeeze(1) for mask, size in zip(masks, counts, strict=True)
+    )
+    num_positive = min(counts[0], int(count * positive_fraction))
+    first = torch.randperm(counts[0], generator=generator)[:num_positive]
+    second = torch.randperm(counts[1], generator=generator)[: count - num_positive]
+    first, second = (drawn.to(labels.device, non_blocking=True) for drawn in (first, second))
+    return positive[first], negative[second]
 
 
 class _KeyedSampling:

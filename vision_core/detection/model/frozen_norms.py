@@ -1,9 +1,10 @@
 """Adaptation of the statistics of frozen normalisation layers to new images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
+import torch
 from detectron2.layers import FrozenBatchNorm2d
 from timm.layers.norm_act import FrozenBatchNormAct2d
 from torch import Tensor, nn
@@ -31,14 +32,14 @@ def adapting_norms(network: nn.Module, passes: int = 0) -> Iterator[None]:
         ConfigError: No layer has statistics to adapt.
     """
     layers = [module for module in network.modules() if isinstance(module, _FROZEN)]
-    adaptable = [layer for layer in layers if _has_statistics(layer)]
+    adaptable = _with_statistics(layers)
     if not adaptable:
         raise ConfigError(
             f"The detector has no normalisation statistics to adapt: {len(layers)} frozen layers, all with mean 0 and "
             "variance 1. Choose another method, or weights whose statistics were not folded into the layers."
         )
     for layer in adaptable:
-        layer.forward = _CumulativeBatchNorm(layer, passes)  # type: ignore[method-assign]
+        layer.forward = _CumulativeBatchNorm(layer, passes)
     try:
         yield
     finally:
@@ -76,6 +77,12 @@ class _CumulativeBatchNorm:
         return layer.act(normalised) if hasattr(layer, "act") else normalised
 
 
-def _has_statistics(layer: FrozenBatchNorm2d) -> bool:
-    # detectron2 starts at a variance of 1 - eps.
-    return bool(layer.running_mean.any() or ((layer.running_var - 1).abs() > 2 * layer.eps).any())
+def _with_statistics(layers: Sequence[FrozenBatchNorm2d]) -> list[FrozenBatchNorm2d]:
+    """Select the layers whose statistics are not those of a layer that was never trained."""
+    if not layers:
+        return []
+    # detectron2 starts at a variance of 1 - eps. All layers are asked at once: the host waits for the answer.
+    are_moved = torch.stack(
+        [each.running_mean.any() | ((each.running_var - 1).abs() > 2 * each.eps).any() for each in layers]
+    ).tolist()
+    return [layer for layer, is_moved in zip(layers, are_moved, strict=True) if is_moved]

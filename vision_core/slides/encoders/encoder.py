@@ -118,7 +118,9 @@ class Encoder(nn.Module):
             raise ValueError(f"tiles: expected uint8 (B, H, W, 3), found {batch.dtype} {tuple(batch.shape)}")
         if not len(batch):
             return torch.zeros(0, self.dim, device=self._device)
-        with self._autocast():
+        if self._device.type == "cuda" and batch.device.type == "cpu":
+            batch = batch.pin_memory()  # from there the copy does not hold up the host
+        with self._autocast(), self._tuned(len(batch)):
             parts = [self.network(self.prepare(part)) for part in batch.split(self._at_once(len(batch)))]
         return torch.cat(parts).float()
 
@@ -159,6 +161,14 @@ class Encoder(nn.Module):
         if buffer is None or len(buffer) < shape[0]:
             buffer = self._buffers_by_thread.tensor = torch.empty(shape, device=self._device)
         return buffer[: shape[0]]
+
+    def _tuned(self, count: int) -> AbstractContextManager[Any]:
+        """Let cuDNN try its algorithms for a number of tiles that comes again, as all but the last batches do."""
+        comes_again = count == getattr(self._buffers_by_thread, "count", None)
+        self._buffers_by_thread.count = count
+        if self._device.type != "cuda" or not comes_again or torch.are_deterministic_algorithms_enabled():
+            return nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, benchmark=True)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "off":

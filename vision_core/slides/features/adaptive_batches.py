@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from vision_core.environment import is_out_of_memory, release_gpu_memory
 from vision_core.slides.encoders.encoder import Encoder
 from vision_core.slides.features.tile_batches import Pixels
 
@@ -28,7 +29,7 @@ class AdaptiveBatches:
         try:
             return self._encode_in_parts(tiles)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if self._max_tiles is not None or len(tiles) < 2:
                 raise MemoryError(
@@ -38,8 +39,7 @@ class AdaptiveBatches:
         self.notes = (
             f"The memory was not enough for {len(tiles)} tiles at once; {self._max_tiles} are encoded at once.",
         )
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_gpu_memory()
         return self(tiles)
 
     def _encode_in_parts(self, tiles: Pixels) -> Tensor:
@@ -50,10 +50,3 @@ class AdaptiveBatches:
 
 def _out_of_memory_message(count: int) -> str:
     return f"the memory is not enough to encode {count} tiles at once. Set encoder.batch_size to {max(1, count // 2)}."
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    message = str(error).lower()
-    return "can't allocate memory" in message or "out of memory" in message

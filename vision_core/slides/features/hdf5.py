@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.errors import InputError
+from vision_core.optional import require
 
 CHUNK_BYTES = 2**20
 ROWS = ("features", "feats", "embeddings")  # names under which programs write them
+_WHY = "it reads and writes feature files in HDF5 (.h5)"
 _BLOCK_BYTES = 8 * 2**20
 _HEAD_BYTES = 512
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<head")
@@ -136,7 +137,7 @@ def open_h5(path: Path) -> Any:  # noqa: ANN401
     if not path.is_file():
         raise InputError(f"'{path}' is not a file. Give a file of features.")
     try:
-        return h5py.File(path, "r", locking=False)
+        return require("h5py", _WHY).File(path, "r", locking=False)
     except (OSError, RuntimeError) as error:
         raise _read_error(path, error) from error
 
@@ -154,7 +155,7 @@ def create_h5(path: Path) -> Iterator[Any]:
     with path.open("w+b", buffering=0) as raw:
         target = _DeferredErrorFile(raw)
         # One fixed version of the format, so that equal content gives equal bytes with any version of the library.
-        with h5py.File(target, "w", libver=("v110", "v110")) as file:
+        with require("h5py", _WHY).File(target, "w", libver=("v110", "v110")) as file:
             yield file
         if target.error:
             raise target.error
@@ -170,6 +171,7 @@ def checked_dataset(file: Any, name: str) -> Any:  # noqa: ANN401
     if name not in file:
         listed = ", ".join(f"'{key}'" for key in sorted(file)[:5]) or "nothing"
         raise InputError(f"'{path}' has no data set '{name}'; it holds {listed}. Give a file of features.")
+    h5py = require("h5py", _WHY)
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise InputError(f"'{path}': '{name}' is a link, which may lead to other files. Write it as a data set.")
     found = file[name]

@@ -4,10 +4,9 @@ import json
 import math
 from pathlib import Path
 
-import pyvips
-
 from vision_core.files import write_atomic
 from vision_core.images.drawing import OPACITY, Picture
+from vision_core.optional import require
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 from vision_core.slides.outputs.heatmap import Mask, colour_legend, overlay_heatmap, prominence
 
@@ -43,8 +42,9 @@ def write_overlay(
         tissue: ``(H, W)``, where to colour tiles; None: all of them.
 
     Raises:
-        EnvironmentFault: The disk is full or cannot be written.
+        EnvironmentFault: The disk is full or cannot be written, or pyvips is not installed.
     """
+    pyvips = require("pyvips", why="it writes heatmaps as TIFF")
     height, width = thumbnail.shape[:2]
     drawn = overlay_heatmap(thumbnail, result, opacity, tissue=tissue)
     image = pyvips.Image.new_from_array(drawn, interpretation="srgb")

@@ -8,6 +8,8 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +24,7 @@ from vision_core.errors import EnvironmentFault, InputError
 from vision_core.files import write_atomic
 from vision_core.images.notes import gathered
 from vision_core.randomness import key
+from vision_core.training import distributed
 
 How = Literal["header", "decode"]
 OnItem = Callable[[int, int], None]
@@ -35,6 +38,7 @@ _THREADS = 4
 _BATCH = 256  # images that the threads check before results are handed on
 _ATTEMPTS = 3  # of reading, where the disk or share fails and not the file
 _LOG = logging.getLogger("domainsight")
+_by_first: ContextVar[bool] = ContextVar("checked by the first process", default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,31 @@ def check_images(images: Images, how: How, cache: Path | None = None, on_item: O
     """
     if images.pixels.is_whole:
         return Checked(sound=images, faults=(), note="")
+    if not _by_first.get():
+        faults, told, notes = _look(images, how, cache, on_item)
+    else:
+        found = _look(images, how, cache, on_item) if distributed.rank() == 0 else ({}, "", ())
+        faults, told, notes = distributed.broadcast_from_first(found)
+    return _checked(replace(images, notes=(*images.notes, *notes)), faults, told)
+
+
+@contextmanager
+def checked_by_first() -> Iterator[None]:
+    """Check images within the block in the first of several processes, for all of them.
+
+    All processes must come here, and check the same lists in the same order.
+    """
+    token = _by_first.set(True)
+    try:
+        yield
+    finally:
+        _by_first.reset(token)
+
+
+def _look(
+    images: Images, how: How, cache: Path | None, on_item: OnItem | None
+) -> tuple[dict[int, str], str, tuple[str, ...]]:
+    """Check the images that are not remembered; returns faults by number, where they are listed, and notes."""
     memory = Memory(cache)
     stamps = [stamp(images.pixels.path(index)) for index in range(len(images))]
     unknown = [index for index, each in enumerate(stamps) if not memory.is_sound(each, how)]
@@ -84,7 +113,7 @@ def check_images(images: Images, how: How, cache: Path | None = None, on_item: O
         memory.write({str(images.pixels.path(index)): fault for index, fault in faults.items()})
     noted = {index: notes for index, each in enumerate(stamps) if (notes := memory.notes(each)) and index not in faults}
     told = gathered({images.pixels.name(index): notes for index, notes in noted.items()})
-    return _checked(replace(images, notes=(*images.notes, *told)), faults, memory.told)
+    return faults, memory.told, tuple(told)
 
 
 def outcomes(look: Look, indices: Sequence[int]) -> Iterator[tuple[int, str, tuple[str, ...]]]:

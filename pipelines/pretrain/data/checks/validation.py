@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -12,70 +12,30 @@ from pipelines.pretrain.data.checks.duplicates import Duplicates, Seen, find_dup
 from pipelines.pretrain.data.checks.readable import Memory, outcomes, stamp
 from pipelines.pretrain.data.checks.safe_reading import SafeReading, safe_reading
 from pipelines.pretrain.data.index import UNKNOWN, Images
-from vision_core.errors import EnvironmentFault
+from vision_core.errors import Checked, EnvironmentFault, Finding
 from vision_core.images.notes import gathered
 
 _SHOWN_SIZES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Validation:
-    """Findings in one list.
+class CrossListFindings(Checked):
+    """Findings between images and between lists; equal images are no faults.
 
     Attributes:
-        images: The list.
-        num_read: Number of decoded images; fewer than all if a sample was asked for.
-        faults: A line for each image that cannot be read.
-        sizes: Number of decoded images by ``(height, width)``.
-    """
-
-    images: Images
-    num_read: int
-    faults: tuple[str, ...]
-    sizes: dict[tuple[int, int], int]
-
-    def lines(self) -> list[str]:
-        """Describe the findings, a line each."""
-        images = self.images
-        head = f"{images.name}: {len(images)} images, {self.num_read} read, {len(self.faults)} faults"
-        common = Counter(self.sizes).most_common(_SHOWN_SIZES)
-        told = ", ".join(f"{width} x {height} ({count})" for (height, width), count in common) or "none"
-        more = f" and {len(self.sizes) - len(common)} other sizes" if len(self.sizes) > len(common) else ""
-        notes = [f"note: {note}" for note in images.notes]
-        return [head, f"sizes: {told}{more}", *_counts(images), *_patients(images), *notes, *self.faults]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CrossListFindings:
-    """Findings between images and between lists.
-
-    Attributes:
-        num_read: Number of compared images.
         shared_patients: Number of patients that two lists share, by the names of the lists.
         duplicates: Equal and constant images.
         list_path: List of the images that could be left out; None where it was not written.
-        corrupt: Where unreadable images are listed, as the end of a sentence; empty without such.
-        faults: Always empty: equal images are no faults.
     """
 
-    num_read: int
     shared_patients: dict[tuple[str, str], int]
     duplicates: Duplicates
     list_path: Path | None
-    corrupt: str = ""
-    faults: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Describe the findings, a line each."""
-        shared = [
-            f"patients in both {first} and {second}: {count}. Scores on one after training on the other are too good."
-            for (first, second), count in self.shared_patients.items()
-        ]
-        found = [*shared, *self.duplicates.lines()]
-        if self.list_path:
-            found.append(f"to leave equal and empty images out, edit and use data.leave_out={self.list_path}")
-        found += [f"images that cannot be read are remembered{self.corrupt}"] if self.corrupt else []
-        return ["between images and lists:", *(found or ["nothing equal, empty or shared was found"])]
+        texts = [each.text for each in self.findings]
+        return [f"{self.name}:", *(texts or ["nothing equal, empty or shared was found"])]
 
 
 def check_lists(
@@ -84,7 +44,7 @@ def check_lists(
     *,
     cache: Path | None = None,
     on_item: Callable[[int, int], None] | None = None,
-) -> list[Validation | CrossListFindings]:
+) -> tuple[list[Checked], CrossListFindings]:
     """Decode every image once; returns the findings of each list and those between them.
 
     Args:
@@ -96,7 +56,7 @@ def check_lists(
     chosen = [_spread(len(images), sample) for images in lists]
     total, done = sum(map(len, chosen)), 0
     memory = Memory(cache)
-    found: list[Validation | CrossListFindings] = []
+    found: list[Checked] = []
     seen: list[Seen] = []
     for images, indices in zip(lists, chosen, strict=True):
         with safe_reading(images) as read:
@@ -106,18 +66,35 @@ def check_lists(
                 done += 1
                 if on_item:
                     on_item(done, total)
-        found.append(looking.validation(len(indices)))
+        found.append(looking.checked(len(indices)))
         seen += looking.seen
         memory.write({str(images.pixels.path(index)): fault for index, fault in looking.faults.items()})
     duplicates = find_duplicates(sorted(seen, key=lambda each: (each.part, each.name)))
-    together = CrossListFindings(
-        num_read=len(seen),
-        shared_patients=shared_patients(lists),
+    return found, _between(lists, duplicates, _write_list(cache, lists, duplicates), len(seen), memory.told)
+
+
+def _between(
+    lists: Sequence[Images], duplicates: Duplicates, list_path: Path | None, num_read: int, corrupt: str
+) -> CrossListFindings:
+    """Describe what images and lists share; ``corrupt`` ends a sentence on where unreadable images are listed."""
+    shared = shared_patients(lists)
+    texts = [
+        f"patients in both {first} and {second}: {count}. Scores on one after training on the other are too good."
+        for (first, second), count in shared.items()
+    ]
+    texts += duplicates.lines()
+    texts += [f"to leave equal and empty images out, edit and use data.leave_out={list_path}"] if list_path else []
+    texts += [f"images that cannot be read are remembered{corrupt}"] if corrupt else []
+    return CrossListFindings(
+        name="between images and lists",
+        num_items=num_read,
+        num_read=num_read,
+        unit="images",
+        findings=tuple(Finding(severity="note", text=text) for text in texts),
+        shared_patients=shared,
         duplicates=duplicates,
-        list_path=_write_list(cache, lists, duplicates),
-        corrupt=memory.told,
+        list_path=list_path,
     )
-    return [*found, together]
 
 
 def shared_patients(lists: Sequence[Images]) -> dict[tuple[str, str], int]:
@@ -154,11 +131,25 @@ class _Looking:
         if not self._images.pixels.is_whole:
             memory.add(stamp(self._images.pixels.path(index)), "decode", notes)
 
-    def validation(self, num_read: int) -> Validation:
+    def checked(self, num_read: int) -> Checked:
         """Return the findings of the list."""
-        faults = tuple(self.faults[index] for index in sorted(self.faults))
-        images = replace(self._images, notes=(*self._images.notes, *gathered(self._notes)))
-        return Validation(images=images, num_read=num_read, faults=faults, sizes=dict(self.sizes))
+        images = self._images
+        notes = (*images.notes, *gathered(self._notes))
+        return Checked(
+            name=images.name,
+            num_items=len(images),
+            num_read=num_read,
+            unit="images",
+            facts=(_describe_sizes(self.sizes), *_counts(images), *_patients(images)),
+            findings=tuple(Finding(severity="note", text=note) for note in notes),
+            faults=tuple(self.faults[index] for index in sorted(self.faults)),
+        )
+
+
+def _describe_sizes(sizes: Counter[tuple[int, int]]) -> str:
+    common = sizes.most_common(_SHOWN_SIZES)
+    told = ", ".join(f"{width} x {height} ({count})" for (height, width), count in common) or "none"
+    return f"sizes: {told}" + (f" and {len(sizes) - len(common)} other sizes" if len(sizes) > len(common) else "")
 
 
 def _spread(total: int, sample: int | None) -> list[int]:

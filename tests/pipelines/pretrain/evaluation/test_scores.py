@@ -1,6 +1,6 @@
 """Scores by name, on the truth and the scores that the specification works out (N11), and under masks."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,14 @@ from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.reading import read_images
 from pipelines.pretrain.data.views import CentreViews
 from pipelines.pretrain.data_settings import PretrainData
-from pipelines.pretrain.evaluation.scores import Predictions, align_metrics, masked_accuracy, predict, score
+from pipelines.pretrain.evaluation.scores import (
+    Predictions,
+    align_metrics,
+    predict,
+    predict_all,
+    predict_masked,
+    score,
+)
 from pipelines.pretrain.noise_mask.beta import BetaCells
 from pipelines.pretrain.noise_mask.mask import NoiseMask, SharedMasks
 from tests.pipelines.pretrain.tiny import CLASSES, PIXELS, make_folders
@@ -118,8 +125,26 @@ def test_shared_masks__random_masks_are_shared_by_a_batch_and_the_same_at_every_
     assert masks.std() > 0.01
 
 
-def test_masked_accuracy__names_both_and_none_without_a_policy(views: CentreViews, tmp_path: Path) -> None:
-    assert masked_accuracy(MeanOf(), views, None, 0) == {"mean_mask_accuracy": None, "random_mask_accuracy": None}
-    found = masked_accuracy(MeanOf(), views, shared_masks(6.0, -4.0), 0)  # hides next to nothing
+def test_predict_masked__names_both_and_none_without_a_policy(views: CentreViews) -> None:
+    assert predict_masked(MeanOf(), views, "toy", None)[1] == {}
+    predictions, found = predict_masked(MeanOf(), views, "toy", shared_masks(6.0, -4.0))  # hides next to nothing
     clean = score("m", "s", predict(MeanOf(), views, "toy"), CLASSES).metrics["accuracy"]
+    assert score("m", "s", predictions, CLASSES).metrics["accuracy"] == clean
     assert found == {"mean_mask_accuracy": clean, "random_mask_accuracy": clean}
+
+
+def test_predict_masked__reads_each_image_once_and_gives_the_bits_of_three_passes(
+    views: CentreViews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks, read = shared_masks(0.4, 0.4), []
+    alone = [predict(MeanOf(), views, "toy", transform=each) for each in (None, masks.apply_mean, masks.apply_random)]
+    plain = CentreViews.__getitem__
+
+    def counted(own: CentreViews, place: Any) -> Any:  # noqa: ANN401
+        read.append(place)
+        return plain(own, place)
+
+    monkeypatch.setattr(CentreViews, "__getitem__", counted)
+    together = predict_all(MeanOf(), views, "toy", [None, masks.apply_mean, masks.apply_random])
+    assert len(read) == len(views)
+    assert all(np.array_equal(one.scores, other.scores) for one, other in zip(alone, together, strict=True))

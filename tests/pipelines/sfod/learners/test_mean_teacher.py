@@ -188,9 +188,20 @@ def test_guard__a_collapse_delivers_the_teacher_before_it(detector: Detector) ->
 
 def test_watch__two_hundred_images_without_pseudo_label_stop_with_the_highest_score(detector: Detector) -> None:
     learner = _learner(detector, method="mt", **{"pseudo_labels.threshold": 1.0})
-    learner.first_images.copy_(torch.tensor([199.0, 0.0, 0.41]))
+    learner.watch.window.copy_(torch.tensor([199.0, 0.0, 0.41]))
+    learner.step = 19
     with pytest.raises(TrainingError, match=r"threshold 1 is too high.*first 200 images, the highest score was"):
         learner(_batch())
+
+
+def test_watch__a_checkpoint_from_before_the_windows_is_read(detector: Detector) -> None:
+    learner = _learner(detector, method="mt")
+    state = learner.state_dict()
+    for first, window, past in (([30.0, 2, 0.8], [30.0, 2, 0.8], [0, 0]), ([200.0, 9, 0.9], [0, 0, 0], [1, 0])):
+        old = {name: entry for name, entry in state.items() if not name.startswith("watch.")}
+        learner.load_state_dict(old | {"first_images": torch.tensor(first)}, strict=True)
+        assert learner.watch.window.tolist() == pytest.approx(window)
+        assert learner.watch.past.tolist() == past
 
 
 def test_statistics__one_pass_is_the_mean_over_batches_and_nothing_else_moves(detector: Detector) -> None:

@@ -189,3 +189,10 @@ def test_lpld_loss__no_confident_box_gives_zero_with_a_gradient() -> None:
     assert loss.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def test_distil__of_no_proposals_is_zero_with_a_gradient() -> None:
+    student = torch.zeros(0, 4, requires_grad=True)
+    loss = distil(student, torch.zeros(0, 4), torch.zeros(0), SETTINGS)
+    loss.backward()
+    assert loss.item() == 0

@@ -177,7 +177,7 @@ def test_train__glass_alone_is_no_bag(data: Path) -> None:
 def test_validate__slides_are_opened(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "slides" / "s2.tif").write_text("no slide")
     assert main(["validate", f"data.root={data}", *SLIDE_WORDS]) == 4
-    assert "train: 4 slides read, 1 faults" in capsys.readouterr().out
+    assert "train: 4 slides, 4 read, 1 faults" in capsys.readouterr().out
 
 
 def test_maker__goes_on_with_what_a_killed_process_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

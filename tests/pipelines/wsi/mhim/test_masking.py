@@ -102,6 +102,15 @@ def test_candidates__average_joins_a_part_of_each_head(ratio: float, masked: lis
     assert _set(select_mask(scores, ratio, largest=True, fusion="average")) == masked
 
 
+def test_select_mask__averaged_rows_mask_a_share_of_the_candidates_that_there_are() -> None:
+    scores = torch.arange(110.0).expand(2, -1).clone()
+    scores[1, :5] += 1000  # the rows share six of their eleven highest
+    chosen = candidates(scores, 22, largest=True, fusion="average")
+    assert len(chosen) == 16
+    assert len(select_mask(scores, 0.1, largest=True, pool=0.5, fusion="average")) == 8  # not half of 22
+    assert len(select_mask(scores, 0.1, largest=True, pool=0.5, fusion="vote")) == 11
+
+
 def test_candidates__equal_votes_go_to_the_more_extreme_sum_then_to_the_lower_index() -> None:
     scores = torch.tensor([[9.0, 0, 0, 5, 0, 0], [0.0, 0, 0, 0, 7, 0]])
     assert candidates(scores, 1, largest=True).tolist() == [0]

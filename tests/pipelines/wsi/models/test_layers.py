@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from pipelines.wsi.models.layers import Dropout, full_precision, keep_mask, keep_scale, outside_autocast, precise_linear
+from pipelines.wsi.models.layers import Dropout, full_precision, keep_mask, keep_scale, precise_linear
+from vision_core.training.runtime import full_float32
 
 
 def test_forward__evaluation_gives_the_inputs_themselves() -> None:
@@ -55,9 +56,9 @@ def test_precise_linear__not_rounded_by_autocast() -> None:
     assert torch.equal(found, torch.nn.functional.linear(inputs, weight, bias))
 
 
-def test_outside_autocast__only_inside() -> None:
+def test_full_float32__only_inside() -> None:
     product = torch.randn(2, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert (product @ product).dtype == torch.bfloat16
-        with outside_autocast(product.device):
+        with full_float32(product.device):
             assert (product @ product).dtype == torch.float32

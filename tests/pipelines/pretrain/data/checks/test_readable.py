@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.pretrain.data.checks.readable import Memory, check_images, stamp
+from pipelines.pretrain.data.checks.readable import Memory, check_images, checked_by_first, stamp
 from pipelines.pretrain.data.index import Images
 from pipelines.pretrain.data.reading import read_images
 from pipelines.pretrain.data_settings import PretrainData
 from tests.bad_inputs import labelled_images as museum
+from vision_core.training import distributed
 
 
 def _images(root: Path) -> Images:
@@ -124,3 +125,26 @@ def test_memory__sound_means_the_file_as_it_was(tmp_path: Path) -> None:
     assert not Memory(tmp_path).is_sound(stamp(path), "decode")
     assert not Memory(tmp_path).is_sound(stamp(tmp_path / "absent.png"), "header")
     assert np.load(tmp_path / "sound-header.npy").tolist() == [stamp(path)]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_checked_by_first__the_others_take_its_findings(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = _images(museum.folders(tmp_path / "set"))
+    sent: list[object] = []
+
+    def broadcast(value: object) -> object:
+        sent.append(value)
+        return {2: "is bad."}, "", ("a note",)
+
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    monkeypatch.setattr(distributed, "broadcast_from_first", broadcast)
+    seen: list[int] = []
+    with checked_by_first():
+        checked = check_images(images, "header", None, on_item=lambda done, _: seen.append(done))
+    assert len(seen) == (6 if rank == 0 else 0)
+    assert (sent, checked.faults, len(checked.sound)) == ([({}, "", ())], ("is bad.",), 5)
+    assert "a note" in checked.sound.notes
+    check_images(images, "header", None)
+    assert len(sent) == 1  # outside, as where the first process alone evaluates, nobody is waited for

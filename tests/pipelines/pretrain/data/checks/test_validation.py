@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from pipelines.pretrain.data.checks.readable import check_images
-from pipelines.pretrain.data.checks.validation import CrossListFindings, Validation, check_lists, shared_patients
+from pipelines.pretrain.data.checks.validation import check_lists, shared_patients
 from pipelines.pretrain.data.index import Images
 from pipelines.pretrain.data.reading import read_images
 from pipelines.pretrain.data_settings import Format, PretrainData
@@ -14,7 +14,7 @@ def _lists(root: Path, kind: Format = "folders") -> list[Images]:
 
 
 def test_check_lists__counts_by_class_modality_and_list(tmp_path: Path) -> None:
-    first, second, together = check_lists(_lists(museum.folders(tmp_path / "set")))
+    (first, second), together = check_lists(_lists(museum.folders(tmp_path / "set")))
     assert first.lines() == [
         "set:train: 6 images, 6 read, 0 faults",
         "sizes: 24 x 20 (6)",
@@ -34,7 +34,7 @@ def test_check_lists__patients_in_two_lists(tmp_path: Path) -> None:
     lines = museum.read_rows(root / "labels.csv")
     museum.rows([{**line, "patient": line["patient"][-1]} for line in lines], root / "labels.csv")
     lists = _lists(root, "csv")
-    first, _, together = check_lists(lists)
+    (first, _), together = check_lists(lists)
     assert "patients: 3 in 3 of 3 images" in first.lines()
     assert shared_patients(lists) == {("set:train", "set:val"): 3}
     assert any(line.startswith("patients in both set:train and set:val: 3.") for line in together.lines())
@@ -43,8 +43,7 @@ def test_check_lists__patients_in_two_lists(tmp_path: Path) -> None:
 def test_check_lists__faults_are_told_and_remembered(tmp_path: Path) -> None:
     lists = _lists(museum.g13_corrupt(tmp_path / "set"))
     done: list[tuple[int, int]] = []
-    first, second, together = check_lists(lists, cache=tmp_path / "cache", on_item=lambda *at: done.append(at))
-    assert isinstance(first, Validation)
+    (first, second), together = check_lists(lists, cache=tmp_path / "cache", on_item=lambda *at: done.append(at))
     assert len(first.faults) == 2
     assert "is empty (0 bytes)" in first.faults[0]
     assert second.faults == ()
@@ -58,14 +57,13 @@ def test_check_lists__faults_are_told_and_remembered(tmp_path: Path) -> None:
 
 
 def test_check_lists__a_sample_is_spread_evenly(tmp_path: Path) -> None:
-    first, second, together = check_lists(_lists(museum.folders(tmp_path / "set")), sample=3)
+    (first, second), together = check_lists(_lists(museum.folders(tmp_path / "set")), sample=3)
     assert first.lines()[0] == "set:train: 6 images, 3 read, 0 faults"
     assert (second.num_read, together.num_read) == (3, 6)
 
 
 def test_check_lists__arrays_and_several_labels(tmp_path: Path) -> None:
     path = museum.medmnist(tmp_path / "chest.npz", labels=14)
-    first, _, together = check_lists(_lists(path, "medmnist"), cache=tmp_path / "cache")
+    (first, _), _ = check_lists(_lists(path, "medmnist"), cache=tmp_path / "cache")
     assert first.lines()[2].startswith("classes: 14 (an image may have several, or none)")
-    assert isinstance(together, CrossListFindings)
     assert not (tmp_path / "cache" / "sound-decode.npy").exists()

@@ -1,0 +1,215 @@
+"""Every learner, on tiny data made by code: the cases of the tests on a GPU, and of those on the made device."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.pretrain.config import PretrainConfig
+from pipelines.pretrain.pipeline import PretrainPipeline
+from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.learners.source import SourceLearner
+from pipelines.sfod.pipeline import SfodPipeline
+from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.models.layers import Dropout
+from pipelines.wsi.pipeline import WsiPipeline
+from tests.pipelines.pretrain.tiny import SMALL, make_folders
+from tests.pipelines.sfod.tiny import CLASSES, DETECTOR
+from tests.pipelines.wsi.tiny import FEATURE_WORDS, make_features
+from tests.vision_core.detection.synthetic import make_voc
+from vision_core.config import loading as configs
+from vision_core.config.schema import Config
+from vision_core.detection.model.detector import Detector
+from vision_core.pipeline import Pipeline
+from vision_core.runs.folder import RunFolder
+from vision_core.training.learner import Learner, Prepared
+from vision_core.training.loaders import Place
+from vision_core.training.loop import fit
+from vision_core.training.runtime import Runtime
+
+STEPS = 3
+_LOOP = ("train.epochs=2", f"train.max_steps={STEPS}", "train.save_every=1", "train.log_every=1", "train.workers=0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A learner and its data.
+
+    Attributes:
+        name: Task, method and network.
+        task: Name of the task.
+        words: Settings beside those of the data.
+        waits: Most waits of the host in a step, for a batch of ``images`` without detectron2's own.
+        waits_an_image: As many more for each image, detectron2's own among them.
+        images: Images of a step.
+        draws_on_device: Whether masks are drawn on the device, whose numbers are not those of a CPU.
+    """
+
+    name: str
+    task: str
+    words: tuple[str, ...]
+    waits: int
+    waits_an_image: int = 0
+    images: int = 1
+    draws_on_device: bool = False
+
+
+def _sfod(method: str, waits: int, waits_an_image: int = 0) -> Case:
+    words = (f"method={method}", "pseudo_labels.threshold=0.05", "lpld.foreground=0.5", "lpld.background=1.0",
+             "train.batch_size=2", "optim.clip_norm=5", "teacher.every=step")  # fmt: skip
+    name = f"sfod-{method}"
+    return Case(name=name, task="sfod", words=words, waits=waits, waits_an_image=waits_an_image, images=2)
+
+
+def _wsi(method: str, network: str, waits: int) -> Case:
+    words = (f"method={method}", f"model.name={network}", "random_teacher=true", "model.transmil.heads=2")
+    name = f"wsi-{method}-{network}"
+    return Case(name=name, task="wsi", words=words, waits=waits, draws_on_device=method != "plain")
+
+
+def _pretrain(name: str, waits: int, *words: str) -> Case:
+    is_masked = "policy=none" not in words
+    return Case(name=f"pretrain-{name}", task="pretrain", words=words, waits=waits, draws_on_device=is_masked)
+
+
+CASES = (
+    _sfod("source", 4, 20),
+    _sfod("bn", 1),
+    _sfod("mt", 12, 34),
+    _sfod("lpld", 12, 35),
+    *(_wsi("plain", network, 1) for network in ("abmil", "dsmil", "transmil")),
+    *(_wsi("mhim_v1", network, 3) for network in ("abmil", "dsmil", "transmil")),
+    *(_wsi("mhim_v2", network, 4) for network in ("abmil", "dsmil", "transmil")),
+    _pretrain("plain", 1, "policy=none"),
+    _pretrain("policy", 3, "policy=reinforce"),
+    _pretrain("released", 3, "policy=released"),
+    _pretrain("unlearned", 2, "policy=unlearned"),
+)
+
+_DETECTOR = tuple(f"detector.{name}={value}" for name, value in DETECTOR.items())
+_TASKS: dict[str, tuple[type[Config], type[Pipeline[Any]]]] = {
+    "sfod": (SfodConfig, SfodPipeline),
+    "wsi": (WsiConfig, WsiPipeline),
+    "pretrain": (PretrainConfig, PretrainPipeline),
+}
+
+
+class World:
+    """Data of all tasks, made on first use below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def pipeline(self, case: Case) -> Pipeline[Any]:
+        """The pipeline of a case."""
+        return _TASKS[case.task][1]()
+
+    def config(self, case: Case, *words: str) -> Config:
+        """The settings of a case."""
+        schema = _TASKS[case.task][0]
+        return configs.load(schema, None, [*self._data_words(case), *case.words, *_LOOP, *words])
+
+    def prepared(self, case: Case, config: Config) -> Prepared:
+        """Learner and items of a case, without dropout, which devices draw in ways of their own."""
+        torch.manual_seed(0)
+        prepared = self.pipeline(case).prepare(config)
+        for module in prepared.learner.modules():
+            if isinstance(module, Dropout):
+                module.rate = 0.0
+        return prepared
+
+    def inputs(self, case: Case) -> Path:
+        """An input of ``predict``."""
+        found = {"sfod": "JPEGImages/test_000.png", "wsi": "features/s7.h5", "pretrain": "test/dark/0.png"}
+        return self._data(case.task) / found[case.task]
+
+    def _data(self, task: str) -> Path:
+        folder = self.folder / task
+        if not folder.exists():
+            make: Any = {"sfod": make_voc, "wsi": make_features, "pretrain": make_folders}[task]
+            make(folder)
+        return folder
+
+    def _data_words(self, case: Case) -> Sequence[str]:
+        root = f"data.root={self._data(case.task)}"
+        if case.task == "wsi":
+            return (root, *FEATURE_WORDS, "model.embedding.dropout=0", "optim.name=sgd")
+        if case.task == "pretrain":
+            return (root, *SMALL)
+        start = _DETECTOR if "method=source" in case.words else (f"source.weights={self._source()}",)
+        return (root, *start, "strong_view.kind=none")
+
+    def _source(self) -> Path:
+        """A detector that nobody trained, sure enough of something to give pseudo labels."""
+        bundle = self.folder / "source"
+        if not bundle.exists():
+            config = configs.load(SfodConfig, None, [*_DETECTOR, "method=source", f"data.root={self.folder}"])
+            torch.manual_seed(3)
+            assert config.detector is not None
+            detector = Detector(config.detector, CLASSES)
+            with torch.no_grad():
+                detector.roi_heads.box_predictor.cls_score.weight.mul_(60)
+                for name, buffer in detector.named_buffers():
+                    if name.endswith("running_var"):
+                        buffer.mul_(1.5)  # as of a trained network: bn has something to adapt
+            SfodPipeline().deliver(config, SourceLearner(detector), bundle)
+        return bundle
+
+
+def train(prepared: Prepared, config: Config, runtime: Runtime, out: Path) -> Learner:
+    """One call of ``fit`` into ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    fit(prepared, config, runtime, RunFolder(out))
+    return prepared.learner
+
+
+def state(learner: Learner) -> dict[str, torch.Tensor]:
+    """All that a learner saves, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in learner.state_dict().items()}
+
+
+def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], rel: float) -> None:
+    """Compare with a tolerance relative to the largest entry of each tensor."""
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        atol = rel * max(1.0, float(tensor.double().nan_to_num().abs().max())) if tensor.numel() else 0.0
+        told = f"{name}: {found[name]} {tensor}"
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=atol, equal_nan=True, msg=told)
+
+
+def arrays(result: object) -> Iterator[np.ndarray]:
+    """The arrays of floats of a result of ``predict``."""
+    for field in dataclasses.fields(result):  # type: ignore[arg-type]
+        value = getattr(result, field.name)
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            yield value
+
+
+class Watched:
+    """Items of a training set; ``on_read`` is called before each step is read.
+
+    Args:
+        items: The training set.
+        on_read: Called with nothing.
+    """
+
+    def __init__(self, items: Any, on_read: Any) -> None:  # noqa: ANN401
+        self._items, self._on_read = items, on_read
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, place: Place) -> Any:  # noqa: ANN401
+        return self._items[place]
+
+    def collate(self, items: list[Any]) -> Any:  # noqa: ANN401
+        self._on_read()
+        return self._items.collate(items)
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        found: list[str] = self._items.names(indices)
+        return found
