@@ -19,7 +19,7 @@ def pins(*files: str) -> dict[str, str]:
 def declared() -> list[Requirement]:
     project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
     optional = [line for extra in EXTRAS.split(",") for line in project["optional-dependencies"][extra]]
-    return [Requirement(line) for line in project["dependencies"] + optional]
+    return [Requirement(line) for line in dict.fromkeys(project["dependencies"] + optional)]  # extras share some
 
 
 @pytest.mark.parametrize("requirement", declared(), ids=lambda requirement: requirement.name)

@@ -1,0 +1,1 @@
+"""Frames with the masks of observers: layouts, subjects, label sampling, views."""

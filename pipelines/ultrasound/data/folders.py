@@ -1,0 +1,147 @@
+"""Folders of images with masks: ``<subject>/<frame>.png`` beside ``<frame>_obs00.png``, ``<frame>_obs01.png``, ….
+
+Images may lie flat instead, where a file ``subjects.csv`` (``image,subject``) may name the subjects.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Frame, FrameName, Grey, refuse, to_mask, white_of
+from pipelines.ultrasound.data.subjects import SUBJECTS, named_rows
+from vision_core.errors import DataError, InputError
+from vision_core.images.reading import is_image_name, list_files, read_image
+
+_MASK = re.compile(r"(?P<frame>.+)_obs(?P<observer>\d{1,6})", re.ASCII)
+_NUMBER = re.compile(r"\d+", re.ASCII)
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class FolderFrames:
+    """Frames of a folder of images.
+
+    Args:
+        root: The folder.
+        allow_unlabelled: Whether frames may lack masks; else they are refused.
+
+    Attributes:
+        names: Names of the frames, by subject and number.
+        notes: What is left out.
+
+    Raises:
+        DataError: There is no frame, a mask without its image, two images of one name, or a frame without a mask.
+    """
+
+    def __init__(self, root: Path, *, allow_unlabelled: bool = False) -> None:
+        if not root.is_dir():
+            raise DataError(f"'{root}' is not a folder. Give a folder of frames.")
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        flat = list_files(root, is_image_name)
+        if flat and any(list_files(folder, is_image_name) for folder in folders):
+            raise DataError(f"'{root}' holds images and folders of images. Keep one folder a subject, or all in one.")
+        files = flat or [path for folder in folders for path in list_files(folder, is_image_name)]
+        images, self._masks, problems = _sorted(files)
+        if not images:
+            raise DataError(
+                f"'{root}' holds '0' frames. Expected {root}/SUBJECT/FRAME.png with FRAME_obs00.png beside."
+            )
+        if not allow_unlabelled:
+            problems += [
+                f"'{path}' has no mask. Add '{path.stem}_obs00{path.suffix}', or remove the frame."
+                for path in images
+                if path not in self._masks
+            ]
+        refuse(str(root), problems)
+        subjects = _subjects(root, images) if flat else {path: path.parent.name for path in images}
+        self._images = sorted(images, key=lambda path: (_natural(subjects.get(path, "")), _natural(path.stem)))
+        self.names = tuple(
+            FrameName(subject=subjects.get(path), number=number, text=str(path.relative_to(root)))
+            for number, path in enumerate(self._images)
+        )
+        self.notes: tuple[str, ...] = ()
+
+    def read(self, index: int) -> Frame:
+        """Read one frame and its masks.
+
+        Raises:
+            InputError: A file cannot be read, or a mask does not fit.
+        """
+        path = self._images[index]
+        image = read_grey(path)
+        masks = self._masks.get(path, {})
+        stacked = [to_mask(read_grey(each), image.shape, f"'{each}'")[0] for each in masks.values()]
+        return Frame(
+            name=self.names[index],
+            image=image,
+            white=white_of(image, f"'{path}'"),
+            masks=np.stack(stacked) if stacked else np.zeros((0, *image.shape), bool),
+            observers=tuple(masks),
+        )
+
+
+def read_grey(path: Path) -> Grey:
+    """Read an image as grey ``(H, W)``: 16 bits as stored, colour as its luminance in 8 bits.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    rgb = read_image(path, MAX_MEGAPIXELS)  # refuses what cannot be read, with its reason
+    with Image.open(path) as image:
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # PGM of 16 bits
+            return np.asarray(image, np.uint16)
+        if image.mode in {"I", "F"}:
+            raise InputError(f"'{path}' holds 32 bits a pixel. Save it with 8 or 16 bits of grey.")
+    if (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all():
+        return np.asarray(rgb[..., 0])
+    return np.asarray(np.rint(rgb @ _LUMINANCE), np.uint8)
+
+
+def _sorted(files: list[Path]) -> tuple[list[Path], dict[Path, dict[int, Path]], list[str]]:
+    """Divide files into images and the masks of each by observer; with problems."""
+    images: dict[tuple[Path, str], Path] = {}
+    masks: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
+    problems = []
+    for path in files:
+        found = _MASK.fullmatch(path.stem)
+        known = masks[(path.parent, found["frame"])] if found else images
+        key = int(found["observer"]) if found else (path.parent, path.stem)
+        if key in known:
+            problems.append(f"'{path}' and '{known[key].name}' have the same name. Keep one of them.")  # type: ignore[index]
+        known[key] = path  # type: ignore[index]
+    problems += [
+        f"'{next(iter(own.values()))}' is the mask of no image: there is no '{stem}'. Add that, or remove the mask."
+        for (folder, stem), own in masks.items()
+        if (folder, stem) not in images
+    ]
+    by_image = {images[key]: dict(sorted(own.items())) for key, own in masks.items() if key in images and own}
+    return list(images.values()), by_image, problems
+
+
+def _subjects(root: Path, images: list[Path]) -> dict[Path, str]:
+    path = root / SUBJECTS
+    if not path.exists():
+        return {}
+    by_name = {each.name: each for each in images}
+    found: dict[Path, str] = {}
+    problems = []
+    for row, (name, subject) in named_rows(path, ("image", "subject")):
+        if name not in by_name:
+            problems.append(f"'{path}' row {row}: there is no image '{name}'. Correct or remove the row.")
+        elif by_name[name] in found:
+            problems.append(f"'{path}' row {row}: image '{name}' is listed twice. Keep one row an image.")
+        elif not subject:
+            problems.append(f"'{path}' row {row}: image '{name}' has no subject. Name one.")
+        else:
+            found[by_name[name]] = subject
+    if not problems:
+        problems = [f"'{path}' names no subject for '{each.name}'. Add it." for each in images if each not in found]
+    refuse(str(path), problems)
+    return found
+
+
+def _natural(text: str) -> tuple[list[int], str]:
+    """Order by numbers where there are some: frame 2 before frame 10."""
+    return [int(each) for each in _NUMBER.findall(text)], text

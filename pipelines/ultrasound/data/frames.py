@@ -1,0 +1,176 @@
+"""A frame with its observers' masks, as every layout gives it, and the checks that all layouts share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_core.errors import DataError, InputError
+from vision_core.randomness import key
+
+Mask = NDArray[np.bool_]
+Grey = NDArray[Any]
+
+MAX_MEGAPIXELS = 100.0
+_WHITE_OF = {"u1": 255.0, "u2": 65535.0}
+_FOREGROUND = (1.0, 255.0, 65535.0)
+_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameName:
+    """Name of a frame.
+
+    Attributes:
+        subject: Whose frame it is; None where the layout does not say.
+        number: Number of the frame: of the subject, or of the file where there are no subjects.
+        text: How the file calls it.
+    """
+
+    subject: str | None
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """A frame and the masks of its observers.
+
+    Attributes:
+        name: Its name.
+        image: ``(H, W)`` grey, in the type that was stored.
+        white: Value of white: 255, or 65535 for 16 bits.
+        masks: ``(k, H, W)``; ``k`` may differ between frames, and is 0 without labels.
+        observers: Numbers of the observers, ``k`` of them.
+    """
+
+    name: FrameName
+    image: Grey
+    white: float
+    masks: Mask
+    observers: tuple[int, ...]
+
+
+class Frames(Protocol):
+    """Frames of a file or folder, read one at a time."""
+
+    @property
+    def names(self) -> tuple[FrameName, ...]:
+        """Return the names, by subject and number."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return remarks for the user, among them what is left out."""
+
+    def read(self, index: int) -> Frame:
+        """Read one frame.
+
+        Raises:
+            InputError: It cannot be read, or its masks do not fit.
+        """
+
+
+def frames_of(frames: Frames, subjects: frozenset[str]) -> list[int]:
+    """List the indices of the frames of some subjects."""
+    return [index for index, name in enumerate(frames.names) if name.subject in subjects]
+
+
+def one_a_subject(frames: Frames, indices: Sequence[int], seed: int, epoch: int) -> list[int]:
+    """Draw one frame of each subject among ``indices`` for an epoch, as published training does.
+
+    Frames without a subject are subjects of their own. Never for validation or test, which would become random.
+    """
+    by_subject: dict[str, list[int]] = {}
+    for index in indices:
+        by_subject.setdefault(frames.names[index].subject or f"frame {index}", []).append(index)
+    return [
+        own[int(np.random.default_rng(key("frame", seed, epoch, subject)).integers(len(own)))]
+        for subject, own in by_subject.items()
+    ]
+
+
+def faults(frames: Frames) -> Iterator[str]:
+    """Read every frame once, and say what is wrong with each that cannot be used."""
+    for index in range(len(frames.names)):
+        try:
+            frames.read(index)
+        except InputError as error:
+            yield from error.problems
+
+
+def refuse_shared_frames(lists: Mapping[str, Frames], source: str) -> None:
+    """Refuse the same picture in two lists, whatever its subject is called; frames of one value are left out.
+
+    Raises:
+        DataError: There is one; its score would be too good.
+        InputError: A frame cannot be read.
+    """
+    first: dict[bytes, tuple[str, str]] = {}
+    problems = []
+    for list_name, frames in lists.items():
+        for index, name in enumerate(frames.names):
+            image = frames.read(index).image
+            if image.min() == image.max():
+                continue
+            digest = blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
+            other, text = first.setdefault(digest, (list_name, name.text))
+            if other != list_name:
+                problems.append(
+                    f"'{source}': '{name.text}' of '{list_name}' has the pixels of '{text}' of '{other}'. "
+                    "Put all frames of a subject into one list."
+                )
+    refuse(source, problems)
+
+
+def white_of(image: Grey, where: str) -> float:
+    """Return the value of white of an image's type, after checking the image.
+
+    Raises:
+        InputError: It is not a grey image of one frame, of another type, empty, or not finite.
+    """
+    if image.ndim != 2 or not image.size:
+        raise InputError(f"{where} has shape '{image.shape}'; expected (height, width). Store one grey frame a key.")
+    if image.dtype.str[1:] in _WHITE_OF:
+        return _WHITE_OF[image.dtype.str[1:]]
+    if image.dtype.kind not in "iufb":
+        raise InputError(f"{where} has the type '{image.dtype}'; expected 8 or 16 bits. Store it as uint8.")
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0 and high <= 255):  # NaN fails both
+        raise InputError(f"{where} holds values from '{low:g}' to '{high:g}'; expected 0 to 255. Store it as uint8.")
+    return 255.0
+
+
+def to_mask(values: Grey, size: tuple[int, ...], where: str) -> tuple[Mask, bool]:
+    """Take an observer's mask from stored values, and whether its foreground was not stored as 1.
+
+    Raises:
+        InputError: Its size is not that of the image, or it holds other values than 0 and one of 1, 255 and 65535.
+    """
+    if values.shape != size:
+        raise InputError(
+            f"{where} has shape '{values.shape}', its image {size}. Store the mask in the pixels of the image."
+        )
+    if values.dtype == bool:
+        return values, False
+    found = np.unique(values) if values.dtype.kind in "iuf" else np.array([np.nan])
+    foreground = [float(each) for each in found if each != 0]
+    if len(foreground) > 1 or not set(foreground) <= set(_FOREGROUND):
+        listed = ", ".join(f"{each:g}" for each in found[:_SHOWN].astype(float)) + (
+            ", …" if len(found) > _SHOWN else ""
+        )
+        raise InputError(f"{where} holds the values '{listed}'; expected 0 and 1, or 0 and 255. Store a binary mask.")
+    return np.asarray(values > 0), foreground not in ([], [1.0])
+
+
+def refuse(source: str, problems: list[str]) -> None:
+    """Refuse a file or folder, naming the first problems and counting the others.
+
+    Raises:
+        DataError: There are problems.
+    """
+    if problems:
+        more = [f"'{source}': {len(problems) - _SHOWN} more of this kind."] if len(problems) > _SHOWN else []
+        raise DataError([*problems[:_SHOWN], *more])

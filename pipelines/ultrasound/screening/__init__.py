@@ -1,0 +1,1 @@
+"""Screening of frames: the classifier, the gate before the segmenter, the choice of its threshold."""
