@@ -171,7 +171,7 @@ class _Factories(TorchDispatchMode):
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = list(_tensors((args, tuple(kwargs.values()))))
     made = [each for each in given if isinstance(each, MadeTensor)]
-    asked = kwargs.get("device")
+    asked = kwargs.get("device", next((each for each in args if isinstance(each, torch.device)), None))
     is_result_made = bool(made) if asked is None else torch.device(asked).type == NAME
     if not made and not is_result_made:
         return func(*args, **kwargs)
@@ -179,7 +179,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     _refuse_mixed(name, given)
     _note(name, args, kwargs, given, is_result_made)
     held_args, held_kwargs = _held(args), {key: _held(value) for key, value in kwargs.items()}
-    if asked is not None:
+    if kwargs.get("device") is not None:
         held_kwargs = {**held_kwargs, "device": _CPU, "pin_memory": None} if "pin_memory" in held_kwargs else {
             **held_kwargs, "device": _CPU
         }  # fmt: skip
@@ -204,6 +204,8 @@ def _tensors(given: Any) -> Iterator[Tensor]:
 def _held(given: Any) -> Any:
     if isinstance(given, MadeTensor):
         return given.held
+    if isinstance(given, torch.device):  # in inference mode ``to`` comes with its device as an argument in place
+        return _CPU
     return type(given)(map(_held, given)) if type(given) in {list, tuple} else given
 
 

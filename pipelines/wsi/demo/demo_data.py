@@ -27,11 +27,9 @@ from pipelines.wsi.demo.stains import draw_look, restain
 from vision_core.assets import aperio_slide, aperio_slide_origin
 from vision_core.console import track
 from vision_core.files import atomic_path, write_atomic
-from vision_core.optional import require
 from vision_core.randomness import key
 from vision_core.results import RESEARCH_NOTICE
 
-_WHY = "the demo's slides are made with it"
 CLASSES = ("normal", "synthetic_alteration")
 ALTERED = Change(scales=(1.35, 1.8), grain=0.23, exchanged=0.3, added=10.0)
 SHAM = Change(scales=(1.0, 1.0), grain=0.0, exchanged=0.3, added=0.0)
@@ -111,7 +109,9 @@ def plan_slides() -> list[DemoSlide]:
 
 def read_tissues() -> list[Tissue]:
     """Read the tissue of every group."""
-    region = require("pyvips", _WHY).Image.tiffload(str(aperio_slide())).numpy()[..., :3]
+    import pyvips  # an extra: the task is also used without it
+
+    region = pyvips.Image.tiffload(str(aperio_slide())).numpy()[..., :3]
     pools = divide(region, len(_SPLITS))
     return [
         Tissue(pool=pool, nuclei=[found for block in pool.blocks for found in find_nuclei(block)]) for pool in pools
@@ -146,8 +146,10 @@ def place_foci(outline: Floats, generator: np.random.Generator) -> list[Focus]:
 
 def write_slide(path: Path, picture: Picture, jpeg_quality: int) -> None:
     """Write a tiled JPEG pyramid with its microns per pixel, atomically."""
+    import pyvips
+
     with atomic_path(path) as partial_path:
-        require("pyvips", _WHY).Image.new_from_array(picture).tiffsave(
+        pyvips.Image.new_from_array(picture).tiffsave(
             str(partial_path),
             compression="jpeg",
             Q=jpeg_quality,
