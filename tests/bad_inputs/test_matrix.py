@@ -156,7 +156,12 @@ DICOMS = Kind(
     place="in/train/all",
     verbs=[
         Verb("validate", pretrain, lambda path, work: ["validate", *_dicom_words(path)], 3),
-        Verb("train", pretrain, lambda path, work: ["train", f"--out={work}/run", *_dicom_words(path)], 2),
+        Verb(
+            "train",
+            pretrain,
+            lambda path, work: ["train", f"--out={work}/run", *_dicom_words(path), "data.on_corrupt=skip"],
+            2,
+        ),
         Verb(
             "predict",
             pretrain,
@@ -180,9 +185,7 @@ SLIDES = Kind(
             lambda path, work: ["predict", f"--checkpoint={_slide_model()}", f"--input={path}", f"--out={work}/out"],
             3,
         ),
-        Verb("validate", wsi, lambda path, work: ["validate", *_slide_words(path, work)], 3),
-        Verb("features", wsi, lambda path, work: ["features", f"--out={work}/out", *_slide_words(path, work)], 3),
-        Verb("train", wsi, lambda path, work: ["train", f"--out={work}/run", *_slide_words(path, work)], 3),
+        Verb("features", wsi, lambda path, work: ["features", f"--input={path}", f"--out={work}/out"], 3),
     ],
 )
 CLASSIFIED = Kind(
@@ -200,13 +203,6 @@ KINDS = [LISTS, IMAGES, CLASSIFIED, DICOMS, SLIDES]
 def _dicom_words(path: Path) -> Words:
     return [*tiny_pretrain.words(path.parents[2]), "data.format=dicom", "policy=none", "data.val_split=null",
             "data.eval_split=null", "train.eval_every=0"]  # fmt: skip
-
-
-def _slide_words(path: Path, work: Path) -> Words:
-    """A list of one slide; the list is made where the command works."""
-    table = work / "labels.csv"
-    table.write_text(f"slide,label,split\n{path.name},normal,train\n")
-    return [f"data.root={path.parent}", f"data.labels={table}", f"data.slides={path.parent}", *tiny_wsi.SLIDE_WORDS]
 
 
 def _cases() -> list[Any]:
