@@ -269,3 +269,6 @@ def _place() -> str:
             return f"{file.removeprefix(_OURS)}:{frame.f_lineno}"
         frame = frame.f_back
     return "elsewhere"
+
+
+_register()  # when tests are collected: autograd makes its threads at the first backward pass, for the devices of then
