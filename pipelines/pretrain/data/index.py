@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.dicom.reader import inspect_dicom, read_noted_dicom
+from vision_core.errors import examples
 from vision_core.images.folders import suffix_notes
 from vision_core.images.reading import inspect_image, is_image_name, read_noted_image
 
-NUM_EXAMPLES = 5
 MEGAPIXELS = "data.max_megapixels"
 UNKNOWN = 0  # number of a patient without a name
 
@@ -257,12 +257,6 @@ def patient_number(patient: str) -> int:
         return UNKNOWN
     digest = blake2b(patient.strip().encode(errors="surrogateescape"), digest_size=8).digest()
     return (int.from_bytes(digest, "little") >> 1) or 1
-
-
-def examples(places: Sequence[str]) -> str:
-    """List the first few places, for a message."""
-    first = list(dict.fromkeys(places))
-    return ", ".join(first[:NUM_EXAMPLES]) + (", ..." if len(first) > NUM_EXAMPLES else "")
 
 
 def modality_of(label: str) -> str:

@@ -17,7 +17,6 @@ from pipelines.pretrain.data.formats.folders import classes_of_parts, read_folde
 from pipelines.pretrain.data.formats.medmnist import read_medmnist
 from pipelines.pretrain.data.formats.radimagenet import RADIMAGENET_CLASSES, radimagenet_classes, read_radimagenet
 from pipelines.pretrain.data.index import (
-    NUM_EXAMPLES,
     UNKNOWN,
     Entry,
     Images,
@@ -29,7 +28,7 @@ from pipelines.pretrain.data.index import (
 from pipelines.pretrain.data_settings import PretrainData
 from vision_core.console import Progress
 from vision_core.dicom.reader import DicomFacts, inspect_dicom
-from vision_core.errors import ConfigError, DataError, InputError
+from vision_core.errors import NUM_EXAMPLES, ConfigError, DataError, InputError
 from vision_core.evaluation.class_names import clean_name, missing_value_problems, variant_problems, written_name
 from vision_core.files import write_atomic
 from vision_core.images.reading import is_image_name

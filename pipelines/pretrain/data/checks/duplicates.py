@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.pretrain.data.index import Images, examples
-from vision_core.errors import DataError, InputError
+from pipelines.pretrain.data.index import Images
+from vision_core.errors import DataError, InputError, examples
 from vision_core.files import write_atomic
 
 _HASH_BYTES = 16

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.pretrain.data.formats.listing import Presence
-from pipelines.pretrain.data.index import Entry, Reading, examples
+from pipelines.pretrain.data.index import Entry, Reading
 from vision_core.csv_tables import read_csv
-from vision_core.errors import DataError
+from vision_core.errors import DataError, examples
 
 PARTS = ("train", "val", "test")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pipelines.pretrain.data.formats.csv_lists import PARTS
 from pipelines.pretrain.data.formats.listing import Presence
-from pipelines.pretrain.data.index import MODALITIES, Entry, Reading, examples, modality_of
+from pipelines.pretrain.data.index import MODALITIES, Entry, Reading, modality_of
 from vision_core.dicom.reader import DICOM_SUFFIXES
-from vision_core.errors import DataError
+from vision_core.errors import DataError, examples
 from vision_core.images.reading import is_image_name
 
 _SHOWN_KINDS = 4
