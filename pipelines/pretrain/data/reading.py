@@ -21,14 +21,13 @@ from pipelines.pretrain.data.index import (
     Entry,
     Images,
     Reading,
-    examples,
     index_files,
     patient_number,
 )
 from pipelines.pretrain.data_settings import PretrainData
 from vision_core.console import Progress
 from vision_core.dicom.reader import DicomFacts, inspect_dicom
-from vision_core.errors import NUM_EXAMPLES, ConfigError, DataError, InputError
+from vision_core.errors import NUM_EXAMPLES, ConfigError, DataError, InputError, examples
 from vision_core.evaluation.class_names import clean_name, missing_value_problems, variant_problems, written_name
 from vision_core.files import write_atomic
 from vision_core.images.reading import is_image_name
