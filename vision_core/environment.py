@@ -137,6 +137,13 @@ def set_gradio_folder(folder: Path) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
 
 
+def has_display() -> bool:
+    """Tell whether a person sits before this machine: a display, and no remote session."""
+    is_remote = any(os.environ.get(name) for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"))
+    needs_server = sys.platform.startswith("linux")
+    return not is_remote and (not needs_server or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))))
+
+
 def describe_lost_gpu(error: BaseException) -> str:
     """Say in a sentence that a GPU has failed, with the reason that it gave."""
     reason = str(error).strip().partition("\n")[0].rstrip(".")
