@@ -10,7 +10,7 @@ LOCKS  := requirements/build.txt requirements/lock.txt requirements/assets.txt r
 READY  := $(VENV)/.ready-$(shell cat $(LOCKS) pyproject.toml | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format bench repack-demos doctor lock clean
+.PHONY: help setup demo app test test-slow test-gpu lint format bench repack-demos doctor lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ setup: $(READY) ## install everything, pinned, into .venv (about 6 GB)
 
 demo: $(READY) ## adapt a detector of tree crowns to a new domain, and write a report
 	@$(RUN) -m pipelines.sfod train
+
+app: $(READY) ## open all demo pages in the browser, with the shipped models (ARGS='--no-browser')
+	@$(RUN) -m apps $(ARGS)
 
 test: $(READY) ## run the tests (ARGS='-k name' for some)
 	@$(PYTEST) --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not slow and not gpu' $(ARGS)

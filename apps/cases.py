@@ -7,7 +7,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from apps import ui
+
+_THUMBNAIL_PX = 160
+_SHOWN_PX = 4096  # longest side of a picture in the browser: more is neither seen nor cheap
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160), 0x061C, *range(0x200B, 0x2010), *range(0x202A, 0x202F)], "�")
+_CONTROLS |= dict.fromkeys([*range(0x2060, 0x2070), 0x2028, 0x2029, 0xFEFF], "�")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +27,8 @@ class Example:
         name: Text of its button.
         path: Path of the file.
         origin: Source and licence.
+        why: Why it is offered, a sentence; shown with its result.
+        model: Name of the model that it is for, where a page has several; empty: the one that is chosen.
         is_own: Whether it is of the kind of data the model was trained on. A model of made data shows scores for such
             examples alone.
     """
@@ -25,7 +36,35 @@ class Example:
     name: str
     path: Path
     origin: str
+    why: str = ""
+    model: str = ""
     is_own: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """All files of a case.
+
+    Attributes:
+        folder: Folder of pictures and downloads, with an unguessable name.
+        uploaded: The uploaded file, if there is one.
+        digits: First digits of the hash of the input, by which results name it.
+    """
+
+    folder: Path
+    uploaded: Path | None = None
+    digits: str
+
+    @property
+    def downloads(self) -> Path:
+        """Return the folder of what can be downloaded."""
+        return self.folder / "files"
+
+    def delete(self, kept: Path | None = None) -> None:
+        """Delete everything of the case; an upload that is ``kept`` stays, since the next case uses it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.uploaded and self.uploaded != kept:
+            delete_upload(self.uploaded)
 
 
 @contextmanager
@@ -33,6 +72,7 @@ def new_folder() -> Iterator[Path]:
     """Make a folder with an unguessable name for a case; it is deleted if the block raises."""
     folder = ui.session_folder() / f"case-{secrets.token_hex(16)}"
     folder.mkdir(parents=True, mode=0o700)
+    (folder / "files").mkdir()
     try:
         yield folder
     except BaseException:
@@ -45,3 +85,30 @@ def delete_upload(uploaded: Path) -> None:
     uploaded.unlink(missing_ok=True)
     with suppress(OSError):
         uploaded.parent.rmdir()
+
+
+def shown_name(name: str) -> str:
+    """Make a file's name harmless to look at: control characters and those that turn the direction of text show."""
+    return name.translate(_CONTROLS)
+
+
+def thumbnail_file(picture: NDArray[np.uint8]) -> Path:
+    """Write the middle square of a picture ``(H, W, 3)`` as a small JPEG to the server's folder, for an example."""
+    side = min(picture.shape[:2])
+    top, left = ((length - side) // 2 for length in picture.shape[:2])
+    small = Image.fromarray(picture[top : top + side, left : left + side])
+    folder = ui.session_folder() / "examples"
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    path = folder / f"{secrets.token_hex(8)}.jpg"
+    small.resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX).save(path, quality=85)
+    return path
+
+
+def bounded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Shrink a picture ``(H, W, 3)`` for the browser if a side has more than 4096 pixels."""
+    height, width = picture.shape[:2]
+    share = _SHOWN_PX / max(height, width)
+    if share >= 1:
+        return picture
+    size = max(1, round(width * share)), max(1, round(height * share))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))

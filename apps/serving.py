@@ -12,6 +12,8 @@ import ssl
 import sys
 import tempfile
 import threading
+import warnings
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from vision_core.environment import set_gradio_folder, unsafe_gradio_variables
+from vision_core.environment import has_display, quiet_libraries, set_gradio_folder, unsafe_gradio_variables
 from vision_core.errors import EnvironmentFault, UsageError, UserError
 from vision_core.optional import require
 from vision_core.results import RESEARCH_NOTICE
@@ -49,6 +51,8 @@ class Serving:
         blocked: Folders whose files are never served, beside the home and the working folder.
         max_file_size: Largest upload; larger ones get status 413.
         slides_root: Folder of slides that may be chosen by name; they are read, not served as files.
+        no_browser: Whether to leave the browser closed; it is opened where a person sits before this computer.
+        debug: Whether to print warnings of libraries, and tracebacks of errors in a page.
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +64,8 @@ class Serving:
     blocked: tuple[Path, ...] = ()
     max_file_size: str = "200mb"
     slides_root: Path | None = None
+    no_browser: bool = False
+    debug: bool = False
 
 
 def main(
@@ -76,6 +82,11 @@ def main(
     serving = parse(title, argv, has_slides=has_slides)
     try:
         check(serving)
+        if serving.debug:
+            _log.setLevel(logging.DEBUG)
+        else:
+            _keep_quiet()
+        print("Loading the models…", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM wipes the folder, too
         with private_folder():
             safe_launch(build(serving.slides_root) if has_slides else build(), serving)
@@ -96,6 +107,8 @@ def parse(title: str, argv: Sequence[str] | None = None, *, has_slides: bool = F
     parser.add_argument("--cert", type=Path, metavar="FILE", help="TLS certificate (PEM)")
     parser.add_argument("--key", type=Path, metavar="FILE", help="private key of the certificate (PEM)")
     parser.add_argument("--share", action="store_true", help="refused: pages are never served through an outside host")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument("--debug", action="store_true", help="print tracebacks and warnings of libraries")
     if has_slides:
         parser.add_argument(
             "--slides-root", type=Path, metavar="FOLDER", help="slides that may be chosen by name, without upload"
@@ -132,9 +145,19 @@ def safe_launch(blocks: "gr.Blocks", serving: Serving) -> None:
         ) from error
     print(f"Open {blocks.local_url} in a browser. Ctrl-C ends it and deletes what was uploaded.", flush=True)
     try:
+        if not serving.no_browser and has_display():
+            webbrowser.open(str(blocks.local_url))
         threading.Event().wait()
     finally:
         blocks.close(verbose=False)
+
+
+def _keep_quiet() -> None:
+    """Keep warnings that nobody at the page can act on from the terminal; what an input is like stands on the page."""
+    quiet_libraries()
+    warnings.filterwarnings("ignore")
+    for name in ("", "domainsight"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _launch(blocks: "gr.Blocks", serving: Serving) -> None:

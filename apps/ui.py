@@ -1,23 +1,25 @@
-"""Components that all pages share: page and notice, picker, error panel, pictures, downloads."""
+"""Components that all pages share: head and notice, picture beside a rail, examples, words, errors, downloads."""
 
 import html
-import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
-from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
+from apps import viewer
 from vision_core.bundles.card import Card
-from vision_core.errors import UserError
+from vision_core.errors import InputError, UserError
+from vision_core.files import sha256
 from vision_core.results import RESEARCH_NOTICE
 
 Page = gr.Blocks
@@ -41,10 +43,24 @@ def page(title: str) -> Page:
     return gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600), fill_width=True)
 
 
-def notice() -> gr.HTML:
-    """Make the notice at the top of every page; it stays in view."""
-    text = f'<div class="notice" role="note">{html.escape(RESEARCH_NOTICE)}</div>'
-    return gr.HTML(text, padding=False, elem_classes="stays")
+def head(title: str, warnings: Sequence[str] = ()) -> gr.HTML:
+    """Make the one line at the top of every page, which stays in view: title, research notice, warnings on models."""
+    notices = "".join(
+        f'<span class="notice" role="note">{html.escape(line)}</span>' for line in (RESEARCH_NOTICE, *warnings)
+    )
+    text = f'<div class="line"><h1>{html.escape(title)}</h1>{notices}</div>'
+    return gr.HTML(text, padding=False, elem_classes="head")
+
+
+@contextmanager
+def desk(page: Page, prompt: str) -> Iterator[gr.HTML]:
+    """Lay out a page: the place of its picture, which is returned, at the left; what the block makes, in a rail."""
+    with gr.Row(elem_classes="desk"):
+        with gr.Column(elem_classes="stage"):
+            place = viewer.picture_place(prompt)
+        with gr.Column(elem_classes="rail"):
+            yield place
+    page.load(None, js=viewer.SCRIPT, api_visibility="private")
 
 
 def banner(lines: Sequence[str]) -> gr.HTML:
@@ -57,13 +73,18 @@ def card_text(title: str, card: Card) -> gr.HTML:
     facts = {
         "Model": card.identity(),
         "Trained on": card.trained_on.description,
-        "Classes": ", ".join(card.classes),
+        "Classes": ", ".join(card.class_titles.get(name, name) for name in card.classes),
         "Intended use": card.intended_use,
         "Limits": card.limits or "not stated",
         "Licence": card.licence,
     }
-    items = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items())
-    return gr.HTML(f'<h3>{html.escape(title)}</h3><dl class="card">{items}</dl>')
+    return gr.HTML(f"<h3>{html.escape(title)}</h3>{facts_list(facts)}")
+
+
+def facts_list(facts: Mapping[str, str]) -> str:
+    """Format facts in two columns: name and value."""
+    items = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items())
+    return f'<dl class="facts">{items}</dl>'
 
 
 def plain_lines(lines: Sequence[str]) -> gr.HTML:
@@ -71,57 +92,118 @@ def plain_lines(lines: Sequence[str]) -> gr.HTML:
     return gr.HTML("".join(f"<p>{html.escape(line)}</p>" for line in lines), visible=bool(lines))
 
 
+def example_strip(examples: Sequence[tuple[str, str, Path]]) -> list[gr.Button]:
+    """Make a strip of examples to try, a button each: its name, why it is offered, and a thumbnail of the session."""
+    with gr.Row(visible=bool(examples), elem_classes="strip"):
+        return [gr.Button(name, icon=picture, size="sm", elem_classes="example") for name, _, picture in examples]
+
+
 def checkpoint_picker(names: Sequence[str]) -> gr.Dropdown:
     """Make a choice among checkpoints; hidden if there is only one."""
     return gr.Dropdown(list(names), value=names[0], label="Models", visible=len(names) > 1)
 
 
-def status_line(prompt: str) -> gr.HTML:
-    """Make a status line, at first ``prompt``; screen readers announce its changes."""
+def words(prompt: str) -> gr.HTML:
+    """Make the result in words, the largest text of the rail, at first ``prompt``; screen readers announce it."""
     return gr.HTML(
-        prompt, html_template='<p class="status" role="status" aria-live="polite">${value}</p>', padding=False
+        html.escape(prompt),
+        html_template='<div class="status" role="status" aria-live="polite">${value}</div>',
+        padding=False,
+        elem_classes="words",
+        js_on_load=None,
     )
 
 
-def picture(label: str, *, scale: int | None = None, shows_label: bool = False) -> gr.Image:
-    """Make a picture for output only.
+def in_words(headline: str, *lines: str) -> str:
+    """Format a result: its headline, and further sentences below in smaller letters."""
+    return html.escape(headline) + "".join(f"<small>{html.escape(line)}</small>" for line in lines if line)
 
-    Args:
-        label: Name for screen readers until there is a picture.
-        scale: Width relative to the components beside it.
-        shows_label: Show the label over a corner of the picture.
-    """
-    # PNG, since the default format loses detail.
-    return gr.Image(
-        label=label,
-        show_label=shows_label,
-        scale=scale,
-        format="png",
-        interactive=False,
-        buttons=["download", "fullscreen"],
+
+def colour_bar(colours: NDArray[np.uint8], ends: tuple[str, str], words: str) -> str:
+    """Draw a bar of colours ``(K, 3)`` from low to high, with words at its ends and below."""
+    stops = ", ".join(
+        f"rgb({red} {green} {blue})" for red, green, blue in colours[:: max(1, len(colours) // 16)].tolist()
     )
+    low, high = (f"<b>{html.escape(end)}</b>" for end in ends)
+    bar = f'{low}<i style="background:linear-gradient(to right, {stops})"></i>{high}'
+    return f'<small><span class="bar">{bar}</span>{html.escape(words)}</small>'
 
 
-def overlay_controls(page: Page, opacity: gr.Slider) -> None:
-    """Add buttons and keys for an overlay's opacity.
+def overlay_controls(label: str, opacity: float) -> None:
+    """Add slider, buttons and keys for an overlay's opacity, which the browser sets without asking the server.
 
     Space shows or hides it, + and − change it, ? lists the keys. The keys can be switched off, since single characters
     interfere with speech input (WCAG 2.1.4).
 
     Args:
-        page: Page that is being built.
-        opacity: Slider from 0 to 1.
+        label: Name of the slider.
+        opacity: Its first value, from 0 to 1.
     """
-    with gr.Row():
-        for name, label, move in (
+    slider = gr.Slider(0.0, 1.0, value=opacity, step=0.05, label=label, buttons=[], elem_id="opacity")
+    with gr.Row(elem_classes="overlay-keys"):
+        for name, text, move in (
             ("toggle", "Overlay on or off", "now > 0 ? ((window.shownBefore = now), 0) : window.shownBefore || 0.5"),
             ("fainter", "Fainter", f"Math.max(0, Math.round((now - {_OPACITY_STEP}) * 100) / 100)"),
             ("stronger", "Stronger", f"Math.min(1, Math.round((now + {_OPACITY_STEP}) * 100) / 100)"),
         ):
-            button = gr.Button(label, size="sm", elem_id=f"overlay-{name}")
-            button.click(None, [opacity], [opacity], js=f"(now) => {move}", api_visibility="private")
-    gr.HTML(_KEYS_TEXT, padding=False)
-    page.load(None, js=_KEYS_SCRIPT, api_visibility="private")
+            button = gr.Button(text, size="sm", elem_id=f"overlay-{name}")
+            button.click(None, [slider], [slider], js=f"(now) => {move}", api_visibility="private")
+    slider.change(None, [slider], [], js="(now) => { window.viewer?.setOpacity(now); }", api_visibility="private")
+
+
+def keys_help() -> gr.HTML:
+    """List the keys of every page, with a switch that turns them off."""
+    return gr.HTML(_KEYS_TEXT, padding=False, js_on_load=None)
+
+
+def downloads_place() -> gr.HTML:
+    """Make the place of a result's downloads, empty at first."""
+    return gr.HTML("", padding=False, js_on_load=None)
+
+
+def downloads(files: Mapping[Path, str], stem: str) -> str:
+    """List the files of a result as links, each with a line on what it is for, and one archive of all.
+
+    Args:
+        files: Files in one folder of a case, and what each is for.
+        stem: Beginning of the archive's name.
+    """
+    archive = next(iter(files)).parent / f"{stem}.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        for path in files:
+            packed.write(path, path.name)
+    items = "".join(
+        f'<li><a href="{viewer.address(path)}" download="{html.escape(path.name)}">{html.escape(path.name)}</a> '
+        f"{html.escape(about)}</li>"
+        for path, about in {**files, archive: "All of these (zip)."}.items()
+    )
+    return f'<ul class="files">{items}</ul>'
+
+
+def stem_of(task: str, digits: str) -> str:
+    """Name the downloads of a page: by task, date and first digits of the input's hash, never by the input's name."""
+    return f"{task}-{date.today().isoformat()}-{digits}"
+
+
+def hash_digits(path: Path) -> str:
+    """Return the first eight digits of a file's SHA-256; of a folder's, those of its names and sizes."""
+    return sha256(path)[:8]
+
+
+def upload(label: str) -> gr.File:
+    """Make the place of a person's own file; its content decides what it is, so any name is accepted."""
+    return gr.File(label=label, height=110, elem_classes="upload")
+
+
+def within(value: object, low: float, high: float, name: str) -> float:
+    """Check a value of a control; what calls a page by its address may send any.
+
+    Raises:
+        InputError: It is no number from ``low`` to ``high``.
+    """
+    if not (isinstance(value, int | float) and low <= value <= high):  # no comparison holds for NaN
+        raise InputError(f"The {name} is '{value}': expected a number from {low:g} to {high:g}.")
+    return float(value)
 
 
 def session_folder() -> Path:
@@ -147,9 +229,10 @@ def guarded(handler: Callable[..., Sequence[Any]], blank: Sequence[Any]) -> Call
             return (gr.update(value="", visible=False), *handler(*inputs))
         except UserError as error:
             return (_error(without_folders(in_words_of_a_page(str(error)))), *blank)
-        except Exception:
-            _log.exception("internal error in a page")
-            return (_error("Internal error; see the log of this page, and please report it."), *blank)
+        except Exception as error:
+            is_debugging = _log.isEnabledFor(logging.DEBUG)
+            _log.error("internal error in a page: %s: %s", type(error).__name__, error, exc_info=is_debugging)
+            return (_error("Internal error: please report it. It is named where this page was started."), *blank)
 
     return run
 
@@ -170,56 +253,19 @@ def without_folders(message: str) -> str:
     return _FOLDERS_OF_A_PATH.sub(lambda found: "'" if found[0].startswith("'") else "", message)
 
 
-def with_notice(image: NDArray[np.uint8], made_by: str) -> NDArray[np.uint8]:
-    """Add a strip with the notice and the model's name below a picture, so that copies have them, too.
-
-    Args:
-        image: ``(H, W, 3)`` uint8.
-        made_by: Name of the model.
-
-    Returns:
-        ``(H + strip, W, 3)`` uint8; the picture's own pixels are unchanged.
-    """
-    width = image.shape[1]
-    font_px = max(12, width // 50)
-    strip = Image.new("RGB", (width, 2 * font_px), "white")
-    text = f"{RESEARCH_NOTICE} {made_by}"
-    ImageDraw.Draw(strip).text((font_px / 2, font_px), text, "black", ImageFont.load_default(font_px), anchor="lm")
-    return np.concatenate([image, np.asarray(strip)])
-
-
-def json_download(button: gr.DownloadButton, name: str, record: Mapping[str, Any]) -> str:
-    """Write a record with the notice as JSON to Gradio's cache; returns the path."""
-    text = json.dumps({"notice": RESEARCH_NOTICE, **record}, indent=2, allow_nan=False)
-    return str(save_bytes_to_cache(text.encode(), f"{Path(name).stem}.json", button.GRADIO_CACHE))
-
-
 def _banner_text(lines: Sequence[str]) -> str:
     return "".join(f'<div class="banner" role="note">{html.escape(line)}</div>' for line in lines)
 
 
 def _error(message: str) -> dict[str, Any]:
-    return gr.update(value=f'<div class="error" role="alert">{html.escape(message)}</div>', visible=True)
+    return gr.update(value=f'<div class="complaint" role="alert">{html.escape(message)}</div>', visible=True)
 
 
 _KEYS_TEXT = """
 <details id="keys-help"><summary>Keys (?)</summary>
-<ul><li>Space: overlay on or off</li><li>+ and −: overlay stronger or fainter</li><li>?: this list</li>
-<li>Tab, Enter: next control, use it</li></ul>
+<ul><li>Space: overlay on or off</li><li>+ and −: overlay stronger or fainter</li><li>← and →: example before, next</li>
+<li>Z, X, 0: zoom in, out, whole picture; with Shift and arrows: move it</li>
+<li>R: measure, by clicks or by arrows and Enter</li><li>W: window and level, by drag or by arrows</li>
+<li>F: full screen</li><li>?: this list</li><li>Tab, Enter: next control, use it</li></ul>
 <label><input type="checkbox" id="keys-on" checked> Use these keys</label></details>
 """
-_KEYS_SCRIPT = """() => {
-  if (window.keysListen) return;
-  window.keysListen = true;
-  const uses = {" ": "#overlay-toggle", "-": "#overlay-fainter", "+": "#overlay-stronger", "=": "#overlay-stronger",
-                "?": "#keys-help > summary"};
-  document.addEventListener("keydown", (event) => {
-    const isTyping = event.target.closest("textarea, select, [contenteditable], input:not([type=range])");
-    const isPressing = event.key === " " && event.target.closest("button, a, summary, [role=button]");
-    const used = document.querySelector(uses[event.key] || "none");
-    const isOff = !document.querySelector("#keys-on")?.checked || event.ctrlKey || event.altKey || event.metaKey;
-    if (!used || isTyping || isPressing || isOff) return;
-    event.preventDefault();
-    used.click();
-  });
-}"""

@@ -30,6 +30,7 @@ from vision_core.files import sha256
 from vision_core.training.runtime import pick_device
 
 CHECKPOINTS = ROOT / "demos" / "checkpoints"
+_TITLES = {"Tree": "tree crown", "synthetic_alteration": "altered nuclei"}
 _CALIBRATED = "sfod-source"
 _ABOUT = "the source's own validation list: tiles of a band of the real aerial image whose other band it was trained on"
 
@@ -54,7 +55,16 @@ def repack(folder: Path) -> str:
         done.append(f"format {card.format} to {FORMAT}")
     if folder.name == _CALIBRATED and card.calibration is None:
         done += _calibrate(card, folder)
+    titles = {name: _title(name) for name in card.classes if _title(name) != name}
+    if card.class_titles != titles:
+        bundle.amend(folder, class_titles=titles)
+        done.append("classes in words")
     return ", ".join(done) or "as it should be"
+
+
+def _title(name: str) -> str:
+    """Write the name of a class for people; those of the pieces of real images are made of parts."""
+    return _TITLES.get(name, name.replace("__", ", ").replace("-", " "))
 
 
 def _save(card: Card, folder: Path, anew: Path) -> None:

@@ -8,13 +8,14 @@ from vision_core.environment import enter
 if TYPE_CHECKING:
     from apps.ui import Page
 
+TITLE, ABOUT = "Mask explorer", "What a policy of noise masks hides in an image, and what the classifier makes of it."
 RUN = Path(__file__).resolve().parent / "checkpoints" / "pretrain-demo"
-SHOWN = (  # pieces that trained nothing, and which line of the attribution is theirs
-    ("CT, head", "test/CT__head__top", 1),
-    ("MR, brain", "test/MR__brain-t1__coronal-middle", 0),
-    ("ultrasound, heart", "test/US__heart__near", 1),
-    ("histology, skin", "test/histology__skin__he", 2),
-    ("retina, of no class that it knows", "held_out/test/fundus__retina__centre", 5),
+SHOWN = (  # name, piece that trained nothing, line of the attribution, why it is offered
+    ("Heart, ultrasound", "test/US__heart__near", 1, "The classifier gets it right, with the masks and without."),
+    ("Brain, MR", "test/MR__brain-t1__axial-middle", 0, "Right as it is, and wrong under every mask."),
+    ("Skin, histology", "test/histology__skin__he", 2, "Right as it is, and wrong under every mask."),
+    ("Head, CT", "test/CT__head__top", 1, "The classifier gets it wrong."),
+    ("Retina", "held_out/test/fundus__retina__centre", 5, "Of no class that it knows; it calls one all the same."),
 )
 
 
@@ -26,9 +27,9 @@ def page() -> "Page":
     from apps.ui import session_folder
     from pipelines.pretrain.demo.small_real import NOTICE, attribution, make_small_real
 
-    make_small_real(data := session_folder() / "demo", longest_px=96)
-    origin = attribution()
-    examples = [Example(name=name, path=min((data / part).iterdir()), origin=origin[at]) for name, part, at in SHOWN]
+    make_small_real(data := session_folder() / "demo" / "pretrain", longest_px=96)
+    of = {name: (min((data / part).iterdir()), attribution()[at], why) for name, part, at, why in SHOWN}
+    examples = [Example(name=name, path=path, origin=origin, why=why) for name, (path, origin, why) in of.items()]
     return build(MaskExplorer.from_run(RUN), examples, [f"Trained on few files; examples are parts of them: {NOTICE}."])
 
 
@@ -36,4 +37,4 @@ if __name__ == "__main__":
     enter()
     from apps.serving import main
 
-    raise SystemExit(main(page, "What a policy of noise masks hides in an image."))
+    raise SystemExit(main(page, ABOUT))

@@ -1,4 +1,4 @@
-"""Demo page: slides with and without altered nuclei, and where a MIL network looked. ``python -m demos.wsi``."""
+"""Demo page: slides with and without altered nuclei, and what spoke for them. ``python -m demos.wsi``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,13 +8,13 @@ from vision_core.environment import enter
 if TYPE_CHECKING:
     from apps.ui import Page
 
+TITLE, ABOUT = "Slide reader", "Whole slides: what a model calls them, and which tissue spoke for it."
 BUNDLE = Path(__file__).resolve().parent / "checkpoints" / "wsi-demo"
-SHOWN = {"slide-018": "normal", "slide-007": "altered nuclei", "slide-000": "unknown"}
-MADE = (
-    "Made slides are recomposed from the real one. The model was trained on none of these; the first two are of the "
-    "list that chose its epoch and threshold, the third, normal, is of the fold held out. Of the demo's five folds it "
-    "is the model that left the smallest share of that list undecided. "
-)
+SHOWN = {  # made slide; its name, and why it is offered
+    "slide-007": ("Altered nuclei", "Made, with altered nuclei; of the list that chose the model's epoch."),
+    "slide-018": ("Normal", "Made, without altered nuclei; of the list that chose the model's epoch."),
+    "slide-000": ("Unlike those", "Made, normal, and unlike what the model was trained on; of the fold held out."),
+}
 
 
 def page(slides_root: Path | None = None) -> "Page":
@@ -26,10 +26,11 @@ def page(slides_root: Path | None = None) -> "Page":
     from pipelines.wsi.predict import WsiPredictor
     from vision_core.assets import aperio_slide, aperio_slide_origin
 
-    origin, slides = MADE + aperio_slide_origin().line(), [each for each in plan_slides() if each.slide in SHOWN]
-    made = make_demo_data(session_folder() / "demo", slides) / "slides"
-    shown = [Example(name=f"made slide, {text}", path=made / f"{at}.tif", origin=origin) for at, text in SHOWN.items()]
-    shown.append(Example(name="real slide, Aperio", path=aperio_slide(), origin=origin, is_own=False))
+    origin = f"Made slides are recomposed from the real one. {aperio_slide_origin().line()}"
+    slides = [each for each in plan_slides() if each.slide in SHOWN]
+    made = make_demo_data(session_folder() / "demo" / "wsi", slides) / "slides"
+    shown = [Example(name=n, path=made / f"{at}.tif", origin=origin, why=why) for at, (n, why) in SHOWN.items()]
+    shown.append(Example(name="Real slide", path=aperio_slide(), origin=origin, is_own=False))
     return build(WsiPredictor.from_checkpoint(BUNDLE), shown, slides_root)
 
 
@@ -37,4 +38,4 @@ if __name__ == "__main__":
     enter()
     from apps.serving import main
 
-    raise SystemExit(main(page, "Where a model looks on a whole slide.", has_slides=True))
+    raise SystemExit(main(page, ABOUT, has_slides=True))

@@ -1,98 +1,48 @@
 """Page of the detection viewer: shows the detections of two predictors, and computes no scores."""
 
-import html
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gradio as gr
-import numpy as np
-from numpy.typing import NDArray
 
 from apps import ui
-from vision_core.images.drawing import ORANGE, SKY_BLUE, draw_boxes
-from vision_core.images.reading import IMAGE_SUFFIXES, resize_shortest
-from vision_core.images.untrusted import UntrustedImages
-from vision_core.pipeline import Predictor
-from vision_core.results import Detections, label_texts
-
-Image = NDArray[np.uint8]
-Role = Literal["source", "adapted"]
-_DISPLAY_PX = 1280  # Bounds what a session holds in memory and how long a move of the slider takes.
-_SMALLEST_DISPLAY_PX = 640  # Small tiles are enlarged, or labels would not be readable.
-_MAX_MEGAPIXELS = 50.0
-_MAX_SECONDS = 20.0
-_MAX_LABELLED_BOXES = 15  # More labels would hide the objects.
-_FIRST_SCORE = 0.5
-_PROMPT = "Give an image, or try an example."
-_COLOURS: dict[Role, tuple[int, int, int]] = {"source": ORANGE, "adapted": SKY_BLUE}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelPair:
-    """Source model, and the same model after adaptation."""
-
-    name: str
-    source: Predictor[Detections]
-    adapted: Predictor[Detections]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """Example image of the page; ``origin`` names its source and licence."""
-
-    name: str
-    image: Image
-    origin: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One image and the detections of both models.
-
-    Attributes:
-        name: File name or name of the example.
-        display: ``(H, W, 3)`` uint8, 640 to 1280 pixels.
-        source: Boxes of the source model, in pixels of the original image.
-        adapted: Boxes of the adapted model, likewise.
-        notes: Notes on the image, each a sentence.
-    """
-
-    name: str
-    display: Image
-    source: Detections
-    adapted: Detections
-    notes: tuple[str, ...] = ()
-
-    def detections(self, role: Role) -> Detections:
-        """Return the boxes of one of the two models."""
-        return self.source if role == "source" else self.adapted
+from apps.cases import Example, thumbnail_file
+from apps.detection_viewer.handlers import PROMPT, VIEWS, Case, ModelPair, Viewer, cleared, display_of
 
 
 def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Blocks:
-    """Build the page: image, boxes of both models side by side, score slider, download."""
-    page = ui.page("Detection viewer")
+    """Build the page: the image with what an adaptation changed; examples, score, views, downloads.
+
+    Args:
+        pairs: Source and adapted models.
+        examples: Images to try.
+    """
+    page, viewer = ui.page("Detection viewer"), Viewer(pairs=tuple(pairs))
+    score, about_score = pairs[0].opening()
     with page:
-        gr.Markdown("# Detection viewer\nOne image, two models: as trained at the source, and adapted to a new domain.")
-        ui.notice()
-        ui.banner(scope_lines(pairs))
-        picker = ui.checkpoint_picker([pair.name for pair in pairs])
-        with gr.Row():
-            upload = gr.File(label="Your image", file_types=sorted(IMAGE_SUFFIXES), height=150)
-            buttons = _example_buttons(examples)
-        error, summary = ui.error_panel(), ui.status_line(_PROMPT)
-        score = gr.Slider(0.0, 1.0, value=_FIRST_SCORE, step=0.01, label="Show boxes with a score above", buttons=[])
-        with gr.Row(equal_height=True):
-            pictures = [ui.picture(f"{role.capitalize()} model", shows_label=True) for role in _COLOURS]
-        download = gr.DownloadButton("Download the boxes of both models (JSON)", interactive=False)
-        _about(pairs, examples)
+        ui.head("Detection before and after adaptation", scope_lines(pairs))
+        with ui.desk(page, PROMPT) as place:
+            words, error = ui.words(PROMPT), ui.error_panel()
+            upload = ui.upload("Your image (PNG, JPEG, TIFF, DICOM)")
+            shown = [(each.name, each.why, thumbnail_file(viewer.decoder.read(each.path)[0])) for each in examples]
+            buttons = ui.example_strip(shown)
+            picker = ui.checkpoint_picker([pair.name for pair in pairs])
+            view = gr.Radio(list(VIEWS), value=VIEWS[0], label="Show", elem_classes="choices")
+            slider = gr.Slider(0.0, 1.0, value=score, step=0.01, label="Boxes with a score above", buttons=[])
+            ui.overlay_controls("Opacity of the boxes", 1.0)
+            with gr.Accordion("Downloads", open=False):
+                files = ui.downloads_place()
+            with gr.Accordion("Details", open=False):
+                details = gr.HTML(padding=False, js_on_load=None)
+                ui.plain_lines([about_score])
+            _about(pairs, examples)
+            ui.keys_help()
         components = _Components(
-            picker=picker, upload=upload, score=score, error=error, shown=(summary, *pictures, download)
+            picker=picker, upload=upload, view=view, score=slider, error=error, shown=(place, words, details, files)
         )
-        _connect(components, Viewer(pairs=tuple(pairs), download=download), list(zip(buttons, examples, strict=True)))
+        _connect(components, viewer, list(zip(buttons, examples, strict=True)))
     return page
 
 
@@ -104,119 +54,48 @@ def scope_lines(pairs: Sequence[ModelPair]) -> list[str]:
     return [f"{name}: this model has only seen made images." for name in names]
 
 
-def describe(case: Case, score: float) -> str:
-    """Describe the change by adaptation in counts of boxes."""
-    source, adapted = case.source.above(score), case.adapted.above(score)
-    line = (
-        f"{case.name}: above a score of {score:.2f} the source model finds {_boxes(len(source))}, "
-        f"the adapted model {_boxes(len(adapted))} ({len(adapted) - len(source):+d})."
-    )
-    before, after = _by_class(source), _by_class(adapted)
-    if len(before | after) < 2:
-        return line
-    return f"{line} By class: " + "; ".join(f"{name} {before[name]} → {after[name]}" for name in before | after) + "."
-
-
-def draw(case: Case, role: Role, score: float) -> Image:
-    """Draw the boxes of one model above ``score``, with the notice below."""
-    detections = case.detections(role)
-    shown = detections.above(score)
-    scale = case.display.shape[1] / detections.image_size[1]
-    is_labelled = max(len(case.source.above(score)), len(case.adapted.above(score))) <= _MAX_LABELLED_BOXES
-    texts = label_texts(shown) if is_labelled else [""] * len(shown)
-    boxes = (shown.boxes * scale).astype(np.float32)
-    return ui.with_notice(draw_boxes(case.display, boxes, texts, _COLOURS[role]), detections.model)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Viewer:
-    """Handlers of the page.
-
-    Each returns status line, both pictures and the download; ``read`` and ``analyse`` return the case before them.
-    """
-
-    pairs: tuple[ModelPair, ...]
-    download: gr.DownloadButton
-    # Uploads are of unknown origin: a child process with limits decodes them.
-    decoder: UntrustedImages = field(
-        default_factory=lambda: UntrustedImages(max_megapixels=_MAX_MEGAPIXELS, seconds=_MAX_SECONDS)
-    )
-
-    def read(self, pair_name: str, path: str | None, score: float) -> tuple[Any, ...]:
-        """Run both models on an uploaded file; without one, clear the page."""
-        if path is None:
-            return None, *_cleared()
-        image, notes = self.decoder.read(Path(path))
-        return self.analyse(pair_name, Path(path).name, image, score, notes)
-
-    def analyse(
-        self, pair_name: str, name: str, image: Image, score: float, notes: tuple[str, ...] = ()
-    ) -> tuple[Any, ...]:
-        """Run both models on an image, of which ``notes`` are sentences."""
-        pair = next(pair for pair in self.pairs if pair.name == pair_name)
-        display = resize_shortest(image, max(_SMALLEST_DISPLAY_PX, min(image.shape[:2])), _DISPLAY_PX)
-        size = (image.shape[0], image.shape[1])
-        told = dict.fromkeys((*pair.source.remarks_on(size), *pair.adapted.remarks_on(size)))
-        case = Case(
-            name=name,
-            display=display,
-            source=pair.source(image),
-            adapted=pair.adapted(image),
-            notes=(*notes, *(f"The image {remark}." for remark in told)),
-        )
-        return case, *self.show(case, score)
-
-    def show(self, case: Case | None, score: float) -> tuple[Any, ...]:
-        """Draw a case at a score, without running a model."""
-        if case is None:
-            return _cleared()
-        return (
-            html.escape(" ".join([describe(case, score), *case.notes])),
-            _picture_update(case, "source", score),
-            _picture_update(case, "adapted", score),
-            gr.update(value=self._record(case, score), interactive=True),
-        )
-
-    def _record(self, case: Case, score: float) -> str:
-        both = {"source": case.source.above(score).to_record(), "adapted": case.adapted.above(score).to_record()}
-        return ui.json_download(
-            self.download, case.name, {"image": case.name, "score_above": score, "notes": list(case.notes), **both}
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Components:
     """Components that events connect."""
 
     picker: gr.Dropdown
     upload: gr.File
+    view: gr.Radio
     score: gr.Slider
     error: gr.HTML
     shown: tuple[gr.Component, ...]
 
 
 def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
-    case = gr.State(None)
-    outputs = [components.error, case, *components.shown]
+    case = gr.State(None, delete_callback=viewer.forget)  # within the hour after its tab was closed
+    display = [components.score, components.view]
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
+    nothing = (None, *cleared())
     gr.on(
-        [components.upload.upload, components.upload.clear, components.picker.change],
-        ui.guarded(viewer.read, (None, *_cleared())),
-        [components.picker, components.upload, components.score],
-        outputs,
+        [components.upload.upload, components.upload.clear],
+        ui.guarded(partial(_upload, viewer), nothing),
+        [components.picker, components.upload, case, *display],
+        [components.error, case, *components.shown],
         **once,
     )
     for button, example in examples:
-        analyse = partial(_analyse_example, viewer, example)
         button.click(
-            ui.guarded(analyse, (None, None, *_cleared())),
-            [components.picker, components.score],
-            [components.error, components.upload, case, *components.shown],
+            ui.guarded(partial(_take, viewer, example), (gr.skip(), gr.skip(), gr.skip(), *nothing)),
+            [components.picker, case, *display],
+            [components.error, components.picker, components.score, components.upload, case, *components.shown],
             **once,
         )
-    components.score.change(
-        ui.guarded(viewer.show, _cleared()),
-        [case, components.score],
+    # Only a person's choice: an example that chooses its pair brings its own result.
+    components.picker.input(
+        ui.guarded(partial(_choose, viewer), (gr.skip(), *nothing)),
+        [components.picker, components.upload, case, components.view],
+        [components.error, components.score, case, *components.shown],
+        **once,
+    )
+    gr.on(
+        [components.score.change, components.view.change],
+        ui.guarded(partial(_show, viewer), cleared()),
+        [case, *display],
         [components.error, *components.shown],
         trigger_mode="always_last",
         show_progress="hidden",
@@ -224,22 +103,25 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
     )
 
 
-def _analyse_example(viewer: Viewer, example: Example, pair_name: str, score: float) -> tuple[Any, ...]:
-    return None, *viewer.analyse(pair_name, example.name, example.image, score)
+def _upload(viewer: Viewer, pair: str, path: str | None, case: Case | None, *display: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    return viewer.upload(pair, path, display_of(*display), case)
 
 
-def _cleared() -> tuple[Any, ...]:
-    return _PROMPT, None, None, gr.update(value=None, interactive=False)
+def _take(viewer: Viewer, example: Example, pair: str, case: Case | None, *display: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    name, shown = viewer.pair(example.model or pair).name, display_of(*display)
+    if name == pair:
+        return gr.skip(), gr.skip(), None, *viewer.take(pair, example, shown, case)
+    score = viewer.pair(name).opening()[0]
+    return name, score, None, *viewer.take(name, example, display_of(score, shown.view), case)
 
 
-def _picture_update(case: Case, role: Role, score: float) -> dict[str, Any]:
-    text = f"{role.capitalize()} model: {_boxes(len(case.detections(role).above(score)))} on {case.name}"
-    return gr.update(value=draw(case, role, score), alt_text=text)
+def _choose(viewer: Viewer, pair: str, path: str | None, case: Case | None, view: str | None) -> tuple[Any, ...]:
+    score = viewer.pair(pair).opening()[0]
+    return score, *viewer.upload(pair, path, display_of(score, view), case)
 
 
-def _example_buttons(examples: Sequence[Example]) -> list[gr.Button]:
-    with gr.Column(visible=bool(examples)):
-        return [gr.Button(f"Try: {example.name}") for example in examples]
+def _show(viewer: Viewer, case: Case | None, *display: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    return viewer.show(case, display_of(*display))
 
 
 def _about(pairs: Sequence[ModelPair], examples: Sequence[Example]) -> None:
@@ -248,11 +130,3 @@ def _about(pairs: Sequence[ModelPair], examples: Sequence[Example]) -> None:
             for role, card in (("source", pair.source.card), ("adapted", pair.adapted.card)):
                 ui.card_text(f"{pair.name}, {role} model", card)
         ui.plain_lines(sorted({example.origin for example in examples}))
-
-
-def _by_class(detections: Detections) -> Counter[str]:
-    return Counter(detections.classes[label] for label in detections.labels)
-
-
-def _boxes(number: int) -> str:
-    return "1 box" if number == 1 else f"{number} boxes"

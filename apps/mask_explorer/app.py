@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from apps import ui
-from apps.cases import Example
+from apps.cases import Example, thumbnail_file
 from apps.mask_explorer.explorer import NUM_SAMPLES, MaskExplorer
 from apps.mask_explorer.handlers import PROMPT, Case, Display, Viewer, empty_outputs
 
@@ -28,7 +28,7 @@ _STAGES = {  # the stage of the classifier decides how its scores under masks ar
     "transfer": "This classifier was trained on other images than the policy.",
 }
 _MOST_SEED = 999
-_MASKS = ("Mean mask", *(f"Sample {number}" for number in range(1, NUM_SAMPLES + 1)))
+_MASKS = ("Mean mask", *(f"Sample {number}" for number in range(1, NUM_SAMPLES + 1)), "All, side by side")
 
 
 def build(explorer: MaskExplorer, examples: Sequence[Example] = (), remarks: Sequence[str] = ()) -> gr.Blocks:
@@ -39,37 +39,29 @@ def build(explorer: MaskExplorer, examples: Sequence[Example] = (), remarks: Seq
         examples: Example images; a model of made images shows scores for its own examples alone.
         remarks: Remarks on every result, a sentence each; shown on the page and written to every file.
     """
-    page = ui.page("Mask explorer")
+    page, viewer = ui.page("Mask explorer"), Viewer(explorer=explorer, remarks=tuple(remarks))
     with page:
-        gr.Markdown(f"# Mask explorer\n{_INTRODUCTION}")
-        ui.notice()
-        ui.banner([*_scope(explorer), *remarks])
-        with gr.Row():
-            # Any name is accepted, since DICOM files often have no suffix; the content decides.
-            upload = gr.File(label="Your image (PNG, JPEG, TIFF, DICOM)", height=150)
-            with gr.Column(visible=bool(examples)):
-                buttons = [gr.Button(f"Try: {example.name}") for example in examples]
-        error, status = ui.error_panel(), ui.status_line(PROMPT)
-        with gr.Row():
-            which = gr.Radio(list(_MASKS), value=_MASKS[0], type="index", label="Mask over the image")
+        ui.head("Mask explorer", [ui.MADE_ONLY] if explorer.card.trained_on.synthetic else [])
+        with ui.desk(page, PROMPT) as place:
+            words, error = ui.words(PROMPT), ui.error_panel()
+            upload = ui.upload("Your image (PNG, JPEG, TIFF, DICOM)")
+            shown = [(each.name, each.why, thumbnail_file(viewer.reader.read(each.path)[0])) for each in examples]
+            buttons = ui.example_strip(shown)
+            ui.banner([*remarks, *_scope(explorer)])
+            which = gr.Radio(list(_MASKS), value=_MASKS[0], type="index", label="Show", elem_classes="choices")
+            ui.overlay_controls("Opacity of the mask", 0.5)
             seed = gr.Slider(0, _MOST_SEED, value=0, step=1, label="Seed of sample 1 (the others follow)", buttons=[])
-            others = gr.Button("Draw other masks")
-        opacity = gr.Slider(0.0, 1.0, value=0.5, step=0.05, label="Opacity of the mask", buttons=[])
-        ui.overlay_controls(page, opacity)
-        with gr.Row():
-            overlay = ui.picture("Mask over the image", scale=2)
-            sheet = ui.picture("All masks, and the image under them", scale=3)
-        with gr.Accordion("Scores", open=True):
-            numbers = gr.HTML(padding=False)
-        files = gr.File(label="Downloads", file_count="multiple", interactive=False, visible=False)
-        _about(explorer, examples)
+            others = gr.Button("Draw other masks", size="sm")
+            with gr.Accordion("Downloads", open=False):
+                files = ui.downloads_place()
+            with gr.Accordion("Scores and details", open=False):
+                details = gr.HTML(padding=False, elem_classes="details", js_on_load=None)
+            _about(explorer, examples)
+            ui.keys_help()
         components = _Components(
-            upload=upload, which=which, opacity=opacity, seed=seed, others=others, error=error,
-            shown=(status, overlay, sheet, numbers, files),
-        )  # fmt: skip
-        _connect(
-            components, Viewer(explorer=explorer, remarks=tuple(remarks)), list(zip(buttons, examples, strict=True))
+            upload=upload, which=which, seed=seed, others=others, error=error, shown=(place, words, details, files)
         )
+        _connect(components, viewer, list(zip(buttons, examples, strict=True)))
     return page
 
 
@@ -79,7 +71,6 @@ class _Components:
 
     upload: gr.File
     which: gr.Radio
-    opacity: gr.Slider
     seed: gr.Slider
     others: gr.Button
     error: gr.HTML
@@ -89,7 +80,7 @@ class _Components:
 def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
     case = gr.State(None, delete_callback=viewer.forget)  # within the hour after its tab was closed
     everything = [components.error, case, *components.shown]
-    case_and_display = [case, components.which, components.opacity, components.seed]
+    case_and_display = [case, components.which, components.seed]
     nothing = (None, *empty_outputs())
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     last: dict[str, Any] = {"trigger_mode": "always_last", "api_visibility": "private"}
@@ -108,11 +99,10 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
             **once,
         )
     components.seed.change(ui.guarded(partial(_resample, viewer), nothing), case_and_display, everything, **last)
-    gr.on(
-        [components.which.change, components.opacity.change],
+    components.which.change(
         ui.guarded(partial(_show, viewer), (None,)),
         case_and_display,
-        [components.error, components.shown[1]],
+        [components.error, components.shown[0]],
         show_progress="hidden",
         **last,
     )
@@ -136,23 +126,26 @@ def _show(viewer: Viewer, case: Case | None, *controls: float | None) -> tuple[A
     return viewer.show(case, _display(*controls))
 
 
-def _display(which: float | None, opacity: float | None, seed: float | None) -> Display:
-    """Clip the values of the controls; a browser may send others."""
+def _display(which: float | None, seed: float | None) -> Display:
+    """Check the values of the controls; a browser may send others.
+
+    Raises:
+        InputError: One is out of range.
+    """
     return Display(
-        which=min(max(int(which or 0), 0), NUM_SAMPLES),
-        opacity=min(max(opacity or 0.0, 0.0), 1.0),
-        first_seed=min(max(int(seed or 0), 0), _MOST_SEED),
+        which=int(ui.within(which, 0, NUM_SAMPLES + 1, "number of the mask")),
+        first_seed=int(ui.within(seed, 0, _MOST_SEED, "seed")),
     )
 
 
 def _scope(explorer: MaskExplorer) -> list[str]:
     card = explorer.card
-    lines = [ui.MADE_ONLY if card.trained_on.synthetic else "", _STAGES.get(card.method, "")]
-    return [line for line in (*lines, "" if card.scope else _NO_GUARD) if line]
+    return [line for line in (_STAGES.get(card.method, ""), "" if card.scope else _NO_GUARD) if line]
 
 
 def _about(explorer: MaskExplorer, examples: Sequence[Example]) -> None:
     with gr.Accordion("About the model and the examples", open=False):
+        ui.plain_lines([_INTRODUCTION])
         ui.card_text("The classifier", explorer.card)
         ui.card_text("The policy", explorer.policy_card)
         ui.plain_lines(sorted({example.origin for example in examples}))

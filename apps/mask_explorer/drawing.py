@@ -1,4 +1,4 @@
-"""Pictures of masks: one laid over the image, and all side by side. Colours show the hidden share of contrast."""
+"""Pictures of masks: as layers, and all side by side. Colours show the hidden share of contrast."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,36 +7,28 @@ from PIL import ImageDraw
 
 from apps.mask_explorer.explorer import Exploration, Image
 from vision_core.images.captions import Caption, add_caption, font
-from vision_core.images.drawing import blend, colour_map
+from vision_core.images.drawing import colour_map
 
-_OVERLAY_PX, _PANEL_PX = 512, 192  # approximate: the view is enlarged by a whole factor
+_PANEL_PX = 192  # approximate: the view is enlarged by a whole factor
 _GAP_PX = 8
 _CAPTION_PX = 28
 
 
-def draw_overlay(found: Exploration, which: int, opacity: float, caption: Caption) -> Image:
-    """Draw a mask over the view, coloured from its least to its most hidden share, with a caption.
-
-    Args:
-        found: Masks of an image.
-        which: Index of the mask: 0 for the mean mask, then the samples.
-        opacity: Opacity of the mask; 0 gives the view bit for bit.
-        caption: Caption below the picture.
-    """
+def mask_layer(found: Exploration, which: int) -> Image:
+    """Colour a mask ``(S, S, 3)`` uint8 by its hidden share of contrast, from its own least to its most."""
     hidden = found.hidden(which)
-    layer = _coloured(hidden, float(hidden.min()), float(hidden.max()))
-    return add_caption(_enlarged(blend(found.view, layer, opacity), _OVERLAY_PX), caption)
+    return _coloured(hidden, float(hidden.min()), float(hidden.max()))
 
 
-def draw_sheet(found: Exploration, caption: Caption) -> Image:
+def draw_sheet(found: Exploration, caption: Caption | None = None) -> Image:
     """Draw the view, and every mask above the view under it, on one scale of colours."""
     scale = scale_of(found)
     panels = [_column("clean image", None, found.view)]
     for which, name in enumerate(found.mask_names()):
-        panels.append(_column(name, _coloured(found.hidden(which), *scale)[..., :3], found.masked[which]))
+        panels.append(_column(name, _coloured(found.hidden(which), *scale), found.masked[which]))
     gap = np.full((panels[0].shape[0], _GAP_PX, 3), 255, np.uint8)
     joined = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
-    return add_caption(joined, caption)
+    return joined if caption is None else add_caption(joined, caption)
 
 
 def scale_of(found: Exploration) -> tuple[float, float]:
@@ -46,12 +38,10 @@ def scale_of(found: Exploration) -> tuple[float, float]:
 
 
 def _coloured(hidden: NDArray[np.float32], low: float, high: float) -> Image:
-    """Colour the hidden shares: ``(S, S, 4)`` uint8 RGBA, opaque; one colour if all are equal."""
+    """Colour the hidden shares: ``(S, S, 3)`` uint8; one colour if all are equal."""
     spread = high - low
     steps = np.rint((hidden - low) / spread * 255) if spread > 0 else np.full(hidden.shape, 127.0)
-    layer = np.full((*hidden.shape, 4), 255, np.uint8)
-    layer[..., :3] = colour_map()[steps.astype(np.uint8)]
-    return layer
+    return colour_map()[steps.astype(np.uint8)]
 
 
 def _column(title: str, above: Image | None, below: Image) -> Image:

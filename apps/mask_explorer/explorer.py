@@ -135,6 +135,7 @@ class MaskExplorer:
                 image_size=image_size,
                 are_independent=are_independent,
                 model=self.card.identity(),
+                titles=self.card.class_titles,
             )
             for row in scores.numpy().astype(np.float32)
         )

@@ -2,19 +2,20 @@
 
 import html
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import gradio as gr
+from PIL import Image as Pillow
 
-from apps.cases import Example, delete_upload, new_folder
-from apps.mask_explorer.drawing import draw_overlay, draw_sheet, scale_of
-from apps.mask_explorer.explorer import Exploration, MaskExplorer
+from apps import ui
+from apps.cases import Example, Files, delete_upload, new_folder, shown_name
+from apps.mask_explorer.drawing import draw_sheet, mask_layer, scale_of
+from apps.mask_explorer.explorer import NUM_SAMPLES, Exploration, MaskExplorer
 from apps.mask_explorer.wording import describe, describe_mask, mask_title, numbers_table, result_csv, result_record
+from apps.viewer import Figure, empty_place, image_layer
 from vision_core.files import write_atomic
 from vision_core.images.captions import Caption
 from vision_core.images.drawing import colour_map, write_png
@@ -23,6 +24,12 @@ from vision_core.images.untrusted import UntrustedImages
 PROMPT = "Give an image, or try an example."
 _MAX_MEGAPIXELS = 50.0
 _MAX_SECONDS = 20.0
+_ABOUT_COLOURS = "Colour: hidden share of the contrast, from the least to the most of the mask that is shown."
+_ABOUT_FILES = {
+    ".csv": "The scores with and without masks, a row each.",
+    ".json": "The same with all notes.",
+    ".png": "All masks, and the image under each.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +37,11 @@ class Display:
     """Display settings of a case.
 
     Attributes:
-        which: Index of the mask over the image: 0 for the mean mask, then the samples.
-        opacity: Opacity of its colours.
+        which: Index of the mask over the image: 0 for the mean mask, then the samples, then all side by side.
         first_seed: Seed of the first sample; the others follow.
     """
 
     which: int = 0
-    opacity: float = 0.5
     first_seed: int = 0
 
 
@@ -47,24 +52,35 @@ class Case:
     Attributes:
         name: File name, or name of the example.
         found: Masks and scores.
+        files: Folder, upload and hash.
+        why: Why the example is offered; empty for an upload.
         notes: Notes on the file for the user, each a sentence.
-        folder: Folder of all files of this case.
-        uploaded: Uploaded file, if the image was uploaded.
     """
 
     name: str
     found: Exploration
-    notes: tuple[str, ...]
-    folder: Path
-    uploaded: Path | None = None
+    files: Files
+    why: str = ""
+    notes: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, str]:
+        """List what the result is of."""
+        height, width = self.found.image_size
+        side = len(self.found.view)
+        return {
+            "Image": f"{self.name}, {width} × {height} px, of which both networks see the centre at {side} × {side} px",
+            "Input hash": f"{self.files.digits} (SHA-256, first digits)",
+            "Models": self.found.model,
+            "Scale": "unknown",
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Viewer:
     """Handlers of the page's events.
 
-    Each returns case, status line, overlay, sheet, numbers and files; ``show`` returns the overlay alone. A new case
-    deletes the files of the one before.
+    Each returns case, picture, words, details and downloads; ``show`` returns the picture alone. A new case deletes the
+    files of the one before.
 
     Attributes:
         explorer: Classifier and policy.
@@ -86,7 +102,8 @@ class Viewer:
         if uploaded is None:
             return None, *empty_outputs()
         try:
-            return self._new(uploaded, uploaded.name, display, uploaded=uploaded)
+            given = Example(name=uploaded.name, path=uploaded, origin="uploaded", is_own=False)
+            return self._new(given, display, uploaded)
         except BaseException:
             delete_upload(uploaded)
             raise
@@ -94,7 +111,7 @@ class Viewer:
     def take(self, example: Example, display: Display, before: Case | None = None) -> tuple[Any, ...]:
         """Explore an example."""
         self.forget(before)
-        return self._new(example.path, example.name, display, is_own=example.is_own)
+        return self._new(example, display)
 
     def resample(self, case: Case | None, display: Display) -> tuple[Any, ...]:
         """Draw other samples for the case's image."""
@@ -103,15 +120,15 @@ class Viewer:
         try:
             found = self.explorer.resample(case.found, display.first_seed)
             found = found if case.found.scores else replace(found, scores=())
-            return self._shown(replace(case, found=found), display, has_moved=case.found.seeds != found.seeds)
+            return self._shown(replace(case, found=found), display)
         except BaseException:
             self.forget(case)  # the page is emptied, and nothing else refers to the folder
             raise
 
     def show(self, case: Case | None, display: Display) -> tuple[Any, ...]:
-        """Draw another mask over the image, or another opacity, without running a model."""
+        """Draw another mask over the image, without running a model."""
         with self._turn:
-            return (self._overlay(case, display) if case and case.folder.exists() else None,)
+            return (self._figure(case, display) if case and case.files.folder.exists() else empty_place(PROMPT),)
 
     def forget(self, case: Case | None, kept: Path | None = None) -> None:
         """Delete every file of a case: upload, pictures, downloads.
@@ -120,75 +137,78 @@ class Viewer:
             case: Case to delete, if there is one.
             kept: File to keep.
         """
-        if case is None:
-            return
-        with self._turn:
-            shutil.rmtree(case.folder, ignore_errors=True)
-        if case.uploaded and case.uploaded != kept:
-            delete_upload(case.uploaded)
+        if case is not None:
+            with self._turn:
+                case.files.delete(kept)
 
-    def _new(
-        self, path: Path, name: str, display: Display, *, uploaded: Path | None = None, is_own: bool = False
-    ) -> tuple[Any, ...]:
-        pixels, notes = self.reader.read(path)
+    def _new(self, example: Example, display: Display, uploaded: Path | None = None) -> tuple[Any, ...]:
+        pixels, notes = self.reader.read(example.path)
         found = self.explorer(pixels, display.first_seed)
-        if self.explorer.card.trained_on.synthetic and not is_own:
+        if self.explorer.card.trained_on.synthetic and not example.is_own:
             found = replace(found, scores=())
         with new_folder() as folder:
-            case = Case(name=name, found=found, notes=notes, folder=folder, uploaded=uploaded)
+            files = Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(example.path))
+            write_png(folder / "view.png", found.view)
+            case = Case(name=shown_name(example.name), found=found, files=files, why=example.why, notes=notes)
             return self._shown(case, display)
 
-    def _shown(self, case: Case, display: Display, *, has_moved: bool = False) -> tuple[Any, ...]:
+    def _shown(self, case: Case, display: Display) -> tuple[Any, ...]:
         with self._turn:
-            if not case.folder.exists():
+            if not case.files.folder.exists():
                 return None, *empty_outputs()
-            if has_moved:
-                for folder in case.folder.glob("seed-*"):
-                    shutil.rmtree(folder, ignore_errors=True)
-            files = self._written(case)
-            text = f"Every mask on {case.name}, above the image under it. {describe_mask(case.found, 0)}"
+            files, stem = self._written(case), ui.stem_of("masks", case.files.digits)
+            headline, *lines = describe(case.found)
             return (
                 case,
-                html.escape(" ".join([describe(case.name, case.found), *case.notes])),
-                self._overlay(case, display),
-                gr.update(value=str(files[-1]), alt_text=text),
-                numbers_table(case.found),
-                gr.update(value=[str(path) for path in files], visible=True),
+                self._figure(case, display),
+                ui.in_words(headline, case.why or f"{case.name}.", *lines, *case.notes)
+                + ui.colour_bar(colour_map(), ("least", "most"), _ABOUT_COLOURS),
+                numbers_table(case.found) + ui.facts_list(case.facts()),
+                ui.downloads(files, stem),
             )
 
-    def _written(self, case: Case) -> list[Path]:
-        """Write the downloads, the picture last."""
-        folder, stem = _seed_folder(case) / "files", Path(case.name).stem
-        paths = [folder / f"{stem}{ending}" for ending in (".csv", ".json", ".masks.png")]
-        write_atomic(paths[0], result_csv(case.name, case.found))
+    def _written(self, case: Case) -> dict[Path, str]:
+        """Write the layers of the masks, and the downloads; returns the latter, with what each is for."""
+        for which in range(len(case.found.masks)):
+            write_png(_layer(case, which), mask_layer(case.found, which))
+        stem = ui.stem_of("masks", case.files.digits)
+        paths = {case.files.downloads / f"{stem}{ending}": about for ending, about in _ABOUT_FILES.items()}
+        table, record, sheet = paths
+        write_atomic(table, result_csv(case.name, case.found, case.files.digits))
         content = result_record(case.name, case.found, (*self.remarks, *case.notes))
-        write_atomic(paths[1], json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
-        write_png(paths[2], draw_sheet(case.found, self._sheet_caption(case.found)))
+        content["input_sha256"] = case.files.digits
+        write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+        write_png(sheet, draw_sheet(case.found, self._sheet_caption(case)))
+        write_png(_sheet(case), draw_sheet(case.found))
         return paths
 
-    def _overlay(self, case: Case, display: Display) -> dict[str, Any]:
-        path = _seed_folder(case) / f"overlay-{display.which}-{round(100 * display.opacity):03d}.png"
-        text = describe_mask(case.found, display.which)
-        if not path.exists():
-            caption = self._caption(text, "Colour: hidden share of the contrast, from least to most of this mask.")
-            write_png(path, draw_overlay(case.found, display.which, display.opacity, caption))
-        alt_text = f"{mask_title(case.found, display.which)} over {case.name}. {text}"
-        return gr.update(value=str(path), alt_text=alt_text)
+    def _figure(self, case: Case, display: Display) -> str:
+        folder, side = case.files.folder, len(case.found.view)
+        told = f"{case.name} ({case.files.digits}). {case.found.model}."
+        if display.which > NUM_SAMPLES:
+            base = _sheet(case)
+            with Pillow.open(base) as sheet:
+                size = (sheet.height, sheet.width)
+            alt = f"Every mask on {case.name}, above the image under it. {describe_mask(case.found, 0)}"
+            return Figure(key=f"{folder.name}-sheet", base=base, size=size, alt=alt, words=told).html()
+        text = f"{mask_title(case.found, display.which)} over {case.name}. {describe_mask(case.found, display.which)}"
+        over = image_layer(_layer(case, display.which))
+        base = folder / "view.png"
+        return Figure(key=folder.name, base=base, size=(side, side), alt=text, over=over, words=told).html()
 
-    def _sheet_caption(self, found: Exploration) -> Caption:
+    def _sheet_caption(self, case: Case) -> Caption:
+        found = case.found
         low, high = (round(100 * share) for share in scale_of(found))
         side = len(found.view)
-        return self._caption(
-            "Above: the masks. Below: the image under each mask, as the classifier gets it.",
-            f"Colour: hidden share of the contrast, from {low} to {high} %, one scale for all masks. "
-            f"Both networks see the centre of the image at {side} × {side} pixels.",
-        )
-
-    def _caption(self, headline: str, line: str) -> Caption:
         cards = self.explorer.card, self.explorer.policy_card
+        lines = [
+            f"Colour: hidden share of the contrast, from {low} to {high} %, one scale for all masks. "
+            f"Both networks see the centre of the image at {side} × {side} pixels. Scale unknown.",
+            f"Input {case.files.digits}.",
+        ]
         return Caption(
-            headline=headline,
-            lines=[line, *self.remarks],
+            headline="Above: the masks. Below: the image under each mask, as the classifier gets it.",
+            lines=[*lines, *self.remarks],
             colours=colour_map(),
             model=", ".join(card.identity() for card in cards),
         )
@@ -196,8 +216,13 @@ class Viewer:
 
 def empty_outputs() -> Sequence[Any]:
     """Return the page's outputs without a case."""
-    return PROMPT, None, None, "", gr.update(value=None, visible=False)
+    return empty_place(PROMPT), html.escape(PROMPT), "", ""
 
 
-def _seed_folder(case: Case) -> Path:
-    return case.folder / f"seed-{case.found.seeds[0]}"
+def _sheet(case: Case) -> Path:
+    return case.files.folder / f"seed-{case.found.seeds[0]}-sheet.png"
+
+
+def _layer(case: Case, which: int) -> Path:
+    """Name the file of a mask's colours, by seed, so that no browser shows an older one."""
+    return case.files.folder / f"seed-{case.found.seeds[0]}-mask-{which}.png"

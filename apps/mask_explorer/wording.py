@@ -17,9 +17,9 @@ _TOP = 3  # highest classes of each column that it shows
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
 
 
-def describe(name: str, found: Exploration) -> str:
-    """Describe the predictions with and without masks, and the hidden share of contrast."""
-    return " ".join([f"{name}:", _called(found), describe_mask(found, 0), _spread(found)])
+def describe(found: Exploration) -> list[str]:
+    """Describe the prediction, then that under masks, then the hidden share of contrast; a sentence or more each."""
+    return [*_called(found), f"{describe_mask(found, 0)} {_spread(found)}"]
 
 
 def describe_mask(found: Exploration, which: int) -> str:
@@ -50,7 +50,7 @@ def numbers_table(found: Exploration) -> str:
         return ""
     heads = "".join(f'<th scope="col">{name}</th>' for name in ("class", "clean image", *found.mask_names()))
     rows = (
-        f'<tr><th scope="row">{html.escape(found.scores[0].classes[label])}</th>'
+        f'<tr><th scope="row">{html.escape(_title(found, label))}</th>'
         + "".join(f"<td>{scores.scores[label]:.2f}</td>" for scores in found.scores)
         + "</tr>"
         for label in _shown_classes(found)
@@ -64,8 +64,14 @@ def numbers_table(found: Exploration) -> str:
     )
 
 
-def result_csv(name: str, found: Exploration) -> str:
-    """Format all scores as a CSV, a row per mask; formulas of a spreadsheet are quoted."""
+def result_csv(name: str, found: Exploration, digits: str) -> str:
+    """Format all scores as a CSV, a row per mask; formulas of a spreadsheet are quoted.
+
+    Args:
+        name: Name of the image.
+        found: Masks and scores.
+        digits: First digits of the hash of the image's file.
+    """
     classes = found.scores[0].classes if found.scores else ()
     rows: list[list[Cell]] = []
     for row, under in enumerate(("clean image", *found.mask_names())):
@@ -74,9 +80,9 @@ def result_csv(name: str, found: Exploration) -> str:
         scores = found.scores[row] if found.scores else None
         called = scores.category if scores else UNCALLED
         values: list[Cell] = [round(float(score), 6) for score in scores.scores] if scores else []
-        rows.append([name, under, *shares, called, *values, found.model, RESEARCH_NOTICE])
+        rows.append([name, under, *shares, called, *values, digits, found.model, RESEARCH_NOTICE])
     header = ["image", "under", "hidden_mean", "hidden_min", "hidden_max", "called"]
-    return to_csv([*header, *(f"score {each}" for each in classes), "model", "notice"], rows)
+    return to_csv([*header, *(f"score {each}" for each in classes), "input_sha256", "model", "notice"], rows)
 
 
 def result_record(name: str, found: Exploration, remarks: tuple[str, ...]) -> dict[str, Any]:
@@ -104,19 +110,31 @@ def result_record(name: str, found: Exploration, remarks: tuple[str, ...]) -> di
     }
 
 
-def _called(found: Exploration) -> str:
+def _called(found: Exploration) -> list[str]:
     if not found.scores:
-        return UNCALLED
+        return [UNCALLED]
     clean, mean, *samples = (_call(scores) for scores in found.scores)
     counted = Counter(samples)
     drawn = ", ".join(f"{call} ({_times(count)})" for call, count in counted.most_common())
     under = f"still {mean}" if mean == clean else mean
-    return f"As it is, {clean}. Under the mean mask {under}. Under the {len(samples)} sampled masks {drawn}."
+    return [
+        f"{clean[:1].upper()}{clean[1:]} as it is.",
+        f"Under the mean mask {under}. Under the {len(samples)} sampled masks {drawn}.",
+    ]
 
 
 def _call(scores: ClassScores) -> str:
     called = scores.called()
-    return "called " + " and ".join(f"'{each}'" for each in called) if called else "called none of the classes"
+    return (
+        "called " + " and ".join(f"'{scores.titles.get(each, each)}'" for each in called)
+        if called
+        else "called none of the classes"
+    )
+
+
+def _title(found: Exploration, label: int) -> str:
+    name = found.scores[0].classes[label]
+    return found.scores[0].titles.get(name, name)
 
 
 def _times(count: int) -> str:

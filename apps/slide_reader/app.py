@@ -9,16 +9,19 @@ from typing import Any, Literal
 import gradio as gr
 
 from apps import ui
-from apps.cases import Example
+from apps.cases import Example, thumbnail_file
 from apps.serving import Serving
-from apps.slide_reader.handlers import PROMPT, SlideReader, delete_case, empty_outputs
+from apps.slide_reader.handlers import PROMPT, VIEWS, SlideReader, delete_case, empty_outputs
 from vision_core.bundles.card import Card
 from vision_core.images.drawing import OPACITY
 from vision_core.pipeline import Predictor
 from vision_core.results import SlideResult
-from vision_core.slides.reading.listing import SLIDE_SUFFIXES, list_slides
+from vision_core.slides.reading.listing import list_slides
+from vision_core.slides.reading.slide import open_slide
+from vision_core.slides.tissue.overview import thumbnail
 
 _LAST: Literal["always_last"] = "always_last"
+_THUMBNAIL_PX = 400
 _UPLOAD_HINT = (
     f"A slide is uploaded as one file of at most {Serving.max_file_size.upper()}. Larger ones, and those of several "
     "files, are chosen by name: start the page with --slides-root FOLDER."
@@ -37,31 +40,33 @@ def build(
     """
     page = ui.page("Slide reader")
     with page:
-        gr.Markdown("# Slide reader\nOne whole slide: what the model calls it, and where it looked.")
-        ui.notice()
-        ui.banner([ui.MADE_ONLY] if predictor.card.trained_on.synthetic else [])
-        with gr.Row():
-            with gr.Column():
-                upload = gr.File(label="Your slide", file_types=sorted(SLIDE_SUFFIXES), height=150)
+        ui.head("Slide reader", [ui.MADE_ONLY] if predictor.card.trained_on.synthetic else [])
+        with ui.desk(page, PROMPT) as place:
+            words, error = ui.words(PROMPT), ui.error_panel()
+            upload = ui.upload("Your slide")
+            names = [str(path.relative_to(slides_root)) for path in list_slides(slides_root)] if slides_root else []
+            chosen = gr.Dropdown(names, value=None, label="A slide on this computer", visible=bool(names))
+            buttons = ui.example_strip([(each.name, each.why, _thumbnail(each)) for each in examples])
+            view = gr.Radio(list(VIEWS), value=VIEWS[0], label="Show", elem_classes="choices")
+            ui.overlay_controls("Opacity of the heatmap", OPACITY)
+            with gr.Accordion("Downloads", open=False):
+                files = ui.downloads_place()
+            with gr.Accordion("Details", open=False):
+                details = gr.HTML(padding=False, js_on_load=None)
                 ui.plain_lines([_UPLOAD_HINT])
-            with gr.Column(visible=bool(examples)):
-                buttons = [gr.Button(f"Try: {example.name}") for example in examples]
-        names = [str(path.relative_to(slides_root)) for path in list_slides(slides_root)] if slides_root else []
-        chosen = gr.Dropdown(names, value=None, label="A slide on this computer", visible=bool(names))
-        error, status = ui.error_panel(), ui.status_line(PROMPT)
-        opacity = gr.Slider(0.0, 1.0, value=OPACITY, step=0.05, label="Opacity of the heatmap", buttons=[])
-        ui.overlay_controls(page, opacity)
-        heatmap, tiles = ui.picture("Where the model looked"), ui.picture("Tiles it looked at most")
-        with gr.Accordion("Numbers", open=False):
-            numbers = gr.HTML(padding=False)
-        files = gr.File(label="Downloads", file_count="multiple", interactive=False, visible=False)
-        _about_section(predictor.card, examples)
+            _about_section(predictor.card, examples)
+            ui.keys_help()
         components = _Components(
-            upload=upload, chosen=chosen, opacity=opacity, error=error, shown=(status, heatmap, tiles, numbers, files)
+            upload=upload, chosen=chosen, view=view, error=error, shown=(place, words, details, files)
         )
         reader = SlideReader(predictor=predictor, slides_root=slides_root)
         _connect(components, reader, list(zip(buttons, examples, strict=True)))
     return page
+
+
+def _thumbnail(example: Example) -> Path:
+    with open_slide(example.path) as slide:
+        return thumbnail_file(thumbnail(slide, _THUMBNAIL_PX))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,7 @@ class _Components:
 
     upload: gr.File
     chosen: gr.Dropdown
-    opacity: gr.Slider
+    view: gr.Radio
     error: gr.HTML
     shown: tuple[gr.Component, ...]
 
@@ -84,7 +89,7 @@ def _connect(components: _Components, reader: SlideReader, examples: Sequence[tu
     gr.on(
         [components.upload.upload, components.upload.clear],
         ui.guarded(partial(_prepend, (None,), reader.score_upload), (None, *nothing)),
-        [components.upload, components.opacity, case],
+        [components.upload, components.view, case],
         [components.error, components.chosen, *everything[1:]],
         **once,
     )
@@ -94,15 +99,15 @@ def _connect(components: _Components, reader: SlideReader, examples: Sequence[tu
     replaced = [components.error, components.upload, components.chosen, *everything[1:]]
     by_person = partial(_chosen_by_person, choose)
     components.chosen.change(
-        by_person, [components.chosen, components.opacity, case], replaced, **{**once, "trigger_mode": _LAST}
+        by_person, [components.chosen, components.view, case], replaced, **{**once, "trigger_mode": _LAST}
     )
     for button, example in examples:
         take = partial(_prepend, (None, None), partial(reader.score_example, example))
-        button.click(ui.guarded(take, (None, None, *nothing)), [components.opacity, case], replaced, **once)
-    components.opacity.change(
-        ui.guarded(reader.redraw, (None,)),
-        [case, components.opacity],
-        [components.error, components.shown[1]],
+        button.click(ui.guarded(take, (None, None, *nothing)), [components.view, case], replaced, **once)
+    components.view.change(
+        ui.guarded(reader.show, (None,)),
+        [case, components.view],
+        [components.error, components.shown[0]],
         trigger_mode=_LAST,
         show_progress="hidden",
         api_visibility="private",

@@ -1,6 +1,7 @@
 """Handlers of the slide reader. Each case has one folder, which is deleted when the case is cleared."""
 
 import html
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,28 +9,48 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
-from apps.cases import Example, delete_upload, new_folder
+from apps import ui
+from apps.cases import Example, Files, new_folder, shown_name
 from apps.slide_reader.wording import describe, numbers_table, result_csv, with_cautions, without_call
+from apps.viewer import Figure, empty_place, image_layer
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
-from vision_core.images.captions import add_caption
-from vision_core.images.drawing import blend, write_png
+from vision_core.images.drawing import write_png
 from vision_core.pipeline import Predictor
 from vision_core.results import SlideResult
-from vision_core.slides.outputs.heatmap import heatmap_caption, heatmap_layer, not_glass, result_headline
+from vision_core.slides.outputs.heatmap import (
+    colour_legend,
+    heatmap_caption,
+    heatmap_layer,
+    not_glass,
+    prominence,
+    result_headline,
+)
 from vision_core.slides.outputs.top_tiles import TileSelection, draw_tile_sheet
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.tissue.overview import thumbnail
 
 Image = NDArray[np.uint8]
+VIEWS = ("Slide with heatmap", "Tiles looked at most")
 PROMPT = "Give a slide, or try an example."
-_DISPLAY_PX = 1024  # bounds the memory of a session and the time of a move of the slider
+_DISPLAY_PX = 2048  # bounds the memory of a session
 _TOP_TILES = 8
 _TILE_PX = 256
+_ABOUT_FILES = {  # by the end of the name; the first that fits
+    ".csv": "The result as a row for spreadsheets.",
+    ".json": "The result with its notes.",
+    ".heatmap.png": "The heatmap over the slide, with its scale of colours.",
+    ".heatmap.tif": "The heatmap as a pyramid that viewers of slides open.",
+    ".tissue.geojson": "Outlines of the tissue, for QuPath.",
+    ".tiles.geojson.gz": "Every tile with its scores, for QuPath.",
+    ".top.png": "The tiles that the model looked at most, and least.",
+    ".groovy": "A script that brings the tiles into QuPath.",
+    ".jpg": "A small picture.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,34 +59,42 @@ class Case:
 
     Attributes:
         name: File name, or name of the example.
-        display: ``(H, W, 3)`` uint8, the whole slide, 1024 pixels long.
-        layer: ``(H, W, 4)`` uint8, the heatmap.
+        size: ``(height, width)`` of the picture of the whole slide.
         result: Result of the model, its category as the page words it.
-        folder: Folder of all files of this case.
-        uploaded: The uploaded file, if there is one.
+        files: Folder, upload and hash.
+        why: Why the example is offered; empty for other slides.
     """
 
     name: str
-    display: Image
-    layer: Image
+    size: tuple[int, int]
     result: SlideResult
-    folder: Path
-    uploaded: Path | None = None
+    files: Files
+    why: str = ""
+
+    def facts(self) -> dict[str, str]:
+        """List what the result is of."""
+        height, width = self.result.size
+        return {
+            "Slide": f"{self.name}, {width} × {height} px",
+            "Microns per pixel": f"{self.result.mpp:.4g}",
+            "Input hash": f"{self.files.digits} (SHA-256, first digits)",
+            "Model": self.result.model,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlideReader:
     """Handlers of the page.
 
-    Each returns case, status line, heatmap, top tiles, numbers and files; ``redraw`` returns the heatmap alone. They
-    take the previous case, and delete its files.
+    Each returns case, picture, words, details and downloads; ``show`` returns the picture alone. They take the previous
+    case, and delete its files.
     """
 
     predictor: Predictor[SlideResult]
     slides_root: Path | None = None
     _lock: Lock = field(default_factory=Lock)  # a predictor keeps its last slide
 
-    def score_upload(self, path: str | None, opacity: float, previous: Case | None = None) -> tuple[Any, ...]:
+    def score_upload(self, path: str | None, view: str, previous: Case | None = None) -> tuple[Any, ...]:
         """Score an uploaded slide; without one, clear the page."""
         uploaded = Path(path) if path else None
         delete_case(previous, kept=uploaded)
@@ -74,10 +103,11 @@ class SlideReader:
         with new_folder() as folder:
             # Another session with the same upload may delete it at any time.
             copy = _link_into(uploaded, folder)
-            case = self._score(copy, uploaded.name, folder, uploaded=uploaded)
-        return case, *_all_outputs(case, opacity)
+            given = Example(name=uploaded.name, path=copy, origin="uploaded", is_own=False)
+            case = self._score(given, folder, uploaded)
+        return case, *_outputs(case, view)
 
-    def score_chosen(self, name: str | None, opacity: float, previous: Case | None = None) -> tuple[Any, ...]:
+    def score_chosen(self, name: str | None, view: str, previous: Case | None = None) -> tuple[Any, ...]:
         """Score a slide below ``slides_root``.
 
         Raises:
@@ -91,36 +121,41 @@ class SlideReader:
         if not path.is_relative_to(root):
             raise InputError(f"'{Path(name).name}' is not below the folder of slides. Choose one of the list.")
         with new_folder() as folder:
-            case = self._score(path, Path(name).name, folder)
-        return case, *_all_outputs(case, opacity)
+            given = Example(name=path.name, path=path, origin="chosen", is_own=False)
+            case = self._score(given, folder)
+        return case, *_outputs(case, view)
 
-    def score_example(self, example: Example, opacity: float, previous: Case | None = None) -> tuple[Any, ...]:
+    def score_example(self, example: Example, view: str, previous: Case | None = None) -> tuple[Any, ...]:
         """Score an example."""
         delete_case(previous)
         with new_folder() as folder:
-            case = self._score(example.path, example.name, folder, is_own=example.is_own)
-        return case, *_all_outputs(case, opacity)
+            case = self._score(example, folder)
+        return case, *_outputs(case, view)
 
-    def redraw(self, case: Case | None, opacity: float) -> tuple[Any, ...]:
-        """Draw a case at another opacity, without running the model."""
-        return (_heatmap_output(case, opacity) if case else None,)
+    def show(self, case: Case | None, view: str) -> tuple[Any, ...]:
+        """Show the slide or its tiles, without running the model."""
+        return (_figure(case, view) if case and case.files.folder.exists() else empty_place(PROMPT),)
 
-    def _score(
-        self, path: Path, name: str, folder: Path, *, uploaded: Path | None = None, is_own: bool = False
-    ) -> Case:
+    def _score(self, example: Example, folder: Path, uploaded: Path | None = None) -> Case:
+        path = example.path
+        files = Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(path))
         with self._lock:
             result = self.predictor(path)
-            may_call = is_own or not self.predictor.card.trained_on.synthetic
+            may_call = example.is_own or not self.predictor.card.trained_on.synthetic
             result = with_cautions(result if may_call else without_call(result))
-            (folder / "files").mkdir()
-            self.predictor.write(result, path, folder / "files")
-        write_atomic(folder / "files" / f"{path.stem}.csv", result_csv(result))
+            self.predictor.write(result, path, files.downloads)
         with open_slide(path) as slide:
             display = thumbnail(slide, _DISPLAY_PX)
             selection = TileSelection(highest=_TOP_TILES, tile_px=min(_TILE_PX, result.tile_side))
-            write_png(folder / "tiles.png", draw_tile_sheet(slide, result, selection))
+            sheet = draw_tile_sheet(slide, result, selection)
+        write_png(folder / "slide.png", display)
+        write_png(folder / "tiles.png", sheet)
         layer = heatmap_layer(result, display.shape[:2], not_glass(display))
-        return Case(name=name, display=display, layer=layer, result=result, folder=folder, uploaded=uploaded)
+        Pillow.fromarray(layer).save(folder / "heat.png", compress_level=1)
+        size = (display.shape[0], display.shape[1])
+        case = Case(name=shown_name(example.name), size=size, result=result, files=files, why=example.why)
+        _name_downloads(case, path)
+        return case
 
 
 def delete_case(case: Case | None, kept: Path | None = None) -> None:
@@ -130,16 +165,13 @@ def delete_case(case: Case | None, kept: Path | None = None) -> None:
         case: The case, or None.
         kept: An uploaded file to keep, since the next case uses it.
     """
-    if case is None:
-        return
-    shutil.rmtree(case.folder, ignore_errors=True)
-    if case.uploaded and case.uploaded != kept:
-        delete_upload(case.uploaded)
+    if case is not None:
+        case.files.delete(kept)
 
 
 def empty_outputs() -> Sequence[Any]:
     """Return the values of a page without a case."""
-    return PROMPT, None, None, "", gr.update(value=None, visible=False)
+    return empty_place(PROMPT), html.escape(PROMPT), "", ""
 
 
 def _link_into(path: Path, folder: Path) -> Path:
@@ -151,20 +183,57 @@ def _link_into(path: Path, folder: Path) -> Path:
     return copy
 
 
-def _all_outputs(case: Case, opacity: float) -> tuple[Any, ...]:
-    text = f"Tiles that the model looked at most on {case.name}"
+def _name_downloads(case: Case, path: Path) -> None:
+    """Name the files of a result by task, date and hash, and write the hash into its record."""
+    folder, stem = case.files.downloads, ui.stem_of("slide", case.files.digits)
+    for written in sorted(folder.iterdir()):
+        written.rename(folder / f"{stem}{written.name.removeprefix(path.stem)}")
+    record = folder / f"{stem}.json"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    write_atomic(record, json.dumps({**content, "input_sha256": case.files.digits}, indent=1, ensure_ascii=False))
+    write_atomic(folder / f"{stem}.csv", result_csv(case.result, case.files.digits))
+
+
+def _outputs(case: Case, view: str) -> tuple[Any, ...]:
+    result = case.result
+    headline, *lines = describe(result)
+    standing = prominence(result) if result.category in result.classes else ""
+    paths = {path: _about(path) for path in sorted(case.files.downloads.iterdir())}
     return (
-        html.escape(describe(case.name, case.result)),
-        _heatmap_output(case, opacity),
-        gr.update(value=str(case.folder / "tiles.png"), alt_text=text),
-        numbers_table(case.result),
-        gr.update(value=[str(path) for path in sorted((case.folder / "files").iterdir())], visible=True),
+        _figure(case, view),
+        ui.in_words(headline, standing, case.why or f"{case.name}.", *lines) + _colour_bar(result),
+        numbers_table(result) + ui.facts_list(case.facts()),
+        ui.downloads(paths, ui.stem_of("slide", case.files.digits)),
     )
 
 
-def _heatmap_output(case: Case, opacity: float) -> dict[str, Any]:
-    path = case.folder / f"heatmap-{round(100 * opacity):03d}.png"
-    if not path.exists():
-        picture = blend(case.display, case.layer, opacity)
-        write_png(path, add_caption(picture, heatmap_caption(case.result)))
-    return gr.update(value=str(path), alt_text=f"Heatmap over {case.name}. {result_headline(case.result)}.")
+def _colour_bar(result: SlideResult) -> str:
+    """Draw the scale of the heatmap's colours."""
+    caption = heatmap_caption(result)
+    if caption.colours is None:
+        return ""
+    return ui.colour_bar(caption.colours, caption.ends, colour_legend(result))
+
+
+def _about(path: Path) -> str:
+    return next((about for ending, about in _ABOUT_FILES.items() if path.name.endswith(ending)), "")
+
+
+def _figure(case: Case, view: str) -> str:
+    folder, result = case.files.folder, case.result
+    told = f"{case.name} ({case.files.digits}). {result_headline(result)}. {result.model}."
+    if view == VIEWS[1]:
+        with Pillow.open(folder / "tiles.png") as sheet:
+            size = (sheet.height, sheet.width)
+        alt = f"Tiles that the model looked at most on {case.name}"
+        return Figure(key=f"{folder.name}-tiles", base=folder / "tiles.png", size=size, alt=alt, words=told).html()
+    return Figure(
+        key=folder.name,
+        base=folder / "slide.png",
+        size=case.size,
+        alt=f"Heatmap over {case.name}. {result_headline(result)}.",
+        over=image_layer(folder / "heat.png"),
+        um_per_px=result.mpp * result.size[1] / case.size[1],
+        is_slide=True,
+        words=told,
+    ).html()

@@ -42,24 +42,27 @@ def without_call(result: SlideResult) -> SlideResult:
     )
 
 
-def describe(name: str, result: SlideResult) -> str:
-    """Describe a result of ``with_cautions`` in sentences, with its notes."""
+def describe(result: SlideResult) -> list[str]:
+    """Describe a result of ``with_cautions``: the category in words, then its notes."""
     # Without the note of scope, which the category repeats.
-    return " ".join([f"{name}: {result.verdict}.", *result.notes[_is_outside(result) :]])
+    return [f"{result.verdict[:1].upper()}{result.verdict[1:]}.", *result.notes[_is_outside(result) :]]
 
 
 def numbers_table(result: SlideResult) -> str:
     """Format probabilities and facts as an HTML table, empty without a category."""
     if NOT_CALLED in result.category:
         return ""
-    facts = {f"Probability of {name}": f"{share:.3f}" for name, share in _shares(result)}
-    facts |= {"Tiles": str(len(result)), **{name.replace("_", " "): f"{each:g}" for name, each in result.facts.items()}}
+    facts = {f"Probability of {result.titles.get(name, name)}": f"{share:.3f}" for name, share in _shares(result)}
+    facts |= {
+        "Tiles": str(len(result)),
+        **{_in_words(name, result): f"{each:g}" for name, each in result.facts.items()},
+    }
     rows = (f'<tr><th scope="row">{html.escape(name)}</th><td>{value}</td></tr>' for name, value in facts.items())
     return f'<table class="numbers"><caption>Numbers of this result</caption>{"".join(rows)}</table>'
 
 
-def result_csv(result: SlideResult) -> str:
-    """Format the result as one CSV row, safe for spreadsheets."""
+def result_csv(result: SlideResult, digits: str) -> str:
+    """Format the result as one CSV row, safe for spreadsheets; ``digits`` are the first of the input's hash."""
     values: dict[str, Cell] = {
         "slide": result.slide,
         "category": result.category,
@@ -69,10 +72,19 @@ def result_csv(result: SlideResult) -> str:
         "mpp": round(result.mpp, 6),
         **{name: round(float(value), 6) for name, value in result.facts.items()},
         "notes": " ".join(result.notes),
+        "input_sha256": digits,
         "model": result.model,
         "notice": RESEARCH_NOTICE,
     }
     return to_csv(list(values), [list(values.values())])
+
+
+def _in_words(fact: str, result: SlideResult) -> str:
+    """Write the name of a fact without identifiers: classes by their titles, spaces for underscores."""
+    name = fact.removeprefix("possible_")
+    if name != fact:
+        return f"possible: {result.titles.get(name, name)}"
+    return fact.replace("_", " ")
 
 
 def _is_outside(result: SlideResult) -> bool:

@@ -1,8 +1,11 @@
 """A predictor without a bundle, for pages whose model answers what a test wants."""
 
+import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self, TypeVar
+from urllib.parse import unquote
 
 import torch
 from torch import Tensor
@@ -24,3 +27,21 @@ class StandIn(Predictor[R]):
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise NotImplementedError
+
+
+def downloads(text: str) -> list[Path]:
+    """The files that a page's list of downloads links to, without the archive of all."""
+    links = re.findall(r'<a href="[^"]*file=([^"]+)" download', text)
+    return [Path(unquote(link)) for link in links if not link.endswith(".zip")]
+
+
+def pictures(figure: str) -> dict[str, Path]:
+    """The files that a figure shows: its base, and the layers over it by number."""
+    sources = [Path(unquote(link)) for link in re.findall(r'<img[^>]*src="[^"]*file=([^"]+)"', figure)]
+    return {"base": sources[0]} | {f"layer {number}": path for number, path in enumerate(sources[1:], start=1)}
+
+
+def alt(figure: str) -> str:
+    """What a figure says to people who do not see it."""
+    found = re.search(r'alt="([^"]+)"', figure)
+    return html.unescape(found[1]) if found else ""

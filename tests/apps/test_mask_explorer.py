@@ -1,4 +1,6 @@
 import csv
+import datetime
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
 from pipelines.pretrain.weights.bundles import describe_classifier, save_classifier, save_policy
+from tests.apps.stand_in import alt, downloads, pictures
 from tests.bad_inputs import dicoms
 from vision_core.backbones.networks import build_backbone
 from vision_core.bundles.card import Card, TrainedOn
@@ -157,69 +160,69 @@ def test_explorer__networks_that_see_images_differently_are_refused(run: Path, t
         MaskExplorer.from_checkpoints(run / "model", run / "model")
 
 
-def test_upload__words_pictures_table_and_files(viewer: Viewer, upload: Path, tmp_path: Path) -> None:
-    case, status, overlay, sheet, numbers, files = viewer.upload(str(upload), Display())
-    assert status.startswith("a.png: As it is, called ") and "most at the upper left." in status
-    assert "most at the upper left" in overlay["alt_text"] and "a.png" in sheet["alt_text"]
-    assert "<b>dark" not in status + numbers and "&lt;b&gt;dark&lt;/b&gt;" in numbers
-    assert [Path(path).name for path in files["value"]] == ["a.csv", "a.json", "a.masks.png"]
-    assert isinstance(case, Case) and case.uploaded == upload
+def test_upload__picture_words_table_and_files(viewer: Viewer, upload: Path, tmp_path: Path) -> None:
+    case, figure, words, details, files = viewer.upload(str(upload), Display())
+    assert words.startswith("Called &#x27;") and "most at the upper left." in words and "a.png." in words
+    assert "most at the upper left" in alt(figure) and 'tabindex="0"' in figure
+    assert "<b>dark" not in words + details and "&lt;b&gt;dark&lt;/b&gt;" in details
+    day = datetime.date.today().isoformat()
+    names = [f"masks-{day}-{case.files.digits}{ending}" for ending in (".csv", ".json", ".png")]
+    assert [path.name for path in downloads(files)] == names
+    assert isinstance(case, Case) and case.files.uploaded == upload
     session = tmp_path / "session"
-    assert all(Path(path).is_relative_to(session) for path in (overlay["value"], sheet["value"], *files["value"]))
+    assert all(path.is_relative_to(session) for path in (*pictures(figure).values(), *downloads(files)))
 
 
-def test_upload__every_file_carries_notice_remark_and_models(viewer: Viewer, upload: Path) -> None:
+def test_upload__every_file_carries_notice_remark_hash_and_models(viewer: Viewer, upload: Path) -> None:
     case, *_, files = viewer.upload(str(upload), Display(first_seed=5))
-    by_name = {Path(path).suffix: Path(path) for path in files["value"]}
+    by_name = {path.suffix: path for path in downloads(files)}
     record = json.loads(by_name[".json"].read_text())
     assert (record["notice"], record["remarks"]) == (RESEARCH_NOTICE, ["same-subject: an illustration"])
+    assert record["input_sha256"] == hashlib.sha256(upload.read_bytes()).hexdigest()[:8]
     assert [mask["mask"] for mask in record["masks"]] == ["mean mask", "seed 5", "seed 6", "seed 7"]
     assert set(record["clean"]["scores"]) == set(CLASSES) and record["model"] == case.found.model
     rows = list(csv.DictReader(by_name[".csv"].open(encoding="utf-8")))
     assert [row["under"] for row in rows] == ["clean image", "mean mask", "seed 5", "seed 6", "seed 7"]
     assert {row["notice"] for row in rows} == {RESEARCH_NOTICE}
+    assert {row["input_sha256"] for row in rows} == {case.files.digits}
     sheet = read_image(by_name[".png"])
     columns = sheet[: 192 * 2 + 28]  # the strip with the notice is below
     assert sheet.shape[0] > columns.shape[0] + 40
     np.testing.assert_array_equal(columns[-192::6, :192:6], case.found.view)
 
 
-def test_show__opacity_zero_is_the_view_bit_for_bit_and_one_the_colours(viewer: Viewer, upload: Path) -> None:
+def test_show__the_view_bit_for_bit_under_the_colours_of_the_mask(viewer: Viewer, upload: Path) -> None:
     case = viewer.upload(str(upload), Display())[0]
-    bare, mean, sample = (
-        read_image(Path(viewer.show(case, display)[0]["value"]))[:512:16, :512:16]
-        for display in (Display(opacity=0), Display(opacity=1), Display(opacity=1, which=2))
-    )
-    np.testing.assert_array_equal(bare, case.found.view)
-    hidden = case.found.hidden(0)
-    order = np.argsort(hidden, axis=None)
-    lightness = mean.astype(int).sum(axis=2).ravel()[order]  # viridis grows lighter
+    mean, sample, sheet = (pictures(viewer.show(case, Display(which=which))[0]) for which in (0, 2, 4))
+    np.testing.assert_array_equal(read_image(mean["base"]), case.found.view)
+    order = np.argsort(case.found.hidden(0), axis=None)
+    colours = read_image(mean["layer 1"])
+    lightness = colours.astype(int).sum(axis=2).ravel()[order]  # viridis grows lighter
     assert lightness[-1] > lightness[0] + 200
-    assert not np.array_equal(mean, sample)
+    assert not np.array_equal(colours, read_image(sample["layer 1"]))
+    assert list(sheet) == ["base"] and read_image(sheet["base"]).shape[1] > 900
 
 
 def test_resample__other_masks_on_the_same_image(viewer: Viewer, upload: Path) -> None:
-    case = viewer.upload(str(upload), Display())[0]
-    other, status, *_, files = viewer.resample(case, Display(first_seed=30))
-    assert other.found.seeds == (30, 31, 32) and other.folder == case.folder
+    case, figure, *_ = viewer.upload(str(upload), Display())
+    other, again, words, _, files = viewer.resample(case, Display(first_seed=30))
+    assert other.found.seeds == (30, 31, 32) and other.files == case.files
     np.testing.assert_array_equal(other.found.view, case.found.view)
-    assert "seed 31" in Path(files["value"][0]).read_text() and "called" in status
-    assert {path.parent.name for path in files_of(case.folder) if path.suffix == ".csv"} == {"files"}
-    assert [path.name for path in case.folder.iterdir()] == ["seed-30"]
+    assert "seed 31" in downloads(files)[0].read_text() and "Called" in words
+    assert pictures(figure)["layer 1"] != pictures(again)["layer 1"]  # a browser keeps what it knows by its name
 
 
 def test_without_a_case__controls_leave_the_page_blank(viewer: Viewer) -> None:
-    assert viewer.show(None, Display()) == (None,)
+    assert "Give an image" in viewer.show(None, Display())[0]
     for shown in (viewer.resample(None, Display()), viewer.upload(None, Display())):
-        assert shown[0] is None and "Give an image" in shown[1] and shown[-1]["visible"] is False
+        assert shown[0] is None and "Give an image" in shown[1] and shown[-1] == ""
 
 
 def test_upload__cleared_means_gone(viewer: Viewer, upload: Path, tmp_path: Path) -> None:
     case = viewer.upload(str(upload), Display())[0]
-    viewer.show(case, Display(opacity=0.3))
     viewer.upload(None, Display(), case)
     assert not files_of(tmp_path / "session") and not upload.parent.exists()
-    assert viewer.show(case, Display(opacity=0.7)) == (None,)  # a click that was on its way
+    assert "Give an image" in viewer.show(case, Display())[0]  # a click that was on its way
     assert viewer.resample(case, Display(first_seed=9))[0] is None
     assert not files_of(tmp_path / "session")
 
@@ -229,16 +232,16 @@ def test_upload__another_image_takes_the_place_of_the_one_before(viewer: Viewer,
     example = Example(name="noise", path=tmp_path / "noise.png", origin="made")
     write_png(example.path, pixels(60, 60))
     other = viewer.take(example, Display(), case)[0]
-    assert not case.folder.exists() and not upload.exists() and other.folder.exists()
+    assert not case.files.folder.exists() and not upload.exists() and other.files.folder.exists()
     viewer.forget(other)
     assert example.path.exists() and not files_of(tmp_path / "session")
 
 
 def test_upload__two_sessions_do_not_share_files(viewer: Viewer, upload: Path) -> None:
     first, second = (viewer.upload(str(upload), Display())[0] for _ in range(2))
-    assert first.folder != second.folder and len(first.folder.name) > 32
+    assert first.files.folder != second.files.folder and len(first.files.folder.name) > 32
     viewer.forget(first)
-    assert files_of(second.folder)
+    assert files_of(second.files.folder)
 
 
 def test_upload__dicom_without_a_suffix_as_a_viewer_shows_it(viewer: Viewer, upload: Path) -> None:
@@ -248,13 +251,13 @@ def test_upload__dicom_without_a_suffix_as_a_viewer_shows_it(viewer: Viewer, upl
     whole = read_dicom_image(path)
     assert len(np.unique(whole)) == 64  # nothing is saturated
     np.testing.assert_array_equal(case.found.view, viewer.explorer(whole, 0).view)
-    assert dicoms.PERSON not in "".join(file.read_text() for file in case.folder.rglob("*.json"))
+    assert dicoms.PERSON not in "".join(file.read_text() for file in case.files.folder.rglob("*.json"))
 
 
 def test_upload__first_frame_of_many_is_told(viewer: Viewer, upload: Path) -> None:
     frames = np.stack([np.full((32, 32), 40 * number, np.uint8) for number in range(3)])
     path = dicoms.still(upload.with_name("loop.dcm"), frames, NumberOfFrames=3)
-    case, status, *_ = viewer.upload(str(path), Display())
+    case, _, status, *_ = viewer.upload(str(path), Display())
     assert "The file holds 3 frames; the first is used." in status
     assert case.found.view.max() == 0
 
@@ -280,21 +283,21 @@ def test_take__a_model_of_made_images_calls_its_examples_and_nothing_else(
     viewer = Viewer(explorer=MaskExplorer.from_checkpoints(run / "model", run / "policy"))
     own = Example(name="mine", path=upload, origin="made")
     assert viewer.take(own, Display())[0].found.scores
-    case, status, _, _, numbers, _ = viewer.upload(str(upload), Display())
-    assert "Nothing is called" in status and numbers == "" and "hides" in status
+    case, _, words, details, _ = viewer.upload(str(upload), Display())
+    assert words.startswith("Nothing is called") and "<table" not in details and "hides" in words
     resampled = viewer.resample(case, Display(first_seed=9))
-    for text in (status, resampled[1], *(Path(path).read_text() for path in resampled[-1]["value"][:2])):
+    for text in (words, details, *resampled[1:4], *(path.read_text() for path in downloads(resampled[-1])[:2])):
         assert not any(name in text for name in CLASSES)
 
 
 def test_describe__what_changes_under_masks() -> None:
     clean, other = [0.7, 0.2, 0.1], [0.1, 0.2, 0.7]
-    text = describe("a.png", exploration(scores=[clean, clean, other, clean, other]))
-    assert text == (
-        "a.png: As it is, called 'bright'. Under the mean mask still called 'bright'. Under the 3 sampled masks called "
-        "'=striped' (twice), called 'bright' (once). The mean mask hides 50 % of the contrast everywhere. The sampled "
-        "masks hide 50 to 50 %."
-    )
+    assert describe(exploration(scores=[clean, clean, other, clean, other])) == [
+        "Called 'bright' as it is.",
+        "Under the mean mask still called 'bright'. Under the 3 sampled masks called '=striped' (twice), called "
+        "'bright' (once).",
+        "The mean mask hides 50 % of the contrast everywhere. The sampled masks hide 50 to 50 %.",
+    ]
 
 
 def test_describe_mask__where_in_words() -> None:
@@ -311,7 +314,7 @@ def test_describe_mask__where_in_words() -> None:
 
 
 def test_result_csv__cells_that_are_formulas_are_quoted() -> None:
-    rows = list(csv.reader(result_csv("=cmd|' /C calc'!A0", exploration()).splitlines()))
+    rows = list(csv.reader(result_csv("=cmd|' /C calc'!A0", exploration(), "0123abcd").splitlines()))
     assert rows[1][0].startswith("'=cmd") and all(not cell.startswith("=") for row in rows for cell in row)
     assert [row[1] for row in rows[1:]] == ["clean image", "mean mask", "seed 7", "seed 8", "seed 9"]
 
@@ -327,11 +330,12 @@ def test_numbers_table__many_classes_show_the_highest_alone() -> None:
     assert text.count("<tr>") == 1 + 3 and "class 30<" in text and "the files list 37 more classes" in text
 
 
-def test_build__private_events_lossless_pictures_and_notices(explorer: MaskExplorer, upload: Path) -> None:
+def test_build__private_events_and_notices(
+    explorer: MaskExplorer, upload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "session"))
     page = build(explorer, [Example(name="noise", path=upload, origin="made")], ["same-subject: an illustration"])
     assert {event.api_visibility for event in page.fns.values()} == {"private"}
-    images = [block for block in page.blocks.values() if isinstance(block, gr.Image)]
-    assert [(image.format, image.interactive) for image in images] == [("png", False)] * 2
     said = " ".join(str(block.value) for block in page.blocks.values() if isinstance(block, gr.HTML))
     assert RESEARCH_NOTICE in said and "same-subject: an illustration" in said and "no guard of its scope" in said
     assert "fine-tuned on clean images" in said and "only seen made images" not in said

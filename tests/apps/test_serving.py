@@ -298,3 +298,28 @@ def test_safe_launch__a_busy_machine_gets_more_than_one_try(failures: int, monke
     ):
         serving.safe_launch(page, Serving())
     assert page.tries == min(failures + 1, serving._LAUNCHES)
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "is_opened"),
+    [
+        ({"DISPLAY": ":0"}, {}, True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, {}, True),
+        ({"DISPLAY": ":0"}, {"no_browser": True}, False),
+        ({"DISPLAY": ":10", "SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_safe_launch__the_browser_is_opened_where_a_person_sits(
+    environment: dict[str, str], flags: dict[str, bool], is_opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    opened: list[str] = []
+    page = _Page(0)
+    monkeypatch.setattr(serving.webbrowser, "open", opened.append)
+    monkeypatch.setattr(serving, "threading", SimpleNamespace(Event=lambda: page))
+    serving.safe_launch(page, Serving(**flags))  # type: ignore[arg-type]
+    assert bool(opened) is is_opened

@@ -1,3 +1,5 @@
+import datetime
+import hashlib
 import html
 import json
 from dataclasses import replace
@@ -9,18 +11,20 @@ import numpy as np
 import pytest
 import pyvips
 from numpy.typing import NDArray
+from PIL import Image
 
 from apps.cases import Example
 from apps.slide_reader.app import build
-from apps.slide_reader.handlers import SlideReader, delete_case
+from apps.slide_reader.handlers import VIEWS, SlideReader, delete_case
 from apps.slide_reader.wording import numbers_table, result_csv, with_cautions, without_call
-from tests.apps.stand_in import StandIn
+from tests.apps.stand_in import StandIn, alt, downloads, pictures
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
-from vision_core.images.drawing import blend
 from vision_core.images.reading import read_image
 from vision_core.results import RESEARCH_NOTICE, SlideResult
+from vision_core.slides.reading.slide import open_slide
+from vision_core.slides.tissue.overview import thumbnail
 
 
 class _Predictor(StandIn[SlideResult]):
@@ -81,94 +85,101 @@ def reader(predictor: _Predictor, slides_root: Path | None = None) -> SlideReade
     return SlideReader(predictor=predictor, slides_root=slides_root)
 
 
-def shown(update: dict[str, Any]) -> NDArray[np.uint8]:
-    """The pixels of a picture that the page was told to show."""
-    return read_image(Path(update["value"]))
-
-
 def example(slides: Path, *, is_own: bool = True) -> Example:
-    return Example(name="demo", path=slides / "<a>.tiff", origin="made", is_own=is_own)
+    return Example(name="demo", path=slides / "<a>.tiff", origin="made", why="It is made.", is_own=is_own)
 
 
-def upload(predictor: _Predictor, slides: Path, opacity: float = 0.5) -> tuple[Any, ...]:
-    return reader(predictor).score_upload(str(slides / "<a>.tiff"), opacity)
+def upload(predictor: _Predictor, slides: Path) -> tuple[Any, ...]:
+    return reader(predictor).score_upload(str(slides / "<a>.tiff"), VIEWS[0])
 
 
-def test_upload__words_first_then_pictures_numbers_and_files(slides: Path) -> None:
-    case, status, heatmap, sheet, numbers, files = upload(_Predictor(), slides)
-    assert status == "&lt;a&gt;.tiff: tumour. 5 % of the tissue is blurred."
-    assert "Result: tumour" in heatmap["alt_text"] and shown(sheet).shape[1] > 480
-    assert "Probability of tumour</th><td>0.750" in numbers and "&lt;seconds&gt;" in numbers
-    assert "0.75" not in status and case.display.shape == (768, 1024, 3)
-    assert files["visible"]
+def test_upload__picture_words_numbers_and_files(slides: Path) -> None:
+    case, figure, words, details, files = upload(_Predictor(), slides)
+    assert words.startswith("Tumour.<small>") and "5 % of the tissue is blurred." in words and "&lt;a&gt;.tiff" in words
+    assert "Result: tumour" in alt(figure) and 'data-um="0.5"' in figure and "data-slide" in figure
+    assert "Probability of tumour</th><td>0.750" in details and "&lt;seconds&gt;" in details
+    assert "0.75" not in words and case.size == (768, 1024)
+    assert case.files.digits == hashlib.sha256((slides / "<a>.tiff").read_bytes()).hexdigest()[:8]
+    for text in (figure, details, files):
+        assert case.files.digits in text
+    sheet = pictures(reader(_Predictor()).show(case, VIEWS[1])[0])["base"]
+    assert read_image(sheet).shape[1] > 480
 
 
-def test_upload__downloads_are_in_the_session_folder_and_nowhere_else(slides: Path, tmp_path: Path) -> None:
-    written, record = (Path(path) for path in upload(_Predictor(), slides)[-1]["value"])
-    assert json.loads(record.read_text())["notice"] == RESEARCH_NOTICE
-    assert RESEARCH_NOTICE in written.read_text()
+def test_upload__downloads_are_neutral_by_name_and_say_what_they_are_of(slides: Path, tmp_path: Path) -> None:
+    case, *_, files = upload(_Predictor(), slides)
+    table, record = downloads(files)
+    day = datetime.date.today().isoformat()
+    endings = (".csv", ".json")
+    assert [path.name for path in (table, record)] == [f"slide-{day}-{case.files.digits}{end}" for end in endings]
+    content = json.loads(record.read_text())
+    assert (content["notice"], content["input_sha256"]) == (RESEARCH_NOTICE, case.files.digits)
+    assert RESEARCH_NOTICE in table.read_text() and case.files.digits in table.read_text()
     session = tmp_path / "session"
-    assert all(path.is_relative_to(session) for path in (written, record))
+    assert all(path.is_relative_to(session) for path in (table, record))
     assert {folder.stat().st_mode & 0o777 for folder in session.iterdir()} == {0o700}
     assert [path.name for path in slides.iterdir()] == ["<a>.tiff"]
 
 
-def test_show__opacity_runs_no_model_and_zero_is_the_slide_bit_for_bit(slides: Path) -> None:
+def test_show__runs_no_model_and_the_slide_is_there_bit_for_bit(slides: Path) -> None:
     predictor = _Predictor()
-    case = upload(predictor, slides)[0]
+    case, figure, *_ = upload(predictor, slides)
+    base, heat = pictures(figure).values()
+    with open_slide(slides / "<a>.tiff") as slide:
+        np.testing.assert_array_equal(read_image(base), thumbnail(slide, 2048))
+    layer = np.asarray(Image.open(heat))
+    assert layer.shape == (768, 1024, 4) and (layer[:, 768:, 3] > 0).mean() > 0.9  # the right, which it looked at
     page = reader(predictor)
-    bare, full = (shown(page.redraw(case, opacity)[0]) for opacity in (0.0, 1.0))
-    np.testing.assert_array_equal(bare[:768], case.display)
-    np.testing.assert_array_equal(full[:768], blend(case.display, case.layer, 1.0))
-    assert (full[:768, 768:] != bare[:768, 768:]).any(axis=-1).mean() > 0.9  # the right half, which it looked at
+    assert page.show(case, VIEWS[0]) == (figure,) and page.show(case, "nonsense") == (figure,)
     assert predictor.calls == 1
-    assert page.redraw(None, 0.3) == (None,)
+    assert "Give a slide" in page.show(None, VIEWS[0])[0]
 
 
 def test_upload__nothing_is_a_blank_page() -> None:
-    case, status, heatmap, sheet, numbers, files = reader(_Predictor()).score_upload(None, 0.5)
-    assert (case, heatmap, sheet, numbers) == (None, None, None, "")
-    assert "Give a slide" in status and files["visible"] is False
+    case, figure, words, details, files = reader(_Predictor()).score_upload(None, VIEWS[0])
+    assert (case, details, files) == (None, "", "")
+    assert "Give a slide" in words and "Give a slide" in figure
 
 
 def test_upload__no_tissue_is_a_result(slides: Path) -> None:
-    case, status, heatmap, *_ = upload(_Predictor(is_blank=True), slides)
-    assert ": no tissue." in status
-    np.testing.assert_array_equal(shown(heatmap)[:768], case.display)
+    _, figure, words, *_ = upload(_Predictor(is_blank=True), slides)
+    assert words.startswith("No tissue.")
+    assert not np.asarray(Image.open(pictures(figure)["layer 1"]))[..., 3].any()
 
 
 def test_take__a_model_of_made_images_speaks_of_its_own_slides_and_of_no_others(slides: Path) -> None:
     page = reader(_Predictor(synthetic=True))
-    _, status, heatmap, _, numbers, files = page.score_example(example(slides, is_own=False), 0.5)
-    assert "not called" in status and numbers == ""
-    assert "tumour" not in status + heatmap["alt_text"] + "".join(Path(path).read_text() for path in files["value"])
-    assert "not called" in upload(_Predictor(synthetic=True), slides)[1]
-    assert "demo: tumour." in page.score_example(example(slides), 0.5)[1]
+    _, figure, words, details, files = page.score_example(example(slides, is_own=False), VIEWS[0])
+    assert words.startswith("Not called") and "Probability" not in details
+    assert "tumour" not in words + figure + details + "".join(path.read_text() for path in downloads(files))
+    assert upload(_Predictor(synthetic=True), slides)[2].startswith("Not called")
+    own = page.score_example(example(slides), VIEWS[0])[2]
+    assert own.startswith("Tumour.") and "It is made." in own
 
 
 def test_upload__clear_deletes_every_file_of_the_case(slides: Path, tmp_path: Path) -> None:
     page, uploaded = reader(_Predictor()), tmp_path / "session" / "hash" / "a.tiff"
     uploaded.parent.mkdir(parents=True)
     uploaded.write_bytes((slides / "<a>.tiff").read_bytes())
-    case = page.score_upload(str(uploaded), 0.5)[0]
-    page.redraw(case, 0.1)
-    page.score_upload(None, 0.5, case)
+    case = page.score_upload(str(uploaded), VIEWS[0])[0]
+    page.score_upload(None, VIEWS[0], case)
     assert list((tmp_path / "session").iterdir()) == []
+    assert "Give a slide" in page.show(case, VIEWS[0])[0]  # a click that was on its way
 
 
 def test_upload__next_slide_deletes_the_files_of_the_one_before(slides: Path, tmp_path: Path) -> None:
     page = reader(_Predictor())
-    before = page.score_example(example(slides), 0.5)[0]
-    after = page.score_upload(str(slides / "<a>.tiff"), 0.5, before)[0]
-    assert [path for path in (tmp_path / "session").iterdir()] == [after.folder]
-    again = page.score_upload(str(slides / "<a>.tiff"), 0.5, after)[0]  # the same file once more
-    assert again.uploaded == slides / "<a>.tiff" and again.uploaded.exists()
+    before = page.score_example(example(slides), VIEWS[0])[0]
+    after = page.score_upload(str(slides / "<a>.tiff"), VIEWS[0], before)[0]
+    assert [path for path in (tmp_path / "session").iterdir()] == [after.files.folder]
+    again = page.score_upload(str(slides / "<a>.tiff"), VIEWS[0], after)[0]  # the same file once more
+    assert again.files.uploaded == slides / "<a>.tiff" and again.files.uploaded.exists()
 
 
 def test_take__example_and_slide_of_the_folder_outlive_their_case(slides: Path) -> None:
     page = reader(_Predictor(), slides)
-    delete_case(page.score_example(example(slides), 0.5)[0])
-    delete_case(page.score_chosen("<a>.tiff", 0.5)[0])
+    delete_case(page.score_example(example(slides), VIEWS[0])[0])
+    delete_case(page.score_chosen("<a>.tiff", VIEWS[0])[0])
     assert (slides / "<a>.tiff").exists()
 
 
@@ -183,9 +194,10 @@ def test_upload__a_slide_that_fails_leaves_nothing(slides: Path, tmp_path: Path)
 
 
 def test_choose__slide_below_the_root(slides: Path) -> None:
-    assert "<a>.tiff: tumour." in html.unescape(reader(_Predictor(), slides).score_chosen("<a>.tiff", 0.5)[1])
-    assert reader(_Predictor(), slides).score_chosen(None, 0.5)[0] is None
-    assert reader(_Predictor()).score_chosen("<a>.tiff", 0.5)[0] is None
+    words = reader(_Predictor(), slides).score_chosen("<a>.tiff", VIEWS[0])[2]
+    assert words.startswith("Tumour.<small>") and "<a>.tiff." in html.unescape(words)
+    assert reader(_Predictor(), slides).score_chosen(None, VIEWS[0])[0] is None
+    assert reader(_Predictor()).score_chosen("<a>.tiff", VIEWS[0])[0] is None
 
 
 def test_choose__name_or_link_that_leads_out_is_refused(slides: Path, tmp_path: Path) -> None:
@@ -194,7 +206,7 @@ def test_choose__name_or_link_that_leads_out_is_refused(slides: Path, tmp_path: 
     (slides / "c.tiff").symlink_to(tmp_path / "b.tiff")
     for name in ("../b.tiff", str(tmp_path / "b.tiff"), "c.tiff"):
         with pytest.raises(InputError, match="not below the folder"):
-            reader(predictor, slides).score_chosen(name, 0.5)
+            reader(predictor, slides).score_chosen(name, VIEWS[0])
     assert predictor.calls == 0
 
 
@@ -202,7 +214,7 @@ def test_upload__what_is_no_slide_is_told(slides: Path) -> None:
     path = slides / "b.tiff"
     path.write_text("no slide")
     with pytest.raises(InputError, match=r"b\.tiff"):
-        reader(_Predictor()).score_upload(str(path), 0.5)
+        reader(_Predictor()).score_upload(str(path), VIEWS[0])
 
 
 def result(**facts: float) -> SlideResult:
@@ -233,7 +245,7 @@ def test_uncalled__no_tissue_remains_told() -> None:
 
 
 def test_table__names_that_a_spreadsheet_would_run_are_text() -> None:
-    text = result_csv(replace(result(), slide='=cmd|"/c calc"!A1.tiff'))
+    text = result_csv(replace(result(), slide='=cmd|"/c calc"!A1.tiff'), "0123abcd")
     assert text.splitlines()[1].startswith("\"'=cmd") and text.rstrip().endswith(RESEARCH_NOTICE)
     assert "0.75" in text
 
@@ -242,11 +254,9 @@ def test_numbers_table__without_tissue_there_are_no_probabilities() -> None:
     assert "Probability" not in numbers_table(_Predictor(is_blank=True)(Path("a.tiff")))
 
 
-def test_build__events_are_private_pictures_lossless_and_paths_cannot_be_typed(slides: Path) -> None:
+def test_build__events_are_private_and_paths_cannot_be_typed(slides: Path) -> None:
     page = build(_Predictor(synthetic=True), [example(slides)], slides)
     assert {event.api_visibility for event in page.fns.values()} == {"private"}
-    images = [block for block in page.blocks.values() if isinstance(block, gr.Image)]
-    assert [(image.format, image.interactive) for image in images] == [("png", False)] * 2
     assert not [block for block in page.blocks.values() if isinstance(block, gr.Textbox)]
     lists = [block for block in page.blocks.values() if isinstance(block, gr.Dropdown)]
     assert [name for name, _ in lists[0].choices] == ["<a>.tiff"]

@@ -1,17 +1,20 @@
 import ast
 import logging
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import pytest
 
 from apps import ui
+from apps.cases import shown_name
+from apps.viewer import Figure
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.sfod.config import SfodConfig
 from pipelines.wsi.config import WsiConfig
+from tests.apps.stand_in import alt, downloads, pictures
 from vision_core.errors import InputError
 from vision_core.results import RESEARCH_NOTICE
 
@@ -38,7 +41,10 @@ def test_guarded__our_fault_goes_to_the_log_alone(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.ERROR, logger="domainsight"):
         error, value = ui.guarded(fail, (None,))()
     assert value is None and "Internal error" in error["value"] and "secret" not in error["value"]
-    assert "ZeroDivisionError: secret" in caplog.text
+    assert "ZeroDivisionError: secret" in caplog.text and "Traceback" not in caplog.text
+    with caplog.at_level(logging.DEBUG, logger="domainsight"):
+        ui.guarded(fail, (None,))()
+    assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -98,19 +104,45 @@ def _texts(path: Path) -> list[str]:
     return [text for text in [*found, *(node.value for node in plain if isinstance(node.value, str))] if " " in text]
 
 
-def test_with_notice__picture_above_the_strip_is_unchanged() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (40, 300, 3)).astype(np.uint8)
-    marked = ui.with_notice(image, "sfod/lpld/abc")
-    np.testing.assert_array_equal(marked[:40], image)
-    strip = marked[40:]
-    assert strip.max() == 255 and strip.min() < 128
-
-
-def test_notice_and_banner__text_is_escaped() -> None:
+def test_head_and_banner__text_is_escaped() -> None:
     with gr.Blocks():
-        assert RESEARCH_NOTICE in ui.notice().value
+        said = ui.head("<i>Page", ["<b>made"]).value
+        assert RESEARCH_NOTICE in said and "&lt;b&gt;made" in said and "&lt;i&gt;Page" in said
         assert "&lt;b&gt;" in ui.banner(["<b>"]).value
         assert ui.banner([]).visible is False
+    assert ui.in_words("<b>", "", "<i>") == "&lt;b&gt;<small>&lt;i&gt;</small>"
+    assert ui.facts_list({"<b>": "<i>"}) == '<dl class="facts"><dt>&lt;b&gt;</dt><dd>&lt;i&gt;</dd></dl>'
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.01, 1.01, None, "0.5", [0.5]])
+def test_within__what_is_no_number_of_the_range_is_refused(value: object) -> None:
+    with pytest.raises(InputError, match=r"The score is .*: expected a number from 0 to 1"):
+        ui.within(value, 0, 1, "score")
+    assert ui.within(1, 0, 1, "score") == 1.0
+
+
+def test_downloads__every_file_its_line_and_one_archive(tmp_path: Path) -> None:
+    files = {tmp_path / "a b.csv": "A <table>.", tmp_path / "a.json": "A record."}
+    for path in files:
+        path.write_text(path.name)
+    text = ui.downloads(files, "slide-2026-01-01-0123abcd")
+    assert downloads(text) == list(files) and "A &lt;table&gt;." in text
+    with zipfile.ZipFile(tmp_path / "slide-2026-01-01-0123abcd.zip") as archive:
+        assert sorted(archive.namelist()) == ["a b.csv", "a.json"]
+
+
+def test_figure__texts_are_escaped_and_the_notice_is_in_it(tmp_path: Path) -> None:
+    figure = Figure(key='"k', base=tmp_path / 'a"b.png', size=(3, 4), alt='<"x">', words="${1 + 1} <b>", um_per_px=0.5)
+    text = figure.html()
+    assert "<b>" not in text and '<"x"' not in text and alt(text) == '<"x">'
+    assert f"{RESEARCH_NOTICE} ${{1 + 1}} &lt;b&gt;" in text and 'data-um="0.5"' in text
+    assert pictures(text) == {"base": tmp_path / 'a"b.png'}
+    assert "data-um" not in Figure(key="k", base=tmp_path, size=(3, 4), alt="").html()
+
+
+def test_shown_name__what_turns_text_around_is_seen() -> None:
+    assert shown_name("a\u202egnp.exe\n\x07.png") == "a\ufffdgnp.exe\ufffd\ufffd.png"
+    assert shown_name("grün 東京 é.png") == "grün 東京 é.png"
 
 
 def test_checkpoint_picker__one_model_needs_no_choice() -> None:
@@ -119,14 +151,13 @@ def test_checkpoint_picker__one_model_needs_no_choice() -> None:
         assert ui.checkpoint_picker(["a", "b"]).visible is True
 
 
-def test_overlay_controls__three_buttons_move_the_slider_in_the_browser_alone() -> None:
+def test_overlay_controls__everything_happens_in_the_browser() -> None:
     page = ui.page("test")
     with page:
-        slider = gr.Slider(0, 1)
-        ui.overlay_controls(page, slider)
-    moves = [event for event in page.fns.values() if event.inputs == [slider]]
-    assert len(moves) == 3 and all(move.fn is None and move.js and move.outputs == [slider] for move in moves)
-    assert {event.api_visibility for event in page.fns.values()} == {"private"}
+        ui.overlay_controls("Opacity", 0.5)
+    events = list(page.fns.values())
+    assert len(events) == 4 and all(event.fn is None and event.js for event in events)
+    assert {event.api_visibility for event in events} == {"private"}
 
 
 def test_session_folder__is_that_of_this_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

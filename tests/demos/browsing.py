@@ -10,19 +10,34 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Literal
+from urllib.parse import urljoin, urlsplit
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_MS = 120_000
 _ARTIFACTS = ROOT / "artifacts"
 _REACH = 40
+SIZES = ((1440, 900), (1024, 768), (390, 844))
+Scheme = Literal["light", "dark"]
+_PLACES = """() => {
+  const box = (part) => (({top, bottom, left, right}) => ({top, bottom, left, right}))(part.getBoundingClientRect());
+  const find = (name) => box(document.querySelector(name));
+  const isSeen = (part) => part.offsetParent && part.getBoundingClientRect().height > 4;
+  const parts = [document.querySelector(".stage"), ...[...document.querySelector(".rail").children].filter(isSeen)];
+  const shared = (a, b) => Math.min(Math.min(a.right, b.right) - Math.max(a.left, b.left),
+    Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
+  const overlaps = parts.flatMap((one, at) => parts.slice(at + 1).filter((other) => shared(box(one), box(other)) > 2)
+    .map((other) => [one.className, other.className]));
+  return {picture: find("figure.viewer .view"), words: find(".status"), head: find(".head"), notice: find(".notice"),
+    scrolls: document.documentElement.scrollWidth, width: innerWidth, height: innerHeight, overlaps};
+}"""
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -49,22 +64,57 @@ def served(module: str, temporary: Path, *flags: str) -> Iterator[str]:
 
 
 @contextmanager
-def session(browser: Browser, address: str) -> Iterator[Page]:
-    """The page in a session of its own; at the end, every request must have gone to this machine."""
+def session(
+    browser: Browser, address: str, size: tuple[int, int] = (1440, 900), scheme: Scheme = "light"
+) -> Iterator[Page]:
+    """The page in a session of its own; at the end, all requests must have gone to this machine, and no script failed."""
     hosts: set[str | None] = set()
-    with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
+    faults: list[str] = []
+    viewport: ViewportSize = {"width": size[0], "height": size[1]}
+    with browser.new_context(viewport=viewport, color_scheme=scheme) as context:
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+        page.on("pageerror", lambda fault: faults.append(str(fault)))
         page.goto(address, wait_until="domcontentloaded")
-        expect(page.get_by_role("button", name="Try: ").first).to_be_visible()  # the page builds itself after loading
+        expect(examples(page).first).to_be_visible()  # the page builds itself after loading
         yield page
     assert hosts <= {"127.0.0.1", None}
+    assert faults == []
+
+
+def examples(page: Page) -> Locator:
+    """The buttons of the examples."""
+    return page.locator(".strip button")
+
+
+def example(page: Page, name: str) -> Locator:
+    """The button of the example with this name."""
+    return examples(page).filter(has_text=name)
 
 
 def status(page: Page) -> Locator:
-    """The line of words about the result; Gradio has one of its own, of loading."""
-    return page.locator("p.status")
+    """The result in words; Gradio has a line of its own, of loading."""
+    return page.locator(".words .status")
+
+
+def figure(page: Page, name: str = "") -> Locator:
+    """The picture of the page, when it says ``name`` to people who do not see it."""
+    return page.get_by_role("group", name=re.compile(f"^Picture: .*{re.escape(name)}", re.DOTALL))
+
+
+def check_layout(page: Page) -> None:
+    """After a result: its picture and its words are in view, nothing lies over anything else, no sideways scroll."""
+    expect(figure(page)).to_be_visible()
+    page.wait_for_timeout(300)  # the picture is scrolled to
+    places = page.evaluate(_PLACES)
+    height, width = places["height"], places["width"]
+    top, bottom = places["picture"]["top"], places["picture"]["bottom"]
+    assert min(bottom, height) - max(top, places["head"]["bottom"]) >= height / 2, "half of the picture is in view"
+    assert places["words"]["top"] >= 0 and places["words"]["top"] + 20 <= height, "the words are in view"
+    assert places["scrolls"] <= width, "the page scrolls sideways"
+    assert places["overlaps"] == []
+    assert places["notice"]["top"] >= 0 and places["notice"]["bottom"] <= height
 
 
 def tab_to(page: Page, wanted: str, *, backwards: bool = False) -> None:
@@ -77,12 +127,16 @@ def tab_to(page: Page, wanted: str, *, backwards: bool = False) -> None:
     pytest.fail(f"the keyboard does not reach '{wanted}'")
 
 
-def pixels(page: Page, picture: Locator, file: str) -> NDArray[np.uint8]:
-    """A picture ``(H, W, 3)`` as it came to the browser, when its file has a name with ``file`` in it."""
-    expect(picture).to_have_attribute("src", re.compile(file))
-    source = picture.get_attribute("src")
+def pixels(page: Page, layer: str = ".base") -> NDArray[np.uint8]:
+    """A layer of the picture ``(H, W, 3)`` as it came to the browser."""
+    source = figure(page).locator(f"{layer} img, img{layer}").first.get_attribute("src")
     assert source is not None
-    return np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(page.request.get(urljoin(page.url, source)).body())).convert("RGB"))
+
+
+def opacity(page: Page) -> float:
+    """How much of the layer over the picture is seen."""
+    return float(figure(page).locator(".layer").first.evaluate("layer => getComputedStyle(layer).opacity"))
 
 
 def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
@@ -92,8 +146,11 @@ def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 def download(page: Page, ending: str) -> bytes:
     """The bytes of the file with this ending."""
+    link = page.locator(f'a[download$="{ending}"]').first
+    if not link.is_visible():
+        page.get_by_role("button", name="Downloads").click()
     with page.expect_download() as event:
-        page.locator(f'a[download$="{ending}"]').first.click()
+        link.click()
     assert (fault := event.value.failure()) is None, f"{ending}: {fault}"
     return event.value.path().read_bytes()
 
@@ -101,11 +158,12 @@ def download(page: Page, ending: str) -> bytes:
 def keep(page: Page, name: str) -> None:
     """Leave a picture of the page for who wants to look."""
     _ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=_ARTIFACTS / f"{name}.png", full_page=True)
+    page.screenshot(path=_ARTIFACTS / f"{name}.png")
 
 
 def barriers(page: Page) -> list[str]:
     """What axe finds that keeps somebody out of the page: the names of serious and critical findings."""
+    page.wait_for_timeout(500)  # what fades in or out is no finding
     found = Axe().run(page).response["violations"]
     return [each["id"] for each in found if each["impact"] in {"serious", "critical"}]
 

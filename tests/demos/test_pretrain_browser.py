@@ -10,12 +10,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from pipelines.pretrain.data.preprocessing import centre_view
-from tests.demos.browsing import ROOT, barriers, difference, download, keep, pixels, served, session, status, tab_to
+from tests.demos.browsing import (
+    ROOT,
+    SIZES,
+    barriers,
+    check_layout,
+    difference,
+    download,
+    example,
+    examples,
+    figure,
+    keep,
+    opacity,
+    pixels,
+    served,
+    session,
+    status,
+    tab_to,
+)
 from vision_core.assets import radiology_files
 from vision_core.bundles.bundle import read_card
 from vision_core.dicom.reader import read_dicom_image
@@ -37,46 +53,61 @@ def slice_path(tmp_path: Path) -> Path:
     return Path(shutil.copyfile(radiology_files()["ct_head"], tmp_path / "IM0001"))
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_first_example__picture_and_words_are_in_view_after_one_click(
+    browser: Browser, address: str, size: tuple[int, int]
+) -> None:
+    with session(browser, address, size) as page:
+        examples(page).first.click()
+        expect(status(page)).to_contain_text("Called 'US, heart, near' as it is.")
+        expect(status(page)).to_contain_text("gets it right")
+        check_layout(page)
+        keep(page, f"demo-pretrain-{size[0]}")
+
+
 def test_keyboard__example_masks_and_opacity_without_a_mouse(page: Page) -> None:
-    tab_to(page, "Try: MR, brain")
+    tab_to(page, "Brain, MR")
     page.keyboard.press("Enter")
-    expect(status(page)).to_have_text(re.compile("^MR, brain: As it is, called .* hides .* of the contrast"))
-    mean = _masked(page, "overlay-0-050")
-    page.evaluate("document.activeElement.blur()")
+    expect(status(page)).to_have_text(
+        re.compile("^Called 'MR, brain t1, axial middle' as it is.*hides .* of the contrast")
+    )
+    expect(figure(page)).to_be_focused()
+    mean, view = pixels(page, ".over"), pixels(page)
+    assert difference(mean, view) > 1 and opacity(page) == 0.5
     page.keyboard.press("Space")
-    bare = _masked(page, "overlay-0-000")
-    assert difference(mean, bare) > 1
+    assert opacity(page) == 0
     page.keyboard.press("Space")
-    expect(page.get_by_role("columnheader", name="seed 2")).to_be_visible()
+    page.get_by_role("radio", name="Sample 1").focus()
+    page.keyboard.press("Space")
+    expect(figure(page, "The mask of seed 0 over Brain, MR.")).to_be_visible()
+    assert difference(pixels(page, ".over"), mean) > 1
+    np.testing.assert_array_equal(pixels(page), view)
     tab_to(page, "Draw other masks")
     page.keyboard.press("Enter")
+    expect(figure(page, "The mask of seed 3 over Brain, MR.")).to_be_visible()
+    page.get_by_role("radio", name="All, side by side").check()
+    expect(figure(page, "Every mask on Brain, MR")).to_be_visible()
+    tab_to(page, "Scores and details")
+    page.keyboard.press("Enter")
     expect(page.get_by_role("columnheader", name="seed 5")).to_be_visible()
-    np.testing.assert_array_equal(_masked(page, "seed-3/overlay-0-050"), mean)  # the mean has no seed
-    tab_to(page, "radio", backwards=True)
-    page.keyboard.press("Space")  # the last of them
-    assert difference(_masked(page, "seed-3/overlay-3-050"), mean) > 1
-    expect(page.get_by_role("img", name="The mask of seed 5 over MR, brain.")).to_be_visible()
-    keep(page, "demo-pretrain-example")
 
 
 def test_upload__dicom_by_mouse_downloads_and_clear(page: Page, slice_path: Path, temporary: Path) -> None:
     expect(page.get_by_role("note").filter(has_text="same-subject: an illustration")).to_be_visible()
     before = _cases(temporary)
     page.get_by_test_id("file-upload").first.set_input_files(slice_path)
-    expect(status(page)).to_contain_text("IM0001: As it is, called")
-    page.get_by_role("button", name="Overlay on or off").click()
+    expect(status(page)).to_contain_text("IM0001.")
     rules = read_card(BUNDLE).preprocessing
     view = centre_view(read_dicom_image(slice_path), rules["resize_px"], rules["input_px"])
-    times = round(512 / rules["input_px"])
-    shown = _masked(page, "overlay-0-000")
-    np.testing.assert_array_equal(shown[:512:times, :512:times], view)
+    np.testing.assert_array_equal(pixels(page), view)
     record = json.loads(download(page, ".json"))
     rows = list(csv.DictReader(io.StringIO(download(page, ".csv").decode())))
     assert record["notice"] == RESEARCH_NOTICE == rows[0]["notice"]
     assert "same-subject" in record["remarks"][0]
     assert [row["under"] for row in rows] == ["clean image", "mean mask", "seed 0", "seed 1", "seed 2"]
-    strip = np.asarray(Image.open(io.BytesIO(download(page, ".masks.png"))))[-60:]
+    strip = np.asarray(Image.open(io.BytesIO(download(page, ".png"))))[-60:]
     assert strip.max() == 255 and strip.min() < 100  # words on white
+    assert len(download(page, ".zip")) > 1000
     keep(page, "demo-pretrain-dicom")
     assert _cases(temporary) > before
     page.get_by_role("button", name="Clear").first.click()
@@ -89,37 +120,26 @@ def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_
     fake.write_text("<html>login</html>" * 20)
     before = _cases(temporary)
     page.get_by_test_id("file-upload").first.set_input_files(fake)
-    alert = page.get_by_role("alert")
+    alert = page.locator(".complaint")
     expect(alert).to_contain_text("'fake.dcm' is not a DICOM file")
     assert _cases(temporary) == before
-    page.get_by_role("button", name="Try: retina").click()
-    expect(status(page)).to_contain_text("retina, of no class that it knows: As it is")
+    example(page, "Retina").click()
+    expect(status(page)).to_contain_text("calls one all the same")
     expect(alert).to_have_count(0)
 
 
 def test_sessions__two_at_once_see_their_own_image(page: Page, browser: Browser, address: str) -> None:
     with session(browser, address) as other:
-        page.get_by_role("button", name="Try: histology").click()
-        other.get_by_role("button", name="Try: ultrasound").click()
-        expect(status(page)).to_contain_text("histology, skin: As it is")
-        expect(status(other)).to_contain_text("ultrasound, heart: As it is")
-        expect(page.get_by_role("img", name="ultrasound")).to_have_count(0)
-        expect(other.get_by_role("img", name="histology")).to_have_count(0)
+        example(page, "Skin").click()
+        example(other, "Heart").click()
+        expect(figure(page, "over Skin, histology")).to_be_visible()
+        expect(figure(other, "over Heart, ultrasound")).to_be_visible()
 
 
 def test_page__nothing_keeps_a_person_out(page: Page) -> None:
-    page.get_by_role("button", name="Try: histology").click()
-    expect(status(page)).to_contain_text("histology, skin: As it is")
+    example(page, "Skin").click()
+    expect(figure(page, "over Skin, histology")).to_be_visible()
     assert barriers(page) == []
-
-
-def _overlay(page: Page) -> Locator:
-    return page.get_by_role("img", name=re.compile("^The (mean mask|mask of seed [0-9]+) over "))
-
-
-def _masked(page: Page, file: str) -> NDArray[np.uint8]:
-    """The picture under the mask, without the strip below."""
-    return pixels(page, _overlay(page), file)[:512, :512]
 
 
 def _cases(temporary: Path) -> set[str]:

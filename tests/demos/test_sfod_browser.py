@@ -1,19 +1,34 @@
-"""The demo page as a person meets it: a real tile in, the boxes of both models out."""
+"""The demo page as a person meets it: a real tile in, what the adaptation changed out."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.demos.browsing import barriers, keep, served, status, tab_to
+from tests.demos.browsing import (
+    SIZES,
+    barriers,
+    check_layout,
+    download,
+    example,
+    examples,
+    figure,
+    keep,
+    opacity,
+    served,
+    session,
+    status,
+    tab_to,
+)
 from vision_core.assets import tree_crowns
 from vision_core.images.drawing import write_png
 from vision_core.images.reading import read_image
 
 pytestmark = pytest.mark.browser
-COUNTS = re.compile(r"the source model finds (\d+) box.*the adapted model (\d+) box")
+COUNTS = re.compile(r"the source model finds (\d+) tree crowns?, the adapted model (\d+) tree")
 
 
 @pytest.fixture(scope="module")
@@ -29,43 +44,90 @@ def tile(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_first_example__picture_and_words_are_in_view_after_one_click(
+    browser: Browser, address: str, size: tuple[int, int]
+) -> None:
+    with session(browser, address, size) as page:
+        examples(page).first.click()
+        expect(status(page)).to_have_text(re.compile("found that the source model missed"))
+        check_layout(page)
+        keep(page, f"demo-sfod-{size[0]}")
+
+
 def test_upload__real_tile_shows_the_boxes_of_both_models(page: Page, tile: Path) -> None:
     page.get_by_test_id("file-upload").first.set_input_files(tile)
     counts = _counts(page)
+    page.get_by_role("slider", name="Boxes with a score above").fill("0.4")
+    expect(status(page)).to_contain_text("Above a score of 0.40")
+    counts = _counts(page)
     assert min(counts) > 0
-    for role, count in zip(("Source", "Adapted"), counts, strict=True):
-        expect(page.get_by_role("img", name=f"{role} model: {count} box")).to_be_visible()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download the boxes").click()
-    assert "Not for diagnosis" in download.value.path().read_text()
-    keep(page, "demo-sfod")
+    for view, boxes in (
+        ("Source model", counts[0]),
+        ("Adapted model", counts[1]),
+        ("Both, with a divider", sum(counts)),
+    ):
+        page.get_by_role("radio", name=view).check()
+        expect(figure(page, view).locator("rect")).to_have_count(2 * boxes)
+    divider = page.get_by_role("slider", name=re.compile("^Divider"))
+    divider.focus()
+    page.keyboard.press("Home")
+    assert figure(page).evaluate("figure => figure.style.getPropertyValue('--divide')") == "0%"
+    record = json.loads(download(page, ".json"))
+    assert [len(record[role]["objects"]) for role in ("source", "adapted")] == list(counts)
+    assert "Not for diagnosis" in record["notice"]
+    keep(page, "demo-sfod-divider")
 
 
-def test_keyboard__example_and_score_without_a_mouse(page: Page) -> None:
-    tab_to(page, "Try: ")
+def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
+    tab_to(page, "In fog")
     page.keyboard.press("Enter")
     before = _counts(page)
-    tab_to(page, "range")
+    expect(figure(page)).to_be_focused()
+    page.keyboard.press("Space")
+    assert opacity(page) == 0
+    page.keyboard.press("Space")
+    assert opacity(page) == 1
+    page.keyboard.press("-")
+    assert opacity(page) == pytest.approx(0.9)
+    page.keyboard.press("z")
+    assert float(figure(page).get_attribute("data-zoom") or 0) == pytest.approx(1.5)
+    page.keyboard.press("0")
+    assert figure(page).get_attribute("data-zoom") == "1.000"
+    page.keyboard.press("r")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(figure(page).locator(".measured")).to_have_text(re.compile("px, scale unknown"))
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowRight")
+    expect(status(page)).to_contain_text("the night is rendered")
+    page.keyboard.press("ArrowLeft")
+    expect(status(page)).to_contain_text("the fog is rendered")
+    page.get_by_role("slider", name="Boxes with a score above").focus()
     page.keyboard.press("Home")
-    expect(status(page)).to_contain_text("above a score of 0.00")
+    expect(status(page)).to_contain_text("Above a score of 0.00")
     assert sum(_counts(page)) > sum(before)
+    assert opacity(page) == pytest.approx(0.9)  # the key was the slider's, and the next drawing keeps what was set
 
 
-def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_path: Path, tile: Path) -> None:
-    fake = tmp_path / "fake.png"
-    fake.write_text("<html>login</html>")
-    page.get_by_test_id("file-upload").first.set_input_files(fake)
-    alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("'fake.png' cannot be decoded")
-    page.get_by_role("button", name="Try: ").first.click()
+def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_path: Path) -> None:
+    for name, words in (("fake.png", "'fake.png' cannot be decoded"), ("letter.docx", "'letter.docx'")):
+        (fake := tmp_path / name).write_text("<html>login</html>")
+        page.get_by_test_id("file-upload").first.set_input_files(fake)
+        alert = page.locator(".complaint")
+        expect(alert).to_contain_text(words)
+        page.get_by_role("button", name="Clear").first.click()
+        expect(alert).to_have_count(0)
+    example(page, "Clear day").click()
     _counts(page)
-    expect(alert).to_have_count(0)
 
 
-def test_page__nothing_keeps_a_person_out(page: Page) -> None:
-    page.get_by_role("button", name="Try: ").first.click()
-    _counts(page)
-    assert barriers(page) == []
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page__nothing_keeps_a_person_out(browser: Browser, address: str, scheme: str) -> None:
+    with session(browser, address, scheme=scheme) as page:  # type: ignore[arg-type]
+        examples(page).first.click()
+        _counts(page)
+        assert barriers(page) == []
 
 
 def _counts(page: Page) -> tuple[int, int]:

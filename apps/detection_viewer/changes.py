@@ -1,0 +1,59 @@
+"""What an adaptation changed: objects gained, lost, moved and unchanged, matched box by box."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_core.results import Detections
+
+_SAME_OBJECT = 0.5  # IoU from which two boxes are of one object, the usual threshold of detection
+_SAME_BOX = 0.8  # IoU from which they are one box for the eye
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Boxes of two models, sorted by what became of them.
+
+    Attributes:
+        gained: Boxes of the adapted model without a partner.
+        lost: Boxes of the source model without a partner.
+        moved: Boxes of the adapted model whose partner lies elsewhere: IoU below 0.8.
+        same: Boxes of the adapted model whose partner is where they are.
+    """
+
+    gained: Indices
+    lost: Indices
+    moved: Indices
+    same: Indices
+
+
+def find_changes(source: Detections, adapted: Detections) -> Changes:
+    """Match boxes of one class with each other, the best pair first, from an IoU of 0.5 on."""
+    overlaps = _ious(source, adapted)
+    partners = np.full(len(adapted), np.nan)
+    is_free = np.ones(len(source), bool)
+    for place in np.argsort(-overlaps, axis=None, kind="stable"):
+        before, after = np.unravel_index(place, overlaps.shape)
+        if overlaps[before, after] < _SAME_OBJECT:
+            break
+        if is_free[before] and np.isnan(partners[after]):
+            is_free[before], partners[after] = False, overlaps[before, after]
+    return Changes(
+        gained=np.flatnonzero(np.isnan(partners)),
+        lost=np.flatnonzero(is_free),
+        moved=np.flatnonzero(partners < _SAME_BOX),
+        same=np.flatnonzero(partners >= _SAME_BOX),
+    )
+
+
+def _ious(source: Detections, adapted: Detections) -> NDArray[np.float64]:
+    """Compute IoUs ``(S, A)`` of boxes of one class; 0 between classes."""
+    one, other = source.boxes.astype(np.float64)[:, None], adapted.boxes.astype(np.float64)[None]
+    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    shared = np.clip(sides, 0, None).prod(axis=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (one, other)]
+    union = np.maximum(areas[0] + areas[1] - shared, np.finfo(np.float64).tiny)
+    names = [np.array([found.classes[label] for label in found.labels], object) for found in (source, adapted)]
+    return np.asarray(np.where(names[0][:, None] == names[1][None], shared / union, 0.0), np.float64)

@@ -1,0 +1,230 @@
+"""Handlers of the detection viewer. Each case has one folder, which is deleted when the case is cleared."""
+
+import html
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps import ui
+from apps.cases import Example, Files, bounded, new_folder, shown_name
+from apps.detection_viewer import drawing, wording
+from apps.viewer import Figure, Halves, empty_place
+from vision_core.files import write_atomic
+from vision_core.images.captions import Caption
+from vision_core.images.drawing import write_png
+from vision_core.images.untrusted import UntrustedImages
+from vision_core.pipeline import Predictor
+from vision_core.results import Detections
+
+Image = NDArray[np.uint8]
+View = Literal["What changed", "Source model", "Adapted model", "Both, with a divider"]
+VIEWS: tuple[View, ...] = get_args(View)
+PROMPT = "Give an image, or try an example."
+_MAX_MEGAPIXELS = 50.0
+_MAX_SECONDS = 20.0
+_ABOUT_FILES = {
+    ".png": "What changed, drawn on the image.",
+    ".csv": "A row for each box, for spreadsheets.",
+    ".json": "All boxes of both models, with the notes.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPair:
+    """Source model, and the same model after adaptation."""
+
+    name: str
+    source: Predictor[Detections]
+    adapted: Predictor[Detections]
+
+    def opening(self) -> tuple[float, str]:
+        """Return the score that the page opens at, and where it is from."""
+        return wording.operating_score(self.source.card, self.adapted.card)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Display:
+    """How a case is shown: boxes above a score, of one model or of both."""
+
+    score: float
+    view: View = "What changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One image and the detections of both models.
+
+    Attributes:
+        name: File name or name of the example.
+        image: ``(H, W, 3)`` uint8.
+        source: Boxes of the source model, in pixels of the image.
+        adapted: Boxes of the adapted model, likewise.
+        files: Folder, upload and hash.
+        why: Why the example is offered; empty for an upload.
+        notes: Notes on the image, each a sentence.
+    """
+
+    name: str
+    image: Image
+    source: Detections
+    adapted: Detections
+    files: Files
+    why: str = ""
+    notes: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, str]:
+        """List what the result is of."""
+        height, width = self.image.shape[:2]
+        return {
+            "Image": f"{self.name}, {width} × {height} px",
+            "Input hash": f"{self.files.digits} (SHA-256, first digits)",
+            "Source model": self.source.model,
+            "Adapted model": self.adapted.model,
+            "Scale": "unknown",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """Handlers of the page.
+
+    Each returns picture, words, details and downloads; those that make a case return it before them, and delete the
+    files of the case before.
+    """
+
+    pairs: tuple[ModelPair, ...]
+    # Uploads are of unknown origin: a child process with limits decodes them.
+    decoder: UntrustedImages = field(
+        default_factory=lambda: UntrustedImages(max_megapixels=_MAX_MEGAPIXELS, seconds=_MAX_SECONDS)
+    )
+    _turn: Lock = field(default_factory=Lock)  # nothing is written to the folder of a case while it is deleted
+
+    def upload(self, pair_name: str, path: str | None, display: Display, before: Case | None = None) -> tuple[Any, ...]:
+        """Run both models on an uploaded file; without one, clear the page."""
+        uploaded = Path(path) if path else None
+        self.forget(before, kept=uploaded)
+        if uploaded is None:
+            return None, *cleared()
+        given = Example(name=uploaded.name, path=uploaded, origin="uploaded")
+        return self._new(pair_name, given, display, uploaded)
+
+    def take(self, pair_name: str, example: Example, display: Display, before: Case | None = None) -> tuple[Any, ...]:
+        """Run both models on an example."""
+        self.forget(before)
+        return self._new(pair_name, example, display)
+
+    def show(self, case: Case | None, display: Display) -> tuple[Any, ...]:
+        """Draw a case at another score or as another view, without running a model."""
+        with self._turn:
+            return self._shown(case, display) if case and case.files.folder.exists() else cleared()
+
+    def forget(self, case: Case | None, kept: Path | None = None) -> None:
+        """Delete every file of a case but an upload that is ``kept``."""
+        if case is not None:
+            with self._turn:
+                case.files.delete(kept)
+
+    def pair(self, name: str) -> ModelPair:
+        """Return the pair with this name; the first for a name that there is not."""
+        return next((pair for pair in self.pairs if pair.name == name), self.pairs[0])
+
+    def _new(self, pair_name: str, example: Example, display: Display, uploaded: Path | None = None) -> tuple[Any, ...]:
+        pair = self.pair(example.model or pair_name)
+        image, notes = self.decoder.read(example.path)
+        size = (image.shape[0], image.shape[1])
+        told = dict.fromkeys((*pair.source.remarks_on(size), *pair.adapted.remarks_on(size)))
+        with new_folder() as folder:
+            case = Case(
+                name=shown_name(example.name),
+                image=image,
+                source=pair.source(image),
+                adapted=pair.adapted(image),
+                files=Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(example.path)),
+                why=example.why,
+                notes=(*notes, *(f"The image {remark}." for remark in told)),
+            )
+            write_png(folder / "image.png", bounded(image))
+            return case, *self.show(case, display)
+
+    def _shown(self, case: Case, display: Display) -> tuple[Any, ...]:
+        source, adapted = case.source.above(display.score), case.adapted.above(display.score)
+        marks = _marks(source, adapted, display.view)
+        told = wording.totals(source, adapted, display.score)
+        headline = wording.headline(source, adapted)
+        return (
+            self._figure(case, source, adapted, display, f"{headline} {told}"),
+            ui.in_words(headline, told, case.why or f"{case.name}.", *case.notes) + drawing.legend(marks),
+            ui.facts_list(case.facts()),
+            self._downloads(case, source, adapted, display),
+        )
+
+    def _figure(self, case: Case, source: Detections, adapted: Detections, display: Display, told: str) -> str:
+        height, width = case.image.shape[:2]
+        layers = [
+            drawing.boxes_layer([drawing.marks_of(found, kind)], (height, width))
+            for found, kind in ((source, drawing.SOURCE), (adapted, drawing.ADAPTED))
+        ]
+        is_divided = display.view == "Both, with a divider"
+        marks = _marks(source, adapted, display.view)
+        return Figure(
+            key=case.files.folder.name,
+            base=case.files.folder / "image.png",
+            size=(height, width),
+            alt=f"{case.name}. {display.view}. {told}",
+            over="" if is_divided else drawing.boxes_layer(marks, (height, width)),
+            halves=Halves(before=layers[0], after=layers[1], names=("source model", "adapted model"))
+            if is_divided
+            else None,
+            words=f"{case.name} ({case.files.digits}). {case.source.model}; {case.adapted.model}.",
+        ).html()
+
+    def _downloads(self, case: Case, source: Detections, adapted: Detections, display: Display) -> str:
+        stem, folder, facts = ui.stem_of("detection", case.files.digits), case.files.downloads, case.facts()
+        paths = {folder / f"{stem}{ending}": about for ending, about in _ABOUT_FILES.items()}
+        picture, table, record = paths
+        marks = drawing.marks_of_changes(source, adapted)
+        kinds = (("blue", drawing.GAINED), ("orange", drawing.LOST), ("green", drawing.MOVED), ("grey", drawing.SAME))
+        caption = Caption(
+            headline=wording.headline(source, adapted),
+            lines=[
+                wording.totals(source, adapted, display.score),
+                f"{'; '.join(f'{colour}: {kind.name}' for colour, kind in kinds)}. Scale unknown.",
+                f"Input {case.files.digits}. {' '.join(case.notes)}",
+            ],
+            model=f"{source.model}; {adapted.model}",
+        )
+        write_png(picture, drawing.draw_marks(case.image, marks, caption))
+        write_atomic(table, wording.result_csv(source, adapted, case.name))
+        content = wording.result_record(source, adapted, display.score, facts, case.notes)
+        write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+        return ui.downloads(paths, stem)
+
+
+def cleared() -> tuple[Any, ...]:
+    """Return the outputs of a page without a case."""
+    return empty_place(PROMPT), html.escape(PROMPT), "", ""
+
+
+def display_of(score: float | None, view: str | None) -> Display:
+    """Check the values of the controls; a browser may send others.
+
+    Raises:
+        InputError: The score is no number from 0 to 1.
+    """
+    chosen = next((each for each in VIEWS if each == view), VIEWS[0])
+    return replace(Display(score=ui.within(score, 0, 1, "score")), view=chosen)
+
+
+def _marks(source: Detections, adapted: Detections, view: View) -> list[drawing.Marks]:
+    if view == "What changed":
+        return drawing.marks_of_changes(source, adapted)
+    both = {
+        "Source model": drawing.marks_of(source, drawing.SOURCE),
+        "Adapted model": drawing.marks_of(adapted, drawing.ADAPTED),
+    }
+    return [both[view]] if view in both else list(both.values())
