@@ -136,9 +136,23 @@ def read_grey_display(header: "Dataset", frame: int) -> GreyDisplay:
     )
 
 
+def padding_of(stored: "Stored", padding: tuple[float, float] | None, header: "Dataset") -> NDArray[np.bool_]:
+    """Find the pixels ``(H, W)`` that are padding, by their least and largest stored value; None: there are none."""
+    if padding is None:
+        return np.zeros(stored.values.shape, np.bool_)
+    low, high = padding
+    if np.isnan(low):
+        return np.asarray(np.isnan(stored.values))
+    bits = stored_bits(header)
+    limits = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if is_signed(header) else (0, 2**bits)
+    is_among_values = stored.values.dtype.kind == "f" or (limits[0] <= low and high < limits[1])
+    values = stored.values if is_among_values else stored.raw  # bits above those stored can mark padding
+    return np.asarray((values >= low) & (values <= high))
+
+
 def _to_grey(stored: "Stored", display: GreyDisplay, header: "Dataset") -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Convert one frame ``(H, W)``; each value that occurs is converted once, since there are few."""
-    is_padding = _is_padding(stored, display.padding, header)
+    is_padding = padding_of(stored, display.padding, header)
     values = stored.values[~is_padding] if is_padding.any() else stored.values
     if not values.size:
         raise UnfitError("holds nothing but padding: no pixel is image. Leave it out.")
@@ -260,19 +274,6 @@ def _as_stored(value: float, header: "Dataset") -> float:
             if (1 << sign) // 2 <= found < 1 << sign:
                 return found - (1 << sign)
     return found
-
-
-def _is_padding(stored: "Stored", padding: tuple[float, float] | None, header: "Dataset") -> NDArray[np.bool_]:
-    if padding is None:
-        return np.zeros(stored.values.shape, np.bool_)
-    low, high = padding
-    if np.isnan(low):
-        return np.asarray(np.isnan(stored.values))
-    bits = stored_bits(header)
-    limits = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if is_signed(header) else (0, 2**bits)
-    is_among_values = stored.values.dtype.kind == "f" or (limits[0] <= low and high < limits[1])
-    values = stored.values if is_among_values else stored.raw  # bits above those stored can mark padding
-    return np.asarray((values >= low) & (values <= high))
 
 
 def _to_uint8(fractions: NDArray[Any]) -> NDArray[np.uint8]:

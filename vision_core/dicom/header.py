@@ -106,6 +106,16 @@ def frame_header(header: "Dataset", frame: int) -> "Dataset":
     return merged
 
 
+def spacing_header(header: "Dataset", frame: int) -> "Dataset":
+    """Return the data set that holds the spacing of a frame: functional groups come before the header."""
+    groups = header.get("PerFrameFunctionalGroupsSequence") or ()
+    of_frame = [groups[frame]] if frame < len(groups) else []
+    for group in (*of_frame, *(header.get("SharedFunctionalGroupsSequence") or ())[:1]):
+        if measures := group.get("PixelMeasuresSequence"):
+            return measures[0]
+    return header
+
+
 def _display_values(group: "Dataset") -> "list[DataElement]":
     sequences = (element for element in group if element.VR == "SQ" and element.value)
     return [each for sequence in sequences for each in sequence.value[0] if each.keyword in _DISPLAY_NAMES]

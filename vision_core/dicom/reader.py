@@ -31,6 +31,7 @@ from vision_core.dicom.structure import (
     reraise_disk_error,
 )
 from vision_core.dicom.tables import read_palette
+from vision_core.dicom.view import ImageView, read_facts, read_values
 from vision_core.errors import InputError
 from vision_core.optional import require
 
@@ -137,6 +138,26 @@ def read_noted_dicom(
         except (ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError) as error:
             raise InputError(f"'{path}' has values or display tables that cannot be used. Export it again.") from error
         return pixels, (*notes, *stored.notes, *told, *_shape_notes(opened.header))
+
+
+def read_dicom_view(path: Path, max_megapixels: float = 100.0) -> tuple[ImageView, tuple[str, ...]]:
+    """Read the first image as ``read_noted_dicom``, with what a viewer needs beyond the picture; returns it with notes.
+
+    Raises:
+        InputError: As ``read_dicom_image``.
+        OSError: The disk or share failed while reading; trying again may help.
+    """
+    with _opened(path) as opened:
+        frames, _ = _check_pixels(opened, max_megapixels, "")
+        stored, header = _decode(opened, 0), opened.header
+        try:
+            pixels, told = to_display(stored, header, 0)
+            view = ImageView(pixels=pixels, values=read_values(stored, header, 0), facts=read_facts(header, 0))
+        except UnfitError as error:
+            raise InputError(f"'{path}' {error}") from error
+        except (ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError) as error:
+            raise InputError(f"'{path}' has values or display tables that cannot be used. Export it again.") from error
+        return view, (*_frame_note(frames), *stored.notes, *told, *_shape_notes(header))
 
 
 def _frame_note(frames: int) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Images of unknown origin, decoded in a sandbox: image files and DICOM."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -8,7 +9,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.dicom.reader import DICOM_SUFFIXES, is_dicom, read_dicom_image, read_noted_dicom
+from vision_core.dicom.reader import (
+    DICOM_SUFFIXES,
+    is_dicom,
+    read_dicom_image,
+    read_dicom_view,
+    read_noted_dicom,
+)
+from vision_core.dicom.view import GreyValues, ImageFacts, ImageView, Preset
 from vision_core.errors import InputError
 from vision_core.images.folders import suffix_notes
 from vision_core.images.notes import tell
@@ -17,6 +25,7 @@ from vision_core.sandbox import Limits, Sandbox
 
 _BYTES_PER_PIXEL = 3
 _IMAGE = "vision_core.images.untrusted:image_in_child"
+_VIEW = "vision_core.images.untrusted:view_in_child"
 _DICOM = "vision_core.images.untrusted:dicom_in_child"
 
 
@@ -65,6 +74,23 @@ class UntrustedImages:
         pixels, notes = self.noted_dicom(path) if has_mark else self.noted_image(path)
         return pixels, tuple(f"The file {note}." for note in (*suffix_notes(path), *notes))
 
+    def view(self, path: Path) -> tuple[ImageView, tuple[str, ...]]:
+        """Read an upload as ``read``, with what a viewer needs beyond the picture; raises as ``read``."""
+        if path.suffix.lower() not in DICOM_SUFFIXES and not (path.is_file() and is_dicom(path)):
+            pixels, notes = self.read(path)
+            return ImageView(pixels=pixels), notes
+        answer = self.sandbox.run(_VIEW, path, max_megapixels=self.max_megapixels)
+        told, arrays = dict(answer.value), answer.arrays
+        pixels = self._checked(path, arrays.get("", np.empty(0)))
+        grey = told["values"]
+        presets = tuple(Preset(**each) for each in grey.pop("presets", ()))
+        values = (
+            GreyValues(codes=arrays["codes"], is_image=arrays["is_image"], presets=presets, **grey) if grey else None
+        )
+        notes = (*suffix_notes(path), *(str(note) for note in told["notes"]))
+        view = ImageView(pixels=pixels, values=values, facts=ImageFacts(**told["facts"]))
+        return view, tuple(f"The file {note}." for note in notes)
+
     def read_image(self, path: Path) -> NDArray[np.uint8]:
         """Read an image as ``images.reading.read_image``; raises as ``__call__``."""
         pixels, notes = self.noted_image(path)
@@ -99,12 +125,14 @@ class UntrustedImages:
         self, function: str, path: Path, **arguments: float | int | str | None
     ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         answer = self.sandbox.run(function, path, **arguments)
-        pixels = answer.array
+        return self._checked(path, answer.array), tuple(str(note) for note in answer.value or ())
+
+    def _checked(self, path: Path, pixels: NDArray[Any]) -> NDArray[np.uint8]:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != _BYTES_PER_PIXEL or not pixels.size:
             raise InputError(
                 f"'{path}' was not decoded to an RGB image. Open it in a viewer you trust and save it again."
             )
-        return pixels, tuple(str(note) for note in answer.value or ())
+        return pixels
 
 
 def image_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[np.uint8]], tuple[str, ...]]:  # noqa: ANN401
@@ -117,6 +145,17 @@ def dicom_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[n
     """Read DICOM as the sandbox answers."""
     pixels, notes = read_noted_dicom(path, **arguments)
     return {"": pixels}, notes
+
+
+def view_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:  # noqa: ANN401
+    """Read the view of a DICOM image as the sandbox answers."""
+    view, notes = read_dicom_view(path, **arguments)
+    arrays: dict[str, NDArray[Any]] = {"": view.pixels}
+    grey: dict[str, Any] = {}
+    if view.values:
+        arrays |= {"codes": view.values.codes, "is_image": view.values.is_image}
+        grey = {name: value for name, value in asdict(view.values).items() if name not in arrays}
+    return arrays, {"notes": list(notes), "facts": asdict(view.facts), "values": grey}
 
 
 def read_any(path: Path) -> NDArray[np.uint8]:
