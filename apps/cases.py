@@ -4,7 +4,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apps import ui
+from apps.viewer import Grey
+from vision_core.dicom.view import ImageView
+from vision_core.images.drawing import write_png
 
 _THUMBNAIL_PX = 160
 _SHOWN_PX = 4096  # longest side of a picture in the browser: more is neither seen nor cheap
@@ -102,6 +105,46 @@ def thumbnail_file(picture: NDArray[np.uint8]) -> Path:
     path = folder / f"{secrets.token_hex(8)}.jpg"
     small.resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX).save(path, quality=85)
     return path
+
+
+def write_picture(folder: Path, view: ImageView) -> Grey | None:
+    """Write the picture of a case as ``image.png``, and the values for window and level if there are any.
+
+    Returns:
+        The values, for the figure; None for a picture of 8 bits, or of more pixels than a browser is given.
+    """
+    shown = bounded(view.pixels)
+    write_png(folder / "image.png", shown)
+    values = view.values
+    if values is None or shown.shape != view.pixels.shape:
+        return None
+    codes = np.stack([values.codes >> 8, values.codes & 255, np.where(values.is_image, 0, 255)], axis=-1)
+    write_png(folder / "values.png", codes.astype(np.uint8))
+    return Grey(
+        path=folder / "values.png",
+        lowest=values.lowest,
+        step=values.step,
+        presets=[(preset.name, preset.centre, preset.width) for preset in values.presets],
+        is_inverted=values.is_inverted,
+    )
+
+
+def without_scale(view: ImageView) -> ImageView:
+    """Leave out the spacing: a model of made images tells no lengths on files of others."""
+    return replace(view, facts=replace(view.facts, um_per_px=None))
+
+
+def facts_of(name: str, view: ImageView, digits: str) -> dict[str, str]:
+    """List what a result is of: name and size of the image, series, spacing, hash."""
+    height, width = view.pixels.shape[:2]
+    um = view.facts.um_per_px
+    series = {"Series": view.facts.description} if view.facts.description else {}
+    return {
+        "Image": f"{name}, {width} × {height} px",
+        **series,
+        "Scale": f"{um / 1000:.4g} mm per pixel" if um else "unknown",
+        "Input hash": f"{digits} (SHA-256, first digits)",
+    }
 
 
 def bounded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -34,6 +34,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s(?=[A-Z'])")
 _OTHER_REMEDY = "Choose another file, or ask who runs this page to change its settings."
 _FOLDERS_OF_A_PATH = re.compile(r"(?<![\w.])(?:'/[^'\n]*/(?=[^'/\n]+')|/(?:[^\s/'\"]+/)+)")
 MADE_ONLY = "This model has only seen made images."
+_ASK = "The picture may hold text that names a person. Yes, show the downloads all the same"
 _OPACITY_STEP = 0.1
 _log = logging.getLogger("domainsight")
 
@@ -161,12 +162,13 @@ def downloads_place() -> gr.HTML:
     return gr.HTML("", padding=False, js_on_load=None)
 
 
-def downloads(files: Mapping[Path, str], stem: str) -> str:
+def downloads(files: Mapping[Path, str], stem: str, *, may_name: bool = False) -> str:
     """List the files of a result as links, each with a line on what it is for, and one archive of all.
 
     Args:
         files: Files in one folder of a case, and what each is for.
         stem: Beginning of the archive's name.
+        may_name: Whether the pixels may hold text that names a person: the links are then shown after a yes.
     """
     archive = next(iter(files)).parent / f"{stem}.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
@@ -177,7 +179,8 @@ def downloads(files: Mapping[Path, str], stem: str) -> str:
         f"{html.escape(about)}</li>"
         for path, about in {**files, archive: "All of these (zip)."}.items()
     )
-    return f'<ul class="files">{items}</ul>'
+    listed = f'<ul class="files">{items}</ul>'
+    return f'<details class="ask"><summary>{_ASK}</summary>{listed}</details>' if may_name else listed
 
 
 def stem_of(task: str, digits: str) -> str:

@@ -103,6 +103,7 @@
     context.drawImage(bitmap, 0, 0);
     const bytes = context.getImageData(0, 0, canvas.width, canvas.height).data;
     const low = number(figure, "lowest"), step = number(figure, "step");
+    figure.padding = new Uint8Array(bytes.length / 4).map((_, at) => bytes[4 * at + 2]);
     figure.values = new Float32Array(bytes.length / 4).map((_, at) => low + step * (256 * bytes[4 * at] + bytes[4 * at + 1]));
     figure.querySelector(".base").after(canvas);
     canvas.setAttribute("aria-hidden", "true");
@@ -116,8 +117,8 @@
     const inverted = "inverted" in figure.dataset;
     figure.values.forEach((value, at) => {
       const share = width > 1 ? (value - (centre - .5)) / (width - 1) + .5 : value > centre - .5 ? 1 : 0;
-      const grey = Math.round(255 * clamp(share, 0, 1));
-      pixels[4 * at] = pixels[4 * at + 1] = pixels[4 * at + 2] = inverted ? 255 - grey : grey;
+      const grey = Math.round(255 * (inverted ? 1 - clamp(share, 0, 1) : clamp(share, 0, 1)));
+      pixels[4 * at] = pixels[4 * at + 1] = pixels[4 * at + 2] = figure.padding[at] ? 0 : grey;
       pixels[4 * at + 3] = 255;
     });
     context.putImageData(image, 0, 0);

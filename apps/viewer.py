@@ -45,8 +45,10 @@ class Grey:
     """Stored values of a picture with more than 8 bits, for window and level in the browser.
 
     Attributes:
-        path: PNG whose red and green bytes are the high and low byte of the value, counted from ``lowest``.
-        lowest: Value of the darkest possible pixel.
+        path: PNG whose red and green bytes are the high and low byte of a code; blue is 255 where a pixel is padding,
+            and black in every window.
+        lowest: Value of the code 0.
+        step: Difference between the values of two codes.
         presets: Name, centre and width of each window; the first is the one that the picture was made with.
         is_inverted: Whether low values are bright.
     """
@@ -157,9 +159,16 @@ def address(path: Path) -> str:
     return _FILE_ROUTE + quote(str(path))
 
 
-def image_layer(path: Path) -> str:
-    """Write a layer from a picture with transparency, of the same shape as the base."""
-    return f'<img src="{address(path)}" alt="" draggable="false">'
+def image_layer(path: Path, part: tuple[float, float, float, float] = (0, 0, 1, 1)) -> str:
+    """Write a layer from a picture over a part of the base.
+
+    Args:
+        path: Picture, in the folder of the case.
+        part: Left, top, width and height of the part, as shares of the base.
+    """
+    left, top, width, height = (f"{100 * share:.4f}%" for share in part)
+    place = f"left:{left};top:{top};width:{width};height:{height}"
+    return f'<img src="{address(path)}" alt="" draggable="false" style="{place}">'
 
 
 def picture_place(prompt: str) -> gr.HTML:

@@ -7,13 +7,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from apps import ui
-from apps.cases import Example, Files, bounded, new_folder, shown_name
+from apps.cases import Example, Files, facts_of, new_folder, shown_name, without_scale, write_picture
 from apps.detection_viewer import drawing, wording
-from apps.viewer import Figure, Halves, empty_place
+from apps.viewer import Figure, Grey, Halves, empty_place
+from vision_core.dicom.view import ImageView
 from vision_core.files import write_atomic
 from vision_core.images.captions import Caption
 from vision_core.images.drawing import write_png
@@ -21,7 +19,6 @@ from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import Predictor
 from vision_core.results import Detections
 
-Image = NDArray[np.uint8]
 View = Literal["What changed", "Source model", "Adapted model", "Both, with a divider"]
 VIEWS: tuple[View, ...] = get_args(View)
 PROMPT = "Give an image, or try an example."
@@ -61,7 +58,8 @@ class Case:
 
     Attributes:
         name: File name or name of the example.
-        image: ``(H, W, 3)`` uint8.
+        view: The image, with what a viewer needs beyond its pixels.
+        grey: Values for window and level; None: none.
         source: Boxes of the source model, in pixels of the image.
         adapted: Boxes of the adapted model, likewise.
         files: Folder, upload and hash.
@@ -70,7 +68,8 @@ class Case:
     """
 
     name: str
-    image: Image
+    view: ImageView
+    grey: Grey | None
     source: Detections
     adapted: Detections
     files: Files
@@ -79,14 +78,8 @@ class Case:
 
     def facts(self) -> dict[str, str]:
         """List what the result is of."""
-        height, width = self.image.shape[:2]
-        return {
-            "Image": f"{self.name}, {width} × {height} px",
-            "Input hash": f"{self.files.digits} (SHA-256, first digits)",
-            "Source model": self.source.model,
-            "Adapted model": self.adapted.model,
-            "Scale": "unknown",
-        }
+        facts = facts_of(self.name, self.view, self.files.digits)
+        return {**facts, "Source model": self.source.model, "Adapted model": self.adapted.model}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,20 +128,23 @@ class Viewer:
 
     def _new(self, pair_name: str, example: Example, display: Display, uploaded: Path | None = None) -> tuple[Any, ...]:
         pair = self.pair(example.model or pair_name)
-        image, notes = self.decoder.read(example.path)
+        view, notes = self.decoder.view(example.path)
+        is_made = pair.source.card.trained_on.synthetic or pair.adapted.card.trained_on.synthetic
+        view = without_scale(view) if is_made and uploaded else view
+        image = view.pixels
         size = (image.shape[0], image.shape[1])
         told = dict.fromkeys((*pair.source.remarks_on(size), *pair.adapted.remarks_on(size)))
         with new_folder() as folder:
             case = Case(
                 name=shown_name(example.name),
-                image=image,
+                view=view,
+                grey=write_picture(folder, view),
                 source=pair.source(image),
                 adapted=pair.adapted(image),
                 files=Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(example.path)),
                 why=example.why,
                 notes=(*notes, *(f"The image {remark}." for remark in told)),
             )
-            write_png(folder / "image.png", bounded(image))
             return case, *self.show(case, display)
 
     def _shown(self, case: Case, display: Display) -> tuple[Any, ...]:
@@ -164,7 +160,7 @@ class Viewer:
         )
 
     def _figure(self, case: Case, source: Detections, adapted: Detections, display: Display, told: str) -> str:
-        height, width = case.image.shape[:2]
+        height, width = case.view.pixels.shape[:2]
         layers = [
             drawing.boxes_layer([drawing.marks_of(found, kind)], (height, width))
             for found, kind in ((source, drawing.SOURCE), (adapted, drawing.ADAPTED))
@@ -180,6 +176,8 @@ class Viewer:
             halves=Halves(before=layers[0], after=layers[1], names=("source model", "adapted model"))
             if is_divided
             else None,
+            um_per_px=case.view.facts.um_per_px,
+            grey=case.grey,
             words=f"{case.name} ({case.files.digits}). {case.source.model}; {case.adapted.model}.",
         ).html()
 
@@ -193,16 +191,16 @@ class Viewer:
             headline=wording.headline(source, adapted),
             lines=[
                 wording.totals(source, adapted, display.score),
-                f"{'; '.join(f'{colour}: {kind.name}' for colour, kind in kinds)}. Scale unknown.",
+                f"{'; '.join(f'{colour}: {kind.name}' for colour, kind in kinds)}. Scale: {facts['Scale']}.",
                 f"Input {case.files.digits}. {' '.join(case.notes)}",
             ],
             model=f"{source.model}; {adapted.model}",
         )
-        write_png(picture, drawing.draw_marks(case.image, marks, caption))
+        write_png(picture, drawing.draw_marks(case.view.pixels, marks, caption))
         write_atomic(table, wording.result_csv(source, adapted, case.name))
         content = wording.result_record(source, adapted, display.score, facts, case.notes)
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
-        return ui.downloads(paths, stem)
+        return ui.downloads(paths, stem, may_name=case.view.facts.may_name)
 
 
 def cleared() -> tuple[Any, ...]:

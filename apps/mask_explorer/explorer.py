@@ -105,6 +105,15 @@ class MaskExplorer:
         """Explore the same image under other samples."""
         return self._explore(found.view, found.image_size, first_seed)
 
+    def seen_part(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return the part of an image of ``(height, width)`` that both networks see.
+
+        It is left, top, width and height, as shares of the image.
+        """
+        height, width = size
+        side = min(size) * self._classifier.preprocessing.input_px / self._classifier.preprocessing.resize_px
+        return (1 - side / width) / 2, (1 - side / height) / 2, side / width, side / height
+
     @torch.inference_mode()
     def _explore(self, view: Image, image_size: tuple[int, int], first_seed: int) -> Exploration:
         seeds = tuple(range(first_seed, first_seed + NUM_SAMPLES))

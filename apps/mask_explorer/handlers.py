@@ -11,11 +11,12 @@ from typing import Any
 from PIL import Image as Pillow
 
 from apps import ui
-from apps.cases import Example, Files, delete_upload, new_folder, shown_name
+from apps.cases import Example, Files, delete_upload, facts_of, new_folder, shown_name, without_scale, write_picture
 from apps.mask_explorer.drawing import draw_sheet, mask_layer, scale_of
 from apps.mask_explorer.explorer import NUM_SAMPLES, Exploration, MaskExplorer
 from apps.mask_explorer.wording import describe, describe_mask, mask_title, numbers_table, result_csv, result_record
-from apps.viewer import Figure, empty_place, image_layer
+from apps.viewer import Figure, Grey, empty_place, image_layer
+from vision_core.dicom.view import ImageView
 from vision_core.files import write_atomic
 from vision_core.images.captions import Caption
 from vision_core.images.drawing import colour_map, write_png
@@ -51,6 +52,8 @@ class Case:
 
     Attributes:
         name: File name, or name of the example.
+        view: The image, with what a viewer needs beyond its pixels.
+        grey: Values for window and level; None: none.
         found: Masks and scores.
         files: Folder, upload and hash.
         why: Why the example is offered; empty for an upload.
@@ -58,6 +61,8 @@ class Case:
     """
 
     name: str
+    view: ImageView
+    grey: Grey | None
     found: Exploration
     files: Files
     why: str = ""
@@ -65,14 +70,9 @@ class Case:
 
     def facts(self) -> dict[str, str]:
         """List what the result is of."""
-        height, width = self.found.image_size
         side = len(self.found.view)
-        return {
-            "Image": f"{self.name}, {width} × {height} px, of which both networks see the centre at {side} × {side} px",
-            "Input hash": f"{self.files.digits} (SHA-256, first digits)",
-            "Models": self.found.model,
-            "Scale": "unknown",
-        }
+        seen = {"Seen by both networks": f"the centre, at {side} × {side} px", "Models": self.found.model}
+        return facts_of(self.name, self.view, self.files.digits) | seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +142,14 @@ class Viewer:
                 case.files.delete(kept)
 
     def _new(self, example: Example, display: Display, uploaded: Path | None = None) -> tuple[Any, ...]:
-        pixels, notes = self.reader.read(example.path)
-        found = self.explorer(pixels, display.first_seed)
+        view, notes = self.reader.view(example.path)
+        found = self.explorer(view.pixels, display.first_seed)
         if self.explorer.card.trained_on.synthetic and not example.is_own:
-            found = replace(found, scores=())
+            found, view = replace(found, scores=()), without_scale(view)
         with new_folder() as folder:
             files = Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(example.path))
-            write_png(folder / "view.png", found.view)
-            case = Case(name=shown_name(example.name), found=found, files=files, why=example.why, notes=notes)
+            grey, name = write_picture(folder, view), shown_name(example.name)
+            case = Case(name=name, view=view, grey=grey, found=found, files=files, why=example.why, notes=notes)
             return self._shown(case, display)
 
     def _shown(self, case: Case, display: Display) -> tuple[Any, ...]:
@@ -164,7 +164,7 @@ class Viewer:
                 ui.in_words(headline, case.why or f"{case.name}.", *lines, *case.notes)
                 + ui.colour_bar(colour_map(), ("least", "most"), _ABOUT_COLOURS),
                 numbers_table(case.found) + ui.facts_list(case.facts()),
-                ui.downloads(files, stem),
+                ui.downloads(files, stem, may_name=case.view.facts.may_name),
             )
 
     def _written(self, case: Case) -> dict[Path, str]:
@@ -183,7 +183,7 @@ class Viewer:
         return paths
 
     def _figure(self, case: Case, display: Display) -> str:
-        folder, side = case.files.folder, len(case.found.view)
+        folder = case.files.folder
         told = f"{case.name} ({case.files.digits}). {case.found.model}."
         if display.which > NUM_SAMPLES:
             base = _sheet(case)
@@ -192,9 +192,16 @@ class Viewer:
             alt = f"Every mask on {case.name}, above the image under it. {describe_mask(case.found, 0)}"
             return Figure(key=f"{folder.name}-sheet", base=base, size=size, alt=alt, words=told).html()
         text = f"{mask_title(case.found, display.which)} over {case.name}. {describe_mask(case.found, display.which)}"
-        over = image_layer(_layer(case, display.which))
-        base = folder / "view.png"
-        return Figure(key=folder.name, base=base, size=(side, side), alt=text, over=over, words=told).html()
+        return Figure(
+            key=folder.name,
+            base=folder / "image.png",
+            size=case.found.image_size,
+            alt=text,
+            over=image_layer(_layer(case, display.which), self.explorer.seen_part(case.found.image_size)),
+            um_per_px=case.view.facts.um_per_px,
+            grey=case.grey,
+            words=f"{told} The colours cover what both networks see.",
+        ).html()
 
     def _sheet_caption(self, case: Case) -> Caption:
         found = case.found
@@ -203,7 +210,8 @@ class Viewer:
         cards = self.explorer.card, self.explorer.policy_card
         lines = [
             f"Colour: hidden share of the contrast, from {low} to {high} %, one scale for all masks. "
-            f"Both networks see the centre of the image at {side} × {side} pixels. Scale unknown.",
+            f"Both networks see the centre of the image at {side} × {side} pixels. Scale of the image: "
+            f"{case.facts()['Scale']}.",
             f"Input {case.files.digits}.",
         ]
         return Caption(

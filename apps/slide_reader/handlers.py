@@ -62,6 +62,7 @@ class Case:
         size: ``(height, width)`` of the picture of the whole slide.
         result: Result of the model, its category as the page words it.
         files: Folder, upload and hash.
+        has_scale: Whether microns are told: not by a model of made images on slides of others.
         why: Why the example is offered; empty for other slides.
     """
 
@@ -69,6 +70,7 @@ class Case:
     size: tuple[int, int]
     result: SlideResult
     files: Files
+    has_scale: bool = True
     why: str = ""
 
     def facts(self) -> dict[str, str]:
@@ -76,7 +78,7 @@ class Case:
         height, width = self.result.size
         return {
             "Slide": f"{self.name}, {width} × {height} px",
-            "Microns per pixel": f"{self.result.mpp:.4g}",
+            "Microns per pixel": f"{self.result.mpp:.4g}" if self.has_scale else "not told by a model of made images",
             "Input hash": f"{self.files.digits} (SHA-256, first digits)",
             "Model": self.result.model,
         }
@@ -153,7 +155,8 @@ class SlideReader:
         layer = heatmap_layer(result, display.shape[:2], not_glass(display))
         Pillow.fromarray(layer).save(folder / "heat.png", compress_level=1)
         size = (display.shape[0], display.shape[1])
-        case = Case(name=shown_name(example.name), size=size, result=result, files=files, why=example.why)
+        name, why = shown_name(example.name), example.why
+        case = Case(name=name, size=size, result=result, files=files, has_scale=may_call, why=why)
         _name_downloads(case, path)
         return case
 
@@ -233,7 +236,7 @@ def _figure(case: Case, view: str) -> str:
         size=case.size,
         alt=f"Heatmap over {case.name}. {result_headline(result)}.",
         over=image_layer(folder / "heat.png"),
-        um_per_px=result.mpp * result.size[1] / case.size[1],
+        um_per_px=result.mpp * result.size[1] / case.size[1] if case.has_scale else None,
         is_slide=True,
         words=told,
     ).html()

@@ -148,6 +148,20 @@ def test_upload__dicom_without_a_suffix_as_a_viewer_shows_it(viewer: Viewer, pho
     case, figure, *_ = upload(viewer, path)
     np.testing.assert_array_equal(read_image(pictures(figure)["base"]), read_dicom_image(path))
     assert dicoms.PERSON not in "".join(file.read_text() for file in case.files.folder.rglob("*.json"))
+    assert "data-grey" in figure and '<option value="2016.5 4033">Whole range</option>' in figure
+    codes = read_image(case.files.folder / "values.png")
+    np.testing.assert_array_equal(codes[..., 0].astype(int) * 256 + codes[..., 1] + 0, ramp - ramp.min())
+
+
+def test_upload__lengths_where_the_spacing_is_known_and_a_yes_before_names_leave(viewer: Viewer, photo: Path) -> None:
+    path = dicoms.still(photo.with_name("us.dcm"), Modality="US", SeriesDescription="Liver", PixelSpacing=[0.2, 0.2])
+    _, figure, _, details, files = upload(viewer, path)
+    assert 'data-um="200"' in figure and "US, Liver" in details and "0.2 mm per pixel" in details
+    assert "may hold text that names a person" in files and files.startswith("<details")
+    content = json.loads(downloads(files)[2].read_text())
+    assert (content["series"], content["scale"]) == ("US, Liver", "0.2 mm per pixel")
+    plain = upload(viewer, dicoms.still(photo.with_name("ct.dcm")))
+    assert "<details" not in plain[4] and "data-um" not in plain[1] and "unknown" in plain[3]
 
 
 def test_upload__nothing_or_clear_leaves_no_file(viewer: Viewer, photo: Path, tmp_path: Path) -> None:

@@ -151,6 +151,14 @@ def test_explorer__seeds_alone_decide_the_samples(explorer: MaskExplorer) -> Non
     assert resampled.image_size == (50, 40)
 
 
+def test_explorer__the_part_seen_is_where_the_view_was_cut_from(explorer: MaskExplorer) -> None:
+    image = np.zeros((96, 64, 3), np.uint8)
+    left, top, width, height = explorer.seen_part((96, 64))
+    image[round(96 * top) : round(96 * (top + height)), round(64 * left) : round(64 * (left + width))] = 255
+    assert explorer(image, 0).view[1:-1].min() == 255 and image.mean() == pytest.approx(255 * 64 / 96)
+    assert explorer(255 - image, 0).view[1:-1].max() == 0
+
+
 def test_explorer__networks_that_see_images_differently_are_refused(run: Path, tmp_path: Path) -> None:
     settings = config(data={"image_px": 16, "resize_px": 16})
     other = write_run(tmp_path, settings=settings)
@@ -191,10 +199,10 @@ def test_upload__every_file_carries_notice_remark_hash_and_models(viewer: Viewer
     np.testing.assert_array_equal(columns[-192::6, :192:6], case.found.view)
 
 
-def test_show__the_view_bit_for_bit_under_the_colours_of_the_mask(viewer: Viewer, upload: Path) -> None:
+def test_show__the_image_bit_for_bit_under_the_colours_of_the_mask(viewer: Viewer, upload: Path) -> None:
     case = viewer.upload(str(upload), Display())[0]
     mean, sample, sheet = (pictures(viewer.show(case, Display(which=which))[0]) for which in (0, 2, 4))
-    np.testing.assert_array_equal(read_image(mean["base"]), case.found.view)
+    np.testing.assert_array_equal(read_image(mean["base"]), read_image(upload))
     order = np.argsort(case.found.hidden(0), axis=None)
     colours = read_image(mean["layer 1"])
     lightness = colours.astype(int).sum(axis=2).ravel()[order]  # viridis grows lighter

@@ -311,15 +311,15 @@ def test_safe_launch__a_busy_machine_gets_more_than_one_try(failures: int, monke
     ],
 )
 def test_safe_launch__the_browser_is_opened_where_a_person_sits(
-    environment: dict[str, str], flags: dict[str, bool], is_opened: bool, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], flags: dict[str, Any], is_opened: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     opened: list[str] = []
-    page = _Page(0)
-    monkeypatch.setattr(serving.webbrowser, "open", opened.append)
+    page: Any = _Busy(0)
+    monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr(serving, "threading", SimpleNamespace(Event=lambda: page))
-    serving.safe_launch(page, Serving(**flags))  # type: ignore[arg-type]
+    serving.safe_launch(page, Serving(**flags))
     assert bool(opened) is is_opened

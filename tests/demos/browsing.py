@@ -48,7 +48,7 @@ def served(module: str, temporary: Path, *flags: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", module, "--port", str(port), *flags]
+    command = [sys.executable, "-m", module, "--port", str(port), "--no-browser", *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     with (
         log.open("w") as told,
@@ -67,7 +67,7 @@ def served(module: str, temporary: Path, *flags: str) -> Iterator[str]:
 def session(
     browser: Browser, address: str, size: tuple[int, int] = (1440, 900), scheme: Scheme = "light"
 ) -> Iterator[Page]:
-    """The page in a session of its own; at the end, all requests must have gone to this machine, and no script failed."""
+    """The page in a session of its own; at the end, no request must have left this machine, and no script failed."""
     hosts: set[str | None] = set()
     faults: list[str] = []
     viewport: ViewportSize = {"width": size[0], "height": size[1]}

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from pydicom import dcmread
+from pydicom.pixels import apply_rescale, apply_windowing
 
-from pipelines.pretrain.data.preprocessing import centre_view
 from tests.demos.browsing import (
     ROOT,
     SIZES,
@@ -33,7 +34,6 @@ from tests.demos.browsing import (
     tab_to,
 )
 from vision_core.assets import radiology_files
-from vision_core.bundles.bundle import read_card
 from vision_core.dicom.reader import read_dicom_image
 from vision_core.results import RESEARCH_NOTICE
 
@@ -97,9 +97,7 @@ def test_upload__dicom_by_mouse_downloads_and_clear(page: Page, slice_path: Path
     before = _cases(temporary)
     page.get_by_test_id("file-upload").first.set_input_files(slice_path)
     expect(status(page)).to_contain_text("IM0001.")
-    rules = read_card(BUNDLE).preprocessing
-    view = centre_view(read_dicom_image(slice_path), rules["resize_px"], rules["input_px"])
-    np.testing.assert_array_equal(pixels(page), view)
+    np.testing.assert_array_equal(pixels(page), read_dicom_image(slice_path))
     record = json.loads(download(page, ".json"))
     rows = list(csv.DictReader(io.StringIO(download(page, ".csv").decode())))
     assert record["notice"] == RESEARCH_NOTICE == rows[0]["notice"]
@@ -113,6 +111,28 @@ def test_upload__dicom_by_mouse_downloads_and_clear(page: Page, slice_path: Path
     page.get_by_role("button", name="Clear").first.click()
     expect(status(page)).to_contain_text("Give an image")
     assert _cases(temporary) == before
+
+
+def test_window__two_presets_show_the_greys_of_pydicom(page: Page, slice_path: Path) -> None:
+    page.get_by_test_id("file-upload").first.set_input_files(slice_path)
+    expect(status(page)).to_contain_text("IM0001.")
+    header = dcmread(slice_path)
+    values = apply_rescale(header.pixel_array, header).astype(float)
+    for name, centre, width in (("Brain", 40, 80), ("Bone", 300, 1500)):
+        page.get_by_label("Window", exact=True).select_option(label=name)
+        header.WindowCenter, header.WindowWidth = centre, width
+        shown = apply_windowing(values.copy(), header)
+        expected = (shown - shown.min()) / (shown.max() - shown.min()) * 255
+        canvas = figure(page).locator("canvas.grey")
+        expect(canvas).to_have_attribute("data-drawn", f"{centre} {width}")
+        grey = canvas.evaluate(
+            "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, at) => at % 4 === 0)"
+        )
+        assert np.abs(np.array(grey).reshape(expected.shape) - expected).max() <= 1
+    figure(page).focus()
+    page.keyboard.press("w")
+    page.keyboard.press("ArrowUp")
+    expect(figure(page).locator(".windowed")).not_to_have_text("centre 300, width 1500")
 
 
 def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_path: Path, temporary: Path) -> None:

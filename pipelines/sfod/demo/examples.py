@@ -9,7 +9,7 @@ _HELD_OUT = "The tile with the most labelled crowns of the half of the image tha
 _SHOWN = {  # list of tiles; its name for people, and why it is shown
     "fog_b": ("In fog", f"{_HELD_OUT}; the fog is rendered."),
     "night_b": ("By night", f"{_HELD_OUT}; the night is rendered."),
-    "clean_b": ("Clear day", "The same place as it is, which the source model was trained for: no gain is expected."),
+    "clean_b": ("Clear day", "The same place as it is: clear days are what the source model was trained for."),
     "osbs_b": ("Florida", "Another site, which neither model was made for: no gain is expected."),
 }
 
