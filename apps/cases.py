@@ -3,7 +3,7 @@
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apps import ui
+from apps.sessions import delete_upload, making
 from apps.viewer import Grey
 from vision_core.dicom.view import ImageView
 from vision_core.images.drawing import write_png
@@ -71,23 +72,21 @@ class Files:
 
 
 @contextmanager
-def new_folder() -> Iterator[Path]:
-    """Make a folder with an unguessable name for a case; it is deleted if the block raises."""
+def new_folder(uploaded: Path | None = None) -> Iterator[Path]:
+    """Make a folder with an unguessable name for a case.
+
+    If the block raises, or the session leaves meanwhile, the folder is deleted, and the uploaded file with it.
+    """
     folder = ui.session_folder() / f"case-{secrets.token_hex(16)}"
     folder.mkdir(parents=True, mode=0o700)
     (folder / "files").mkdir()
     try:
-        yield folder
+        with making(folder, uploaded):
+            yield folder
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        if uploaded:
+            delete_upload(uploaded)
         raise
-
-
-def delete_upload(uploaded: Path) -> None:
-    """Delete an uploaded file, and its folder unless it holds another file."""
-    uploaded.unlink(missing_ok=True)
-    with suppress(OSError):
-        uploaded.parent.rmdir()
 
 
 def shown_name(name: str) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 from gradio.utils import get_upload_folder
 from numpy.typing import NDArray
 
-from apps import viewer
+from apps import sessions, viewer
+from apps.serving import Serving
 from vision_core.bundles.card import Card
 from vision_core.errors import InputError, UserError
 from vision_core.files import sha256
@@ -35,6 +36,7 @@ _OTHER_REMEDY = "Choose another file, or ask who runs this page to change its se
 _FOLDERS_OF_A_PATH = re.compile(r"(?<![\w.])(?:'/[^'\n]*/(?=[^'/\n]+')|/(?:[^\s/'\"]+/)+)")
 MADE_ONLY = "This model has only seen made images."
 _ASK = "The picture may hold text that names a person. Yes, show the downloads all the same"
+_MOST_BYTES = int(Serving.max_file_size.removesuffix("mb")) * 2**20  # the browser says so before it sends
 _OPACITY_STEP = 0.1
 _log = logging.getLogger("domainsight")
 
@@ -49,7 +51,7 @@ def head(title: str, warnings: Sequence[str] = ()) -> gr.HTML:
     notices = "".join(
         f'<span class="notice" role="note">{html.escape(line)}</span>' for line in (RESEARCH_NOTICE, *warnings)
     )
-    text = f'<div class="line"><h1>{html.escape(title)}</h1>{notices}</div>'
+    text = f'<div class="line" data-most="{_MOST_BYTES}"><h1>{html.escape(title)}</h1>{notices}</div>'
     return gr.HTML(text, padding=False, elem_classes="head")
 
 
@@ -62,6 +64,7 @@ def desk(page: Page, prompt: str) -> Iterator[gr.HTML]:
         with gr.Column(elem_classes="rail"):
             yield place
     page.load(None, js=viewer.SCRIPT, api_visibility="private")
+    page.unload(sessions.drop)
 
 
 def banner(lines: Sequence[str]) -> gr.HTML:
@@ -113,6 +116,30 @@ def words(prompt: str) -> gr.HTML:
         elem_classes="words",
         js_on_load=None,
     )
+
+
+def waiting() -> gr.Button:
+    """Make the line that says what is waited for, shown while something runs, with the button that cancels it."""
+    with gr.Row(elem_classes="waiting"):
+        gr.HTML('<div role="status"></div>', padding=False, js_on_load=None)
+        return gr.Button("Cancel", size="sm", elem_id="cancel")
+
+
+def cancels(button: gr.Button, events: Sequence[Any], outputs: Sequence[Any], cleared: Sequence[Any]) -> None:
+    """Let a button cancel events of its session, and leave a page without a case and without its files.
+
+    Args:
+        button: The button of ``waiting``.
+        events: What it cancels.
+        outputs: Case, and what shows it.
+        cleared: Their values without a case.
+    """
+
+    def clear(request: gr.Request) -> tuple[Any, ...]:
+        sessions.drop(request)
+        return tuple(cleared)
+
+    button.click(clear, None, list(outputs), cancels=list(events), queue=False, api_visibility="private")
 
 
 def in_words(headline: str, *lines: str) -> str:

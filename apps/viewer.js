@@ -164,6 +164,44 @@
   new MutationObserver(() => figures().forEach((figure) => figure.state || begin(figure)))
     .observe(document.body, {childList: true, subtree: true});
 
+  // ---- work that runs: what is waited for in words; what a reload dropped; uploads that the server would refuse
+  const tellWork = () => {
+    const tracker = document.querySelector(".words [data-testid=status-tracker]:not(.hide)");
+    const text = tracker?.innerText || tracker?.textContent || "";
+    const place = /queue: (\d+)\//.exec(text), line = document.querySelector(".waiting [role=status]");
+    const others = place ? (place[1] === "1" ? "one other analysis comes first" : `${place[1]} other analyses come first`) : "";
+    const words = others ? `Waiting: ${others}.` : "Working…";
+    document.body.classList.toggle("working", Boolean(tracker));
+    if (line && line.textContent !== words) line.textContent = words;
+    if (tracker) sessionStorage.setItem("working", "1");
+    else if (viewer.wasWorking) sessionStorage.removeItem("working");
+    viewer.wasWorking = Boolean(tracker);
+  };
+  setInterval(tellWork, 250);
+  if (sessionStorage.getItem("working")) {
+    sessionStorage.removeItem("working");
+    complain("The page was loaded anew while it worked: that result was dropped, and its files are deleted. Begin again.");
+  }
+  function complain(words) {
+    document.querySelector(".complaint.ours")?.remove();
+    if (!words) return;
+    const told = Object.assign(document.createElement("div"), {className: "complaint ours", textContent: words});
+    told.setAttribute("role", "alert");
+    document.querySelector(".words")?.after(told);
+  }
+  const most = () => parseInt(document.querySelector("[data-most]")?.dataset.most ?? "0");
+  function refuseLarge(event, files) {
+    const large = [...(files ?? [])].find((file) => most() && file.size > most());
+    complain(large ? `'${large.name}' has ${Math.ceil(large.size / 1e6)} MB: at most ${Math.floor(most() / 1e6)} MB are taken. `
+      + "Choose a smaller file, or ask who runs this page." : "");
+    if (large) { event.preventDefault(); event.stopImmediatePropagation(); }
+  }
+  document.addEventListener("change", (event) => {
+    if (event.target.matches?.("input[type=file]")) refuseLarge(event, event.target.files);
+  }, true);
+  document.addEventListener("drop", (event) => refuseLarge(event, event.dataTransfer?.files), true);
+  document.addEventListener("click", (event) => { if (event.target.closest?.(".strip button")) complain(""); }, true);
+
   // ---- mouse
   const figureOf = (event, part = ".view") => event.target.closest?.(part)?.closest("figure.viewer");
   document.addEventListener("wheel", (event) => {

@@ -24,7 +24,7 @@ def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Bl
     with page:
         ui.head("Detection before and after adaptation", scope_lines(pairs))
         with ui.desk(page, PROMPT) as place:
-            words, error = ui.words(PROMPT), ui.error_panel()
+            words, cancel, error = ui.words(PROMPT), ui.waiting(), ui.error_panel()
             upload = ui.upload("Your image (PNG, JPEG, TIFF, DICOM)")
             shown = [(each.name, each.why, thumbnail_file(viewer.decoder.read(each.path)[0])) for each in examples]
             buttons = ui.example_strip(shown)
@@ -40,8 +40,9 @@ def build(pairs: Sequence[ModelPair], examples: Sequence[Example] = ()) -> gr.Bl
             _about(pairs, examples)
             ui.keys_help()
         components = _Components(
-            picker=picker, upload=upload, view=view, score=slider, error=error, shown=(place, words, details, files)
-        )
+            picker=picker, upload=upload, view=view, score=slider, cancel=cancel, error=error,
+            shown=(place, words, details, files),
+        )  # fmt: skip
         _connect(components, viewer, list(zip(buttons, examples, strict=True)))
     return page
 
@@ -62,6 +63,7 @@ class _Components:
     upload: gr.File
     view: gr.Radio
     score: gr.Slider
+    cancel: gr.Button
     error: gr.HTML
     shown: tuple[gr.Component, ...]
 
@@ -71,26 +73,32 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
     display = [components.score, components.view]
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     nothing = (None, *cleared())
-    gr.on(
-        [components.upload.upload, components.upload.clear],
-        ui.guarded(partial(_upload, viewer), nothing),
-        [components.picker, components.upload, case, *display],
-        [components.error, case, *components.shown],
-        **once,
-    )
+    events = [
+        gr.on(
+            [components.upload.upload, components.upload.clear],
+            ui.guarded(partial(_upload, viewer), nothing),
+            [components.picker, components.upload, case, *display],
+            [components.error, case, *components.shown],
+            **once,
+        )
+    ]
     for button, example in examples:
-        button.click(
+        event = button.click(
             ui.guarded(partial(_take, viewer, example), (gr.skip(), gr.skip(), gr.skip(), *nothing)),
             [components.picker, case, *display],
             [components.error, components.picker, components.score, components.upload, case, *components.shown],
             **once,
         )
+        events.append(event)
     # Only a person's choice: an example that chooses its pair brings its own result.
-    components.picker.input(
+    chosen = components.picker.input(
         ui.guarded(partial(_choose, viewer), (gr.skip(), *nothing)),
         [components.picker, components.upload, case, components.view],
         [components.error, components.score, case, *components.shown],
         **once,
+    )
+    ui.cancels(
+        components.cancel, [*events, chosen], [components.upload, case, *components.shown], (None, None, *cleared())
     )
     gr.on(
         [components.score.change, components.view.change],

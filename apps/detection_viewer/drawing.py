@@ -72,7 +72,7 @@ def boxes_layer(marks: Sequence[Marks], size: tuple[int, int]) -> str:
         size: ``(height, width)`` of the image in pixels.
     """
     height, width = size
-    letter_px = max(9.0, min(height, width) / 45)
+    letter_px = min(height, width) / 36
     is_labelled = sum(len(each.boxes) for each in marks) <= _MAX_LABELLED_BOXES
     drawn = "".join(_box(mark, place, letter_px, is_labelled=is_labelled) for mark in marks for place in _places(mark))
     return f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'

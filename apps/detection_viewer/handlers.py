@@ -128,13 +128,13 @@ class Viewer:
 
     def _new(self, pair_name: str, example: Example, display: Display, uploaded: Path | None = None) -> tuple[Any, ...]:
         pair = self.pair(example.model or pair_name)
-        view, notes = self.decoder.view(example.path)
-        is_made = pair.source.card.trained_on.synthetic or pair.adapted.card.trained_on.synthetic
-        view = without_scale(view) if is_made and uploaded else view
-        image = view.pixels
-        size = (image.shape[0], image.shape[1])
-        told = dict.fromkeys((*pair.source.remarks_on(size), *pair.adapted.remarks_on(size)))
-        with new_folder() as folder:
+        with new_folder(uploaded) as folder:
+            view, notes = self.decoder.view(example.path)
+            is_made = pair.source.card.trained_on.synthetic or pair.adapted.card.trained_on.synthetic
+            view = without_scale(view) if is_made and uploaded else view
+            image = view.pixels
+            size = (image.shape[0], image.shape[1])
+            told = dict.fromkeys((*pair.source.remarks_on(size), *pair.adapted.remarks_on(size)))
             case = Case(
                 name=shown_name(example.name),
                 view=view,

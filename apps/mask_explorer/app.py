@@ -43,7 +43,7 @@ def build(explorer: MaskExplorer, examples: Sequence[Example] = (), remarks: Seq
     with page:
         ui.head("Mask explorer", [ui.MADE_ONLY] if explorer.card.trained_on.synthetic else [])
         with ui.desk(page, PROMPT) as place:
-            words, error = ui.words(PROMPT), ui.error_panel()
+            words, cancel, error = ui.words(PROMPT), ui.waiting(), ui.error_panel()
             upload = ui.upload("Your image (PNG, JPEG, TIFF, DICOM)")
             shown = [(each.name, each.why, thumbnail_file(viewer.reader.read(each.path)[0])) for each in examples]
             buttons = ui.example_strip(shown)
@@ -59,8 +59,9 @@ def build(explorer: MaskExplorer, examples: Sequence[Example] = (), remarks: Seq
             _about(explorer, examples)
             ui.keys_help()
         components = _Components(
-            upload=upload, which=which, seed=seed, others=others, error=error, shown=(place, words, details, files)
-        )
+            upload=upload, which=which, seed=seed, others=others, cancel=cancel, error=error,
+            shown=(place, words, details, files),
+        )  # fmt: skip
         _connect(components, viewer, list(zip(buttons, examples, strict=True)))
     return page
 
@@ -73,6 +74,7 @@ class _Components:
     which: gr.Radio
     seed: gr.Slider
     others: gr.Button
+    cancel: gr.Button
     error: gr.HTML
     shown: tuple[gr.Component, ...]
 
@@ -84,20 +86,24 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
     nothing = (None, *empty_outputs())
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     last: dict[str, Any] = {"trigger_mode": "always_last", "api_visibility": "private"}
-    gr.on(
-        [components.upload.upload, components.upload.clear],
-        ui.guarded(partial(_upload, viewer), nothing),
-        [components.upload, *case_and_display],
-        everything,
-        **once,
-    )
+    events = [
+        gr.on(
+            [components.upload.upload, components.upload.clear],
+            ui.guarded(partial(_upload, viewer), nothing),
+            [components.upload, *case_and_display],
+            everything,
+            **once,
+        )
+    ]
     for button, example in examples:
-        button.click(
+        event = button.click(
             ui.guarded(partial(_take, viewer, example), (None, *nothing)),
             case_and_display,
             [components.error, components.upload, *everything[1:]],  # an example takes the place of an upload
             **once,
         )
+        events.append(event)
+    ui.cancels(components.cancel, events, [components.upload, *everything[1:]], (None, *nothing))
     components.seed.change(ui.guarded(partial(_resample, viewer), nothing), case_and_display, everything, **last)
     components.which.change(
         ui.guarded(partial(_show, viewer), (None,)),

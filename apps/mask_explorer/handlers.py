@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image as Pillow
 
 from apps import ui
-from apps.cases import Example, Files, delete_upload, facts_of, new_folder, shown_name, without_scale, write_picture
+from apps.cases import Example, Files, facts_of, new_folder, shown_name, without_scale, write_picture
 from apps.mask_explorer.drawing import draw_sheet, mask_layer, scale_of
 from apps.mask_explorer.explorer import NUM_SAMPLES, Exploration, MaskExplorer
 from apps.mask_explorer.wording import describe, describe_mask, mask_title, numbers_table, result_csv, result_record
@@ -101,12 +101,8 @@ class Viewer:
         self.forget(before, kept=uploaded)
         if uploaded is None:
             return None, *empty_outputs()
-        try:
-            given = Example(name=uploaded.name, path=uploaded, origin="uploaded", is_own=False)
-            return self._new(given, display, uploaded)
-        except BaseException:
-            delete_upload(uploaded)
-            raise
+        given = Example(name=uploaded.name, path=uploaded, origin="uploaded", is_own=False)
+        return self._new(given, display, uploaded)
 
     def take(self, example: Example, display: Display, before: Case | None = None) -> tuple[Any, ...]:
         """Explore an example."""
@@ -142,11 +138,11 @@ class Viewer:
                 case.files.delete(kept)
 
     def _new(self, example: Example, display: Display, uploaded: Path | None = None) -> tuple[Any, ...]:
-        view, notes = self.reader.view(example.path)
-        found = self.explorer(view.pixels, display.first_seed)
-        if self.explorer.card.trained_on.synthetic and not example.is_own:
-            found, view = replace(found, scores=()), without_scale(view)
-        with new_folder() as folder:
+        with new_folder(uploaded) as folder:
+            view, notes = self.reader.view(example.path)
+            found = self.explorer(view.pixels, display.first_seed)
+            if self.explorer.card.trained_on.synthetic and not example.is_own:
+                found, view = replace(found, scores=()), without_scale(view)
             files = Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(example.path))
             grey, name = write_picture(folder, view), shown_name(example.name)
             case = Case(name=name, view=view, grey=grey, found=found, files=files, why=example.why, notes=notes)

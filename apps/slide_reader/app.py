@@ -42,7 +42,7 @@ def build(
     with page:
         ui.head("Slide reader", [ui.MADE_ONLY] if predictor.card.trained_on.synthetic else [])
         with ui.desk(page, PROMPT) as place:
-            words, error = ui.words(PROMPT), ui.error_panel()
+            words, cancel, error = ui.words(PROMPT), ui.waiting(), ui.error_panel()
             upload = ui.upload("Your slide")
             names = [str(path.relative_to(slides_root)) for path in list_slides(slides_root)] if slides_root else []
             chosen = gr.Dropdown(names, value=None, label="A slide on this computer", visible=bool(names))
@@ -57,8 +57,9 @@ def build(
             _about_section(predictor.card, examples)
             ui.keys_help()
         components = _Components(
-            upload=upload, chosen=chosen, view=view, error=error, shown=(place, words, details, files)
-        )
+            upload=upload, chosen=chosen, view=view, cancel=cancel, error=error,
+            shown=(place, words, details, files),
+        )  # fmt: skip
         reader = SlideReader(predictor=predictor, slides_root=slides_root)
         _connect(components, reader, list(zip(buttons, examples, strict=True)))
     return page
@@ -76,6 +77,7 @@ class _Components:
     upload: gr.File
     chosen: gr.Dropdown
     view: gr.Radio
+    cancel: gr.Button
     error: gr.HTML
     shown: tuple[gr.Component, ...]
 
@@ -86,7 +88,7 @@ def _connect(components: _Components, reader: SlideReader, examples: Sequence[tu
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     nothing = (None, *empty_outputs())
     # An upload clears the list of slides, and a choice from the list clears the upload.
-    gr.on(
+    uploaded = gr.on(
         [components.upload.upload, components.upload.clear],
         ui.guarded(partial(_prepend, (None,), reader.score_upload), (None, *nothing)),
         [components.upload, components.view, case],
@@ -98,12 +100,15 @@ def _connect(components: _Components, reader: SlideReader, examples: Sequence[tu
     choose = ui.guarded(partial(_prepend, (None, gr.skip()), reader.score_chosen), (None, None, *nothing))
     replaced = [components.error, components.upload, components.chosen, *everything[1:]]
     by_person = partial(_chosen_by_person, choose)
-    components.chosen.change(
+    chosen = components.chosen.change(
         by_person, [components.chosen, components.view, case], replaced, **{**once, "trigger_mode": _LAST}
     )
+    events = [uploaded, chosen]
     for button, example in examples:
         take = partial(_prepend, (None, None), partial(reader.score_example, example))
-        button.click(ui.guarded(take, (None, None, *nothing)), [components.view, case], replaced, **once)
+        handler = ui.guarded(take, (None, None, *nothing))
+        events.append(button.click(handler, [components.view, case], replaced, **once))
+    ui.cancels(components.cancel, events, replaced[1:], (None, None, *nothing))
     components.view.change(
         ui.guarded(reader.show, (None,)),
         [case, components.view],

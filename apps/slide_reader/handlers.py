@@ -102,7 +102,7 @@ class SlideReader:
         delete_case(previous, kept=uploaded)
         if uploaded is None:
             return None, *empty_outputs()
-        with new_folder() as folder:
+        with new_folder(uploaded) as folder:
             # Another session with the same upload may delete it at any time.
             copy = _link_into(uploaded, folder)
             given = Example(name=uploaded.name, path=copy, origin="uploaded", is_own=False)

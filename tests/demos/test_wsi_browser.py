@@ -160,6 +160,43 @@ def test_sessions__two_at_once_see_their_own_slide(page: Page, browser: Browser,
         expect(figure(other, "over Normal")).to_have_count(0)
 
 
+def test_cancel_and_reload__work_that_nobody_waits_for_leaves_nothing(
+    page: Page, browser: Browser, address: str, temporary: Path
+) -> None:
+    waiting = page.locator(".waiting")
+    expect(waiting).to_be_hidden()
+    with session(browser, address) as other:
+        before = _cases(temporary)
+        example(page, "Normal").click()
+        expect(waiting).to_be_visible()
+        expect(waiting).to_contain_text("Working…")
+        example(other, "Normal").click()
+        expect(other.locator(".waiting")).to_contain_text("Waiting: one other analysis comes first.")
+        page.get_by_role("button", name="Cancel").click()
+        expect(waiting).to_be_hidden()
+        expect(status(page)).to_have_text("Give a slide, or try an example.")
+        expect(status(other)).to_contain_text("Normal.")
+        example(page, "Altered").click()
+        expect(waiting).to_be_visible()
+        page.wait_for_timeout(600)
+        page.reload()
+        expect(page.locator(".complaint")).to_contain_text("that result was dropped, and its files are deleted")
+        example(other, "Altered").click()  # after the dropped work
+        expect(status(other)).to_contain_text("Altered nuclei.")
+        assert len({path.parent for path in _cases(temporary) - before if path.name == "slide.png"}) == 1
+
+
+def test_upload__too_large_a_file_is_refused_in_place(page: Page, tmp_path: Path) -> None:
+    large = tmp_path / "large.svs"
+    with large.open("wb") as file:
+        file.truncate(201 * 2**20)
+    page.get_by_test_id("file-upload").first.set_input_files(large)
+    expect(page.locator(".complaint")).to_have_text(re.compile("'large.svs' has 211 MB: at most 209 MB are taken"))
+    expect(page.locator(".toast-body")).to_have_count(0)
+    example(page, "Normal").click()
+    expect(page.locator(".complaint")).to_have_count(0)
+
+
 def test_choose__slide_of_the_folder_by_name_after_a_file_that_is_none(page: Page, tmp_path: Path) -> None:
     fake = tmp_path / "fake.svs"
     fake.write_text("<html>login</html>")

@@ -1,0 +1,67 @@
+"""Whose files are whose: what a session made is deleted when its tab is closed, loaded anew, or its work cancelled."""
+
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import gradio as gr
+from gradio.context import LocalContext
+
+from vision_core.errors import InputError
+
+_lock = threading.Lock()
+_paths: dict[str, set[Path]] = defaultdict(set)  # folders of cases, and uploads, by session
+_unfinished: set[Path] = set()
+
+
+@contextmanager
+def making(folder: Path, uploaded: Path | None = None) -> Iterator[None]:
+    """Note that the session of the running event fills a folder from an upload, if there is one.
+
+    The folder is deleted if that fails, or if nobody waits for it any more.
+
+    Raises:
+        InputError: The session left, or cancelled the work, while it ran.
+    """
+    with _lock:
+        _paths[_session()].update(filter(None, (folder, uploaded)))
+        _unfinished.add(folder)
+    try:
+        yield
+        with _lock:
+            is_wanted = folder in _unfinished
+        if not is_wanted:
+            raise InputError("This was cancelled.")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        with _lock:
+            _unfinished.discard(folder)
+
+
+def drop(request: gr.Request) -> None:
+    """Delete what a session made and uploaded; work that still runs for it deletes its own when it ends."""
+    with _lock:
+        paths = _paths.pop(str(request.session_hash), set())
+        _unfinished.difference_update(paths)
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            delete_upload(path)
+
+
+def delete_upload(uploaded: Path) -> None:
+    """Delete an uploaded file, and its folder unless it holds another file."""
+    uploaded.unlink(missing_ok=True)
+    with suppress(OSError):
+        uploaded.parent.rmdir()
+
+
+def _session() -> str:
+    request = LocalContext.request.get(None)
+    return str(request.session_hash) if request else ""

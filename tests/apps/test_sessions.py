@@ -1,0 +1,63 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gradio.context import LocalContext
+
+from apps.cases import new_folder
+from apps.sessions import drop
+from vision_core.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "session"))
+    return tmp_path / "session"
+
+
+def session(name: str) -> Any:  # noqa: ANN401
+    return SimpleNamespace(session_hash=name)
+
+
+@pytest.fixture
+def mine() -> Any:  # noqa: ANN401
+    token = LocalContext.request.set(session("mine"))
+    yield session("mine")
+    LocalContext.request.reset(token)
+
+
+def upload(folder: Path) -> Path:
+    path = folder / "0123" / "a.png"
+    path.parent.mkdir(parents=True)
+    path.write_text("a person")
+    return path
+
+
+def test_drop__a_session_that_leaves_takes_its_cases_and_its_upload_and_no_others(folder: Path, mine: Any) -> None:  # noqa: ANN401
+    uploaded = upload(folder)
+    with new_folder(uploaded) as own:
+        (own / "image.png").write_text("a person")
+    LocalContext.request.set(session("another"))
+    with new_folder() as others:
+        pass
+    drop(mine)
+    assert not own.exists() and not uploaded.parent.exists() and others.is_dir()
+    drop(mine)  # once more: its tab is closed after Cancel
+
+
+def test_drop__work_that_still_runs_deletes_what_it_made_when_it_ends(folder: Path, mine: Any) -> None:  # noqa: ANN401
+    uploaded = upload(folder)
+    with pytest.raises(InputError, match="cancelled"), new_folder(uploaded) as own:
+        drop(mine)
+        own.mkdir(exist_ok=True)
+        (own / "late.png").write_text("a person")
+    assert not own.exists() and not uploaded.exists()
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_new_folder__what_fails_leaves_nothing(folder: Path, mine: Any) -> None:  # noqa: ANN401
+    uploaded = upload(folder)
+    with pytest.raises(ZeroDivisionError), new_folder(uploaded):
+        raise ZeroDivisionError
+    assert not [path for path in folder.rglob("*") if path.is_file()]
