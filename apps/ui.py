@@ -170,7 +170,7 @@ def overlay_controls(label: str, opacity: float) -> None:
     slider = gr.Slider(0.0, 1.0, value=opacity, step=0.05, label=label, buttons=[], elem_id="opacity")
     with gr.Row(elem_classes="overlay-keys"):
         for name, text, move in (
-            ("toggle", "Overlay on or off", "now > 0 ? ((window.shownBefore = now), 0) : window.shownBefore || 0.5"),
+            ("toggle", "Show or hide", "now > 0 ? ((window.shownBefore = now), 0) : window.shownBefore || 0.5"),
             ("fainter", "Fainter", f"Math.max(0, Math.round((now - {_OPACITY_STEP}) * 100) / 100)"),
             ("stronger", "Stronger", f"Math.min(1, Math.round((now + {_OPACITY_STEP}) * 100) / 100)"),
         ):

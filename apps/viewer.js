@@ -95,8 +95,9 @@
 
   // ---- window and level: the values of the file, drawn anew (DICOM PS3.3 C.11.2.1.2, the linear function)
   async function loadGrey(figure) {
-    const answer = await fetch(figure.dataset.grey);
+    const drawn = figure.drawn, answer = await fetch(figure.dataset.grey);
     const bitmap = await createImageBitmap(await answer.blob(), {colorSpaceConversion: "none"});
+    if (figure.drawn !== drawn) return;
     const canvas = document.createElement("canvas");
     Object.assign(canvas, {width: bitmap.width, height: bitmap.height, className: "grey"});
     const context = canvas.getContext("2d", {willReadFrequently: true});
@@ -135,9 +136,15 @@
   }
 
   // ---- new pictures
+  const sizes = new ResizeObserver((entries) => entries.forEach((entry) => {
+    const figure = entry.target.closest("figure.viewer");
+    if (figure?.state) place(figure);
+  }));
   function begin(figure) {
     const fresh = {zoom: 1, x: .5, y: .5, divide: 50, centre: number(figure, "centre"), window: number(figure, "window")};
     const known = kept[figure.dataset.key];
+    Object.assign(figure, {drawn: figure.dataset.drawn, mode: "", ends: null, values: null});
+    figure.querySelector("canvas.grey")?.remove();
     figure.state = kept[figure.dataset.key] = known ?? fresh;
     figure.style.setProperty("--divide", `${figure.state.divide}%`);
     const divider = figure.querySelector(".divider");
@@ -147,7 +154,7 @@
     if (figure.dataset.grey) loadGrey(figure).then(() => {
       if (figure.state.centre !== number(figure, "centre") || figure.state.window !== number(figure, "window")) drawGrey(figure);
     });
-    new ResizeObserver(() => place(figure)).observe(figure.querySelector(".view"));
+    sizes.observe(figure.querySelector(".view"));
     if (!known) {
       const box = figure.getBoundingClientRect();
       const covered = document.querySelector(".head")?.getBoundingClientRect().height ?? 0;
@@ -161,8 +168,10 @@
     figure.querySelectorAll(".over, .half").forEach((layer) => { layer.style.opacity = opacity; });
   }
   viewer.setOpacity = (value) => { viewer.opacity = value; figures().forEach(showOpacity); };
-  new MutationObserver(() => figures().forEach((figure) => figure.state || begin(figure)))
-    .observe(document.body, {childList: true, subtree: true});
+  // Gradio changes a figure in place, so a new drawing is known by its sum.
+  const beginNew = () => figures().forEach((figure) => figure.drawn === figure.dataset.drawn || begin(figure));
+  const watched = {childList: true, subtree: true, attributes: true, attributeFilter: ["data-drawn"]};
+  new MutationObserver(beginNew).observe(document.body, watched);
 
   // ---- work that runs: what is waited for in words; what a reload dropped; uploads that the server would refuse
   const tellWork = () => {
@@ -171,7 +180,7 @@
     const place = /queue: (\d+)\//.exec(text), line = document.querySelector(".waiting [role=status]");
     const others = place ? (place[1] === "1" ? "one other analysis comes first" : `${place[1]} other analyses come first`) : "";
     const words = others ? `Waiting: ${others}.` : "Working…";
-    document.body.classList.toggle("working", Boolean(tracker));
+    document.querySelector(".desk")?.classList.toggle("working", Boolean(tracker));
     if (line && line.textContent !== words) line.textContent = words;
     if (tracker) sessionStorage.setItem("working", "1");
     else if (viewer.wasWorking) sessionStorage.removeItem("working");
@@ -185,9 +194,10 @@
   function complain(words) {
     document.querySelector(".complaint.ours")?.remove();
     if (!words) return;
+    if (!document.querySelector(".words")) { setTimeout(() => complain(words), 100); return; }  // still being built
     const told = Object.assign(document.createElement("div"), {className: "complaint ours", textContent: words});
     told.setAttribute("role", "alert");
-    document.querySelector(".words")?.after(told);
+    document.querySelector(".words").after(told);
   }
   const most = () => parseInt(document.querySelector("[data-most]")?.dataset.most ?? "0");
   function refuseLarge(event, files) {

@@ -4,6 +4,7 @@ Everything a picture needs lies in the folder of its case, so that it goes when 
 """
 
 import html
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,17 +94,21 @@ class Figure:
         height, width = self.size
         scale = f'data-um="{self.um_per_px:.9g}"' if self.um_per_px else ""
         told = f"{RESEARCH_NOTICE} {self.words}".strip()
-        return (
-            f'<figure class="viewer" tabindex="0" role="group" aria-label="Picture: {_escape(self.alt)}" '
-            f'data-key="{_escape(self.key)}" data-width="{width}" data-height="{height}" {scale} '
-            f"{'data-slide' if self.is_slide else ''} {self._grey()}>"
+        inside = (
             f'<div class="view"><div class="paper" style="aspect-ratio:{width}/{height}">'
             f'<img class="base" src="{address(self.base)}" alt="{_escape(self.alt)}" draggable="false">'
             f"{self._layers()}"
             f'<svg class="ruled" viewBox="0 0 {width} {height}" aria-hidden="true"></svg></div>'
             f'<div class="scale" aria-live="off"></div><div class="measured" role="status"></div></div>'
             f'<div class="tools" role="group" aria-label="Tools of the picture">{self._tools()}</div>'
-            f"{self._divider()}<figcaption>{_escape(told)}</figcaption></figure>"
+            f"{self._divider()}<figcaption>{_escape(told)}</figcaption>"
+        )
+        # Gradio changes an element in place: by this sum the script knows a new drawing.
+        drawn = zlib.crc32(f"{self.key} {inside}".encode())
+        return (
+            f'<figure class="viewer" tabindex="0" role="group" aria-label="Picture: {_escape(self.alt)}" '
+            f'data-key="{_escape(self.key)}" data-drawn="{drawn}" data-width="{width}" data-height="{height}" {scale} '
+            f"{'data-slide' if self.is_slide else ''} {self._grey()}>{inside}</figure>"
         )
 
     def _layers(self) -> str:

@@ -24,8 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_MS = 120_000
 _ARTIFACTS = ROOT / "artifacts"
 _REACH = 40
-SIZES = ((1440, 900), (1024, 768), (390, 844))
 Scheme = Literal["light", "dark"]
+LOOKS: tuple[tuple[tuple[int, int], Scheme], ...] = (
+    ((1440, 900), "light"),
+    ((1440, 900), "dark"),
+    ((1024, 768), "light"),
+    ((390, 844), "light"),
+    ((390, 844), "dark"),
+)
 _PLACES = """() => {
   const box = (part) => (({top, bottom, left, right}) => ({top, bottom, left, right}))(part.getBoundingClientRect());
   const find = (name) => box(document.querySelector(name));
@@ -134,9 +140,9 @@ def pixels(page: Page, layer: str = ".base") -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(page.request.get(urljoin(page.url, source)).body())).convert("RGB"))
 
 
-def opacity(page: Page) -> float:
-    """How much of the layer over the picture is seen."""
-    return float(figure(page).locator(".layer").first.evaluate("layer => getComputedStyle(layer).opacity"))
+def expect_opacity(page: Page, value: float) -> None:
+    """How much of the layer over the picture is to be seen."""
+    expect(figure(page).locator(".layer").first).to_have_css("opacity", f"{value:g}")
 
 
 def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -9,15 +9,16 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.demos.browsing import (
-    SIZES,
+    LOOKS,
+    Scheme,
     barriers,
     check_layout,
     download,
     example,
     examples,
+    expect_opacity,
     figure,
     keep,
-    opacity,
     served,
     session,
     status,
@@ -44,15 +45,15 @@ def tile(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_first_example__picture_and_words_are_in_view_after_one_click(
-    browser: Browser, address: str, size: tuple[int, int]
+    browser: Browser, address: str, size: tuple[int, int], scheme: Scheme
 ) -> None:
-    with session(browser, address, size) as page:
+    with session(browser, address, size, scheme) as page:
         examples(page).first.click()
         expect(status(page)).to_have_text(re.compile("found that the source model missed"))
         check_layout(page)
-        keep(page, f"demo-sfod-{size[0]}")
+        keep(page, f"demo-sfod-{size[0]}-{scheme}")
 
 
 def test_upload__real_tile_shows_the_boxes_of_both_models(page: Page, tile: Path) -> None:
@@ -85,11 +86,11 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
     before = _counts(page)
     expect(figure(page)).to_be_focused()
     page.keyboard.press("Space")
-    assert opacity(page) == 0
+    expect_opacity(page, 0)
     page.keyboard.press("Space")
-    assert opacity(page) == 1
+    expect_opacity(page, 1)
     page.keyboard.press("-")
-    assert opacity(page) == pytest.approx(0.9)
+    expect_opacity(page, 0.9)
     page.keyboard.press("z")
     assert float(figure(page).get_attribute("data-zoom") or 0) == pytest.approx(1.5)
     page.keyboard.press("0")
@@ -107,7 +108,7 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
     page.keyboard.press("Home")
     expect(status(page)).to_contain_text("Above a score of 0.00")
     assert sum(_counts(page)) > sum(before)
-    assert opacity(page) == pytest.approx(0.9)  # the key was the slider's, and the next drawing keeps what was set
+    expect_opacity(page, 0.9)  # the key was the slider's, and the next drawing keeps what was set
 
 
 def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_path: Path) -> None:
@@ -123,8 +124,8 @@ def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page__nothing_keeps_a_person_out(browser: Browser, address: str, scheme: str) -> None:
-    with session(browser, address, scheme=scheme) as page:  # type: ignore[arg-type]
+def test_page__nothing_keeps_a_person_out(browser: Browser, address: str, scheme: Scheme) -> None:
+    with session(browser, address, scheme=scheme) as page:
         examples(page).first.click()
         _counts(page)
         assert barriers(page) == []
