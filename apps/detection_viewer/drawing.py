@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,14 +79,15 @@ def boxes_layer(marks: Sequence[Marks], size: tuple[int, int]) -> str:
 
 
 def draw_marks(image: Image, marks: Sequence[Marks], caption: Caption) -> Image:
-    """Draw the boxes on the image, 640 to 1600 pixels, with a caption that says what the colours are."""
+    """Draw the boxes on the image, 640 to 1600 pixels, with a caption; its scale is that of the image."""
     picture = resize_shortest(image, max(_DOWNLOAD_PX[0], min(image.shape[:2])), _DOWNLOAD_PX[1])
     scale = picture.shape[1] / image.shape[1]
     is_labelled = sum(len(each.boxes) for each in marks) <= _MAX_LABELLED_BOXES
     for mark in marks:
         texts = mark.texts if is_labelled else [""] * len(mark.boxes)
         picture = draw_boxes(picture, (mark.boxes * scale).astype(np.float32), texts, mark.kind.colour)
-    return add_caption(picture, caption)
+    um_per_px = caption.um_per_px
+    return add_caption(picture, replace(caption, um_per_px=None if um_per_px is None else um_per_px / scale))
 
 
 def legend(marks: Sequence[Marks]) -> str:

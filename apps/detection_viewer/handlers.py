@@ -191,10 +191,11 @@ class Viewer:
             headline=wording.headline(source, adapted),
             lines=[
                 wording.totals(source, adapted, display.score),
-                f"{'; '.join(f'{colour}: {kind.name}' for colour, kind in kinds)}. Scale: {facts['Scale']}.",
+                f"{'; '.join(f'{colour}: {kind.name}' for colour, kind in kinds)}.",
                 f"Input {case.files.digits}. {' '.join(case.notes)}",
             ],
             model=f"{source.model}; {adapted.model}",
+            um_per_px=case.view.facts.um_per_px or 0.0,
         )
         write_png(picture, drawing.draw_marks(case.view.pixels, marks, caption))
         write_atomic(table, wording.result_csv(source, adapted, case.name))

@@ -212,7 +212,7 @@ def _outputs(case: Case, view: str) -> tuple[Any, ...]:
 
 def _colour_bar(result: SlideResult) -> str:
     """Draw the scale of the heatmap's colours."""
-    caption = heatmap_caption(result)
+    caption = heatmap_caption(result, result.size[1])
     if caption.colours is None:
         return ""
     return ui.colour_bar(caption.colours, caption.ends, colour_legend(result))

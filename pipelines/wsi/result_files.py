@@ -89,7 +89,7 @@ class SlideFiles:
         """Write the heatmap with its caption, and small without it for the summary."""
         mask = _mask(tissue, picture, result) if tissue else None
         drawn = overlay_heatmap(picture, result, OPACITY, tissue=mask) if len(result) else picture
-        write_png(self._file(".heatmap.png"), add_caption(drawn, heatmap_caption(result)))
+        write_png(self._file(".heatmap.png"), add_caption(drawn, heatmap_caption(result, drawn.shape[1])))
         write_thumbnail(self._file(THUMBNAIL), drawn)
 
     def _file(self, ending: str) -> Path:

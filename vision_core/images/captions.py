@@ -1,5 +1,6 @@
 """Captions below a picture, with colour bar and research notice."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ class Caption:
         colours: ``(K, 3)`` uint8 for a bar from low to high; None: no bar.
         ends: Words at both ends of the bar.
         model: Identity of the model.
+        um_per_px: Microns per pixel of the picture, for a scale bar; 0: unknown, which is said; None: neither.
     """
 
     headline: str
@@ -32,6 +34,7 @@ class Caption:
     colours: NDArray[np.uint8] | None = None
     ends: tuple[str, str] = ("low", "high")
     model: str
+    um_per_px: float | None = None
 
 
 def add_caption(picture: NDArray[np.uint8], caption: Caption) -> NDArray[np.uint8]:
@@ -64,10 +67,13 @@ def _strip(caption: Caption, width: int) -> NDArray[np.uint8]:
     rows += [(font(size), line) for line in (*caption.lines, f"{RESEARCH_NOTICE} Model: {caption.model}")]
     rows = [(face, line) for face, text in rows for line in wrap_lines(text, face, width - 2 * size)]
     heights = [round(1.4 * face.size) for face, _ in rows]
-    bar_px = 0 if caption.colours is None else 2 * size
+    scale_px = 0 if caption.um_per_px is None else 2 * size
+    bar_px = scale_px + (0 if caption.colours is None else 2 * size)
     image = Image.new("RGB", (width, bar_px + sum(heights) + size), "white")
+    if caption.um_per_px is not None:
+        _draw_scale(image, caption.um_per_px, size)
     if caption.colours is not None:
-        _draw_bar(image, caption.colours, caption.ends, size)
+        _draw_bar(image, caption.colours, caption.ends, size, scale_px)
     draw, y = ImageDraw.Draw(image), bar_px + size / 2
     for (face, line), height in zip(rows, heights, strict=True):
         draw.text((size, y + height / 2), line, "black", face, anchor="lm")
@@ -75,16 +81,39 @@ def _strip(caption: Caption, width: int) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _draw_bar(image: Image.Image, colours: NDArray[np.uint8], ends: tuple[str, str], size: int) -> None:
+def scale_bar(um_per_px: float, longest_px: float) -> tuple[float, str]:
+    """Choose a round length, 1, 2 or 5 times a power of ten, for a scale bar of at most ``longest_px`` pixels.
+
+    Returns:
+        Its length in pixels, and in words.
+    """
+    longest = um_per_px * longest_px
+    power = 10.0 ** math.floor(math.log10(longest))
+    um = next(step for step in (5 * power, 2 * power, power) if step <= longest)
+    unit, divisor = next((unit, size) for unit, size in (("cm", 1e4), ("mm", 1e3), ("µm", 0.0)) if um >= size)
+    return um / um_per_px, f"{um / (divisor or 1):g} {unit}"
+
+
+def _draw_scale(image: Image.Image, um_per_px: float, size: int) -> None:
+    draw, face = ImageDraw.Draw(image), font(size)
+    if not um_per_px:
+        draw.text((size, size), "Scale unknown", "black", face, anchor="lm")
+        return
+    length, words = scale_bar(um_per_px, image.width / 4)
+    draw.rectangle((size, size - size // 4, size + round(length), size + size // 4), fill="black")
+    draw.text((size + length + size / 2, size), words, "black", face, anchor="lm")
+
+
+def _draw_bar(image: Image.Image, colours: NDArray[np.uint8], ends: tuple[str, str], size: int, top: int) -> None:
     draw, face = ImageDraw.Draw(image), font(size)
     bar = Image.fromarray(np.ascontiguousarray(colours[None])).resize((12 * size, size), Image.Resampling.BILINEAR)
     words = image.width - bar.width - 3 * size
     low, high = (_shortened(text, face, words / 2) for text in ends)
-    left = round(1.5 * size + face.getlength(low))
-    draw.text((size, size), low, "black", face, anchor="lm")
-    image.paste(bar, (left, size // 2))
-    draw.rectangle((left, size // 2, left + bar.width, size // 2 + size), outline="grey")
-    draw.text((left + bar.width + size / 2, size), high, "black", face, anchor="lm")
+    left, middle = round(1.5 * size + face.getlength(low)), top + size
+    draw.text((size, middle), low, "black", face, anchor="lm")
+    image.paste(bar, (left, top + size // 2))
+    draw.rectangle((left, top + size // 2, left + bar.width, top + size // 2 + size), outline="grey")
+    draw.text((left + bar.width + size / 2, middle), high, "black", face, anchor="lm")
 
 
 def _shortened(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:

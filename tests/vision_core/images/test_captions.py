@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from vision_core.images.captions import MIN_WIDTH_PX, Caption, add_caption, font, wrap_lines
+from vision_core.images.captions import MIN_WIDTH_PX, Caption, add_caption, font, scale_bar, wrap_lines
 
 
 def test_add_caption__picture_above_the_strip_is_unchanged() -> None:
@@ -43,3 +44,29 @@ def test_font__has_the_letters_of_class_names() -> None:
     missing = font(20).getmask("\uffff")
     for letter in "äßéłğøµαопухль":
         assert bytes(font(20).getmask(letter)) != bytes(missing), letter
+
+
+@pytest.mark.parametrize(
+    ("um_per_px", "longest", "length", "words"),
+    [
+        (0.5, 200, 200, "100 µm"),
+        (0.25, 100, 80, "20 µm"),
+        (10, 250, 200, "2 mm"),
+        (250, 250, 200, "5 cm"),
+        (1, 4.9, 2, "2 µm"),
+    ],
+)
+def test_scale_bar__a_round_length_that_fits(um_per_px: float, longest: float, length: float, words: str) -> None:
+    assert scale_bar(um_per_px, longest) == (pytest.approx(length), words)
+
+
+def test_add_caption__scale_bar_has_its_length_and_unknown_is_said() -> None:
+    picture = np.full((4, 800, 3), 255, np.uint8)
+    plain, known, unknown = (
+        add_caption(picture, Caption(headline="a", model="m", um_per_px=each)) for each in (None, 0.5, 0.0)
+    )
+    size = 13
+    bar = known[4 + size, :, 0]
+    assert (bar[size : size + 200] == 0).all() and (bar[size + 203 : size + 206] == 255).all()  # 100 µm
+    assert known.shape == unknown.shape and known.shape[0] == plain.shape[0] + 2 * size
+    assert not np.array_equal(known, unknown)

@@ -146,16 +146,18 @@ def draw_heatmap(
         ``(H + caption, W, 3)`` uint8, wider if the thumbnail is very narrow.
     """
     picture = thumbnail if len(result) == 0 else overlay_heatmap(thumbnail, result, opacity, tissue=tissue)
-    return add_caption(picture, heatmap_caption(result))
+    return add_caption(picture, heatmap_caption(result, thumbnail.shape[1]))
 
 
-def heatmap_caption(result: SlideResult) -> Caption:
-    """Compose the caption of a heatmap: result and colour scale."""
+def heatmap_caption(result: SlideResult, width: int) -> Caption:
+    """Compose the caption of a heatmap that is ``width`` pixels wide: scale, result and colours."""
+    um_per_px = result.mpp * result.size[1] / width
     if len(result) == 0:
         lines = ["No tissue was found on this slide, so nothing was scored."]
-        return Caption(headline=result_headline(result), lines=lines, model=result.model)
+        return Caption(headline=result_headline(result), lines=lines, model=result.model, um_per_px=um_per_px)
     return Caption(
         headline=result_headline(result),
+        um_per_px=um_per_px,
         lines=[prominence(result), colour_legend(result)],
         colours=_scale_bar(has_evidence=result.evidence is not None),
         ends=_ends(result),
