@@ -33,6 +33,7 @@ _FLOOR = (6, 24)  # Below it a failing auth_dependency let visitors in.
 _WHY = "the page is built with it"
 _PREFIX = "domainsight-app-"
 _LAUNCHES = 4
+_THREADS = 4  # each that runs a model keeps memory of its own; forty, Gradio's default, would keep ten times as much
 _LAST_PORT = 65535
 _log = logging.getLogger("domainsight")
 
@@ -218,6 +219,7 @@ def _launch_options(serving: Serving) -> dict[str, Any]:
         "pwa": False,
         "ssr_mode": False,
         "num_workers": 0,
+        "max_threads": _THREADS,
         "root_path": "",
         "show_error": False,
         "state_session_capacity": 32,

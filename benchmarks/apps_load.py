@@ -12,10 +12,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -76,13 +78,26 @@ def open_case(page: Page, address: str) -> float:
     return time.monotonic() - began
 
 
-def change_views(address: str, count: int, every: float) -> tuple[float, list[float]]:
-    """Change the view of one session ``count`` times; returns seconds to its result, and those of each change."""
+def change_views(
+    address: str, count: int, every: float, at_result: Callable[[], object] = lambda: None
+) -> tuple[float, list[float]]:
+    """Change the view of one session ``count`` times.
+
+    Args:
+        address: Address of the page.
+        count: How often.
+        every: Seconds from one change to the next.
+        at_result: Called when the session has its result.
+
+    Returns:
+        Seconds to the result, and those of each change.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_OPTIONS)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         first = open_case(page, address)
         page.evaluate(_CHANGE, _VIEWS[0])  # the first one also loads what later ones have
+        at_result()
         times = []
         for number in range(count):
             began = time.monotonic()
@@ -107,11 +122,12 @@ def main() -> int:
     """Run the load and write what was measured."""
     with served() as (address, process, ready):
         first, alone = change_views(address, _REQUESTS // _SESSIONS, 0.5)
-        before = memory_mib(process)
+        memory = []
+        opened = threading.Barrier(_SESSIONS, action=lambda: memory.append(memory_mib(process)))
         with ThreadPoolExecutor(_SESSIONS) as pool:
-            each = [_REQUESTS // _SESSIONS] * _SESSIONS
-            together = [found[1] for found in pool.map(change_views, [address] * _SESSIONS, each, [_EVERY_SECONDS] * 4)]
-        gained = memory_mib(process) - before
+            run = partial(change_views, address, _REQUESTS // _SESSIONS, _EVERY_SECONDS, opened.wait)
+            together = [future.result()[1] for future in [pool.submit(run) for _ in range(_SESSIONS)]]
+        before, gained = memory[0], memory_mib(process) - memory[0]
     shared = [seconds for times in together for seconds in times]
     found = {
         "seconds_to_ready": round(ready, 2),
@@ -119,8 +135,8 @@ def main() -> int:
         "p95_of_a_change_alone_ms": round(1000 * p95(alone), 1),
         "p95_of_a_change_with_four_ms": round(1000 * p95(shared), 1),
         "ratio": round(p95(shared) / p95(alone), 2),
-        "memory_before_mib": round(before),
-        "memory_gained_mib": round(gained, 1),
+        "memory_with_four_results_mib": round(before),
+        "memory_gained_by_the_changes_mib": round(gained, 1),
         "changes": len(shared),
         "cores": usable_cores(),
     }

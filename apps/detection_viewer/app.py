@@ -1,6 +1,6 @@
 """Page of the detection viewer: shows the detections of two predictors, and computes no scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -100,14 +100,18 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
     ui.cancels(
         components.cancel, [*events, chosen], [components.upload, case, *components.shown], (None, None, *cleared())
     )
-    gr.on(
-        [components.score.change, components.view.change],
-        ui.guarded(partial(_show, viewer), cleared()),
+    redrawn: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_visibility": "private"}
+    components.score.change(
+        ui.guarded(partial(_draw, viewer.show), cleared()),
         [case, *display],
         [components.error, *components.shown],
-        trigger_mode="always_last",
-        show_progress="hidden",
-        api_visibility="private",
+        **redrawn,
+    )
+    components.view.change(
+        ui.guarded(partial(_draw, viewer.turn), cleared()[:2]),
+        [case, *display],
+        [components.error, *components.shown[:2]],
+        **redrawn,
     )
 
 
@@ -128,8 +132,8 @@ def _choose(viewer: Viewer, pair: str, path: str | None, case: Case | None, view
     return score, *viewer.upload(pair, path, display_of(score, view), case)
 
 
-def _show(viewer: Viewer, case: Case | None, *display: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    return viewer.show(case, display_of(*display))
+def _draw(draw: Callable[..., tuple[Any, ...]], case: Case | None, *display: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    return draw(case, display_of(*display))
 
 
 def _about(pairs: Sequence[ModelPair], examples: Sequence[Example]) -> None:

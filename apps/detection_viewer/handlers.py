@@ -112,9 +112,14 @@ class Viewer:
         return self._new(pair_name, example, display)
 
     def show(self, case: Case | None, display: Display) -> tuple[Any, ...]:
-        """Draw a case at another score or as another view, without running a model."""
+        """Draw a case at another score, without running a model; the downloads follow."""
         with self._turn:
             return self._shown(case, display) if case and case.files.folder.exists() else cleared()
+
+    def turn(self, case: Case | None, display: Display) -> tuple[Any, ...]:
+        """Show another view of a case: picture and words alone, since the downloads hold all views."""
+        with self._turn:
+            return self._seen(case, display) if case and case.files.folder.exists() else cleared()[:2]
 
     def forget(self, case: Case | None, kept: Path | None = None) -> None:
         """Delete every file of a case but an upload that is ``kept``."""
@@ -149,15 +154,17 @@ class Viewer:
 
     def _shown(self, case: Case, display: Display) -> tuple[Any, ...]:
         source, adapted = case.source.above(display.score), case.adapted.above(display.score)
+        files = self._downloads(case, source, adapted, display)
+        return *self._seen(case, display), ui.facts_list(case.facts()), files
+
+    def _seen(self, case: Case, display: Display) -> tuple[str, str]:
+        """Return picture and words."""
+        source, adapted = case.source.above(display.score), case.adapted.above(display.score)
         marks = _marks(source, adapted, display.view)
         told = wording.totals(source, adapted, display.score)
         headline = wording.headline(source, adapted)
-        return (
-            self._figure(case, source, adapted, display, f"{headline} {told}"),
-            ui.in_words(headline, told, case.why or f"{case.name}.", *case.notes) + drawing.legend(marks),
-            ui.facts_list(case.facts()),
-            self._downloads(case, source, adapted, display),
-        )
+        words = ui.in_words(headline, told, case.why or f"{case.name}.", *case.notes) + drawing.legend(marks)
+        return self._figure(case, source, adapted, display, f"{headline} {told}"), words
 
     def _figure(self, case: Case, source: Detections, adapted: Detections, display: Display, told: str) -> str:
         height, width = case.view.pixels.shape[:2]
