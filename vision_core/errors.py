@@ -198,6 +198,24 @@ class CheckpointError(UserError):
     code = "CHECKPOINT"
 
 
+class NotFiniteError(CheckpointError):
+    """Error of a network whose output on a sound input is NaN or infinite.
+
+    Args:
+        where: The input, and the list that it is of.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        super().__init__(
+            f"The network's output is not finite ({where}), while its input is sound: its weights are too large or "
+            "damaged, as after a training that diverged. Give another bundle or weights file."
+        )
+
+    def __reduce__(self) -> tuple[type["NotFiniteError"], tuple[str]]:
+        return type(self), (self.where,)  # what crosses a process is made anew
+
+
 class TrainingError(UserError):
     """Error of training: a loss is not finite, or no data to learn from."""
 

@@ -26,7 +26,7 @@ from pipelines.pretrain.weights.bundles import (
 )
 from vision_core.batch.summary import THUMBNAIL
 from vision_core.bundles.card import Card
-from vision_core.errors import CheckpointError
+from vision_core.errors import CheckpointError, NotFiniteError
 from vision_core.files import write_atomic
 from vision_core.images.drawing import write_png, write_thumbnail
 from vision_core.images.notes import tell
@@ -141,11 +141,14 @@ class PretrainPredictor(Predictor[ClassScores]):
         Raises:
             InputError: The file cannot be read.
             CheckpointError: The bundle has no classes.
+            NotFiniteError: A logit is NaN or infinite.
         """
         if not self.card.classes:
             raise CheckpointError(NO_CLASSES)
         pixels, notes = self._noted(Path(item)) if isinstance(item, str | Path) else (item, ())
         logits = self._network(prepare(pixels, self._classifier.preprocessing, self._device))[0].double()
+        if not logits.isfinite().all():
+            raise NotFiniteError(f"image '{Path(item).name}'" if isinstance(item, str | Path) else "image")
         are_independent = self._classifier.are_independent
         scores = logits.sigmoid() if are_independent else logits.softmax(dim=0)
         return ClassScores(

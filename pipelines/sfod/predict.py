@@ -15,8 +15,9 @@ from vision_core.batch.ledger import Record, read_ledgers
 from vision_core.batch.summary import THUMBNAIL
 from vision_core.bundles.card import Card
 from vision_core.detection.boxes import scale_boxes
-from vision_core.detection.model.detector import Detector
+from vision_core.detection.model.detector import DetectionTensors, Detector
 from vision_core.detection.weights.bundles import answer, load_detector
+from vision_core.errors import NotFiniteError
 from vision_core.files import text_of, write_atomic
 from vision_core.images.drawing import draw_boxes, write_png, write_thumbnail
 from vision_core.images.notes import tell
@@ -71,13 +72,14 @@ class SfodPredictor(Predictor[Detections]):
 
         Raises:
             InputError: The file cannot be read.
+            NotFiniteError: A feature or an output is NaN or infinite.
         """
         pixels = self._noted(Path(item))[0] if isinstance(item, str | Path) else item
         size = (pixels.shape[0], pixels.shape[1])
         settings = self._detector.settings
         resized = resize_shortest(pixels, settings.shortest_edge_px, settings.longest_edge_px)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))).to(self._device)
-        detections = self._detector.detect(self._detector.features([tensor]))[0]
+        detections = self._detect(tensor, f"image '{Path(item).name}'" if isinstance(item, str | Path) else "image")
         boxes = scale_boxes(detections.boxes, (resized.shape[0], resized.shape[1]), size)
         return Detections(
             boxes=boxes.cpu().numpy().astype(np.float32),
@@ -111,6 +113,20 @@ class SfodPredictor(Predictor[Detections]):
         """Note on an image of ``(height, width)`` that is shrunk much: the rest of a sentence that begins with it."""
         settings = self._detector.settings
         return shrink_notes(size, settings.shortest_edge_px, settings.longest_edge_px)
+
+    def _detect(self, image: Tensor, where: str) -> DetectionTensors:
+        """Detect as the detector does, which by itself leaves out boxes that are not finite, as if there were none."""
+        features = self._detector.features([image])
+        proposals = self._detector.propose(features)
+        boxes = [each.boxes for each in proposals]
+        logits, deltas = self._detector.score(self._detector.embed(self._detector.pool(features, boxes)))
+        checked = [*features.maps.values(), logits, deltas]
+        if not len(boxes[0]):  # left out too, where the proposals' own outputs are not finite
+            objectness, offsets = self._detector.anchor_outputs(features)
+            checked += [*objectness, *offsets]
+        if not all(each.isfinite().all() for each in checked):
+            raise NotFiniteError(where)
+        return self._detector.select(features, proposals, logits, deltas)[0]
 
     def _noted(self, path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         # ``write`` follows the prediction of the same file, which need not be decoded twice.

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipelines.wsi.evaluation.finite import require_finite
 from pipelines.wsi.evaluation.predictions import Predictions, predict_bags
-from pipelines.wsi.features.bags import Bags, mean_tile
+from pipelines.wsi.features.bags import Bags, Tiles, mean_tile
 from pipelines.wsi.learner import STUDENT, BagLearner
 from pipelines.wsi.mhim.student_teacher import MHIM
 from vision_core.evaluation.classification import call, macro_accuracy
@@ -36,7 +37,12 @@ class Validation:
         return {**student, **{f"ema_{name}": value for scores in others for name, value in scores.items()}}
 
     def predict(self, name: str = STUDENT) -> Predictions:
-        """Predict the list with a network of the learner, once between two steps."""
+        """Predict the list with a network of the learner, once between two steps.
+
+        Raises:
+            InputError: Features of a slide are too large for a sound network.
+            NotFiniteError: The network has diverged.
+        """
         validated = self._learner.validated
         if name not in validated:
             validated[name] = self._predict(self._learner.networks()[name])
@@ -60,7 +66,12 @@ class Validation:
     @torch.no_grad()
     def _probabilities(self, network: MHIM, place: int) -> Tensor:
         device = next(network.parameters()).device
-        return network.log_probabilities(self._bags[0, place].features.to(device)).double().exp()
+
+        def probabilities(features: Tiles) -> Tensor:
+            return network.log_probabilities(torch.as_tensor(features).to(device)).double().exp()
+
+        bag = self._bags[0, place]
+        return require_finite(probabilities(bag.features), probabilities, bag.features, bag.name)
 
 
 def _validation_scores(found: Predictions) -> dict[str, float]:

@@ -20,6 +20,7 @@ from pipelines.wsi.cohort.file_matching import SlideRecord, list_features
 from pipelines.wsi.cohort.slide_list import read_slide_list, same_file_notes, stated_mpps
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.demo.demo_data import make_demo_data
+from pipelines.wsi.evaluation.finite import require_finite
 from pipelines.wsi.evaluation.overlap import note_seen_slides
 from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
 from pipelines.wsi.evaluation.scores import draw_roc, pooled_summaries, score
@@ -338,9 +339,11 @@ def _predict_list(
     categories: list[str] = []
 
     def probabilities(index: int) -> torch.Tensor:
-        reading = network.predict(bags.rows(index))
+        rows = bags.rows(index)
+        reading = network.predict(rows)
         categories.append(category_of(reading, card))
-        return torch.from_numpy(reading.probabilities)
+        found = torch.from_numpy(reading.probabilities)
+        return require_finite(found, network.probabilities, rows, bags.records[index].slide)
 
     found = predict_bags(probabilities, bags.records, card.classes, network.threshold, f"evaluate {model}")
     return notes, replace(found, categories=tuple(categories))

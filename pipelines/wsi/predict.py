@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.evaluation.predictions import require_numbers
+from pipelines.wsi.evaluation.finite import require_finite
 from pipelines.wsi.features.origin import cautions, differences, origin_of, trained_with
 from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor, timing_summary, unfinished_file
 from pipelines.wsi.result_files import SlideFiles
@@ -154,7 +154,8 @@ class WsiPredictor(Predictor[SlideResult]):
         """Classify features; without any, the result is that of a slide without tissue."""
         reading = self._model.predict(features.features) if len(features) else None
         if reading:
-            require_numbers(reading.probabilities, place.name)
+            found = torch.from_numpy(reading.probabilities)
+            require_finite(found, self._model.probabilities, features.features, place.name)
         cautions = _cautions(reading, self.card) if reading else ["No tissue was found on this slide."]
         return SlideResult(
             slide=place.name,

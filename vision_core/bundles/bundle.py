@@ -23,7 +23,7 @@ from torch import Tensor
 from vision_core.bundles.archives import extract_zip
 from vision_core.bundles.card import CARD_FILE, FORMAT, GOLDEN_FILE, SEAL, UNSEALED_FORMAT, WEIGHTS_FILE, Card, seal
 from vision_core.console import say
-from vision_core.errors import CheckpointError, one_line
+from vision_core.errors import CheckpointError, NotFiniteError, one_line
 from vision_core.files import flush, sha256, write_atomic
 
 GOLDEN_FINE, GOLDEN_REFUSED = 1e-3, 1e-2
@@ -70,6 +70,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golde
 
     Raises:
         CheckpointError: The folder holds files of no bundle; or NaN or infinity in the weights.
+        NotFiniteError: Sound weights whose golden output is NaN or infinite.
         EnvironmentFault: The disk is full or cannot be written.
     """
     folder = folder.absolute()
@@ -77,6 +78,8 @@ def save(folder: Path, tensors: Mapping[str, Tensor], card: Card, golden: "Golde
     stored = {name: _stored(tensor, card.storage) for name, tensor in tensors.items()}
     check_finite(stored, str(folder))
     outputs = golden.answer(_computed(stored), golden.inputs)
+    if not all(output.isfinite().all() for output in outputs.values()):
+        raise NotFiniteError("on the golden input")
     pair = _prefixed("input.", golden.inputs) | _prefixed("output.", outputs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

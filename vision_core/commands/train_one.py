@@ -14,7 +14,15 @@ from vision_core.bundles.bundle import add_metrics
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
 from vision_core.console import logged, note, say
-from vision_core.errors import CheckpointError, EnvironmentFault, Interrupted, UserError, one_line
+from vision_core.errors import (
+    CheckpointError,
+    EnvironmentFault,
+    Interrupted,
+    NotFiniteError,
+    TrainingError,
+    UserError,
+    one_line,
+)
 from vision_core.evaluation.rows import Row, table, write_rows
 from vision_core.files import write_atomic
 from vision_core.pipeline import Pipeline
@@ -164,14 +172,25 @@ class _Selection:
         return self._evaluate_bundle if self.config.data.eval_split else None
 
     def deliver(self) -> None:
-        """Write the bundle of the run."""
+        """Write the bundle of the run.
+
+        Raises:
+            CheckpointError: The best epoch is gone.
+            TrainingError: The last weights have diverged.
+        """
         if self.score.exists() and not self.best.exists():
             raise CheckpointError(f"'{self.best}', the best epoch, is gone. Train again with --overwrite.")
         if self.learner.is_selected and self.best.exists():
             shutil.rmtree(self.folder.model, ignore_errors=True)
             shutil.copytree(self.best, self.folder.model)
             return
-        self.pipeline.deliver(self.config, self.learner, self.folder.model)
+        try:
+            self.pipeline.deliver(self.config, self.learner, self.folder.model)
+        except NotFiniteError as error:
+            raise TrainingError(
+                f"The output is not finite after the last step ({error.where}): the weights have diverged. "
+                "Train anew with a lower optim.lr, or set optim.clip_norm."
+            ) from error
 
     def _evaluate_learner(self, epoch: int) -> Mapping[str, float]:
         assert self.scored is not None

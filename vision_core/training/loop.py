@@ -15,7 +15,7 @@ from torch import Tensor
 from vision_core.config.loading import fingerprint
 from vision_core.config.schema import Config, Optim
 from vision_core.console import Progress, note, say
-from vision_core.errors import CheckpointError, Interrupted, TrainingError
+from vision_core.errors import CheckpointError, Interrupted, NotFiniteError, TrainingError
 from vision_core.randomness import key, seed_torch
 from vision_core.runs.folder import RunFolder
 from vision_core.runs.metrics_log import RunLog
@@ -50,8 +50,8 @@ def fit(
 
     Raises:
         ConfigError: The teacher would never move.
-        TrainingError: A loss is not finite (under ``train.on_bad_loss=skip``: of ten steps in a row), ten updates in a
-            row had a gradient beyond fp16, or the run found nothing to learn.
+        TrainingError: A loss is not finite (under ``train.on_bad_loss=skip``: of ten steps in a row), an output between
+            epochs is not, ten updates in a row had a gradient beyond fp16, or the run found nothing to learn.
         Interrupted: SIGTERM or Ctrl-C; a checkpoint was written before.
         EnvironmentFault: Another process of the training has ended without a message.
     """
@@ -254,7 +254,11 @@ class _Loop:
         self._note_teacher("epoch")
         if not (evaluate and train.eval_every and epoch % train.eval_every == 0):
             return
-        values = distributed.broadcast_from_first(dict(evaluate(epoch)) if self.runtime.is_first else {})
+        try:
+            values = dict(evaluate(epoch)) if self.runtime.is_first else {}
+        except NotFiniteError as error:
+            raise self._diverged(error) from error
+        values = distributed.broadcast_from_first(values)
         self.counters.history.extend(list(values.values())[:1])
         if self.log:
             self.log.metrics(self.counters.step, epoch, {f"eval/{name}": value for name, value in values.items()})
@@ -364,6 +368,10 @@ class _Loop:
         many = f"{counters.bad_in_a_row} steps in a row were not finite. " if counters.bad_in_a_row > 1 else ""
         other = "" if own else "The loss of another process is not finite. "
         raise TrainingError(f"{other}{many}{told} {self._last_checkpoint()}")
+
+    def _diverged(self, error: NotFiniteError) -> TrainingError:
+        where = f"after step {self.counters.step} ({error.where})"
+        return TrainingError(f"The output is not finite {where}: the weights have diverged. {self._last_checkpoint()}")
 
     def _told(self, fault: str) -> str:
         step = self.counters.step

@@ -12,6 +12,7 @@ from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.views import CentreViews
 from pipelines.pretrain.noise_mask.mask import SharedMasks
 from vision_core.console import track
+from vision_core.errors import NotFiniteError
 from vision_core.evaluation.classification import class_scores, macro_scores, roc_areas, top_k_accuracy
 from vision_core.evaluation.rows import Row
 from vision_core.training.loaders import EpochBatches, batches, to_device
@@ -53,6 +54,9 @@ def predict_all(
         label: Label of the progress bar.
         transforms: Transforms of the normalised images of a batch, given its number; None: the images stay clean.
         workers: Processes that read images.
+
+    Raises:
+        NotFiniteError: A logit is NaN or infinite.
     """
     device = next(network.parameters()).device
     order = EpochBatches(num_items=len(views), batch_size=_BATCH, shuffled=False)
@@ -62,6 +66,8 @@ def predict_all(
         images = normalise(to_device(batch.images, device))
         for transform, known in zip(transforms, scores, strict=True):
             logits = network(transform(images, number) if transform else images).double()
+            if not logits.isfinite().all():
+                raise NotFiniteError(f"batch {number + 1} of {label}")
             known.append((logits.softmax(dim=1) if batch.labels.ndim == 1 else logits.sigmoid()).cpu())
         truths.append(batch.labels)
     truth = torch.cat(truths).numpy()

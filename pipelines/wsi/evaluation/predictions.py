@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vision_core.console import track
 from vision_core.csv_tables import to_csv, unquoted
-from vision_core.errors import DataError, InputError
+from vision_core.errors import DataError
 from vision_core.evaluation.classification import auc, call, youden_threshold
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
@@ -120,13 +120,10 @@ def predict_bags(
         classes: Names in the order of the probabilities.
         threshold: Threshold of ``call``.
         label: Name of the progress bar; empty: no bar.
-
-    Raises:
-        InputError: A probability is NaN or infinite.
     """
     places: Iterable[int] = range(len(records))
     places = track(places, len(records), label, "slide") if label else places
-    rows = [require_numbers(probabilities(place).double().cpu().numpy(), records[place].slide) for place in places]
+    rows = [probabilities(place).double().cpu().numpy() for place in places]
     found = np.stack(rows) if rows else np.empty((0, len(classes)))
     return Predictions(
         slides=tuple(record.slide for record in records),
@@ -135,19 +132,6 @@ def predict_bags(
         probabilities=found,
         called=call(found, threshold),
         classes=classes,
-    )
-
-
-def require_numbers(probabilities: NDArray[np.float64], slide: str) -> NDArray[np.float64]:
-    """Return finite probabilities unchanged.
-
-    Raises:
-        InputError: A probability is NaN or infinite.
-    """
-    if np.isfinite(probabilities).all():
-        return probabilities
-    raise InputError(
-        f"'{slide}': the network's output is not a number: features are damaged or too large. Extract them again."
     )
 
 

@@ -146,5 +146,6 @@ def _require_numbers(scores: Tensor) -> None:
     if missing:
         raise TrainingError(
             f"The teacher's scores of '{missing}' of {scores.shape[1]} tiles are not numbers. "
-            "Look for NaN in the features of this bag, or start from another teacher."
+            "Features are known to be finite: the teacher has diverged. Lower optim.lr, set optim.clip_norm, or start "
+            "from another teacher."
         )

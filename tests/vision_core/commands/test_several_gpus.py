@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pipelines.wsi.__main__ import main
-from tests.pipelines.wsi.tiny import FEATURE_WORDS, make_features
+from tests.pipelines.wsi.tiny import DIM, FEATURE_WORDS, make_features
 from tests.vision_core.toy import toy_config
 from vision_core.commands.several_gpus import free_gpus, share_out
 from vision_core.config.schema import Config
+from vision_core.slides.features.files import Features, write_features
 
 TWO = ["cuda:0", "cuda:1"]
 
@@ -77,7 +79,9 @@ def test_train__fault_of_one_seed_is_told_as_if_it_were_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = make_features(tmp_path / "data")
-    words = [f"data.root={data}", "method=plain", *FEATURE_WORDS, "optim.name=sgd", "optim.lr=1000", "train.epochs=9"]
+    large = np.full((5, DIM), 3e38, np.float32)  # beyond float32 in the first product, on any machine
+    write_features(data / "features" / "s0.h5", Features(features=large, coords=None, attributes={}))
+    words = [f"data.root={data}", "method=plain", *FEATURE_WORDS, "train.epochs=1"]
     monkeypatch.setattr("vision_core.commands.train.free_gpus", lambda _: ["cpu", "cpu"])
     assert main(["train", "--out", str(tmp_path / "run"), "--seeds", "0,1", "--device", "cpu", *words]) == 2
     assert "error[TRAINING] The loss is not finite at step" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines.wsi.evaluation.predictions import Predictions, pool, predict_bags, read_predictions, write_predictions
-from vision_core.errors import DataError, InputError
+from vision_core.errors import DataError
 from vision_core.evaluation.classification import call
 
 
@@ -97,12 +97,6 @@ def test_decision__of_probabilities_that_are_all_nearly_one(gap: float) -> None:
     logs = -np.logaddexp(0, np.stack([odds, -odds], axis=1))
     found = Predictions(**{**vars(made(4)), "probabilities": np.exp(logs), "labels": np.array([0, 0, 1, 1])})
     assert call(found.probabilities, found.decision_threshold()).tolist() == [0, 0, 1, 1]
-
-
-def test_predict_bags__what_is_no_number_is_refused_by_name() -> None:
-    records = [Record("a", "p", 1), Record("b", "q", 0)]
-    with pytest.raises(InputError, match="'b': the network's output is not a number"):
-        predict_bags(lambda place: torch.tensor([0.5, 0.5 if place == 0 else torch.nan]), records, ("n", "t"))
 
 
 @pytest.mark.parametrize("classes", [("normal", "tumour"), ("a", "b", "=c"), ("+", "-")])
