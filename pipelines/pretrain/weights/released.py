@@ -14,7 +14,6 @@ from vision_core.bundles.bundle import check_finite
 from vision_core.bundles.foreign_weights import read_weights
 from vision_core.errors import CheckpointError
 from vision_core.files import sha256
-from vision_core.randomness import key
 from vision_core.training.batch_norms import extreme_statistics
 
 _LEAST_SHARE = 0.95
@@ -60,7 +59,6 @@ def read_released(
     check_finite(found, f"'{path}'")
     spec, keys = _recognise(found, path)
     names = _class_names(keys.head, classes, path)
-    torch.manual_seed(key("import"))  # entries that the file lacks are the same at every import
     network = build_backbone(spec.name, keys.head)
     given = {here: found[there] for there, here in keys.ours.items()}
     lacks_bias = keys.head > 0 and f"{spec.classifier}.bias" not in given
@@ -98,6 +96,12 @@ def _recognise(found: Mapping[str, Tensor], path: Path) -> tuple[BackboneSpec, K
         )
     _refuse_whole_numbers(found, keys, path)
     _refuse_other_shapes(found, best, keys, path)
+    if keys.missing:
+        strange = f" (without a counterpart: '{keys.unused[0]}')" if keys.unused else ""
+        raise CheckpointError(
+            f"'{path}' lacks {len(keys.missing)} of the tensors of a {best}, first '{keys.missing[0]}'{strange}: they "
+            "would stay random, and every answer with them. Save the whole network."
+        )
     _refuse_two_networks(keys, path)
     _refuse_other_bias(found, keys, BACKBONES[best], path)
     return BACKBONES[best], keys

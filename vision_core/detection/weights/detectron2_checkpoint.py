@@ -25,7 +25,7 @@ _BACKBONE_PARTS = ("backbone.", "roi_heads.res5.")  # res5 is part of the ImageN
 # The teacher first: it is what the papers report.
 _PREFIXES = (
     *("modelTeacher.", "model_teacher.", "teacher.", "ema_model.", "model_ema.", "ema."),
-    *("module.", "model.", "modelStudent.", "model_student.", "student."),
+    *("module.", "_orig_mod.", "model.", "modelStudent.", "model_student.", "student."),
 )
 _CLASS_ROWS = ("cls_score.weight", "cls_score_w")
 _TORCHVISION = "torchvision"
@@ -39,6 +39,10 @@ _TORCHVISION_INPUTS = {
     "pixel_std": (58.395, 57.12, 57.375),
 }
 _STATISTICS = ("running_mean", "running_var")
+# Parts of which every tensor counts for what is detected, but for counters and boxes that are computed.
+_ANSWERING = ("backbone.", "proposal_generator.", "roi_heads.box_head.", "roi_heads.box_predictor.", "roi_heads.res5.")
+_WITHOUT_ANSWER = ("num_batches_tracked", ".cell_anchors.0", ".cell_anchors.1", ".cell_anchors.2", ".cell_anchors.3",
+                   ".cell_anchors.4", ".stem.fc.weight", ".stem.fc.bias")  # fmt: skip
 _SHOWN_PROBLEMS = 5
 
 
@@ -227,13 +231,21 @@ def _load_all(detector: Detector, tensors: dict[str, Tensor], path: Path) -> lis
         for name, value in tensors.items()
         if name in own and own[name].shape != value.shape
     ]
-    missing = [name for name in own if name not in tensors and not name.endswith(_STATISTICS)]
+    statistics = [name for name in own if name.endswith(_STATISTICS)]
+    # Of folded layers all are gone, as in the files of caffe; a file that has some has lost the others.
+    is_folded = not any(name in tensors for name in statistics)
+    missing = [name for name in own if name not in tensors and not (is_folded and name in statistics)]
+    wrong += [
+        f"'{path}': '{name}' has no place in the detector that the configuration describes."
+        for name in tensors
+        if name not in own and name.startswith(_ANSWERING) and not name.endswith(_WITHOUT_ANSWER)
+    ]
     wrong += [f"'{path}': tensor '{name}', which the configuration asks for, is missing." for name in missing]
     if wrong:
         more = [f"... {len(wrong)} tensors in all. Give the config.yaml that belongs to these weights."]
         raise CheckpointError(wrong[:_SHOWN_PROBLEMS] + more)
     result = detector.load_state_dict(tensors, strict=False)
-    folded = sum(name.endswith(_STATISTICS[0]) for name in result.missing_keys)
+    folded = sum(name.endswith(_STATISTICS[0]) for name in statistics) if is_folded else 0
     notes = [f"weights: '{name}' has no place in the detector" for name in result.unexpected_keys]
     return notes + ([f"weights: {folded} normalisation layers have mean 0 and variance 1"] if folded else [])
 

@@ -119,6 +119,12 @@ def test_read_released__a_transmil_is_named(tmp_path: Path) -> None:
         read_released(tmp_path / "a.pt")
 
 
+def test_import_released__a_part_of_the_network_that_is_not_built_is_refused() -> None:
+    for gated, more in ((False, "online_encoder.attention.attention_a.0.weight"), (True, "predictor.2.weight")):
+        with pytest.raises(CheckpointError, match=f"first '{more}': without them its answers would differ"):
+            import_released(_abmil(gated=gated) | {more: torch.zeros(1)})
+
+
 def test_import_released__what_has_no_place_is_named() -> None:
     found = import_released(_abmil(gated=False) | {"head.weight": torch.zeros(1)})
     assert found.dropped == ("head.weight",)

@@ -47,6 +47,27 @@ def test_import__weights_settings_and_told_facts(tmp_path: Path, tensors: dict[s
     assert "'domain_classifier.weight' has no place" in told
 
 
+@pytest.mark.parametrize("lost", ["running_var", "stem.conv1.norm.running_mean"])
+def test_import__statistics_are_all_there_or_folded(lost: str, tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    left = {name: tensor for name, tensor in tensors.items() if not name.endswith(lost)}
+    with pytest.raises(CheckpointError, match=rf"{lost}', which the configuration asks for, is missing"):
+        import_detector(write(tmp_path, left), None, CLASSES)
+    folded = {name: tensor for name, tensor in tensors.items() if "running" not in name}
+    assert any(
+        "have mean 0 and variance 1" in note for note in import_detector(write(tmp_path, folded), None, ()).notes
+    )
+
+
+def test_import__a_layer_that_the_configuration_does_not_have_is_refused(
+    tmp_path: Path, tensors: dict[str, Tensor]
+) -> None:
+    name = "roi_heads.box_head.fc3.weight"
+    with pytest.raises(CheckpointError, match=f"'{name}' has no place in the detector"):
+        import_detector(write(tmp_path, tensors | {name: torch.ones(16, 16)}), None, CLASSES)
+    counted = tensors | {"backbone.bottom_up.stem.conv1.norm.num_batches_tracked": torch.tensor(3)}
+    import_detector(write(tmp_path, counted), None, CLASSES)
+
+
 def test_import__classes_are_numbered_without_names(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
     assert import_detector(write(tmp_path, tensors), None, ()).classes == ("class_0", "class_1", "class_2")
 
