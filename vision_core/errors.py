@@ -59,6 +59,11 @@ class Findings:
         """Record a fault."""
         self.found.append(Finding(severity="refuse", text=text))
 
+    def refuse_all(self, texts: Sequence[str]) -> None:
+        """Record several faults."""
+        for text in texts:
+            self.refuse(text)
+
     def ask(self, text: str) -> None:
         """Record a fault that a setting, which ``text`` names, can let pass."""
         self.found.append(Finding(severity="ask", text=text))
@@ -79,6 +84,11 @@ class Findings:
     def problems(self) -> tuple[str, ...]:
         """List what refuses the input."""
         return tuple(each.text for each in self.found if each.refuses)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """List what is told of an input that is used."""
+        return tuple(each.text for each in self.all() if not each.refuses)
 
     def all(self) -> tuple[Finding, ...]:
         """List all findings; notes that apply in several places come last, with their number."""

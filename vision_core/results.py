@@ -58,6 +58,7 @@ class Detections:
         image_size: ``(height, width)`` of the original image in pixels.
         model: Model that made them: method, version, hash of its weights.
         titles: Words for people, by class; may be empty.
+        notes: Remarks for the user, a sentence each.
     """
 
     boxes: NDArray[np.float32]
@@ -67,6 +68,7 @@ class Detections:
     image_size: tuple[int, int]
     model: str = "unknown"
     titles: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -98,6 +100,7 @@ class Detections:
             image_size=self.image_size,
             model=self.model,
             titles=self.titles,
+            notes=self.notes,
         )
 
     def to_record(self) -> dict[str, Any]:

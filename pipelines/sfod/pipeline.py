@@ -214,11 +214,12 @@ class SfodPipeline(Pipeline[SfodConfig]):
         return SfodPredictor.from_checkpoint(bundle, device, read=UntrustedImages().noted_image)
 
     def columns(self, result: Detections) -> dict[str, str | int]:
-        """Count the objects above the drawing threshold, in words and by class."""
+        """Count the objects above the drawing threshold, in words and by class, beside the notes on the file."""
         counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
         found = ", ".join(f"{counts[name]} {result.titles.get(name, name)}" for name in result.classes if counts[name])
         shown = {f"{name} (score > {DRAWN_SCORE:g})": counts[name] for name in result.classes}
-        return {"verdict": found or f"no object with a score above {DRAWN_SCORE:g}", **shown}
+        verdict = found or f"no object with a score above {DRAWN_SCORE:g}"
+        return {"verdict": verdict, "notice": " ".join(result.notes), **shown}
 
     def conclude(self, folder: Path, inputs: Sequence[Path]) -> None:
         """Write all detections as one COCO file, which labelling tools open."""

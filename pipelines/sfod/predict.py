@@ -74,7 +74,7 @@ class SfodPredictor(Predictor[Detections]):
             InputError: The file cannot be read.
             NotFiniteError: A feature or an output is NaN or infinite.
         """
-        pixels = self._noted(Path(item))[0] if isinstance(item, str | Path) else item
+        pixels, notes = self._noted(Path(item)) if isinstance(item, str | Path) else (item, ())
         size = (pixels.shape[0], pixels.shape[1])
         settings = self._detector.settings
         resized = resize_shortest(pixels, settings.shortest_edge_px, settings.longest_edge_px)
@@ -89,14 +89,15 @@ class SfodPredictor(Predictor[Detections]):
             image_size=size,
             model=self.card.identity(),
             titles=self.card.class_titles,
+            notes=tuple(f"The file {note}." for note in notes),
         )
 
     def write(self, result: Detections, path: str | Path, folder: str | Path) -> list[Path]:
         """Write ``<name>.json`` with all objects; those above 0.5 in ``<name>.png`` and a small ``<name>.jpg``."""
         path, folder = Path(path), Path(folder)
         record, picture, small = (folder / f"{path.stem}{ending}" for ending in (".json", ".png", THUMBNAIL))
-        pixels, notes = self._noted(path)
-        told = {"notes": [f"The file {note}." for note in notes]} if notes else {}
+        pixels = self._noted(path)[0]
+        told = {"notes": list(result.notes)} if result.notes else {}
         content = {"image": path.name, "classes": list(result.classes), **result.to_record(), **told}
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False))
         shown = result.above(DRAWN_SCORE)

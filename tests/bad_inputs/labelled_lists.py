@@ -38,7 +38,7 @@ def plural_name(folder: Path) -> Path:
 
 def other_case(folder: Path) -> Path:
     """Categories ``Disc`` and ``square``."""
-    return _edited(folder, lambda index: index["categories"][0].update(name="Disc"))
+    return edited(folder, lambda index: index["categories"][0].update(name="Disc"))
 
 
 def two_cases(folder: Path) -> Path:
@@ -57,7 +57,7 @@ def lost_image_ids(folder: Path) -> Path:
         for entry in index["annotations"]:
             entry["image_id"] = f"{entry['image_id']}.png"
 
-    return _edited(folder, lose)
+    return edited(folder, lose)
 
 
 def labels_twice(folder: Path) -> Path:
@@ -66,12 +66,12 @@ def labels_twice(folder: Path) -> Path:
     def double(index: Index) -> None:
         index["annotations"] += [entry | {"id": entry["id"] + 1000} for entry in index["annotations"]]
 
-    return _edited(folder, double)
+    return edited(folder, double)
 
 
 def file_under_two_ids(folder: Path) -> Path:
     """Two images of the index are one file."""
-    return _edited(folder, lambda index: index["images"][1].update(file_name="000.png"))
+    return edited(folder, lambda index: index["images"][1].update(file_name="000.png"))
 
 
 def file_under_two_names(folder: Path) -> Path:
@@ -108,7 +108,7 @@ def turned_by_exif(folder: Path) -> Path:
                 image.save(path.with_suffix(".jpg"), exif=exif)
             path.unlink()
 
-    return _edited(folder, photograph)
+    return edited(folder, photograph)
 
 
 def normalised(folder: Path) -> Path:
@@ -118,7 +118,7 @@ def normalised(folder: Path) -> Path:
         for entry in index["annotations"]:
             entry["bbox"] = [value / edge for value, edge in zip(entry["bbox"], (96, 64, 96, 64), strict=True)]
 
-    return _edited(folder, divide)
+    return edited(folder, divide)
 
 
 def normalised_voc(folder: Path) -> Path:
@@ -143,7 +143,7 @@ def latin_list(folder: Path) -> Path:
 
 def no_annotation(folder: Path) -> Path:
     """An index without any annotation."""
-    return _edited(folder, lambda index: index["annotations"].clear())
+    return edited(folder, lambda index: index["annotations"].clear())
 
 
 def plain_coco(folder: Path) -> Path:
@@ -163,7 +163,7 @@ def text_image_ids(folder: Path) -> Path:
         for entry in index["annotations"]:
             entry["image_id"] = f"{entry['image_id']:03d}"
 
-    return _edited(folder, quote)
+    return edited(folder, quote)
 
 
 def fractional_ids(folder: Path) -> Path:
@@ -173,7 +173,7 @@ def fractional_ids(folder: Path) -> Path:
         for entry in index["annotations"]:
             entry.update({name: float(entry[name]) for name in ("id", "image_id", "category_id")})
 
-    return _edited(folder, widen)
+    return edited(folder, widen)
 
 
 def text_category_ids(folder: Path) -> Path:
@@ -183,7 +183,7 @@ def text_category_ids(folder: Path) -> Path:
         for entry in index["annotations"]:
             entry["category_id"] = str(entry["category_id"])
 
-    return _edited(folder, quote)
+    return edited(folder, quote)
 
 
 def roboflow(folder: Path) -> Path:
@@ -223,7 +223,7 @@ def _relisted(folder: Path, write: Callable[[list[str]], str], encoding: str = "
     return folder
 
 
-def _edited(folder: Path, edit: Callable[[Index], object]) -> Path:
+def edited(folder: Path, edit: Callable[[Index], object]) -> Path:
     path = make_coco(folder, COUNT) / "train.json"
     index = json.loads(path.read_text())
     edit(index)

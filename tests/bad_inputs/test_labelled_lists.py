@@ -105,6 +105,32 @@ def test_read_dataset__difficult_in_other_words(value: str, tmp_path: Path) -> N
     assert all(record.difficult.all() for record in _read(root, "voc").records)
 
 
+@pytest.mark.parametrize(("value", "count"), [("0", 0), ("1", 1), (True, 1), (None, 0), (0.0, 0)])
+def test_read_dataset__crowd_in_other_words(value: object, count: int, tmp_path: Path) -> None:
+    data = lists.edited(tmp_path / "data", lambda index: index["annotations"][0].update(iscrowd=value))
+    assert sum(int(record.crowd.sum()) for record in _read(data, "coco").records) == count
+
+
+def test_read_dataset__crowd_that_is_neither_is_refused(tmp_path: Path) -> None:
+    data = lists.edited(tmp_path / "data", lambda index: index["annotations"][0].update(iscrowd="maybe"))
+    with pytest.raises(DataError, match=r"has {'iscrowd': 'maybe'}, which should be 0 or 1"):
+        _read(data, "coco")
+
+
+def test_read_dataset__sizes_that_are_text_are_compared(tmp_path: Path) -> None:
+    data = lists.edited(tmp_path / "data", lambda index: index["images"][0].update(width="48", height="32"))
+    with pytest.raises(DataError, match="is '96 x 64' px, its labels say '48 x 32'"):
+        _read(data, "coco")
+
+
+def test_read_dataset__xml_of_another_kind_is_named(tmp_path: Path) -> None:
+    data = lists.plain_voc(tmp_path / "data")
+    for path in (data / "Annotations").iterdir():
+        path.write_text(path.read_text().replace("<annotation>", "<annotation xmlns='http://example.org'>"))
+    with pytest.raises(DataError, match=r"is XML of '\{http://example\.org\}annotation', not a VOC annotation"):
+        _read(data, "voc")
+
+
 def test_evaluate__missing_images_stand_beside_the_score(tmp_path: Path, capsys: Capture) -> None:
     data, out = lists.half_a_folder(tmp_path / "data"), tmp_path / "scores"
     argv = [*_evaluate(data, "voc", "data.on_missing=skip"), f"--out={out}"]

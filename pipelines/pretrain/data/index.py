@@ -1,7 +1,7 @@
 """Index of labelled images, the same for every layout on disk: a million of them in a few arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.dicom.reader import inspect_dicom, read_noted_dicom
-from vision_core.errors import examples
 from vision_core.images.folders import suffix_notes
 from vision_core.images.reading import inspect_image, is_image_name, read_noted_image
 
@@ -210,29 +209,6 @@ class Files:
     def keep(self, indices: NDArray[np.int64]) -> "Files":
         """Select files."""
         return replace(self, names=self.names[indices])
-
-
-@dataclass
-class Reading:
-    """Findings of a reader.
-
-    Attributes:
-        problems: Sentences that refuse the data set.
-        remarks: Sentences for the user.
-        facts: Places of each fact that is counted.
-    """
-
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    facts: dict[str, list[str]] = field(default_factory=dict)
-
-    def note(self, fact: str, where: str) -> None:
-        """Count a fact; its first places are shown."""
-        self.facts.setdefault(fact, []).append(where)
-
-    def notes(self) -> tuple[str, ...]:
-        """List remarks and facts, a line each."""
-        return (*self.remarks, *(f"{fact}: {len(places)} ({examples(places)})" for fact, places in self.facts.items()))
 
 
 def index_files(

@@ -20,14 +20,13 @@ from pipelines.pretrain.data.index import (
     UNKNOWN,
     Entry,
     Images,
-    Reading,
     index_files,
     patient_number,
 )
 from pipelines.pretrain.data_settings import PretrainData
 from vision_core.console import Progress
 from vision_core.dicom.reader import DicomFacts, inspect_dicom
-from vision_core.errors import NUM_EXAMPLES, ConfigError, DataError, InputError, examples
+from vision_core.errors import NUM_EXAMPLES, ConfigError, DataError, Findings, InputError, examples, first_problems
 from vision_core.evaluation.class_names import clean_name, missing_value_problems, variant_problems, written_name
 from vision_core.files import write_atomic
 from vision_core.images.reading import is_image_name
@@ -74,9 +73,9 @@ def read_images(data: PretrainData, split: str) -> Images:
     if data.format == "medmnist":
         images = read_medmnist(data.root, split, data.model_copy(update={"classes": frozen}))
         if absent := [images.classes[number] for number in np.flatnonzero(images.class_counts == 0)]:
-            reading = Reading()
-            _tell_absent(images.name, absent, len(images.classes), data, reading)
-            _refuse(reading, images.name)
+            findings = Findings()
+            _tell_absent(images.name, absent, len(images.classes), data, findings)
+            _refuse(findings, images.name)
     else:
         images = _read_files(data, data.root, split, frozen)
     if data.leave_out:
@@ -155,14 +154,14 @@ def _progress() -> Iterator[OnItem]:
 
 
 def _read_files(data: PretrainData, root: Path, split: str, frozen: tuple[str, ...]) -> Images:
-    reading = Reading()
+    findings = Findings()
     name = f"{root.resolve().name}:{split}"
-    entries, parts = _entries(data, root, split, reading)
-    _refuse(reading, name)
+    entries, parts = _entries(data, root, split, findings)
+    _refuse(findings, name)
     if not entries:
         raise DataError(f"'{name}' has no image. Correct data.root, data.split or data.format.")
     counts = Counter(entry.label for entry in entries)
-    reading.problems += missing_value_problems(counts, frozen, "images")
+    findings.refuse_all(missing_value_problems(counts, frozen, "images"))
     meant = {label: _name(label, frozen, is_cell=_is_list(data)) for label in counts}
     entries = [entry._replace(label=meant[entry.label]) for entry in entries]
     parts = {part: {_name(each, frozen, is_cell=_is_list(data)) for each in labels} for part, labels in parts.items()}
@@ -170,28 +169,28 @@ def _read_files(data: PretrainData, root: Path, split: str, frozen: tuple[str, .
     # Folders are numbered by their sorted names, as the released code does; a list may hold numbers.
     classes = frozen or tuple(sorted(every, key=_order if _is_list(data) else str))
     if not frozen and data.format != "radimagenet":  # whose own names are as they are
-        reading.problems += variant_problems(classes, "the lists" if _is_list(data) else "the folders")
-    _compare(parts, entries, (classes, split), data, reading)
-    _refuse(reading, name)
+        findings.refuse_all(variant_problems(classes, "the lists" if _is_list(data) else "the folders"))
+    _compare(parts, entries, (classes, split), data, findings)
+    _refuse(findings, name)
     if data.format == "radimagenet" and len(classes) != RADIMAGENET_CLASSES:
-        reading.remarks.append(f"{len(classes)} classes; the whole RadImageNet has {RADIMAGENET_CLASSES}")
+        findings.note(f"{len(classes)} classes; the whole RadImageNet has {RADIMAGENET_CLASSES}")
     images = index_files(entries, classes, root, name, data.max_megapixels)
     images = _with_header_facts(images) if data.format == "dicom" else images
-    return replace(images, notes=(*images.notes, *reading.notes()))
+    return replace(images, notes=(*images.notes, *findings.notes))
 
 
 def _entries(
-    data: PretrainData, root: Path, split: str, reading: Reading
+    data: PretrainData, root: Path, split: str, findings: Findings
 ) -> tuple[list[Entry], Mapping[str, set[str]]]:
     """Read the images of a list, and the classes of all lists."""
     if data.format == "radimagenet":
-        entries = read_radimagenet(root, split, reading, skip_missing=data.on_missing == "skip")
+        entries = read_radimagenet(root, split, findings, skip_missing=data.on_missing == "skip")
         return entries, radimagenet_classes(root, split)
     if _is_list(data):
-        entries, missing = read_table(root, split, data.labels, reading)
-        note_missing(missing, len(entries) + len(missing), reading, skip=data.on_missing == "skip")
+        entries, missing = read_table(root, split, data.labels, findings)
+        note_missing(missing, len(entries) + len(missing), findings, skip=data.on_missing == "skip")
         return entries, labels_of_parts(root, split, data.labels, PARTS)
-    entries = read_folders(root, split, reading, at_any_depth=data.format == "dicom")
+    entries = read_folders(root, split, findings, at_any_depth=data.format == "dicom")
     return entries, classes_of_parts(root, split)
 
 
@@ -212,29 +211,29 @@ def _compare(
     entries: Sequence[Entry],
     wanted: tuple[tuple[str, ...], str],
     data: PretrainData,
-    reading: Reading,
+    findings: Findings,
 ) -> None:
     """Compare the classes of all lists with each other, and with those that are given."""
     classes, split = wanted
     here = {entry.label for entry in entries}
     strange = sorted(here - set(classes), key=_order)
     if strange:
-        reading.problems.append(
+        findings.refuse(
             f"'{split}' has '{len(strange)}' classes that are not among the {len(classes)} given: {examples(strange)}. "
             "Correct data.classes or data.class_list."
         )
     for part, names in {**parts, split: here}.items():
         absent = [name for name in classes if name not in names]
         if absent and not (part != split and strange):
-            _tell_absent(part, absent, len(classes), data, reading)
+            _tell_absent(part, absent, len(classes), data, findings)
 
 
-def _tell_absent(part: str, absent: Sequence[str], total: int, data: PretrainData, reading: Reading) -> None:
+def _tell_absent(part: str, absent: Sequence[str], total: int, data: PretrainData, findings: Findings) -> None:
     told = f"'{part}' lacks '{len(absent)}' of {total} classes: {examples(absent)}"
     if data.on_missing_class == "note":
-        reading.remarks.append(told)
+        findings.note(told)
     else:
-        reading.problems.append(f"{told}. Complete it, or set data.on_missing_class to 'note'.")
+        findings.refuse(f"{told}. Complete it, or set data.on_missing_class to 'note'.")
 
 
 def _still_complete(before: Images, after: Images, data: PretrainData) -> Images:
@@ -242,18 +241,15 @@ def _still_complete(before: Images, after: Images, data: PretrainData) -> Images
     emptied = np.flatnonzero((before.class_counts > 0) & (after.class_counts == 0))
     if not len(emptied):
         return after
-    reading, names = Reading(), [after.classes[number] for number in emptied]
-    _tell_absent(after.name, names, len(after.classes), data, reading)
-    _refuse(reading, after.name)
-    return replace(after, notes=(*after.notes, *reading.notes()))
+    findings, names = Findings(), [after.classes[number] for number in emptied]
+    _tell_absent(after.name, names, len(after.classes), data, findings)
+    _refuse(findings, after.name)
+    return replace(after, notes=(*after.notes, *findings.notes))
 
 
-def _refuse(reading: Reading, name: str) -> None:
-    problems = reading.problems
-    if len(problems) > NUM_EXAMPLES:
-        problems = [*problems[:NUM_EXAMPLES], f"'{name}' has '{len(problems)}' problems in all. Correct them."]
-    if problems:
-        raise DataError(problems)
+def _refuse(findings: Findings, name: str) -> None:
+    if findings.problems:
+        raise DataError(first_problems(findings.problems, name))
 
 
 def _order(label: str) -> tuple[bool, int, str]:

@@ -1,5 +1,6 @@
 """One image in, detections in its own pixels out, and the files of a result."""
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.sfod.__main__ import main
 from pipelines.sfod.pipeline import SfodPipeline
 from pipelines.sfod.predict import SfodPredictor, write_coco
 from tests.pipelines.sfod.tiny import CLASSES, source_bundle
@@ -167,3 +169,15 @@ def test_write_coco__equal_names_of_two_folders_do_not_meet(tmp_path: Path) -> N
 def test_write_coco__nothing_done(tmp_path: Path) -> None:
     content = _coco(_batch(tmp_path, {Path("a.png"): None}), [Path("a.png")])
     assert (content["images"], content["annotations"], content["categories"]) == ([], [], [])
+
+
+def test_predict__notes_on_a_file_stand_beside_its_result(tmp_path: Path) -> None:
+    frames = [Image.fromarray(make_picture((64, 96), CLASSES, seed)[0]) for seed in range(2)]
+    (tmp_path / "in").mkdir()
+    frames[0].save(tmp_path / "in" / "a.tif", save_all=True, append_images=frames[1:])
+    words = [f"--checkpoint={source_bundle()}", f"--input={tmp_path}/in", f"--out={tmp_path}/out"]
+    assert main(["predict", *words]) == 0
+    [row] = csv.DictReader((tmp_path / "out" / "results.csv").open())
+    told = "The file holds 2 frames; the first is used."
+    assert row["notice"] == told
+    assert json.loads((tmp_path / "out" / "outputs" / "a.json").read_text())["notes"] == [told]

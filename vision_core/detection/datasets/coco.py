@@ -1,6 +1,7 @@
 """COCO data sets: a JSON index of images, annotations and categories, and a folder of images."""
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -35,6 +36,7 @@ from vision_core.images.reading import IMAGE_SUFFIXES, is_image_name, list_image
 Entry = Mapping[str, Any]
 _Id = TypeVar("_Id", int | str, str)
 
+_MARKS = {"none": False, "": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _ROBOFLOW_INDEX = "_annotations.coco.json"
 _MEMORY_PER_BYTE = 8  # bytes of Python objects for a byte of JSON, measured and rounded up
 
@@ -288,9 +290,8 @@ def _image_paths(root: Path, split: str, names: Mapping[_Id, str], report: Reade
 def _record(index: _Index, number: int | str, path: Path, rules: tuple[ClassList, ReaderReport]) -> ImageRecord:
     classes, report = rules
     image = index.images[number]
-    height, width = image.get("height"), image.get("width")
-    is_declared = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
-    size = checked_size(path, (int(height or 0), int(width or 0)) if is_declared else None, report)
+    declared = _pixels(image.get("height")), _pixels(image.get("width"))
+    size = checked_size(path, declared if all(declared) else None, report)
     objects = []
     for entry in index.annotations.get(number, ()):
         where = f"annotation {entry['id']}"
@@ -313,8 +314,21 @@ def _objects(entry: Entry, index: _Index, report: ReaderReport) -> list[Labelled
     except (TypeError, ValueError):
         report.refuse(f"annotation '{entry['id']}' has bbox '{entry['bbox']}', not x, y, width, height.")
         return []
-    is_crowd = bool(entry.get("iscrowd")) or bool(entry.get("ignore"))
-    return [LabelledBox(name=name, box=(left, top, left + width, top + height), is_crowd=is_crowd)]
+    marks = [_MARKS.get(str(entry.get(mark)).strip().lower()) for mark in ("iscrowd", "ignore")]
+    if None in marks:
+        told = {mark: entry[mark] for mark in ("iscrowd", "ignore") if mark in entry}
+        report.refuse(f"annotation '{entry['id']}' has {told}, which should be 0 or 1. Correct it.")
+        return []
+    return [LabelledBox(name=name, box=(left, top, left + width, top + height), is_crowd=any(marks))]
+
+
+def _pixels(value: object) -> int:
+    """Read a stated width or height, also one that is text; 0 where there is none."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else 0.0
+    except ValueError:
+        return 0
+    return round(number) if math.isfinite(number) and number > 0 else 0
 
 
 def _note_unlisted(paths: Sequence[Path], report: ReaderReport) -> None:

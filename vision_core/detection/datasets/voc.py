@@ -109,6 +109,8 @@ def read_annotation(path: Path) -> VocAnnotation:
     except (ParseError, ValueError, LookupError) as error:  # the last two: an encoding that the parser does not know
         raise DataError(f"'{path}' is not well-formed XML: {error}. Repair it or take it off the list.") from error
     objects = tuple(_object(element, path) for element in tree.iter("object"))
+    if not objects and tree.tag != "annotation":
+        raise DataError(f"'{path}' is XML of '{tree.tag}', not a VOC annotation. Convert it, or correct data.format.")
     return VocAnnotation(size=_declared_size(tree), objects=objects)
 
 

@@ -1,7 +1,7 @@
 """Segmentation of tissue, and masks as annotations for QuPath."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.errors import ConfigError
+from vision_core.errors import ConfigError, InputError
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.slides.reading.slide import Slide
@@ -36,6 +36,8 @@ _MAX_GLASS_SATURATION = 30  # mean saturation of glass
 _MIN_VALUE = 40  # brightest channel; darker pixels have no meaningful saturation
 _WHOLE_SLIDE_SHARE = 0.99
 _UM2_PER_MM2 = 1e6
+_SAME_AREA = 0.6  # overlap with the tissue of the picture of a mask that was drawn around all of it
+_LEAST_ON_TISSUE = 0.2  # share of a mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +150,45 @@ def _find_regions(
         edited = find_mask(settings.regions, slide.path)
         if edited is not None:
             drawn = read_qupath_mask(edited, slide.size)
-            return drawn.regions, (f"Tissue as drawn in '{edited.name}'.", *drawn.notes)
+            doubts = _compare_with_picture(edited, drawn.regions, slide, picture, read[0])
+            return drawn.regions, (f"Tissue as drawn in '{edited.name}'.", *drawn.notes, *doubts)
     if settings.preset != "default":
         return segment_with_preset(slide, PRESETS[settings.preset], read[1]), ()
     grid = read[0]
     mask = tissue_mask(picture, slide.mpp * (grid.pixel_size[0] * grid.pixel_size[1]) ** 0.5)
     return mask_to_regions(mask, grid.pixel_size), ()
+
+
+def _compare_with_picture(
+    path: Path, drawn: Sequence[Region], slide: Slide, picture: NDArray[np.uint8], grid: OverviewGrid
+) -> tuple[str, ...]:
+    """Refuse an edited mask in microns; note one of which little lies on what looks like tissue.
+
+    Raises:
+        InputError: Read as microns, the areas are those of the tissue; as pixels they are not.
+    """
+    found = tissue_mask(picture, slide.mpp * (grid.pixel_size[0] * grid.pixel_size[1]) ** 0.5)
+    if not (drawn and found.any()):
+        return ()
+    as_pixels = regions_to_mask(drawn, grid.shape, grid.pixel_size)
+    um = (grid.pixel_size[0] * slide.mpp, grid.pixel_size[1] * slide.mpp)
+    as_microns = regions_to_mask(drawn, grid.shape, um)
+    overlap, other = _overlap(as_pixels, found), _overlap(as_microns, found)
+    if other >= _SAME_AREA and overlap < other / 2:
+        raise InputError(
+            f"'{path}': its areas look like microns, not pixels of level 0: read as microns they overlap the tissue of "
+            f"the picture by {other:.0%}, as pixels by {overlap:.0%}. Export them in pixels, or divide them by the "
+            f"slide's {slide.mpp:g} microns per pixel."
+        )
+    share = float((as_pixels & found).sum() / max(as_pixels.sum(), 1))
+    if share >= _LEAST_ON_TISSUE:
+        return ()
+    return (f"Only {share:.0%} of the area drawn in '{path.name}' looks like tissue: is it the mask of this slide?",)
+
+
+def _overlap(one: Mask, other: Mask) -> float:
+    """Compute the intersection over the union of two masks."""
+    return float((one & other).sum() / max((one | other).sum(), 1))
 
 
 def _extent_notes(share: float) -> tuple[str, ...]:

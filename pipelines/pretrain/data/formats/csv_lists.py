@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.pretrain.data.formats.listing import Presence
-from pipelines.pretrain.data.index import Entry, Reading
+from pipelines.pretrain.data.index import Entry
 from vision_core.csv_tables import read_csv
-from vision_core.errors import DataError, examples
+from vision_core.errors import DataError, Findings, examples
 
 PARTS = ("train", "val", "test")
 
@@ -40,7 +40,7 @@ def spelled(text: str) -> str:
     return re.sub("/{2,}", "/", path)
 
 
-def read_table(root: Path, split: str, labels: str, reading: Reading) -> tuple[list[Entry], list[str]]:
+def read_table(root: Path, split: str, labels: str, findings: Findings) -> tuple[list[Entry], list[str]]:
     """Read the entries of one list; returns those whose files exist, and the missing paths.
 
     Paths with slashes of any kind, and absolute ones, of this machine or another, are looked for below the root.
@@ -58,12 +58,12 @@ def read_table(root: Path, split: str, labels: str, reading: Reading) -> tuple[l
         if _is_of(row, split):
             rows.append(row)
         elif row["split"] not in PARTS:
-            reading.note(f"rows of lists other than {', '.join(PARTS)}", row["split"] or "no list")
+            findings.note(f"rows of lists other than {', '.join(PARTS)}", row["split"] or "no list")
     if not rows:
         raise DataError(f"'{path}' lists no image of '{split}'. Correct data.split, or its column 'split'.")
     if "split" not in rows[0] and split not in path.stem:  # training and scoring would share all images
-        reading.remarks.append(f"'{path.name}' has no column 'split': every list read from it is all of it")
-    finder = _Finder(root, reading)
+        findings.note(f"'{path.name}' has no column 'split': every list read from it is all of it")
+    finder = _Finder(root, findings)
     found: dict[str, Entry] = {}
     missing: list[str] = []
     for row in rows:
@@ -71,7 +71,7 @@ def read_table(root: Path, split: str, labels: str, reading: Reading) -> tuple[l
         if name is None:
             missing.append(spelled(row["filename"]))
         else:
-            add_once(found, Entry(name, row["label"], row.get("modality", ""), row.get("patient", "")), reading)
+            add_once(found, Entry(name, row["label"], row.get("modality", ""), row.get("patient", "")), findings)
     return list(found.values()), missing
 
 
@@ -98,25 +98,23 @@ def _is_of(row: Row, split: str) -> bool:
     return row.get("split", split) == split
 
 
-def add_once(found: dict[str, Entry], entry: Entry, reading: Reading) -> None:
+def add_once(found: dict[str, Entry], entry: Entry, findings: Findings) -> None:
     """Add an entry by its name; note a repeated one, report one with another label or none."""
     before = found.setdefault(entry.name, entry)
     if not entry.label:
-        reading.problems.append(f"'{entry.name}' has no label. Give it one, or remove its row.")
+        findings.refuse(f"'{entry.name}' has no label. Give it one, or remove its row.")
     elif before.label != entry.label:
-        reading.problems.append(
-            f"'{entry.name}' is listed as '{before.label}' and as '{entry.label}'. Correct the list."
-        )
+        findings.refuse(f"'{entry.name}' is listed as '{before.label}' and as '{entry.label}'. Correct the list.")
     elif before is not entry:
-        reading.note("files listed more than once, used once", entry.name)
+        findings.note("files listed more than once, used once", entry.name)
 
 
 class _Finder:
     """Finder of files below a root by paths from another machine."""
 
-    def __init__(self, root: Path, reading: Reading) -> None:
-        self._presence = Presence(root, reading)
-        self._reading = reading
+    def __init__(self, root: Path, findings: Findings) -> None:
+        self._presence = Presence(root, findings)
+        self._findings = findings
         self._root = spelled(str(root.absolute())) + "/"
         self._stripped = 0  # leading folders dropped from the last path that was found
 
@@ -125,7 +123,7 @@ class _Finder:
         path = spelled(text).removeprefix(self._root).lstrip("/")
         parts = path.split("/")
         if ".." in parts:
-            self._reading.note("paths with '..', left out", path)
+            self._findings.note("paths with '..', left out", path)
             return None
         for stripped in dict.fromkeys((self._stripped, *range(min(len(parts), _MAX_STRIPPED)))):
             name = "/".join(parts[stripped:])
@@ -135,12 +133,12 @@ class _Finder:
         return None
 
 
-def note_missing(missing: list[str], total: int, reading: Reading, *, skip: bool) -> None:
+def note_missing(missing: list[str], total: int, findings: Findings, *, skip: bool) -> None:
     """Count listed files that do not exist: a problem, unless they are to be skipped."""
     if missing and skip:
-        reading.facts["listed files that are not there, left out"] = missing
+        findings.places["listed files that are not there, left out"] = missing
     elif missing:
-        reading.problems.append(
+        findings.refuse(
             f"'{len(missing)}' of {total} listed files are not there: {examples(missing)}. "
             "Correct data.root, or set data.on_missing to 'skip'."
         )

@@ -6,22 +6,22 @@ from pathlib import Path
 
 from pipelines.pretrain.data.formats.csv_lists import PARTS
 from pipelines.pretrain.data.formats.listing import Presence
-from pipelines.pretrain.data.index import MODALITIES, Entry, Reading, modality_of
+from pipelines.pretrain.data.index import MODALITIES, Entry, modality_of
 from vision_core.dicom.reader import DICOM_SUFFIXES
-from vision_core.errors import DataError, examples
+from vision_core.errors import DataError, Findings, examples
 from vision_core.images.reading import is_image_name
 
 _SHOWN_KINDS = 4
 _NO_FILES = "pipes, sockets or devices, not used"
 
 
-def read_folders(root: Path, split: str, reading: Reading, *, at_any_depth: bool = False) -> list[Entry]:
+def read_folders(root: Path, split: str, findings: Findings, *, at_any_depth: bool = False) -> list[Entry]:
     """List the images of ``<root>/<split>/<class>/``.
 
     Args:
         root: Folder of the data set.
         split: Name of the list.
-        reading: Findings, which are added to.
+        findings: Findings, which are added to.
         at_any_depth: Take files of any name at any depth below a class, as DICOM series are stored; else the images
             of the class folder itself.
 
@@ -33,16 +33,16 @@ def read_folders(root: Path, split: str, reading: Reading, *, at_any_depth: bool
         raise DataError(
             f"'{folder}' is not a folder; '{root}' holds {_inventory(root)}. Correct data.root or data.split."
         )
-    presence = Presence(root, reading)
+    presence = Presence(root, findings)
     found: list[Entry] = []
     for each in sorted(_entries(folder), key=lambda entry: entry.name):
         if not presence.is_inside(each):
             continue
         if not each.is_dir():
-            reading.note("files beside the class folders, not used", f"{split}/{each.name}")
+            findings.note("files beside the class folders, not used", f"{split}/{each.name}")
             continue
         files = (
-            _files_below(Path(each.path), presence, reading) if at_any_depth else _images_in(each, presence, reading)
+            _files_below(Path(each.path), presence, findings) if at_any_depth else _images_in(each, presence, findings)
         )
         names = sorted(Path(os.path.relpath(file, root)).as_posix() for file in files)
         found += [Entry(name, each.name, modality_of(each.name)) for name in names]
@@ -60,7 +60,7 @@ def _entries(folder: Path) -> "Iterator[os.DirEntry[str]]":
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def _images_in(folder: "os.DirEntry[str]", presence: Presence, reading: Reading) -> list[str]:
+def _images_in(folder: "os.DirEntry[str]", presence: Presence, findings: Findings) -> list[str]:
     names: list[str] = []
     others: list[str] = []
     below: list[str] = []
@@ -68,16 +68,16 @@ def _images_in(folder: "os.DirEntry[str]", presence: Presence, reading: Reading)
         if not presence.is_inside(each):
             continue
         if not (each.is_dir() or each.is_file()):
-            reading.note(_NO_FILES, f"{folder.name}/{each.name}")
+            findings.note(_NO_FILES, f"{folder.name}/{each.name}")
             continue
         kind = below if each.is_dir() else names if is_image_name(each.name) else others
         kind.append(each.path)
     for path in sorted(others):
-        reading.note(f"files {Path(path).suffix.lower() or 'without suffix'}, no images, not used", Path(path).name)
+        findings.note(f"files {Path(path).suffix.lower() or 'without suffix'}, no images, not used", Path(path).name)
     if below:
-        reading.problems.append(_nested(Path(folder.path), sorted(Path(path).name for path in below)))
+        findings.refuse(_nested(Path(folder.path), sorted(Path(path).name for path in below)))
     elif not names:
-        reading.problems.append(_empty(folder.name, {Path(path).suffix.lower() or "without suffix" for path in others}))
+        findings.refuse(_empty(folder.name, {Path(path).suffix.lower() or "without suffix" for path in others}))
     return names
 
 
@@ -94,15 +94,15 @@ def _nested(folder: Path, below: list[str]) -> str:
     return f"{told} Give <list>/<class>/<file>."
 
 
-def _files_below(folder: Path, presence: Presence, reading: Reading) -> list[str]:
+def _files_below(folder: Path, presence: Presence, findings: Findings) -> list[str]:
     found: list[str] = []
     for each in _entries(folder):
         if not presence.is_inside(each):
             continue
         if each.is_dir():
-            found += _files_below(Path(each.path), presence, reading)
+            found += _files_below(Path(each.path), presence, findings)
         elif not each.is_file():
-            reading.note(_NO_FILES, each.name)
+            findings.note(_NO_FILES, each.name)
         elif each.name.upper() != "DICOMDIR":
             found.append(each.path)
     return found

@@ -7,7 +7,7 @@ layout names the files, at any depth, and links are counted. Both follow links b
 import os
 from pathlib import Path
 
-from pipelines.pretrain.data.index import Reading
+from vision_core.errors import Findings
 from vision_core.images.reading import stays_inside
 
 
@@ -18,11 +18,11 @@ class Presence:
 
     Args:
         root: The folder.
-        reading: Where links are noted.
+        findings: Where links are noted.
     """
 
-    def __init__(self, root: Path, reading: Reading) -> None:
-        self._root, self._reading = root, reading
+    def __init__(self, root: Path, findings: Findings) -> None:
+        self._root, self._findings = root, findings
         self._inside = root.resolve()
         self._folders: dict[str, frozenset[str]] = {}
 
@@ -38,7 +38,7 @@ class Presence:
         if stays_inside(entry, self._inside):
             return True
         fact = "links that lead out of the data set, in a circle or to nothing, left out"
-        self._reading.note(fact, os.path.relpath(entry.path, self._root))
+        self._findings.note(fact, os.path.relpath(entry.path, self._root))
         return False
 
     def _list(self, folder: str) -> frozenset[str]:

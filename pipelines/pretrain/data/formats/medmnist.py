@@ -15,15 +15,15 @@ from typing import IO, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.pretrain.data.index import UNKNOWN, Images, Reading
+from pipelines.pretrain.data.index import UNKNOWN, Images
 from pipelines.pretrain.data_settings import PretrainData
-from vision_core.errors import DataError, EnvironmentFault
+from vision_core.errors import DataError, EnvironmentFault, Findings
 from vision_core.files import atomic_path
 from vision_core.randomness import key
 
 _NAME_LENGTH_AT, _LOCAL_HEADER_BYTES = 26, 30  # of a member of a zip file; name and extra field follow
 _MIB = 2**20
-_SIXTEEN_BIT_STEP = 257
+_USED_BITS = (8, 10, 12, 14, 16)
 _SIZE_SUFFIX = re.compile(r"_(64|128|224)$")
 # Classes and images of train, val and test as published; Yang et al., "MedMNIST v2", 2023.
 _OFFICIAL = {
@@ -52,6 +52,7 @@ class ArrayPixels:
         part: Name of the list, for messages.
         rows: ``(N,)`` numbers of the rows.
         array: ``(M, H, W)`` or ``(M, H, W, 3)``, uint8 or uint16.
+        bits: Bits in use of 16, the same for all lists of the file.
     """
 
     is_whole: ClassVar[bool] = True
@@ -60,6 +61,7 @@ class ArrayPixels:
     part: str
     rows: NDArray[np.int64]
     array: NDArray[Any]
+    bits: int = 16
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,10 +75,10 @@ class ArrayPixels:
         return self.file
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """Read an image ``(H, W, 3)`` as RGB; grey is repeated, 16 bits are scaled by 65535."""
+        """Read an image ``(H, W, 3)`` as RGB; grey is repeated, 16 bits are scaled by the bits in use."""
         image = np.asarray(self.array[self.rows[index]])
         if image.dtype == np.uint16:
-            image = (image.astype(np.uint32) + _SIXTEEN_BIT_STEP // 2) // _SIXTEEN_BIT_STEP
+            image = np.rint(image * (255 / (2**self.bits - 1)))
         image = image.astype(np.uint8)
         if image.ndim == 2:
             image = image[..., None]
@@ -103,11 +105,12 @@ def read_medmnist(root: Path, split: str, data: PretrainData) -> Images:
         DataError: The file is damaged, lacks an array, or its arrays do not fit together.
     """
     file = _find_npz(root)
-    reading = Reading()
+    findings = Findings()
     try:
         with zipfile.ZipFile(file) as archive:
             labels = _labels(file, archive, split)
             array = _images(file, archive, split, data)
+            bits = _bits_in_use(file, archive, data) if array.dtype == np.uint16 else _USED_BITS[-1]
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -116,15 +119,17 @@ def read_medmnist(root: Path, split: str, data: PretrainData) -> Images:
         raise DataError(f"'{file}': '{split}' has {len(array)} images and {len(labels)} labels. Download it again.")
     classes = data.classes or _class_numbers(file, labels)
     _check_range(file, split, labels, classes)
-    _compare_with_official(file, split, (len(classes), len(labels)), reading)
+    _compare_with_official(file, split, (len(classes), len(labels)), findings)
+    if bits < _USED_BITS[-1]:
+        findings.note(f"its images use {bits} of 16 bits, and are read as such")
     return Images(
         name=f"{file.stem}:{split}",
         classes=classes,
-        pixels=ArrayPixels(file=file, part=split, rows=np.arange(len(labels)), array=array),
+        pixels=ArrayPixels(file=file, part=split, rows=np.arange(len(labels)), array=array, bits=bits),
         labels=labels,
         modalities=np.full(len(labels), "", np.str_),
         patients=np.full(len(labels), UNKNOWN, np.int64),
-        notes=reading.notes(),
+        notes=findings.notes,
     )
 
 
@@ -176,6 +181,14 @@ def _images(file: Path, archive: zipfile.ZipFile, split: str, data: PretrainData
         with archive.open(info) as member:
             return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
     return np.lib.format.open_memmap(_unpacked(file, archive, info, data.cache), mode="r")
+
+
+def _bits_in_use(file: Path, archive: zipfile.ZipFile, data: PretrainData) -> int:
+    """Find the least number of bits that holds the values of all lists: cameras write 12 bits into 16."""
+    there = [part for part in _PARTS if f"{part}_images.npy" in archive.namelist()]
+    arrays = [_images(file, archive, part, data) for part in there]
+    largest = max((int(each.max(initial=0)) for each in arrays if each.dtype == np.uint16), default=0)
+    return next(bits for bits in _USED_BITS if largest < 2**bits)
 
 
 def _checked(file: Path, archive: zipfile.ZipFile, name: str) -> tuple[zipfile.ZipInfo, tuple[int, ...], np.dtype[Any]]:
@@ -256,13 +269,13 @@ def _check_range(file: Path, split: str, labels: NDArray[np.int64], classes: tup
         )
 
 
-def _compare_with_official(file: Path, split: str, found: tuple[int, int], reading: Reading) -> None:
+def _compare_with_official(file: Path, split: str, found: tuple[int, int], findings: Findings) -> None:
     official = _OFFICIAL.get(_set_name(file))
     if official is None or split not in _PARTS:
         return
     expected = official[0], official[1 + _PARTS.index(split)]
     if found != expected:
-        reading.remarks.append(
+        findings.note(
             f"'{split}' has {found[0]} classes and {found[1]} images; the published {_set_name(file)} has "
             f"{expected[0]} and {expected[1]}"
         )

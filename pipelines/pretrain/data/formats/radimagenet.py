@@ -5,13 +5,13 @@ from pathlib import Path
 
 from pipelines.pretrain.data.formats.csv_lists import PARTS, add_once, note_missing, read_rows, spelled
 from pipelines.pretrain.data.formats.listing import Presence
-from pipelines.pretrain.data.index import JOINT, MODALITIES, Entry, Reading
-from vision_core.errors import DataError
+from pipelines.pretrain.data.index import JOINT, MODALITIES, Entry
+from vision_core.errors import DataError, Findings
 
 RADIMAGENET_CLASSES = 165
 
 
-def read_radimagenet(root: Path, split: str, reading: Reading, *, skip_missing: bool) -> list[Entry]:
+def read_radimagenet(root: Path, split: str, findings: Findings, *, skip_missing: bool) -> list[Entry]:
     """Read the images of ``RadiologyAI_<split>.csv``, classes named as in training folders.
 
     A path is ``.../CT|MR/<anatomy>/<class>/<file>`` or ``.../US/<class>/<file>``, with slashes of any kind.
@@ -19,21 +19,19 @@ def read_radimagenet(root: Path, split: str, reading: Reading, *, skip_missing: 
     Raises:
         DataError: There is no such list.
     """
-    presence = Presence(root, reading)
+    presence = Presence(root, findings)
     within = "" if any((root / name).is_dir() for name in MODALITIES) else None
     found: dict[str, Entry] = {}
     missing: list[str] = []
     for text in _listed(root, split):
         entry = _radimagenet_entry(text, within)
         if entry is None:
-            reading.problems.append(
-                f"'{text}' is no path of RadImageNet (CT/<anatomy>/<class>/<file>). Correct the list."
-            )
+            findings.refuse(f"'{text}' is no path of RadImageNet (CT/<anatomy>/<class>/<file>). Correct the list.")
         elif presence.has(entry.name):
-            add_once(found, entry, reading)
+            add_once(found, entry, findings)
         else:
             missing.append(entry.name)
-    note_missing(missing, len(found) + len(missing), reading, skip=skip_missing)
+    note_missing(missing, len(found) + len(missing), findings, skip=skip_missing)
     return list(found.values())
 
 

@@ -229,6 +229,26 @@ def test_find_tissue__edited_mask_is_read_instead(tmp_path: Path, path: Path) ->
     assert tissue.notes == ("Tissue as drawn in 'a.tissue.geojson'.",)
 
 
+@pytest.mark.parametrize("mpp", [0.25, 0.5])
+def test_find_tissue__edited_mask_in_microns_is_refused(mpp: float, tmp_path: Path) -> None:
+    picture = stain(glass(2000, 2400), [(800, 600, 2000, 1600)])
+    path = write_slide(tmp_path / "a.tif", picture, mpp=mpp)
+    write_mask(
+        tmp_path / "edited", "a", *(tuple(round(edge * mpp) for edge in box) for box in [(800, 600, 2000, 1600)])
+    )
+    with pytest.raises(InputError, match=r"look like microns, not pixels of level 0: read as microns they overlap"):
+        found(path, regions=tmp_path / "edited")
+    write_mask(tmp_path / "edited", "a", (820, 620, 1200, 1000))  # a part of the tissue, in pixels
+    assert found(path, regions=tmp_path / "edited").notes[0] == "Tissue as drawn in 'a.tissue.geojson'."
+
+
+def test_find_tissue__edited_mask_beside_the_tissue_is_told(tmp_path: Path, path: Path) -> None:
+    mirrored = (1200 - 600, 160, 1200 - 200, 720)
+    write_mask(tmp_path / "edited", "a", (mirrored[0] + 300, 20, mirrored[2] + 150, 300))
+    told = found(path, regions=tmp_path / "edited").notes
+    assert any("looks like tissue: is it the mask of this slide?" in note for note in told)
+
+
 def test_find_tissue__slide_without_an_edited_mask_is_segmented(tmp_path: Path, path: Path) -> None:
     write_mask(tmp_path / "edited", "other", (0, 0, 9, 9))
     assert repr(found(path, regions=tmp_path / "edited")) == repr(found(path))
