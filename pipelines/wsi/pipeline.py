@@ -24,7 +24,14 @@ from pipelines.wsi.evaluation.finite import require_finite
 from pipelines.wsi.evaluation.overlap import note_seen_slides
 from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
 from pipelines.wsi.evaluation.scores import draw_roc, pooled_summaries, score
-from pipelines.wsi.features.bags import Bags, content_manifest, manifest, training_bags, whole_bags
+from pipelines.wsi.features.bags import (
+    Bags,
+    content_manifest,
+    manifest,
+    training_bags,
+    whole_bags,
+    with_same_judged,
+)
 from pipelines.wsi.features.checks import (
     CheckProgress,
     FeatureChecks,
@@ -39,7 +46,7 @@ from pipelines.wsi.features.extraction_job import (
 )
 from pipelines.wsi.features.origin import trained_with
 from pipelines.wsi.features.slide_processing import SlideProcessor, mpps_of
-from pipelines.wsi.features.survey import Survey
+from pipelines.wsi.features.survey import Survey, find_same
 from pipelines.wsi.learner import STUDENT, TEACHER, BagLearner, make_learner
 from pipelines.wsi.mhim.released_weights import read_released
 from pipelines.wsi.mhim.student_teacher import MHIM
@@ -92,14 +99,17 @@ class WsiPipeline(Pipeline[WsiConfig]):
         training_lists: dict[Path, set[tuple[str, ...]]] = {}
         # A folder on a network share is listed once, not once a fold.
         listed: dict[object, list[Path] | SlideListing] = {}
+        cohorts = []
         for config in runs.values():
             folders = config.data.format, config.data.root, config.data.features
             files = listed[folders] if folders in listed else listed.setdefault(folders, _list_files(config))
-            slides = tuple(record.slide for record in read_cohort(config, files).train)
+            cohorts.append((config, read_cohort(config, files)))
+            slides = tuple(record.slide for record in cohorts[-1][1].train)
             if path := config.source.weights:
                 training_lists.setdefault(path, set()).add(slides)
                 if len(training_lists[path]) > 1:
                     refuse_other_fold(path, read_card(path, TASK), config)
+        _refuse_same_features(cohorts)
 
     def prepare(self, config: WsiConfig) -> Prepared:
         """Prepare learner, bags and validation of a run; missing features are extracted."""
@@ -303,6 +313,21 @@ class _RunData:
     cohort: Cohort
     train: Bags
     val: Bags
+
+
+def _refuse_same_features(cohorts: Sequence[tuple[WsiConfig, Cohort]]) -> None:
+    """Refuse the same features on two lists of any fold before the first one trains; each fold judges its own again.
+
+    Raises:
+        DataError: With all files that are the same.
+    """
+    of_features = [(config, cohort) for config, cohort in cohorts if config.data.format == "features"]
+    if len(of_features) < 2:  # a single run finds them when it begins
+        return
+    every = [record for _, cohort in of_features for record in (*cohort.train, *cohort.val, *cohort.test)]
+    same = find_same(every, progress="compare features")
+    for config, cohort in of_features:
+        with_same_judged(Survey(feature_dim=0, made_with={}, same=same), cohort.lists(config.data), cohort.classes)
 
 
 def _initial_learner(config: WsiConfig, cohort: Cohort, train: Bags) -> tuple[BagLearner, tuple[str, ...]]:

@@ -117,6 +117,13 @@ def test_scale__without_attributes_it_is_that_of_the_grid_or_none(tmp_path: Path
         assert found.coords is None and found.notes[0].endswith("no tiles are drawn.")
 
 
+def test_scale__corners_outside_the_slide_draw_nothing(tmp_path: Path) -> None:
+    for number, said in enumerate((PATCHES, {})):
+        found = read_features(_write(tmp_path / f"{number}.h5", _grid(512, first=(-512, 0)), said))
+        assert found.coords is None
+        assert found.notes == ("Corners from x -512, y 0 on lie outside the slide: no tiles are drawn.",)
+
+
 def test_scale__microns_of_stamp(tmp_path: Path) -> None:
     said = {"unit": "um", "tile_size_um": 256.0, "tile_size_px": 224, "extractor": "ctranspath"}
     found = read_features(_write(tmp_path / "a.h5", _grid(256) * 0.5, attributes=said, rows="feats"))
@@ -301,6 +308,30 @@ def test_adopt__corners_of_the_first_clam(tmp_path: Path, capsys: pytest.Capture
     assert found.coords is not None and found.coords[0].tolist() == [128, 128]
     assert (*_sides(found), found.attributes["mpp"]) == (256, 1024, 0.5)
     assert "Of 1 slides: Corners in pixels of a level 4 times reduced were multiplied." in told
+
+
+def test_folds__the_same_features_are_found_before_the_first_fold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both on the training list of one fold, on two lists of another; the files differ in what they say."""
+    make_features(tmp_path, ("train",) * 8)
+    rows = [f"s{number},p{number},{('normal', 'tumour')[number % 2]}" for number in range(8)]
+    (tmp_path / "labels.csv").write_text("\n".join(["slide,patient,label", *rows]) + "\n")
+    found = read_features(tmp_path / "features" / "s0.h5")
+    stated = {name: value for name, value in found.attributes.items() if name != "format"} | {"slide": "copy"}
+    copy = Features(features=np.asarray(found.features), coords=found.coords, attributes=stated)
+    write_features(tmp_path / "features" / "s2.h5", copy)
+    words = [
+        f"data.root={tmp_path}",
+        *FEATURE_WORDS,
+        "method=plain",
+        "data.protocol=stratified",
+        "data.folds=2",
+        "data.val_share=0.5",
+    ]
+    _, err = Seen(main, capsys).ended(["train", "--out", str(tmp_path / "run"), *words], 2)
+    assert "the same slide is there under 2 names" in err
+    assert not list(tmp_path.glob("run/**/*.pt"))
 
 
 def test_resume__features_that_changed_since_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,6 +128,14 @@ def _srgb(folder: Path) -> Shown:
     return folder / "srgb.png", FLAT
 
 
+def _linear(folder: Path) -> Shown:
+    """A PNG that says its values are linear."""
+    Image.fromarray(FLAT).save(folder / "linear.png")
+    content = (folder / "linear.png").read_bytes()
+    (folder / "linear.png").write_bytes(content[:33] + _chunk(b"gAMA", (100_000).to_bytes(4, "big")) + content[33:])
+    return folder / "linear.png", FLAT
+
+
 def _pages(folder: Path) -> Shown:
     tifffile.imwrite(folder / "pages.tif", np.stack([FLAT, 255 - FLAT]), photometric="rgb")
     return folder / "pages.tif", FLAT
@@ -163,6 +171,7 @@ CASES: dict[str, tuple[Callable[[Path], Shown], str | None]] = {
     "float": (_float, USED.format(8)),
     "profile": (_profile, "has a colour profile other than sRGB, which is not applied; viewers show other colours"),
     "sRGB": (_srgb, None),
+    "linear": (_linear, "states a gamma of 1, which is not applied; viewers that do show other shades"),
     "pages": (_pages, "holds 2 frames; the first is used"),
 }  # fmt: skip
 
@@ -217,11 +226,30 @@ def _cut(folder: Path, suffix: str, **options: Any) -> Path:  # noqa: ANN401 (of
     return path
 
 
+def _lab(folder: Path) -> Path:
+    tifffile.imwrite(folder / "a.tif", FLAT, photometric="cielab")
+    return folder / "a.tif"
+
+
+def _channels(folder: Path, **options: Any) -> Path:  # noqa: ANN401 (of tifffile)
+    tifffile.imwrite(folder / "a.tif", FLAT.transpose(2, 0, 1), photometric="minisblack", **options)
+    return folder / "a.tif"
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "fractions": (_fractions, "which no rule brings to 8 bits"),
     "zero or one": (_zero_or_one, "holds values from '0' to '1', which no rule brings to 8 bits"),
     "signed": (_signed, "which no rule brings to 8 bits"),
     "not a number": (_not_a_number, "which no rule brings to 8 bits"),
+    "CIELab": (_lab, "is stored as CIELab"),
+    "channels of OME": (
+        lambda folder: _channels(folder, metadata={"axes": "CYX"}, ome=True),
+        "holds 3 channels as pages of their own",
+    ),
+    "channels of ImageJ": (
+        lambda folder: _channels(folder, metadata={"axes": "CYX"}, imagej=True),
+        "holds 3 channels as pages",
+    ),
     "planes": (_planes, "stores colours of '16' bits in planes"),
     "cut, 16 bits": (_cut_deep, "cannot be decoded: it is damaged"),
     "cut TIFF": (lambda folder: _cut(folder, "tif"), "cannot be decoded"),

@@ -123,6 +123,18 @@ def test_dicom__two_levels_of_a_slide_in_a_list_are_refused(tmp_path: Path) -> N
     ]
 
 
+def test_dicom__another_level_that_changed_is_noticed(tmp_path: Path) -> None:
+    *_, first, other = sorted(write_series(tmp_path, picture(0), steps=(1, 2)))
+    processor = SlideProcessor(config_of({}), None)  # type: ignore[arg-type]
+    slide = find_slides(tmp_path).slides[0]
+    changed = other if slide == first else first
+    before = processor.follows(slide)
+    assert before
+    changed.write_bytes(changed.read_bytes()[:-2] + b"\1\2")
+    assert processor.follows(slide) != before
+    assert processor.follows(write_pyramid(tmp_path / "other" / "a.tif", picture(1))) == ""
+
+
 # Masks
 
 

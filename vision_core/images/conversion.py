@@ -4,6 +4,7 @@ More than 8 bits a sample are scaled by the bits in use: the least of 8, 10, 12,
 since cameras and scanners write 12 bits into files of 16, unless the file says how many there are.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ _USED_BITS = (8, 10, 12, 14, 16)
 _WORD = 2**16
 _ORIENTATION_TAG = 0x0112
 _BITS_TAG, _PHOTOMETRIC_TAG, _PLANAR_TAG, _LARGEST_TAG = 258, 262, 284, 281
+_DESCRIPTION_TAG = 270
+_CHANNELS = re.compile(r'SizeC="(\d+)"|^channels=(\d+)', re.MULTILINE)  # as OME and ImageJ tell it
+_SRGB_GAMMA, _GAMMA_TOLERANCE = 0.45455, 0.005
 _PLANES = 2
 _TWELVE = ";12"
 
@@ -56,6 +60,9 @@ def header_notes(image: ImageFile.ImageFile) -> tuple[str, ...]:
         notes.append(f"holds {getattr(image, 'n_frames', 2)} frames; the first is used")
     if is_other_profile(image.info.get("icc_profile")):
         notes.append(OTHER_PROFILE)
+    gamma = image.info.get("gamma")
+    if isinstance(gamma, float) and gamma > 0 and abs(gamma - _SRGB_GAMMA) > _GAMMA_TOLERANCE:
+        notes.append(f"states a gamma of {gamma:g}, which is not applied; viewers that do show other shades")
     return tuple(notes)
 
 
@@ -73,12 +80,23 @@ def is_deep_colour(image: ImageFile.ImageFile) -> bool:
 
 
 def refuse_planes(path: Path, image: ImageFile.ImageFile) -> None:
-    """Refuse TIFFs that store deep colours in planes: Pillow and OpenCV read them as other pictures.
+    """Refuse TIFFs whose colours are no RGB by pixel: deep ones in planes, channels as pages, CIELab.
+
+    Pillow and OpenCV read the first as other pictures, the second as grey, the third with other shades.
 
     Raises:
         InputError: It is such a file.
     """
     tags = getattr(image, "tag_v2", {})
+    if image.mode == "LAB":
+        raise InputError(f"'{path}' is stored as CIELab. Save it as RGB.")
+    found = _CHANNELS.search(str(tags.get(_DESCRIPTION_TAG, "")))
+    channels = int(found[1] or found[2]) if found else 1
+    if channels > 1 and image.mode not in {"RGB", "RGBA"}:
+        raise InputError(
+            f"'{path}' holds {channels} channels as pages of their own, of which one would be read as grey. "
+            "Save it as RGB, or one channel as an image of its own."
+        )
     bits = tags.get(_BITS_TAG, (8,))
     if tags.get(_PLANAR_TAG) == _PLANES and len(bits) > 1 and max(bits) > 8:
         raise InputError(f"'{path}' stores colours of '{max(bits)}' bits in planes. Save them by pixel, or as PNG.")

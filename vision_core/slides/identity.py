@@ -11,7 +11,7 @@ from typing import Any
 
 from vision_core.dicom.reader import is_dicom, silence_pydicom
 from vision_core.errors import InputError
-from vision_core.files import stamp
+from vision_core.files import Stamp, stamp
 from vision_core.optional import require
 
 SLIDE_SUFFIXES = frozenset(
@@ -124,6 +124,20 @@ def _instance(header: Any) -> DicomInstance | None:  # noqa: ANN401 (a data set 
     kind = next((word for word in words if word in _WITHOUT_TISSUE), "VOLUME")
     size = (header.get("TotalPixelMatrixColumns") or 0, header.get("TotalPixelMatrixRows") or 0)
     return DicomInstance(series=series, kind=kind, pixels=int(size[0]) * int(size[1]))
+
+
+def other_instances(path: Path) -> dict[str, Stamp]:
+    """Stamp the other files of a DICOM slide that lie beside it, by name; none for a slide of another format.
+
+    Raises:
+        MissingDependencyError: pydicom is not installed.
+    """
+    own = read_instance(path) if may_be_dicom(path) else None
+    if own is None or not own.is_slide:
+        return {}
+    beside = [each for each in sorted(path.parent.iterdir()) if each != path and each.is_file() and may_be_dicom(each)]
+    found = {each: read_instance(each) for each in beside}
+    return {each.name: stamp(each) for each, instance in found.items() if instance and instance.series == own.series}
 
 
 @dataclass(frozen=True, kw_only=True)

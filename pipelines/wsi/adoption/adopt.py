@@ -31,8 +31,8 @@ class AdoptionSettings:
     Attributes:
         encoder: Name of the encoder.
         tile_mpp: Microns per pixel of a tile.
-        slide_mpp: Microns per pixel at level 0 of slides that do not state it.
-        slide_mpps: Microns per pixel at level 0 by slide name, read from slides in ``data.root``.
+        slide_mpp: Microns per pixel at level 0 of all slides of which the list does not state it.
+        slide_mpps: Microns per pixel at level 0 by slide name, as the slides in ``data.root`` state it; the list wins.
         tile_px: Side of a tile in pixels as it was encoded.
         classes: Names of the classes in order; empty: those of the CSV.
     """
@@ -188,9 +188,9 @@ def _tile_mpp(
     """Determine microns per pixel of a tile, their source, and a contradiction."""
     tile_px, side = sides
     scale = side / tile_px if side and tile_px else None
-    known = [
-        ("the slide", settings.slide_mpps.get(name)),
+    known = [  # what a person says of a slide wins, as where slides are read
         ("the list", listed.get(name)),
+        ("the slide", settings.slide_mpps.get(name)),
         ("read.mpp", settings.slide_mpp),
     ]
     of_slide = [(value * scale, source) for source, value in known if value and scale]
@@ -205,7 +205,17 @@ def _tile_mpp(
             )  # fmt: skip
         return settings.tile_mpp, "tiles.mpp", ""
     if facts.get("mpp"):
-        return float(facts["mpp"]), "the file", ""
+        found = float(facts["mpp"])
+        if of_slide and not math.isclose(found, of_slide[0][0], rel_tol=_TOLERANCE):
+            return (
+                found,
+                "",
+                (
+                    f"slide '{name}': its features say {found:g} microns per pixel of a tile, by {of_slide[0][1]} its "
+                    f"tiles of {tile_px} px have {of_slide[0][0]:.3g}. Correct which is wrong, or state tiles.mpp."
+                ),
+            )
+        return found, "the file", ""
     if of_slide:
         return round(of_slide[0][0], 6), of_slide[0][1], ""
     return nominal, f"the magnification, {magnification:g}x" if nominal else "", ""

@@ -24,7 +24,7 @@ from vision_core.randomness import key
 from vision_core.slides.encoders.encoder import Encoder
 from vision_core.slides.features.extraction import ExtractionSettings, extract_features, summarise_times
 from vision_core.slides.features.files import Features
-from vision_core.slides.identity import identity
+from vision_core.slides.identity import identity, other_instances
 from vision_core.slides.reading.slide import Slide, TileError, open_slide
 from vision_core.slides.tiling import Tiles, tile_grid
 from vision_core.slides.tissue.edited_masks import check_masks, find_mask, list_masks
@@ -106,11 +106,14 @@ class SlideProcessor:
         return configs.fingerprint([sections, read, made_by, self._masks()])
 
     def follows(self, path: Path) -> str:
-        """Hash a slide's edited mask and stated microns per pixel; empty without either."""
+        """Hash a slide's edited mask, stated microns per pixel and further DICOM files; empty without any of them."""
         regions = self.config.tissue.regions
         mask = find_mask(regions, path, self._mask_files) if regions else None
         mpp = self._stated_mpp(path)
         found = [sha256(mask) if mask else None, [mpp, _STATED_WINS] if mpp else None]
+        # The stamp of a slide is of one file; its other levels stand in files of their own.
+        levels = {name: each.model_dump(mode="json") for name, each in other_instances(path).items()}
+        found += [levels] if levels else []
         return configs.fingerprint(found) if any(found) else ""
 
     def tile_attributes(self) -> dict[str, float]:

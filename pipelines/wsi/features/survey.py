@@ -148,6 +148,11 @@ def compare(
     return problems
 
 
+def find_same(records: Sequence[SlideRecord], progress: str = "") -> tuple[tuple[SlideRecord, ...], ...]:
+    """Read feature files and group slides whose features are the same; files that cannot be used are passed over."""
+    return same_features(_read_all(records, progress)[0])
+
+
 def same_features(summaries: Sequence[FileSummary]) -> tuple[tuple[SlideRecord, ...], ...]:
     """Group slides whose features and corners are the same."""
     groups: dict[str, list[SlideRecord]] = defaultdict(list)

@@ -61,6 +61,10 @@ def read_grid(file: Any) -> ForeignGrid:  # noqa: ANN401 (h5py carries no types)
     ours = _sides(said)
     if stored is None:
         return ForeignGrid(attributes={**said, **ours})
+    if stored.min(initial=0) < 0:
+        least = stored.min(axis=0)
+        note = f"Corners from x {least[0]}, y {least[1]} on lie outside the slide: no tiles are drawn."
+        return ForeignGrid(stored=stored, attributes={**said, **ours}, notes=(note,))
     if not ours.get("tile_side"):
         return with_inferred_side(stored, {**said, **ours})
     return _checked(stored, {**said, **ours})

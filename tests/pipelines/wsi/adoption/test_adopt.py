@@ -201,3 +201,11 @@ def test_adopt__encoder_as_it_proved_to_be(tmp_path: Path) -> None:
     assert asked == ["s00", "s04", "s08", "s12", "s16"]
     assert _attributes(tmp_path / "ours", "s22")["encoder"] == {"name": "uni", "dim": 5, "weights": "5ab"}
     assert "Tiles of 5 slides encoded again are alike: lowest cosine 0.9991." in told
+
+
+def test_adopt__microns_of_the_list_win_over_those_of_the_slide(tmp_path: Path) -> None:
+    folder = make_clam(tmp_path / "clam", TILES, has_h5=True, level=0, patch_size=256)
+    labels = write_list(tmp_path, ["slide,label,mpp", *(f"{name},{name < 'c'},0.5" for name in TILES)])
+    told = _adopt(find_clam(folder), _said("uni", slide_mpps=dict.fromkeys(TILES, 0.2325)), tmp_path / "ours", labels)
+    assert _attributes(tmp_path / "ours", "a")["mpp"] == 0.5
+    assert any("by the list" in line for line in told)
