@@ -124,6 +124,23 @@ def test_scale__corners_outside_the_slide_draw_nothing(tmp_path: Path) -> None:
         assert found.notes == ("Corners from x -512, y 0 on lie outside the slide: no tiles are drawn.",)
 
 
+def test_scale__tiles_at_one_place_draw_nothing(tmp_path: Path) -> None:
+    found = read_features(_write(tmp_path / "a.h5", np.full((12, 2), 256), PATCHES))
+    assert found.coords is None and found.notes == ("All 12 tiles lie at one place: no tiles are drawn.",)
+
+
+def test_content__the_same_features_in_all_tiles_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_features(tmp_path)
+    path = tmp_path / "features" / "s1.h5"
+    write_features(path, Features(features=np.ones((9, DIM), np.float32), coords=None, attributes={}))
+    seen, words = Seen(main, capsys), [f"data.root={tmp_path}", *FEATURE_WORDS]
+    told = "THE SAME FEATURES IN ALL TILES of 1 slides: did their encoder fail? (s1)"
+    assert told in seen.done(["validate", *words])
+    assert told in seen.done(["train", "--out", str(tmp_path / "run"), *words, "method=plain", "--dry-run"])
+    evaluate = ["evaluate", "--checkpoint", str(_bundle(tmp_path)), *words, "data.eval_split=train"]
+    assert told in seen.done(evaluate)
+
+
 def test_scale__microns_of_stamp(tmp_path: Path) -> None:
     said = {"unit": "um", "tile_size_um": 256.0, "tile_size_px": 224, "extractor": "ctranspath"}
     found = read_features(_write(tmp_path / "a.h5", _grid(256) * 0.5, attributes=said, rows="feats"))

@@ -11,8 +11,10 @@ import torch
 
 from pipelines.wsi.cohort.cohort import read_cohort
 from pipelines.wsi.cohort.file_matching import list_features
+from pipelines.wsi.cohort.splits import split_slides
+from pipelines.wsi.config import WsiData
 from pipelines.wsi.features.bags import training_bags, whole_bags
-from tests.pipelines.wsi.lists import DIM, config_of, write_tiles
+from tests.pipelines.wsi.lists import DIM, config_of, labelled, write_tiles
 from vision_core.errors import DataError
 from vision_core.slides.features.files import Features, write_features
 
@@ -154,3 +156,13 @@ def test_train__slides_without_tissue_are_told(tmp_path: Path) -> None:
 def test_train__test_list_without_a_class(tmp_path: Path) -> None:
     folder = _write(tmp_path / "data", LIST.replace("s6,tumor", "s6,normal"))
     assert "the test list has no slide of 'tumor': AUC is undefined there" in _train(folder)
+
+
+@pytest.mark.parametrize("other", ["P1", "p 1", "0p1"])
+def test_patients__of_nearly_one_name_on_two_lists_are_told(other: str, tmp_path: Path) -> None:
+    rows = ["a,x,p1,train", "b,y,p2,train", "c,x,p3,val", "d,y,p4,val", f"e,x,{other},test"]
+    labels = labelled(tmp_path, ["slide,label,patient,split", *rows])
+    told = f"PATIENTS OF NEARLY ONE NAME are on several lists: 'p1' and '{other}'. Write those of one person alike."
+    assert told in split_slides(labels, WsiData(), 0).notes
+    sound = labelled(tmp_path, ["slide,label,patient,split", *rows[:-1], "e,x,p10,test"])
+    assert not any("NEARLY" in note for note in split_slides(sound, WsiData(), 0).notes)

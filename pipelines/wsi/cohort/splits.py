@@ -1,7 +1,7 @@
 """Split of slides into training, validation and test lists, by patient and reproducible."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Protocol
 
@@ -17,6 +17,7 @@ SELECTED_ON_TEST = (
     "(data.select_on_test). The figures are too good; do not compare them with figures of a held-out list."
 )
 
+_SHOWN = 3
 _LARGEST_R2_SEED = 2**32 - 1  # the largest seed of NumPy's RandomState
 _PART = (
     "{} of the list's {} slides are evaluated: those that data.protocol={} held out of training; for a list of other "
@@ -75,7 +76,8 @@ def split_slides(labels: Labels, data: WsiData, seed: int) -> Split:
         notes.append(
             f"data.eval_split is '{data.val_split}', which also chooses epoch and threshold: report on another"
         )
-    split = Split(train=train, val=val, test=test, notes=tuple(notes))
+    split = Split(train=train, val=val, test=test)
+    split = replace(split, notes=(*notes, *_alike_patients(labels, split)))
     shared = _shared_patients(labels, split)
     if not shared:
         _check_lists(labels, lists, data)
@@ -165,6 +167,20 @@ def _check_lists(labels: Labels, lists: Mapping[str, Places], data: WsiData) -> 
             f"There is no validation list to choose epoch and threshold on: {why}, or ask for "
             "data.select_on_test=true, as published code did."
         )
+
+
+def _alike_patients(labels: Labels, split: Split) -> list[str]:
+    """Note patients on two lists whose names differ in case, blanks or leading zeros alone, as of spreadsheets."""
+    places: dict[str, dict[str, int]] = {}
+    for number, own in enumerate((split.train, split.val, split.test)):
+        for patient in (labels.slides[place].patient for place in own):
+            key = "".join(patient.split()).casefold().lstrip("0")
+            places.setdefault(key, {}).setdefault(patient, number)
+    alike = [names for names in places.values() if len(names) > 1 and len(set(names.values())) > 1]
+    if not alike:
+        return []
+    told = "; ".join(" and ".join(f"'{name}'" for name in names) for names in alike[:_SHOWN])
+    return [f"PATIENTS OF NEARLY ONE NAME are on several lists: {told}. Write those of one person alike."]
 
 
 def _shared_patients(labels: Labels, split: Split) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from pipelines.wsi.cohort.file_matching import NUM_EXAMPLES, SlideRecord
 from pipelines.wsi.features.origin import cautions, differences, encoder_differences, origin_of
 from vision_core.console import track
@@ -16,6 +18,7 @@ from vision_core.slides.features.hdf5 import H5Rows
 
 _MPP_TOLERANCE = 0.02
 _MAX_PROBLEMS = 50
+_NUM_COMPARED = 8  # tiles of a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +66,14 @@ class Survey:
 
 @dataclass(frozen=True, kw_only=True)
 class FileSummary:
-    """Size, origin and sum of a feature file."""
+    """Size, origin and sum of a feature file; ``is_flat``: all tiles looked at have the same features."""
 
     record: SlideRecord
     num_tiles: int
     dim: int
     origin: Mapping[str, Any]
     content: str
+    is_flat: bool = False
 
 
 def survey_features(
@@ -122,6 +126,8 @@ def summarise(record: SlideRecord) -> FileSummary:
         InputError: It cannot be used.
     """
     features = read_any_features(record.path)
+    places = np.unique(np.linspace(0, max(len(features) - 1, 0), _NUM_COMPARED).astype(int))
+    some = [np.asarray(features.features[place : place + 1]) for place in places.tolist()] if len(features) > 1 else []
     if isinstance(features.features, H5Rows):
         features.features.close()
     return FileSummary(
@@ -130,6 +136,7 @@ def summarise(record: SlideRecord) -> FileSummary:
         dim=features.dim,
         origin=origin_of(features.attributes),
         content=features.content,
+        is_flat=bool(some) and all(bool((each == some[0]).all()) for each in some),
     )
 
 
@@ -151,6 +158,14 @@ def compare(
 def find_same(records: Sequence[SlideRecord], progress: str = "") -> tuple[tuple[SlideRecord, ...], ...]:
     """Read feature files and group slides whose features are the same; files that cannot be used are passed over."""
     return same_features(_read_all(records, progress)[0])
+
+
+def flat_notes(summaries: Sequence[FileSummary]) -> list[str]:
+    """Note slides of whose tiles all have the same features, as of an encoder that fails."""
+    flat = [summary.record.slide for summary in summaries if summary.is_flat]
+    if not flat:
+        return []
+    return [f"THE SAME FEATURES IN ALL TILES of {len(flat)} slides: did their encoder fail? ({_examples(flat)})"]
 
 
 def same_features(summaries: Sequence[FileSummary]) -> tuple[tuple[SlideRecord, ...], ...]:
@@ -225,6 +240,7 @@ def _quoted(value: Any) -> str:  # noqa: ANN401
 def _notes(full: Sequence[FileSummary], empty: Sequence[str], bad: Sequence[str]) -> list[str]:
     skipped = {"slides without tissue, passed over": empty, "slides whose features cannot be used, left out": bad}
     notes = [f"{what}: {len(names)} ({_examples(names)})" for what, names in skipped.items() if names]
+    notes += flat_notes(full)
     unknown = sum(not {"encoder", "mpp"} <= set(summary.origin) for summary in full)
     if unknown:
         notes.append(

@@ -65,6 +65,9 @@ def read_grid(file: Any) -> ForeignGrid:  # noqa: ANN401 (h5py carries no types)
         least = stored.min(axis=0)
         note = f"Corners from x {least[0]}, y {least[1]} on lie outside the slide: no tiles are drawn."
         return ForeignGrid(stored=stored, attributes={**said, **ours}, notes=(note,))
+    if len(stored) > 1 and bool((stored == stored[0]).all()):
+        note = f"All {len(stored)} tiles lie at one place: no tiles are drawn."
+        return ForeignGrid(stored=stored, attributes={**said, **ours}, notes=(note,))
     if not ours.get("tile_side"):
         return with_inferred_side(stored, {**said, **ours})
     return _checked(stored, {**said, **ours})
