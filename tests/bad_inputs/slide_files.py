@@ -207,6 +207,15 @@ def padded_level(path: Path, layout: dict[str, Any], size: tuple[int, int] = (38
     return two_levels(path, layout, canvas[: size[1], : size[0]])
 
 
+def picture_of_the_glass(path: Path, layout: dict[str, Any]) -> Path:
+    """A macro image of the slide's own proportions, marked as Aperio marks it."""
+    glass = cv2.resize(255 - tissue(), (160, 128), interpolation=cv2.INTER_AREA)
+    with tifffile.TiffWriter(path) as file:
+        file.write(tissue(), photometric="rgb", **layout, **_HALF_MICRON)
+        file.write(glass, photometric="rgb", subfiletype=9, **layout)
+    return path
+
+
 def stretched_level(path: Path, layout: dict[str, Any]) -> Path:
     """Level 1 of half the width and a quarter of the height."""
     return two_levels(path, layout, cv2.resize(tissue(), (320, 128), interpolation=cv2.INTER_AREA))

@@ -130,6 +130,12 @@ def test_open_slide__a_level_of_other_steps_in_x_and_y_is_left_out(layout: dict[
         assert any("level 0 is 2 times as wide and 4 times as high" in note for note in slide.notes)
 
 
+@LAYOUTS
+def test_open_slide__a_picture_of_the_glass_is_no_level(layout: dict[str, Any], tmp_path: Path) -> None:
+    with open_slide(museum.picture_of_the_glass(tmp_path / "a.tif", layout)) as slide:
+        assert [level.size for level in slide.levels] == [(640, 512)]
+
+
 @pytest.mark.parametrize(("width", "height"), [(320, 256), (319, 256), (320, 255), (107, 85), (213, 171)])
 def test_open_slide__a_level_whose_size_is_rounded_is_kept(width: int, height: int, tmp_path: Path) -> None:
     small = cv2.resize(museum.tissue(), (width, height), interpolation=cv2.INTER_AREA)

@@ -18,6 +18,7 @@ from vision_core.slides.reading.jpeg_tiles import TileGrid, are_jpeg_tables, til
 JPEG, OLD_JPEG, APERIO_JPEG2000 = 7, 6, frozenset({33003, 33005})
 RGB, YCBCR, PALETTE = 2, 6, 3  # photometric interpretation
 _MAX_TILE_PIXELS = 4096 * 4096
+_MACRO = 8  # bit of tag 254
 _RESOLUTION_UNITS = {2: "inch", 3: "centimeter"}
 # Small values that the decoding of a tile or strip depends on: fill order, predictor, subsampling of colours.
 _DECODING_TAGS = (266, 317, 530)
@@ -42,6 +43,7 @@ class Directory:
         tile_height: In pixels; rows of a strip.
         is_tiled: Stored in tiles, else in strips.
         is_reduced: Marked as a reduced image, or below another directory.
+        is_macro: Marked as a picture of the whole glass, as Aperio marks it (9).
         bits: Bits of each sample; more than one number only where samples differ.
         sample_format: Tag 339: 1 unsigned, 2 signed, 3 floating point, 4 undefined, 5 and 6 complex.
         samples: Samples of a pixel.
@@ -66,6 +68,7 @@ class Directory:
     tile_height: int
     is_tiled: bool
     is_reduced: bool
+    is_macro: bool
     bits: tuple[int, ...]
     sample_format: int
     samples: int
@@ -193,6 +196,7 @@ def _directory(page: _Page, name: str, *, is_below: bool) -> Directory:
         tile_height=int(page.tilelength if is_tiled else min(page.rowsperstrip, page.imagelength)),
         is_tiled=is_tiled,
         is_reduced=is_below or bool(int(page.subfiletype) & 1),
+        is_macro=bool(int(page.subfiletype) & _MACRO),
         bits=bits[:1] if len(set(bits)) == 1 else bits,
         sample_format=max(_integers(page.tags.valueof(339, 1)), default=1),
         samples=int(page.samplesperpixel),

@@ -267,6 +267,8 @@ def _unusable(opened: _Opened, number: int, kept: Sequence[int]) -> str:
     first, own = opened.directories[0], opened.directories[number]
     if opened.vendor == _GENERIC and first is not None and own is not None and not is_stored_alike(own, first):
         return "it is stored in another way than level 0."
+    if own is not None and own.is_macro:
+        return "it is marked as a picture of the whole glass."
     extents = [opened.extents.get(each.size) for each in (base, level)]
     if extents[0] and extents[1] and not np.allclose(extents[0], extents[1], rtol=_MAX_EXTENT_DIFFERENCE):
         told = " and ".join(f"{width:.4g} x {height:.4g} mm" for width, height in filter(None, extents))

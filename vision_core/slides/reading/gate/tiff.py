@@ -79,7 +79,7 @@ def plan_tiff(path: Path, directories: Sequence[Directory], *, is_known_to_opens
     refuse_format(path, base)
     _refuse_stack(path, base, others)
     levels = sorted(
-        (each for each in others if each.is_reduced and each.width < base.width and is_stored_alike(each, base)),
+        (each for each in others if _is_level(each, base) and is_stored_alike(each, base)),
         key=lambda each: -each.width,
     )
     is_for_openslide = is_known_to_openslide and base.is_tiled and not _needs_segments(base)
@@ -325,6 +325,10 @@ def _left_out(base: Directory, others: Sequence[Directory], *, is_for_openslide:
                 f"{each.name.capitalize()} ({each.width} x {each.height} pixels) is left out: it is not marked as a "
                 "reduced image."
             )
+
+
+def _is_level(directory: Directory, base: Directory) -> bool:
+    return directory.is_reduced and not directory.is_macro and directory.width < base.width
 
 
 def _area(directory: Directory) -> int:
