@@ -17,6 +17,7 @@ from pipelines.pretrain.data.preprocessing import normalise
 from pipelines.pretrain.data.reading import Images, frozen_classes, read_images, write_classes
 from pipelines.pretrain.data.splits import (
     check_training_list,
+    content_manifest,
     in_classes,
     manifest,
     overlaps,
@@ -122,7 +123,8 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
             items=TrainingViews(images, config.data, config.train.seed),
             notes=tuple(dict.fromkeys(notes)),
             start=start.path if config.method == "finetune" else None,
-            manifest=list_hash,
+            manifest=content_manifest(images),
+            manifest_before=list_hash,
             score=score,
         )
 

@@ -34,11 +34,13 @@ from pipelines.sfod.views import LabelledViews, TargetViews
 from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
+from vision_core.config.loading import fingerprint
 from vision_core.console import say
 from vision_core.detection.datasets.checks import near_name
 from vision_core.detection.datasets.readable import Seen, readable
 from vision_core.detection.datasets.reading import (
     DetectionDataset,
+    content_manifest,
     drop_empty,
     manifest,
     read_dataset,
@@ -60,7 +62,7 @@ from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import OnItem, Pipeline, weights_hash
 from vision_core.results import Detections
 from vision_core.training import distributed
-from vision_core.training.learner import Learner, Prepared, refuse_still_teacher
+from vision_core.training.learner import Learner, Prepared, TrainingSet, refuse_still_teacher
 from vision_core.training.loaders import Steps
 from vision_core.training.runtime import pick_device
 
@@ -106,9 +108,12 @@ class SfodPipeline(Pipeline[SfodConfig]):
         dataset = drop_empty(dataset) if config.data.filter_empty else dataset
         self._manifest = manifest(dataset)
         detector, notes = new_detector(config, dataset.classes)
+        items = build_views(LabelledViews, config, in_classes(dataset, detector.classes), detector)
         return Prepared(
             learner=SourceLearner(detector, average=config.teacher, seed=config.train.seed),
-            items=build_views(LabelledViews, config, in_classes(dataset, detector.classes), detector),
+            items=items,
+            manifest=content_manifest(dataset),
+            manifest_before=_names_hash(items),
             notes=(*dataset.notes, *notes, *self._scored_notes(config, detector.classes, dataset)),
         )
 
@@ -119,9 +124,12 @@ class SfodPipeline(Pipeline[SfodConfig]):
         dataset = self._sound(read_dataset(data, data.split, with_labels=False), data)
         self._manifest = manifest(dataset)
         scored = self._scored_notes(config, data.classes, dataset)
+        items = build_views(TargetViews, config, dataset, start.module)
         return Prepared(
             learner=adaptation_learner(config, start.module, start.path),
-            items=build_views(TargetViews, config, dataset, start.module),
+            items=items,
+            manifest=content_manifest(dataset),
+            manifest_before=_names_hash(items),
             notes=(*start.notes, *told, *_warnings(config), *dataset.notes, *scored),
             start=start.path,
         )
@@ -323,6 +331,11 @@ def build_views(
         seed=config.train.seed,
         max_megapixels=config.data.max_megapixels,
     )
+
+
+def _names_hash(items: TrainingSet) -> str:
+    """Hash the names of the images, by which earlier versions knew the list of a run."""
+    return fingerprint(items.names(range(len(items))))
 
 
 def _warnings(config: SfodConfig) -> list[str]:

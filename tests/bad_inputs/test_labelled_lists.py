@@ -3,10 +3,13 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.sfod.__main__ import main
 from tests.bad_inputs import labelled_lists as lists
@@ -14,7 +17,7 @@ from tests.bad_inputs import museum
 from tests.bad_inputs.seen import Seen
 from tests.pipelines.sfod.tiny import SUPERVISED, adapt_words, source_bundle
 from tests.vision_core.detection.synthetic import make_coco, make_voc
-from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
+from vision_core.detection.datasets.reading import DetectionDataset, content_manifest, read_dataset
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
 
@@ -269,3 +272,29 @@ def test_eval_classes__that_the_detector_lacks(tmp_path: Path, capsys: Capture) 
     for verb in (_evaluate, _train, _validate):
         argv = verb(data, "voc", "data.eval_split=test", "data.eval_classes=[Disc]")
         Seen(main, capsys).refused(argv, 2, "error[CONFIG]", line)
+
+
+def test_content_manifest__sees_other_pixels_and_other_labels(tmp_path: Path) -> None:
+    data = lists.plain_coco(tmp_path / "data")
+    before = content_manifest(_read(data, "coco"))
+    image, index = data / "train" / "001.png", data / "train.json"
+    assert content_manifest(_read(Path(shutil.copytree(data, tmp_path / "copy")), "coco")) == before
+    pixels = image.read_bytes()
+    Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
+    assert content_manifest(_read(data, "coco")) != before
+    image.write_bytes(pixels)
+    content = json.loads(index.read_text())
+    content["annotations"][0]["bbox"][2] -= 1
+    index.write_text(json.dumps(content))
+    assert content_manifest(_read(data, "coco")) != before
+
+
+@pytest.mark.slow
+def test_resume__images_that_changed_since_are_noticed(tmp_path: Path, capsys: Capture) -> None:
+    data = lists.plain_voc(tmp_path / "data")
+    seen = Seen(main, capsys)
+    seen.done(_train(data, "voc", "train.max_steps=2", "train.save_every=1"))
+    image = data / "JPEGImages" / "train_001.png"
+    Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
+    (tmp_path / "run" / "run.json").unlink()
+    seen.refused(["train", f"--out={tmp_path}/run", "--resume"], 2, "or their files have changed")

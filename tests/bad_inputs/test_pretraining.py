@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.pretrain.data.checks import duplicates
 from pipelines.pretrain.data.checks.validation import check_lists
 from pipelines.pretrain.data.reading import prepare_images, read_images
-from pipelines.pretrain.data.splits import overlaps
+from pipelines.pretrain.data.splits import content_manifest, overlaps
 from pipelines.pretrain.data_settings import Format, PretrainData
 from tests.bad_inputs import labelled_images as museum
 from tests.bad_inputs.dicoms import f06_crashing, still
+from tests.pipelines.pretrain import tiny
 from vision_core.errors import DataError, UserError
 from vision_core.images.untrusted import UntrustedImages
 
@@ -238,3 +240,12 @@ def test_prepare_images__nothing_that_can_be_read(tmp_path: Path) -> None:
     (root / "train" / "a" / "0.png").write_bytes(b"")
     with pytest.raises(UserError, match="has no image that can be read"):
         prepare_images(_data(root, "folders", on_corrupt="skip"), "train")
+
+
+def test_content_manifest__sees_a_file_that_changed(tmp_path: Path) -> None:
+    tiny.make_folders(tmp_path)
+    data = PretrainData(root=tmp_path)
+    before = content_manifest(read_images(data, "train"))
+    path = tmp_path / "train" / "dark" / "1.png"
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    assert content_manifest(read_images(data, "train")) != before

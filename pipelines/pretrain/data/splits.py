@@ -21,6 +21,8 @@ from vision_core.training.batch_norms import reestimate_norms
 from vision_core.training.loaders import EpochBatches, batches
 from vision_core.training.runtime import num_workers
 
+_MOST_OPENED, _TAIL_BYTES = 50_000, 4096
+
 Read = Callable[[StageData, str], Images]
 _PUBLISHED_BATCH = 256
 
@@ -160,6 +162,19 @@ def manifest(images: Images) -> str:
     for index in range(len(images)):
         digest.update(images.pixels.name(index).encode(errors="surrogateescape") + b"\0")
     digest.update(images.labels.tobytes())
+    return digest.hexdigest()
+
+
+def content_manifest(images: Images) -> str:
+    """Hash the list and the sizes of its files; of not too many also their last bytes, where compression sums stand."""
+    digest = blake2b(manifest(images).encode(), digest_size=16)
+    for path in dict.fromkeys(images.pixels.path(index) for index in range(len(images))):
+        size = path.stat().st_size
+        digest.update(size.to_bytes(8, "little"))
+        if len(images) <= _MOST_OPENED:
+            with path.open("rb") as file:
+                file.seek(max(0, size - _TAIL_BYTES))
+                digest.update(file.read(_TAIL_BYTES))
     return digest.hexdigest()
 
 
