@@ -19,6 +19,7 @@ from tests.pipelines.pretrain import tiny as tiny_pretrain
 from tests.pipelines.sfod import tiny as tiny_sfod
 from tests.pipelines.wsi import tiny as tiny_wsi
 from tests.vision_core.bundles.test_bundle import as_format_1
+from tests.vision_core.detection.synthetic import make_voc
 
 ROWS = "NaN or infinity in 1 of 9 rows, first 3. Extract it again."
 FEATURES: list[tuple[Callable[[Path], Path], str]] = [
@@ -88,7 +89,7 @@ def _data(task: str) -> Path:
     folder = kept() / "data"
     match task:
         case "sfod":
-            return Path(tiny_sfod.make_voc(folder, classes=("Tree", "Car")))
+            return make_voc(folder, classes=("Tree", "Car"))
         case "pretrain":
             return tiny_pretrain.make_folders(folder)
         case _:

@@ -110,7 +110,7 @@ class SlideProcessor:
         regions = self.config.tissue.regions
         mask = find_mask(regions, path, self._mask_files) if regions else None
         mpp = self._stated_mpp(path)
-        found = [sha256(mask) if mask else None, [mpp, _STATED_WINS] if mpp else None]
+        found: list[object] = [sha256(mask) if mask else None, [mpp, _STATED_WINS] if mpp else None]
         # The stamp of a slide is of one file; its other levels stand in files of their own.
         levels = {name: each.model_dump(mode="json") for name, each in other_instances(path).items()}
         found += [levels] if levels else []

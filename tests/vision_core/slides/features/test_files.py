@@ -122,7 +122,7 @@ except EnvironmentFault as error:
 def test_read_features__clam(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["features"] = np.ones((4, 8), "f4")
-        file["coords"] = np.zeros((4, 2), "i4")
+        file["coords"] = np.arange(8, dtype="i4").reshape(4, 2) * 1024
         file["coords"].attrs.update(
             patch_size=256, patch_level=1, downsample=np.array([4.0, 4.0]), name="a", level_dim=(10, 20)
         )

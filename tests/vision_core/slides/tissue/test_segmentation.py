@@ -233,9 +233,8 @@ def test_find_tissue__edited_mask_is_read_instead(tmp_path: Path, path: Path) ->
 def test_find_tissue__edited_mask_in_microns_is_refused(mpp: float, tmp_path: Path) -> None:
     picture = stain(glass(2000, 2400), [(800, 600, 2000, 1600)])
     path = write_slide(tmp_path / "a.tif", picture, mpp=mpp)
-    write_mask(
-        tmp_path / "edited", "a", *(tuple(round(edge * mpp) for edge in box) for box in [(800, 600, 2000, 1600)])
-    )
+    microns = (round(800 * mpp), round(600 * mpp), round(2000 * mpp), round(1600 * mpp))
+    write_mask(tmp_path / "edited", "a", microns)
     with pytest.raises(InputError, match=r"look like microns, not pixels of level 0: read as microns they overlap"):
         found(path, regions=tmp_path / "edited")
     write_mask(tmp_path / "edited", "a", (820, 620, 1200, 1000))  # a part of the tissue, in pixels

@@ -82,8 +82,7 @@ def test_read__sixteen_bits_are_scaled_by_65535(tmp_path: Path) -> None:
 
 def test_read__sixteen_bits_of_which_twelve_are_used_in_all_lists(tmp_path: Path) -> None:
     dark, bright = np.arange(256, dtype=np.uint16).reshape(1, 16, 16), np.full((1, 16, 16), 4095, np.uint16)
-    arrays = {"train_images": dark, "test_images": bright, "train_labels": [[0]], "test_labels": [[0]]}
-    np.savez(tmp_path / "set.npz", **arrays)
+    np.savez(tmp_path / "set.npz", train_images=dark, test_images=bright, train_labels=[[0]], test_labels=[[0]])
     found = read_medmnist(tmp_path, "train", _data())
     np.testing.assert_array_equal(found.pixels.read(0)[..., 0], np.rint(dark[0] / 4095 * 255))
     assert "its images use 12 of 16 bits, and are read as such" in found.notes
