@@ -6,13 +6,14 @@ from functools import cache, wraps
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from pipelines.pretrain.__main__ import main as pretrain
 from pipelines.sfod.__main__ import main as sfod
 from pipelines.wsi.__main__ import main as wsi
 from tests.bad_inputs import feature_files as features
 from tests.bad_inputs import weight_files as weights
-from tests.bad_inputs.bundles import make_bundle
+from tests.bad_inputs.bundles import change_tensors, make_bundle
 from tests.bad_inputs.matrix import Entry, Kind, Main, Verb, Words, cases, classifier, kept, meet
 from tests.bad_inputs.seen import Seen
 from tests.pipelines.pretrain import tiny as tiny_pretrain
@@ -253,3 +254,18 @@ def test_bundle_of_another_task__is_refused_by_every_verb(
     out = {"predict": [f"--out={tmp_path}/out"], "export": [f"--out={tmp_path}/out.onnx"]}.get(verb, [])
     Seen(main, capsys).refused([verb, *given, *out], 2, f"is of pipeline '{other}', not '{task}'")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["predict", pytest.param("evaluate", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("task", WORDS)
+def test_bundle_of_a_training_that_diverged__is_no_empty_result(
+    task: str, verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finite weights whose outputs are not: detectron2 by itself leaves such boxes out, as if nothing was there."""
+    main, sound, words = WORDS[task]
+    bundle = Path(shutil.copytree(sound(), tmp_path / "model"))
+    tensors = load_file(bundle / "weights.safetensors")
+    change_tensors(bundle, {name: each * 1e30 for name, each in tensors.items() if each.is_floating_point()})
+    argv = [verb, f"--checkpoint={bundle}", *words[verb](), *([f"--out={tmp_path}/out"] if verb == "predict" else [])]
+    assert main(argv) == 2
+    assert "error[CHECKPOINT] The network's output is not finite (" in capsys.readouterr().err
