@@ -325,7 +325,7 @@ def _refuse_same_features(cohorts: Sequence[tuple[WsiConfig, Cohort]]) -> None:
     if len(of_features) < 2:  # a single run finds them when it begins
         return
     every = [record for _, cohort in of_features for record in (*cohort.train, *cohort.val, *cohort.test)]
-    same = find_same(every, progress="compare features")
+    same = find_same(every)
     for config, cohort in of_features:
         with_same_judged(Survey(feature_dim=0, made_with={}, same=same), cohort.lists(config.data), cohort.classes)
 

@@ -153,7 +153,7 @@ def training_bags(config: WsiConfig, cohort: Cohort) -> tuple[Bags, Bags]:
     data = config.data
     # Test files are checked too, so that their faults are known before the training, not after it.
     every = (*cohort.train, *cohort.val, *cohort.test)
-    survey = survey_features(every, data.on_missing, progress="features")
+    survey = survey_features(every, data.on_missing, by_first=True)
     survey = with_same_judged(survey, cohort.lists(data), cohort.classes)
     sampling = TileSampling(seed=config.train.seed, max_tiles=data.max_tiles, shuffle=data.shuffle_tiles)
     train = Bags(cohort.train, cohort.classes, survey.subset(cohort.train), sampling)
@@ -194,9 +194,7 @@ def whole_bags(
     Raises:
         DataError: Feature files cannot be used, or differ from each other or from the model in width or origin.
     """
-    survey = survey_features(
-        records, config.data.on_missing, feature_dim=feature_dim, trained=trained, progress="features"
-    )
+    survey = survey_features(records, config.data.on_missing, feature_dim=feature_dim, trained=trained)
     return Bags(records, classes, with_same_judged(survey, {"evaluated": records}, classes))
 
 

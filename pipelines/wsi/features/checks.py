@@ -9,7 +9,8 @@ from pipelines.wsi.cohort.cohort import CohortFindings
 from pipelines.wsi.cohort.file_matching import SlideRecord
 from pipelines.wsi.cohort.same_slides import judge_same
 from pipelines.wsi.features.slide_processing import SlideProcessor
-from pipelines.wsi.features.survey import FileSummary, compare, flat_notes, same_features, summarise
+from pipelines.wsi.features.summaries import FileSummary, summarise
+from pipelines.wsi.features.survey import compare, flat_notes, same_features
 from vision_core.errors import Checked, DataError, Findings
 
 

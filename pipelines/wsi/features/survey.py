@@ -2,23 +2,18 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
-
 from pipelines.wsi.cohort.file_matching import NUM_EXAMPLES, SlideRecord
-from pipelines.wsi.features.origin import cautions, differences, encoder_differences, origin_of
-from vision_core.console import track
-from vision_core.errors import DataError, InputError
-from vision_core.slides.features.adopted import read_any_features
+from pipelines.wsi.features.origin import cautions, differences, encoder_differences
+from pipelines.wsi.features.summaries import FileSummary, summarise_all
+from vision_core.errors import DataError
 from vision_core.slides.features.files import describe_encoder
-from vision_core.slides.features.hdf5 import H5Rows
 
 _MPP_TOLERANCE = 0.02
 _MAX_PROBLEMS = 50
-_NUM_COMPARED = 8  # tiles of a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,39 +59,27 @@ class Survey:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileSummary:
-    """Size, origin and sum of a feature file; ``is_flat``: all tiles looked at have the same features."""
-
-    record: SlideRecord
-    num_tiles: int
-    dim: int
-    origin: Mapping[str, Any]
-    content: str
-    is_flat: bool = False
-
-
 def survey_features(
     records: Sequence[SlideRecord],
     on_bad: Literal["refuse", "drop"] = "refuse",
     *,
     feature_dim: int | None = None,
     trained: Mapping[str, Any] | None = None,
-    progress: str = "",
+    by_first: bool = False,
 ) -> Survey:
-    """Read and compare all feature files.
+    """Read and compare all feature files; one that this process has read is not read again while its stamp stays.
 
     Args:
         records: Slides and their feature files.
         on_bad: ``refuse`` files that cannot be used, or ``drop`` their slides with a note.
         feature_dim: Feature width of the model; None: that of most files.
         trained: Origin of the features that the model was trained with (``trained_with``).
-        progress: Name of the progress bar; empty: no bar.
+        by_first: All processes of a training call this, and the first reads for all.
 
     Raises:
         DataError: Files cannot be used or differ in width or origin (the error lists all), or no file has a tile.
     """
-    summaries, bad = _read_all(records, progress)
+    summaries, bad = summarise_all(records, by_first=by_first)
     full = [summary for summary in summaries if summary.num_tiles]
     problems = list(bad.values()) if on_bad == "refuse" else []
     _refuse([*problems, *compare(full, feature_dim, trained)])
@@ -119,27 +102,6 @@ def survey_features(
     )
 
 
-def summarise(record: SlideRecord) -> FileSummary:
-    """Read a feature file once.
-
-    Raises:
-        InputError: It cannot be used.
-    """
-    features = read_any_features(record.path)
-    places = np.unique(np.linspace(0, max(len(features) - 1, 0), _NUM_COMPARED).astype(int))
-    some = [np.asarray(features.features[place : place + 1]) for place in places.tolist()] if len(features) > 1 else []
-    if isinstance(features.features, H5Rows):
-        features.features.close()
-    return FileSummary(
-        record=record,
-        num_tiles=len(features),
-        dim=features.dim,
-        origin=origin_of(features.attributes),
-        content=features.content,
-        is_flat=bool(some) and all(bool((each == some[0]).all()) for each in some),
-    )
-
-
 def compare(
     summaries: Sequence[FileSummary], feature_dim: int | None = None, trained: Mapping[str, Any] | None = None
 ) -> list[str]:
@@ -155,9 +117,14 @@ def compare(
     return problems
 
 
-def find_same(records: Sequence[SlideRecord], progress: str = "") -> tuple[tuple[SlideRecord, ...], ...]:
-    """Read feature files and group slides whose features are the same; files that cannot be used are passed over."""
-    return same_features(_read_all(records, progress)[0])
+def find_same(records: Sequence[SlideRecord], *, by_first: bool = False) -> tuple[tuple[SlideRecord, ...], ...]:
+    """Group slides whose features are the same; files that cannot be used are passed over.
+
+    Args:
+        records: Slides and their feature files.
+        by_first: As ``survey_features``.
+    """
+    return same_features(summarise_all(records, by_first=by_first)[0])
 
 
 def flat_notes(summaries: Sequence[FileSummary]) -> list[str]:
@@ -180,18 +147,6 @@ def same_features(summaries: Sequence[FileSummary]) -> tuple[tuple[SlideRecord, 
 def _usual_dim(summaries: Sequence[FileSummary]) -> int:
     most_common = Counter(summary.dim for summary in summaries).most_common(1)
     return most_common[0][0] if most_common else 0
-
-
-def _read_all(records: Sequence[SlideRecord], progress: str) -> tuple[list[FileSummary], dict[str, str]]:
-    summaries: list[FileSummary] = []
-    bad: dict[str, str] = {}
-    seen: Iterable[SlideRecord] = {record.slide: record for record in records}.values()
-    for record in track(seen, len({each.slide for each in records}), progress, "file") if progress else seen:
-        try:
-            summaries.append(summarise(record))
-        except InputError as error:
-            bad[record.slide] = " ".join(error.problems)
-    return summaries, bad
 
 
 def _width_problems(summaries: Sequence[FileSummary], dim: int, *, of_model: bool) -> list[str]:

@@ -14,8 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipelines.wsi.cohort.file_matching import SlideRecord
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.bags import Bag
+from pipelines.wsi.features.survey import survey_features
 from pipelines.wsi.pipeline import WsiPipeline
 from pipelines.wsi.weights.bundles import load_network
 from tests.pipelines import torchrun
@@ -87,6 +89,7 @@ def all_in(runtime: Runtime, root: Path, data: Path, more: Sequence[str]) -> Non
             fit_in(runtime, root / "parts", data, stopped, halting)
             raise AssertionError("the second process was told to stop, and both went on")
         fit_in(runtime, root / "parts", data, stopped)
+        survey_in(runtime, root, data)
 
 
 def halting(learner: Learner) -> None:
@@ -99,6 +102,17 @@ def halting(learner: Learner) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     learner.after_step = stop  # type: ignore[method-assign]
+
+
+def survey_in(runtime: Runtime, root: Path, data: Path) -> None:
+    """The second process has no files."""
+    folder = data / "features" if runtime.is_first else root / "nowhere"
+    records = [
+        SlideRecord(slide=name, patient=name, label=0, path=folder / f"{name}.h5", mpp=None, place=0)
+        for name in ("s0", "s1")
+    ]
+    found = survey_features(records, by_first=True)
+    torch.save(dict(found.contents), root / f"survey-{runtime.rank}.pt")
 
 
 def states(folder: Path, ranks: int) -> list[dict[str, Tensor]]:
@@ -130,6 +144,12 @@ def test_fit__two_processes_are_as_one_that_accumulates(case: str, trained: tupl
 def test_fit__two_processes_resume_with_the_same_bits(trained: tuple[Path, Path]) -> None:
     for whole, resumed in zip(states(trained[1] / STOPPED, 2), states(trained[1] / "parts", 2), strict=True):
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_survey_features__the_first_process_reads_for_all(trained: tuple[Path, Path]) -> None:
+    first, second = (torch.load(trained[1] / f"survey-{rank}.pt") for rank in range(2))
+    assert first == second
+    assert first.keys() == {"s0", "s1"}
 
 
 @pytest.mark.slow

@@ -56,6 +56,18 @@ def read_any_features(path: Path, *, check: bool = True) -> Features:
     return replace(features, coords=coords, attributes=attributes, notes=notes)
 
 
+def files_behind(path: Path) -> list[Path]:
+    """List the files that ``read_any_features`` reads: the file itself, and the originals of an adopted one.
+
+    Raises:
+        InputError: The record of an adopted file is damaged.
+    """
+    if not path.name.endswith(ADOPTED_SUFFIX):
+        return [path]
+    record = _read_record(path)
+    return [path, *(path.parent / name for name in (record["features"], record["coords"]) if name)]
+
+
 def read_patch_grid(path: Path) -> ForeignGrid:
     """Read corners and attributes of a CLAM or TRIDENT file of tiles.
 
