@@ -5,6 +5,8 @@ VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 PIP    := $(RUN) -m pip --disable-pip-version-check
 PYTEST := $(RUN) -m pytest
+# A file stays in one process, for what its tests share; in the order of their names the small files come last.
+SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCKS  := requirements/build.txt requirements/lock.txt requirements/assets.txt requirements/detectron2.txt
 # Named after what was installed, so that a changed lock, not a new time stamp, sets up again.
 READY  := $(VENV)/.ready-$(shell cat $(LOCKS) pyproject.toml | sha256sum | cut -c1-16)
@@ -24,10 +26,10 @@ app: $(READY) ## open all demo pages in the browser, with the shipped models (AR
 	@$(RUN) -m apps $(ARGS)
 
 test: $(READY) ## run the tests (ARGS='-k name' for some)
-	@$(PYTEST) --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not slow and not gpu' $(ARGS)
+	@$(PYTEST) $(SPREAD) -m 'not slow and not gpu' $(ARGS)
 
 test-slow: $(READY) ## run the tests that take long
-	@$(PYTEST) -m 'slow and not gpu' $(ARGS)
+	@$(PYTEST) $(SPREAD) -m 'slow and not gpu' $(ARGS)
 
 test-gpu: $(READY) ## run the tests that need a GPU
 	@$(PYTEST) -m gpu tests/gpu $(ARGS)

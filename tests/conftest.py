@@ -1,9 +1,13 @@
 """Quiet environment and one thread for every test: equality of bits needs a fixed number of threads."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what the tests start, too; read when torch is imported
+
 import torch
 
 from tests.continuous_integration import is_ci

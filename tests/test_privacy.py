@@ -91,7 +91,9 @@ def test_refusal__counts_the_process_and_its_children(tmp_path: Path) -> None:
     assert len({line.split()[0] for line in attempts}) == 2
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=() if task == "wsi" else pytest.mark.slow) for task in TASKS]
+)
 def test_job__tries_nothing(task: str, tmp_path: Path) -> None:
     job = _job(task, tmp_path)
     trace = tmp_path / "trace.txt"

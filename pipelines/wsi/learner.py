@@ -134,9 +134,9 @@ class MhimLearner(BagLearner):
         assert recycler is not None
         own = torch.stack([torch.zeros_like(recycler.queries), *self._tokens]).sum(dim=0)
         tokens = distributed.total(own)
-        count = float(distributed.total(torch.tensor(float(len(self._tokens)), device=own.device)))
-        if count:
-            recycler.follow(tokens / count, keep_rate)
+        count = distributed.total(own.new_full((), len(self._tokens)))  # on the device: the host need not wait for it
+        mean = torch.where(count > 0, tokens / count.clamp(min=1), recycler.queries)
+        recycler.follow(mean, keep_rate)
         self._tokens = []
 
 

@@ -35,7 +35,12 @@ def _taken(tensors: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("student", "teacher"), [("model", "ema"), ("model", "model_ema"), ("state_dict", "state_dict_ema")]
+    ("student", "teacher"),
+    [
+        ("model", "ema"),
+        pytest.param("model", "model_ema", marks=pytest.mark.slow),
+        pytest.param("state_dict", "state_dict_ema", marks=pytest.mark.slow),
+    ],
 )
 def test_average_beside_the_student(seen: Seen, checkpoint: Path, student: str, teacher: str) -> None:
     averaged = _tensors(checkpoint)

@@ -24,7 +24,7 @@ from vision_core.training.runtime import Runtime, launch
 
 CPU = Runtime(device=torch.device("cpu"))
 # One of each kind; the others differ less and are slow together.
-QUICK = {"sfod-lpld", "sfod-bn", "wsi-plain-abmil", "wsi-mhim_v1-dsmil", "wsi-mhim_v2-transmil", "pretrain-policy"}
+QUICK = {"sfod-lpld", "wsi-plain-abmil", "wsi-mhim_v1-dsmil", "wsi-mhim_v2-transmil", "pretrain-policy"}
 LEARNERS = [pytest.param(case, id=case.name, marks=() if case.name in QUICK else pytest.mark.slow) for case in CASES]
 
 

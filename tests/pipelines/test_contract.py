@@ -106,7 +106,12 @@ def test_train__seeds_get_a_folder_each_and_a_table(
     assert "over 2 seeds" in capsys.readouterr().out
 
 
-def test_demo_data__is_written_once(life: Life, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_demo_data__is_written_once(
+    is_whole: bool, life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not is_whole:
+        life.tiny.shorten_demo(monkeypatch)
     assert life.main(["demo-data", "--out", str(tmp_path / "demo")]) == 0
     assert (tmp_path / "demo" / "ATTRIBUTION.txt").exists()
     assert life.main(["demo-data", "--out", str(tmp_path / "demo")]) == 2

@@ -67,6 +67,7 @@ def test_keep_offline__children_inherit_it() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1 1\n"
 
 
+@pytest.mark.slow
 def test_keep_offline__albumentations_looks_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import socket\nfrom vision_core.environment import keep_offline\nkeep_offline()\n"

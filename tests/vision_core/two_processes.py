@@ -22,7 +22,9 @@ def run_two(action: Callable[..., None], *arguments: Any, seconds: float = 120) 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    # Each is forked from one process that has read torch and nothing else: reading it takes longer than most actions.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "torch.distributed.tensor", __name__, "vision_core.training.loop"])
     children = [context.Process(target=_enter, args=(rank, port, action, arguments)) for rank in range(TWO)]
     for child in children:
         child.start()

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict
 from itertools import chain, islice
@@ -107,6 +107,7 @@ class _Loop:
         self.forward = shared_forward(self.learner, runtime, compiled=train.compile)
         self.counters = Counters()
         self.saved_step = 0
+        self.kept: list[Tensor] = []  # buffers before the step, where a step can be left out
         self.log = RunLog(run.path, tensorboard=train.tensorboard) if runtime.is_first else None
 
     def resume(self) -> None:
@@ -171,8 +172,8 @@ class _Loop:
         seed_torch(key("step", self.config.train.seed, step, self.runtime.rank))
         self.learner.step, self.learner.update = step, self.steps.update_of(step)
         started = time.monotonic()
-        skips = self.config.train.on_bad_loss == "skip"
-        before = [buffer.clone() for buffer in self.learner.buffers()] if skips else []
+        if self.config.train.on_bad_loss == "skip":
+            self._keep_buffers()
         fault = ""
         try:
             with self.runtime.autocast():
@@ -189,7 +190,7 @@ class _Loop:
             terms = zip(losses, values, strict=True)
             told = ", ".join(f"{name} {value:g}" for name, value in terms if name != TOUCH)
             fault = fault or told or "weights"
-            self._leave_out(fault if is_bad else "", before)
+            self._leave_out(fault if is_bad else "")
             losses, values = {}, []
         elif self.runtime.world_size > 1:
             self.learner.exchange()
@@ -347,15 +348,23 @@ class _Loop:
         return {"teacher_moves": moves, "teacher_moved_at": at}
 
     @torch.no_grad()
-    def _leave_out(self, fault: str, before: Sequence[Tensor]) -> None:
+    def _keep_buffers(self) -> None:
+        """Copy the buffers, which a forward pass moves, in one call: a GPU starts no kernel for each of a hundred."""
+        now = list(self.learner.buffers())
+        if [each.shape for each in self.kept] != [each.shape for each in now]:
+            self.kept = [torch.empty_like(each) for each in now]
+        if now:
+            torch._foreach_copy_(self.kept, now)
+
+    @torch.no_grad()
+    def _leave_out(self, fault: str) -> None:
         """Leave out a step whose loss is not finite in some process, or end the run.
 
         Args:
             fault: What is not finite in this process; empty where it is another.
-            before: Buffers before the step; empty where the run ends.
         """
         counters = self.counters
-        for buffer, value in zip(self.learner.buffers() if before else (), before, strict=True):
+        for buffer, value in zip(self.learner.buffers() if self.kept else (), self.kept, strict=True):
             buffer.copy_(value)
         self.learner.discard()
         counters.bad_losses += 1

@@ -312,7 +312,9 @@ def _stop_in(step: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
         ("none", {"mixing.mixup": 0.4, "mixing.cutmix": 1.0}),
     ],
 )
-@pytest.mark.parametrize("stop_at", [1, 4], ids=["in the first epoch", "in the second"])
+@pytest.mark.parametrize(
+    "stop_at", [pytest.param(1, marks=pytest.mark.slow), 4], ids=["in the first epoch", "in the second"]
+)
 def test_resume__in_the_middle_of_a_stage_ends_with_the_same_bits(
     policy: str, changes: dict[str, object], stop_at: int, tmp_path: Path
 ) -> None:

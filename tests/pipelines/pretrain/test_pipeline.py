@@ -208,6 +208,7 @@ def test_deliver__norms_are_computed_anew_where_asked(data: Path, tmp_path: Path
     assert "over 2 batches of 6 images" in json.loads((tmp_path / "anew" / "run.json").read_text())["notes"][-1]
 
 
+@pytest.mark.slow
 def test_deliver__a_mean_that_max_steps_cuts_short_is_told(data: Path, tmp_path: Path) -> None:
     more = ("policy=none", "train.eval_every=1", "data.val_split=null", "averaging.last_epochs=2", "train.epochs=3")
     for steps, told in ((7, "it delivers the mean of '1'"), (4, "the last weights, without a mean"), (9, "")):

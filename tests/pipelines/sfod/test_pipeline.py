@@ -100,6 +100,7 @@ def test_train__source_of_a_seed_is_the_same_whatever_ran_before(data: Path, tmp
     assert weights(tmp_path / "0") == weights(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_train__overwritten_run_leaves_nothing_to_the_new_one(data: Path, tmp_path: Path) -> None:
     words = ["train", "--out", str(tmp_path), f"data.root={data}", "data.eval_split=test", *SUPERVISED]
     words += ["train.epochs=1", "train.eval_every=1"]

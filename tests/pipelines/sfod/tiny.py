@@ -92,9 +92,15 @@ def make_foreign(folder: Path) -> tuple[Path, list[str]]:
     return folder / "model.pth", ["data.classes=[disc, square]"]
 
 
+def shorten_demo(patch: pytest.MonkeyPatch) -> None:
+    """The images to adapt to alone."""
+    patch.setattr(pipeline, "make_demo_data", partial(pipeline.make_demo_data, parts=("target",)))
+
+
 TASK = TinyTask(
     make_data=make_voc,
     words=lambda data: adapt_words(data, "method=mt", "train.epochs=2", "data.eval_split=test"),
     inputs=lambda data: data / "JPEGImages",
+    shorten_demo=shorten_demo,
     make_foreign=make_foreign,
 )

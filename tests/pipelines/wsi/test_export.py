@@ -57,6 +57,7 @@ def test_export__any_number_of_tiles_as_the_bundle_reads_them(tmp_path: Path, na
         torch.testing.assert_close(scores, torch.from_numpy(reading.scores), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_export__transmil_at_a_fixed_number_of_tiles(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path / "model", NETWORKS["transmil"])
     done = export(exportable(bundle, size=70), "onnx", tmp_path / "a.onnx")

@@ -27,6 +27,8 @@ from vision_core.training import loop as training
 
 CPU = torch.device("cpu")
 NAMES = ("abmil", "dsmil", "transmil")
+# One of each kind; the others differ less.
+QUICK = {("mhim_v1", "abmil"), ("mhim_v1", "dsmil"), ("mhim_v2", "transmil")}
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,14 @@ def _weights(run: Path) -> bytes:
     return (run / "model" / "weights.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("method", ["mhim_v1", "mhim_v2"])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        pytest.param(method, name, marks=() if (method, name) in QUICK else pytest.mark.slow)
+        for method in ("mhim_v1", "mhim_v2")
+        for name in NAMES
+    ],
+)
 def test_life__train_resume_evaluate_predict(
     method: str, name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

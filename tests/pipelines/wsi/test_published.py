@@ -60,6 +60,7 @@ def test_published__every_run_can_begin(
     assert "of the published protocol" in out
 
 
+@pytest.mark.slow
 def test_published__teacher_and_student_of_all_folds_of_camelyon(tmp_path: Path) -> None:
     data = _camelyon(tmp_path / "data")
     path = CONFIGS / "camelyon16_mhim_v1.yaml"

@@ -7,12 +7,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import pyvips
 import tifffile
 import torch
 from numpy.typing import NDArray
 
 from pipelines.wsi.config import WsiConfig
+from pipelines.wsi.demo import demo_data
 from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.models.build import build_model
 from pipelines.wsi.weights.bundles import architecture, save_network
@@ -148,9 +150,16 @@ def _write_labels(folder: Path, splits: Sequence[str]) -> None:
     (folder / "labels.csv").write_text(rows.getvalue(), encoding="utf-8")
 
 
+def shorten_demo(patch: pytest.MonkeyPatch) -> None:
+    """One slide of each group."""
+    patch.setattr(demo_data, "_PATIENTS", 1)
+    patch.setattr(demo_data, "_PATIENTS_WITH_TWO", 0)
+
+
 TASK = TinyTask(
     make_data=make_slides,
     words=lambda data: [f"data.root={data}", "method=mhim_v1", "random_teacher=true", *SLIDE_WORDS],
     inputs=lambda data: data / "slides",
+    shorten_demo=shorten_demo,
     make_foreign=make_foreign,
 )

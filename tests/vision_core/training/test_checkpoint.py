@@ -116,7 +116,7 @@ except EnvironmentFault as error:
 """
 
 
-@pytest.mark.parametrize("limit", [10, 50_000])
+@pytest.mark.parametrize("limit", [pytest.param(10, marks=pytest.mark.slow), 50_000])
 def test_save__full_disk_leaves_the_checkpoint_before(tmp_path: Path, limit: int) -> None:
     checkpoint.save(tmp_path, state(1))
     code = FILL.format(limit=limit)

@@ -110,7 +110,9 @@ def test_record_draws__nothing_where_nothing_is_drawn() -> None:
     learner.load_state_dict(earlier, strict=True)
 
 
-@pytest.mark.parametrize("change", ["mixing.mixup=0.4", "data.augment.erasing=0.5"])
+@pytest.mark.parametrize(
+    "change", ["mixing.mixup=0.4", pytest.param("data.augment.erasing=0.5", marks=pytest.mark.slow)]
+)
 def test_resume__a_checkpoint_from_before_torchvision_drew_is_refused(
     change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def test_pieces__images_are_upright_and_grey_where_the_file_is(found: list[Piece
     assert next(each for each in found if each.source == "retina").pixels.shape[2] == 3
 
 
+@pytest.mark.slow
 def test_make_small_real__same_bytes_at_every_call(made: Path, tmp_path: Path) -> None:
     make_small_real(tmp_path, LONGEST_PX)
     files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())

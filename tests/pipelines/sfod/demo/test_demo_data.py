@@ -76,6 +76,7 @@ def test_make_demo_data__written_boxes_and_pixels_are_those_of_the_plan(
         np.testing.assert_array_equal(read_image(record.path), tile.window.crop(tile.scene.image))
 
 
+@pytest.mark.slow
 def test_make_demo_data__same_bytes_again(target: Path, tmp_path: Path) -> None:
     again = make_demo_data(tmp_path, parts=("target",))
     names = [path.relative_to(target) for path in target.rglob("*") if path.is_file()]

@@ -118,9 +118,9 @@ def test_boxes_are_those_of_detectron2(tmp_path: Path, key: str, value: object) 
     ("key", "value"),
     [
         ("MODEL.ANCHOR_GENERATOR.SIZES", [32, 64, 128]),
-        ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlign"),
-        ("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", [5.0, 5.0, 2.5, 2.5]),
-        ("MODEL.FPN.FUSE_TYPE", "avg"),
+        pytest.param("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlign", marks=pytest.mark.slow),
+        pytest.param("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", [5.0, 5.0, 2.5, 2.5], marks=pytest.mark.slow),
+        pytest.param("MODEL.FPN.FUSE_TYPE", "avg", marks=pytest.mark.slow),
     ],
 )
 def test_boxes_are_those_of_detectron2__c4(tmp_path: Path, key: str, value: object) -> None:

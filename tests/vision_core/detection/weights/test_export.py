@@ -53,6 +53,7 @@ def test_export__nothing_found_is_an_empty_answer(tmp_path: Path) -> None:
     assert (boxes.shape, scores.shape, labels.shape) == ((0, 4), (0,), (0,))
 
 
+@pytest.mark.slow
 def test_export__a_resnet_of_several_classes(tmp_path: Path) -> None:
     settings = DetectorSettings(
         neck="fpn",
@@ -103,9 +104,8 @@ C4 = DetectorSettings(
 )
 
 
-@pytest.mark.parametrize(
-    "settings", [PYRAMID, pytest.param(C4, marks=pytest.mark.slow)], ids=["r18 with a pyramid", "c4"]
-)
+@pytest.mark.parametrize("settings", [PYRAMID, C4], ids=["r18 with a pyramid", "c4"])
+@pytest.mark.slow
 def test_export__any_number_of_proposals(settings: DetectorSettings, tmp_path: Path) -> None:
     """Few candidates a level: what suppression leaves of them differs from image to image."""
     _, card = load_detector(source_bundle())

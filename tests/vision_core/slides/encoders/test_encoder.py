@@ -212,6 +212,7 @@ def _clip_by_hand(tensors: dict[str, Tensor], images: Tensor) -> Tensor:
     return norm("vision_model.post_layernorm", x[:, 0]) @ tensors["visual_projection.weight"].T
 
 
+@pytest.mark.slow
 def test_plip__the_image_tower_of_clip(tmp_path: Path) -> None:
     tensors = _hub_clip()
     torch.save(tensors, tmp_path / "pytorch_model.bin")
@@ -224,6 +225,7 @@ def test_plip__the_image_tower_of_clip(tmp_path: Path) -> None:
     torch.testing.assert_close(encoder.encode(pixels), _clip_by_hand(tensors, images), atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_conch__before_the_projection_and_not_normalised(tmp_path: Path) -> None:
     network: Any = build_published("conch").eval()
     for tensor in network.state_dict().values():

@@ -237,6 +237,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory__does_not_grow_with_the_slide(path: Path) -> None:
     words = [sys.executable, "-c", _MEMORY, str(path)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -133,6 +133,7 @@ def test_write_tiles__same_result_same_bytes(tmp_path: Path) -> None:
     assert first[4:8] == bytes(4) and not first[3] & 8  # neither time nor name in the header
 
 
+@pytest.mark.slow
 def test_write_tiles__hundred_thousand_tiles_in_flat_memory(tmp_path: Path) -> None:
     columns, rows = np.meshgrid(np.arange(400), np.arange(250))
     tiles = np.column_stack([columns.ravel(), rows.ravel()]) * 256
