@@ -38,6 +38,7 @@ from vision_core.backbones.networks import build_backbone
 from vision_core.config import loading as configs
 from vision_core.detection.model.detector import Targets
 from vision_core.environment import quiet_libraries
+from vision_core.errors import UserError
 from vision_core.slides.encoders.networks import build_encoder
 from vision_core.slides.settings import EncoderSettings
 from vision_core.training.learner import Learner
@@ -232,7 +233,11 @@ def main() -> int:
     parser.add_argument("--only", default="", help="measure what has this in its name; runs no tests, writes nothing")
     arguments = parser.parse_args()
     quiet_libraries()
-    runtime = launch(arguments.device, arguments.precision)
+    try:
+        runtime = launch(arguments.device, arguments.precision)
+    except UserError as error:
+        print(error.lines(), file=sys.stderr)
+        return error.exit_code
     is_gpu = runtime.device.type == "cuda"
     is_whole = is_gpu and not (arguments.tiny or arguments.only)
     tests = run_tests() if is_whole else None

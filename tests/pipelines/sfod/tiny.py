@@ -5,11 +5,13 @@ import io
 import shutil
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
+import pytest
 import torch
 
+from pipelines.sfod import pipeline
 from pipelines.sfod.__main__ import main
 from tests.pipelines.contract import TinyTask
 from tests.vision_core.detection.synthetic import SHAPES, make_voc
