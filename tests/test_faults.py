@@ -2,13 +2,10 @@
 the same bits as a run without the fault."""
 
 import json
-import os
 import random
 import re
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,12 +17,12 @@ import torch
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.views import Batch
+from tests.forked import Forked
 from tests.pipelines.sfod.tiny import adapt, adapt_words, weights
 from tests.vision_core.detection.synthetic import make_voc
 from vision_core.signals import StopRequest
 from vision_core.training import loop as training
 
-ROOT = Path(__file__).resolve().parents[1]
 STEPS = 12
 WORDS = ("train.epochs=3", "train.batch_size=1", "train.save_every=3", "method=lpld")
 SLOW_SECONDS = 120.0
@@ -62,19 +59,6 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return weights(out)
 
 
-def _start(command: list[str], limit: Callable[[], None] | None = None) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, *command],
-        env=environment,
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=limit,
-    )
-
-
 def _train(out: Path, data: Path, *words: str) -> list[str]:
     return ["-m", "pipelines.sfod", "train", "--out", str(out), *adapt_words(data, *WORDS, *words)]
 
@@ -88,12 +72,16 @@ def _logged(out: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def _wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def _wait_for(condition: Callable[[], bool], process: Forked) -> None:
     end = time.monotonic() + SLOW_SECONDS
     while not condition():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end, "the command takes too long"
         time.sleep(0.01)
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 
 
 def _resume(out: Path) -> bytes:
@@ -110,7 +98,7 @@ def _saved_step(path: Path) -> int:
 def test_kill__at_a_random_step(workers: int, data: Path, undisturbed: bytes, tmp_path: Path) -> None:
     """Row X1 of the faults."""
     step = random.Random(workers).randrange(4, STEPS - 2)
-    process = _start(_train(tmp_path, data, f"train.workers={workers}"))
+    process = Forked(_train(tmp_path, data, f"train.workers={workers}"))
     _wait_for(lambda: _steps(tmp_path) >= step, process)
     process.kill()
     process.communicate()
@@ -123,7 +111,7 @@ def test_kill__at_a_random_step(workers: int, data: Path, undisturbed: bytes, tm
 def test_kill__while_a_checkpoint_is_written(data: Path, undisturbed: bytes, tmp_path: Path) -> None:
     """Row X2 of the faults."""
     out, torn = tmp_path / "run", tmp_path / "torn"
-    process = _start(["-c", TORN_WRITE, str(torn), *_train(out, data)[2:]])
+    process = Forked(["-c", TORN_WRITE, str(torn), *_train(out, data)[2:]])
     _wait_for(torn.exists, process)
     process.kill()
     process.communicate()
@@ -156,7 +144,7 @@ def test_stop__checkpoints_within_one_step_and_says_how_to_go_on(
     number: signal.Signals, data: Path, undisturbed: bytes, tmp_path: Path
 ) -> None:
     """Row X4 of the faults."""
-    process = _start(_train(tmp_path, data, "train.save_every=1000"))
+    process = Forked(_train(tmp_path, data, "train.save_every=1000"))
     _wait_for(lambda: _steps(tmp_path) >= 4, process)
     process.send_signal(number)
     steps_then = _steps(tmp_path)
@@ -180,10 +168,7 @@ def test_full_disk__names_path_and_bytes_and_keeps_the_checkpoint_before(
         patch.setattr(training, "stop_signals", lambda: nullcontext(StopRequest(requested=True)))
         assert adapt(tmp_path, data, *WORDS) == 130
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
-
-    process = _start(["-m", "pipelines.sfod", "train", "--out", str(tmp_path), "--resume"], limit)
+    process = Forked(["-m", "pipelines.sfod", "train", "--out", str(tmp_path), "--resume"], _limit)
     _, told = process.communicate(timeout=SLOW_SECONDS)
     assert process.returncode == 5, told
     assert re.search(rf"error\[ENVIRONMENT\] Cannot write '{tmp_path}/last\.pt': file too large, after \d+ bytes", told)

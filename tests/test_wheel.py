@@ -18,6 +18,7 @@ from tests.pipelines.wsi.tiny import FEATURE_WORDS, make_features, picture, writ
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT_FROM = ("vision_core", "pipelines", "apps", "demos", "configs", "pyproject.toml", "LICENSE", "domainsight.py")
+pytestmark = pytest.mark.slow
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -65,7 +66,6 @@ def test_wheel__is_what_runs(run: Run, installed: Path) -> None:
     assert "ABMIL" in told
 
 
-@pytest.mark.slow
 def test_wheel__trains_and_reports(run: Run, work: Path) -> None:
     data = make_features(work / "data")
     words = [f"data.root={data}", f"data.features={data / 'features'}", f"data.labels={data / 'labels.csv'}"]
@@ -80,7 +80,6 @@ def test_wheel__shows_the_settings_of_every_demo(run: Run) -> None:
         assert "\nmethod: " in run("-m", f"pipelines.{task}", "train", "--show-config").stdout
 
 
-@pytest.mark.slow
 def test_wheel__scores_a_slide_and_writes_all_results(run: Run, installed: Path, work: Path) -> None:
     write_pyramid(work / "slides" / "s.tif", picture(1, side_px=640))
     bundle = installed / "demos" / "checkpoints" / "wsi-demo"
@@ -90,7 +89,6 @@ def test_wheel__scores_a_slide_and_writes_all_results(run: Run, installed: Path,
     assert (work / "found" / "outputs" / "s.heatmap.png").stat().st_size
 
 
-@pytest.mark.slow
 def test_wheel__serves_a_page(installed: Path, work: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,6 +1,5 @@
 """Runs a function in two real processes that speak through Gloo, as ``torchrun`` would start them."""
 
-import multiprocessing
 import os
 import socket
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tests.forked import CONTEXT
 from vision_core.console import be_silent
 from vision_core.training import distributed
 from vision_core.training.runtime import Runtime
@@ -22,10 +22,7 @@ def run_two(action: Callable[..., None], *arguments: Any, seconds: float = 120) 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # Each is forked from one process that has read torch and nothing else: reading it takes longer than most actions.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "torch.distributed.tensor", __name__, "vision_core.training.loop"])
-    children = [context.Process(target=_enter, args=(rank, port, action, arguments)) for rank in range(TWO)]
+    children = [CONTEXT.Process(target=_enter, args=(rank, port, action, arguments)) for rank in range(TWO)]
     for child in children:
         child.start()
     for child in children:

@@ -1,17 +1,16 @@
 """The example script, run as a person would."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.forked import run
 
 SCRIPT = Path(__file__).resolve().parents[3] / "docs" / "examples" / "adapt_detector.py"
 
 
 def test_adapt_detector__finds_trees_and_computes_a_distillation_loss() -> None:
-    words = [sys.executable, str(SCRIPT)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=SCRIPT.parents[2])
-    first, *steps = done.stdout.splitlines()
+    out, _ = run([str(SCRIPT)])
+    first, *steps = out.splitlines()
     assert int(first.rsplit(" ", 1)[1]) > 0
     assert len(steps) == 3
     for number, line in enumerate(steps):

@@ -1,10 +1,9 @@
 """The example script, run as a person would."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.forked import run
 from tests.pipelines.wsi.tiny import make_bundle, picture, write_pyramid
 
 SCRIPT = Path(__file__).resolve().parents[3] / "docs" / "examples" / "classify_slides.py"
@@ -15,10 +14,9 @@ def test_classify_slides__one_bad_slide_never_stops_the_rest(tmp_path: Path) -> 
     for number in range(2):
         write_pyramid(tmp_path / "slides" / f"s{number}.tif", picture(number, side_px=256))
     (tmp_path / "slides" / "bad.svs").write_text("no slide")
-    words = [sys.executable, str(SCRIPT), str(bundle), str(tmp_path / "slides"), str(tmp_path / "results")]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=SCRIPT.parents[2])
-    assert [line.split("\t")[0] for line in done.stdout.splitlines() if "\t" in line] == ["s0.tif", "s1.tif"]
-    assert done.stderr.startswith("bad.svs\tfailed\t")
+    out, err = run([str(SCRIPT), str(bundle), str(tmp_path / "slides"), str(tmp_path / "results")])
+    assert [line.split("\t")[0] for line in out.splitlines() if "\t" in line] == ["s0.tif", "s1.tif"]
+    assert err.startswith("bad.svs\tfailed\t")
     record = json.loads((tmp_path / "results" / "s1.json").read_text())
     assert record["category"] in {"normal", "tumour"}
 

@@ -1,17 +1,16 @@
 """The example script, run as a person would."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.forked import run
 
 SCRIPT = Path(__file__).resolve().parents[3] / "docs" / "examples" / "noise_mask.py"
 
 
 def test_noise_mask__masks_vary_and_a_step_changes_the_policy() -> None:
-    words = [sys.executable, str(SCRIPT)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=SCRIPT.parents[2], timeout=120)
-    masks, losses, change = done.stdout.splitlines()
+    out, _ = run([str(SCRIPT)])
+    masks, losses, change = out.splitlines()
     found = re.fullmatch(r"masks from (\S+) to (\S+)", masks)
     assert found, masks
     low, high = map(float, found.groups())

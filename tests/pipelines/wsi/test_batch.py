@@ -2,16 +2,14 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from pipelines.wsi.__main__ import main
+from tests.forked import Forked
 from tests.pipelines.wsi.tiny import damage_tile, make_bundle, picture, write_pyramid
 
 FILES = 7  # of a slide with tissue
@@ -66,19 +64,13 @@ def test_predict__killed_in_mid_run_ends_with_the_same_files(
     """Rows X3 and E1: ``kill -9`` of a real process; finished slides are not touched."""
     out = tmp_path / "out"
     words = ["predict", "--checkpoint", str(bundle), "--input", str(night), "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.wsi", *words],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    process = Forked(["-m", "pipelines.wsi", *words])
     ledger = out / "ledger" / "0.jsonl"
     deadline = time.monotonic() + 240
     while _finished(ledger) < 7 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     finished = _finished(ledger)
     assert 7 <= finished < GOOD + len(BAD)
     names = [json.loads(line)["name"] for line in ledger.read_bytes().splitlines()[:finished]]

@@ -1,0 +1,104 @@
+"""Processes forked from one that has read torch and the pipelines: reading them takes longer than most commands.
+
+It is started once in a process of pytest, when it is first needed. What is forked is a process like any other: it can
+be killed and limited, and has its own standard streams.
+"""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        "torch._dynamo",
+        "torch.distributed.tensor",
+        "vision_core.training.loop",
+        *(f"pipelines.{task}.pipeline" for task in ("sfod", "wsi", "pretrain")),
+    ]
+)
+
+
+class Forked:
+    """``python WORDS``, in the root of the project and on one thread, with the methods of ``subprocess.Popen``.
+
+    Args:
+        words: ``-c CODE``, ``-m MODULE`` or a script, and its arguments.
+        before: Called in the process before all else.
+    """
+
+    def __init__(self, words: Sequence[str], before: Callable[[], None] | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._process = CONTEXT.Process(target=_run, args=(list(words), before, self._folder.name))
+        self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; returns what it wrote.
+
+        Raises:
+            subprocess.TimeoutExpired: It has not ended; it is killed.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self.kill()
+            raise subprocess.TimeoutExpired("a forked process", timeout or 0)
+        out, err = ((Path(self._folder.name) / name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return out, err
+
+
+def run(words: Sequence[str], seconds: float = 120) -> tuple[str, str]:
+    """Run ``python WORDS`` to a good end; returns what it wrote to its standard streams."""
+    process = Forked(words)
+    out, err = process.communicate(seconds)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def _run(words: list[str], before: Callable[[], None] | None, folder: str) -> None:
+    for number, name in ((1, "out"), (2, "err")):
+        handle = os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(handle, number)
+        os.close(handle)
+    os.chdir(ROOT)
+    torch.set_num_threads(1)
+    if before:
+        before()
+    kind, *rest = words
+    module: dict[str, Any] = {"__name__": "__main__"}
+    try:
+        if kind == "-c":
+            sys.argv = ["-c", *rest[1:]]
+            exec(compile(rest[0], "<string>", "exec"), module)
+        elif kind == "-m":
+            sys.argv = rest
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words
+            runpy.run_path(kind, run_name="__main__")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
