@@ -106,7 +106,7 @@ def test_train__seeds_get_a_folder_each_and_a_table(
     assert "over 2 seeds" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_demo_data__is_written_once(
     is_whole: bool, life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
