@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 _IMPORT_ALL = """
 import importlib, pkgutil, sys
 
@@ -22,6 +24,7 @@ except MissingDependencyError as error:
 """
 
 
+@pytest.mark.slow
 def test_packages__import_without_the_extras_and_name_the_one_that_is_needed() -> None:
     from vision_core.optional import _PACKAGES_OF
 

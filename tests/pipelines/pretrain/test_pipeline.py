@@ -111,6 +111,7 @@ def test_stages__other_tasks_can_take_the_backbone(stages: Path) -> None:
         assert list(feature_maps(network, image)) == [4, 8, 16, 32]
 
 
+@pytest.mark.slow
 def test_stages__resume_of_the_whole_command_changes_nothing(stages: Path) -> None:
     before = [weights(stages / name) for name in ("pretrain", "finetune", "transfer-full")]
     assert main(["train", "--out", str(stages), "--resume"]) == 0

@@ -167,6 +167,7 @@ def test_train__what_is_adapted_is_not_calibrated(tmp_path: Path) -> None:
     assert _evaluated(tmp_path / "run" / "model", tmp_path / "a", "data.eval_split=train") == ["TRANSDUCTIVE"]
 
 
+@pytest.mark.slow
 def test_import_weights__a_labelled_list_calibrates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_voc(tmp_path / "data", count=2)
     file, words = make_foreign(tmp_path / "foreign")

@@ -13,6 +13,7 @@ import torch
 
 from pipelines.sfod import pipeline
 from pipelines.sfod.__main__ import main
+from pipelines.sfod.demo.demo_data import make_demo_data
 from tests.pipelines.contract import TinyTask
 from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.model.detector import Detector
@@ -96,7 +97,7 @@ def make_foreign(folder: Path) -> tuple[Path, list[str]]:
 
 def shorten_demo(patch: pytest.MonkeyPatch) -> None:
     """The images to adapt to alone."""
-    patch.setattr(pipeline, "make_demo_data", partial(pipeline.make_demo_data, parts=("target",)))
+    patch.setattr(pipeline, "make_demo_data", partial(make_demo_data, parts=("target",)))
 
 
 TASK = TinyTask(

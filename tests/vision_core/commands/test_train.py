@@ -97,3 +97,14 @@ def test_introduce__counts_the_steps_that_are_taken(drop_last: bool, steps: int,
     config = toy_config(**{"train.epochs": 2, "train.batch_size": 3, "train.drop_last": drop_last})
     introduce("toy", config, Prepared(learner=ToyLearner(), items=ToyItems(7)))
     assert f"7 items, {steps} steps of 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("drop_last", "items"), [(False, 7), (True, 6)])
+def test_introduce__counts_the_items_after_which_the_teacher_moves(
+    drop_last: bool, items: int, capsys: Capture
+) -> None:
+    config = toy_config(**{"train.batch_size": 3, "train.accumulate": 2, "train.drop_last": drop_last})
+    learner = ToyLearner()
+    learner.teacher_moves = "epoch"
+    introduce("toy", config, Prepared(learner=learner, items=ToyItems(7)))
+    assert f"The teacher moves after every {items} items." in capsys.readouterr().out

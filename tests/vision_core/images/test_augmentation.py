@@ -46,6 +46,7 @@ def test_strong_view__needs_no_settings() -> None:
         np.testing.assert_array_equal(StrongView()(coloured(), seed=seed), StrongView(PUBLISHED)(coloured(), seed))
 
 
+@pytest.mark.slow
 def test_strong_view__gates_are_independent_draws() -> None:
     image, view = coloured(), StrongView(PUBLISHED)
     unchanged = sum(np.array_equal(view(image, seed), image) for seed in range(4000))

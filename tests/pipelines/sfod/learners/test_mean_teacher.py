@@ -83,6 +83,7 @@ def test_lpld_step__gradient_reaches_backbone_res5_and_class_layer_alone(detecto
     assert all(p.grad is None and not p.requires_grad for p in learner.teacher.parameters())
 
 
+@pytest.mark.slow
 def test_lpld_step__two_images_give_the_mean_of_their_terms(detector: Detector) -> None:
     learner = _learner(detector, **LPLD)
     both = learner(_batch(2))["loss_lpld"]

@@ -118,6 +118,7 @@ def test_draw_slide__layout_does_not_depend_on_the_label(tissues: list[Tissue]) 
     assert apart.any() and np.any(reaches, axis=0).all()
 
 
+@pytest.mark.slow
 def test_make_demo_data__pyramids_with_their_scale_and_the_same_bytes_again(tmp_path: Path) -> None:
     chosen = [PLAN[5], PLAN[2]]
     folder, again = (make_demo_data(tmp_path / name, chosen, SIDE_PX) for name in ("one", "two"))

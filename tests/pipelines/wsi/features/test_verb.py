@@ -99,6 +99,7 @@ def test_train__makes_only_the_features_that_are_missing_or_damaged(data: Path) 
     assert {name for name in before if after[name][0] != before[name][0]} == {"s0.h5", "s1.h5"}
 
 
+@pytest.mark.slow
 def test_train__stopped_while_features_are_made_goes_on_with_resume(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +158,7 @@ def test_train__features_made_elsewhere_are_left_alone(data: Path, capsys: pytes
     assert [path.name for path in (data / "features").iterdir()] == ["s0.npy"]
 
 
+@pytest.mark.slow
 def test_train__a_bad_slide_is_refused_or_left_out(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "slides" / "s2.tif").write_text("no slide")
     assert _train(data / "run", data) == 2
@@ -167,6 +169,7 @@ def test_train__a_bad_slide_is_refused_or_left_out(data: Path, capsys: pytest.Ca
     assert facts["step"] == 2 * 3
 
 
+@pytest.mark.slow
 def test_train__glass_alone_is_no_bag(data: Path) -> None:
     """Row E10 of the bad inputs: no crash downstream."""
     write_pyramid(data / "slides" / "s0.tif", np.full((SIDE_PX, SIDE_PX, 3), 243, np.uint8))

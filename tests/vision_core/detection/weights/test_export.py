@@ -42,6 +42,7 @@ def test_export__finds_what_the_bundle_finds(exported: onnxruntime.InferenceSess
     assert len(counts) > 1  # so that no count is built in
 
 
+@pytest.mark.slow
 def test_export__nothing_found_is_an_empty_answer(tmp_path: Path) -> None:
     detector, card = load_detector(source_bundle())
     sure = Detector(detector.settings.model_copy(update={"test_score": 1.0}), detector.classes)
