@@ -1,5 +1,6 @@
 """Losses of segmenters: Dice, and the term that asks whether a frame shows the object."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -10,10 +11,13 @@ from vision_core.optional import require
 from vision_core.segmentation.settings import FrameAware, SegmentationLoss
 
 EPSILON = 1e-7
+Total = Callable[[Tensor], Tensor]
 _LEAST = 1e-6  # a mean of probabilities is kept this far from 0 and 1, so that its logit is finite
 
 
-def segmentation_losses(logits: Tensor, targets: Tensor, present: Tensor, loss: SegmentationLoss) -> dict[str, Tensor]:
+def segmentation_losses(
+    logits: Tensor, targets: Tensor, present: Tensor, loss: SegmentationLoss, total: Total | None = None
+) -> dict[str, Tensor]:
     """Compute the terms of a segmenter's loss, which are summed.
 
     Args:
@@ -21,15 +25,21 @@ def segmentation_losses(logits: Tensor, targets: Tensor, present: Tensor, loss: 
         targets: ``(B, 1, H, W)`` in [0, 1]; observers' means may lie between.
         present: ``(B,)`` of 0 and 1: whether the frame shows the object.
         loss: Settings.
+        total: Sums over the processes of a training, for Dice over the whole batch; None: there is one process.
     """
     logits = logits.float()
-    terms = {"dice": dice_loss(logits.sigmoid(), targets, loss.reduction)}
+    terms = {"dice": dice_loss(logits.sigmoid(), targets, loss.reduction, total)}
     if loss.frame_aware.weight:
         terms["presence"] = loss.frame_aware.weight * presence_loss(logits, present, loss.frame_aware)
     return terms
 
 
-def dice_loss(probabilities: Tensor, targets: Tensor, reduction: Literal["batch", "per_image"] = "batch") -> Tensor:
+def dice_loss(
+    probabilities: Tensor,
+    targets: Tensor,
+    reduction: Literal["batch", "per_image"] = "batch",
+    total: Total | None = None,
+) -> Tensor:
     """Compute ``1 - (2 Σpt + ε) / (Σp + Σt + ε)`` by MONAI's ``DiceLoss``.
 
     Over a batch, a frame without the object counts by what is predicted in it, relative to the others. A batch of such
@@ -39,7 +49,11 @@ def dice_loss(probabilities: Tensor, targets: Tensor, reduction: Literal["batch"
         probabilities: ``(B, 1, H, W)``.
         targets: ``(B, 1, H, W)`` in [0, 1].
         reduction: Over all pixels of the batch, or the mean over its images.
+        total: Sums over the processes that share the batch, with a gradient; MONAI knows the own part of it alone.
     """
+    if total and reduction == "batch":
+        sums = total(torch.stack([(probabilities * targets).sum(), probabilities.sum() + targets.sum()]))
+        return 1 - (2 * sums[0] + EPSILON) / (sums[1] + EPSILON)
     monai = require("monai.losses", "the Dice loss is its own")
     dice = monai.DiceLoss(batch=reduction == "batch", smooth_nr=EPSILON, smooth_dr=EPSILON)
     return dice(probabilities, targets.to(probabilities.dtype))  # type: ignore[no-any-return]

@@ -136,6 +136,15 @@ def total(tensor: Tensor) -> Tensor:
     return summed
 
 
+def total_with_gradient(tensor: Tensor) -> Tensor:
+    """Sum a tensor over all processes, each of which then has the gradient of its own part."""
+    if world_size() == 1:
+        return tensor
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(tensor)  # type: ignore[no-any-return]
+
+
 def any_of(flags: Sequence[bool], device: torch.device) -> list[bool]:
     """Tell for each flag whether it is set in any process."""
     if world_size() == 1:

@@ -26,6 +26,18 @@ def test_dice_loss__published_numbers() -> None:
     assert dice_loss(p, t, "per_image").item() == pytest.approx(0.684495, abs=1e-6)
 
 
+def test_dice_loss__over_parts_of_a_batch_is_that_of_the_whole() -> None:
+    p, t = probabilities(), targets()
+    rest = torch.stack([(p[1] * t[1]).sum(), p[1].sum() + t[1].sum()])
+    own = p[:1].clone().requires_grad_()
+    loss = dice_loss(own, t[:1], total=lambda sums: sums + rest)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.685131, abs=1e-6)
+    assert own.grad is not None
+    assert own.grad[0, 0, 0, :2].tolist() == pytest.approx([-0.049129, 0.009180], abs=1e-6)
+    assert dice_loss(p, t, "per_image", total=lambda sums: sums * 2).item() == pytest.approx(0.684495, abs=1e-6)
+
+
 def test_dice_loss__a_frame_without_the_object_counts_by_what_is_predicted() -> None:
     t = targets()
     t[1] = 0
