@@ -285,6 +285,98 @@ class SlideResult:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class CineResult:
+    """Frames of one file: which of them show an object, and where.
+
+    Attributes:
+        name: Name of the file.
+        frames: Name of each frame.
+        size: ``(height, width)`` of all frames in pixels.
+        classes: Name of the object, alone.
+        scores: ``(F,)`` float32 probability of a screen that the frame shows it; NaN without a screen.
+        accepted: ``(F,)`` bool, whether the frame passed the screen; all do without one.
+        masks: ``(F, H, W)`` bool, empty where the frame was not accepted; None without a segmenter.
+        confidence: ``(F,)`` float32 mean probability within the mask; NaN where it is not known.
+        spacing_mm: Height and width of a pixel; None where it is not known.
+        notes: Remarks for the user, a sentence each.
+        model: Models that made it: method, version, hash of the weights.
+        titles: Words for people, by class; may be empty.
+    """
+
+    name: str
+    frames: tuple[str, ...]
+    size: tuple[int, int]
+    classes: tuple[str]
+    scores: NDArray[np.float32]
+    accepted: NDArray[np.bool_]
+    masks: NDArray[np.bool_] | None
+    confidence: NDArray[np.float32]
+    spacing_mm: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+    model: str = "unknown"
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.frames)
+        _check("scores", self.scores, (count,), np.float32)
+        _check("accepted", self.accepted, (count,), np.bool_)
+        _check("confidence", self.confidence, (count,), np.float32)
+        if self.masks is not None:
+            _check("masks", self.masks, (count, *self.size), np.bool_)
+            if self.masks[~self.accepted].any():
+                raise ValueError("masks: expected none on frames that were not accepted, found one")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Whether each frame ``(F,)`` is said to show the object: accepted, and with a mask where there are masks."""
+        return self.accepted if self.masks is None else self.masks.any(axis=(1, 2))
+
+    @property
+    def category(self) -> str:
+        """Category in files: the object where any frame shows it, or that none does."""
+        return decide_category(self.classes if self.present.any() else ())
+
+    @property
+    def verdict(self) -> str:
+        """Category in words for people."""
+        shown = int(self.present.sum())
+        title = self.titles.get(self.classes[0], self.classes[0])
+        return f"{title} on {shown} of {len(self)} frames" if shown else self.category
+
+    def to_record(self) -> dict[str, Any]:
+        """Convert to a JSON-ready record without masks.
+
+        It holds size, category, its words, spacing, one entry a frame, notes, model and notice.
+        """
+        height, width = self.size
+        rows = zip(self.frames, self.present, self.accepted, self.scores, self.confidence, strict=True)
+        return {
+            "file": self.name,
+            "width": width,
+            "height": height,
+            "category": self.category,
+            "verdict": self.verdict,
+            "spacing_mm": self.spacing_mm,
+            "frames": [
+                {
+                    "frame": name,
+                    "present": bool(present),
+                    "accepted": bool(accepted),
+                    "score": None if np.isnan(score) else as_share(score),
+                    "confidence": None if np.isnan(confidence) else as_share(confidence),
+                }
+                for name, present, accepted, score, confidence in rows
+            ],
+            "notes": list(self.notes),
+            "model": self.model,
+            "notice": RESEARCH_NOTICE,
+        }
+
+
 def label_texts(found: Detections) -> list[str]:
     """Write class and score of each object; the score alone with one class."""
     if len(found.classes) == 1:

@@ -13,6 +13,7 @@ from vision_core.results import (
     OUTSIDE,
     RESEARCH_NOTICE,
     UNDECIDED,
+    CineResult,
     ClassScores,
     Detections,
     as_share,
@@ -177,3 +178,49 @@ def test_label_texts__words_where_the_card_has_them() -> None:
 
 def test_as_share__a_small_probability_is_not_0() -> None:
     assert [as_share(np.float32(value)) for value in (1.23456789e-9, 0.99999, 0.5, 0)] == [1.23457e-9, 0.99999, 0.5, 0]
+
+
+def cine(**changes: Any) -> CineResult:  # noqa: ANN401 (any field, right or wrong)
+    masks = np.zeros((3, 4, 5), bool)
+    masks[1, 1:3, 2] = True
+    given: dict[str, Any] = {
+        "name": "loop.dcm",
+        "frames": ("loop.dcm#0", "loop.dcm#1", "loop.dcm#2"),
+        "size": (4, 5),
+        "classes": ("prostate",),
+        "scores": np.array([0.1, 0.9, 0.8], np.float32),
+        "accepted": np.array([False, True, True]),
+        "masks": masks,
+        "confidence": np.array([np.nan, 0.75, np.nan], np.float32),
+    }
+    return CineResult(**given | changes)
+
+
+def test_cine__is_present_where_it_is_accepted_and_has_a_mask() -> None:
+    found = cine()
+    assert found.present.tolist() == [False, True, False]
+    assert (found.category, found.verdict) == ("prostate", "prostate on 1 of 3 frames")
+    assert cine(masks=None).present.tolist() == [False, True, True]
+    nothing = cine(masks=np.zeros((3, 4, 5), bool))
+    assert nothing.category == nothing.verdict == NO_CLASS
+
+
+def test_cine__record_has_what_is_not_known_as_nothing() -> None:
+    record = json.loads(json.dumps(cine().to_record()))
+    assert record["frames"][1] == {
+        "frame": "loop.dcm#1",
+        "present": True,
+        "accepted": True,
+        "score": 0.9,
+        "confidence": 0.75,
+    }
+    assert record["frames"][2]["confidence"] is None
+    assert record["spacing_mm"] is None
+    assert record["notice"] == RESEARCH_NOTICE
+
+
+def test_cine__a_mask_on_a_rejected_frame_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="expected none on frames that were not accepted"):
+        cine(accepted=np.array([False, False, True]))
+    with pytest.raises(ValueError, match=r"scores: expected shape \(3,\)"):
+        cine(scores=np.zeros(2, np.float32))
