@@ -22,6 +22,7 @@ from vision_core.dicom.decoding import Stored, decode_frame
 from vision_core.dicom.display import read_grey_display, to_display
 from vision_core.dicom.header import UnfitError, is_signed, num_frames, numbers
 from vision_core.dicom.profiles import OTHER_PROFILE, is_other_profile
+from vision_core.dicom.regions import Spacing, read_spacing
 from vision_core.dicom.structure import (
     PixelElement,
     data_set_offset,
@@ -55,6 +56,7 @@ class DicomFacts:
         modality: Such as CT, MR or US; may be empty.
         patient: A hash that is equal for equal patient numbers; empty where the file has none.
         notes: What the header leaves open about the picture; each begins with the file's name.
+        spacing: Size of a pixel, or why it is not known.
     """
 
     height: int
@@ -63,6 +65,7 @@ class DicomFacts:
     modality: str
     patient: str
     notes: tuple[str, ...] = ()
+    spacing: Spacing
 
 
 def is_dicom(path: Path) -> bool:
@@ -90,6 +93,7 @@ def inspect_dicom(path: Path, max_megapixels: float = 100.0, *, key: str = "") -
             modality=str(header.get("Modality", "") or ""),
             patient=blake2b(number.encode(), digest_size=8).hexdigest() if number.strip() else "",
             notes=(*notes, *_shape_notes(header)),
+            spacing=read_spacing(header),
         )
 
 
