@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipelines.pretrain.predict import PretrainPredictor
     from pipelines.sfod.methods.lpld import lpld_loss
     from pipelines.sfod.predict import SfodPredictor
+    from pipelines.ultrasound.predict import UltrasoundPredictor
     from pipelines.wsi.config import MhimV1, MhimV2, Recycling
     from pipelines.wsi.mhim.student_teacher import MHIM
     from pipelines.wsi.models.abmil import ABMIL
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pipelines.wsi.models.transmil import TransMIL
     from pipelines.wsi.predict import WsiPredictor
     from vision_core.images.augmentation import StrongView
-    from vision_core.results import ClassScores, Detections, SlideResult
+    from vision_core.results import CineResult, ClassScores, Detections, SlideResult
     from vision_core.training.learner import Learner, Prepared
     from vision_core.training.loop import fit
     from vision_core.training.mean_teacher import MeanTeacher
@@ -30,6 +31,7 @@ __all__ = [
     "ABMIL",
     "DSMIL",
     "MHIM",
+    "CineResult",
     "ClassScores",
     "Detections",
     "Learner",
@@ -45,6 +47,7 @@ __all__ = [
     "SlideResult",
     "StrongView",
     "TransMIL",
+    "UltrasoundPredictor",
     "WsiPredictor",
     "fit",
     "lpld_loss",
@@ -54,6 +57,7 @@ _MODULES = {
     "ABMIL": "pipelines.wsi.models.abmil",
     "DSMIL": "pipelines.wsi.models.dsmil",
     "MHIM": "pipelines.wsi.mhim.student_teacher",
+    "CineResult": "vision_core.results",
     "ClassScores": "vision_core.results",
     "Detections": "vision_core.results",
     "Learner": "vision_core.training.learner",
@@ -69,6 +73,7 @@ _MODULES = {
     "SlideResult": "vision_core.results",
     "StrongView": "vision_core.images.augmentation",
     "TransMIL": "pipelines.wsi.models.transmil",
+    "UltrasoundPredictor": "pipelines.ultrasound.predict",
     "WsiPredictor": "pipelines.wsi.predict",
     "fit": "vision_core.training.loop",
     "lpld_loss": "pipelines.sfod.methods.lpld",

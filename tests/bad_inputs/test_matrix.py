@@ -12,7 +12,11 @@ import pytest
 
 from pipelines.pretrain.__main__ import main as pretrain
 from pipelines.sfod.__main__ import main as sfod
+from pipelines.ultrasound.__main__ import main as ultrasound
+from pipelines.ultrasound.config import ScreenNetwork
+from pipelines.ultrasound.screening.screen import Screen
 from pipelines.wsi.__main__ import main as wsi
+from tests.bad_inputs import frames as bad_frames
 from tests.bad_inputs.matrix import Entry, Kind, Verb, cases, classifier, kept, meet
 from tests.bad_inputs.test_detection_commands import BAD_IMAGES
 from tests.bad_inputs.test_labelled_lists import REFUSED as BAD_LISTS
@@ -20,8 +24,11 @@ from tests.bad_inputs.test_pretraining import REFUSED as BAD_CLASSIFIED
 from tests.bad_inputs.test_slides import FAILED as BAD_SLIDES
 from tests.pipelines.pretrain import tiny as tiny_pretrain
 from tests.pipelines.sfod.tiny import SUPERVISED, source_bundle
+from tests.pipelines.ultrasound import tiny as tiny_ultrasound
 from tests.pipelines.wsi import tiny as tiny_wsi
 from tests.vision_core.dicom.test_reader import REFUSED as BAD_DICOMS
+from vision_core.segmentation.networks import ResidualUNet
+from vision_core.segmentation.settings import Segmenter
 
 Words = list[str]
 
@@ -29,6 +36,17 @@ Words = list[str]
 @cache
 def _slide_model() -> Path:
     return tiny_wsi.make_bundle(kept() / "model")
+
+
+@cache
+def _screen() -> Path:
+    network = Screen(ScreenNetwork(network="resnet10t"))
+    return tiny_ultrasound.make_bundle(kept() / "model", network, "method=screen")
+
+
+@cache
+def _segmenter() -> Path:
+    return tiny_ultrasound.make_bundle(kept() / "model", ResidualUNet(Segmenter(layers=2, first=4)))
 
 
 def _data_words(data: Path) -> Words:
@@ -102,6 +120,12 @@ DICOMS = Kind(
             ],
             3,
         ),
+        Verb(
+            "screen",
+            ultrasound,
+            lambda path, work: ["predict", f"--checkpoint={_screen()}", f"--input={path.parent}", f"--out={work}/out"],
+            3,
+        ),
     ],
 )
 SLIDES = Kind(
@@ -126,7 +150,38 @@ CLASSIFIED = Kind(
         Verb("train", pretrain, lambda root, work: ["train", f"--out={work}/run", *tiny_pretrain.words(root)], 2),
     ],
 )
-KINDS = [LISTS, IMAGES, CLASSIFIED, DICOMS, SLIDES]
+FRAME_LISTS = Kind(
+    name="list of frames",
+    makes_folder=True,
+    entries=[Entry(make, line) for make, line in bad_frames.LISTS],
+    verbs=[
+        Verb("validate", ultrasound, lambda root, work: ["validate", *tiny_ultrasound.words(root)], 2),
+        Verb("train", ultrasound, lambda root, work: ["train", f"--out={work}/run", *tiny_ultrasound.words(root)], 2),
+        Verb("evaluate", ultrasound, lambda root, work: _scored("evaluate", root, _segmenter()), 2),
+        Verb("calibrate", ultrasound, lambda root, work: [*_scored("calibrate", root, _screen()), _behind()], 2),
+    ],
+)
+FRAMES = Kind(
+    name="frame",
+    makes_folder=True,
+    entries=[Entry(make, line) for make, line in bad_frames.FRAMES],
+    verbs=[
+        Verb("validate", ultrasound, lambda root, work: ["validate", *tiny_ultrasound.words(root)], 4),
+        Verb("train", ultrasound, lambda root, work: ["train", f"--out={work}/run", *tiny_ultrasound.words(root)], 2),
+        Verb("evaluate", ultrasound, lambda root, work: [*_scored("evaluate", root, _segmenter()),
+                                                         "data.eval_split=val"], 2),
+        Verb("calibrate", ultrasound, lambda root, work: [*_scored("calibrate", root, _screen()), _behind()], 2),
+    ],
+)  # fmt: skip
+KINDS = [LISTS, IMAGES, CLASSIFIED, DICOMS, SLIDES, FRAME_LISTS, FRAMES]
+
+
+def _scored(verb: str, root: Path, bundle: Path) -> Words:
+    return [verb, f"--checkpoint={bundle}", f"data.root={root}"]
+
+
+def _behind() -> str:
+    return f"segment={_segmenter()}"
 
 
 def _dicom_words(path: Path) -> Words:

@@ -14,11 +14,15 @@ from pipelines.pretrain.pipeline import PretrainPipeline
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.pipeline import SfodPipeline
+from pipelines.ultrasound.config import UltrasoundConfig
+from pipelines.ultrasound.pipeline import UltrasoundPipeline
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.models.layers import Dropout
 from pipelines.wsi.pipeline import WsiPipeline
 from tests.pipelines.pretrain.tiny import SMALL, make_folders
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR
+from tests.pipelines.ultrasound.tiny import SMALL as SMALL_FRAMES
+from tests.pipelines.ultrasound.tiny import make_h5
 from tests.pipelines.wsi.tiny import FEATURE_WORDS, make_features
 from tests.vision_core.detection.synthetic import make_voc
 from vision_core.config import loading as configs
@@ -89,6 +93,10 @@ def _wsi(method: str, network: str, waits: int) -> Case:
     return Case(name=name, task="wsi", words=words, waits=waits, draws_on_device=method != "plain")
 
 
+def _ultrasound(method: str, waits: int, *words: str) -> Case:
+    return Case(name=f"ultrasound-{method}", task="ultrasound", words=(f"method={method}", *words), waits=waits)
+
+
 def _pretrain(name: str, waits: int, *words: str) -> Case:
     is_masked = "policy=none" not in words
     return Case(name=f"pretrain-{name}", task="pretrain", words=words, waits=waits, draws_on_device=is_masked)
@@ -103,6 +111,9 @@ CASES = (
     *(_wsi("plain", network, 1) for network in ("abmil", "dsmil", "transmil")),
     *(_wsi("mhim_v1", network, 3) for network in ("abmil", "dsmil", "transmil")),
     *(_wsi("mhim_v2", network, 3) for network in ("abmil", "dsmil", "transmil")),
+    _ultrasound("screen", 1),
+    _ultrasound("segment", 1),
+    _ultrasound("segment_frame_aware", 1, "loss.frame_aware.top_share=0.01"),
     _pretrain("plain", 1, "policy=none"),
     _pretrain("policy", 3, "policy=reinforce"),
     _pretrain("released", 3, "policy=released"),
@@ -113,6 +124,7 @@ _TASKS: dict[str, tuple[type[Config], type[Pipeline[Any]]]] = {
     "sfod": (SfodConfig, SfodPipeline),
     "wsi": (WsiConfig, WsiPipeline),
     "pretrain": (PretrainConfig, PretrainPipeline),
+    "ultrasound": (UltrasoundConfig, UltrasoundPipeline),
 }
 
 
@@ -142,13 +154,15 @@ class World:
 
     def inputs(self, case: Case) -> Path:
         """An input of ``predict``."""
-        found = {"sfod": "JPEGImages/test_000.png", "wsi": "features/s7.h5", "pretrain": "test/dark/0.png"}
+        found = {"sfod": "JPEGImages/test_000.png", "wsi": "features/s7.h5", "pretrain": "test/dark/0.png",
+                 "ultrasound": "frames.h5"}  # fmt: skip
         return self._data(case.task) / found[case.task]
 
     def _data(self, task: str) -> Path:
         folder = self.folder / task
         if not folder.exists():
-            make: Any = {"sfod": make_voc, "wsi": make_features, "pretrain": make_folders}[task]
+            make: Any = {"sfod": make_voc, "wsi": make_features, "pretrain": make_folders,
+                         "ultrasound": make_h5}[task]  # fmt: skip
             make(folder)
         return folder
 
@@ -156,6 +170,8 @@ class World:
         root = f"data.root={self._data(case.task)}"
         if case.task == "wsi":
             return (root, *FEATURE_WORDS, "model.embedding.dropout=0", "optim.name=sgd")
+        if case.task == "ultrasound":
+            return (root, *SMALL_FRAMES, "optim.name=sgd")
         if case.task == "pretrain":
             return (root, *SMALL)
         is_new = "method=source" in case.words

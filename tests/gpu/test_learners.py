@@ -24,7 +24,14 @@ from vision_core.training.runtime import Runtime, launch
 
 CPU = Runtime(device=torch.device("cpu"))
 # One of each kind; the others differ less and are slow together.
-QUICK = {"sfod-lpld", "wsi-plain-abmil", "wsi-mhim_v1-dsmil", "wsi-mhim_v2-transmil", "pretrain-policy"}
+QUICK = {
+    "sfod-lpld",
+    "wsi-plain-abmil",
+    "wsi-mhim_v1-dsmil",
+    "wsi-mhim_v2-transmil",
+    "pretrain-policy",
+    "ultrasound-segment",
+}
 LEARNERS = [pytest.param(case, id=case.name, marks=() if case.name in QUICK else pytest.mark.slow) for case in CASES]
 
 
@@ -69,7 +76,7 @@ def test_fit__as_on_the_cpu_with_few_waits_and_resumed_to_the_same_bits(
     assert_near(resumed, found, rel=0)
 
 
-@pytest.mark.parametrize("name", ["sfod-mt", "wsi-mhim_v2-transmil", "pretrain-plain"])
+@pytest.mark.parametrize("name", ["sfod-mt", "wsi-mhim_v2-transmil", "pretrain-plain", "ultrasound-screen"])
 def test_predict__bundle_of_the_device_gives_what_the_cpu_gives(
     name: str, world: World, device: MadeDevice, tmp_path: Path
 ) -> None:

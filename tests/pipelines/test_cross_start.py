@@ -7,14 +7,18 @@ import torch
 
 from pipelines.pretrain.weights.bundles import load_classifier
 from pipelines.sfod.__main__ import main as sfod
+from pipelines.ultrasound.config import UltrasoundConfig
+from pipelines.ultrasound.weights.initial import initial_network
 from pipelines.wsi.__main__ import main as wsi
 from tests.pipelines.pretrain import tiny as pretrain_tiny
 from tests.pipelines.sfod import tiny as sfod_tiny
+from tests.pipelines.ultrasound import tiny as ultrasound_tiny
 from tests.pipelines.wsi import tiny as wsi_tiny
 from tests.vision_core.detection.synthetic import make_voc
 from tests.vision_core.feature_maps import feature_maps
 from vision_core.backbones.networks import features
 from vision_core.bundles.bundle import load, read_card
+from vision_core.config.loading import load as load_config
 from vision_core.detection.weights.bundles import load_detector
 from vision_core.slides.encoders.networks import build_encoder
 from vision_core.slides.settings import EncoderSettings
@@ -70,6 +74,21 @@ def test_wsi__slides_are_classified_from_its_features(pretrained: Path, tmp_path
     card = read_card(tmp_path / "run" / "model", "wsi")
     assert card.architecture["feature_dim"] == 512
     assert card.preprocessing["encoder"]["weights"] == load(pretrained).card.hashes["weights.safetensors"]
+
+
+def test_ultrasound__the_screen_has_the_classifiers_backbone_and_input(pretrained: Path, tmp_path: Path) -> None:
+    data = ultrasound_tiny.make_h5(tmp_path / "data")
+    words = ["method=screen", "screen.network=resnet18", f"source.weights={pretrained}", "train.max_steps=1"]
+    assert ultrasound_tiny.train(tmp_path / "run", data, *words, "data.eval_split=null") == 0
+    card = read_card(tmp_path / "run" / "model", "ultrasound")
+    found = load_classifier(pretrained)
+    assert card.parent == found.card.hashes["weights.safetensors"]
+    screen = initial_network(load_config(UltrasoundConfig, None, ultrasound_tiny.words(data, *words))).module.eval()
+    frames = torch.rand(2, 1, 48, 40)
+    with torch.no_grad():
+        expected = features(found.network, _normalised(frames.expand(-1, 3, -1, -1) * 255, pretrained))
+        inner = features(screen.network, (frames - screen.mean) / screen.std)
+    torch.testing.assert_close(inner, expected, rtol=1e-4, atol=1e-5)
 
 
 def _normalised(images: torch.Tensor, bundle: Path) -> torch.Tensor:

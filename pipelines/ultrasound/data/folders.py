@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Frame, FrameName, Grey, refuse, to_mask, white_of
+from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Frame, FrameName, Grey, grey_of, refuse, to_mask, white_of
 from pipelines.ultrasound.data.subjects import SUBJECTS, named_rows
 from vision_core.errors import DataError, InputError
 from vision_core.images.reading import is_image_name, list_files, read_image
 
 _MASK = re.compile(r"(?P<frame>.+)_obs(?P<observer>\d{1,6})", re.ASCII)
 _NUMBER = re.compile(r"\d+", re.ASCII)
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class FolderFrames:
@@ -94,9 +93,7 @@ def read_grey(path: Path) -> Grey:
             return np.asarray(image, np.uint16)
         if image.mode in {"I", "F"}:
             raise InputError(f"'{path}' holds 32 bits a pixel. Save it with 8 or 16 bits of grey.")
-    if (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all():
-        return np.asarray(rgb[..., 0])
-    return np.asarray(np.rint(rgb @ _LUMINANCE), np.uint8)
+    return grey_of(rgb)
 
 
 def _sorted(files: list[Path]) -> tuple[list[Path], dict[Path, dict[int, Path]], list[str]]:

@@ -1,8 +1,7 @@
 """A frame with its observers' masks, as every layout gives it, and the checks that all layouts share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ Grey = NDArray[Any]
 MAX_MEGAPIXELS = 100.0
 _WHITE_OF = {"u1": 255.0, "u2": 65535.0}
 _FOREGROUND = (1.0, 255.0, 65535.0)
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _SHOWN = 4
 
 
@@ -92,37 +92,11 @@ def one_a_subject(frames: Frames, indices: Sequence[int], seed: int, epoch: int)
     ]
 
 
-def faults(frames: Frames) -> Iterator[str]:
-    """Read every frame once, and say what is wrong with each that cannot be used."""
-    for index in range(len(frames.names)):
-        try:
-            frames.read(index)
-        except InputError as error:
-            yield from error.problems
-
-
-def refuse_shared_frames(lists: Mapping[str, Frames], source: str) -> None:
-    """Refuse the same picture in two lists, whatever its subject is called; frames of one value are left out.
-
-    Raises:
-        DataError: There is one; its score would be too good.
-        InputError: A frame cannot be read.
-    """
-    first: dict[bytes, tuple[str, str]] = {}
-    problems = []
-    for list_name, frames in lists.items():
-        for index, name in enumerate(frames.names):
-            image = frames.read(index).image
-            if image.min() == image.max():
-                continue
-            digest = blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
-            other, text = first.setdefault(digest, (list_name, name.text))
-            if other != list_name:
-                problems.append(
-                    f"'{source}': '{name.text}' of '{list_name}' has the pixels of '{text}' of '{other}'. "
-                    "Put all frames of a subject into one list."
-                )
-    refuse(source, problems)
+def grey_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Take the grey ``(H, W)`` of an RGB image ``(H, W, 3)``: its luminance where it has colours."""
+    if (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all():
+        return np.asarray(rgb[..., 0])
+    return np.asarray(np.rint(rgb @ _LUMINANCE), np.uint8)
 
 
 def white_of(image: Grey, where: str) -> float:

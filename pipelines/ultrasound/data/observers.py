@@ -1,16 +1,10 @@
 """Targets from the masks of several observers, and whether they say that the organ is there."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.ultrasound.config import CONSENSUS_SHARE, FrameLabel, LabelMode
 from pipelines.ultrasound.data.frames import Mask
-
-LabelMode = Literal["random", "vote", "mean", "combination"]
-FrameLabel = Literal["observer_majority", "consensus_nonempty"]
-
-CONSENSUS_SHARE = 0.25  # the best published share of consensus in `combination`
 
 
 def target(

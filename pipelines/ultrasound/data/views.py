@@ -6,31 +6,16 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
+from pipelines.ultrasound.config import Augmentation
 from pipelines.ultrasound.data.frames import Grey
-from vision_core.config.schema import Fraction, NonNegativeFloat, Section
 from vision_core.optional import require
 from vision_core.randomness import key
 
 Floats = NDArray[np.float32]
 
 _WHY = "frames are augmented by its transforms"
-
-
-class Augmentation(Section):
-    """Settings of the segmenter's augmentation; each step is drawn for each frame."""
-
-    flip: Fraction = Field(0.3, description="Probability of a left-right flip.")
-    affine: Fraction = Field(0.3, description="Probability of a rotation with shift, scale and shear.")
-    degrees: NonNegativeFloat = Field(5.0, le=180, description="Largest rotation, and largest shear, in degrees.")
-    shift: Fraction = Field(0.1, description="Largest shift as a share of height and width.")
-    scale: float = Field(0.1, ge=0, lt=1, description="Largest change of scale, the same in both directions.")
-    speckle: Fraction = Field(0.3, description="Probability of multiplicative noise.")
-    gaussian: Fraction = Field(0.0, description="Probability of additive noise.")
-    noise: NonNegativeFloat = Field(0.1, le=10, description="Standard deviation of both, at a z-scored image.")
-    smooth: Fraction = Field(0.0, description="Probability of a blur of 0.25 to 1.5 pixels.")
 
 
 def zscore(image: Grey) -> Floats:
@@ -48,12 +33,17 @@ def segmenter_view(image: Grey) -> Tensor:
 
 def screen_view(image: Grey, white: float, side_px: int | None = None) -> Tensor:
     """Prepare a frame ``(H, W)`` for the screen: ``(1, H, W)`` from 0 to 1, or a square of ``side_px``."""
-    scaled = np.asarray(image, np.float32) / np.float32(white)
-    if side_px is not None and scaled.shape != (side_px, side_px):
-        shrinks = min(scaled.shape) >= side_px
-        rule = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        scaled = np.asarray(cv2.resize(scaled, (side_px, side_px), interpolation=rule), np.float32)
+    scaled = fitted(np.asarray(image, np.float32) / np.float32(white), (side_px, side_px) if side_px else None)
     return torch.from_numpy(np.ascontiguousarray(scaled))[None]
+
+
+def fitted(image: Grey, size: tuple[int, int] | None) -> Grey:
+    """Resize a frame ``(H, W)`` to ``size``: by areas where both sides shrink, else bilinear; None leaves it."""
+    if size is None or image.shape == size:
+        return image
+    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
+    rule = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(np.asarray(image, np.float32), size[::-1], interpolation=rule))
 
 
 def training_view(

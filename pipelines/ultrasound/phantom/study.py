@@ -15,12 +15,16 @@ from pipelines.ultrasound.phantom.machines import OTHER, TRAINING, Machine, draw
 from pipelines.ultrasound.phantom.observers import observed, observers_of
 from pipelines.ultrasound.phantom.scene import Pose, Scene, tissue_in
 from vision_core.files import atomic_path
+from vision_core.images.drawing import write_png
 from vision_core.optional import require
 from vision_core.randomness import key
 
 NOTICE = "synthetic: a phantom made by code, no patient"
 LISTS: Mapping[str, int] = {"train": 40, "val": 20, "calibration": 20, "test": 30, "other_machine": 30}
 FRAMES = 32
+DEMO_LISTS: Mapping[str, int] = {"train": 16, "val": 8, "calibration": 10, "test": 10}
+_DEMO_FRAMES = 16
+_SHOWN = 2  # subjects of the demo whose frames are written as pictures too, for predict
 _LIFTED_SHARE = 0.3  # of subjects; the probe comes off at an end of their sweep
 _GAP_SHARE = 0.4
 
@@ -127,6 +131,19 @@ def write_study(
     with atomic_path(folder / "phantom.json") as partial:
         partial.write_text(json.dumps({"notice": NOTICE, "subjects": facts}, indent=1) + "\n", encoding="utf-8")
     return f"Phantom study ({NOTICE}): {len(facts)} subjects with {frames} frames each and three simulated observers."
+
+
+def write_demo(folder: Path) -> str:
+    """Write a small study, and as ``frames/`` some frames of its test list to predict; returns a description."""
+    told = write_study(folder, frames=_DEMO_FRAMES, lists=DEMO_LISTS)
+    first = sum(DEMO_LISTS.values()) - DEMO_LISTS["test"]
+    for subject in range(first, first + _SHOWN):
+        for number, frame in enumerate(Phantom(subject).cine(_DEMO_FRAMES)):
+            path = folder / "frames" / f"{subject:04d}_{number:03d}.png"
+            write_png(path, np.repeat(frame.image[..., None], 3, axis=2))
+    with atomic_path(folder / "ATTRIBUTION.txt") as partial:
+        partial.write_text(f"All frames and masks: {NOTICE} (pipelines/ultrasound/phantom).\n", encoding="utf-8")
+    return told
 
 
 def _write_subject(file: object, subject: str, phantom: Phantom, frames: int) -> list[str]:

@@ -1,32 +1,15 @@
 """Screens: classifiers that tell whether a frame shows the organ. DenseNet-161 as published, or a smaller backbone."""
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from pipelines.ultrasound.config import LEAST_SIDE, ScreenNetwork
 from vision_core.backbones.networks import LITE0_MEAN, LITE0_STD, build_backbone
-from vision_core.backbones.settings import BackboneName
-from vision_core.config.schema import Section
+from vision_core.backbones.settings import Preprocessing
 from vision_core.errors import ConfigError
 from vision_core.optional import require
 
-LEAST_SIDE = 29  # below it the published network has no pixel left
 _MEAN, _STD = 0.449, 0.226  # of ImageNet's grey, as published
-
-
-class ScreenNetwork(Section):
-    """Settings of a screen; the defaults are the published network of 26,464,801 parameters."""
-
-    network: BackboneName = Field("densenet161", description="Network; densenet161 is the published one, for grey.")
-    side_px: int | None = Field(
-        None,
-        ge=LEAST_SIDE,
-        le=4096,
-        description="Side of the square that frames are resized to; empty: their own size.",
-    )
-
-
-BEDSIDE = ScreenNetwork(network="lite0", side_px=128)
 
 
 class Screen(nn.Module):
@@ -37,16 +20,27 @@ class Screen(nn.Module):
 
     Args:
         settings: Network.
+        rules: Preprocessing of the RGB network that it starts from; None: the settings' own network and grey.
+
+    Attributes:
+        settings: Network.
+        rules: Preprocessing, from 0 to 255, of a network for RGB; None for the published one, which is for grey.
+        mean: ``(channels, 1, 1)``, subtracted from frames from 0 to 1.
+        std: Their divisor.
     """
 
-    def __init__(self, settings: ScreenNetwork) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: ScreenNetwork, rules: Preprocessing | None = None) -> None:
         super().__init__()
         self.settings = settings
-        self.is_grey = settings.network == "densenet161"
-        self.network = _densenet161() if self.is_grey else build_backbone(settings.network, 1)
-        is_lite0 = settings.network == "lite0"
-        self._mean = LITE0_MEAN[0] / 255 if is_lite0 else _MEAN
-        self._std = LITE0_STD[0] / 255 if is_lite0 else _STD
+        is_grey = settings.network == "densenet161" and rules is None
+        self.rules = None if is_grey else (rules or _rules_of(settings)).in_bytes()
+        self.network = _densenet161() if is_grey else build_backbone(settings.network, 1)
+        mean, std = (self.rules.mean, self.rules.std) if self.rules else ((255 * _MEAN,), (255 * _STD,))
+        for name, values in (("mean", mean), ("std", std)):  # moved with the network, and no part of its weights
+            self.register_buffer(name, torch.tensor(values)[:, None, None] / 255, persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Compute the logits ``(B,)`` of frames ``(B, 1, H, W)`` from 0 to 1.
@@ -59,9 +53,14 @@ class Screen(nn.Module):
             raise ConfigError(
                 f"The screen needs frames of {LEAST_SIDE} pixels a side, found '{height} x {width}'. Set its side_px."
             )
-        scaled = (frames - self._mean) / self._std
-        logits: Tensor = self.network(scaled if self.is_grey else scaled.expand(-1, 3, -1, -1))
+        logits: Tensor = self.network((frames - self.mean) / self.std)  # grey is repeated for RGB: (B, 3, H, W)
         return logits[:, 0]
+
+
+def _rules_of(settings: ScreenNetwork) -> Preprocessing:
+    if settings.network == "lite0":
+        return Preprocessing(values="0 to 255", mean=LITE0_MEAN, std=LITE0_STD)
+    return Preprocessing(mean=(_MEAN,) * 3, std=(_STD,) * 3)
 
 
 def _densenet161() -> nn.Module:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.ultrasound.scores import DiceMeans, Segmented, dice_means
+from pipelines.ultrasound.evaluation.scores import DiceMeans, Segmented, dice_means
 from pipelines.ultrasound.screening.gate import FrameCounts, accepted, count_frames
 from vision_core.errors import ConfigError, DataError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.ultrasound.data.frames import faults, frames_of, one_a_subject, refuse_shared_frames
+from pipelines.ultrasound.data.frames import frames_of, one_a_subject
 from pipelines.ultrasound.data.hdf5 import H5Frames
 from vision_core.errors import DataError, InputError
 
@@ -55,7 +55,6 @@ def test_read__nested_layout_with_gaps_in_numeric_order(write: Write) -> None:
     assert np.array_equal(first.masks[1], MASK == 0)
     assert (second.observers, second.masks.shape) == ((2,), (1, 5, 6))  # the number of observers may differ
     assert frames_of(frames, frozenset({"0010"})) == [3]
-    assert not list(faults(frames))
 
 
 def test_read__flat_layout_with_and_without_subjects(write: Write, tmp_path: Path) -> None:
@@ -153,7 +152,6 @@ def test_read__other_masks_are_refused_with_what_was_found(write: Write, values:
     frames = H5Frames(write(mask_of(values)))
     with pytest.raises(InputError, match=told):
         frames.read(0)
-    assert len(list(faults(frames))) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,20 +183,6 @@ def test_read__sixteen_bits_are_kept(write: Write) -> None:
     frames = H5Frames(write(mask_of(MASK) | {"frame_00001": IMAGE.astype(np.uint16) * 1000, "label_00001_00": MASK}))
     assert [frames.read(each).white for each in (0, 1)] == [255, 65535]
     assert frames.read(1).image.max() == 29000
-
-
-def test_refuse_shared_frames__the_same_picture_under_another_name(tmp_path: Path) -> None:
-    lists = {}
-    black = np.zeros((5, 6), np.uint8)
-    for place, (name, image) in enumerate({"train": IMAGE, "val": IMAGE[::-1], "test": IMAGE}.items()):
-        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
-            file[f"frame_{place:05d}"], file[f"label_{place:05d}_00"] = image, MASK
-            file[f"frame_{place + 9:05d}"], file[f"label_{place + 9:05d}_00"] = black, MASK
-        lists[name] = H5Frames(tmp_path / f"{name}.h5")
-    with pytest.raises(DataError, match="'frame_00002' of 'test' has the pixels of 'frame_00000' of 'train'") as told:
-        refuse_shared_frames(lists, str(tmp_path))
-    assert len(told.value.problems) == 1
-    refuse_shared_frames({name: lists[name] for name in ("train", "val")}, str(tmp_path))
 
 
 def test_read__every_process_opens_the_file_for_itself(write: Write) -> None:

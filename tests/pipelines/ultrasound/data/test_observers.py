@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.ultrasound.config import LabelMode
 from pipelines.ultrasound.data.frames import Mask
-from pipelines.ultrasound.data.observers import LabelMode, has_empty_consensus, is_present, pairwise_dice, target, vote
+from pipelines.ultrasound.data.observers import has_empty_consensus, is_present, pairwise_dice, target, vote
 from vision_core.segmentation.losses import dice_loss
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.ultrasound.data.views import Augmentation, screen_view, segmenter_view, training_view, zscore
+from pipelines.ultrasound.config import Augmentation
+from pipelines.ultrasound.data.views import screen_view, segmenter_view, training_view, zscore
 
 STILL = Augmentation(flip=0, affine=0, speckle=0)
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.ultrasound.scores import Segmented, by_subject, dice_means, interval_over_subjects, mean_of
+from pipelines.ultrasound.evaluation.scores import Segmented, by_subject, dice_means, interval_over_subjects, mean_of
 
 
 def test_mean_of__too_few_have_no_spread() -> None:

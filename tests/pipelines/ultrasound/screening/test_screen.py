@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from pipelines.ultrasound.screening.screen import BEDSIDE, Screen, ScreenNetwork, scores
+from pipelines.ultrasound.config import BEDSIDE, ScreenNetwork
+from pipelines.ultrasound.screening.screen import Screen, scores
 from vision_core.backbones.networks import lite0_imagenet
 from vision_core.errors import ConfigError
 

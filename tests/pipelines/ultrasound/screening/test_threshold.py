@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.ultrasound.scores import Segmented
+from pipelines.ultrasound.evaluation.scores import Segmented
 from pipelines.ultrasound.screening.gate import accepted
 from pipelines.ultrasound.screening.threshold import GRID, cheapest, curve, risk_controlled, subjects_needed
 from vision_core.errors import ConfigError, DataError

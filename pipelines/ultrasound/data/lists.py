@@ -1,0 +1,191 @@
+"""Lists of frames: what lies in ``data.root``, and which of its subjects are in which list."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipelines.ultrasound.config import UltrasoundData
+from pipelines.ultrasound.data.cines import CineFrames
+from pipelines.ultrasound.data.folders import FolderFrames
+from pipelines.ultrasound.data.frames import Frame, FrameName, Frames, frames_of
+from pipelines.ultrasound.data.hdf5 import H5Frames
+from pipelines.ultrasound.data.subjects import Splits, read_splits, refuse_shared, split_subjects
+from vision_core.dicom.reader import DICOM_SUFFIXES
+from vision_core.errors import ConfigError, DataError
+
+SPLITS_FILE = "splits.json"
+HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameList:
+    """Frames of one list, themselves ``Frames``.
+
+    Attributes:
+        name: Name of the list.
+        frames: All frames of the file or folder.
+        indices: Those of this list.
+        has_subjects: Whether the layout nests frames in subjects.
+    """
+
+    name: str
+    frames: Frames
+    indices: tuple[int, ...]
+    has_subjects: bool
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @cached_property
+    def names(self) -> tuple[FrameName, ...]:
+        """Names of its frames."""
+        return tuple(self.frames.names[index] for index in self.indices)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the file or folder."""
+        return self.frames.notes
+
+    @property
+    def subjects(self) -> tuple[str, ...] | None:
+        """Subject of each frame; None where they are not known."""
+        subjects = tuple(name.subject for name in self.names)
+        return tuple(str(each) for each in subjects) if None not in subjects else None
+
+    def read(self, index: int) -> Frame:
+        """Read one frame of the list; raises as ``Frames.read``."""
+        return self.frames.read(self.indices[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """Lists of the data that a verb asks for.
+
+    Attributes:
+        by_name: The lists.
+        splits: Subjects of all lists, for the record; None where files or folders are the lists.
+    """
+
+    by_name: Mapping[str, FrameList]
+    splits: Splits | None
+
+    def __getitem__(self, name: str) -> FrameList:
+        return self.by_name[name]
+
+
+def read_lists(data: UltrasoundData, wanted: Iterable[str]) -> Lists:
+    """Open the data and find the frames of some lists; no frame is read.
+
+    Raises:
+        ConfigError: ``data.root`` is empty, or a list is not there or empty.
+        DataError: A file or folder cannot be used, or a subject is in two lists.
+    """
+    if data.root is None:
+        raise ConfigError("data.root is empty: name the file or folder of frames.")
+    names = list(dict.fromkeys(wanted))
+    kind = _kind_of(data)
+    apart = {name: path for name in names if (path := _path_of_list(data.root, name, kind))}
+    if apart:
+        return Lists(by_name=_apart(data.root, apart, names, kind), splits=None)
+    frames = _open(_single(data.root, kind), kind)
+    splits = _splits(data, frames)
+    missing = [name for name in names if not splits.lists.get(name)]
+    if missing:
+        known = ", ".join(f"{name} ({len(own)})" for name, own in splits.lists.items())
+        raise ConfigError(
+            f"The list '{missing[0]}' has '0' subjects. Lists by number of subjects: {known}. Name one of them, or "
+            "record more; data.eval_split=null reports on none."
+        )
+    lists = {
+        name: FrameList(
+            name=name,
+            frames=frames,
+            indices=tuple(frames_of(frames, frozenset(splits.lists[name]))),
+            has_subjects=_has_subjects(frames),
+        )
+        for name in names
+    }
+    return Lists(by_name=lists, splits=splits)
+
+
+def _apart(root: Path, paths: Mapping[str, Path], names: Sequence[str], kind: str) -> dict[str, FrameList]:
+    """Open lists that are files or folders of their own."""
+    if missing := [name for name in names if name not in paths]:
+        found = ", ".join(path.name for path in paths.values())
+        raise ConfigError(f"'{root}' holds {found}, and nothing for the list '{missing[0]}'. Add it, or name another.")
+    opened = {name: _open(path, kind) for name, path in paths.items()}
+    subjects = {
+        name: sorted({each.subject for each in frames.names if each.subject is not None})
+        for name, frames in opened.items()
+    }
+    refuse_shared(subjects, str(root))
+    return {
+        name: FrameList(
+            name=name, frames=frames, indices=tuple(range(len(frames.names))), has_subjects=_has_subjects(frames)
+        )
+        for name, frames in opened.items()
+    }
+
+
+def _splits(data: UltrasoundData, frames: Frames) -> Splits:
+    assert data.root is not None
+    if any(name.subject is None for name in frames.names):
+        raise DataError(
+            f"'{data.root}' names no subjects, and frames of a subject are alike: it cannot be split. Add "
+            "subjects.csv, or give a file for each list, such as train.h5 and val.h5."
+        )
+    subjects = {str(name.subject) for name in frames.names}
+    folder = data.root if data.root.is_dir() else data.root.parent
+    path = data.splits or folder / SPLITS_FILE
+    if data.splits or path.exists():
+        return read_splits(path, subjects)
+    keys = [name.text for name in frames.names]
+    return split_subjects(subjects, data.shares.model_dump(), data.split_seed, keys)
+
+
+def _kind_of(data: UltrasoundData) -> str:
+    root = data.root
+    assert root is not None
+    if not root.exists():
+        raise DataError(f"data.root '{root}' does not exist. Give a file or folder of frames.")
+    if data.format != "auto":
+        return data.format
+    if root.is_file() or any(path.suffix.lower() in HDF5_SUFFIXES for path in root.iterdir()):
+        return "hdf5"
+    return "dicom" if _holds_dicom(root) else "folders"
+
+
+def _holds_dicom(root: Path) -> bool:
+    return any(Path(name).suffix.lower() in DICOM_SUFFIXES for _, _, names in os.walk(root) for name in names)
+
+
+def _path_of_list(root: Path, name: str, kind: str) -> Path | None:
+    """Find the file or folder that a list is by itself; None where there is none."""
+    if root.is_file():
+        return None
+    if kind != "hdf5":
+        return root / name if (root / name).is_dir() else None
+    return next((path for suffix in HDF5_SUFFIXES if (path := root / f"{name}{suffix}").is_file()), None)
+
+
+def _single(root: Path, kind: str) -> Path:
+    if kind != "hdf5" or root.is_file():
+        return root
+    files = sorted(path for path in root.iterdir() if path.suffix.lower() in HDF5_SUFFIXES)
+    if len(files) != 1:
+        listed = ", ".join(path.name for path in files[:4]) or "none"
+        raise DataError(f"'{root}' holds '{len(files)}' HDF5 files ({listed}). Give one, or one named for each list.")
+    return files[0]
+
+
+def _open(path: Path, kind: str) -> Frames:
+    if kind == "hdf5":
+        return H5Frames(path)
+    return CineFrames(path) if kind == "dicom" else FolderFrames(path)
+
+
+def _has_subjects(frames: Frames) -> bool:
+    is_flat = isinstance(frames, H5Frames) and frames.layout == "flat"
+    return not is_flat and all(name.subject is not None for name in frames.names)

@@ -1,0 +1,1 @@
+"""Scores of a run: means by convention, rows of a list, pictures."""

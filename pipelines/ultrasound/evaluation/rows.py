@@ -1,0 +1,265 @@
+"""Scores of screen, segmenter and gate on a list, each frame read once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.ultrasound.config import FrameLabel
+from pipelines.ultrasound.data.frames import Frame
+from pipelines.ultrasound.data.lists import FrameList
+from pipelines.ultrasound.data.observers import is_present, vote
+from pipelines.ultrasound.evaluation.scores import Segmented, by_subject, interval_over_subjects
+from pipelines.ultrasound.screening.gate import FrameCounts, accepted, count_frames
+from pipelines.ultrasound.segment import Masking, Masks
+from pipelines.ultrasound.weights.bundles import Frames, ScreenModel
+from vision_core.console import track
+from vision_core.evaluation.classification import binary_auc
+from vision_core.evaluation.rows import Row
+from vision_core.segmentation.metrics import average_precision, overlaps, surface_distances
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+_AT_ONCE = 16  # frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListScores:
+    """Frames of a list with what the models make of them, arrays ``(n,)``.
+
+    Attributes:
+        name: Name of the list.
+        subjects: Subject of each frame; None where they are not known.
+        present: Whether the organ is there.
+        has_consensus: Whether most observers agree on a pixel of it.
+        scores: Probability of the screen; NaN without one.
+        dice: Dice of the mask against the consensus, both empty counting 1; NaN without a segmenter, as all below.
+        precision: Share of the mask that is right; NaN without a mask.
+        recall: Share of the consensus that is found; NaN where it is empty.
+        areas: Pixels of the mask.
+        confidence: Mean probability within the mask.
+        hausdorff_95: 95th percentile of the distances of the outlines in pixels; not finite where one is empty.
+        surface: Their mean.
+    """
+
+    name: str
+    subjects: tuple[str, ...] | None
+    present: Flags
+    has_consensus: Flags
+    scores: NDArray[np.float32]
+    dice: Floats
+    precision: Floats
+    recall: Floats
+    areas: Floats
+    confidence: Floats
+    hausdorff_95: Floats
+    surface: Floats
+
+    @property
+    def segmented(self) -> Segmented:
+        """Return the frames as the segmenter alone leaves them."""
+        return Segmented(
+            dice=self.dice, has_mask=self.areas > 0, present=self.present, has_consensus=self.has_consensus
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Models to score.
+
+    Attributes:
+        screen: Scores the frames, if any.
+        masking: Makes the masks of all frames, whatever their score, if any.
+    """
+
+    screen: ScreenModel | None = None
+    masking: Masking | None = None
+
+
+def score_list(
+    frames: FrameList, rule: FrameLabel, models: Models, label: str, *, with_distances: bool = True
+) -> ListScores:
+    """Read every frame of a list once and score it.
+
+    Args:
+        frames: The list.
+        rule: What makes the organ present.
+        models: Screen, segmenter, or both.
+        label: Words beside the progress.
+        with_distances: Whether outlines are compared too, which takes longest.
+
+    Raises:
+        InputError: A frame cannot be read, or is too small.
+    """
+    rows: list[dict[str, float]] = []
+    for some in track(_alike(frames), _num_parts(frames), label, "part"):
+        seen = Frames(images=[each.image for each in some], white=[each.white for each in some])
+        scores = models.screen(seen) if models.screen else np.full(len(some), np.nan, np.float32)
+        masks = models.masking(seen, [each.name.text for each in some]) if models.masking else None
+        for place, frame in enumerate(some):
+            row = {
+                "present": is_present(frame.masks, rule),
+                "has_consensus": bool(vote(frame.masks).any()),
+                "scores": float(scores[place]),
+            }
+            rows.append(row | _compared(frame, masks, place, with_distances=with_distances))
+    columns = {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
+    return ListScores(
+        name=frames.name,
+        subjects=frames.subjects,
+        present=columns.pop("present") > 0,
+        has_consensus=columns.pop("has_consensus") > 0,
+        scores=columns.pop("scores").astype(np.float32),
+        **columns,
+    )
+
+
+def validation_scores(frames: FrameList, rule: FrameLabel, models: Models) -> dict[str, float]:
+    """Score the network of a run between epochs, first the value that selects the best epoch.
+
+    That is Dice over all frames after postprocessing, or the share of right decisions of a screen at one half.
+    """
+    found = score_list(frames, rule, models, "validate", with_distances=False)
+    if models.masking:
+        chosen: dict[str, float] = {"dice": float(found.dice.mean())}
+        decided = found.areas > 0
+    else:
+        decided = accepted(found.scores, 0.5)
+        chosen = {"frame_accuracy": float((decided == found.present).mean())}
+        chosen["auroc"] = binary_auc(found.present.astype(np.int64), found.scores.astype(np.float64))
+    chosen |= _decisions(count_frames(decided, found.present))
+    return {name: value for name, value in chosen.items() if not np.isnan(value)}
+
+
+def screen_row(model: str, found: ListScores, threshold: float) -> Row:
+    """Score a screen alone: the order of its scores, and its decisions at a threshold."""
+    labels = found.present.astype(np.int64)
+    counts = count_frames(accepted(found.scores, threshold), found.present)
+    metrics = {
+        "auroc": binary_auc(labels, found.scores.astype(np.float64)),
+        "average_precision": average_precision(labels, found.scores.astype(np.float64)),
+        **_decisions(counts),
+    }
+    return _row(model, found, metrics, {})
+
+
+def segment_row(model: str, found: ListScores) -> Row:
+    """Score a segmenter alone: Dice by convention, and its mask as a decision about the frame."""
+    has_mask = found.areas > 0
+    chosen = {
+        "dice": found.dice,
+        "dice_present": np.where(found.present, found.dice, np.nan),
+        "dice_found": np.where(found.present & has_mask, found.dice, np.nan),
+        "pixel_precision": found.precision,
+        "pixel_recall": found.recall,
+    }
+    return _row(model, found, _decisions(count_frames(has_mask, found.present)), chosen, (_distances(found),))
+
+
+def gate_row(model: str, found: ListScores, threshold: float) -> Row:
+    """Score a gate beside the segmenter alone (``alone_``); the gain is paired by subject."""
+    passed, has_mask = accepted(found.scores, threshold), found.areas > 0
+    to_find = found.present & found.has_consensus
+    end_to_end = np.where(passed, found.dice, ~to_find).astype(np.float64)
+    chosen = {
+        "dice_end_to_end": end_to_end,
+        "alone_dice": found.dice,
+        "dice_gain": end_to_end - found.dice,
+        "dice_accepted": np.where(passed, found.dice, np.nan),
+    }
+    gated = _decisions(count_frames(passed & has_mask, found.present))
+    alone = _decisions(count_frames(has_mask, found.present))
+    both = {key: value for name in gated for key, value in ((name, gated[name]), (f"alone_{name}", alone[name]))}
+    share = {"accepted_share": float(passed.mean())}
+    note = f"Threshold {threshold:g}. {_distances(found, passed)}"
+    return _row(model, found, {**both, **share}, chosen, (note,))
+
+
+def _row(
+    model: str,
+    found: ListScores,
+    metrics: Mapping[str, float],
+    frames: Mapping[str, Floats],
+    notes: tuple[str, ...] = (),
+) -> Row:
+    """Make a row: values of frames become means over subjects, with an interval, where subjects are known."""
+    means, intervals = {}, {}
+    for name, values in frames.items():
+        units = values if found.subjects is None else by_subject(values, found.subjects)
+        known = units[~np.isnan(units)]
+        means[name] = float(known.mean()) if len(known) else float("nan")
+        if found.subjects is not None and len(known) > 1:
+            intervals[name] = interval_over_subjects(units)
+    counts = {} if found.subjects is None else {"subjects": len(set(found.subjects))}
+    told = "Means over frames: the data names no subjects." if found.subjects is None and frames else ""
+    return Row(
+        model=model,
+        split=found.name,
+        counts={**counts, "frames": len(found.present)},
+        metrics={name: None if np.isnan(value) else value for name, value in {**means, **metrics}.items()},
+        intervals=intervals,
+        notes=tuple(filter(None, (told, *notes))),
+    )
+
+
+def _decisions(counts: FrameCounts) -> dict[str, float]:
+    return {
+        "frame_recall": counts.recall,
+        "frame_specificity": counts.specificity,
+        "frame_precision": counts.precision,
+        "frame_f1": counts.f1,
+        "frame_accuracy": counts.accuracy,
+    }
+
+
+def _distances(found: ListScores, passed: Flags | None = None) -> str:
+    is_known = np.isfinite(found.surface) & (True if passed is None else passed)
+    if not is_known.any():
+        return "No frame has both a mask and a consensus: no distances."
+    mean, far = (float(each[is_known].mean()) for each in (found.surface, found.hausdorff_95))
+    return (
+        f"Distance of the outlines on {int(is_known.sum())} frames where both are there: {mean:.2f} pixels on average, "
+        f"{far:.2f} at the 95th percentile."
+    )
+
+
+def _compared(frame: Frame, masks: Masks | None, place: int, *, with_distances: bool) -> dict[str, float]:
+    names = ("dice", "precision", "recall", "areas", "confidence", "hausdorff_95", "surface")
+    if masks is None:
+        return dict.fromkeys(names, float("nan"))
+    mask, consensus = masks.masks[place], vote(frame.masks)
+    overlap = overlaps(mask[None], consensus[None])
+    apart = surface_distances(mask, consensus) if with_distances else None
+    return dict(
+        zip(
+            names,
+            (
+                float(overlap.dice[0]),
+                float(overlap.precision[0]),
+                float(overlap.recall[0]),
+                float(mask.sum()),
+                float(masks.confidence[place]),
+                apart.hausdorff_95 if apart else float("nan"),
+                apart.mean if apart else float("nan"),
+            ),
+            strict=True,
+        )
+    )
+
+
+def _alike(frames: FrameList) -> Iterator[list[Frame]]:
+    """Read the frames in parts of one size."""
+    part: list[Frame] = []
+    for index in range(len(frames)):
+        frame = frames.read(index)
+        if part and (len(part) == _AT_ONCE or part[0].image.shape != frame.image.shape):
+            yield part
+            part = []
+        part.append(frame)
+    if part:
+        yield part
+
+
+def _num_parts(frames: FrameList) -> int:
+    return -(-len(frames) // _AT_ONCE)

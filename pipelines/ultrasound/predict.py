@@ -1,0 +1,151 @@
+"""Inference with bundles: a screen scores every frame of a file, accepted frames are segmented."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.ultrasound.config import UltrasoundConfig
+from pipelines.ultrasound.data.files import FrameFile, open_file
+from pipelines.ultrasound.data.frames import Grey, grey_of, white_of
+from pipelines.ultrasound.result_files import write_result
+from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
+from pipelines.ultrasound.screening.gate import accepted
+from pipelines.ultrasound.segment import Masking, ModelMasks, open_masking
+from pipelines.ultrasound.weights.bundles import Frames, Loaded, ScreenModel, load_network, raw_outputs
+from vision_core.errors import CheckpointError, InputError
+from vision_core.images.untrusted import UntrustedImages
+from vision_core.pipeline import Predictor
+from vision_core.results import CineResult
+from vision_core.training.runtime import pick_device
+
+_AT_ONCE = 16  # frames
+
+
+class UltrasoundPredictor(Predictor[CineResult]):
+    """Screen, segmenter, or both with the gate between them.
+
+    Args:
+        loaded: The bundle.
+        config: Its settings of inference.
+        device: Device of the networks.
+
+    Attributes:
+        threshold: Score above which a frame is accepted; None for a segmenter alone.
+    """
+
+    def __init__(self, loaded: Loaded, config: UltrasoundConfig, device: torch.device) -> None:
+        self.card = loaded.card
+        self._model = loaded.model
+        self._masking: Masking | None = None
+        self.threshold: Chosen | None = None
+        if isinstance(loaded.model, ScreenModel):
+            self._masking = open_masking(config.segment, device) if config.segment else None
+            self.threshold = chosen_threshold(loaded.card, config.gate, self._masking and self._masking.identity)
+        elif config.segment:
+            raise CheckpointError(
+                f"segment='{config.segment}' is for a screen; --checkpoint is a segmenter itself. Give a screen."
+            )
+        else:
+            self._masking = ModelMasks(loaded.model, loaded.card.identity())
+        self._reader = UntrustedImages()
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, device: str | torch.device = "auto", config: UltrasoundConfig | None = None
+    ) -> "UltrasoundPredictor":
+        """Load a bundle, a folder or its zip; ``config`` may name a segmenter behind a screen.
+
+        Raises:
+            CheckpointError: A bundle is not a sound one of this task.
+        """
+        where = pick_device(device)
+        return cls(load_network(Path(path), where), config or UltrasoundConfig(), where)
+
+    def __call__(self, item: str | Path | NDArray[np.uint8]) -> CineResult:
+        """Screen and segment the frames of a file, or an ``(H, W, 3)`` RGB array.
+
+        Raises:
+            InputError: The file cannot be read, its frames differ in size, or are too small.
+        """
+        if isinstance(item, str | Path):
+            return self._predict(Path(item).name, open_file(Path(item), self._reader))
+        grey = grey_of(item)
+        return self._predict("frame", FrameFile(texts=("frame",), read=lambda _: grey))
+
+    def write(self, result: CineResult, path: str | Path, folder: str | Path) -> list[Path]:
+        """Write the files of a result, see ``result_files``."""
+        file = open_file(Path(path), self._reader)
+        return write_result(result, file.read, Path(path), Path(folder))
+
+    def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the raw outputs of the golden input."""
+        return raw_outputs(self._model, inputs)
+
+    def _predict(self, name: str, file: FrameFile) -> CineResult:
+        parts = [
+            self._part([file.read(number) for number in numbers], [file.texts[number] for number in numbers])
+            for numbers in _chunks(len(file.texts))
+        ]
+        sizes = {each.masks.shape[1:] for each in parts}
+        if len(sizes) > 1:
+            raise InputError(f"'{name}' holds frames of '{len(sizes)}' sizes. Give a file for each.")
+        masks = np.concatenate([each.masks for each in parts])
+        height, width = masks.shape[1:]
+        models = [self.card.identity(), *([self._masking.identity] if self.threshold and self._masking else [])]
+        blank = sum(each.blank for each in parts)
+        told = (f"{blank} frames hold a single value, black or saturated: not segmented.",) if blank else ()
+        return CineResult(
+            name=name,
+            frames=file.texts,
+            size=(height, width),
+            classes=(self.card.classes[0],),
+            scores=np.concatenate([each.scores for each in parts]),
+            accepted=np.concatenate([each.accepted for each in parts]),
+            masks=masks if self._masking else None,
+            confidence=np.concatenate([each.confidence for each in parts]),
+            spacing_mm=file.spacing_mm,
+            notes=(*file.notes, *(self.threshold.notes if self.threshold else ()), *told),
+            model=" + ".join(models),
+            titles=self.card.class_titles,
+        )
+
+    def _part(self, images: Sequence[Grey], texts: Sequence[str]) -> "_Part":
+        """Compute scores, acceptance and masks of a few frames."""
+        if len({each.shape for each in images}) > 1:
+            raise InputError(f"'{texts[0]}' and the frames after it differ in size. Give a file for each size.")
+        white = [white_of(each, f"'{text}'") for each, text in zip(images, texts, strict=True)]
+        scores = np.full(len(images), np.nan, np.float32)
+        # A frame of one value, black or saturated, shows nothing, whatever a network makes of it.
+        passed = np.array([each.min() != each.max() for each in images])
+        blank = int((~passed).sum())
+        if isinstance(self._model, ScreenModel) and self.threshold:
+            scores = self._model(Frames(images=images, white=white))
+            passed &= accepted(scores, self.threshold.value)
+        masks = np.zeros((len(images), *images[0].shape), bool)
+        confidence = np.full(len(images), np.nan, np.float32)
+        chosen = np.flatnonzero(passed)
+        if self._masking and len(chosen):
+            some = Frames(images=[images[each] for each in chosen], white=[white[each] for each in chosen])
+            found = self._masking(some, [texts[each] for each in chosen])
+            masks[chosen], confidence[chosen] = found.masks, found.confidence
+        return _Part(scores=scores, accepted=passed, masks=masks, confidence=confidence, blank=blank)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A few frames, as in ``CineResult``, and how many of them hold a single value."""
+
+    scores: NDArray[np.float32]
+    accepted: NDArray[np.bool_]
+    masks: NDArray[np.bool_]
+    confidence: NDArray[np.float32]
+    blank: int
+
+
+def _chunks(count: int) -> list[range]:
+    return [range(start, min(start + _AT_ONCE, count)) for start in range(0, count, _AT_ONCE)]

@@ -1,0 +1,135 @@
+"""Files of a result: record, table of frames, masks, pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.ultrasound.data.files import is_dicom_input
+from pipelines.ultrasound.data.frames import Grey
+from vision_core.batch.summary import THUMBNAIL
+from vision_core.csv_tables import Cell, to_csv
+from vision_core.dicom.segmentation_objects import Segment, write_segmentation
+from vision_core.errors import InputError
+from vision_core.files import write_atomic
+from vision_core.images.drawing import ORANGE, SKY_BLUE, write_png, write_thumbnail
+from vision_core.images.nifti import write_masks
+from vision_core.images.notes import tell
+from vision_core.results import CineResult, as_share
+from vision_core.segmentation.metrics import size_of
+
+RESULT_FILES = {
+    ".json": "Category, and for each frame whether it shows the organ, with scores; notes, model.",
+    ".frames.csv": "A row for each frame: presence, scores, area and diameters of the mask.",
+    ".masks.nii.gz": "Masks of all frames, width x height x frames of 0 and 1, for 3D Slicer, ITK-SNAP or nibabel.",
+    ".seg.dcm": "Masks as a DICOM segmentation that refers to the frames of the file; for DICOM alone.",
+    ".overlay.png": "Some frames with the outline of their masks.",
+    THUMBNAIL: "The small picture in summary.html.",
+}
+_HEADER = (
+    "frame", "present", "accepted", "score", "confidence", "area_px", "longest_px", "across_px", "area_mm2",
+    "longest_mm", "across_mm",
+)  # fmt: skip
+_SHOWN, _COLUMNS = 12, 4
+_UNKNOWN = "spacing unknown"
+
+
+def write_result(result: CineResult, read: Callable[[int], Grey], path: Path, folder: Path) -> list[Path]:
+    """Write all files of a result; ``read`` reads a frame again for the pictures."""
+    files = {ending: folder / f"{path.stem}{ending}" for ending in RESULT_FILES}
+    write_atomic(files[".json"], json.dumps(result.to_record(), indent=1, ensure_ascii=False))
+    write_atomic(files[".frames.csv"], to_csv(_HEADER, [_row(result, number) for number in range(len(result))]))
+    if result.masks is None:
+        del files[".masks.nii.gz"]
+    else:
+        write_masks(files[".masks.nii.gz"], result.masks, result.spacing_mm)
+    if not _write_segmentation(files[".seg.dcm"], result, path):
+        del files[".seg.dcm"]
+    write_png(files[".overlay.png"], _sheet(result, read))
+    shown = int(np.argmax(result.present))
+    write_thumbnail(files[THUMBNAIL], outlined(read(shown), _mask(result, shown)))
+    return list(files.values())
+
+
+def columns(result: CineResult) -> dict[str, Cell]:
+    """Return the columns of a result in ``results.csv``."""
+    scores = result.scores[~np.isnan(result.scores)]
+    return {
+        "category": result.category,
+        "verdict": result.verdict,
+        "notice": " ".join(result.notes),
+        "frames": len(result),
+        "frames accepted": int(result.accepted.sum()),
+        "frames present": int(result.present.sum()),
+        "highest score": as_share(scores.max()) if len(scores) else None,
+        "model": result.model,
+    }
+
+
+def outlined(image: Grey, mask: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    """Draw the outline of a mask on a frame ``(H, W)``, orange, and of another one, blue: ``(H, W, 3)`` uint8."""
+    wide = np.asarray(image, np.float32)
+    white = 65535 if image.dtype == np.uint16 else 255
+    picture = np.repeat((wide * (255 / white)).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    for each, colour in ((other, SKY_BLUE), (mask, ORANGE)):
+        if each is not None and each.any():
+            contours, _ = cv2.findContours(each.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(picture, contours, -1, colour, 1)
+    return picture
+
+
+def sheet(pictures: list[NDArray[np.uint8]], num_columns: int = _COLUMNS) -> NDArray[np.uint8]:
+    """Put pictures of one size side by side, in rows; what is left over is black."""
+    across = min(num_columns, len(pictures))
+    rows = -(-len(pictures) // across)
+    height, width = pictures[0].shape[:2]
+    found = np.zeros((rows * height, across * width, 3), np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = place // across * height, place % across * width
+        found[top : top + height, left : left + width] = picture
+    return found
+
+
+def _write_segmentation(target: Path, result: CineResult, path: Path) -> bool:
+    """Write the masks of a DICOM file as a segmentation; returns whether there is one."""
+    if result.masks is None or not is_dicom_input(path):
+        return False
+    segment = Segment(label=result.classes[0], algorithm=result.model, spacing_mm=result.spacing_mm)
+    try:
+        return write_segmentation(target, path, result.masks, segment)
+    except InputError as error:  # no identifiers to refer to; the masks are in the other files all the same
+        tell(path, [f"has no DICOM segmentation: {' '.join(error.problems)}"])
+        return False
+
+
+def _sheet(result: CineResult, read: Callable[[int], Grey]) -> NDArray[np.uint8]:
+    numbers = sorted({place * len(result) // _SHOWN for place in range(_SHOWN)})
+    return sheet([outlined(read(number), _mask(result, number)) for number in numbers])
+
+
+def _mask(result: CineResult, number: int) -> NDArray[np.bool_] | None:
+    return None if result.masks is None else result.masks[number]
+
+
+def _row(result: CineResult, number: int) -> list[Cell]:
+    score, confidence = (float(each[number]) for each in (result.scores, result.confidence))
+    mask = _mask(result, number)
+    sizes: list[Cell] = [""] * 6
+    if mask is not None and mask.any():
+        pixels = size_of(mask)
+        sizes[:3] = [pixels.area, pixels.longest, pixels.across]
+        sizes[3:] = [_UNKNOWN] * 3
+        if result.spacing_mm:
+            inner = size_of(mask, result.spacing_mm)
+            sizes[3:] = [inner.area, inner.longest, inner.across]
+    return [
+        result.frames[number],
+        int(result.present[number]),
+        int(result.accepted[number]),
+        "" if np.isnan(score) else as_share(score),
+        "" if np.isnan(confidence) else as_share(confidence),
+        *(as_share(each) if isinstance(each, float) else each for each in sizes),
+    ]

@@ -1,0 +1,122 @@
+"""Masks behind the gate: of a segmenter from a bundle, or of another tool from a folder."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.ultrasound.data.folders import read_grey
+from pipelines.ultrasound.data.frames import to_mask as read_mask
+from pipelines.ultrasound.weights.bundles import Frames, SegmentModel, load_network
+from vision_core.bundles.card import CARD_FILE
+from vision_core.errors import InputError, UsageError
+from vision_core.images.reading import is_image_name
+from vision_core.segmentation.postprocess import to_mask
+
+_FRAME = re.compile(r"(?P<stem>.+?)(\.[A-Za-z]\w*)?(#(?P<number>\d+))?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Masks of frames.
+
+    Attributes:
+        masks: ``(n, H, W)``, one region each or none.
+        confidence: ``(n,)`` float32, mean probability in the region; NaN without one, or where it is not known.
+        probabilities: ``(n, H, W)`` float32; None where they are not known.
+    """
+
+    masks: NDArray[np.bool_]
+    confidence: NDArray[np.float32]
+    probabilities: NDArray[np.float32] | None = None
+
+
+class Masking(Protocol):
+    """Source of masks; ``identity`` names it in results."""
+
+    @property
+    def identity(self) -> str:
+        """Return a short name for results."""
+
+    def __call__(self, frames: Frames, texts: Sequence[str]) -> Masks:
+        """Make the masks of frames of one size; ``texts`` are their names.
+
+        Raises:
+            InputError: A frame is too small, or has no mask in the folder.
+        """
+
+
+class ModelMasks:
+    """Masks of a segmenter: the largest component of the pixels above one half.
+
+    Args:
+        model: The segmenter.
+        identity: Its name.
+    """
+
+    def __init__(self, model: SegmentModel, identity: str = "this run") -> None:
+        self.model, self.identity = model, identity
+
+    def __call__(self, frames: Frames, texts: Sequence[str]) -> Masks:
+        """Compute the masks of frames of one size."""
+        found = self.model(frames)
+        masks = np.stack([to_mask(each) for each in found])
+        return Masks(masks=masks, confidence=_means(found, masks), probabilities=found)
+
+
+class FolderMasks:
+    """Masks of another tool, as images named after the frames: ``cine_003.png`` is of frame 3 of ``cine.dcm``.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.identity = folder, f"masks in '{folder.name}'"
+
+    def __call__(self, frames: Frames, texts: Sequence[str]) -> Masks:
+        """Read the masks of frames; they are taken as they are."""
+        masks = np.stack([self._read(text, image.shape) for text, image in zip(texts, frames.images, strict=True)])
+        return Masks(masks=masks, confidence=np.full(len(masks), np.nan, np.float32))
+
+    def _read(self, text: str, size: tuple[int, ...]) -> NDArray[np.bool_]:
+        path = self.folder / mask_name(text)
+        if not path.is_file():
+            raise InputError(f"segment='{self.folder}' has no '{mask_name(text)}', the mask of '{text}'. Add it.")
+        return read_mask(read_grey(path), size, f"'{path}'")[0]
+
+
+def open_masking(path: Path, device: torch.device) -> Masking:
+    """Open a segmenter's bundle, or a folder of masks.
+
+    Raises:
+        CheckpointError: It is no sound bundle of a segmenter.
+        UsageError: The folder holds neither.
+    """
+    if not path.is_dir() or (path / CARD_FILE).exists():
+        loaded = load_network(path, device, "segmenter")
+        assert isinstance(loaded.model, SegmentModel)
+        return ModelMasks(loaded.model, loaded.card.identity())
+    if not any(is_image_name(each.name) for each in path.rglob("*")):
+        raise UsageError(
+            f"segment='{path}' holds neither a bundle ({CARD_FILE}) nor masks as images. Give one of both."
+        )
+    return FolderMasks(path)
+
+
+def mask_name(text: str) -> str:
+    """Name the mask of a frame: ``a/cine.dcm#3`` has ``a/cine_003.png``, ``frame_0001_002`` its own name."""
+    found = _FRAME.fullmatch(text)
+    assert found is not None
+    number = f"_{int(found['number']):03d}" if found["number"] else ""
+    return f"{found['stem']}{number}.png"
+
+
+def _means(probabilities: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    pairs = zip(probabilities, masks, strict=True)
+    return np.array([each[mask].mean() if mask.any() else np.nan for each, mask in pairs], np.float32)

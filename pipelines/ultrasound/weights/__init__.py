@@ -1,0 +1,1 @@
+"""Bundles of screens and segmenters, what they start from, their export."""

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.ultrasound.config import UltrasoundData
+from pipelines.ultrasound.data.lists import read_lists
+from pipelines.ultrasound.evaluation.rows import Models, gate_row, score_list, screen_row, segment_row
+from pipelines.ultrasound.segment import FolderMasks, mask_name
+from tests.pipelines.ultrasound.published import found
+from tests.pipelines.ultrasound.tiny import FRAMES, frame, make_h5
+
+
+def test_score_list__masks_against_the_consensus(tmp_path: Path) -> None:
+    """The third observer's smaller disc, moved in one frame to where nothing is."""
+    root, masks = make_h5(tmp_path / "data"), tmp_path / "masks"
+    masks.mkdir()
+    for subject in (9, 10):
+        for number in range(FRAMES):
+            mask = frame(subject, number)[1][2].astype(np.uint8)
+            if (subject, number) == (10, 2):
+                mask[:4, :4] = 1
+            Image.fromarray(mask).save(masks / f"frame_{subject:04d}_{number:03d}.png")
+    frames = read_lists(UltrasoundData(root=root), ["test"])["test"]
+    scored = score_list(frames, "observer_majority", Models(masking=FolderMasks(masks)), "test")
+    assert scored.present.tolist() == [False, True] * 4
+    assert scored.areas[6] == 16
+    assert scored.dice[[0, 6]].tolist() == [1, 0]
+    inner, outer = (float(frame(9, 1)[1][each].sum()) for each in (2, 0))
+    assert scored.dice[1] == pytest.approx(2 * inner / (inner + outer))
+    assert (scored.precision[1], scored.recall[1]) == (1, pytest.approx(inner / outer))
+    assert 1 < scored.surface[1] < scored.hausdorff_95[1] < 4
+    assert not np.isfinite(scored.surface[[0, 6]]).any()
+    row = segment_row("trained", scored)
+    assert row.counts == {"subjects": 2, "frames": 8}
+    assert row.metrics["dice"] == pytest.approx(scored.dice.mean())
+    assert row.metrics["frame_specificity"] == 0.75
+    assert "on 4 frames where both are there" in row.notes[0]
+    low, high = row.intervals["dice"]
+    assert low <= scored.dice.mean() <= high
+
+
+def test_rows__published_decisions_of_screen_segmenter_and_gate() -> None:
+    alone, screen = segment_row("m", found()).metrics, screen_row("m", found(), 0.2).metrics
+    gate = gate_row("m", found(), 0.31)
+    assert (alone["frame_precision"], alone["frame_recall"], alone["frame_f1"]) == (0.6, 0.75, pytest.approx(2 / 3))
+    assert (screen["frame_precision"], screen["frame_recall"]) == (pytest.approx(2 / 3), 1)
+    assert gate.metrics["alone_dice"] == pytest.approx(0.55)
+    assert gate.metrics["dice_end_to_end"] == pytest.approx(0.5875)
+    assert gate.metrics["dice_gain"] == pytest.approx(0.0375)
+    assert gate.metrics["alone_frame_precision"] == 0.6
+    assert "Threshold 0.31" in gate.notes[0]
+
+
+def test_rows__without_subjects_means_are_over_frames_without_an_interval() -> None:
+    row = segment_row("m", found(subjects=None))
+    assert row.counts == {"frames": 8}
+    assert row.metrics["dice"] == pytest.approx(0.55)
+    assert not row.intervals
+    assert row.notes[0] == "Means over frames: the data names no subjects."
+    assert row.metrics["pixel_precision"] is None
+
+
+def test_mask_name__of_a_frame_in_every_layout() -> None:
+    names = ["frame_0001_002", "0001/f.3.png", "a/cine.dcm#3", "IM0001#12", "f0.png"]
+    assert [mask_name(each) for each in names] == [
+        "frame_0001_002.png",
+        "0001/f.3.png",
+        "a/cine_003.png",
+        "IM0001_012.png",
+        "f0.png",
+    ]
