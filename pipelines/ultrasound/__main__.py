@@ -9,6 +9,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     enter()
     from pipelines.ultrasound.config import UltrasoundConfig
+    from pipelines.ultrasound.verbs import OWN
     from vision_core.commands.main import run
 
     def build() -> object:
@@ -16,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return UltrasoundPipeline()
 
-    return run(UltrasoundConfig, build, argv)
+    return run(UltrasoundConfig, build, argv, OWN)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pipelines.ultrasound.data.files import list_inputs
 from pipelines.ultrasound.data.items import TrainingFrames
 from pipelines.ultrasound.data.lists import SPLITS_FILE, FrameList, Lists, read_lists
 from pipelines.ultrasound.data.survey import Survey, refuse_shared_frames, survey
+from pipelines.ultrasound.evaluation.gate_report import report_gates
 from pipelines.ultrasound.evaluation.rows import (
     Models,
     gate_row,
@@ -146,6 +147,10 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         for note in dict.fromkeys(note for row in rows for note in row.notes):
             say(f"  {note}")
         return rows
+
+    def compare(self, runs: Mapping[str, Path]) -> list[str]:
+        """Calibrate and score the gates that screens and segmenters of one command make; see ``report_gates``."""
+        return report_gates(runs)
 
     def predictor(
         self, bundle: Path, device: torch.device, config: UltrasoundConfig | None = None

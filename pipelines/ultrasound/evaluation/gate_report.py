@@ -1,0 +1,96 @@
+"""Gates of the screens and segmenters that one command has trained: calibrated, scored, drawn for the report."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pipelines.ultrasound.config import UltrasoundConfig
+from pipelines.ultrasound.data.lists import read_lists
+from pipelines.ultrasound.evaluation.pictures import CURVE, draw_curve, draw_examples
+from pipelines.ultrasound.evaluation.rows import Models, gate_row, score_list
+from pipelines.ultrasound.screening.calibration import calibrate
+from pipelines.ultrasound.segment import open_masking
+from pipelines.ultrasound.weights.bundles import ScreenModel, load_network
+from vision_core.bundles.bundle import read_card
+from vision_core.config import loading as configs
+from vision_core.console import command_line
+from vision_core.evaluation.rows import Row, table
+from vision_core.files import write_atomic
+from vision_core.training.runtime import pick_device
+
+_GATE = " (gate)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    folder: Path
+    config: UltrasoundConfig
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+
+def report_gates(runs: Mapping[str, Path]) -> list[str]:
+    """Calibrate the gate of each screen with the first segmenter of its data and seed, and score it.
+
+    The row and pictures go into the run of the screen, from which the report takes them.
+
+    Args:
+        runs: Run folders by name.
+
+    Returns:
+        Lines to print; none without such a pair.
+    """
+    found = [_Run(folder=path, config=configs.load(UltrasoundConfig, path / "config.yaml")) for path in runs.values()]
+    lines = []
+    for screen in (each for each in found if each.config.is_screen):
+        segment = next((each for each in found if not each.config.is_screen and _are_paired(screen, each)), None)
+        if segment:
+            lines += _report(screen, segment)
+    return lines
+
+
+def _are_paired(screen: _Run, segment: _Run) -> bool:
+    own, other = screen.config, segment.config
+    return own.train.seed == other.train.seed and own.data.root == other.data.root
+
+
+def _report(screen: _Run, segment: _Run) -> list[str]:
+    config = configs.replace(screen.config, {"segment": segment.model})
+    device = pick_device(config.train.device)
+    told = [
+        f"\nGate of '{screen.folder.name}' before '{segment.folder.name}':",
+        *calibrate(config, screen.model, device),
+    ]
+    calibration = read_card(screen.model).calibration or {}
+    captions = {CURVE: f"The gate on validation frames, by threshold; chosen: {calibration['threshold']:.3g}"}
+    pictures = screen.folder / "pictures"
+    draw_curve(pictures / CURVE, calibration["curve"], calibration["threshold"])
+    if config.data.eval_split:
+        row, examples = _scored(config, screen.model, config.data.eval_split, pictures)
+        _add_row(screen.folder / "evaluation.json", row)
+        captions |= examples
+        told.append(table([row]))
+    write_atomic(pictures / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+    use = command_line([str(screen.model), "--input", "YOUR_FILES", "--out", "found", f"segment={segment.model}"])
+    return [*told, f"Both:      python -m pipelines.ultrasound predict --checkpoint {use}"]
+
+
+def _scored(config: UltrasoundConfig, screen: Path, name: str, pictures: Path) -> tuple[Row, dict[str, str]]:
+    device = pick_device(config.train.device)
+    assert config.segment is not None
+    loaded, masking = load_network(screen, device, "screen"), open_masking(config.segment, device)
+    assert isinstance(loaded.model, ScreenModel)
+    frames = read_lists(config.data, [name])[name]
+    found = score_list(frames, config.labels.presence, Models(screen=loaded.model, masking=masking), "gate")
+    threshold = float((loaded.card.calibration or {})["threshold"])
+    row = gate_row("trained", found, threshold)
+    return replace(row, split=f"{name}{_GATE}"), draw_examples(pictures, frames, found, masking, threshold)
+
+
+def _add_row(path: Path, row: Row) -> None:
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    kept = [each for each in known if not str(each["split"]).endswith(_GATE)]
+    write_atomic(path, json.dumps([*kept, asdict(row)], indent=1, ensure_ascii=False))
