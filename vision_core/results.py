@@ -333,7 +333,7 @@ class CineResult:
     @property
     def present(self) -> NDArray[np.bool_]:
         """Whether each frame ``(F,)`` is said to show the object: accepted, and with a mask where there are masks."""
-        return self.accepted if self.masks is None else self.masks.any(axis=(1, 2))
+        return self.accepted if self.masks is None else np.asarray(self.masks.any(axis=(1, 2)))
 
     @property
     def category(self) -> str:

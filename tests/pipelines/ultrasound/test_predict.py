@@ -1,0 +1,115 @@
+"""Prediction of files as they come: real DICOM of ultrasound, blank frames, pixels; and the files of a result."""
+
+import csv
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+
+from pipelines.ultrasound.__main__ import main
+from pipelines.ultrasound.config import ScreenNetwork
+from pipelines.ultrasound.predict import UltrasoundPredictor
+from pipelines.ultrasound.screening.screen import Screen
+from tests.bad_inputs.dicoms import still
+from tests.pipelines.ultrasound.tiny import frame, make_bundle
+from tests.vision_core.dicom.test_regions import region
+from vision_core.segmentation.networks import ResidualUNet
+from vision_core.segmentation.settings import Segmenter
+
+REAL = {
+    "ExplVR_BigEnd.dcm": (1, 60, 80),
+    "examples_rgb_color.dcm": (1, 240, 320),
+    "examples_palette.dcm": (1, 350, 800),
+    "examples_jpeg2k.dcm": (1, 480, 640),
+    "examples_ybr_color.dcm": (30, 240, 320),
+}
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained, and sure of much: its masks are not empty."""
+    torch.manual_seed(0)
+    network = ResidualUNet(Segmenter(layers=2, first=4))
+    with torch.no_grad():
+        network.head.bias.fill_(0.1)
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "model", network)
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = Screen(ScreenNetwork(network="resnet10t", side_px=32))
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "model", network, "method=screen")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict__real_files_of_ultrasound_go_the_whole_way(segmenter: Path, tmp_path: Path) -> None:
+    """They show no organ that the network knows: this is about reading alone."""
+    (tmp_path / "in").mkdir()
+    for name in REAL:
+        path = get_testdata_file(name)
+        assert isinstance(path, str)
+        shutil.copy(path, tmp_path / "in")
+    words = ["predict", "--checkpoint", str(segmenter), "--input", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    for name, (frames, height, width) in REAL.items():
+        made = tmp_path / "out" / "outputs" / Path(name).stem
+        record = json.loads(made.with_suffix(".json").read_text())
+        assert (len(record["frames"]), record["height"], record["width"]) == (frames, height, width)
+        assert record["spacing_mm"] is None
+        assert "sizes are in pixels" in " ".join(record["notes"])
+        table = rows(made.with_suffix(".frames.csv"))
+        voxels = np.frombuffer(gzip.decompress(made.with_suffix(".masks.nii.gz").read_bytes()), np.uint8, offset=352)
+        masks = voxels.reshape((frames, height, width))
+        assert [float(row["area_px"] or 0) for row in table] == masks.sum(axis=(1, 2)).tolist()
+        found = dcmread(made.with_suffix(".seg.dcm"))
+        assert np.array_equal(found.pixel_array.reshape(-1, height, width), masks[masks.any(axis=(1, 2))])
+
+
+def test_predict__sizes_in_millimetres_where_the_file_states_one(segmenter: Path, tmp_path: Path) -> None:
+    image = frame(0, 1)[0]
+    inside = region(RegionLocationMaxX1=image.shape[1] - 1, RegionLocationMaxY1=image.shape[0] - 1)
+    path = still(tmp_path / "a.dcm", image, SequenceOfUltrasoundRegions=[inside])
+    predictor = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")
+    predictor.write(predictor(path), path, tmp_path)
+    [row] = rows(tmp_path / "a.frames.csv")
+    assert float(row["area_mm2"]) == pytest.approx(float(row["area_px"]) * 0.09, rel=1e-4)
+    assert float(row["longest_mm"]) == pytest.approx(float(row["longest_px"]) * 0.3, rel=1e-4)
+    assert not (tmp_path / "a.seg.dcm").exists()  # the file has no study to refer to, which is told
+
+
+def test_predict__frames_of_one_value_show_nothing_whatever_the_network_says(
+    segmenter: Path, screen: Path, tmp_path: Path
+) -> None:
+    cine = np.stack([np.zeros((32, 36), np.uint8), frame(0, 1)[0], np.full((32, 36), 255, np.uint8)])
+    still(tmp_path / "a.dcm", cine, NumberOfFrames=3)
+    for bundle in (segmenter, screen):
+        found = UltrasoundPredictor.from_checkpoint(bundle, "cpu")(tmp_path / "a.dcm")
+        assert not found.accepted[[0, 2]].any()
+        assert "2 frames hold a single value, black or saturated: not segmented." in found.notes
+
+
+def test_predictor__takes_pixels(segmenter: Path) -> None:
+    image = np.repeat(frame(0, 1)[0][..., None], 3, axis=2)
+    found = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")(image)
+    assert (len(found), found.size) == (1, image.shape[:2])
+    assert found.masks is not None
+    assert found.present.tolist() == [bool(found.masks.any())]
+    assert np.isnan(found.scores).all()
+
+
+def test_predictor__a_screen_without_calibration_says_where_its_threshold_is(screen: Path) -> None:
+    found = UltrasoundPredictor.from_checkpoint(screen, "cpu")(np.repeat(frame(0, 1)[0][..., None], 3, axis=2))
+    assert found.masks is None
+    assert found.present.tolist() == [bool(found.scores[0] > 0.5)]
+    assert found.notes == ("The gate's threshold is 0.5: run calibrate to choose one.",)
