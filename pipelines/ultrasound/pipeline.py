@@ -134,12 +134,12 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         for model, path in bundles.items():
             found = load_network(path, device)
             if isinstance(found.model, SegmentModel):
-                models = Models(masking=ModelMasks(found.model, found.card.identity()))
+                models = Models(masking=ModelMasks(found.model, identity=found.card.identity()))
                 row = segment_row(model, score_list(frames, rule, models, f"evaluate {model}"))
             else:
                 masking = open_masking(config.segment, device) if config.segment else None
                 models = Models(screen=found.model, masking=masking)
-                chosen = chosen_threshold(found.card, config.gate, masking and masking.identity)
+                chosen = chosen_threshold(found.card, config.gate, masking.identity if masking else None)
                 scored = score_list(frames, rule, models, f"evaluate {model}")
                 row = (gate_row if masking else screen_row)(model, scored, chosen.value)
                 row = replace(row, notes=(*row.notes, *chosen.notes))

@@ -45,13 +45,14 @@ class UltrasoundPredictor(Predictor[CineResult]):
         self.threshold: Chosen | None = None
         if isinstance(loaded.model, ScreenModel):
             self._masking = open_masking(config.segment, device) if config.segment else None
-            self.threshold = chosen_threshold(loaded.card, config.gate, self._masking and self._masking.identity)
+            behind = self._masking.identity if self._masking else None
+            self.threshold = chosen_threshold(loaded.card, config.gate, behind)
         elif config.segment:
             raise CheckpointError(
                 f"segment='{config.segment}' is for a screen; --checkpoint is a segmenter itself. Give a screen."
             )
         else:
-            self._masking = ModelMasks(loaded.model, loaded.card.identity())
+            self._masking = ModelMasks(loaded.model, identity=loaded.card.identity())
         self._reader = UntrustedImages()
 
     @classmethod
@@ -128,8 +129,8 @@ class UltrasoundPredictor(Predictor[CineResult]):
             passed &= accepted(scores, self.threshold.value)
         masks = np.zeros((len(images), *images[0].shape), bool)
         confidence = np.full(len(images), np.nan, np.float32)
-        chosen = np.flatnonzero(passed)
-        if self._masking and len(chosen):
+        chosen = np.flatnonzero(passed).tolist()
+        if self._masking and chosen:
             some = Frames(images=[images[each] for each in chosen], white=[white[each] for each in chosen])
             found = self._masking(some, [texts[each] for each in chosen])
             masks[chosen], confidence[chosen] = found.masks, found.confidence

@@ -16,7 +16,7 @@ from pipelines.ultrasound.weights.bundles import Frames, SegmentModel, load_netw
 from vision_core.bundles.card import CARD_FILE
 from vision_core.errors import InputError, UsageError
 from vision_core.images.reading import is_image_name
-from vision_core.segmentation.postprocess import to_mask
+from vision_core.segmentation.postprocess import mean_of_members, to_mask
 
 _FRAME = re.compile(r"(?P<stem>.+?)(\.[A-Za-z]\w*)?(#(?P<number>\d+))?", re.ASCII)
 
@@ -52,19 +52,22 @@ class Masking(Protocol):
 
 
 class ModelMasks:
-    """Masks of a segmenter: the largest component of the pixels above one half.
+    """Masks of a segmenter, or of several: the largest component where their mean probability is above one half.
 
     Args:
-        model: The segmenter.
-        identity: Its name.
+        members: The segmenters.
+        identity: Their name.
+        trained_on: Hashes of the frames that they were trained on.
     """
 
-    def __init__(self, model: SegmentModel, identity: str = "this run") -> None:
-        self.model, self.identity = model, identity
+    def __init__(
+        self, *members: SegmentModel, identity: str = "this run", trained_on: frozenset[str | None] = frozenset()
+    ) -> None:
+        self.members, self.identity, self.trained_on = members, identity, trained_on
 
     def __call__(self, frames: Frames, texts: Sequence[str]) -> Masks:
         """Compute the masks of frames of one size."""
-        found = self.model(frames)
+        found = mean_of_members([member(frames) for member in self.members])
         masks = np.stack([to_mask(each) for each in found])
         return Masks(masks=masks, confidence=_means(found, masks), probabilities=found)
 
@@ -92,21 +95,30 @@ class FolderMasks:
 
 
 def open_masking(path: Path, device: torch.device) -> Masking:
-    """Open a segmenter's bundle, or a folder of masks.
+    """Open a segmenter's bundle, the runs of several as an ensemble, or a folder of masks.
 
     Raises:
         CheckpointError: It is no sound bundle of a segmenter.
-        UsageError: The folder holds neither.
+        UsageError: The folder holds none of these.
     """
     if not path.is_dir() or (path / CARD_FILE).exists():
-        loaded = load_network(path, device, "segmenter")
-        assert isinstance(loaded.model, SegmentModel)
-        return ModelMasks(loaded.model, loaded.card.identity())
+        return _of_bundles([path], device)
+    if runs := sorted(card.parent for card in path.glob(f"*/model/{CARD_FILE}")):
+        return _of_bundles(runs, device)
     if not any(is_image_name(each.name) for each in path.rglob("*")):
-        raise UsageError(
-            f"segment='{path}' holds neither a bundle ({CARD_FILE}) nor masks as images. Give one of both."
-        )
+        raise UsageError(f"segment='{path}' holds neither {CARD_FILE}, runs, nor masks as images. Give one of these.")
     return FolderMasks(path)
+
+
+def _of_bundles(paths: Sequence[Path], device: torch.device) -> ModelMasks:
+    loaded = [load_network(path, device, "segmenter") for path in paths]
+    members = [each.model for each in loaded if isinstance(each.model, SegmentModel)]
+    identity = loaded[0].card.identity()
+    return ModelMasks(
+        *members,
+        identity=f"{identity} and {len(loaded) - 1} more" if len(loaded) > 1 else identity,
+        trained_on=frozenset(each.card.trained_on.manifest for each in loaded),
+    )
 
 
 def mask_name(text: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from pipelines.pretrain.weights.bundles import load_classifier
 from pipelines.sfod.__main__ import main as sfod
 from pipelines.ultrasound.config import UltrasoundConfig
+from pipelines.ultrasound.screening.screen import Screen
 from pipelines.ultrasound.weights.initial import initial_network
 from pipelines.wsi.__main__ import main as wsi
 from tests.pipelines.pretrain import tiny as pretrain_tiny
@@ -84,6 +85,7 @@ def test_ultrasound__the_screen_has_the_classifiers_backbone_and_input(pretraine
     found = load_classifier(pretrained)
     assert card.parent == found.card.hashes["weights.safetensors"]
     screen = initial_network(load_config(UltrasoundConfig, None, ultrasound_tiny.words(data, *words))).module.eval()
+    assert isinstance(screen, Screen)
     frames = torch.rand(2, 1, 48, 40)
     with torch.no_grad():
         expected = features(found.network, _normalised(frames.expand(-1, 3, -1, -1) * 255, pretrained))

@@ -38,7 +38,9 @@ class CineFrames:
         folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
         self._places: list[tuple[Path, int]] = []
         self._masks: list[dict[int, Path]] = []
-        names, problems, unlabelled = [], [], 0
+        names: list[FrameName] = []
+        problems: list[str] = []
+        unlabelled = 0
         for folder in folders:
             masks, strange = _masks_in(folder)
             problems += strange

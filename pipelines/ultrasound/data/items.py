@@ -92,5 +92,5 @@ class TrainingFrames:
         rng = np.random.default_rng(key("label", *draw))
         goal = target(frame.masks, labels.sampling, rng, labels.consensus_share)
         if size is not None:
-            goal = cv2.resize(goal, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            goal = np.asarray(cv2.resize(goal, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.float32)
         return training_view(fitted(frame.image, size), goal, self.config.augment, draw)

@@ -13,9 +13,9 @@ from pipelines.ultrasound.data.lists import read_lists
 from pipelines.ultrasound.evaluation.rows import ListScores, Models, score_list
 from pipelines.ultrasound.screening.presence_rule import tuned_rule
 from pipelines.ultrasound.screening.threshold import CurvePoint, cheapest, curve, risk_controlled
-from pipelines.ultrasound.segment import ModelMasks, open_masking
+from pipelines.ultrasound.segment import Masking, ModelMasks, open_masking
 from pipelines.ultrasound.weights.bundles import ScreenModel, load_network
-from vision_core.bundles.bundle import amend, read_card
+from vision_core.bundles.bundle import amend
 from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError, ConfigError, DataError, UsageError
 
@@ -52,7 +52,7 @@ def calibrate(config: UltrasoundConfig, screen: Path, device: torch.device) -> l
     seen = {each for name in (data.split, data.val_split) for each in lists[name].subjects or ()}
     record = calibration_of(found, config.calibrate, masking.identity, apart, seen)
     amend(screen, calibration=record)
-    return [*_curve_lines(record), *_other_training(screen, config.segment, masking)]
+    return [*_curve_lines(record), *_other_training(loaded.card, masking)]
 
 
 def calibration_of(
@@ -152,12 +152,9 @@ def _point(point: CurvePoint) -> Mapping[str, Any]:
     return {name: None if isinstance(each, float) and np.isnan(each) else each for name, each in values.items()}
 
 
-def _other_training(screen: Path, segment: Path, masking: object) -> list[str]:
+def _other_training(own: Card, masking: Masking) -> list[str]:
     """Tell where both networks were trained on other lists: the threshold may have seen training frames then."""
-    if not isinstance(masking, ModelMasks):
-        return []
-    own, other = (read_card(path).trained_on.manifest for path in (screen, segment))
-    if own == other:
+    if not isinstance(masking, ModelMasks) or masking.trained_on <= {own.trained_on.manifest}:
         return []
     return [
         "note: screen and segmenter were trained on different frames. Where validation subjects of one have trained "
