@@ -24,7 +24,7 @@ from pipelines.ultrasound.evaluation.rows import (
 )
 from pipelines.ultrasound.learner import FrameLearner, make_learner
 from pipelines.ultrasound.phantom.study import write_demo
-from pipelines.ultrasound.predict import UltrasoundPredictor
+from pipelines.ultrasound.predict import UltrasoundPredictor, refuse_gate
 from pipelines.ultrasound.result_files import RESULT_FILES, columns
 from pipelines.ultrasound.screening.calibration import chosen_threshold
 from pipelines.ultrasound.screening.screen import Screen
@@ -134,6 +134,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         for model, path in bundles.items():
             found = load_network(path, device)
             if isinstance(found.model, SegmentModel):
+                refuse_gate(config)
                 models = Models(masking=ModelMasks(found.model, identity=found.card.identity()))
                 row = segment_row(model, score_list(frames, rule, models, f"evaluate {model}"))
             else:
@@ -180,7 +181,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
 
     def validate(self, config: UltrasoundConfig, sample: int | None, on_item: OnItem) -> Sequence[Checked]:
         """Read every frame of all lists once; a picture in two lists is refused."""
-        lists = read_lists(config.data, _scored(config))
+        lists = read_lists(config.data, _lists_of(config))
         total = sum(len(each) if sample is None else min(sample, len(each)) for each in lists.by_name.values())
         done = iter(range(1, total + 1))
         surveys = {
@@ -211,7 +212,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         Raises:
             DataError: A frame cannot be used, or is in two lists.
         """
-        lists = read_lists(config.data, _scored(config))
+        lists = read_lists(config.data, _lists_of(config))
         known = fingerprint([config.data.model_dump(mode="json"), config.labels.presence])
         if known not in self._surveyed:
             surveys = {name: survey(each, config.labels.presence) for name, each in lists.by_name.items()}
@@ -222,9 +223,9 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         return lists, self._surveyed[known]
 
 
-def _scored(config: UltrasoundConfig) -> list[str]:
+def _lists_of(config: UltrasoundConfig) -> list[str]:
     data = config.data
-    return list(filter(None, dict.fromkeys([data.split, data.val_split, data.eval_split])))
+    return list(filter(None, dict.fromkeys([data.split, data.val_split, data.eval_split, data.calibration_split])))
 
 
 def _validate(config: UltrasoundConfig, learner: FrameLearner, val: FrameList) -> Mapping[str, float]:

@@ -17,7 +17,7 @@ from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
 from pipelines.ultrasound.screening.gate import accepted
 from pipelines.ultrasound.segment import Masking, ModelMasks, open_masking
 from pipelines.ultrasound.weights.bundles import Frames, Loaded, ScreenModel, load_network, raw_outputs
-from vision_core.errors import CheckpointError, InputError
+from vision_core.errors import InputError, UsageError
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import Predictor
 from vision_core.results import CineResult
@@ -47,11 +47,8 @@ class UltrasoundPredictor(Predictor[CineResult]):
             self._masking = open_masking(config.segment, device) if config.segment else None
             behind = self._masking.identity if self._masking else None
             self.threshold = chosen_threshold(loaded.card, config.gate, behind)
-        elif config.segment:
-            raise CheckpointError(
-                f"segment='{config.segment}' is for a screen; --checkpoint is a segmenter itself. Give a screen."
-            )
         else:
+            refuse_gate(config)
             self._masking = ModelMasks(loaded.model, identity=loaded.card.identity())
         self._reader = UntrustedImages()
 
@@ -146,6 +143,18 @@ class _Part:
     masks: NDArray[np.bool_]
     confidence: NDArray[np.float32]
     blank: int
+
+
+def refuse_gate(config: UltrasoundConfig) -> None:
+    """Refuse a segmenter behind a segmenter, which is no gate.
+
+    Raises:
+        UsageError: ``segment`` is given.
+    """
+    if config.segment:
+        raise UsageError(
+            f"segment='{config.segment}' stands behind a screen, and --checkpoint is a segmenter. Give a screen."
+        )
 
 
 def _chunks(count: int) -> list[range]:

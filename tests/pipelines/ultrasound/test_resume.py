@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.mark.parametrize("method", ["segment", "screen"])
 def test_resume__killed_in_mid_epoch(method: str, tmp_path: Path) -> None:
     data = make_h5(tmp_path / "data")
-    more = (f"method={method}", "train.epochs=20", "train.eval_every=5", "train.batch_size=4", "train.save_every=3")
+    more = (f"method={method}", "train.epochs=6", "train.eval_every=3", "train.batch_size=4", "train.save_every=3")
     assert train(tmp_path / "whole", data, *more) == 0
     command = [sys.executable, "-m", "pipelines.ultrasound", "train", "--out", str(tmp_path / "killed")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
