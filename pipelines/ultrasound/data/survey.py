@@ -81,8 +81,8 @@ def survey(
             observers[len(frame.masks)] += 1
         on_item()
     present = np.array([each[1] for each in read], bool)
-    numbers = ", ".join(f"{each} of {number}" for number, each in sorted(observers.items()))
-    notes = [f"{frames.name}: {int(present.sum())} of {len(read)} frames show the organ; observers: {numbers}."]
+    numbers = ", ".join(f"{number} on {each}" for number, each in sorted(observers.items()))
+    notes = [f"{frames.name}: {int(present.sum())} of {len(read)} frames show the organ; observers: {numbers} frames."]
     if without_consensus:
         notes.append(
             f"{frames.name}: on {without_consensus} frames most observers see the organ and agree on no pixel of it."

@@ -19,7 +19,7 @@ def test_survey__presence_sizes_and_a_hash_of_all_that_is_trained_on(tmp_path: P
     found = survey(read_lists(data, ["train"])["train"])
     assert found.present.tolist() == [False, True] * (SUBJECTS["train"] * FRAMES // 2)
     assert set(found.sizes) == {SIZE}
-    assert found.notes == ("train: 8 of 16 frames show the organ; observers: 16 of 3.",)
+    assert found.notes == ("train: 8 of 16 frames show the organ; observers: 3 on 16 frames.",)
     assert not found.faults
     with h5py.File(tmp_path / "frames.h5", "a") as file:
         file["label_0000_001_02"][...] = 0
