@@ -36,8 +36,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained, and sure of much: its masks are not empty."""
     torch.manual_seed(0)
     network = ResidualUNet(Segmenter(layers=2, first=4))
-    with torch.no_grad():
-        network.head.bias.fill_(0.1)
+    torch.nn.init.constant_(network.get_parameter("head.bias"), 0.1)
     return make_bundle(tmp_path_factory.mktemp("bundle") / "model", network)
 
 
