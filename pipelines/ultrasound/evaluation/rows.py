@@ -139,6 +139,7 @@ def screen_row(model: str, found: ListScores, threshold: float) -> Row:
     metrics = {
         "auroc": binary_auc(labels, found.scores.astype(np.float64)),
         "average_precision": average_precision(labels, found.scores.astype(np.float64)),
+        "frame_accuracy": counts.accuracy,
         **_decisions(counts),
     }
     return _row(model, found, metrics, {})
@@ -209,7 +210,6 @@ def _decisions(counts: FrameCounts) -> dict[str, float]:
         "frame_specificity": counts.specificity,
         "frame_precision": counts.precision,
         "frame_f1": counts.f1,
-        "frame_accuracy": counts.accuracy,
     }
 
 
