@@ -22,7 +22,7 @@ _MOST = 10_000_000  # items of a sample, or pixels of a side
 _FOLDERS = {"bundles": ("export", "import-weights", "verify"), "data": ("demo-data", "validate")}
 _EXAMPLES = """\
 examples:
-  python -m pipelines.{task} train                                the demo: real data, no download, about ten minutes
+  python -m pipelines.{task} train                                the demo: no download, ten minutes at most
   python -m pipelines.{task} train --show-config                  every setting with its description
   python -m pipelines.{task} train --config FILE train.epochs=5   your own settings; words win over the file
   python -m pipelines.{task} train --out DIR --resume             continue a stopped run
