@@ -111,6 +111,9 @@ LISTS: list[tuple[Make, str]] = [
     (f21_subject_in_two_lists, r"subject '0000' is in 'train' and in 'val'"),
     (f21_subject_in_no_list, r"subject '0003' of the data is in no list"),
 ]
+TWICE: list[tuple[Make, str]] = [
+    (f21_same_picture, r"'frame_0004_001' of 'val' has the pixels of 'frame_0000_001' of 'train'"),
+]
 FRAMES: list[tuple[Make, str]] = [
     (f20_other_values, r"'label_0004_001_00' holds the values '0, 1, 3, 4'|holds the values '0, 3, 4'"),
     (f20_other_size, r"'label_0004_001_01' has shape '\(33, 36\)', its image \(32, 36\)"),

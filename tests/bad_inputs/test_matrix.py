@@ -173,7 +173,13 @@ FRAMES = Kind(
         Verb("calibrate", ultrasound, lambda root, work: [*_scored("calibrate", root, _screen()), _behind()], 2),
     ],
 )  # fmt: skip
-KINDS = [LISTS, IMAGES, CLASSIFIED, DICOMS, SLIDES, FRAME_LISTS, FRAMES]
+TWICE = Kind(
+    name="frame in two lists",
+    makes_folder=True,
+    entries=[Entry(make, line) for make, line in bad_frames.TWICE],
+    verbs=[each for each in FRAME_LISTS.verbs if each.name != "evaluate"],  # which reads one list alone
+)
+KINDS = [LISTS, IMAGES, CLASSIFIED, DICOMS, SLIDES, FRAME_LISTS, FRAMES, TWICE]
 
 
 def _scored(verb: str, root: Path, bundle: Path) -> Words:

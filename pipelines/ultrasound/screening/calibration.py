@@ -10,6 +10,7 @@ import torch
 
 from pipelines.ultrasound.config import Calibrate, Gate, UltrasoundConfig
 from pipelines.ultrasound.data.lists import read_lists
+from pipelines.ultrasound.data.survey import refuse_shared_frames, survey
 from pipelines.ultrasound.evaluation.rows import ListScores, Models, score_list
 from pipelines.ultrasound.screening.presence_rule import tuned_rule
 from pipelines.ultrasound.screening.threshold import CurvePoint, cheapest, curve, risk_controlled
@@ -44,6 +45,7 @@ def calibrate(config: UltrasoundConfig, screen: Path, device: torch.device) -> l
     data = config.data
     wanted = [data.split, data.val_split, *([data.calibration_split] if data.calibration_split else [])]
     lists = read_lists(data, wanted)
+    refuse_shared_frames({name: survey(each) for name, each in lists.by_name.items()}, str(data.root))
     both, alone = Models(screen=loaded.model, masking=masking), Models(screen=loaded.model)
     found = score_list(lists[data.val_split], config.labels.presence, both, "calibrate", with_distances=False)
     apart = None
