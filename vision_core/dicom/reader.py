@@ -22,7 +22,7 @@ from vision_core.dicom.decoding import Stored, decode_frame
 from vision_core.dicom.display import read_grey_display, to_display
 from vision_core.dicom.header import UnfitError, is_signed, num_frames, numbers
 from vision_core.dicom.profiles import OTHER_PROFILE, is_other_profile
-from vision_core.dicom.regions import Spacing, read_spacing
+from vision_core.dicom.spacing import Spacing, read_spacing
 from vision_core.dicom.structure import (
     PixelElement,
     data_set_offset,

@@ -1,6 +1,6 @@
 """What a viewer needs beyond a picture: values for window and level, spacing, what the image is of.
 
-Source: DICOM PS3.3, C.7.6.3.1.1 (aspect and spacing), C.8.5.5 (regions of ultrasound), C.11.2.1.2 (windows).
+Source: DICOM PS3.3, C.11.2.1.2 (windows).
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.dicom.display import GreyDisplay, Window, padding_of, read_grey_display
-from vision_core.dicom.header import frame_header, numbers, spacing_header, stored_bits
+from vision_core.dicom.header import frame_header, numbers, stored_bits
+from vision_core.dicom.spacing import read_spacing
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 _LEVELS = 2**16
 _SCREEN_BITS = 8
-_UM_PER_MM, _UM_PER_CM = 1e3, 1e4
-_CENTIMETRES = 3  # unit of a region
-_SQUARE = 0.01  # relative difference below which height and width of a pixel are equal
+_UM_PER_MM = 1e3
 _MODALITY_PRESETS = {  # of Hounsfield units: usual windows of radiology
     "CT": (("Brain", 40.0, 80.0), ("Soft tissue", 40.0, 400.0), ("Lung", -600.0, 1500.0), ("Bone", 300.0, 1500.0)),
 }
@@ -88,16 +87,13 @@ class ImageView:
 
 
 def read_facts(header: "Dataset", frame: int) -> ImageFacts:
-    """Read spacing and description.
-
-    Raises:
-        UnfitError: An element holds something that is no number.
-    """
+    """Read spacing and description."""
+    spacing = read_spacing(header, frame).mm
     modality = str(header.get("Modality", "") or "")
     described = " ".join(str(header.get("SeriesDescription", "") or "").split())
     burned = str(header.get("BurnedInAnnotation", "") or "").strip().upper()
     return ImageFacts(
-        um_per_px=_spacing(header, frame),
+        um_per_px=spacing[0] * _UM_PER_MM if spacing else None,
         description=", ".join(filter(None, (modality, described))),
         may_name=burned == "YES" or (modality == "US" and burned != "NO"),
     )
@@ -188,23 +184,3 @@ def _other_presets(header: "Dataset", frame: int) -> list[Preset]:
 def _modality_presets(header: "Dataset") -> tuple[tuple[str, float, float], ...]:
     is_hounsfield = str(header.get("RescaleType", "") or "HU").strip().upper() == "HU"
     return _MODALITY_PRESETS.get(str(header.get("Modality", "")), ()) if is_hounsfield else ()
-
-
-def _spacing(header: "Dataset", frame: int) -> float | None:
-    """Read the side of a square pixel in microns.
-
-    The spacing at a detector (``ImagerPixelSpacing``) is none of the patient. Of ultrasound it is that of the only
-    region, where both of its axes are centimetres.
-    """
-    pair = [each * _UM_PER_MM for each in numbers(spacing_header(header, frame), "PixelSpacing")]
-    if pair and numbers(header, "PixelSpacing") == numbers(header, "ImagerPixelSpacing"):
-        return None  # copied from the detector
-    regions = header.get("SequenceOfUltrasoundRegions") or ()
-    if not pair and len(regions) == 1:
-        region = regions[0]
-        if {region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")} == {_CENTIMETRES}:
-            deltas = (*numbers(region, "PhysicalDeltaY"), *numbers(region, "PhysicalDeltaX"))
-            pair = [abs(each) * _UM_PER_CM for each in deltas]
-    if len(pair) != 2 or not np.isfinite(pair).all() or min(pair) <= 0:
-        return None
-    return pair[0] if abs(pair[0] - pair[1]) <= _SQUARE * max(pair) else None

@@ -18,7 +18,7 @@ from pipelines.ultrasound.predict import UltrasoundPredictor
 from pipelines.ultrasound.screening.screen import Screen
 from tests.bad_inputs.dicoms import still
 from tests.pipelines.ultrasound.tiny import frame, make_bundle
-from tests.vision_core.dicom.test_regions import region
+from tests.vision_core.dicom.test_spacing import region
 from vision_core.segmentation.networks import ResidualUNet
 from vision_core.segmentation.settings import Segmenter
 

@@ -10,11 +10,20 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_rescale, apply_windowing
 
 from tests.bad_inputs import dicoms
+from tests.vision_core.dicom.test_spacing import region
 from vision_core.dicom.reader import read_dicom_image, read_dicom_view
 from vision_core.dicom.view import GreyValues, Preset
 from vision_core.images.untrusted import UntrustedImages
 
 TWELVE_BITS = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+
+
+def group(mm: float) -> Dataset:
+    """A functional group with the spacing of a pixel."""
+    measures, found = Dataset(), Dataset()
+    measures.PixelSpacing = [mm, mm]
+    found.PixelMeasuresSequence = [measures]
+    return found
 
 
 def shades(values: GreyValues, preset: Preset) -> NDArray[np.float64]:
@@ -73,13 +82,6 @@ def test_view__no_values_where_no_plain_window_shows_the_picture(tmp_path: Path)
     assert read_dicom_view(dicoms.still(tmp_path / "b.dcm"))[0].values is None  # eight bits
 
 
-def _region(units: int) -> Dataset:
-    region = Dataset()
-    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = units
-    region.PhysicalDeltaX = region.PhysicalDeltaY = 0.02
-    return region
-
-
 @pytest.mark.parametrize(
     ("elements", "um"),
     [
@@ -89,9 +91,9 @@ def _region(units: int) -> Dataset:
         ({"ImagerPixelSpacing": [0.1, 0.1]}, None),
         ({"ImagerPixelSpacing": [0.1, 0.1], "PixelSpacing": [0.1, 0.1]}, None),
         ({"ImagerPixelSpacing": [0.1, 0.1], "PixelSpacing": [0.08, 0.08]}, 80.0),
-        ({"SequenceOfUltrasoundRegions": [_region(3)]}, 200.0),
-        ({"SequenceOfUltrasoundRegions": [_region(4)]}, None),
-        ({"SequenceOfUltrasoundRegions": [_region(3), _region(3)]}, None),
+        ({"SequenceOfUltrasoundRegions": [region(PhysicalDeltaX=0.02, PhysicalDeltaY=0.02)]}, 200.0),
+        ({"SharedFunctionalGroupsSequence": [group(0.4)]}, 400.0),
+        ({"SharedFunctionalGroupsSequence": [group(0.4)], "PerFrameFunctionalGroupsSequence": [group(0.3)]}, 300.0),
         ({}, None),
     ],
 )

@@ -1,19 +1,20 @@
-"""Size of a pixel of an ultrasound image, from its region records or its header.
+"""Size of a pixel, from the region records of ultrasound, from functional groups, or from the header.
 
-Source: DICOM PS3.3, C.8.5.5 (ultrasound regions), 10.7.1.3 (pixel spacing).
+Source: DICOM PS3.3, C.8.5.5 (ultrasound regions), 10.7.1.3 (pixel spacing), C.7.6.16.2.1 (pixel measures).
 """
 
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vision_core.dicom.header import UnfitError, numbers
+from vision_core.dicom.header import UnfitError, numbers, spacing_header
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _CENTIMETRES, _TWO_DIMENSIONS = 3, 1
 _AGREES = 0.01  # relative
+_AT_DETECTOR = "ImagerPixelSpacing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +30,24 @@ class Spacing:
     reason: str = ""
 
 
-def read_spacing(header: "Dataset") -> Spacing:
+def read_spacing(header: "Dataset", frame: int = 0) -> Spacing:
     """Read the size of a pixel; one that is not certain is not known.
 
     Regions count only if they are of two dimensions in centimetres and lie inside the image: many files have regions of
-    another matrix, from before they were resized.
+    another matrix, from before they were resized. The spacing at a detector is none of the patient, also where it was
+    copied into that of the patient.
 
     Args:
         header: Header of the file.
+        frame: Number of the frame, for spacings that an enhanced file keeps per frame.
     """
     records = list(header.get("SequenceOfUltrasoundRegions") or ())
     sizes = [size for record in records if (size := _size_of(record, header)) is not None]
     try:
-        stated = numbers(header, "PixelSpacing")
+        stated, at_detector = numbers(spacing_header(header, frame), "PixelSpacing"), numbers(header, _AT_DETECTOR)
     except UnfitError:
-        stated = []
-    if len(stated) == 2:
+        stated, at_detector = [], []
+    if len(stated) == 2 and stated != at_detector:
         sizes.append((stated[0], stated[1]))
     if not sizes:
         told = f"has '{len(records)}' regions, none inside the image with a size" if records else "states no spacing"

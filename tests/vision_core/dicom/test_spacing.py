@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 
 from tests.bad_inputs.dicoms import still
 from vision_core.dicom.reader import inspect_dicom
-from vision_core.dicom.regions import Spacing
+from vision_core.dicom.spacing import Spacing
 
 
 def region(**changes: Any) -> Dataset:  # noqa: ANN401 (values of elements)
