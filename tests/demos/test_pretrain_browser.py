@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from pydicom import dcmread
-from pydicom.pixels import apply_rescale, apply_windowing
+from pydicom.pixels.processing import apply_rescale, apply_windowing
 
 from tests.demos.browsing import (
     LOOKS,

@@ -112,7 +112,8 @@ def spacing_header(header: "Dataset", frame: int) -> "Dataset":
     of_frame = [groups[frame]] if frame < len(groups) else []
     for group in (*of_frame, *(header.get("SharedFunctionalGroupsSequence") or ())[:1]):
         if measures := group.get("PixelMeasuresSequence"):
-            return measures[0]
+            found: Dataset = measures[0]
+            return found
     return header
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.pixels import apply_rescale, apply_windowing
+from pydicom.pixels.processing import apply_rescale, apply_windowing
 
 from tests.bad_inputs import dicoms
 from tests.vision_core.dicom.test_spacing import region
@@ -73,7 +73,7 @@ def test_view__the_first_preset_is_the_picture_whatever_made_it(tmp_path: Path) 
         found = shades(view.values, view.values.presets[0])
         assert np.abs(found - view.pixels[..., 0]).max() <= 0.5 + 1e-6, name
         assert len({(preset.centre, preset.width) for preset in view.values.presets}) == len(view.values.presets)
-    assert not view.values.is_image[0, 0] and view.values.is_image.sum() == 4095
+    assert view.values is not None and not view.values.is_image[0, 0] and view.values.is_image.sum() == 4095
 
 
 def test_view__no_values_where_no_plain_window_shows_the_picture(tmp_path: Path) -> None:
@@ -103,12 +103,13 @@ def test_view__spacing_of_the_patient_or_none(elements: dict[str, Any], um: floa
 
 
 def test_view__series_is_told_and_text_in_the_pixels_suspected(tmp_path: Path) -> None:
-    for elements, may_name in (
+    cases: list[tuple[dict[str, Any], bool]] = [
         ({"Modality": "CT"}, False),
         ({"Modality": "CT", "BurnedInAnnotation": "YES"}, True),
         ({"Modality": "US"}, True),
         ({"Modality": "US", "BurnedInAnnotation": "NO"}, False),
-    ):
+    ]
+    for elements, may_name in cases:
         path = dicoms.still(tmp_path / "a.dcm", SeriesDescription=" Head  thin ", **elements)
         facts = read_dicom_view(path)[0].facts
         assert facts.may_name is may_name and facts.description == f"{elements['Modality']}, Head thin"
