@@ -5,6 +5,7 @@ Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 and C.11.2 (modality and display v
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
+_TELLING = 3  # letters: shorter parts of a name stand in many words
 _LOG = logging.getLogger("domainsight")
 
 
@@ -92,7 +94,7 @@ def inspect_dicom(path: Path, max_megapixels: float = 100.0, *, key: str = "") -
             num_frames=frames,
             modality=str(header.get("Modality", "") or ""),
             patient=blake2b(number.encode(), digest_size=8).hexdigest() if number.strip() else "",
-            notes=(*notes, *_shape_notes(header)),
+            notes=(*notes, *_notes(path, header)),
             spacing=read_spacing(header),
         )
 
@@ -141,7 +143,7 @@ def read_noted_dicom(
             raise InputError(f"'{path}' {error}") from error
         except (ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError) as error:
             raise InputError(f"'{path}' has values or display tables that cannot be used. Export it again.") from error
-        return pixels, (*notes, *stored.notes, *told, *_shape_notes(opened.header))
+        return pixels, (*notes, *stored.notes, *told, *_notes(path, opened.header))
 
 
 def read_dicom_view(path: Path, max_megapixels: float = 100.0) -> tuple[ImageView, tuple[str, ...]]:
@@ -161,11 +163,25 @@ def read_dicom_view(path: Path, max_megapixels: float = 100.0) -> tuple[ImageVie
             raise InputError(f"'{path}' {error}") from error
         except (ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError) as error:
             raise InputError(f"'{path}' has values or display tables that cannot be used. Export it again.") from error
-        return view, (*_frame_note(frames), *stored.notes, *told, *_shape_notes(header))
+        return view, (*_frame_note(frames), *stored.notes, *told, *_notes(path, header))
 
 
 def _frame_note(frames: int) -> tuple[str, ...]:
     return (f"holds {frames} frames; the first is used",) if frames > 1 else ()
+
+
+def _notes(path: Path, header: "Dataset") -> tuple[str, ...]:
+    return (*_shape_notes(header), *_name_notes(path, header))
+
+
+def _name_notes(path: Path, header: "Dataset") -> tuple[str, ...]:
+    """Tell that the file's name, after which outputs are named, holds the patient's name or number."""
+    words = [*re.split(r"[\^=\s]+", str(header.get("PatientName", "") or "")), str(header.get("PatientID", "") or "")]
+    told = [re.sub(r"\W", "", word).casefold() for word in words]
+    name = re.sub(r"\W", "", path.stem).casefold()
+    if any(len(word) >= _TELLING and word in name for word in told):
+        return ("has the patient's name or number in its own name, after which outputs are named; rename it",)
+    return ()
 
 
 def _shape_notes(header: "Dataset") -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 from tests.bad_inputs import dicoms
 from tests.bad_inputs.dicoms import ramp, still
 from vision_core.dicom.display import Window
-from vision_core.dicom.reader import inspect_dicom, is_dicom, read_dicom_image
+from vision_core.dicom.reader import inspect_dicom, is_dicom, read_dicom_image, read_noted_dicom
 from vision_core.errors import InputError
 
 Make = Callable[[Path], Path]
@@ -258,3 +258,15 @@ def _real(name: str) -> NDArray[np.uint8]:
 
 def _grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_told"),
+    [("a", False), ("Doe_Jane_03", True), ("scan-PID 778", True), ("janitor", False), ("CT-778", False), ("12", False)],
+)
+def test_read__a_name_that_names_the_patient_is_told_without_it(name: str, is_told: bool, tmp_path: Path) -> None:
+    path = dicoms.still(tmp_path / f"{name}.dcm", PatientName="Doe^Jane^A", PatientID="PID-778")
+    notes = read_noted_dicom(path)[1]
+    told = [note for note in notes if note.startswith("has the patient's name or number in its own name")]
+    assert bool(told) is is_told and not any("jane" in note.lower() or "778" in note for note in notes)
+    assert inspect_dicom(path).notes == notes
