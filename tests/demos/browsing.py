@@ -25,12 +25,13 @@ PATIENCE_MS = 120_000
 _ARTIFACTS = ROOT / "artifacts"
 _REACH = 40
 Scheme = Literal["light", "dark"]
-LOOKS: tuple[tuple[tuple[int, int], Scheme], ...] = (
+# One look is quick; the others are slow together.
+LOOKS = (
     ((1440, 900), "light"),
-    ((1440, 900), "dark"),
-    ((1024, 768), "light"),
-    ((390, 844), "light"),
-    ((390, 844), "dark"),
+    pytest.param((1440, 900), "dark", marks=pytest.mark.slow),
+    pytest.param((1024, 768), "light", marks=pytest.mark.slow),
+    pytest.param((390, 844), "light", marks=pytest.mark.slow),
+    pytest.param((390, 844), "dark", marks=pytest.mark.slow),
 )
 _PLACES = """() => {
   const box = (part) => (({top, bottom, left, right}) => ({top, bottom, left, right}))(part.getBoundingClientRect());

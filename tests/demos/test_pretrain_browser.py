@@ -115,6 +115,7 @@ def test_upload__dicom_by_mouse_downloads_and_clear(page: Page, slice_path: Path
     assert _cases(temporary) == before
 
 
+@pytest.mark.slow
 def test_window__two_presets_show_the_greys_of_pydicom(page: Page, slice_path: Path) -> None:
     page.get_by_test_id("file-upload").first.set_input_files(slice_path)
     expect(status(page)).to_contain_text("IM0001.")
@@ -150,6 +151,7 @@ def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_
     expect(alert).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_sessions__two_at_once_see_their_own_image(page: Page, browser: Browser, address: str) -> None:
     with session(browser, address) as other:
         example(page, "Skin").click()

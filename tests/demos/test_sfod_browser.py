@@ -111,6 +111,7 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
     expect_opacity(page, 0.9)  # the key was the slider's, and the next drawing keeps what was set
 
 
+@pytest.mark.slow
 def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_path: Path) -> None:
     for name, words in (("fake.png", "'fake.png' cannot be decoded"), ("letter.docx", "'letter.docx'")):
         (fake := tmp_path / name).write_text("<html>login</html>")

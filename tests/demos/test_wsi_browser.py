@@ -104,6 +104,7 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
     expect(page.get_by_role("note").filter(has_text=RESEARCH_NOTICE)).to_be_in_viewport()
 
 
+@pytest.mark.slow
 def test_full_screen__the_picture_fills_it_and_keeps_the_notice(page: Page) -> None:
     example(page, "Normal").click()
     expect(status(page)).to_contain_text("Normal.")
@@ -151,6 +152,7 @@ def test_upload__real_slide_by_mouse_is_shown_and_not_called(page: Page, tempora
     assert _cases(temporary) == of_others
 
 
+@pytest.mark.slow
 def test_sessions__two_at_once_see_their_own_slide(page: Page, browser: Browser, address: str) -> None:
     with session(browser, address) as other:
         example(page, "Normal").click()
@@ -161,6 +163,7 @@ def test_sessions__two_at_once_see_their_own_slide(page: Page, browser: Browser,
         expect(figure(other, "over Normal")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_cancel_and_reload__work_that_nobody_waits_for_leaves_nothing(
     page: Page, browser: Browser, address: str, temporary: Path
 ) -> None:
@@ -188,6 +191,7 @@ def test_cancel_and_reload__work_that_nobody_waits_for_leaves_nothing(
         assert len({path.parent for path in _cases(temporary) - before if path.name == "slide.png"}) == 1
 
 
+@pytest.mark.slow
 def test_upload__too_large_a_file_is_refused_in_place(page: Page, tmp_path: Path) -> None:
     large = tmp_path / "large.svs"
     with large.open("wb") as file:
@@ -199,6 +203,7 @@ def test_upload__too_large_a_file_is_refused_in_place(page: Page, tmp_path: Path
     expect(page.locator(".complaint")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_choose__slide_of_the_folder_by_name_after_a_file_that_is_none(page: Page, tmp_path: Path) -> None:
     fake = tmp_path / "fake.svs"
     fake.write_text("<html>login</html>")
