@@ -31,7 +31,7 @@ def page(slides_root: Path | None = None) -> "Page":
     made = make_demo_data(session_folder() / "demo" / "wsi", slides) / "slides"
     shown = [Example(name=n, path=made / f"{at}.tif", origin=origin, why=why) for at, (n, why) in SHOWN.items()]
     shown.append(Example(name="Real slide", path=aperio_slide(), origin=origin, is_own=False))
-    return build(WsiPredictor.from_checkpoint(BUNDLE), shown, slides_root)
+    return build(WsiPredictor.from_checkpoint(BUNDLE), shown, slides_root, BUNDLE)
 
 
 if __name__ == "__main__":

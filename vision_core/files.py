@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import secrets
-import socket
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -142,7 +141,7 @@ def _partial_name(suffix: str) -> str:
 
 
 def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
 
 
 def _is_abandoned(name: str) -> bool:

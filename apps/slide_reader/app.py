@@ -12,6 +12,7 @@ from apps import ui
 from apps.cases import Example, thumbnail_file
 from apps.serving import Serving
 from apps.slide_reader.handlers import PROMPT, VIEWS, SlideReader, delete_case, empty_outputs
+from apps.slide_reader.scoring import ConfinedScoring
 from vision_core.bundles.card import Card
 from vision_core.images.drawing import OPACITY
 from vision_core.pipeline import Predictor
@@ -29,7 +30,10 @@ _UPLOAD_HINT = (
 
 
 def build(
-    predictor: Predictor[SlideResult], examples: Sequence[Example] = (), slides_root: Path | None = None
+    predictor: Predictor[SlideResult],
+    examples: Sequence[Example] = (),
+    slides_root: Path | None = None,
+    bundle: Path | None = None,
 ) -> gr.Blocks:
     """Build the page: upload, heatmap with opacity slider, result, tiles, downloads.
 
@@ -37,6 +41,7 @@ def build(
         predictor: Scores a slide and writes its files.
         examples: Slides to try; only these may be synthetic data that a model was trained on.
         slides_root: Folder whose slides can be chosen by name, without an upload.
+        bundle: Bundle of the predictor: slides of others are then scored in a child process.
     """
     page = ui.page("Slide reader")
     with page:
@@ -60,7 +65,8 @@ def build(
             upload=upload, chosen=chosen, view=view, cancel=cancel, error=error,
             shown=(place, words, details, files),
         )  # fmt: skip
-        reader = SlideReader(predictor=predictor, slides_root=slides_root)
+        confined = ConfinedScoring(bundle) if bundle else None
+        reader = SlideReader(predictor=predictor, slides_root=slides_root, confined=confined)
         _connect(components, reader, list(zip(buttons, examples, strict=True)))
     return page
 

@@ -15,31 +15,24 @@ from PIL import Image as Pillow
 
 from apps import ui
 from apps.cases import Example, Files, new_folder, shown_name
-from apps.slide_reader.wording import describe, numbers_table, result_csv, with_cautions, without_call
+from apps.slide_reader.scoring import ConfinedScoring, score
+from apps.slide_reader.wording import describe, numbers_table, result_csv
 from apps.viewer import Figure, empty_place, image_layer
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
-from vision_core.images.drawing import write_png
 from vision_core.pipeline import Predictor
 from vision_core.results import SlideResult
 from vision_core.slides.outputs.heatmap import (
     colour_legend,
     heatmap_caption,
-    heatmap_layer,
-    not_glass,
     prominence,
     result_headline,
 )
-from vision_core.slides.outputs.top_tiles import TileSelection, draw_tile_sheet
-from vision_core.slides.reading.slide import open_slide
-from vision_core.slides.tissue.overview import thumbnail
 
 Image = NDArray[np.uint8]
 VIEWS = ("Slide with heatmap", "Tiles looked at most")
 PROMPT = "Give a slide, or try an example."
-_DISPLAY_PX = 2048  # bounds the memory of a session
-_TOP_TILES = 8
-_TILE_PX = 256
+UPLOADED, CHOSEN = "uploaded", "chosen"
 _ABOUT_FILES = {  # by the end of the name; the first that fits
     ".csv": "The result as a row for spreadsheets.",
     ".json": "The result with its notes.",
@@ -94,6 +87,7 @@ class SlideReader:
 
     predictor: Predictor[SlideResult]
     slides_root: Path | None = None
+    confined: ConfinedScoring | None = None  # for slides of others
     _lock: Lock = field(default_factory=Lock)  # a predictor keeps its last slide
 
     def score_upload(self, path: str | None, view: str, previous: Case | None = None) -> tuple[Any, ...]:
@@ -105,7 +99,7 @@ class SlideReader:
         with new_folder(uploaded) as folder:
             # Another session with the same upload may delete it at any time.
             copy = _link_into(uploaded, folder)
-            given = Example(name=uploaded.name, path=copy, origin="uploaded", is_own=False)
+            given = Example(name=uploaded.name, path=copy, origin=UPLOADED, is_own=False)
             case = self._score(given, folder, uploaded)
         return case, *_outputs(case, view)
 
@@ -123,7 +117,7 @@ class SlideReader:
         if not path.is_relative_to(root):
             raise InputError(f"'{Path(name).name}' is not below the folder of slides. Choose one of the list.")
         with new_folder() as folder:
-            given = Example(name=path.name, path=path, origin="chosen", is_own=False)
+            given = Example(name=path.name, path=path, origin=CHOSEN, is_own=False)
             case = self._score(given, folder)
         return case, *_outputs(case, view)
 
@@ -139,22 +133,16 @@ class SlideReader:
         return (_figure(case, view) if case and case.files.folder.exists() else empty_place(PROMPT),)
 
     def _score(self, example: Example, folder: Path, uploaded: Path | None = None) -> Case:
-        path = example.path
+        path, is_trusted = example.path, example.origin not in {UPLOADED, CHOSEN}
         files = Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(path))
+        may_call = example.is_own or not self.predictor.card.trained_on.synthetic
         with self._lock:
-            result = self.predictor(path)
-            may_call = example.is_own or not self.predictor.card.trained_on.synthetic
-            result = with_cautions(result if may_call else without_call(result))
-            self.predictor.write(result, path, files.downloads)
-        with open_slide(path) as slide:
-            display = thumbnail(slide, _DISPLAY_PX)
-            selection = TileSelection(highest=_TOP_TILES, tile_px=min(_TILE_PX, result.tile_side))
-            sheet = draw_tile_sheet(slide, result, selection)
-        write_png(folder / "slide.png", display)
-        write_png(folder / "tiles.png", sheet)
-        layer = heatmap_layer(result, display.shape[:2], not_glass(display))
-        Pillow.fromarray(layer).save(folder / "heat.png", compress_level=1)
-        size = (display.shape[0], display.shape[1])
+            if self.confined and not is_trusted:
+                result = self.confined(path, folder, may_call=may_call)
+            else:
+                result = score(self.predictor, path, folder, may_call=may_call)
+        with Pillow.open(folder / "slide.png") as picture:
+            size = (picture.height, picture.width)
         name, why = shown_name(example.name), example.why
         case = Case(name=name, size=size, result=result, files=files, has_scale=may_call, why=why)
         _name_downloads(case, path)

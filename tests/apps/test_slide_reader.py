@@ -3,6 +3,7 @@ import hashlib
 import html
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apps.cases import Example
+from apps.slide_reader import scoring
 from apps.slide_reader.app import build
 from apps.slide_reader.handlers import VIEWS, SlideReader, delete_case
+from apps.slide_reader.scoring import ConfinedScoring, score
 from apps.slide_reader.wording import numbers_table, result_csv, with_cautions, without_call
+from pipelines.wsi.predict import WsiPredictor
 from tests.apps.stand_in import StandIn, alt, downloads, pictures
+from vision_core.assets import aperio_slide
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
@@ -261,3 +266,32 @@ def test_build__events_are_private_and_paths_cannot_be_typed(slides: Path) -> No
     lists = [block for block in page.blocks.values() if isinstance(block, gr.Dropdown)]
     assert [name for name, _ in lists[0].choices] == ["<a>.tiff"]
     assert any("only seen made images" in str(block.value) for block in page.blocks.values() if hasattr(block, "value"))
+
+
+@pytest.mark.slow
+def test_confined__a_slide_of_others_gets_the_same_result_in_a_child(tmp_path: Path) -> None:
+    bundle = Path("demos/checkpoints/wsi-demo")
+    results = []
+    ways = {"here": partial(score, WsiPredictor.from_checkpoint(bundle)), "child": ConfinedScoring(bundle)}
+    for name, way in ways.items():
+        (folder := tmp_path / name).mkdir()
+        (folder / "files").mkdir()
+        results.append(way(aperio_slide(), folder, may_call=False))
+    here, child = results
+    assert here.to_record() | {"facts": None} == child.to_record() | {"facts": None}
+    np.testing.assert_allclose(here.scores, child.scores, rtol=1e-4)
+    for name in ("slide.png", "heat.png"):
+        np.testing.assert_array_equal(*(np.asarray(Image.open(tmp_path / each / name)) for each in ("here", "child")))
+
+
+@pytest.mark.slow
+def test_confined__a_native_crash_is_one_line_and_the_next_slide_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_SCORE", "tests.apps.crashing:score_or_crash")
+    confined = ConfinedScoring(Path("demos/checkpoints/wsi-demo"))
+    (tmp_path / "files").mkdir()
+    (bad := tmp_path / "crash.svs").write_bytes(b"0")
+    with pytest.raises(InputError, match=r"crash\.svs"):
+        confined(bad, tmp_path, may_call=False)
+    assert len(confined(aperio_slide(), tmp_path, may_call=False)) > 0

@@ -108,7 +108,11 @@ def test_columns__objects_in_words_and_by_class() -> None:
     pipeline = SfodPipeline()
     found = _found(3, ("person", "car"))
     row = pipeline.columns(replace(found, labels=np.array([1, 1, 0]), titles={"car": "Auto"}))
-    assert row == {"verdict": "2 Auto", "person (score > 0.5)": 0, "car (score > 0.5)": 2}
+    assert row == {"verdict": "2 Auto", "notice": "", "person (score > 0.5)": 0, "car (score > 0.5)": 2}
+    assert (
+        pipeline.columns(replace(_found(0), notes=("It is dark.", "So is that.")))["notice"]
+        == "It is dark. So is that."
+    )
     assert pipeline.columns(_found(0))["verdict"] == "no object with a score above 0.5"
 
 
