@@ -92,7 +92,7 @@ def test_refusal__counts_the_process_and_its_children(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=() if task == "sfod" else pytest.mark.slow) for task in TASKS]
+    "task", [pytest.param(task, marks=() if task == "pretrain" else pytest.mark.slow) for task in TASKS]
 )
 def test_job__tries_nothing(task: str, tmp_path: Path) -> None:
     job = _job(task, tmp_path)

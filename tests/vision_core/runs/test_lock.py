@@ -79,6 +79,7 @@ def is_entered(folder: Path, events: tuple[Event, Event, Event], line: int) -> t
     return both, was_halted
 
 
+@pytest.mark.slow
 def test_locked__two_processes_interleaved_at_any_line_never_both_enter(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     for line in range(1, MANY_LINES):
