@@ -27,10 +27,9 @@ def page(slides_root: Path | None = None) -> "Page":
     from vision_core.assets import aperio_slide, aperio_slide_origin
 
     origin = f"Made slides are recomposed from the real one. {aperio_slide_origin().line()}"
-    slides = [each for each in plan_slides() if each.slide in SHOWN]
-    made = make_demo_data(session_folder() / "demo" / "wsi", slides) / "slides"
+    made = make_demo_data(session_folder() / "demo", [each for each in plan_slides() if each.slide in SHOWN]) / "slides"
     shown = [Example(name=n, path=made / f"{at}.tif", origin=origin, why=why) for at, (n, why) in SHOWN.items()]
-    shown.append(Example(name="Real slide", path=aperio_slide(), origin=origin, is_own=False))
+    shown += [Example(name="Real slide", path=aperio_slide(), origin=origin, is_own=False)]
     return build(WsiPredictor.from_checkpoint(BUNDLE), shown, slides_root, BUNDLE)
 
 

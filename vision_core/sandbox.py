@@ -114,8 +114,7 @@ class Sandbox:
             OSError: The disk or share failed while reading; trying again may help.
         """
         if _is_inside:  # of a child that reads for another process: it is confined already
-            module, _, name = function.partition(":")
-            arrays, value = _split(getattr(import_module(module), name)(path, **arguments))
+            arrays, value = _split(_found(function)(path, **arguments))
             return Answer(value=value, arrays=arrays)
         with self._turn:
             try:
@@ -190,7 +189,8 @@ class _Child:
             _LOG.warning("%s", _shortened(str(warning), path))
         if "arrays" not in header:
             raise _error(header, path)
-        return Answer(value=header.get("value"), arrays=self._arrays(header["arrays"]))
+        announced = self._checked(header["arrays"])
+        return Answer(value=header.get("value"), arrays={name: self._array(*kind) for name, *kind in announced})
 
     def _ask(self, question: Mapping[str, Any]) -> None:
         try:
@@ -208,25 +208,19 @@ class _Child:
         except (ValueError, TypeError) as error:
             raise _ChildLostError("made the decoder answer nonsense") from error
 
-    def _arrays(self, announced: Mapping[str, Any]) -> Arrays:
-        return {name: self._array(shape, dtype) for name, shape, dtype in self._checked(announced)}
-
     def _checked(self, announced: Mapping[str, Any]) -> list[tuple[str, list[int], "np.dtype[Any]"]]:
         """Refuse an announcement that a sound child does not make, before memory is taken for it."""
         try:
-            found = [
-                (str(name), [int(edge) for edge in shape], np.dtype(str(kind)))
-                for name, (shape, kind) in announced.items()
-            ]
+            items = [(str(name), *described) for name, described in announced.items()]
+            found = [(name, [int(edge) for edge in shape], np.dtype(str(kind))) for name, shape, kind in items]
         except (TypeError, ValueError, AttributeError) as error:
             raise _ChildLostError("made the decoder answer nonsense") from error
         if any(dtype.kind not in _ARRAY_KINDS or min(shape, default=0) < 0 for _, shape, dtype in found):
             raise _ChildLostError("made the decoder answer nonsense")
         size = sum(math.prod(shape) * dtype.itemsize for _, shape, dtype in found)
         if size > self._limits.answer_mib * _MIB:
-            raise _ChildLostError(
-                f"holds {size / _MIB:,.0f} MiB of values, {self._limits.answer_mib:,} at most are read"
-            )
+            most = self._limits.answer_mib
+            raise _ChildLostError(f"holds {size / _MIB:,.0f} MiB of values, {most:,} at most are read")
         return found
 
     def _array(self, shape: list[int], dtype: "np.dtype[Any]") -> NDArray[Any]:
@@ -253,10 +247,7 @@ class _Child:
 
 
 def _start(line: int, limits: Limits) -> "subprocess.Popen[bytes]":
-    """Start a child from a thread that lives as long as this process.
-
-    The child asks to be killed when the thread that started it ends, which the thread of a page's request soon does.
-    """
+    """Start a child from a thread that lives as long as this process: the child is killed when that thread ends."""
     global _starter
     if _starter is None:
         _starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox")
@@ -276,8 +267,7 @@ _starter: ThreadPoolExecutor | None = None
 
 
 def _forget_starter() -> None:
-    """A process made by fork has the parent's thread pool without its threads."""
-    global _starter
+    global _starter  # a process made by fork has the parent's thread pool without its threads
     _starter = None
 
 
@@ -340,6 +330,10 @@ def _imported(function: str) -> Callable[..., Any]:
     """Import without a limit on memory: libraries map more than they use."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    return _found(function)
+
+
+def _found(function: str) -> Callable[..., Any]:
     module, _, name = function.partition(":")
     found: Callable[..., Any] = getattr(import_module(module), name)
     return found

@@ -74,11 +74,9 @@ class ConfinedScoring:
             InputError: The slide cannot be read, or ended the child.
         """
         answer = self._sandbox.run(_SCORE, path, bundle=str(self._bundle), folder=str(folder), may_call=may_call)
-        told = dict(answer.value)
-        evidence = answer.arrays.get("evidence")
-        arrays = {name: answer.arrays[name] for name in _ARRAYS}
-        sequences = {name: tuple(told.pop(name)) for name in ("size", "classes", "notes")}
-        return SlideResult(**arrays, **sequences, evidence=evidence, **told)
+        fields: dict[str, Any] = {**answer.value, **answer.arrays}
+        fields |= {name: tuple(fields[name]) for name in ("size", "classes", "notes")}
+        return SlideResult(**fields)
 
 
 def score_in_child(

@@ -2,6 +2,7 @@ import datetime
 import hashlib
 import html
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -272,7 +273,10 @@ def test_build__events_are_private_and_paths_cannot_be_typed(slides: Path) -> No
 def test_confined__a_slide_of_others_gets_the_same_result_in_a_child(tmp_path: Path) -> None:
     bundle = Path("demos/checkpoints/wsi-demo")
     results = []
-    ways = {"here": partial(score, WsiPredictor.from_checkpoint(bundle)), "child": ConfinedScoring(bundle)}
+    ways: dict[str, Callable[..., SlideResult]] = {
+        "here": partial(score, WsiPredictor.from_checkpoint(bundle)),
+        "child": ConfinedScoring(bundle),
+    }
     for name, way in ways.items():
         (folder := tmp_path / name).mkdir()
         (folder / "files").mkdir()
@@ -281,7 +285,8 @@ def test_confined__a_slide_of_others_gets_the_same_result_in_a_child(tmp_path: P
     assert here.to_record() | {"facts": None} == child.to_record() | {"facts": None}
     np.testing.assert_allclose(here.scores, child.scores, rtol=1e-4)
     for name in ("slide.png", "heat.png"):
-        np.testing.assert_array_equal(*(np.asarray(Image.open(tmp_path / each / name)) for each in ("here", "child")))
+        one, other = (np.asarray(Image.open(tmp_path / each / name)) for each in ("here", "child"))
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
