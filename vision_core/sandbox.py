@@ -189,8 +189,8 @@ class _Child:
             _LOG.warning("%s", _shortened(str(warning), path))
         if "arrays" not in header:
             raise _error(header, path)
-        announced = self._checked(header["arrays"])
-        return Answer(value=header.get("value"), arrays={name: self._array(*kind) for name, *kind in announced})
+        arrays = {name: self._array(shape, dtype) for name, shape, dtype in self._checked(header["arrays"])}
+        return Answer(value=header.get("value"), arrays=arrays)
 
     def _ask(self, question: Mapping[str, Any]) -> None:
         try:
