@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vision_core.dicom.checks import LOSSY_JPEG, SCREEN_BITS, choose_decoder
+from vision_core.dicom.cine import FramePixels
 from vision_core.dicom.codestream import (
     JPEG_START,
     Stream,
@@ -21,7 +22,7 @@ from vision_core.dicom.codestream import (
     jpeg_2000_start,
     read_stream,
 )
-from vision_core.dicom.header import UnfitError, is_signed, num_frames, stored_bits, whole_number
+from vision_core.dicom.header import UnfitError, is_signed, stored_bits, whole_number
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -45,112 +46,92 @@ class Stored:
     notes: tuple[str, ...]
 
 
-def decode_frame(whole: "Dataset", frame: int, *, is_compressed: bool) -> Stored:
-    """Decode one frame.
-
-    Args:
-        whole: The file, with its pixels.
-        frame: Number of the frame, from 0.
-        is_compressed: Whether the pixels are in pieces.
+def decode_frame(pixels: FramePixels, frame: int) -> Stored:
+    """Decode one frame, by its number from 0.
 
     Raises:
         UnfitError: Stream and header contradict each other.
         Exception: Of any kind, from a decoder that met damage.
     """
-    if is_compressed:
-        raw, stream, notes = _decompress(whole, frame)
+    header = pixels.header
+    if pixels.is_compressed:
+        raw, stream, notes = _decompress(pixels, frame)
     else:
-        raw, stream, notes = _unpack(whole, frame), None, _excess(whole)
-    values = _cut_bits(raw, whole)
+        notes = pixels.notes  # refuses pixels of another size
+        raw, stream = _unpack(pixels, frame), None
+    values = _cut_bits(raw, header)
     if values.ndim == 3:
-        values, told = _to_rgb(values, whole, stream)
+        values, told = _to_rgb(values, header, stream)
         return Stored(values=values, raw=raw, notes=(*notes, *told))
-    return Stored(values=values, raw=raw, notes=(*notes, *_foreign_bits(raw, values, whole)))
+    return Stored(values=values, raw=raw, notes=(*notes, *_foreign_bits(raw, values, header)))
 
 
-def _unpack(whole: "Dataset", frame: int) -> NDArray[Any]:
+def _unpack(pixels: FramePixels, frame: int) -> NDArray[Any]:
+    from pydicom.datadict import keyword_for_tag
     from pydicom.pixels.decoders.base import get_decoder
 
-    whole.NumberOfFrames = num_frames(whole)  # however the file writes it
-    if whole.BitsAllocated == 1:
-        return _unpack_bits(whole, frame)
-    decoder = get_decoder(whole.file_meta.TransferSyntaxUID)
-    values, _ = decoder.as_array(
-        whole,
-        index=frame,
+    header = pixels.header
+    if header.BitsAllocated == 1:
+        return _unpack_bits(pixels, frame)
+    values, _ = get_decoder(header.file_meta.TransferSyntaxUID).as_array(
+        pixels.plain(frame),
+        index=0,
         raw=True,
+        number_of_frames=1,  # type: ignore[arg-type]
+        rows=header.Rows,
+        columns=header.Columns,
+        samples_per_pixel=int(header.SamplesPerPixel),  # type: ignore[arg-type]
+        bits_allocated=header.BitsAllocated,
+        bits_stored=stored_bits(header),  # type: ignore[arg-type]
+        pixel_representation=int(is_signed(header)),  # type: ignore[arg-type]
+        pixel_keyword=keyword_for_tag(pixels.element.tag),  # type: ignore[arg-type]  # those of fractions have others
+        pixel_vr=pixels.element.vr or "OW",  # type: ignore[arg-type]
+        planar_configuration=whole_number(header, "PlanarConfiguration", 0),  # type: ignore[arg-type]
+        photometric_interpretation=str(header.PhotometricInterpretation),  # type: ignore[arg-type]
         correct_unused_bits=False,  # type: ignore[arg-type]
-        allow_excess_frames=False,  # type: ignore[arg-type]
     )
     return np.asarray(values)
 
 
-def _unpack_bits(whole: "Dataset", frame: int) -> NDArray[np.uint8]:
-    """Unpack pixels of one bit; frames follow each other without a gap."""
-    size = whole.Rows * whole.Columns
-    first = frame * size
-    content = np.frombuffer(whole.PixelData, np.uint8)
-    if not whole.file_meta.TransferSyntaxUID.is_little_endian and whole["PixelData"].VR == "OW":
+def _unpack_bits(pixels: FramePixels, frame: int) -> NDArray[np.uint8]:
+    header = pixels.header
+    stored, skipped = pixels.bits(frame)
+    content = np.frombuffer(stored, np.uint8)
+    if not header.file_meta.TransferSyntaxUID.is_little_endian and pixels.element.vr == "OW":
         content = content[: len(content) // 2 * 2].view(">u2").astype("<u2").view(np.uint8)
-    bits = np.unpackbits(content[first // 8 : -(-(first + size) // 8)], bitorder="little")
-    return bits[first % 8 : first % 8 + size].reshape(whole.Rows, whole.Columns)
+    bits = np.unpackbits(content, bitorder="little")
+    return bits[skipped : skipped + header.Rows * header.Columns].reshape(header.Rows, header.Columns)
 
 
-def _excess(whole: "Dataset") -> tuple[str, ...]:
-    """Tell of frames that are not declared; refuse other bytes behind the pixels than a filling of zeros.
-
-    Raises:
-        UnfitError: There are such bytes: the declared size is not that of the pixels.
-    """
-    from pydicom.pixels.utils import get_expected_length
-
-    content, expected = whole.get("PixelData", b""), get_expected_length(whole)
-    excess = len(content) - expected
-    if excess <= 1 or not any(content[expected:]):
-        return ()
-    frames = num_frames(whole)
-    if excess % (expected // frames or 1) <= 1:
-        return (f"holds the pixels of {len(content) * frames // expected} frames and declares {frames}",)
-    raise UnfitError(
-        f"declares '{expected}' bytes of pixels and holds {len(content)}: its size is not that of its pixels. "
-        "Export it again."
-    )
-
-
-def _decompress(whole: "Dataset", frame: int) -> tuple[NDArray[Any], Stream | None, tuple[str, ...]]:
-    from pydicom.encaps import encapsulate, get_frame
+def _decompress(pixels: FramePixels, frame: int) -> tuple[NDArray[Any], Stream | None, tuple[str, ...]]:
+    from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
 
-    syntax, samples = whole.file_meta.TransferSyntaxUID, int(whole.SamplesPerPixel)
-    tables = whole.get("ExtendedOffsetTable"), whole.get("ExtendedOffsetTableLengths")
-    compressed = get_frame(
-        whole.PixelData,
-        frame,
-        number_of_frames=num_frames(whole),
-        extended_offsets=tables if all(tables) else None,
-    )
+    header = pixels.header
+    syntax, samples = header.file_meta.TransferSyntaxUID, int(header.SamplesPerPixel)
+    compressed = pixels.compressed(frame)
     stream, content = read_stream(compressed), _without_boxes(compressed)
     is_boxed = content is not compressed
     # Pillow takes no stream out of a file with boxes: pydicom chooses then.
-    precision = stream.precision if stream else stored_bits(whole)
-    plugin = "" if is_boxed else choose_decoder(whole, precision)
+    precision = stream.precision if stream else stored_bits(header)
+    plugin = "" if is_boxed else choose_decoder(header, precision)
     if plugin != "pillow" and content.startswith(JPEG_START) and not is_sound_jpeg_header(content):
         raise UnfitError("has pixels with a damaged JPEG header. Copy or export it again.")  # GDCM ends the process
-    notes = _check_stream(stream, whole)
+    notes = _check_stream(stream, header)
     if syntax in LOSSY_JPEG and plugin == "pillow":
-        return _decode_jpeg(content, samples).astype(_dtype(whole)), stream, notes
+        return _decode_jpeg(content, samples).astype(_dtype(header)), stream, notes
     values, _ = get_decoder(syntax).as_array(
         encapsulate([content]),
         index=0,
         raw=True,
         decoding_plugin=plugin,
         number_of_frames=1,  # type: ignore[arg-type]
-        rows=whole.Rows,
-        columns=whole.Columns,
+        rows=header.Rows,
+        columns=header.Columns,
         samples_per_pixel=samples,  # type: ignore[arg-type]
-        bits_allocated=whole.BitsAllocated,
+        bits_allocated=header.BitsAllocated,
         bits_stored=precision,  # type: ignore[arg-type]  # GDCM ends the process where the stream has others
-        pixel_representation=int(is_signed(whole)),  # type: ignore[arg-type]
+        pixel_representation=int(is_signed(header)),  # type: ignore[arg-type]
         pixel_keyword="PixelData",  # type: ignore[arg-type]
         planar_configuration=0,  # type: ignore[arg-type]  # decoders give colours by pixel, whatever the header says
         photometric_interpretation="MONOCHROME2" if samples == 1 else "RGB",  # type: ignore[arg-type]

@@ -34,6 +34,11 @@ _LARGEST_INTERCEPT = 1e15
 _MOST_WINDOWS = 1e4
 _WORD_BITS = 16
 _FEW_LEVELS = 2**16
+# Colour profiles (ICC) are told and not applied: networks were trained on the numbers as stored.
+OTHER_PROFILE = "has a colour profile other than sRGB, which is not applied; viewers show other colours"
+_SRGB_NAMES = tuple(
+    encoded for name in ("sRGB", "IEC61966") for encoded in (name.encode("ascii"), name.encode("utf-16-be"))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,3 +283,8 @@ def _as_stored(value: float, header: "Dataset") -> float:
 
 def _to_uint8(fractions: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(np.clip(fractions, 0, 1) * 255), np.uint8)
+
+
+def is_other_profile(profile: Any) -> bool:  # noqa: ANN401 (bytes, or nothing)
+    """Tell whether a profile is there and does not call itself sRGB."""
+    return isinstance(profile, bytes) and bool(profile) and not any(name in profile for name in _SRGB_NAMES)

@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_core.dicom.checks import find_fault
+from vision_core.dicom.cine import FramePixels
 from vision_core.dicom.decoding import Stored, decode_frame
-from vision_core.dicom.display import read_grey_display, to_display
+from vision_core.dicom.display import OTHER_PROFILE, is_other_profile, read_grey_display, to_display
 from vision_core.dicom.header import UnfitError, is_signed, num_frames, numbers
-from vision_core.dicom.profiles import OTHER_PROFILE, is_other_profile
 from vision_core.dicom.spacing import Spacing, read_spacing
 from vision_core.dicom.structure import (
-    PixelElement,
     data_set_offset,
     find_pixels,
     inflate,
@@ -132,18 +131,47 @@ def read_noted_dicom(
     path: Path, frame: int | None = None, max_megapixels: float = 100.0, *, key: str = ""
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Read one image as ``read_dicom_image``; returns it with notes, which begin with the file's name."""
+    with open_cine(path, max_megapixels, key=key) as cine:
+        pixels, told = cine.read(_choose_frame(path, frame, cine.num_frames))
+        return pixels, (*(_frame_note(cine.num_frames) if frame is None else ()), *told)
+
+
+class Cine:
+    """Open file whose frames are read one at a time; see ``open_cine``.
+
+    Attributes:
+        num_frames: Frames; 1 for a still.
+    """
+
+    def __init__(self, opened: "_OpenFile", num_frames: int) -> None:
+        self._opened, self.num_frames = opened, num_frames
+
+    def read(self, frame: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Read a frame as ``read_noted_dicom``, with notes; only its own pixels are read from the file."""
+        path, header = self._opened.path, self._opened.header
+        stored = _decode(self._opened, _choose_frame(path, frame, self.num_frames))
+        with _unusable(path):
+            pixels, told = to_display(stored, header, frame)
+        return pixels, (*stored.notes, *told, *_notes(path, header))
+
+
+@contextmanager
+def open_cine(path: Path, max_megapixels: float = 100.0, *, key: str = "") -> Iterator[Cine]:
+    """Open a file once for many frames: header and structure are read and checked here; raises as ``inspect_dicom``."""
     with _opened(path) as opened:
         frames, _ = _check_pixels(opened, max_megapixels, key)
-        notes = _frame_note(frames) if frame is None else ()
-        frame = _choose_frame(path, frame, frames)
-        stored = _decode(opened, frame)
-        try:
-            pixels, told = to_display(stored, opened.header, frame)
-        except UnfitError as error:
-            raise InputError(f"'{path}' {error}") from error
-        except (ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError) as error:
-            raise InputError(f"'{path}' has values or display tables that cannot be used. Export it again.") from error
-        return pixels, (*notes, *stored.notes, *told, *_notes(path, opened.header))
+        yield Cine(opened, frames)
+
+
+@contextmanager
+def _unusable(path: Path) -> Iterator[None]:
+    """Turn what damaged display tables raise into an error of the input."""
+    try:
+        yield
+    except UnfitError as error:
+        raise InputError(f"'{path}' {error}") from error
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError) as error:
+        raise InputError(f"'{path}' has values or display tables that cannot be used. Export it again.") from error
 
 
 def read_dicom_view(path: Path, max_megapixels: float = 100.0) -> tuple[ImageView, tuple[str, ...]]:
@@ -156,13 +184,9 @@ def read_dicom_view(path: Path, max_megapixels: float = 100.0) -> tuple[ImageVie
     with _opened(path) as opened:
         frames, _ = _check_pixels(opened, max_megapixels, "")
         stored, header = _decode(opened, 0), opened.header
-        try:
+        with _unusable(path):
             pixels, told = to_display(stored, header, 0)
             view = ImageView(pixels=pixels, values=read_values(stored, header, 0), facts=read_facts(header, 0))
-        except UnfitError as error:
-            raise InputError(f"'{path}' {error}") from error
-        except (ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError) as error:
-            raise InputError(f"'{path}' has values or display tables that cannot be used. Export it again.") from error
         return view, (*_frame_note(frames), *stored.notes, *told, *_notes(path, header))
 
 
@@ -200,9 +224,8 @@ class _OpenFile:
     """Open file whose structure is sound."""
 
     path: Path
-    file: BinaryIO
     header: "Dataset"
-    pixels: PixelElement
+    pixels: FramePixels
 
 
 @contextmanager
@@ -233,13 +256,15 @@ def _open(path: Path, file: BinaryIO) -> _OpenFile:
     offset = data_set_offset(file, path)
     encoding, is_deflated = read_encoding(path)
     if is_deflated:
-        pixels = find_pixels(inflate(path, file, offset), path, 0, encoding)
+        content: BinaryIO = inflate(path, file, offset)
+        pixels = find_pixels(content, path, 0, encoding)
     else:
+        content = file
         pixels = find_pixels(file, path, offset, encoding)
     header = _read_header(path, file)
     if pixels is None:
         raise InputError(_missing_pixels(path, header))
-    return _OpenFile(path=path, file=file, header=header, pixels=pixels)
+    return _OpenFile(path=path, header=header, pixels=FramePixels(content, header, pixels))
 
 
 def _read_header(path: Path, file: BinaryIO) -> "Dataset":
@@ -274,7 +299,7 @@ def _check_pixels(opened: _OpenFile, max_megapixels: float, key: str) -> tuple[i
     notes: tuple[str, ...] = ()
     try:
         header.NumberOfFrames = num_frames(header)  # some files write it as text
-        if fault := find_fault(header, opened.pixels, max_megapixels, key):
+        if fault := find_fault(header, opened.pixels.element, max_megapixels, key):
             raise UnfitError(fault)
         if str(header.PhotometricInterpretation).startswith("MONOCHROME"):
             notes = read_grey_display(header, 0).notes
@@ -292,11 +317,8 @@ def _choose_frame(path: Path, frame: int | None, frames: int) -> int:
 
 
 def _decode(opened: _OpenFile, frame: int) -> Stored:
-    from pydicom import dcmread
-
-    opened.file.seek(0)
     try:
-        return decode_frame(dcmread(opened.file), frame, is_compressed=opened.pixels.num_fragments is not None)
+        return decode_frame(opened.pixels, frame)
     except MemoryError:
         raise
     except UnfitError as error:

@@ -8,6 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ _PREAMBLE_BYTES = 132
 _META_GROUP = b"\2\0"
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # Float, Double Float, Pixel Data
+_ITEM_BYTES = 8  # of the tag and the length of an item
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 
@@ -41,11 +43,19 @@ class PixelElement:
         tag: Pixel Data, Float or Double Float Pixel Data.
         num_bytes: Length of its value; for compressed pixels, of all fragments together.
         num_fragments: Fragments of compressed pixels without the offset table; None where they are not compressed.
+        vr: Kind of its value; empty where the file does not say.
+        offset: Where its value begins, in bytes.
+        fragments: Start, behind the offset table, and length of each fragment.
+        has_table: Whether the offset table of compressed pixels holds anything.
     """
 
     tag: int
     num_bytes: int
     num_fragments: int | None
+    vr: str
+    offset: int
+    fragments: tuple[tuple[int, int], ...] = ()
+    has_table: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +140,23 @@ class _ElementReader:
 
     def pixels(self, element: _Element) -> PixelElement:
         """Build the record of the pixel element that was read last."""
+        vr = element.vr.decode("ascii")
         if element.length != _UNDEFINED:
-            return PixelElement(tag=element.tag, num_bytes=element.length, num_fragments=None)
+            return PixelElement(
+                tag=element.tag, num_bytes=element.length, num_fragments=None, vr=vr, offset=element.offset
+            )
         lengths = self._fragments(element.offset)
-        return PixelElement(tag=element.tag, num_bytes=sum(lengths[1:]), num_fragments=max(0, len(lengths) - 1))
+        starts = accumulate(lengths[1:], lambda start, length: start + _ITEM_BYTES + length, initial=0)
+        fragments = tuple(zip(starts, lengths[1:], strict=False))
+        return PixelElement(
+            tag=element.tag,
+            num_bytes=sum(lengths[1:]),
+            num_fragments=len(fragments),
+            vr=vr,
+            offset=element.offset,
+            fragments=fragments,
+            has_table=any(lengths[:1]),
+        )
 
     def _read_header(self) -> _Element | None:
         while self.open and self.open[-1].end is not None and self._file.tell() >= self.open[-1].end:

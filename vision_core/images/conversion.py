@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from vision_core.dicom.profiles import OTHER_PROFILE, is_other_profile
+from vision_core.dicom.display import OTHER_PROFILE, is_other_profile
 from vision_core.errors import InputError
 
 _BACKGROUND = (255, 255, 255)

@@ -1,0 +1,97 @@
+"""Pixels of an open DICOM file, a frame at a time: memory does not grow with the length of a cine.
+
+Source: DICOM PS3.5, 8.1.1, 8.2 and A.4.
+"""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, BinaryIO
+
+from vision_core.dicom.header import UnfitError, num_frames
+from vision_core.dicom.structure import PixelElement
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_CHUNK_BYTES = 2**20
+_ITEM_BYTES = 8  # of the tag and the length of an item
+
+
+class FramePixels:
+    """Stored bytes of the frames of a file; nothing but the frame that is asked for is read.
+
+    Args:
+        content: The open file, or its inflated content.
+        header: Its header, whose number of frames has been checked.
+        element: Its pixel element.
+    """
+
+    def __init__(self, content: BinaryIO, header: "Dataset", element: PixelElement) -> None:
+        self.header, self.element, self._content = header, element, content
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the pixels are in pieces."""
+        return self.element.num_fragments is not None
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Remark on frames that are not declared.
+
+        Raises:
+            UnfitError: Other bytes than a filling of zeros stand behind the pixels: their declared size is not theirs.
+        """
+        expected, found = self._expected, self.element.num_bytes
+        excess = found - expected
+        if self.is_compressed or excess <= 1 or not self._has_content(expected, excess):
+            return ()
+        frames = num_frames(self.header)
+        if excess % (expected // frames or 1) <= 1:
+            return (f"holds the pixels of {found * frames // expected} frames and declares {frames}",)
+        raise UnfitError(
+            f"declares '{expected}' bytes of pixels and holds {found}: its size is not that of its pixels. "
+            "Export it again."
+        )
+
+    def plain(self, frame: int) -> bytes:
+        """Read the bytes of a frame of whole bytes."""
+        size = self._expected // num_frames(self.header)
+        return self._read(frame * size, size)
+
+    def bits(self, frame: int) -> tuple[bytes, int]:
+        """Read the bytes that hold a frame of pixels of one bit, an even number, and at which bit it begins.
+
+        Frames follow each other without a gap.
+        """
+        size = self.header.Rows * self.header.Columns
+        first, last = frame * size, (frame + 1) * size
+        start, end = first // 16 * 2, -(-last // 16) * 2
+        return self._read(start, min(end, self.element.num_bytes) - start), first - 8 * start
+
+    def compressed(self, frame: int) -> bytes:
+        """Read the compressed image of a frame."""
+        from pydicom.encaps import get_frame
+
+        tables = self.header.get("ExtendedOffsetTable"), self.header.get("ExtendedOffsetTableLengths")
+        frames = num_frames(self.header)
+        if not all(tables) and not self.element.has_table and len(self.element.fragments) == frames:
+            # One piece a frame: their places are known, and need no search through the file for every frame.
+            start, length = self.element.fragments[frame]
+            return self._read(2 * _ITEM_BYTES + start, length)  # behind the empty table and its own item
+        self._content.seek(self.element.offset)
+        return get_frame(
+            self._content, frame, number_of_frames=frames, extended_offsets=tables if all(tables) else None
+        )
+
+    @property
+    def _expected(self) -> int:
+        from pydicom.pixels.utils import get_expected_length
+
+        return get_expected_length(self.header)
+
+    def _read(self, start: int, size: int) -> bytes:
+        self._content.seek(self.element.offset + start)
+        return self._content.read(size)
+
+    def _has_content(self, start: int, size: int) -> bool:
+        chunks = range(start, start + size, _CHUNK_BYTES)
+        return any(any(self._read(at, min(_CHUNK_BYTES, start + size - at))) for at in chunks)
