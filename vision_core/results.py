@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ OUTSIDE = "outside what the model knows"
 UNDECIDED = "undecided"
 NO_CLASS = "none of the classes"
 DECLINED = (NO_TISSUE, OUTSIDE, UNDECIDED, NO_CLASS)
+MaskStack = Any  # (F, H, W) bool: an array, or masks on disk that have its shape, dtype and items and become one
 
 
 def decide_category(
@@ -296,7 +298,7 @@ class CineResult:
         classes: Name of the object, alone.
         scores: ``(F,)`` float32 probability of a screen that the frame shows it; NaN without a screen.
         accepted: ``(F,)`` bool, whether the frame passed the screen; all do without one.
-        masks: ``(F, H, W)`` bool, empty where the frame was not accepted; None without a segmenter.
+        masks: ``(F, H, W)`` bool, maybe on disk, empty where the frame was not accepted; None without a segmenter.
         confidence: ``(F,)`` float32 mean probability within the mask; NaN where it is not known.
         spacing_mm: Height and width of a pixel; None where it is not known.
         notes: Remarks for the user, a sentence each.
@@ -310,7 +312,7 @@ class CineResult:
     classes: tuple[str]
     scores: NDArray[np.float32]
     accepted: NDArray[np.bool_]
-    masks: NDArray[np.bool_] | None
+    masks: MaskStack
     confidence: NDArray[np.float32]
     spacing_mm: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
@@ -324,16 +326,16 @@ class CineResult:
         _check("confidence", self.confidence, (count,), np.float32)
         if self.masks is not None:
             _check("masks", self.masks, (count, *self.size), np.bool_)
-            if self.masks[~self.accepted].any():
+            if (self.present & ~self.accepted).any():
                 raise ValueError("masks: expected none on frames that were not accepted, found one")
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    @property
+    @cached_property
     def present(self) -> NDArray[np.bool_]:
         """Whether each frame ``(F,)`` is said to show the object: accepted, and with a mask where there are masks."""
-        return self.accepted if self.masks is None else np.asarray(self.masks.any(axis=(1, 2)))
+        return self.accepted if self.masks is None else np.array([each.any() for each in self.masks], bool)
 
     @property
     def category(self) -> str:

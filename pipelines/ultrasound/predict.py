@@ -1,7 +1,7 @@
 """Inference with bundles: a screen scores every frame of a file, accepted frames are segmented."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from vision_core.errors import InputError, UsageError
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import Predictor
 from vision_core.results import CineResult
+from vision_core.segmentation.stored_masks import StoredMasks
 from vision_core.training.runtime import pick_device
 
 _AT_ONCE = 16  # frames
@@ -85,15 +86,15 @@ class UltrasoundPredictor(Predictor[CineResult]):
         return raw_outputs(self._model, inputs)
 
     def _predict(self, name: str, file: FrameFile) -> CineResult:
-        parts = [
-            self._part([file.read(number) for number in numbers], [file.texts[number] for number in numbers])
-            for numbers in _chunks(len(file.texts))
-        ]
-        sizes = {each.masks.shape[1:] for each in parts}
-        if len(sizes) > 1:
-            raise InputError(f"'{name}' holds frames of '{len(sizes)}' sizes. Give a file for each.")
-        masks = np.concatenate([each.masks for each in parts])
-        height, width = masks.shape[1:]
+        stored, parts = StoredMasks(), []
+        for numbers in _chunks(len(file.texts)):
+            found = self._part([file.read(number) for number in numbers], [file.texts[number] for number in numbers])
+            if len(stored) and found.masks.shape[1:] != stored.shape[1:]:
+                raise InputError(f"'{name}' holds frames of several sizes. Give a file for each.")
+            for mask in found.masks:
+                stored.append(mask)
+            parts.append(replace(found, masks=found.masks[:0]))
+        _, height, width = stored.shape
         models = [self.card.identity(), *([self._masking.identity] if self.threshold and self._masking else [])]
         blank = sum(each.blank for each in parts)
         told = (f"{blank} frames hold a single value, black or saturated: not segmented.",) if blank else ()
@@ -104,7 +105,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
             classes=(self.card.classes[0],),
             scores=np.concatenate([each.scores for each in parts]),
             accepted=np.concatenate([each.accepted for each in parts]),
-            masks=masks if self._masking else None,
+            masks=stored if self._masking else None,
             confidence=np.concatenate([each.confidence for each in parts]),
             spacing_mm=file.spacing_mm,
             notes=(*file.notes, *(self.threshold.notes if self.threshold else ()), *told),

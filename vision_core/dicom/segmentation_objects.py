@@ -5,22 +5,24 @@ frame, and no position is written that nobody knows.
 Source: DICOM PS3.3, A.51 (Segmentation), C.8.20 (its image), C.7.6.16 (functional groups), C.7.6.17 (dimensions).
 """
 
+import shutil
+import struct
+import tempfile
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vision_core.dicom.header import num_frames
 from vision_core.dicom.reader import silence_pydicom
 from vision_core.errors import InputError
-from vision_core.files import write_atomic
+from vision_core.files import atomic_path
 from vision_core.optional import require
-from vision_core.results import RESEARCH_NOTICE
+from vision_core.results import RESEARCH_NOTICE, MaskStack
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -32,6 +34,8 @@ _OF_SOURCE = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
     "ReferringPhysicianName", "StudyID", "AccessionNumber",
 )  # fmt: skip
+_BITS = 8
+_UNDEFINED = 0xFFFFFFFF
 _LONGEST_LABEL = 64  # characters of a value LO
 
 
@@ -50,13 +54,13 @@ class Segment:
     spacing_mm: tuple[float, float] | None = None
 
 
-def write_segmentation(path: Path, source: Path, masks: NDArray[np.bool_], segment: Segment) -> bool:
+def write_segmentation(path: Path, source: Path, masks: MaskStack, segment: Segment) -> bool:
     """Write the masks of a DICOM image; frames without one are left out, as SEG does.
 
     Args:
         path: File to write.
         source: The image, still or cine.
-        masks: ``(F, H, W)`` of all its frames, in the pixels of the source.
+        masks: ``(F, H, W)`` of all its frames, in the pixels of the source; taken one at a time.
         segment: Label and origin of the masks.
 
     Returns:
@@ -74,21 +78,65 @@ def write_segmentation(path: Path, source: Path, masks: NDArray[np.bool_], segme
         raise InputError(f"'{source}' has frames, rows and columns '{size}', its masks {masks.shape}.")
     if missing := [name for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID") if not header.get(name)]:
         raise InputError(f"'{source}' has no {missing[0]}, to which a segmentation refers. Export it again.")
-    numbers = np.flatnonzero(masks.any(axis=(1, 2)))
-    if not len(numbers):
-        return False
-    content = BytesIO()
-    pydicom.dcmwrite(content, _dataset(header, masks[numbers], numbers, segment), enforce_file_format=True)
-    write_atomic(path, content.getvalue())
+    with tempfile.TemporaryFile(prefix="domainsight-segmentation-") as bits:
+        numbers, digest = _pack(masks, bits)
+        if not numbers:
+            return False
+        found = _dataset(header, (len(numbers), *size[1:]), digest, segment)
+        with atomic_path(path) as partial:
+            pydicom.dcmwrite(partial, found, enforce_file_format=True)
+            with partial.open("ab") as file:
+                _append_frames(file, header, numbers)
+                _append_pixels(file, bits)
     return True
 
 
-def _dataset(header: "Dataset", masks: NDArray[np.bool_], numbers: NDArray[np.intp], segment: Segment) -> "Dataset":
+def _pack(masks: MaskStack, target: BinaryIO) -> tuple[list[int], str]:
+    """Write the bits of all frames with a mask in a row, the first bit the lowest; return the frames, and a hash."""
+    numbers, digest, waiting = [], sha256(), []
+    frames = masks.shape[0]
+    for number in range(frames):
+        mask = masks[number]
+        if mask.any():
+            numbers.append(number)
+            waiting.append(mask)
+        if len(waiting) == _BITS or (waiting and number == frames - 1):  # eight frames of any size fill whole bytes
+            packed = np.packbits(np.stack(waiting).ravel(), bitorder="little").tobytes()
+            target.write(packed)
+            digest.update(packed)
+            waiting.clear()
+    return numbers, digest.hexdigest()
+
+
+def _append_frames(file: BinaryIO, header: "Dataset", numbers: list[int]) -> None:
+    """Write the items of the frames one by one: pydicom would hold all of them, 30 KiB each."""
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_sequence_item
+
+    file.write(struct.pack("<HH2sHL", 0x5200, 0x9230, b"SQ", 0, _UNDEFINED))  # Per-Frame Functional Groups
+    for place, number in enumerate(numbers, start=1):
+        item = DicomBytesIO()
+        item.is_little_endian, item.is_implicit_VR = True, False
+        write_sequence_item(item, _frame(header, number + 1, place), ["iso8859"])
+        file.write(item.getvalue())
+    file.write(struct.pack("<HHL", 0xFFFE, 0xE0DD, 0))
+
+
+def _append_pixels(file: BinaryIO, bits: BinaryIO) -> None:
+    """Write the pixel data, which is the last element."""
+    length = bits.seek(0, 2)
+    bits.seek(0)
+    file.write(struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, length + length % 2))
+    shutil.copyfileobj(bits, file)
+    file.write(b"\0" * (length % 2))
+
+
+def _dataset(header: "Dataset", shape: tuple[int, int, int], digest: str, segment: Segment) -> "Dataset":
+    """Make the object up to its frames and their pixels, which follow it in the file."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, generate_uid
 
-    bits = np.packbits(masks.ravel(), bitorder="little").tobytes()  # of all frames in a row, the first bit the lowest
-    origin = [str(header.SOPInstanceUID), segment.algorithm, segment.label, bits.hex()]
+    origin = [str(header.SOPInstanceUID), segment.algorithm, segment.label, digest]
     found = Dataset()
     found.file_meta = FileMetaDataset()
     found.file_meta.TransferSyntaxUID = UID(_EXPLICIT_LITTLE_ENDIAN)
@@ -103,7 +151,7 @@ def _dataset(header: "Dataset", masks: NDArray[np.bool_], numbers: NDArray[np.in
     found.ContentDate, found.ContentTime = time.strftime("%Y%m%d"), time.strftime("%H%M%S")
     found.ContentLabel, found.ContentDescription, found.ContentCreatorName = "SEGMENTATION", RESEARCH_NOTICE, ""
     found.ImageType = ["DERIVED", "PRIMARY"]
-    found.NumberOfFrames, found.Rows, found.Columns = masks.shape
+    found.NumberOfFrames, found.Rows, found.Columns = shape
     found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
     found.BitsAllocated, found.BitsStored, found.HighBit, found.PixelRepresentation = 1, 1, 0, 0
     found.LossyImageCompression, found.SegmentationType = "00", "BINARY"
@@ -118,13 +166,9 @@ def _dataset(header: "Dataset", masks: NDArray[np.bool_], numbers: NDArray[np.in
     if segment.spacing_mm:
         shared.PixelMeasuresSequence = [_item(PixelSpacing=list(segment.spacing_mm))]
     found.SharedFunctionalGroupsSequence = [shared]
-    found.PerFrameFunctionalGroupsSequence = [
-        _frame(header, int(number) + 1, place) for place, number in enumerate(numbers, start=1)
-    ]
     reference = _item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
     if series := header.get("SeriesInstanceUID"):
         found.ReferencedSeriesSequence = [_item(SeriesInstanceUID=series, ReferencedInstanceSequence=[reference])]
-    found.PixelData = bits + b"\0" * (len(bits) % 2)
     return found
 
 

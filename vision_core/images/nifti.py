@@ -8,17 +8,21 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vision_core.files import write_atomic
+from vision_core.errors import InputError
+from vision_core.files import atomic_path
+from vision_core.results import MaskStack
 
 _HEADER_BYTES, _DATA_AT = 348, 352
 _UINT8 = 2
 _MILLIMETRES, _NO_UNIT = 2, 0
+MAX_EDGE = 32_767  # of an image in this format
 
 
-def write_masks(path: Path, masks: NDArray[np.bool_], spacing_mm: tuple[float, float] | None = None) -> None:
+def write_masks(path: Path, masks: MaskStack, spacing_mm: tuple[float, float] | None = None) -> None:
     """Write the masks ``(F, H, W)`` of frames as one file of ``W x H x F`` voxels of 0 and 1, atomically.
+
+    They are taken one at a time.
 
     Frames of a moving probe have no place in space: their distance is written as 1, and so is a spacing that is not
     known, without a unit.
@@ -29,9 +33,12 @@ def write_masks(path: Path, masks: NDArray[np.bool_], spacing_mm: tuple[float, f
         spacing_mm: Height and width of a pixel.
 
     Raises:
+        InputError: There are more frames than the format holds.
         EnvironmentFault: It cannot be written.
     """
     frames, height, width = masks.shape
+    if max(masks.shape) > MAX_EDGE:
+        raise InputError(f"Masks of '{frames}' frames of {width} x {height}: NIfTI holds {MAX_EDGE} at most. Cut it.")
     row_mm, column_mm = spacing_mm or (1.0, 1.0)
     header = bytearray(_DATA_AT)
     struct.pack_into("<i", header, 0, _HEADER_BYTES)
@@ -42,5 +49,11 @@ def write_masks(path: Path, masks: NDArray[np.bool_], spacing_mm: tuple[float, f
     struct.pack_into("<f", header, 112, 1)  # slope
     header[123] = _MILLIMETRES if spacing_mm else _NO_UNIT
     header[344:348] = b"n+1\0"
-    voxels = np.ascontiguousarray(masks, np.uint8).tobytes()  # the last axis, columns, runs fastest, as in the file
-    write_atomic(path, gzip.compress(bytes(header) + voxels, compresslevel=1, mtime=0))
+    with (
+        atomic_path(path) as partial,
+        partial.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed,
+    ):
+        packed.write(header)
+        for number in range(frames):  # the last axis, columns, runs fastest, as in the file
+            packed.write(np.ascontiguousarray(masks[number], np.uint8).tobytes())

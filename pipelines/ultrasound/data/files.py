@@ -56,7 +56,7 @@ def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
     told = (*facts.notes, *filter(None, [facts.spacing.reason]))
     return FrameFile(
         texts=texts,
-        read=lambda number: grey_of(reader.noted_dicom(path, number)[0]),
+        read=lambda number: grey_of(reader.cine_frame(path, number)[0]),
         notes=tuple(f"The file {note}." for note in told),
         spacing_mm=facts.spacing.mm,
     )
