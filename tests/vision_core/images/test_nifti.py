@@ -3,8 +3,10 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from vision_core.images.nifti import write_masks
+from vision_core.errors import InputError
+from vision_core.images.nifti import NiftiFrames, write_masks
 
 
 def test_write_masks__header_and_order_of_nifti(tmp_path: Path) -> None:
@@ -30,3 +32,44 @@ def test_write_masks__the_same_bytes_again_and_no_unit_where_the_spacing_is_unkn
     first = (tmp_path / "a.nii.gz").read_bytes()
     assert first == (tmp_path / "b.nii.gz").read_bytes()
     assert gzip.decompress(first)[123] == 0
+
+
+def test_frames__masks_that_were_written_come_back(tmp_path: Path) -> None:
+    masks = np.random.default_rng(0).random((4, 5, 7)) > 0.5
+    write_masks(tmp_path / "a.nii.gz", masks, spacing_mm=(0.3, 0.2))
+    frames = NiftiFrames(tmp_path / "a.nii.gz")
+    assert (frames.count, frames.size) == (4, (5, 7))
+    assert np.allclose(frames.spacing_mm or (), (0.3, 0.2))
+    for number in (3, 0, 2):
+        assert np.array_equal(frames.read(number) > 0, masks[number])
+    with pytest.raises(InputError, match="there is no frame '4'"):
+        frames.read(4)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "told"),
+    [
+        (0, struct.pack("<i", 540), "is no NIfTI-1 file"),
+        (40, struct.pack("<h", 9), "has the shape"),
+        (44, struct.pack("<h", -5), "has the shape"),
+        (70, struct.pack("<h", 16), "values of type '16'"),
+        (112, struct.pack("<f", 2.5), "scales its values by '2.5'"),
+        (42, struct.pack("<2h", 32000, 32000), "frames of '32000 x 32000' pixels"),
+        (46, struct.pack("<h", 9), "is cut off"),
+    ],
+)
+def test_frames__refusals(at: int, value: bytes, told: str, tmp_path: Path) -> None:
+    write_masks(tmp_path / "a.nii.gz", np.ones((2, 5, 7), bool))
+    content = bytearray(gzip.decompress((tmp_path / "a.nii.gz").read_bytes()))
+    content[at : at + len(value)] = value
+    (tmp_path / "b.nii").write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        NiftiFrames(tmp_path / "b.nii").read(2)
+
+
+def test_frames__a_packed_file_that_is_cut_off(tmp_path: Path) -> None:
+    write_masks(tmp_path / "a.nii.gz", np.random.default_rng(0).random((4, 50, 70)) > 0.5)
+    content = (tmp_path / "a.nii.gz").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="is damaged or cut off"):
+        NiftiFrames(tmp_path / "b.nii.gz").read(3)

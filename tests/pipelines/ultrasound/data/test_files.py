@@ -63,5 +63,5 @@ def test_list_inputs__images_dicom_and_hdf5_of_the_folder_itself(tmp_path: Path)
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "below").mkdir()
     assert [path.name for path in list_inputs(tmp_path)] == ["IM0001", "a.png", "frames.h5"]
-    with pytest.raises(DataError, match=r"holds '0' images, DICOM or HDF5 files \(first entries: none\)"):
+    with pytest.raises(DataError, match=r"holds '0' images, DICOM, NIfTI, HDF5 or video files \(first entries: none\)"):
         list_inputs(tmp_path / "below")
