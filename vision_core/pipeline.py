@@ -129,6 +129,14 @@ class Pipeline(ABC, Generic[ConfigT]):
             on_item(done, len(chosen))
         return [Checked(name=config.data.split, num_items=count, num_read=len(chosen), faults=tuple(faults))]
 
+    def convert_data(self, config: ConfigT, layout: str, folder: Path) -> Sequence[str]:
+        """Write the data of ``data.root`` in another layout into a new folder; returns lines to print.
+
+        Raises:
+            UsageError: The task knows no other layout.
+        """
+        raise UsageError(f"'{config.task}' knows no layout '{layout}'.")
+
     def compare(self, runs: Mapping[str, Path]) -> Sequence[str]:
         """Compare the run folders of one command; returns lines to print."""
         return ()
