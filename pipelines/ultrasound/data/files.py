@@ -106,8 +106,8 @@ def facts_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, An
 
 def frame_in_child(path: Path, *, frame: int) -> tuple[Mapping[str, NDArray[Any]], None]:
     """Read a frame as the sandbox answers; the file stays open in this process for the next one."""
-    found = _opened(path).read(frame)
-    return {"": grey_of(found) if found.ndim == 3 else found}, None
+    opened = _opened(path)
+    return {"": grey_of(opened.read(frame)) if isinstance(opened, VideoFrames) else opened.read(frame)}, None
 
 
 def _opened(path: Path) -> NiftiFrames | VideoFrames:

@@ -12,7 +12,7 @@ def test_masks__come_back_one_at_a_time_and_all_at_once() -> None:
     stored = StoredMasks()
     for mask in masks:
         stored.append(mask)
-    assert (stored.shape, len(stored), stored.dtype) == ((5, 7, 9), 5, bool)
+    assert (stored.shape, len(stored), stored.dtype) == ((5, 7, 9), 5, np.dtype(bool))
     for number in (4, 2, 0, -1):
         assert np.array_equal(stored[number], masks[number])
     stored[0][:] = True  # a copy: what is stored stays
