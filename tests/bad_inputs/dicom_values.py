@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.pixels.processing import convert_color_space
@@ -247,6 +248,17 @@ def frames_in_pieces(folder: Path, *, is_extended: bool) -> Shown:
     else:
         found.PixelData = encapsulate(pure, fragments_per_frame=2, has_bot=True)
     return _save(found, folder / "pieces.dcm"), grey(frames[2])
+
+
+def compressed_frames(folder: Path, frames: Sequence[NDArray[np.uint8]], syntax: str, pieces: int = 1) -> Path:
+    """Frames in RLE or JPEG 2000, each in some pieces, with an offset table."""
+    streams = [
+        _only_piece(bytes(dcmread(write(dataset(each), each, syntax, folder / "frame.dcm")).PixelData))
+        for each in frames
+    ]
+    found = dataset(frames[0], NumberOfFrames=len(frames), syntax=syntax)
+    found.PixelData = encapsulate(streams, fragments_per_frame=pieces, has_bot=True)
+    return _save(found, folder / "frames.dcm")
 
 
 def groups(folder: Path, slopes: Sequence[float] = (1, 2), num_frames: int = 2) -> Shown:

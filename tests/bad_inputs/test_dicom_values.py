@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -240,6 +241,53 @@ def test_read__frames_that_are_not_declared_are_told(tmp_path: Path) -> None:
     assert notes == ("holds the pixels of 3 frames and declares 1",)
 
 
+@pytest.mark.parametrize("declared", [None, 1, 2])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_read__compressed_frames_that_are_not_declared_are_told(
+    syntax: str, declared: int | None, tmp_path: Path
+) -> None:
+    frames = [ramp(), 255 - ramp(), ramp() // 2]
+    found = dcmread(museum.compressed_frames(tmp_path, frames, syntax))
+    if declared is None:
+        del found.NumberOfFrames
+    else:
+        found.NumberOfFrames = declared
+    found.save_as(tmp_path / "a.dcm")
+    pixels, notes = read_noted_dicom(tmp_path / "a.dcm", 0)
+    np.testing.assert_array_equal(pixels, museum.grey(ramp()))
+    assert notes == (f"holds the pixels of 3 frames and declares {declared or 1}",)
+
+
+def test_read__one_compressed_frame_in_pieces_is_one(tmp_path: Path) -> None:
+    found = dcmread(museum.compressed_frames(tmp_path, [ramp()], JPEG2000Lossless, pieces=2))
+    del found.NumberOfFrames
+    found.save_as(tmp_path / "a.dcm")
+    pixels, notes = read_noted_dicom(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(pixels, museum.grey(ramp()))
+    assert notes == ()
+
+
+@pytest.mark.parametrize("position", [15, 8])
+def test_read__an_overlay_among_the_bits_of_the_image_is_refused(position: int, tmp_path: Path) -> None:
+    found = dataset(ramp(np.uint16) | (1 << position))
+    found.add_new(0x60000100, "US", 16)
+    found.add_new(0x60000102, "US", position)
+    found.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with pytest.raises(InputError, match=f"declares an overlay in bit '{position}' and 16 bits of image"):
+        read_dicom_image(tmp_path / "a.dcm")
+
+
+def test_read__an_overlay_of_its_own_is_none_among_the_bits(tmp_path: Path) -> None:
+    found = dataset()
+    found.add_new(0x60000100, "US", 1)
+    found.add_new(0x60000102, "US", 0)
+    found.add_new(0x60003000, "OW", bytes(32))
+    found.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    pixels, notes = read_noted_dicom(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(pixels, museum.grey(ramp()))
+    assert notes == ()
+
+
 def test_read__zeros_behind_the_pixels_are_filling(tmp_path: Path) -> None:
     path = still(tmp_path / "a.dcm", PixelData=ramp().tobytes() + bytes(100))
     pixels, notes = read_noted_dicom(path)
@@ -247,9 +295,34 @@ def test_read__zeros_behind_the_pixels_are_filling(tmp_path: Path) -> None:
     assert notes == ()
 
 
-def test_read__pixels_that_are_no_squares_are_told(tmp_path: Path) -> None:
-    _, notes = read_noted_dicom(still(tmp_path / "a.dcm", PixelAspectRatio=[2, 1]))
+@pytest.mark.parametrize("name", ["PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"])
+def test_read__pixels_that_are_no_squares_are_told(name: str, tmp_path: Path) -> None:
+    _, notes = read_noted_dicom(still(tmp_path / "a.dcm", **{name: [2, 1]}))
     assert notes == ("has pixels of the height 2 and the width 1; they are read as squares",)
+    _, notes = read_noted_dicom(still(tmp_path / "a.dcm", **{name: [2, 2]}))
+    assert notes == ()
+
+
+def test_read__pixels_of_an_enhanced_file_that_are_no_squares_are_told(tmp_path: Path) -> None:
+    group, measures = Dataset(), Dataset()
+    measures.PixelSpacing = [0.5, 0.25]
+    group.PixelMeasuresSequence = [measures]
+    _, notes = read_noted_dicom(still(tmp_path / "a.dcm", SharedFunctionalGroupsSequence=[group]))
+    assert notes == ("has pixels of the height 0.5 and the width 0.25; they are read as squares",)
+
+
+@pytest.mark.parametrize("shape", ["RECTANGULAR", ["CIRCULAR", "POLYGONAL"]])
+def test_read__a_shutter_that_viewers_lay_over_the_picture_is_told(shape: str | list[str], tmp_path: Path) -> None:
+    _, notes = read_noted_dicom(still(tmp_path / "a.dcm", ShutterShape=shape))
+    assert notes == ("has a shutter, which viewers lay over the picture; it is not applied",)
+
+
+def test_read__a_subtraction_that_viewers_show_is_told(tmp_path: Path) -> None:
+    mask = Dataset()
+    mask.MaskOperation = "AVG_SUB"
+    path = still(tmp_path / "a.dcm", MaskSubtractionSequence=[mask], RecommendedViewingMode="SUB")
+    _, notes = read_noted_dicom(path)
+    assert notes == ("is meant to be seen minus a mask (DSA); it is shown as it was taken",)
 
 
 def test_read__a_window_beside_all_values_is_told(tmp_path: Path) -> None:

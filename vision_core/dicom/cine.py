@@ -6,6 +6,7 @@ Source: DICOM PS3.5, 8.1.1, 8.2 and A.4.
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
+from vision_core.dicom.codestream import JPEG_2000_START, JPEG_START
 from vision_core.dicom.header import UnfitError, num_frames
 from vision_core.dicom.structure import PixelElement
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 2**20
 _ITEM_BYTES = 8  # of the tag and the length of an item
+_STARTS = (JPEG_START, JPEG_2000_START, b"\0\0\0\x0cjP  ")  # the last of JPEG 2000 in boxes
+_START_BYTES = max(map(len, _STARTS))
 
 
 class FramePixels:
@@ -40,9 +43,11 @@ class FramePixels:
         Raises:
             UnfitError: Other bytes than a filling of zeros stand behind the pixels: their declared size is not theirs.
         """
+        if self.is_compressed:
+            return self._more_frames()
         expected, found = self._expected, self.element.num_bytes
         excess = found - expected
-        if self.is_compressed or excess <= 1 or not self._has_content(expected, excess):
+        if excess <= 1 or not self._has_content(expected, excess):
             return ()
         frames = num_frames(self.header)
         if excess % (expected // frames or 1) <= 1:
@@ -73,7 +78,7 @@ class FramePixels:
 
         tables = self.header.get("ExtendedOffsetTable"), self.header.get("ExtendedOffsetTableLengths")
         frames = num_frames(self.header)
-        if not all(tables) and not self.element.has_table and len(self.element.fragments) == frames:
+        if not all(tables) and not self.element.table_bytes and len(self.element.fragments) == frames:
             # One piece a frame: their places are known, and need no search through the file for every frame.
             start, length = self.element.fragments[frame]
             return self._read(2 * _ITEM_BYTES + start, length)  # behind the empty table and its own item
@@ -81,6 +86,17 @@ class FramePixels:
         return get_frame(
             self._content, frame, number_of_frames=frames, extended_offsets=tables if all(tables) else None
         )
+
+    def _more_frames(self) -> tuple[str, ...]:
+        """Tell of compressed frames that are not declared: every piece of RLE is one, of others those with a start."""
+        from pydicom.uid import RLELossless
+
+        declared, pieces = num_frames(self.header), list(self.element.fragments)
+        if len(pieces) > declared and self.header.file_meta.TransferSyntaxUID != RLELossless:
+            begin = 2 * _ITEM_BYTES + self.element.table_bytes  # behind the table, its item and that of the piece
+            pieces = [each for each in pieces if self._read(begin + each[0], _START_BYTES).startswith(_STARTS)]
+        found = len(pieces)
+        return (f"holds the pixels of {found} frames and declares {declared}",) if found > declared else ()
 
     @property
     def _expected(self) -> int:

@@ -59,6 +59,7 @@ def decode_frame(pixels: FramePixels, frame: int) -> Stored:
     else:
         notes = pixels.notes  # refuses pixels of another size
         raw, stream = _unpack(pixels, frame), None
+    _refuse_overlay(header)
     values = _cut_bits(raw, header)
     if values.ndim == 3:
         values, told = _to_rgb(values, header, stream)
@@ -117,7 +118,7 @@ def _decompress(pixels: FramePixels, frame: int) -> tuple[NDArray[Any], Stream |
     plugin = "" if is_boxed else choose_decoder(header, precision)
     if plugin != "pillow" and content.startswith(JPEG_START) and not is_sound_jpeg_header(content):
         raise UnfitError("has pixels with a damaged JPEG header. Copy or export it again.")  # GDCM ends the process
-    notes = _check_stream(stream, header)
+    notes = (*_check_stream(stream, header), *pixels.notes)
     if syntax in LOSSY_JPEG and plugin == "pillow":
         return _decode_jpeg(content, samples).astype(_dtype(header)), stream, notes
     values, _ = get_decoder(syntax).as_array(
@@ -190,6 +191,23 @@ def _cut_bits(raw: NDArray[Any], header: "Dataset") -> NDArray[Any]:
     if raw.dtype.kind == "f" or unused <= 0:
         return raw
     return (raw << unused) >> unused
+
+
+def _refuse_overlay(header: "Dataset") -> None:
+    """Refuse an overlay in a bit of the pixels' own values: programs show it as part of them, or cut it off.
+
+    Raises:
+        UnfitError: There is one.
+    """
+    for group in range(0x6000, 0x6020, 2):
+        allocated, position = header.get((group, 0x0100)), header.get((group, 0x0102))
+        if (group, 0x3000) in header or allocated is None or position is None or allocated.value == 1:
+            continue  # an overlay with data of its own, or none
+        if isinstance(position.value, int) and position.value < stored_bits(header):
+            raise UnfitError(
+                f"declares an overlay in bit '{position.value}' and {stored_bits(header)} bits of image, which "
+                "contradict each other. Export it again."
+            )
 
 
 def _foreign_bits(raw: NDArray[Any], values: NDArray[Any], header: "Dataset") -> tuple[str, ...]:

@@ -22,8 +22,8 @@ from vision_core.dicom.checks import find_fault
 from vision_core.dicom.cine import FramePixels
 from vision_core.dicom.decoding import Stored, decode_frame
 from vision_core.dicom.display import OTHER_PROFILE, is_other_profile, read_grey_display, to_display
-from vision_core.dicom.header import UnfitError, is_signed, num_frames, numbers
-from vision_core.dicom.spacing import Spacing, read_spacing
+from vision_core.dicom.header import UnfitError, is_signed, num_frames
+from vision_core.dicom.spacing import Spacing, pixel_ratio, read_spacing
 from vision_core.dicom.structure import (
     data_set_offset,
     find_pixels,
@@ -209,11 +209,15 @@ def _name_notes(path: Path, header: "Dataset") -> tuple[str, ...]:
 
 
 def _shape_notes(header: "Dataset") -> tuple[str, ...]:
-    """Tell what viewers show otherwise: pixels that are no squares, colours by a profile."""
+    """Tell what viewers show otherwise: pixels that are no squares, colours by a profile, shutters, subtraction."""
     notes = []
-    ratio = numbers(header, "PixelAspectRatio")
-    if len(ratio) == 2 and min(ratio) > 0 and ratio[0] != ratio[1]:
+    ratio = pixel_ratio(header)
+    if ratio is not None:
         notes.append(f"has pixels of the height {ratio[0]:g} and the width {ratio[1]:g}; they are read as squares")
+    if header.get("ShutterShape"):
+        notes.append("has a shutter, which viewers lay over the picture; it is not applied")
+    if header.get("MaskSubtractionSequence") and str(header.get("RecommendedViewingMode", "") or "") == "SUB":
+        notes.append("is meant to be seen minus a mask (DSA); it is shown as it was taken")
     if is_other_profile(header.get("ICCProfile")):
         notes.append(OTHER_PROFILE)
     return tuple(notes)

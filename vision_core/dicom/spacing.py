@@ -61,6 +61,22 @@ def read_spacing(header: "Dataset", frame: int = 0) -> Spacing:
     return Spacing(mm=sizes[0])
 
 
+def pixel_ratio(header: "Dataset") -> tuple[float, float] | None:
+    """Read height and width of pixels that are no squares, in any unit; None where they are, or nothing tells.
+
+    The ratio of a detector's spacing is that of the picture, whatever its scale.
+
+    Raises:
+        UnfitError: As ``numbers``.
+    """
+    places = [(header, "PixelAspectRatio"), (spacing_header(header, 0), "PixelSpacing"), (header, _AT_DETECTOR)]
+    for place, name in places:
+        sides = numbers(place, name)
+        if len(sides) == 2 and all(math.isfinite(each) and each > 0 for each in sides):
+            return (sides[0], sides[1]) if max(sides) > (1 + _AGREES) * min(sides) else None
+    return None
+
+
 def _size_of(record: Any, header: "Dataset") -> tuple[float, float] | None:  # noqa: ANN401 (an item of a sequence)
     """Return height and width of a pixel in mm of a region that can be trusted."""
     try:

@@ -46,7 +46,7 @@ class PixelElement:
         vr: Kind of its value; empty where the file does not say.
         offset: Where its value begins, in bytes.
         fragments: Start, behind the offset table, and length of each fragment.
-        has_table: Whether the offset table of compressed pixels holds anything.
+        table_bytes: Length of the offset table of compressed pixels.
     """
 
     tag: int
@@ -55,7 +55,7 @@ class PixelElement:
     vr: str
     offset: int
     fragments: tuple[tuple[int, int], ...] = ()
-    has_table: bool = False
+    table_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,7 @@ class _ElementReader:
             vr=vr,
             offset=element.offset,
             fragments=fragments,
-            has_table=any(lengths[:1]),
+            table_bytes=sum(lengths[:1]),
         )
 
     def _read_header(self) -> _Element | None:
