@@ -246,12 +246,22 @@ def _opened(path: Path) -> Iterator[Path]:
 
 def _card(folder: Path, path: Path, task: str | None = None) -> Card:
     card = _parsed_card(folder, path)
-    if task and card.task != task:
+    if task:
+        refuse_other_task(path, card, task)
+    return card
+
+
+def refuse_other_task(path: Path, card: Card, task: str) -> None:
+    """Refuse a bundle of another pipeline.
+
+    Raises:
+        CheckpointError: It is one.
+    """
+    if card.task != task:
         raise CheckpointError(
             f"Bundle '{path}' is of pipeline '{card.task}', not '{task}'. "
             f"Give a bundle made by pipelines.{task} train, or use this one with python -m pipelines.{card.task}."
         )
-    return card
 
 
 def _parsed_card(folder: Path, path: Path) -> Card:

@@ -6,6 +6,7 @@ between tokens, UTF-8 without escapes of letters, numbers as Python's ``json`` w
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -55,9 +56,22 @@ class Card(Section):
     sha256: str | None = Field(None, description="Seal: sha256 over the card without this field, in canonical JSON.")
 
     @model_validator(mode="after")
+    def _names_of_classes(self) -> Self:
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise ValueError(f"classes names '{twice[0]}' more than once")
+        if not all(name.strip() for name in self.classes):
+            raise ValueError("classes holds a name without a letter")
+        return self
+
+    @model_validator(mode="after")
     def _titles_of_classes(self) -> Self:
         if strange := [name for name in self.class_titles if name not in self.classes]:
             raise ValueError(f"class_titles names '{strange[0]}', which is none of the classes")
+        shown = Counter(self.class_titles.get(name, name) for name in self.classes)
+        if twice := [title for title, count in shown.items() if count > 1]:
+            raise ValueError(f"two classes are shown as '{twice[0]}'")
+        if other := [title for name, title in self.class_titles.items() if title != name and title in self.classes]:
+            raise ValueError(f"class_titles shows a class as '{other[0]}', which is another class")
         return self
 
     def identity(self) -> str:

@@ -141,6 +141,8 @@ def test_load__bundle_of_another_pipeline_is_refused(tmp_path: Path) -> None:
         (lambda content: content.update(format=1), "has format 1, which has no sha256; it was changed"),
         (lambda content: content.update(format=1, sha256=None), "golden.safetensors is of format 2: the card was"),
         (lambda content: content.update(class_titles={"two": "Two"}), "names 'two', which is none of the classes"),
+        (lambda content: content.update(classes=["one", "one"]), "classes names 'one' more than once"),
+        (lambda content: content.update(classes=["one", " "]), "classes holds a name without a letter"),
         (lambda content: content.pop("task"), "task: Field required"),
         (lambda content: content.update(surprise=1), "surprise: Extra inputs"),
         (lambda content: content.update(classes="a"), "classes: "),
@@ -238,6 +240,19 @@ def test_card__titles_are_of_classes() -> None:
     assert Card.model_validate({**fields, "class_titles": {"one": "Number one"}}).class_titles["one"] == "Number one"
     with pytest.raises(ValueError, match="'two', which is none of the classes"):
         Card.model_validate({**fields, "class_titles": {"two": "Number two"}})
+
+
+@pytest.mark.parametrize(
+    ("titles", "told"),
+    [
+        ({"one": "Same", "two": "Same"}, "two classes are shown as 'Same'"),
+        ({"one": "two"}, "two classes are shown as 'two'"),
+        ({"one": "two", "two": "one"}, "shows a class as 'two', which is another class"),
+    ],
+)
+def test_card__titles_tell_the_classes_apart(titles: dict[str, str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Card.model_validate({**card().model_dump(), "classes": ("one", "two"), "class_titles": titles})
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000])
