@@ -254,6 +254,8 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
             data = in_classes(config.data, lists[0].classes)
         if not lists:
             return refused
+        if config.source.weights and config.data.split not in {each.name for each in refused}:
+            initial_classifier(config, lists[0])
         checked, between = check_lists(lists, sample, cache=config.data.cache, on_item=on_item)
         return [*checked, *refused, between]
 

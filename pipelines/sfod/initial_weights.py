@@ -9,6 +9,7 @@ import torch
 from pipelines.sfod.config import SfodConfig
 from vision_core.backbones.bundles import is_classifier
 from vision_core.bundles import bundle
+from vision_core.bundles.bundle import refuse_other_task
 from vision_core.detection.datasets.reading import DetectionDataset
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
@@ -41,6 +42,7 @@ def load_source_detector(config: SfodConfig) -> Start[Detector]:
             f"'{path}' holds a classifier ({content.card.identity()}), and adaptation starts from a detector. Train "
             f"one from it on labelled images first: method=source source.weights={path}."
         )
+    refuse_other_task(path, content.card, SfodConfig.task)
     order = _match_classes(path, content.card.classes, config.data.classes)
     build_detector(content)  # refuses weights, classes and settings that do not fit each other
     detector = Detector(DetectorSettings.model_validate(content.card.architecture), content.card.classes)
@@ -77,7 +79,7 @@ def new_detector(config: SfodConfig, classes: tuple[str, ...]) -> tuple[Detector
 
 def is_bundle(path: Path) -> bool:
     """Check whether a path is a bundle (a folder or a zip)."""
-    return path.is_dir() or path.suffix == ".zip"
+    return path.is_dir() or path.suffix.lower() == ".zip"
 
 
 def in_classes(dataset: DetectionDataset, classes: tuple[str, ...]) -> DetectionDataset:
@@ -89,14 +91,14 @@ def in_classes(dataset: DetectionDataset, classes: tuple[str, ...]) -> Detection
     return replace(dataset, classes=classes, records=records)
 
 
-def check_labelled_classes(config: SfodConfig, classes: tuple[str, ...]) -> None:
-    """Refuse labels of ``classes`` that the detector in ``source.weights`` lacks, as ``new_detector`` does.
+def check_source(config: SfodConfig, classes: tuple[str, ...]) -> None:
+    """Refuse what source training on labels of ``classes`` cannot start from, in ``source.weights``.
 
     Raises:
         CheckpointError: As for ``new_detector``.
+        ConfigError: As for ``new_detector``.
     """
-    weights = config.source.weights
-    if weights and is_bundle(weights) and not is_classifier(bundle.read_card(weights)):
+    if config.source.weights:
         new_detector(config, classes)
 
 

@@ -18,8 +18,8 @@ from pipelines.sfod.evaluate import (
 )
 from pipelines.sfod.initial_weights import (
     DEMO_BUNDLE,
-    check_labelled_classes,
     check_scored_classes,
+    check_source,
     in_classes,
     is_bundle,
     load_source_detector,
@@ -254,7 +254,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         train = read_for_findings(data.split, lambda: read_dataset(data, data.split, with_labels=is_source))
         if is_source and not train.problems:
             train = train.checked(refuse_without_boxes)
-            check_labelled_classes(config, train.classes)
+            check_source(config, train.classes)
         lists = [train]
         if data.eval_split:
             classes = data.classes or train.classes

@@ -58,7 +58,7 @@ from pipelines.wsi.weights.bundles import TASK, load_network, save_network
 from pipelines.wsi.weights.cards import LIMITS, imported_fields, teacher_card, trained_fields
 from pipelines.wsi.weights.classes import match_classes, relabelled
 from pipelines.wsi.weights.export import exportable
-from pipelines.wsi.weights.initial import load_initial_weights, refuse_other_fold
+from pipelines.wsi.weights.initial import check_source, load_initial_weights, refuse_other_fold
 from vision_core.batch.inspection import Inspected
 from vision_core.batch.progress import BatchProgress
 from vision_core.bundles.bundle import read_card
@@ -266,6 +266,7 @@ class WsiPipeline(Pipeline[WsiConfig]):
     def validate(self, config: WsiConfig, sample: int | None, on_item: OnItem) -> list[Checked]:
         """Check the CSV and the slides or feature files of all three lists; every fault is told at once."""
         found = examine_cohort(config, _list_files(config))
+        check_source(config, found.labels.classes)
         lists = {name: records for name, records in found.lists.items() if records}
         progress = CheckProgress(sample, [len(records) for records in lists.values()], on_item)
         every = [record for records in lists.values() for record in records]

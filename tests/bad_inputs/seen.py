@@ -1,5 +1,6 @@
 """What a person sees of a command: its exit code and its lines."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Seen:
 
 def _after_progress(text: str) -> str:
     """Leave out the lines of progress that come before."""
-    return "\n".join(line for line in text.splitlines() if " item/s, " not in line)
+    return "\n".join(line for line in text.splitlines() if not re.search(r" \w+/s, ", line))
 
 
 def tree(folder: Path) -> set[str]:

@@ -6,6 +6,7 @@ from functools import cache, wraps
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from pipelines.pretrain.__main__ import main as pretrain
@@ -13,7 +14,7 @@ from pipelines.sfod.__main__ import main as sfod
 from pipelines.wsi.__main__ import main as wsi
 from tests.bad_inputs import feature_files as features
 from tests.bad_inputs import weight_files as weights
-from tests.bad_inputs.bundles import change_tensors, make_bundle
+from tests.bad_inputs.bundles import change_card, change_tensors, make_bundle
 from tests.bad_inputs.matrix import Entry, Kind, Main, Verb, Words, cases, classifier, kept, meet
 from tests.bad_inputs.seen import Seen
 from tests.pipelines.pretrain import tiny as tiny_pretrain
@@ -21,6 +22,7 @@ from tests.pipelines.sfod import tiny as tiny_sfod
 from tests.pipelines.wsi import tiny as tiny_wsi
 from tests.vision_core.bundles.test_bundle import as_format_1
 from tests.vision_core.detection.synthetic import make_voc
+from vision_core.backbones.networks import build_backbone
 
 ROWS = "NaN or infinity in 1 of 9 rows, first 3. Extract it again."
 FEATURES: list[tuple[Callable[[Path], Path], str]] = [
@@ -47,6 +49,7 @@ OTHER = {
     "sfod": "has no detector head; this is a backbone",
     "pretrain": "has '0%' of the tensors of",
 }
+OTHER_BACKBONE = "shares no tensor with a r18 backbone"
 WEIGHTS: list[tuple[weights.Spoil, str]] = [
     (weights.empty, "is damaged or no PyTorch file"),
     (weights.web_page, "is a web page, not weights"),
@@ -95,6 +98,14 @@ def _data(task: str) -> Path:
             return tiny_pretrain.make_folders(folder)
         case _:
             return tiny_wsi.make_features(folder)
+
+
+def _backbone(folder: Path) -> Path:
+    """A ResNet-18 as torchvision saves it."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(build_backbone("resnet18", 3).state_dict(), folder / "resnet18.pth")
+    return folder / "resnet18.pth"
 
 
 def _features_words(path: Path) -> Words:
@@ -159,6 +170,31 @@ def _weights(name: str, main: Main, make: Callable[[Path], tuple[Path, Words]]) 
     )
 
 
+ON_RESNET = ["method=source", "detector.backbone=r18", "detector.neck=fpn", "detector.pool_size=7",
+             "detector.anchor_sizes=[[32],[64],[128],[256],[512]]"]  # fmt: skip
+
+
+def _sources(name: str, main: Main, make: Callable[[Path], Path], words: Callable[[], Words]) -> Kind:
+    """Weights of another program as what a run starts from, without ``import-weights``."""
+    refused = "Give a folder|import-weights first|is a file, not a bundle"
+    found = {"sfod": dict(WEIGHTS[:-1]) | {weights.other_network: OTHER_BACKBONE}}.get(name)
+    spoils = list(found.items()) if found else [(spoil, refused) for spoil, _ in WEIGHTS]
+    return Kind(
+        name=f"source weights of {name}",
+        makes_folder=True,
+        entries=[Entry(_spoilt(name, make, spoil), line) for spoil, line in spoils],
+        verbs=[
+            Verb("validate", main, lambda path, work: ["validate", f"source.weights={path}", *words()], 2),
+            Verb(
+                "train",
+                main,
+                lambda path, work: ["train", f"--out={work}/run", f"source.weights={path}", *words()],
+                2,
+            ),
+        ],
+    )
+
+
 def _bundles(name: str, main: Main, sound: Callable[[], Path], words: Mapping[str, Callable[[], Words]]) -> Kind:
     def make(folder: Path) -> Path:
         return Path(shutil.copytree(sound(), folder / "model"))
@@ -215,6 +251,14 @@ KINDS = [
     _weights("wsi", wsi, tiny_wsi.make_foreign),
     _weights("sfod", sfod, tiny_sfod.make_foreign),
     _weights("pretrain", pretrain, tiny_pretrain.make_foreign),
+    _sources("sfod", sfod, _backbone, lambda: [*WORDS["sfod"][2]["train"](), *ON_RESNET]),
+    _sources("wsi", wsi, lambda folder: tiny_wsi.make_foreign(folder)[0], lambda: WORDS["wsi"][2]["train"]()),
+    _sources(
+        "pretrain",
+        pretrain,
+        lambda folder: tiny_pretrain.make_foreign(folder)[0],
+        lambda: WORDS["pretrain"][2]["train"](),
+    ),
     *(_bundles(name, *of_task) for name, of_task in WORDS.items()),
 ]
 
@@ -254,6 +298,38 @@ def test_bundle_of_another_task__is_refused_by_every_verb(
     out = {"predict": [f"--out={tmp_path}/out"], "export": [f"--out={tmp_path}/out.onnx"]}.get(verb, [])
     Seen(main, capsys).refused([verb, *given, *out], 2, f"is of pipeline '{other}', not '{task}'")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["validate", "train"])
+@pytest.mark.parametrize("other", WORDS)
+@pytest.mark.parametrize("task", WORDS)
+def test_start_from_a_bundle_of_another_task__is_refused(
+    task: str, other: str, verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the network would fit, and the card's task alone is another."""
+    main, _, words = WORDS[task]
+    bundle = Path(shutil.copytree(WORDS[other][1](), tmp_path / "model"))
+    if task == other:
+        change_card(bundle, task="ultrasound")
+    out = [f"--out={tmp_path}/run"] if verb == "train" else []
+    told = "holds a classifier" if (task, other) == ("sfod", "pretrain") else "is of pipeline"
+    Seen(main, capsys).refused([verb, f"source.weights={bundle}", *words["train"](), *out], 2, told)
+    assert not (tmp_path / "run").exists()
+
+
+def test_start_from_a_sound_backbone_of_torchvision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The words that every spoilt one is refused with are those that a sound one is taken with."""
+    given = [f"source.weights={_backbone(tmp_path / 'in')}", *WORDS["sfod"][2]["train"](), *ON_RESNET]
+    Seen(sfod, capsys).done(["validate", *given])
+    assert "torchvision" in Seen(sfod, capsys).done(["train", f"--out={tmp_path}/run", "--dry-run", *given])
+
+
+def test_classifier_of_another_task__gives_no_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = Path(shutil.copytree(classifier(), tmp_path / "model"))
+    change_card(bundle, task="wsi")
+    given = [f"source.weights={bundle}", "method=transfer", *tiny_pretrain.words(_data("pretrain"))]
+    for verb in (["validate"], ["train", f"--out={tmp_path}/run"]):
+        Seen(pretrain, capsys).refused([*verb, *given], 2, "is of pipeline 'wsi', not 'pretrain'")
 
 
 @pytest.mark.parametrize("verb", ["predict", pytest.param("evaluate", marks=pytest.mark.slow)])

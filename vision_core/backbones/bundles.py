@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from vision_core.backbones.networks import BACKBONES, BackboneSpec, backbone_spec, build_backbone
 from vision_core.backbones.settings import Preprocessing
 from vision_core.bundles import bundle
+from vision_core.bundles.bundle import refuse_other_task
 from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError
+
+_TASK = "pretrain"  # the pipeline that makes classifiers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,7 @@ def load_backbone(path: Path) -> TrainedBackbone:
             f"Bundle '{path}' of pipeline '{card.task}' holds no backbone with a classifier. "
             "Give a bundle made by pipelines.pretrain train."
         )
+    refuse_other_task(path, card, _TASK)
     spec = backbone_spec(card.architecture["backbone"])
     tensors = {name: each for name, each in content.tensors.items() if not name.startswith(f"{spec.classifier}.")}
     _check_fit(path, spec, tensors)

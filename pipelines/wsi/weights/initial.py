@@ -54,6 +54,24 @@ def load_initial_weights(config: WsiConfig, learner: BagLearner, train: Bags) ->
     return (f"Starts from {content.card.identity()}, {content.card.trained_on.description}.", *warnings)
 
 
+def check_source(config: WsiConfig, classes: tuple[str, ...]) -> None:
+    """Refuse what a run cannot start from, in ``source.weights``, as far as it shows without the features.
+
+    Args:
+        config: Configuration of the run.
+        classes: Those of the data; empty: they are not known.
+
+    Raises:
+        CheckpointError: The bundle is damaged or of another task, or differs in network or classes.
+    """
+    if path := config.source.weights:
+        content = bundle.load(path, TASK)
+        _check_card(path, content.card, config)
+        if classes:
+            match_classes(path, content.card.classes, classes)
+        build_network(content, path)
+
+
 def _note_without_bundle(config: WsiConfig) -> tuple[str, ...]:
     if config.method == "plain":
         return ()
@@ -90,8 +108,8 @@ def refuse_other_fold(path: Path, card: Card, config: WsiConfig) -> None:
         )
 
 
-def _check(path: Path, card: Card, config: WsiConfig, train: Bags) -> None:
-    found, feature_dim, classes = model_settings(card), train.feature_dim, train.classes
+def _check_card(path: Path, card: Card, config: WsiConfig) -> None:
+    found = model_settings(card)
     if found.name != config.model.name:
         raise CheckpointError(
             f"'{path}' is a bundle of {found.name}, model.name is {config.model.name}. "
@@ -105,6 +123,11 @@ def _check(path: Path, card: Card, config: WsiConfig, train: Bags) -> None:
     ]
     if differing:
         raise CheckpointError([f"'{path}': {each}. Set it as the bundle has it." for each in differing])
+
+
+def _check(path: Path, card: Card, config: WsiConfig, train: Bags) -> None:
+    _check_card(path, card, config)
+    feature_dim, classes = train.feature_dim, train.classes
     if card.architecture.get("feature_dim") != feature_dim:
         theirs = describe_encoder(int(card.architecture.get("feature_dim") or 0))
         raise CheckpointError(

@@ -45,6 +45,12 @@ def test_load_source_detector__card_and_head_of_different_lengths(tmp_path: Path
         load_source_detector(_config(**{"source.weights": broken}))
 
 
+def test_is_bundle__of_a_zip_however_its_name_is_written(tmp_path: Path) -> None:
+    assert is_bundle(tmp_path)
+    assert is_bundle(Path("model.ZIP"))
+    assert not is_bundle(Path("model.pth"))
+
+
 def test_weights_hash__is_that_of_the_card() -> None:
     card = json.loads((source_bundle() / "card.json").read_text())
     assert weights_hash(source_bundle()) == card["hashes"]["weights.safetensors"]
