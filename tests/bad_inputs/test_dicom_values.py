@@ -22,6 +22,7 @@ from tests.bad_inputs.dicoms import dataset, ramp, still
 from tests.vision_core.dicom.generated import write
 from vision_core.dicom.reader import inspect_dicom, read_dicom_image, read_noted_dicom
 from vision_core.errors import InputError
+from vision_core.images.reading import read_image
 
 Make = Callable[[Path], museum.Shown]
 _UNSAID = ("RGB", "YBR_FULL", "YBR_FULL_422")
@@ -315,6 +316,22 @@ def test_read__pixels_of_an_enhanced_file_that_are_no_squares_are_told(tmp_path:
 def test_read__a_shutter_that_viewers_lay_over_the_picture_is_told(shape: str | list[str], tmp_path: Path) -> None:
     _, notes = read_noted_dicom(still(tmp_path / "a.dcm", ShutterShape=shape))
     assert notes == ("has a shutter, which viewers lay over the picture; it is not applied",)
+
+
+@pytest.mark.parametrize(("modality", "kind"), [("SEG", "a segmentation"), ("RTDOSE", "a map of doses")])
+def test_read__pixels_that_are_no_picture_are_told(modality: str, kind: str, tmp_path: Path) -> None:
+    path = still(tmp_path / "a.dcm", Modality=modality)
+    assert inspect_dicom(path).notes == (f"is {kind}, no picture of a patient; it is read as one",)
+    assert read_noted_dicom(path)[1] == inspect_dicom(path).notes
+
+
+@pytest.mark.parametrize("preamble", [bytes(128), b"II*\0\x80\1\0\0" + bytes(120)])
+def test_image__dicom_under_the_name_of_an_image_is_named(preamble: bytes, tmp_path: Path) -> None:
+    found = dataset()
+    found.preamble = preamble
+    found.save_as(tmp_path / "a.png", enforce_file_format=True)
+    with pytest.raises(InputError, match="it is DICOM; export it as PNG"):
+        read_image(tmp_path / "a.png")
 
 
 def test_read__a_subtraction_that_viewers_show_is_told(tmp_path: Path) -> None:

@@ -256,6 +256,8 @@ def _diagnose(path: Path, error: Exception) -> str:
         return "it is a Git LFS pointer; run 'git lfs pull'"
     if start[4:8] == b"ftyp":
         return "it is HEIC, AVIF or a video; save it as PNG or JPEG"
+    if start[128:132] == b"dicm":
+        return "it is DICOM; export it as PNG"
     if isinstance(error, UnidentifiedImageError):
         return "it is of no image format known here"
     return f"it is damaged ({error or type(error).__name__})"
