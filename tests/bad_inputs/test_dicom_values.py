@@ -298,9 +298,11 @@ def test_read__zeros_behind_the_pixels_are_filling(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"])
 def test_read__pixels_that_are_no_squares_are_told(name: str, tmp_path: Path) -> None:
-    _, notes = read_noted_dicom(still(tmp_path / "a.dcm", **{name: [2, 1]}))
+    oblong: dict[str, Any] = {name: [2, 1]}
+    square: dict[str, Any] = {name: [2, 2]}
+    _, notes = read_noted_dicom(still(tmp_path / "a.dcm", **oblong))
     assert notes == ("has pixels of the height 2 and the width 1; they are read as squares",)
-    _, notes = read_noted_dicom(still(tmp_path / "a.dcm", **{name: [2, 2]}))
+    _, notes = read_noted_dicom(still(tmp_path / "a.dcm", **square))
     assert notes == ()
 
 

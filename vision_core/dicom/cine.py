@@ -6,8 +6,10 @@ Source: DICOM PS3.5, 8.1.1, 8.2 and A.4.
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
+
 from vision_core.dicom.codestream import JPEG_2000_START, JPEG_START
-from vision_core.dicom.header import UnfitError, num_frames
+from vision_core.dicom.header import UnfitError, is_little_endian, num_frames
 from vision_core.dicom.structure import PixelElement
 
 if TYPE_CHECKING:
@@ -57,10 +59,19 @@ class FramePixels:
             "Export it again."
         )
 
+    @property
+    def vr(self) -> str:
+        """Kind of the values of ``plain``."""
+        return "OB" if self._is_swapped else self.element.vr or "OW"
+
     def plain(self, frame: int) -> bytes:
         """Read the bytes of a frame of whole bytes."""
         size = self._expected // num_frames(self.header)
-        return self._read(frame * size, size)
+        if not self._is_swapped:
+            return self._read(frame * size, size)
+        first, last = frame * size // 2 * 2, -(-(frame + 1) * size // 2) * 2
+        words = np.frombuffer(self._read(first, last - first), ">u2")
+        return words.astype("<u2").tobytes()[frame * size - first :][:size]
 
     def bits(self, frame: int) -> tuple[bytes, int]:
         """Read the bytes that hold a frame of pixels of one bit, an even number, and at which bit it begins.
@@ -97,6 +108,11 @@ class FramePixels:
             pieces = [each for each in pieces if self._read(begin + each[0], _START_BYTES).startswith(_STARTS)]
         found = len(pieces)
         return (f"holds the pixels of {found} frames and declares {declared}",) if found > declared else ()
+
+    @property
+    def _is_swapped(self) -> bool:
+        """Whether pixels of a byte lie in words whose bytes are exchanged (PS3.5, 8.1.1 and A.3)."""
+        return self.header.BitsAllocated == 8 and self.element.vr == "OW" and not is_little_endian(self.header)
 
     @property
     def _expected(self) -> int:

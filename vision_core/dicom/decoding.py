@@ -86,7 +86,7 @@ def _unpack(pixels: FramePixels, frame: int) -> NDArray[Any]:
         bits_stored=stored_bits(header),  # type: ignore[arg-type]
         pixel_representation=int(is_signed(header)),  # type: ignore[arg-type]
         pixel_keyword=keyword_for_tag(pixels.element.tag),  # type: ignore[arg-type]  # those of fractions have others
-        pixel_vr=pixels.element.vr or "OW",  # type: ignore[arg-type]
+        pixel_vr=pixels.vr,  # type: ignore[arg-type]
         planar_configuration=whole_number(header, "PlanarConfiguration", 0),  # type: ignore[arg-type]
         photometric_interpretation=str(header.PhotometricInterpretation),  # type: ignore[arg-type]
         correct_unused_bits=False,  # type: ignore[arg-type]

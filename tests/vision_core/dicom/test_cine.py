@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom import dcmread, dcmwrite
 from pydicom.encaps import encapsulate, encapsulate_extended
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+)
 
 from tests.bad_inputs.dicoms import still
 from vision_core.dicom.reader import open_cine, read_noted_dicom
@@ -93,3 +99,16 @@ def test_untrusted__a_cine_is_read_in_the_child_and_a_changed_file_anew(tmp_path
                 assert np.array_equal(reader.cine_frame(path, number)[0][..., 0], cine[number])
         with pytest.raises(InputError, match="there is no frame '5'"):
             reader.cine_frame(path, FRAMES)
+
+
+def test_read__odd_frames_of_bytes_in_big_endian_words(tmp_path: Path) -> None:
+    frames = np.arange(3 * 15, dtype=np.uint8).reshape(3, 3, 5)
+    path = still(tmp_path / "words.dcm", frames, NumberOfFrames=3)
+    found = dcmread(path)
+    found.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    found.PixelData = np.frombuffer(frames.tobytes() + b"\0", ">u2").astype("<u2").tobytes()
+    found["PixelData"].VR = "OW"
+    dcmwrite(path, found, implicit_vr=False, little_endian=False, force_encoding=True)
+    with open_cine(path) as cine:
+        for number, values in enumerate(frames):
+            np.testing.assert_array_equal(cine.read(number)[0][..., 0], values)
