@@ -175,6 +175,7 @@
 
   // ---- work that runs: what is waited for in words; what a reload dropped; uploads that the server would refuse
   const tellWork = () => {
+    drawComplaint();
     const tracker = document.querySelector(".words [data-testid=status-tracker]:not(.hide)");
     const text = tracker?.innerText || tracker?.textContent || "";
     const place = /queue: (\d+)\//.exec(text), line = document.querySelector(".waiting [role=status]");
@@ -192,12 +193,15 @@
     complain("The page was loaded anew while it worked: that result was dropped, and its files are deleted. Begin again.");
   }
   function complain(words) {
+    viewer.complaint = words;
     document.querySelector(".complaint.ours")?.remove();
-    if (!words) return;
-    if (!document.querySelector(".words")) { setTimeout(() => complain(words), 100); return; }  // still being built
-    const told = Object.assign(document.createElement("div"), {className: "complaint ours", textContent: words});
+    drawComplaint();
+  }
+  function drawComplaint() {  // again where Gradio built the page anew since
+    if (!viewer.complaint || document.querySelector(".complaint.ours")) return;
+    const told = Object.assign(document.createElement("div"), {className: "complaint ours", textContent: viewer.complaint});
     told.setAttribute("role", "alert");
-    document.querySelector(".words").after(told);
+    document.querySelector(".words")?.after(told);
   }
   const most = () => parseInt(document.querySelector("[data-most]")?.dataset.most ?? "0");
   function refuseLarge(event, files) {
