@@ -65,7 +65,7 @@ class Files:
         return self.folder / "files"
 
     def delete(self, kept: Path | None = None) -> None:
-        """Delete everything of the case; an upload that is ``kept`` stays, since the next case uses it."""
+        """Delete the files of the case, but not an upload that is ``kept`` for the next."""
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.uploaded and self.uploaded != kept:
             delete_upload(self.uploaded)
@@ -90,12 +90,12 @@ def new_folder(uploaded: Path | None = None) -> Iterator[Path]:
 
 
 def shown_name(name: str) -> str:
-    """Make a file's name harmless to look at: control characters and those that turn the direction of text show."""
+    """Replace control characters and those that turn the direction of text in a file's name."""
     return name.translate(_CONTROLS)
 
 
 def thumbnail_file(picture: NDArray[np.uint8]) -> Path:
-    """Write the middle square of a picture ``(H, W, 3)`` as a small JPEG to the server's folder, for an example."""
+    """Write the thumbnail of an example: the middle square of a picture ``(H, W, 3)``."""
     side = min(picture.shape[:2])
     top, left = ((length - side) // 2 for length in picture.shape[:2])
     small = Image.fromarray(picture[top : top + side, left : left + side])
@@ -129,7 +129,7 @@ def write_picture(folder: Path, view: ImageView) -> Grey | None:
 
 
 def without_scale(view: ImageView) -> ImageView:
-    """Leave out the spacing: a model of made images tells no lengths on files of others."""
+    """Remove the spacing, for models of made images on files of others."""
     return replace(view, facts=replace(view.facts, um_per_px=None))
 
 
@@ -147,7 +147,7 @@ def facts_of(name: str, view: ImageView, digits: str) -> dict[str, str]:
 
 
 def bounded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Shrink a picture ``(H, W, 3)`` for the browser if a side has more than 4096 pixels."""
+    """Shrink a picture ``(H, W, 3)`` to at most 4096 pixels a side."""
     height, width = picture.shape[:2]
     share = _SHOWN_PX / max(height, width)
     if share >= 1:

@@ -30,7 +30,7 @@ class Changes:
 
 
 def find_changes(source: Detections, adapted: Detections) -> Changes:
-    """Match boxes of one class with each other, the best pair first, from an IoU of 0.5 on."""
+    """Match boxes of one class from an IoU of 0.5 on, the best pair first."""
     overlaps = _ious(source, adapted)
     partners = np.full(len(adapted), np.nan)
     is_free = np.ones(len(source), bool)

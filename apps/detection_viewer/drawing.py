@@ -22,7 +22,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """How the boxes of one kind look: by colour, and by dashes for people who do not see it."""
+    """Colour and dashes of the boxes of one kind."""
 
     name: str
     colour: Colour
@@ -39,7 +39,7 @@ ADAPTED = Kind(name="adapted model", colour=SKY_BLUE)
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """Boxes of one kind: ``(N, 4)`` ``xyxy`` in pixels of the image, and a text for each."""
+    """Boxes of one kind, ``(N, 4)`` ``xyxy`` in pixels, with their texts."""
 
     kind: Kind
     boxes: NDArray[np.float32]
@@ -79,7 +79,7 @@ def boxes_layer(marks: Sequence[Marks], size: tuple[int, int]) -> str:
 
 
 def draw_marks(image: Image, marks: Sequence[Marks], caption: Caption) -> Image:
-    """Draw the boxes on the image, 640 to 1600 pixels, with a caption; its scale is that of the image."""
+    """Draw boxes on the image, 640 to 1600 pixels, above a caption with the image's scale."""
     picture = resize_shortest(image, max(_DOWNLOAD_PX[0], min(image.shape[:2])), _DOWNLOAD_PX[1])
     scale = picture.shape[1] / image.shape[1]
     is_labelled = sum(len(each.boxes) for each in marks) <= _MAX_LABELLED_BOXES
@@ -91,7 +91,7 @@ def draw_marks(image: Image, marks: Sequence[Marks], caption: Caption) -> Image:
 
 
 def legend(marks: Sequence[Marks]) -> str:
-    """Write the kinds that are there as a line of HTML, each with its colour, dashes and count."""
+    """Write the legend of the kinds that are there, as HTML."""
     parts = [
         f'<span><i class="key" style="border-color:rgb{mark.kind.colour};'
         f'border-style:{"dashed" if mark.kind.dashes else "solid"}"></i>{html.escape(mark.kind.name)} '

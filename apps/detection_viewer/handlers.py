@@ -117,7 +117,7 @@ class Viewer:
             return self._shown(case, display) if case and case.files.folder.exists() else cleared()
 
     def turn(self, case: Case | None, display: Display) -> tuple[Any, ...]:
-        """Show another view of a case: picture and words alone, since the downloads hold all views."""
+        """Show another view of a case: picture and words alone."""
         with self._turn:
             return self._seen(case, display) if case and case.files.folder.exists() else cleared()[:2]
 

@@ -13,7 +13,7 @@ FIRST_SCORE = 0.5
 
 
 def counted(number: int, found: Detections) -> str:
-    """Count objects by the class's words for people, if there is one class; else as objects."""
+    """Count objects in words, under the title of the only class."""
     name = found.titles.get(found.classes[0], "object") if len(found.classes) == 1 else "object"
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
