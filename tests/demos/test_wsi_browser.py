@@ -164,34 +164,6 @@ def test_sessions__two_at_once_see_their_own_slide(page: Page, browser: Browser,
 
 
 @pytest.mark.slow
-def test_cancel_and_reload__work_that_nobody_waits_for_leaves_nothing(
-    page: Page, browser: Browser, address: str, temporary: Path
-) -> None:
-    waiting = page.locator(".waiting")
-    example(page, "Real slide").click()
-    expect(status(page)).to_contain_text("Outside what the model knows; not called")  # the last slide is not kept now
-    expect(waiting).to_be_hidden()
-    with session(browser, address) as other:
-        before = _cases(temporary)
-        example(page, "Normal").click()
-        expect(waiting).to_be_visible()
-        expect(waiting).to_contain_text("Working…")
-        example(other, "Normal").click()
-        expect(other.locator(".waiting")).to_contain_text("Waiting: one other analysis comes first.")
-        page.get_by_role("button", name="Cancel").click()
-        expect(waiting).to_be_hidden()
-        expect(status(page)).to_have_text("Give a slide, or try an example.")
-        expect(status(other)).to_contain_text("Normal.")
-        example(page, "Unlike those").click()
-        expect(waiting).to_be_visible()
-        page.reload()
-        expect(page.locator(".complaint")).to_contain_text("that result was dropped, and its files are deleted")
-        example(other, "Altered").click()  # after the dropped work
-        expect(status(other)).to_contain_text("Altered nuclei.")
-        assert len({path.parent for path in _cases(temporary) - before if path.name == "slide.png"}) == 1
-
-
-@pytest.mark.slow
 def test_upload__too_large_a_file_is_refused_in_place(page: Page, tmp_path: Path) -> None:
     large = tmp_path / "large.svs"
     with large.open("wb") as file:
