@@ -164,6 +164,7 @@ def download(page: Page, ending: str) -> bytes:
 
 def keep(page: Page, name: str) -> None:
     """Leave a picture of the page for who wants to look."""
+    expect(page.locator(".desk.working")).to_have_count(0)  # pale while it works
     _ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=_ARTIFACTS / f"{name}.png")
 
