@@ -30,13 +30,13 @@ from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.pipeline import adaptation_learner
-from pipelines.sfod.views import Batch
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.bags import Bag
 from pipelines.wsi.learner import make_learner as make_bag_learner
 from vision_core.backbones.networks import build_backbone
 from vision_core.config import loading as configs
 from vision_core.detection.model.detector import Targets
+from vision_core.detection.views import Batch
 from vision_core.environment import quiet_libraries
 from vision_core.errors import UserError
 from vision_core.slides.encoders.networks import build_encoder

@@ -15,7 +15,6 @@ from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
 from pipelines.pretrain.weights.bundles import POLICY, load_classifier, load_policy, save_classifier, save_policy
 from pipelines.sfod.demo.demo_data import make_demo_data
-from pipelines.sfod.evaluate import calibrate_bundle, detect_all
 from pipelines.sfod.predict import SfodPredictor
 from pipelines.wsi.predict import WsiPredictor
 from pipelines.wsi.weights.bundles import load_network, save_network
@@ -23,6 +22,7 @@ from vision_core.bundles import bundle
 from vision_core.bundles.card import CARD_FILE, FORMAT, GOLDEN_FILE, WEIGHTS_FILE, Card
 from vision_core.config.loading import of_bundle
 from vision_core.detection.datasets.reading import read_dataset
+from vision_core.detection.evaluation import calibrate_bundle, detect_all
 from vision_core.detection.settings import DetectionData
 from vision_core.detection.weights.bundles import load_detector, save_detector
 from vision_core.errors import CheckpointError

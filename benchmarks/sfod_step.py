@@ -19,11 +19,11 @@ from torch import Tensor
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.methods.lpld import teacher_boxes
-from pipelines.sfod.views import Batch
 from vision_core.config.loading import replace
 from vision_core.detection.boxes import largest_iou
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
+from vision_core.detection.views import Batch
 from vision_core.environment import quiet_libraries
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")

@@ -9,10 +9,10 @@ import torch
 
 from pipelines.sfod.__main__ import main as sfod
 from pipelines.sfod.demo.demo_data import make_demo_data
-from pipelines.sfod.evaluate import detect_all
 from pipelines.sfod.predict import SfodPredictor
 from vision_core.detection.average_precision import Matches, eleven_points, match_image, pool_matches, recall_precision
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
+from vision_core.detection.evaluation import detect_all
 from vision_core.detection.settings import DetectionData
 from vision_core.results import Detections
 

@@ -16,10 +16,10 @@ import torch
 
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
-from pipelines.sfod.views import Batch
 from tests.forked import Forked
 from tests.pipelines.sfod.tiny import adapt, adapt_words, weights
 from tests.vision_core.detection.synthetic import make_voc
+from vision_core.detection.views import Batch
 from vision_core.signals import StopRequest
 from vision_core.training import loop as training
 

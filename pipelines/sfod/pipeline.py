@@ -8,14 +8,6 @@ import torch
 
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.demo.demo_data import make_demo_data
-from pipelines.sfod.evaluate import (
-    calibrate_bundle,
-    detect_all,
-    draw_comparison,
-    is_own_validation,
-    note_seen_images,
-    score,
-)
 from pipelines.sfod.initial_weights import (
     DEMO_BUNDLE,
     check_scored_classes,
@@ -29,8 +21,8 @@ from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.methods.thresholds import read_sure_score, resolve_threshold
-from pipelines.sfod.predict import DRAWN_SCORE, RESULT_FILES, SfodPredictor, write_coco
-from pipelines.sfod.views import LabelledViews, TargetViews
+from pipelines.sfod.overlap import is_own_validation, note_seen_images
+from pipelines.sfod.predict import SfodPredictor
 from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
@@ -49,8 +41,11 @@ from vision_core.detection.datasets.reading import (
     shared_images,
 )
 from vision_core.detection.datasets.validation import check_dataset
+from vision_core.detection.evaluation import calibrate_bundle, detect_all, draw_comparison, score
 from vision_core.detection.model.detector import Detector
+from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coco
 from vision_core.detection.settings import DetectionData, DetectorSettings
+from vision_core.detection.views import LabelledViews, TargetViews
 from vision_core.detection.weights.bundles import save_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone, import_detector
 from vision_core.detection.weights.export import exportable_detector

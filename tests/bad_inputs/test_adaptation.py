@@ -11,10 +11,10 @@ import torch
 
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.learners import mean_teacher as learner
-from pipelines.sfod.views import Batch
 from tests.pipelines.sfod.tiny import adapt, adapt_words, make_foreign, source_bundle, weights
 from tests.vision_core.detection.synthetic import make_coco, make_voc
 from vision_core.bundles.bundle import amend
+from vision_core.detection.views import Batch
 
 Capture = pytest.CaptureFixture[str]
 STEPS = ("method=lpld", "train.epochs=1")

@@ -10,10 +10,10 @@ from pipelines.sfod.config import Lpld, PseudoLabels
 from pipelines.sfod.methods.collapse import CollapseGuard
 from pipelines.sfod.methods.label_watch import LabelWatch, counts_of, upgrade
 from pipelines.sfod.methods.lpld import distance_weights, distil, select_low_confidence, teacher_boxes
-from pipelines.sfod.views import Batch, sampling_keys
 from vision_core.config.schema import Teacher
 from vision_core.detection.model.detector import DetectionTensors, Detector, Features, Proposals, Targets
 from vision_core.detection.pseudo_labels import confident_targets
+from vision_core.detection.views import Batch, sampling_keys
 from vision_core.training import distributed
 from vision_core.training.learner import Learner
 from vision_core.training.mean_teacher import MeanTeacher

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from pipelines.sfod.views import Batch, sampling_keys
 from vision_core.config.schema import Teacher
 from vision_core.detection.model.detector import Detector
+from vision_core.detection.views import Batch, sampling_keys
 from vision_core.training.learner import Learner
 from vision_core.training.mean_teacher import MeanTeacher
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from pipelines.sfod.views import Batch
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.model.frozen_norms import adapting_norms, norm_statistics
+from vision_core.detection.views import Batch
 from vision_core.training import distributed
 from vision_core.training.learner import Learner
 

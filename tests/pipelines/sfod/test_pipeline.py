@@ -17,12 +17,12 @@ from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.pipeline import SfodPipeline
 from pipelines.sfod.predict import SfodPredictor
-from pipelines.sfod.views import LabelledViews, TargetViews
 from tests.pipelines.sfod.tiny import CLASSES, SUPERVISED, adapt, adapt_words, make_foreign, source_bundle, weights
 from tests.vision_core.detection.synthetic import make_picture, make_voc
 from vision_core.bundles import bundle
 from vision_core.config import loading as config
 from vision_core.detection.datasets.reading import read_dataset
+from vision_core.detection.views import LabelledViews, TargetViews
 from vision_core.errors import ConfigError
 from vision_core.training import distributed
 

@@ -17,7 +17,6 @@ from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.initial_weights import new_detector
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.pipeline import adaptation_learner, build_views
-from pipelines.sfod.views import LabelledViews, TargetViews
 from tests.pipelines import torchrun
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, SUPERVISED
 from tests.vision_core.detection.synthetic import make_voc
@@ -25,6 +24,7 @@ from tests.vision_core.two_processes import run_two
 from vision_core.config import loading as config
 from vision_core.detection.datasets.reading import read_dataset
 from vision_core.detection.model.detector import Detector
+from vision_core.detection.views import LabelledViews, TargetViews
 from vision_core.errors import Interrupted
 from vision_core.runs.folder import RunFolder
 from vision_core.training.learner import Learner, Prepared, TrainingSet

@@ -12,12 +12,12 @@ from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.methods.lpld import lpld_loss, teacher_boxes
 from pipelines.sfod.pipeline import adaptation_learner
-from pipelines.sfod.views import Batch
 from vision_core.config.loading import replace
 from vision_core.config.schema import Teacher
 from vision_core.detection.model.detector import Detector, Targets
 from vision_core.detection.pseudo_labels import confident_targets
 from vision_core.detection.settings import DetectorSettings
+from vision_core.detection.views import Batch
 from vision_core.errors import ConfigError, TrainingError
 
 CLASSES = ("person", "rider", "car")

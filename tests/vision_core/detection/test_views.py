@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.sfod.views import LabelledViews, TargetViews
 from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData, DetectorSettings
+from vision_core.detection.views import LabelledViews, TargetViews
 from vision_core.errors import InputError
 from vision_core.images.augmentation_settings import StrongViewSettings
 from vision_core.images.reading import read_image
