@@ -2,6 +2,7 @@ import gzip
 import struct
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -49,13 +50,15 @@ def test_frames__masks_that_were_written_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("at", "value", "told"),
     [
-        (0, struct.pack("<i", 540), "is no NIfTI-1 file"),
-        (40, struct.pack("<h", 9), "has the shape"),
+        (344, b"none", "is no NIfTI file"),
+        (40, struct.pack("<h", 9), "is no NIfTI file"),
         (44, struct.pack("<h", -5), "has the shape"),
-        (70, struct.pack("<h", 16), "values of type '16'"),
+        (70, struct.pack("<h", 16), "values of type 'float32'"),
         (112, struct.pack("<f", 2.5), "scales its values by '2.5'"),
         (42, struct.pack("<2h", 32000, 32000), "frames of '32000 x 32000' pixels"),
         (46, struct.pack("<h", 9), "is cut off"),
+        (108, struct.pack("<f", np.nan), "is no NIfTI file"),
+        (108, struct.pack("<f", 1e30), "is cut off or damaged"),
     ],
 )
 def test_frames__refusals(at: int, value: bytes, told: str, tmp_path: Path) -> None:
@@ -64,12 +67,28 @@ def test_frames__refusals(at: int, value: bytes, told: str, tmp_path: Path) -> N
     content[at : at + len(value)] = value
     (tmp_path / "b.nii").write_bytes(content)
     with pytest.raises(InputError, match=told):
-        NiftiFrames(tmp_path / "b.nii").read(2)
+        NiftiFrames(tmp_path / "b.nii").read(1 if at == 108 else 2)
 
 
 def test_frames__a_packed_file_that_is_cut_off(tmp_path: Path) -> None:
     write_masks(tmp_path / "a.nii.gz", np.random.default_rng(0).random((4, 50, 70)) > 0.5)
     content = (tmp_path / "a.nii.gz").read_bytes()
     (tmp_path / "b.nii.gz").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="is damaged or cut off"):
+    with pytest.raises(InputError, match="is cut off or damaged"):
         NiftiFrames(tmp_path / "b.nii.gz").read(3)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("dtype", ["u1", "u2", ">u2"])
+@pytest.mark.parametrize("shape", [(7, 5), (7, 5, 3), (7, 5, 3, 1)])
+def test_frames__equal_to_what_nibabel_wrote(kind: type, dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
+    image = kind(values, np.diag([0.2, 0.3, 1, 1]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    frames = NiftiFrames(tmp_path / "a.nii.gz")
+    assert (frames.count, frames.size) == (3 if len(shape) > 2 else 1, (5, 7))
+    assert np.allclose(frames.spacing_mm or (), (0.3, 0.2))
+    for number in range(frames.count):
+        assert np.array_equal(frames.read(number), values.reshape(7, 5, -1)[..., number].T)
+        assert frames.read(number).dtype.isnative
