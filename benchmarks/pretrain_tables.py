@@ -9,7 +9,6 @@ STUDY = Study(
     name="pretrain",
     protocol_file="pretrain.yaml",
     makers=(
-        "pipelines/pretrain/demo/nifti.py",
         "pipelines/pretrain/demo/crops.py",
         "pipelines/pretrain/demo/small_real.py",
     ),

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.pretrain.demo.crops import Area, Piece, Slab, blocks_of, frames_of, slices_of
-from pipelines.pretrain.demo.nifti import read_volume
 from vision_core import assets
 from vision_core.dicom.reader import inspect_dicom, read_dicom_image
 from vision_core.files import write_atomic
 from vision_core.images.drawing import write_png
+from vision_core.images.nifti import NiftiFrames
 from vision_core.images.reading import read_image
 
 NOTICE = "same-subject: an illustration"
@@ -126,7 +126,7 @@ def pieces() -> Iterator[Piece]:
     """Cut all images, class by class of each file."""
     for brain, path in assets.brain_volumes().items():
         slabs = [Slab(name=f"MR__brain-{brain}__{at}", axis=axis, start=start) for at, axis, start in _POSITIONS]
-        yield from slices_of(f"brain_{brain}", read_volume(path), slabs, _WINDOW)
+        yield from slices_of(f"brain_{brain}", _volume(path), slabs, _WINDOW)
     for name, path in assets.radiology_files().items():
         if name == "us_heart":
             yield from frames_of(name, _frames(path), _AREAS[name])
@@ -136,6 +136,12 @@ def pieces() -> Iterator[Piece]:
         yield from blocks_of("skin", np.array(slide.convert("RGB")), _AREAS["skin"])
     for photograph, path in assets.photographs().items():
         yield from blocks_of(photograph, read_image(path), _AREAS[photograph])
+
+
+def _volume(path: Path) -> NDArray[np.uint8]:
+    """Read a volume ``(x, y, z)`` of 8 bits, as stored."""
+    planes = NiftiFrames(path)
+    return np.stack([planes.read(z).T for z in range(planes.count)], axis=-1).astype(np.uint8, casting="safe")
 
 
 def _frames(path: Path) -> NDArray[np.uint8]:
