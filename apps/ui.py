@@ -39,6 +39,8 @@ _ASK = "The picture may hold text that names a person. Yes, show the downloads a
 _MOST_BYTES = int(Serving.max_file_size.removesuffix("mb")) * 2**20  # the browser says so before it sends
 _OPACITY_STEP = 0.1
 _log = logging.getLogger("domainsight")
+# How an event that runs a model is connected: Gradio would have a queue for each button, and run them side by side.
+ANALYSIS: dict[str, Any] = {"trigger_mode": "once", "concurrency_id": "analysis", "api_visibility": "private"}
 
 
 def page(title: str) -> Page:

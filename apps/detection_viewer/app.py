@@ -71,7 +71,6 @@ class _Components:
 def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
     case = gr.State(None, delete_callback=viewer.forget)  # within the hour after its tab was closed
     display = [components.score, components.view]
-    once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     nothing = (None, *cleared())
     events = [
         gr.on(
@@ -79,7 +78,7 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
             ui.guarded(partial(_upload, viewer), nothing),
             [components.picker, components.upload, case, *display],
             [components.error, case, *components.shown],
-            **once,
+            **ui.ANALYSIS,
         )
     ]
     for button, example in examples:
@@ -87,7 +86,7 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
             ui.guarded(partial(_take, viewer, example), (gr.skip(), gr.skip(), gr.skip(), *nothing)),
             [components.picker, case, *display],
             [components.error, components.picker, components.score, components.upload, case, *components.shown],
-            **once,
+            **ui.ANALYSIS,
         )
         events.append(event)
     # Only a person's choice: an example that chooses its pair brings its own result.
@@ -95,7 +94,7 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
         ui.guarded(partial(_choose, viewer), (gr.skip(), *nothing)),
         [components.picker, components.upload, case, components.view],
         [components.error, components.score, case, *components.shown],
-        **once,
+        **ui.ANALYSIS,
     )
     ui.cancels(
         components.cancel, [*events, chosen], [components.upload, case, *components.shown], (None, None, *cleared())

@@ -84,7 +84,6 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
     everything = [components.error, case, *components.shown]
     case_and_display = [case, components.which, components.seed]
     nothing = (None, *empty_outputs())
-    once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     last: dict[str, Any] = {"trigger_mode": "always_last", "api_visibility": "private"}
     events = [
         gr.on(
@@ -92,7 +91,7 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
             ui.guarded(partial(_upload, viewer), nothing),
             [components.upload, *case_and_display],
             everything,
-            **once,
+            **ui.ANALYSIS,
         )
     ]
     for button, example in examples:
@@ -100,11 +99,13 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
             ui.guarded(partial(_take, viewer, example), (None, *nothing)),
             case_and_display,
             [components.error, components.upload, *everything[1:]],  # an example takes the place of an upload
-            **once,
+            **ui.ANALYSIS,
         )
         events.append(event)
     ui.cancels(components.cancel, events, [components.upload, *everything[1:]], (None, *nothing))
-    components.seed.change(ui.guarded(partial(_resample, viewer), nothing), case_and_display, everything, **last)
+    components.seed.change(
+        ui.guarded(partial(_resample, viewer), nothing), case_and_display, everything, **{**ui.ANALYSIS, **last}
+    )
     components.which.change(
         ui.guarded(partial(_show, viewer), (None,)),
         case_and_display,

@@ -91,7 +91,6 @@ class _Components:
 def _connect(components: _Components, reader: SlideReader, examples: Sequence[tuple[gr.Button, Example]]) -> None:
     case = gr.State(None, delete_callback=delete_case)  # called within an hour after the tab is closed
     everything = [components.error, case, *components.shown]
-    once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     nothing = (None, *empty_outputs())
     # An upload clears the list of slides, and a choice from the list clears the upload.
     uploaded = gr.on(
@@ -99,7 +98,7 @@ def _connect(components: _Components, reader: SlideReader, examples: Sequence[tu
         ui.guarded(partial(_prepend, (None,), reader.score_upload), (None, *nothing)),
         [components.upload, components.view, case],
         [components.error, components.chosen, *everything[1:]],
-        **once,
+        **ui.ANALYSIS,
     )
     # The event ``input`` would come again whenever the list loses focus. The event ``change`` also comes when we clear
     # the list, so one more may follow while it is handled.
@@ -107,13 +106,13 @@ def _connect(components: _Components, reader: SlideReader, examples: Sequence[tu
     replaced = [components.error, components.upload, components.chosen, *everything[1:]]
     by_person = partial(_chosen_by_person, choose)
     chosen = components.chosen.change(
-        by_person, [components.chosen, components.view, case], replaced, **{**once, "trigger_mode": _LAST}
+        by_person, [components.chosen, components.view, case], replaced, **{**ui.ANALYSIS, "trigger_mode": _LAST}
     )
     events = [uploaded, chosen]
     for button, example in examples:
         take = partial(_prepend, (None, None), partial(reader.score_example, example))
         handler = ui.guarded(take, (None, None, *nothing))
-        events.append(button.click(handler, [components.view, case], replaced, **once))
+        events.append(button.click(handler, [components.view, case], replaced, **ui.ANALYSIS))
     ui.cancels(components.cancel, events, replaced[1:], (None, None, *nothing))
     components.view.change(
         ui.guarded(reader.show, (None,)),
