@@ -1,8 +1,9 @@
 """A demo page under load: `make bench-apps-load`.
 
-Prints the time until the page is ready, until its first result, and how long a change of the view takes with one
-session and with four that click every three seconds, until 100 changes; and what memory the server gained meanwhile.
-Needs Chromium. What it prints stands in ``results/apps_load.json``, with the machine it ran on.
+Prints the time until the page is ready, until its first result, and how long it takes to show or hide the overlay (in
+the browser) and to change the view (drawn by the server): with one session, and with four that do so every three
+seconds, a quarter of that apart, until 100 of each; and what memory the server gained meanwhile. Needs Chromium; the
+browsers share the machine's cores with the server. What it prints stands in ``results/apps_load.json``.
 """
 
 import json
@@ -17,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -37,6 +37,14 @@ _CHANGE = """(name) => new Promise((done) => {
   const isThere = () => document.querySelector("figure.viewer")?.getAttribute("aria-label")?.includes(`. ${name}.`);
   const look = () => isThere() ? done(performance.now() - began) : requestAnimationFrame(look);
   [...document.querySelectorAll(".choices input")].find((each) => each.value === name).click();
+  look();
+})"""
+# From the key to the first frame with the other opacity.
+_TOGGLE = """() => new Promise((done) => {
+  const opacity = () => document.querySelector("figure.viewer .over")?.style.opacity;
+  const before = opacity(), began = performance.now();
+  const look = () => opacity() !== before ? done(performance.now() - began) : requestAnimationFrame(look);
+  document.dispatchEvent(new KeyboardEvent("keydown", {key: " ", bubbles: true}));
   look();
 })"""
 _VIEWS = ("Source model", "Adapted model", "What changed")
@@ -78,33 +86,35 @@ def open_case(page: Page, address: str) -> float:
     return time.monotonic() - began
 
 
-def change_views(
-    address: str, count: int, every: float, at_result: Callable[[], object] = lambda: None
-) -> tuple[float, list[float]]:
-    """Change the view of one session ``count`` times.
+def use(
+    address: str, count: int, every: float, at_result: Callable[[], float] = lambda: 0.0
+) -> tuple[float, list[float], list[float]]:
+    """Show or hide the overlay and change the view of one session, ``count`` times each.
 
     Args:
         address: Address of the page.
         count: How often.
-        every: Seconds from one change to the next.
-        at_result: Called when the session has its result.
+        every: Seconds from one to the next.
+        at_result: Called when the session has its result; returns the seconds to wait before it begins.
 
     Returns:
-        Seconds to the result, and those of each change.
+        Seconds to the result, those of each toggle, and those of each change.
     """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_OPTIONS)
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         first = open_case(page, address)
         page.evaluate(_CHANGE, _VIEWS[0])  # the first one also loads what later ones have
-        at_result()
-        times = []
+        page.evaluate(_TOGGLE)
+        time.sleep(at_result())
+        toggles, changes = [], []
         for number in range(count):
             began = time.monotonic()
-            times.append(page.evaluate(_CHANGE, _VIEWS[(number + 1) % len(_VIEWS)]) / 1000)
+            toggles.append(page.evaluate(_TOGGLE) / 1000)
+            changes.append(page.evaluate(_CHANGE, _VIEWS[(number + 1) % len(_VIEWS)]) / 1000)
             time.sleep(max(0.0, every - (time.monotonic() - began)))
         browser.close()
-    return first, times
+    return first, toggles, changes
 
 
 def memory_mib(process: int) -> float:
@@ -121,23 +131,30 @@ def p95(times: list[float]) -> float:
 def main() -> int:
     """Run the load and write what was measured."""
     with served() as (address, process, ready):
-        first, alone = change_views(address, _REQUESTS // _SESSIONS, 0.5)
-        memory = []
+        first, *alone = use(address, _REQUESTS // _SESSIONS, 0.5)
+        memory, places = [], iter(range(_SESSIONS))
         opened = threading.Barrier(_SESSIONS, action=lambda: memory.append(memory_mib(process)))
+
+        def begin() -> float:
+            opened.wait()
+            return next(places) * _EVERY_SECONDS / _SESSIONS
+
         with ThreadPoolExecutor(_SESSIONS) as pool:
-            run = partial(change_views, address, _REQUESTS // _SESSIONS, _EVERY_SECONDS, opened.wait)
-            together = [future.result()[1] for future in [pool.submit(run) for _ in range(_SESSIONS)]]
+            runs = [pool.submit(use, address, _REQUESTS // _SESSIONS, _EVERY_SECONDS, begin) for _ in range(_SESSIONS)]
+            together = [run.result() for run in runs]
         before, gained = memory[0], memory_mib(process) - memory[0]
-    shared = [seconds for times in together for seconds in times]
-    found = {
-        "seconds_to_ready": round(ready, 2),
-        "seconds_to_first_result": round(first, 2),
-        "p95_of_a_change_alone_ms": round(1000 * p95(alone), 1),
-        "p95_of_a_change_with_four_ms": round(1000 * p95(shared), 1),
-        "ratio": round(p95(shared) / p95(alone), 2),
+    found: dict[str, float] = {"seconds_to_ready": round(ready, 2), "seconds_to_first_result": round(first, 2)}
+    for place, name in enumerate(("toggle", "change")):
+        one, four = p95(alone[place]), p95([seconds for run in together for seconds in run[1:][place]])
+        found |= {
+            f"p95_of_a_{name}_alone_ms": round(1000 * one, 1),
+            f"p95_of_a_{name}_with_four_ms": round(1000 * four, 1),
+            f"ratio_of_a_{name}": round(four / one, 2),
+        }
+    found |= {
         "memory_with_four_results_mib": round(before),
         "memory_gained_by_the_changes_mib": round(gained, 1),
-        "changes": len(shared),
+        "changes": sum(len(run[2]) for run in together),
         "cores": usable_cores(),
     }
     for name, value in found.items():
