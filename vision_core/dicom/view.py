@@ -116,7 +116,7 @@ def read_values(stored: "Stored", header: "Dataset", frame: int) -> GreyValues |
         return None
     codes, lowest, step = _encode(display, stored.values, values)
     low, high = (display.modality_values(np.array([end]))[0] for end in (values.min(), values.max()))
-    windows = [first, *_other_presets(header, frame), _whole("Whole range", low, high)]
+    windows = [first, *_other_presets(header, frame), range_preset("Whole range", low, high)]
     windows += [Preset(name=name, centre=at, width=width) for name, at, width in _modality_presets(header)]
     known = {(preset.centre, preset.width): preset for preset in reversed(windows)}
     return GreyValues(
@@ -155,12 +155,12 @@ def _first_preset(display: GreyDisplay, image: NDArray[Any]) -> Preset | None:
         )
     if shown is None:
         ends = display.modality_values(np.array([image.min(), image.max()]))
-        return _whole("Whole range", float(ends.min()), float(ends.max()))
-    return _whole("Range of the bits", *shown) if isinstance(shown, tuple) else None
+        return range_preset("Whole range", float(ends.min()), float(ends.max()))
+    return range_preset("Range of the bits", *shown) if isinstance(shown, tuple) else None
 
 
-def _whole(name: str, low: float, high: float) -> Preset:
-    """Return the window that shows ``low`` black and ``high`` white."""
+def range_preset(name: str, low: float, high: float) -> Preset:
+    """Make the window that shows ``low`` black and ``high`` white."""
     low, high = min(low, high), max(low, high)
     return Preset(name=name, centre=(low + high) / 2 + 0.5, width=high - low + 1)
 

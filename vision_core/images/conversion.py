@@ -5,6 +5,7 @@ since cameras and scanners write 12 bits into files of 16, unless the file says 
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,51 @@ def to_rgb(path: Path, image: ImageFile.ImageFile) -> tuple[Image.Image, tuple[s
     if is_deep:
         return _deep_colour(path, image, orientation, notes)
     turned = ImageOps.exif_transpose(image)
-    if mode.startswith("I;16") or mode in {"I", "F"}:
+    if _is_deep_grey(mode):
         bits = 12 if _TWELVE in raw_mode else _declared_bits(tags)
         grey, told = _scaled(_whole_words(path, np.asarray(turned)), bits)
-        grey = 255 - grey if tags.get(_PHOTOMETRIC_TAG) == 0 else grey  # Pillow inverts 8 bits only
+        grey = 255 - grey if _is_inverted(tags) else grey
         return Image.fromarray(grey).convert("RGB"), (*notes, *told)
     return _opaque(turned), notes
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepGrey:
+    """Grey values of more than 8 bits, as stored.
+
+    Attributes:
+        values: ``(H, W)`` uint16, turned as the camera was.
+        bits: Bits in use.
+        is_inverted: Whether small values are white.
+    """
+
+    values: NDArray[np.uint16]
+    bits: int
+    is_inverted: bool
+
+
+def to_deep_grey(path: Path, image: ImageFile.ImageFile) -> DeepGrey | None:
+    """Read the values that ``to_rgb`` scales to 8 bits; None for an image of 8 bits, or of colours.
+
+    Raises:
+        InputError, Exception: As ``to_rgb``.
+    """
+    if not _is_deep_grey(image.mode):
+        return None
+    raw_mode, tags = _raw_mode(image), getattr(image, "tag_v2", {})
+    image.load()
+    values = _whole_words(path, np.asarray(ImageOps.exif_transpose(image)))
+    declared = 12 if _TWELVE in raw_mode else _declared_bits(tags)
+    return DeepGrey(values=values, bits=max(declared, _used_bits(values)), is_inverted=_is_inverted(tags))
+
+
+def _is_deep_grey(mode: str) -> bool:
+    return mode.startswith("I;16") or mode in {"I", "F"}
+
+
+def _is_inverted(tags: Any) -> bool:  # noqa: ANN401 (of Pillow)
+    """Tell whether a TIFF calls small values white, which Pillow applies to 8 bits only."""
+    return bool(tags.get(_PHOTOMETRIC_TAG) == 0)
 
 
 def header_notes(image: ImageFile.ImageFile) -> tuple[str, ...]:
@@ -126,14 +166,18 @@ def _declared_bits(tags: Any) -> int:  # noqa: ANN401 (of Pillow)
 
 def _scaled(values: NDArray[np.uint16], bits: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Scale whole values by the bits in use; ``bits``: as declared, or 0."""
-    largest = int(values.max(initial=0))
-    used = next(each for each in _USED_BITS if largest < 2**each) if largest else _USED_BITS[-1]
+    used = _used_bits(values)
     notes: tuple[str, ...] = ()
     if bits < used:
         bits = used
         notes = (f"uses {bits} of its 16 bits or more a sample, and is read as such",) if bits < _USED_BITS[-1] else ()
     table = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
     return table[values], notes
+
+
+def _used_bits(values: NDArray[np.uint16]) -> int:
+    largest = int(values.max(initial=0))
+    return next(each for each in _USED_BITS if largest < 2**each) if largest else _USED_BITS[-1]
 
 
 def _whole_words(path: Path, grey: NDArray[np.generic]) -> NDArray[np.uint16]:

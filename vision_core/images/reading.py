@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vision_core.errors import DataError, InputError
-from vision_core.images.conversion import has_deep_values, header_notes, refuse_planes, to_rgb
+from vision_core.images.conversion import DeepGrey, has_deep_values, header_notes, refuse_planes, to_deep_grey, to_rgb
 from vision_core.images.notes import tell
 from vision_core.images.wholeness import may_be_cut
 
@@ -107,6 +107,12 @@ def read_noted_image(
     with _opened(path, max_megapixels, key) as image:
         picture, notes = to_rgb(path, image)
         return np.array(picture), notes
+
+
+def read_deep_grey(path: Path, max_megapixels: float = 100.0) -> DeepGrey | None:
+    """Read the values of a grey image of more than 8 bits, as stored; None for any other; raises as ``read_image``."""
+    with _opened(path, max_megapixels, "") as image:
+        return to_deep_grey(path, image)
 
 
 def inspect_image(path: Path, max_megapixels: float = 100.0, *, key: str = "") -> tuple[tuple[str, ...], bool]:

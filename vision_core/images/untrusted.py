@@ -19,16 +19,17 @@ from vision_core.dicom.reader import (
     read_dicom_view,
     read_noted_dicom,
 )
-from vision_core.dicom.view import GreyValues, ImageFacts, ImageView, Preset
+from vision_core.dicom.view import GreyValues, ImageFacts, ImageView, Preset, range_preset
 from vision_core.errors import InputError
 from vision_core.images.folders import suffix_notes
 from vision_core.images.notes import tell
-from vision_core.images.reading import is_image_name, read_image, read_noted_image
+from vision_core.images.reading import is_image_name, read_deep_grey, read_image, read_noted_image
 from vision_core.sandbox import Limits, Sandbox
 
 _BYTES_PER_PIXEL = 3
 _IMAGE = "vision_core.images.untrusted:image_in_child"
 _VIEW = "vision_core.images.untrusted:view_in_child"
+_PLAIN_VIEW = "vision_core.images.untrusted:plain_view_in_child"
 _DICOM = "vision_core.images.untrusted:dicom_in_child"
 _CINE = "vision_core.images.untrusted:cine_in_child"
 
@@ -80,10 +81,8 @@ class UntrustedImages:
 
     def view(self, path: Path) -> tuple[ImageView, tuple[str, ...]]:
         """Read an upload as ``read``, with what a viewer needs beyond the picture; raises as ``read``."""
-        if path.suffix.lower() not in DICOM_SUFFIXES and not (path.is_file() and is_dicom(path)):
-            pixels, notes = self.read(path)
-            return ImageView(pixels=pixels), notes
-        answer = self.sandbox.run(_VIEW, path, max_megapixels=self.max_megapixels)
+        has_mark = path.suffix.lower() in DICOM_SUFFIXES or (path.is_file() and is_dicom(path))
+        answer = self.sandbox.run(_VIEW if has_mark else _PLAIN_VIEW, path, max_megapixels=self.max_megapixels)
         told, arrays = dict(answer.value), answer.arrays
         pixels = self._checked(path, arrays.get("", np.empty(0)))
         grey = told["values"]
@@ -176,7 +175,28 @@ _open: tuple[tuple[Any, ...], ExitStack, Cine] | None = None
 
 def view_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:  # noqa: ANN401
     """Read the view of a DICOM image as the sandbox answers."""
-    view, notes = read_dicom_view(path, **arguments)
+    return _told(*read_dicom_view(path, **arguments))
+
+
+def plain_view_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:  # noqa: ANN401
+    """Read the view of any other image as the sandbox answers: its grey values where it has more than 8 bits."""
+    pixels, notes = read_noted_image(path, **arguments)
+    deep = read_deep_grey(path, **arguments)
+    if deep is None:
+        return _told(ImageView(pixels=pixels), notes)
+    low, high = float(deep.values.min()), float(deep.values.max())
+    values = GreyValues(
+        codes=deep.values,
+        is_image=np.ones(deep.values.shape, bool),
+        lowest=0.0,
+        step=1.0,
+        presets=(range_preset("Range of the bits", 0, 2**deep.bits - 1), range_preset("Whole range", low, high)),
+        is_inverted=deep.is_inverted,
+    )
+    return _told(ImageView(pixels=pixels, values=values), notes)
+
+
+def _told(view: ImageView, notes: tuple[str, ...]) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:
     arrays: dict[str, NDArray[Any]] = {"": view.pixels}
     grey: dict[str, Any] = {}
     if view.values:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.bad_inputs import dicoms
@@ -115,3 +116,36 @@ def test_read_image__threads_get_their_own_images(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert seen == {level: level for level in range(8)}
+
+
+@pytest.mark.parametrize(("bits", "name"), [(12, "a.png"), (16, "a.png"), (12, "a.tif")])
+def test_view__grey_of_more_than_8_bits_has_its_values_and_windows(bits: int, name: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(300, 2**bits, (20, 30)).astype(np.uint16)
+    values[0, 0] = 2**bits - 1
+    Image.fromarray(values).save(tmp_path / name)
+    with UntrustedImages() as reader:
+        view, _ = reader.view(tmp_path / name)
+    grey = view.values
+    assert grey is not None and grey.is_image.all() and not grey.is_inverted
+    np.testing.assert_array_equal(grey.lowest + grey.step * grey.codes, values)
+    first, whole = grey.presets
+    assert (first.name, whole.name) == ("Range of the bits", "Whole range")
+    ends = {
+        each.name: (each.centre - 0.5 - (each.width - 1) / 2, each.centre - 0.5 + (each.width - 1) / 2)
+        for each in grey.presets
+    }
+    assert ends == {first.name: (0, 2**bits - 1), whole.name: (values.min(), 2**bits - 1)}
+    shown = np.rint(255 * values.astype(float) / (2**bits - 1))  # what the first one shows
+    np.testing.assert_array_equal(view.pixels, np.repeat(shown[..., None], 3, axis=2))
+
+
+def test_view__white_is_zero_is_told_and_8_bits_have_no_windows(tmp_path: Path) -> None:
+    values = np.array([[0, 65535, 1000]], np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save(tmp_path / "b.png")
+    with UntrustedImages() as reader:
+        inverted, plain = reader.view(tmp_path / "a.tif")[0], reader.view(tmp_path / "b.png")[0]
+    assert inverted.values is not None and inverted.values.is_inverted
+    np.testing.assert_array_equal(inverted.values.codes, values)
+    assert inverted.pixels[0, :2, 0].tolist() == [255, 0]
+    assert plain.values is None
