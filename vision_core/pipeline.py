@@ -12,10 +12,11 @@ from torch import Tensor
 
 from vision_core.batch.inspection import Inspected
 from vision_core.batch.job import FileProcessor, nothing_else
-from vision_core.bundles.bundle import read_card
+from vision_core.bundles.bundle import GOLDEN_FINE, Bundle, check_golden, read_card
 from vision_core.bundles.card import WEIGHTS_FILE, Card
 from vision_core.bundles.export import Exportable
 from vision_core.config.schema import Config
+from vision_core.console import say
 from vision_core.csv_tables import Cell
 from vision_core.errors import Checked, DataError, UsageError
 from vision_core.evaluation.rows import Row
@@ -213,6 +214,26 @@ class Pipeline(ABC, Generic[ConfigT]):
 
 
 Build = Callable[[], Pipeline[Any]]
+
+
+def load_proven(make: Callable[[], Predictor[ResultT]], content: Bundle) -> Predictor[ResultT]:
+    """Load a predictor, and let it compute the golden pair of its bundle on the device on which it will predict.
+
+    Args:
+        make: Loads the predictor.
+        content: Its bundle, of which card and golden pair are enough.
+
+    Raises:
+        CheckpointError: The weights, this machine, or these software versions compute something else.
+    """
+    predictor = make()
+    deviation = check_golden(content, predictor.answer)
+    if deviation > GOLDEN_FINE:
+        say(
+            f"warning: this machine computes visibly different values for {content.card.identity()}: relative "
+            f"deviation {deviation:.2g} from those of its golden pair. Compare results before you rely on them."
+        )
+    return predictor
 
 
 def weights_hash(path: Path | None) -> str | None:

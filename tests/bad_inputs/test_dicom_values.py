@@ -320,13 +320,6 @@ def test_read__a_shutter_that_viewers_lay_over_the_picture_is_told(shape: str | 
     assert notes == ("has a shutter, which viewers lay over the picture; it is not applied",)
 
 
-@pytest.mark.parametrize(("modality", "kind"), [("SEG", "a segmentation"), ("RTDOSE", "a map of doses")])
-def test_read__pixels_that_are_no_picture_are_told(modality: str, kind: str, tmp_path: Path) -> None:
-    path = still(tmp_path / "a.dcm", Modality=modality)
-    assert inspect_dicom(path).notes == (f"is {kind}, no picture of a patient; it is read as one",)
-    assert read_noted_dicom(path)[1] == inspect_dicom(path).notes
-
-
 @pytest.mark.parametrize("preamble", [bytes(128), b"II*\0\x80\1\0\0" + bytes(120)])
 def test_image__dicom_under_the_name_of_an_image_is_named(preamble: bytes, tmp_path: Path) -> None:
     found = dataset()

@@ -5,7 +5,6 @@ seal), and ``golden.safetensors``: one small input as a person gives it (bytes o
 raw output of the stored weights, by which another machine verifies that it computes the same.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from vision_core.bundles.card import CARD_FILE, FORMAT, GOLDEN_FILE, SEAL, UNSEA
 from vision_core.console import say
 from vision_core.errors import CheckpointError, NotFiniteError, one_line
 from vision_core.files import flush, sha256, write_atomic
+from vision_core.strict_json import RepeatedKeyError, parse_json
 
 GOLDEN_FINE, GOLDEN_REFUSED = 1e-3, 1e-2
 _FORMAT_KEY = "bundle_format"  # in the header of the golden pair, which the card's hashes cover
@@ -266,14 +266,16 @@ def refuse_other_task(path: Path, card: Card, task: str) -> None:
 
 def _parsed_card(folder: Path, path: Path) -> Card:
     try:
-        content = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        content = parse_json((folder / CARD_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         inside = ", ".join(sorted(item.name for item in folder.iterdir())[:5]) or "nothing"
         below = sorted(found.parent.name for found in folder.glob(f"*/{CARD_FILE}"))  # of a run
         near = f" Give '{path / ('model' if 'model' in below else below[0])}'." if below else ""
         raise CheckpointError(f"'{path}' has no {CARD_FILE} (found: {inside}); it is not a bundle.{near}") from error
+    except RepeatedKeyError as error:
+        raise CheckpointError(f"'{path}': {CARD_FILE} was changed after it was written: {error}. {_AGAIN}") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"'{path}': {CARD_FILE} is not JSON. Fetch the bundle again.") from error
+        raise CheckpointError(f"'{path}': {CARD_FILE} is not JSON{_with_mark(error)}. {_AGAIN}") from error
     _check_format(content, path)
     try:
         return Card.model_validate(content)
@@ -281,6 +283,10 @@ def _parsed_card(folder: Path, path: Path) -> Card:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "as a whole"
         raise CheckpointError(f"'{path}': {CARD_FILE}, {place}: {first['msg']}. {_AGAIN}") from error
+
+
+def _with_mark(error: Exception) -> str:
+    return " (it begins with a byte order mark, as some editors write)" if "BOM" in str(error) else ""
 
 
 def _check_format(content: Any, path: Path) -> None:  # noqa: ANN401 (not yet checked)

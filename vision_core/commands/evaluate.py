@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 from vision_core.bundles import bundle as bundles
@@ -11,8 +12,9 @@ from vision_core.console import say
 from vision_core.errors import UsageError, one_line
 from vision_core.evaluation.rows import table, write_rows
 from vision_core.files import write_readme, writing
-from vision_core.pipeline import Build
+from vision_core.pipeline import Build, load_proven
 from vision_core.runs.folder import RunFolder
+from vision_core.training.runtime import pick_device
 
 _SCORES, _PICTURES = "evaluation.json", "pictures"
 _FILES = {
@@ -34,7 +36,12 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     else:
         origin = f"{arguments.checkpoint}/card.json"
         config = configs.of_bundle(config_class, card.config, arguments.words, origin)
-    rows = build().evaluate(config, {card.method: arguments.checkpoint}, arguments.out and arguments.out / _PICTURES)
+    pipeline = build()
+    load_proven(
+        partial(pipeline.predictor, arguments.checkpoint, pick_device(config.train.device)),
+        bundles.load(arguments.checkpoint, config_class.task),
+    )
+    rows = pipeline.evaluate(config, {card.method: arguments.checkpoint}, arguments.out and arguments.out / _PICTURES)
     say(table(rows))
     if arguments.out:
         write_rows(arguments.out / _SCORES, rows)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +17,15 @@ from vision_core.config.loading import fingerprint, of_bundle
 from vision_core.config.schema import Config, ConfigT
 from vision_core.console import command_line, say
 from vision_core.errors import ConfigError, DataError, one_line
-from vision_core.pipeline import Build, Pipeline
+from vision_core.pipeline import Build, Pipeline, load_proven
 from vision_core.training.runtime import launch
 
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Predict every input and write the tables."""
     task = config_class.task
-    card = bundles.load(arguments.checkpoint, task).card  # read whole, so that damage is reported before a long plan
+    content = bundles.load(arguments.checkpoint, task)  # read whole, so that damage is reported before a long plan
+    card, content = content.card, replace(content, tensors={})
     config = _settings(arguments, card, config_class)
     pipeline = build()
     inputs = _inputs(pipeline, arguments.input)
@@ -35,7 +37,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     job = BatchJob(
         inputs=inputs,
         out=arguments.out,
-        make_predictor=partial(pipeline.predictor, arguments.checkpoint, device, config),
+        make_predictor=partial(load_proven, partial(pipeline.predictor, arguments.checkpoint, device, config), content),
         fingerprint=fingerprint([card.hashes, words]),
         version=version("domainsight"),
         source=arguments.input,

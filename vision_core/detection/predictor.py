@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,8 @@ class DetectorPredictor(FileProcessor[Detections]):
 def write_coco(out: Path, inputs: Sequence[Path]) -> None:
     """Join the results of a batch into the COCO file ``detections.coco.json``.
 
-    An image's id is the place of its input in the list, done or not; a category's id is the place of the class in the
-    detector's own list. Both begin at 1.
+    An image's id follows from its absolute path (``image_id``), so that files of several batches can be joined; a
+    category's id is the place of the class in the detector's own list, from 1.
 
     Args:
         out: Folder of the batch.
@@ -141,8 +142,8 @@ def write_coco(out: Path, inputs: Sequence[Path]) -> None:
     known = read_ledgers(out / "ledger")
     root = Path(os.path.commonpath([path.parent for path in inputs])) if inputs else Path()
     found = {
-        number: (path.relative_to(root).as_posix(), _record(out, known.get(text_of(path))))
-        for number, path in enumerate(dict.fromkeys(inputs), start=1)
+        image_id(path): (path.relative_to(root).as_posix(), _record(out, known.get(text_of(path))))
+        for path in dict.fromkeys(inputs)
     }
     records = {number: (name, record) for number, (name, record) in found.items() if record}
     classes = next((list(record["classes"]) for _, record in records.values()), [])
@@ -162,6 +163,11 @@ def write_coco(out: Path, inputs: Sequence[Path]) -> None:
         "annotations": [{"id": number} | each for number, each in enumerate(annotations, start=1)],
     }
     write_atomic(out / COCO_FILE, json.dumps(content, ensure_ascii=False))
+
+
+def image_id(path: Path) -> int:
+    """Compute the COCO id of an image file, below 2^48: the same in every batch, and no other file's."""
+    return int.from_bytes(blake2b(os.fsencode(path.absolute()), digest_size=6).digest()) or 1
 
 
 def _record(out: Path, made: Record | None) -> dict[str, Any]:

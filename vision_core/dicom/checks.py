@@ -22,6 +22,15 @@ _EXTENDED_JPEG = "1.2.840.10008.1.2.4.51"
 LOSSY_JPEG = {"1.2.840.10008.1.2.4.50", _EXTENDED_JPEG}
 _JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
 SCREEN_BITS = 8
+_SEGMENTATION = "is a segmentation (SEG): its pixels are masks, no picture. Give the image that was segmented."
+_DOSES = "is a map of doses (RTDOSE), no picture. Give the CT or MR that the plan was made on."
+_NO_PICTURES = {  # by class of object, and by modality where a program wrote another class
+    "1.2.840.10008.5.1.4.1.1.66.4": _SEGMENTATION,
+    "1.2.840.10008.5.1.4.1.1.66.7": _SEGMENTATION,  # as a map of labels
+    "SEG": _SEGMENTATION,
+    "1.2.840.10008.5.1.4.1.1.481.2": _DOSES,
+    "RTDOSE": _DOSES,
+}
 _EXTRA_OF = {
     _EXTENDED_JPEG: "pylibjpeg pylibjpeg-libjpeg",
     **{f"1.2.840.10008.1.2.4.{number}": "pylibjpeg 'pylibjpeg-openjpeg>=2'" for number in (201, 202, 203)},  # HTJ2K
@@ -42,7 +51,8 @@ def find_fault(header: "Dataset", pixels: PixelElement, max_megapixels: float, k
     """
     try:
         return (
-            _header_fault(header, max_megapixels, key)
+            _kind_fault(header)
+            or _header_fault(header, max_megapixels, key)
             or _colour_fault(header, pixels)
             or _pixel_fault(header, pixels)
             or _decoder_fault(header)
@@ -64,6 +74,13 @@ def choose_decoder(header: "Dataset", precision: int) -> str:
         return "gdcm"
     is_for_pillow = precision <= SCREEN_BITS or (syntax in _JPEG_2000 and samples == 1)
     return "pillow" if syntax in LOSSY_JPEG | _JPEG_2000 and is_for_pillow else ""
+
+
+def _kind_fault(header: "Dataset") -> str:
+    """Find an object whose pixels are no picture, though they could be shown as one."""
+    stored = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+    modality = str(header.get("Modality", "") or "").strip().upper()
+    return _NO_PICTURES.get(str(stored), "") or _NO_PICTURES.get(modality, "")
 
 
 def _header_fault(header: "Dataset", max_megapixels: float, key: str) -> str:

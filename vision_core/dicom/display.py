@@ -230,11 +230,15 @@ def _refuse_other_units(modality: LookupTable | tuple[float, float], window: Win
 def _windows(header: "Dataset") -> tuple[list[Window], tuple[str, ...]]:
     """Read the windows that can be used, and tell of others."""
     function = str(header.get("VOILUTFunction", "") or "LINEAR").strip().upper()
-    pairs = list(zip(numbers(header, "WindowCenter"), numbers(header, "WindowWidth"), strict=False))
+    centres, widths = numbers(header, "WindowCenter"), numbers(header, "WindowWidth")
+    pairs = list(zip(centres, widths, strict=False))
     if pairs and function not in _FUNCTIONS:
         raise UnfitError(f"has a window of the kind '{function}'; {', '.join(_FUNCTIONS)} are known. Export it again.")
     sound = [(centre, width) for centre, width in pairs if np.isfinite([centre, width]).all() and width > 0]
     notes = []
+    if len(centres) != len(widths):
+        instead = "pairs are made from the first on" if pairs else "its values are shown as if it had no window"
+        notes.append(f"has {len(centres)} centres and {len(widths)} widths of windows; {instead}")
     if len(sound) < len(pairs):
         centre, width = next(pair for pair in pairs if pair not in sound)
         instead = "another window is used" if sound else "its values are shown as if it had none"

@@ -43,7 +43,6 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 _TELLING = 3  # letters: shorter parts of a name stand in many words
-_NO_PICTURES = {"SEG": "a segmentation", "RTDOSE": "a map of doses"}  # by modality
 _LOG = logging.getLogger("domainsight")
 
 
@@ -215,8 +214,6 @@ def _shape_notes(header: "Dataset") -> tuple[str, ...]:
     ratio = pixel_ratio(header)
     if ratio is not None:
         notes.append(f"has pixels of the height {ratio[0]:g} and the width {ratio[1]:g}; they are read as squares")
-    if kind := _NO_PICTURES.get(str(header.get("Modality", "") or "")):
-        notes.append(f"is {kind}, no picture of a patient; it is read as one")
     if header.get("ShutterShape"):
         notes.append("has a shutter, which viewers lay over the picture; it is not applied")
     if header.get("MaskSubtractionSequence") and str(header.get("RecommendedViewingMode", "") or "") == "SUB":

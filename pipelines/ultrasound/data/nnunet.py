@@ -23,6 +23,7 @@ from pipelines.ultrasound.data.subjects import Splits, hash_keys, refuse_shared
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import atomic_path, write_atomic
 from vision_core.images.reading import list_files
+from vision_core.strict_json import RepeatedKeyError, parse_json
 
 _CASE = re.compile(r"(?P<subject>[A-Za-z0-9][\w.-]*)_(?P<number>\d+)", re.ASCII)
 _ENDING, _CHANNEL = ".png", "_0000"
@@ -173,7 +174,9 @@ def _check(root: Path, described: Any) -> None:  # noqa: ANN401 (JSON)
 
 def _json(path: Path) -> Any:  # noqa: ANN401
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
+    except RepeatedKeyError as error:
+        raise DataError(f"'{path}': {error}. Write each key once.") from error
     except ValueError as error:
         raise DataError(f"'{path}' is no JSON. Copy or write it again.") from error
 

@@ -16,6 +16,7 @@ from vision_core.csv_tables import read_csv
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import atomic_path
 from vision_core.randomness import key
+from vision_core.strict_json import parse_json
 
 SUBJECTS = "subjects.csv"
 _NEARLY = 1e-6
@@ -75,7 +76,7 @@ def read_splits(path: Path, subjects: Iterable[str]) -> Splits:
             data is in no list.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = parse_json(path.read_text(encoding="utf-8"))
         lists = {str(name): tuple(map(str, own)) for name, own in content["subjects"].items()}
         splits = Splits(seed=int(content["seed"]), lists=lists, keys_sha256=str(content["keys_sha256"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -10,7 +10,7 @@ from pipelines.wsi.cohort.file_matching import SlideRecord
 from pipelines.wsi.cohort.same_slides import judge_same
 from pipelines.wsi.features.slide_processing import SlideProcessor
 from pipelines.wsi.features.summaries import FileSummary, summarise
-from pipelines.wsi.features.survey import compare, flat_notes, same_features
+from pipelines.wsi.features.survey import alike_notes, compare, flat_notes, same_features
 from vision_core.errors import Checked, DataError, Findings
 
 
@@ -103,7 +103,7 @@ class FeatureChecks:
     ) -> tuple[list[str], list[str]]:
         """List problems and notes on all files together: another width or origin, the same slide twice."""
         same, notes = judge_same(same_features(self._summaries), lists, classes)
-        return [*compare(self._summaries), *same], [*notes, *flat_notes(self._summaries)]
+        return [*compare(self._summaries), *same], [*notes, *flat_notes(self._summaries), *alike_notes(self._summaries)]
 
 
 def check_of_list(found: CohortFindings, others: Sequence[str], notes: Sequence[str]) -> Checked:

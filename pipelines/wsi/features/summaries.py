@@ -19,13 +19,14 @@ from vision_core.training import distributed
 
 @dataclass(frozen=True, kw_only=True)
 class FileSummary:
-    """Size, origin and sum of a feature file; ``is_flat``: all tiles looked at have the same features."""
+    """Size, origin, sum and means of a feature file; ``is_flat``: all tiles looked at have the same features."""
 
     record: SlideRecord
     num_tiles: int
     dim: int
     origin: Mapping[str, Any]
     content: str
+    means: tuple[float, ...] = ()
     is_flat: bool = False
 
 
@@ -94,6 +95,7 @@ def _read(record: SlideRecord) -> FileSummary:
         dim=features.dim,
         origin=origin_of(features.attributes),
         content=features.content,
+        means=features.means,
         is_flat=bool(some) and all(bool((each == some[0]).all()) for each in some),
     )
 

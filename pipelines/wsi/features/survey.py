@@ -4,6 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any, Literal
 
 from pipelines.wsi.cohort.file_matching import NUM_EXAMPLES, SlideRecord
@@ -14,6 +15,7 @@ from vision_core.slides.features.files import describe_encoder
 
 _MPP_TOLERANCE = 0.02
 _MAX_PROBLEMS = 50
+_ALIKE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +137,29 @@ def flat_notes(summaries: Sequence[FileSummary]) -> list[str]:
     return [f"THE SAME FEATURES IN ALL TILES of {len(flat)} slides: did their encoder fail? ({_examples(flat)})"]
 
 
+def alike_notes(summaries: Sequence[FileSummary]) -> list[str]:
+    """Note slides whose features differ in the order or the precision of their tiles alone, as of a copy."""
+    groups: dict[tuple[int, int], list[FileSummary]] = defaultdict(list)
+    for summary in summaries:
+        if summary.num_tiles and summary.means and not summary.is_flat:
+            groups[summary.num_tiles, summary.dim].append(summary)
+    pairs = [
+        f"'{one.record.slide}' and '{other.record.slide}'"
+        for group in groups.values()
+        for one, other in combinations(group, 2)
+        if one.content != other.content and _is_alike(one.means, other.means)
+    ]
+    if not pairs:
+        return []
+    return [f"THE SAME FEATURES IN ANOTHER ORDER OR PRECISION, as of a copy: {_examples(pairs)}"]
+
+
+def _is_alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Compare means of features; half precision moves them by a thousandth at most."""
+    scale = max(map(abs, one))
+    return max(abs(first - second) for first, second in zip(one, other, strict=True)) <= _ALIKE * scale
+
+
 def same_features(summaries: Sequence[FileSummary]) -> tuple[tuple[SlideRecord, ...], ...]:
     """Group slides whose features and corners are the same."""
     groups: dict[str, list[SlideRecord]] = defaultdict(list)
@@ -195,7 +220,7 @@ def _quoted(value: Any) -> str:  # noqa: ANN401
 def _notes(full: Sequence[FileSummary], empty: Sequence[str], bad: Sequence[str]) -> list[str]:
     skipped = {"slides without tissue, passed over": empty, "slides whose features cannot be used, left out": bad}
     notes = [f"{what}: {len(names)} ({_examples(names)})" for what, names in skipped.items() if names]
-    notes += flat_notes(full)
+    notes += [*flat_notes(full), *alike_notes(full)]
     unknown = sum(not {"encoder", "mpp"} <= set(summary.origin) for summary in full)
     if unknown:
         notes.append(

@@ -1,6 +1,7 @@
 """One image in, detections in its own pixels out, and the files of a result."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +130,7 @@ def test_write_coco__joins_records_and_keeps_empty_images(tmp_path: Path) -> Non
     assert [image["file_name"] for image in content["images"]] == ["one.png", "two.png"]
     assert [each["bbox"] for each in content["annotations"]] == [[1, 2, 10, 20]] * 2
     assert [each["id"] for each in content["annotations"]] == [1, 2]
-    assert {each["image_id"] for each in content["annotations"]} == {1}
+    assert {each["image_id"] for each in content["annotations"]} == {content["images"][0]["id"]}
     assert content["info"]["models"] == ["sfod/test/0"]
 
 
@@ -141,13 +142,27 @@ def test_write_coco__categories_are_the_detectors_own_list(tmp_path: Path) -> No
     assert [each["category_id"] for each in content["annotations"]] == [3, 2]
 
 
-def test_write_coco__ids_are_places_of_the_inputs_done_or_not(tmp_path: Path) -> None:
+def test_write_coco__ids_follow_from_the_path_alone(tmp_path: Path) -> None:
     found = {Path("in/a.png"): _found(1), Path("in/b.png"): None, Path("in/c.png"): _found(1)}
-    folder = _batch(tmp_path, found)
+    folder = _batch(tmp_path / "one", found)
     (folder / "outputs" / "notes.json").write_text('{"mine": true}')
     content = _coco(folder, list(found))
-    assert {image["id"]: image["file_name"] for image in content["images"]} == {1: "a.png", 3: "c.png"}
-    assert [each["image_id"] for each in content["annotations"]] == [1, 3]
+    ids = {image["file_name"]: image["id"] for image in content["images"]}
+    assert ids.keys() == {"a.png", "c.png"}
+    assert [each["image_id"] for each in content["annotations"]] == list(ids.values())
+    alone = {Path("in/c.png"): _found(1)}
+    assert _coco(_batch(tmp_path / "two", alone), list(alone))["images"][0]["id"] == ids["c.png"]
+
+
+def test_write_coco__files_of_two_batches_are_joined_without_mixing_them_up(tmp_path: Path) -> None:
+    parts = []
+    for name in ("x", "y"):  # equal names, in folders of their own
+        found = {Path(name) / f"{number}.png": _found(1 + number) for number in range(3)}
+        parts.append(_coco(_batch(tmp_path / name, found), list(found)))
+    images = [image["id"] for part in parts for image in part["images"]]
+    boxes = Counter(each["image_id"] for part in parts for each in part["annotations"])
+    assert len(set(images)) == 6 and max(images) < 2**48
+    assert [boxes[each] for each in images] == [1, 2, 3, 1, 2, 3]
 
 
 def test_write_coco__equal_names_of_two_folders_do_not_meet(tmp_path: Path) -> None:

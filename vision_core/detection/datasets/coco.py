@@ -32,6 +32,7 @@ from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
 from vision_core.evaluation.class_names import written_name
 from vision_core.images.reading import IMAGE_SUFFIXES, is_image_name, list_images
+from vision_core.strict_json import RepeatedKeyError, parse_json
 
 Entry = Mapping[str, Any]
 _Id = TypeVar("_Id", int | str, str)
@@ -200,11 +201,13 @@ def _indexes(root: Path) -> list[Path]:
 def _load(path: Path) -> dict[str, list[Entry]]:
     _refuse_oversized(path)
     try:
-        content = json.loads(decoded(path))
+        content = parse_json(decoded(path))
     except json.JSONDecodeError as error:
         offset = len(error.doc[: error.pos].encode())
         size = path.stat().st_size
         raise DataError(f"'{path}' breaks off: {error.msg} at byte '{offset}' of {size}. Copy it again.") from error
+    except RepeatedKeyError as error:
+        raise DataError(f"'{path}': {error}. Write each key once.") from error
     except RecursionError as error:
         raise DataError(f"'{path}' is not a COCO index: {error}. Correct data.split or data.format.") from error
     return {name: _table(content, name, path) for name in ("images", "annotations", "categories")}

@@ -12,6 +12,7 @@ from vision_core.files import write_atomic
 from vision_core.slides.features.files import Features, completed, read_features
 from vision_core.slides.features.grids import ForeignGrid, read_grid
 from vision_core.slides.features.hdf5 import checked_dataset, open_h5
+from vision_core.strict_json import parse_json
 
 ADOPTED_SUFFIX = ".adopted.json"
 _FORMAT = 1
@@ -116,7 +117,7 @@ def _relative_path(folder: Path, path: Path) -> str:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_bytes())
+        record = parse_json(path.read_bytes())
         is_whole = (
             record["format"] == _FORMAT
             and isinstance(record["features"], str)

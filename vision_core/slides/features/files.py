@@ -64,6 +64,7 @@ class Features:
         facts: Numbers on the extraction for tables: seconds, tiles per second.
         notes: Remarks, one sentence each.
         content: Sum of rows and coords, where all rows were read.
+        means: Means of the first features over all rows (``ContentSum.means``), where all rows were read.
     """
 
     features: Rows
@@ -72,6 +73,7 @@ class Features:
     facts: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     content: str = ""
+    means: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.features.shape) != 2:
@@ -124,13 +126,13 @@ def read_features(path: Path, *, check: bool = True) -> Features:
         features = _with_side(_build_features(path, rows, coords, {}))
     if not check:
         return features
-    content = check_rows(features.features, path, stored_corners(features) if stated else None)
+    content, means = check_rows(features.features, path, stored_corners(features) if stated else None)
     if stated not in {None, content}:
         raise InputError(
             f"'{path}' does not have the sum that was written with it: it has changed, or is damaged. Fetch it again, "
             "or extract the features again."
         )
-    return replace(features, content=content)
+    return replace(features, content=content, means=means)
 
 
 def check_finite(rows: Rows, path: Path) -> None:
@@ -143,8 +145,8 @@ def check_finite(rows: Rows, path: Path) -> None:
         pass
 
 
-def check_rows(rows: Rows, path: Path, corners: NDArray[np.int64] | None = None) -> str:
-    """Read all rows once: check them as ``check_finite`` does; return the sum of rows and corners.
+def check_rows(rows: Rows, path: Path, corners: NDArray[np.int64] | None = None) -> tuple[str, tuple[float, ...]]:
+    """Read all rows once: check them as ``check_finite`` does; return the sum of rows and corners, and the means.
 
     Raises:
         InputError: As ``check_finite``.
@@ -152,7 +154,7 @@ def check_rows(rows: Rows, path: Path, corners: NDArray[np.int64] | None = None)
     content = ContentSum(rows.dtype, int(rows.shape[1]))
     for block in _finite_blocks(rows, path):
         content.add(block)
-    return content.close(corners)
+    return content.close(corners), content.means
 
 
 def _finite_blocks(rows: Rows, path: Path) -> Iterator[NDArray[Any]]:

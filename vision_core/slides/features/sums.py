@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SUM = "content_sha256"
+_MEANS = 32  # features of which the mean is kept
 
 
 class ContentSum:
@@ -18,10 +19,20 @@ class ContentSum:
 
     def __init__(self, dtype: np.dtype[np.generic], dim: int) -> None:
         self._digest = hashlib.sha256(f"{dtype.newbyteorder('<').str} {dim}".encode())
+        self._totals = np.zeros(min(dim, _MEANS))
+        self._count = 0
 
     def add(self, block: NDArray[np.generic]) -> None:
         """Add the next rows."""
         self._digest.update(np.ascontiguousarray(block).data)
+        with np.errstate(over="ignore", invalid="ignore"):  # rows that are not finite are refused elsewhere
+            self._totals += block[:, : len(self._totals)].sum(axis=0, dtype=np.float64)
+        self._count += len(block)
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """Means of the first features: the same, up to rounding, in another order or precision of the rows."""
+        return tuple((self._totals / max(self._count, 1)).tolist())
 
     def close(self, corners: NDArray[np.int64] | None) -> str:
         """Add the corners; returns 64 hexadecimal digits."""

@@ -1,7 +1,6 @@
 """Masks of tissue drawn in QuPath, read from its GeoJSON export."""
 
 import gzip
-import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 
 from vision_core.errors import InputError
 from vision_core.slides.tissue.regions import Points, Region, join_diagonal_pixels, mask_to_regions, regions_to_mask
+from vision_core.strict_json import parse_json
 
 _MAX_BYTES = 500_000_000
 _WITHOUT_AREA = frozenset({"Point", "MultiPoint", "LineString", "MultiLineString"})
@@ -82,7 +82,7 @@ class _ParsedAreas:
 
 def _load(path: Path) -> Any:  # noqa: ANN401
     try:
-        return json.loads(_read_unpacked(path), parse_constant=_refuse_constant)
+        return parse_json(_read_unpacked(path), parse_constant=_refuse_constant)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"'{path}' is packed and breaks off or is damaged. {_REMEDY}.") from error
     except OSError as error:
