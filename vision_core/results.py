@@ -206,8 +206,8 @@ class SlideResult:
     Attributes:
         slide: File name of the slide.
         size: ``(height, width)`` at level 0 in pixels.
-        mpp: Microns per pixel at level 0.
-        classes: Names of the classes.
+        mpp: Microns per pixel at level 0; 0: not known, as of features that do not state it.
+        classes: Names of the classes; empty where no class may be spoken of.
         probabilities: ``(C,)`` float32, summing to one; empty for a slide without tissue.
         category: What ``decide_category`` returns: the class called by the model's threshold, or why there is none.
         tiles: ``(N, 2)`` int64, upper left corner ``(x, y)`` of each tile in pixels of level 0.
@@ -252,7 +252,7 @@ class SlideResult:
         _check("probabilities", self.probabilities, (len(self.classes) if count else 0,), np.float32)
         if not (np.isfinite(self.scores).all() and np.isfinite(self.probabilities).all()):
             raise ValueError("scores and probabilities: expected finite numbers, found NaN or infinity")
-        if count and abs(float(self.probabilities.sum()) - 1) > 1e-3:
+        if count and self.classes and abs(float(self.probabilities.sum()) - 1) > 1e-3:
             raise ValueError(f"probabilities: expected a sum of 1, found {self.probabilities.sum():g}")
 
     def __len__(self) -> int:
@@ -262,6 +262,11 @@ class SlideResult:
     def verdict(self) -> str:
         """Category in words for people."""
         return self.titles.get(self.category, self.category)
+
+    @property
+    def is_called(self) -> bool:
+        """Whether the category is a class."""
+        return bool(self.classes) and self.category not in DECLINED
 
     def to_record(self) -> dict[str, Any]:
         """Convert to a JSON-ready record without the tiles.
@@ -274,7 +279,7 @@ class SlideResult:
             "slide": self.slide,
             "width": width,
             "height": height,
-            "mpp": self.mpp,
+            "mpp": self.mpp or None,
             "category": self.category,
             "verdict": self.verdict,
             "probabilities": dict(zip(self.classes, shares, strict=False)),

@@ -25,8 +25,8 @@ from vision_core.results import SlideResult
 from vision_core.slides.outputs.heatmap import (
     colour_legend,
     heatmap_caption,
-    prominence,
     result_headline,
+    standing,
 )
 
 Image = NDArray[np.uint8]
@@ -188,11 +188,10 @@ def _name_downloads(case: Case, path: Path) -> None:
 def _outputs(case: Case, view: str) -> tuple[Any, ...]:
     result = case.result
     headline, *lines = describe(result)
-    standing = prominence(result) if result.category in result.classes else ""
     paths = {path: _about(path) for path in sorted(case.files.downloads.iterdir())}
     return (
         _figure(case, view),
-        ui.in_words(headline, standing, case.why or f"{case.name}.", *lines) + _colour_bar(result),
+        ui.in_words(headline, standing(result), case.why or f"{case.name}.", *lines) + _colour_bar(result),
         numbers_table(result) + ui.facts_list(case.facts()),
         ui.downloads(paths, ui.stem_of("slide", case.files.digits)),
     )

@@ -32,8 +32,8 @@ def without_call(result: SlideResult) -> SlideResult:
     unspoken = result.notes[:scope] + result.notes[scope + _is_undecided(result) :]
     return replace(
         result,
-        classes=("not called",),  # a result with tiles has a class
-        probabilities=np.ones(1, np.float32),
+        classes=(),
+        probabilities=np.empty(0, np.float32),
         category=NOT_CALLED,
         evidence=None,
         evidence_for="",
@@ -69,7 +69,7 @@ def result_csv(result: SlideResult, digits: str) -> str:
         "verdict": result.verdict,
         **{f"p_{name}": as_share(share) for name, share in _shares(result)},
         "tiles": len(result),
-        "mpp": round(result.mpp, 6),
+        "mpp": round(result.mpp, 6) or None,
         **{name: round(float(value), 6) for name, value in result.facts.items()},
         "notes": " ".join(result.notes),
         "input_sha256": digits,

@@ -142,9 +142,7 @@ class WsiPredictor(Predictor[SlideResult]):
         attributes, corners = features.attributes, _corners(features)
         side = int(attributes.get("tile_side") or 1)  # of no tiles, where it is not known
         size = (int(corners[:, 1].max(initial=0)) + side, int(corners[:, 0].max(initial=0)) + side)
-        tiles = self.config.tiles
-        slide_mpp = float(attributes.get("slide_mpp") or tiles.mpp * tiles.tile_px / side)
-        place = _Place(path.name, size, slide_mpp if attributes.get("tile_side") else tiles.mpp, side, corners)
+        place = _Place(path.name, size, float(attributes.get("slide_mpp") or 0), side, corners)
         notes = [_FROM_FEATURES] if features.coords is not None else [_FROM_FEATURES, _NO_PLACES]
         return self._result(features, place, [*told, *notes, *features.notes], {})
 
@@ -201,7 +199,7 @@ def columns(result: SlideResult) -> dict[str, Cell]:
         "notice": " ".join(result.notes),
         **{f"p_{name}": as_share(share) for name, share in shares},
         "tiles": len(result),
-        "mpp": round(result.mpp, 6),
+        "mpp": round(result.mpp, 6) or None,
         **{name: round(float(value), 6) for name, value in result.facts.items()},
         "model": result.model,
     }

@@ -29,6 +29,7 @@ from vision_core.errors import InputError
 from vision_core.files import write_atomic
 from vision_core.images.reading import read_image
 from vision_core.results import RESEARCH_NOTICE, SlideResult
+from vision_core.slides.outputs.heatmap import heatmap_caption
 from vision_core.slides.reading.slide import open_slide
 from vision_core.slides.tissue.overview import thumbnail
 
@@ -244,6 +245,13 @@ def test_uncalled__scope_stays_and_whatever_speaks_of_classes_goes() -> None:
         silent = without_call(result(outside=outside, abstains=1, possible_tumour=1, area_mm2=3))
         assert silent.notes == (("outside told.",) if outside else ()) + ("5 % blurred.",)
         assert "tumour" not in json.dumps(silent.to_record()) and dict(silent.facts) == {"outside": outside}
+        assert silent.to_record()["probabilities"] == {}
+
+
+def test_uncalled__the_heatmap_has_no_scale_bar_and_says_of_no_tile_that_it_stands_out() -> None:
+    caption = heatmap_caption(with_cautions(without_call(result())), 100)
+    assert caption.um_per_px is None and caption.headline.startswith("Result: not called")
+    assert [line.split(":")[0] for line in caption.lines] == ["Colour"] and caption.ends == ("mean", "32 times")
 
 
 def test_uncalled__no_tissue_remains_told() -> None:

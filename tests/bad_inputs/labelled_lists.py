@@ -141,6 +141,13 @@ def latin_list(folder: Path) -> Path:
     return folder
 
 
+def repeated_key(folder: Path) -> Path:
+    """An annotation with two boxes: programs differ in which of them they keep."""
+    path = make_coco(folder, COUNT) / "train.json"
+    path.write_text(path.read_text().replace('"bbox":', '"bbox": [1, 1, 5, 5], "bbox":', 1))
+    return folder
+
+
 def no_annotation(folder: Path) -> Path:
     """An index without any annotation."""
     return edited(folder, lambda index: index["annotations"].clear())

@@ -192,12 +192,15 @@ def test_an_edited_card_is_refused_by_every_verb(
     assert not any(Path(name).exists() for name in ("out", "a.onnx", "run"))
 
 
-def test_an_edit_under_a_new_seal_is_found_by_the_golden_pair(seen: Seen, bundle: Path) -> None:
-    def edit(card: dict[str, Any]) -> None:
-        card["architecture"]["pixel_mean"] = card["preprocessing"]["mean"] = [1.0, 2.0, 3.0]
-
-    edit_card(bundle, edit)
-    seen.refused(["verify", str(bundle)], 2, "compute another output for sfod/source/")
+def test_a_card_that_names_a_key_twice_or_begins_with_a_mark(seen: Seen, bundle: Path) -> None:
+    text = (bundle / "card.json").read_text(encoding="utf-8")
+    predict = ["predict", "--checkpoint", str(bundle), "--input", str(bundle), "--out", "out"]
+    (bundle / "card.json").write_text(text.replace('"task":', '"task": "sfod", "task":', 1), encoding="utf-8")
+    for argv in (["verify", str(bundle)], predict):
+        seen.refused(argv, 2, "an object names the key 'task' twice")
+    (bundle / "card.json").write_text(text, encoding="utf-8-sig")
+    for argv in (["verify", str(bundle)], predict):
+        seen.refused(argv, 2, "card.json is not JSON (it begins with a byte order mark")
 
 
 def test_format_1_passed_off_by_an_edit(seen: Seen, bundle: Path) -> None:

@@ -1,5 +1,7 @@
 """Features that other programs made, or that were changed or damaged: right, refused, or told."""
 
+import gzip
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.wsi.__main__ import main
-from pipelines.wsi.predict import WsiPredictor
+from pipelines.wsi.predict import WsiPredictor, columns
 from tests.bad_inputs.seen import Seen
 from tests.pipelines.wsi.tiny import DIM, FEATURE_WORDS, make_bundle, make_features
 from vision_core.errors import InputError
 from vision_core.slides.features.adopted import read_any_features
 from vision_core.slides.features.files import Features, read_features, write_features
 from vision_core.slides.features.grids import grid_step
+from vision_core.slides.outputs.heatmap import heatmap_caption
 
 ENCODER = {"name": "lite0", "input_px": 64, "weights": "ab" * 32, "mean": [1.0, 2.0, 3.0]}
 
@@ -213,8 +216,15 @@ def test_origin__what_a_file_does_not_say_is_told_and_no_dots_are_drawn(tmp_path
         result.notes
     )
     assert [file.name for file in predictor.write(result, path, tmp_path / "out")] == ["a.json"]
-    result = predictor(write(tmp_path / "b.h5", grid(448)))
+    path = write(tmp_path / "b.h5", grid(448))
+    result = predictor(path)
     assert result.tile_side == 448 and "inferred from their grid" in str(result.notes)
+    # No scale is made up from that of the model: not in the record, the tiles, the table, or a bar under the heatmap.
+    predictor.write(result, path, tmp_path / "out")
+    with gzip.open(tmp_path / "out" / "b.tiles.geojson.gz") as file:
+        tiles = json.load(file)
+    assert json.loads((tmp_path / "out" / "b.json").read_text())["mpp"] is tiles["mpp"] is None
+    assert columns(result)["mpp"] is None and heatmap_caption(result, 100).um_per_px == 0
 
 
 # Damaged, changed, or something else

@@ -41,6 +41,7 @@ REFUSED: list[tuple[Make, str, str]] = [
     (lists.normalised, "coco", "these look normalised"),
     (lists.normalised_voc, "voc", "these look normalised"),
     (lists.difficult_unknown, "voc", "has difficult 'maybe', which is neither 0 nor 1"),
+    (lists.repeated_key, "coco", "an object names the key 'bbox' twice, and programs differ in which they keep. Write"),
     (lists.latin_list, "voc", "is not text in UTF-8: byte '0xf6' at '2'"),
 ]
 READ: list[tuple[Make, str, Make, str]] = [

@@ -89,6 +89,19 @@ def test_predict__the_category_of_every_file_says_that_the_model_declines(
     assert float(row["p_normal"]) + float(row["p_tumour"]) == pytest.approx(1, abs=1e-5)  # stay beside it
 
 
+def test_predict__tiles_stand_out_for_a_class_only_where_one_is_called(
+    declined: tuple[str, Path, list[str]],
+) -> None:
+    kind, out, drawn = declined
+    with gzip.open(out / "outputs" / "a.tiles.geojson.gz") as file:
+        tiles = json.load(file)
+    with tifffile.TiffFile(out / "outputs" / "a.heatmap.tif") as file:
+        overlay = json.loads(file.pages[0].aspage().description)
+    is_told = any("tile stands out" in text or "tiles stand out" in text for text in drawn)
+    assert {is_told, "tiles" in tiles, "tiles" in overlay} == {kind not in DECLINED}
+    assert "scale" in tiles and "scale" in overlay
+
+
 def test_predict__the_notice_says_why(declined: tuple[str, Path, list[str]]) -> None:
     kind, out, _ = declined
     found = rows(out / "results.csv")

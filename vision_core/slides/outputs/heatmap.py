@@ -150,15 +150,18 @@ def draw_heatmap(
 
 
 def heatmap_caption(result: SlideResult, width: int) -> Caption:
-    """Compose the caption of a heatmap that is ``width`` pixels wide: scale, result and colours."""
-    um_per_px = result.mpp * result.size[1] / width
+    """Compose the caption of a heatmap that is ``width`` pixels wide: scale, result and colours.
+
+    Where no class may be spoken of, nothing is measured either: there is no scale bar.
+    """
+    um_per_px = result.mpp * result.size[1] / width if result.classes else None
     if len(result) == 0:
         lines = ["No tissue was found on this slide, so nothing was scored."]
         return Caption(headline=result_headline(result), lines=lines, model=result.model, um_per_px=um_per_px)
     return Caption(
         headline=result_headline(result),
         um_per_px=um_per_px,
-        lines=[prominence(result), colour_legend(result)],
+        lines=[*filter(None, [standing(result)]), colour_legend(result)],
         colours=_scale_bar(has_evidence=result.evidence is not None),
         ends=_ends(result),
         model=result.model,
@@ -168,6 +171,11 @@ def heatmap_caption(result: SlideResult, width: int) -> Caption:
 def result_headline(result: SlideResult) -> str:
     """Describe the result in words, without numbers."""
     return f"Result: {result.verdict}"
+
+
+def standing(result: SlideResult) -> str:
+    """Say whether tiles stand out, where a class is called; else empty, for they would speak for the one declined."""
+    return prominence(result) if result.is_called else ""
 
 
 def prominence(result: SlideResult) -> str:
@@ -213,7 +221,7 @@ def _tiles(count: int) -> str:
 
 def _ends(result: SlideResult) -> tuple[str, str]:
     if result.evidence is None:
-        return "low", "high"
+        return "mean", f"{ATTENTION_SCALE.highest:g} times"
     positive, negative = side_names(result)
     return f"for {negative}", f"for {positive}"
 

@@ -8,7 +8,7 @@ from vision_core.files import write_atomic
 from vision_core.images.drawing import OPACITY, Picture
 from vision_core.optional import require
 from vision_core.results import RESEARCH_NOTICE, SlideResult
-from vision_core.slides.outputs.heatmap import Mask, colour_legend, overlay_heatmap, prominence
+from vision_core.slides.outputs.heatmap import Mask, colour_legend, overlay_heatmap, standing
 
 _MAX_PIXELS = 40_000_000  # 120 MB; at 8 microns a glass slide of 75 x 25 mm has 29 million
 _TILE_PX = 256
@@ -66,5 +66,5 @@ def write_overlay(
 
 def _description(result: SlideResult) -> str:
     facts = {"notice": RESEARCH_NOTICE, "result": result.category, "model": result.model}
-    facts |= {"tiles": prominence(result), "scale": colour_legend(result)} if len(result) else {}
-    return json.dumps(facts, ensure_ascii=True)
+    facts |= {"tiles": standing(result), "scale": colour_legend(result)} if len(result) else {}
+    return json.dumps({name: text for name, text in facts.items() if text}, ensure_ascii=True)

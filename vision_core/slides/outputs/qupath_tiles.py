@@ -16,9 +16,9 @@ from vision_core.slides.outputs.heatmap import (
     blended_colour,
     colour_legend,
     percentile_ranks,
-    prominence,
     scale_of,
     side_names,
+    standing,
     tile_strengths,
 )
 
@@ -59,8 +59,9 @@ def qupath_import_script() -> str:
 
 
 def _document(result: SlideResult, kind: str) -> Iterator[bytes]:
-    facts = {"notice": RESEARCH_NOTICE, "result": result.category, "model": result.model, "mpp": result.mpp}
-    words = {"tiles": prominence(result), "scale": colour_legend(result)} if len(result) else {}
+    facts = {"notice": RESEARCH_NOTICE, "result": result.category, "model": result.model, "mpp": result.mpp or None}
+    words = {"tiles": standing(result), "scale": colour_legend(result)} if len(result) else {}
+    words = {name: text for name, text in words.items() if text}
     head = json.dumps({"type": "FeatureCollection", **facts, **words}, allow_nan=False)
     yield f'{head[:-1]}, "features": ['.encode()
     separator = "\n"

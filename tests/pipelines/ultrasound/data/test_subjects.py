@@ -47,6 +47,13 @@ def test_read_splits__as_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "splits.json").read_text())["seed"] == 5
 
 
+def test_read_splits__a_list_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    path.write_text('{"seed": 0, "keys_sha256": "", "subjects": {"train": ["a", "b"], "train": ["a"], "val": ["c"]}}')
+    with pytest.raises(DataError, match="names the key 'train' twice"):
+        read_splits(path, ["a", "b", "c"])
+
+
 @pytest.mark.parametrize(
     ("lists", "told"),
     [

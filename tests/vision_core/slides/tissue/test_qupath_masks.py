@@ -130,6 +130,7 @@ def test_read_qupath_mask__mask_of_a_slide_of_another_size(tmp_path: Path) -> No
         ('{"type": "Polygon", "coordinates": [[[NaN, 1], [2, 2], [3, 1]]]}', "found 'NaN'"),
         ('{"type": "Polygon", "coordinates": [[[1e999, 1], [2, 2], [3, 1]]]}', "two finite numbers"),
         ('{"type": "Polygon", "coordinates": [[[1' + "0" * 400 + ", 1], [2, 2], [3, 1]]]}", "object 1 is no area"),
+        ('{"type": "Polygon", "coordinates": [], "coordinates": [[[1, 1], [2, 2], [3, 1]]]}', "'coordinates' twice"),
         ("null", "found None"),
         ("7", "found 7"),
         ("{}", "found the type None"),
