@@ -1,7 +1,8 @@
-"""Reading of JSON that names no key twice: of two values, one program takes the first and another the last."""
+"""JSON as the standard has it: no key twice, of which programs keep one or the other, and no NaN or Infinity."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -20,6 +21,21 @@ def parse_json(text: str | bytes, parse_constant: Callable[[str], Any] | None = 
         ValueError: It is no JSON.
     """
     return json.loads(text, parse_constant=parse_constant, object_pairs_hook=_unrepeated)
+
+
+def to_json(content: Any, indent: int = 1, default: Callable[[Any], Any] | None = None) -> str:  # noqa: ANN401
+    """Write as JSON: NaN and infinity, which it does not have, as null; ``default`` as for ``json.dumps``."""
+    return json.dumps(_finite(content), indent=indent, ensure_ascii=False, allow_nan=False, default=default)
+
+
+def _finite(content: Any) -> Any:  # noqa: ANN401
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return content
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

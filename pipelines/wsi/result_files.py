@@ -1,6 +1,5 @@
 """Result files of one slide, named after it; the same slide gives the same bytes."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from vision_core.slides.reading.slide import Slide
 from vision_core.slides.tissue.overview import Gaps, thumbnail
 from vision_core.slides.tissue.regions import regions_to_mask
 from vision_core.slides.tissue.segmentation import Tissue, write_tissue
+from vision_core.strict_json import to_json
 
 RESULT_FILES = {
     ".json": "The result: category, probabilities, notes, model.",
@@ -52,7 +52,7 @@ class SlideFiles:
 
     def write_record(self, result: SlideResult) -> None:
         """Write the result without its tiles as ``.json``."""
-        write_atomic(self._file(".json"), json.dumps(result.to_record(), indent=1, ensure_ascii=False))
+        write_atomic(self._file(".json"), to_json(result.to_record()))
 
     def write_pictures(self, result: SlideResult, processed: ProcessedSlide, slide: Slide, config: WsiConfig) -> None:
         """Write heatmaps, tissue, tiles and the sheet of top tiles.

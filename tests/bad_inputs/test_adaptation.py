@@ -14,9 +14,11 @@ from pipelines.sfod.learners import mean_teacher as learner
 from tests.pipelines.sfod.tiny import adapt, adapt_words, make_foreign, source_bundle, weights
 from tests.vision_core.detection.synthetic import make_coco, make_voc
 from vision_core.bundles.bundle import amend
+from vision_core.detection.calibration import calibrate
 from vision_core.detection.views import Batch
 
 Capture = pytest.CaptureFixture[str]
+UNCALIBRATED = calibrate([], [], ("disc", "square"), data="its list", manifest="0").model_dump(mode="json")
 STEPS = ("method=lpld", "train.epochs=1")
 
 
@@ -115,7 +117,7 @@ def amended(folder: Path, calibration: object) -> Path:
 
 
 def test_c14_the_threshold_follows_from_the_card_of_the_source(data: Path, tmp_path: Path, capsys: Capture) -> None:
-    bundle = amended(tmp_path, {"all": {"sure_score": 0.4321}, "per_class": {}})
+    bundle = amended(tmp_path, {**UNCALIBRATED, "all": {**UNCALIBRATED["all"], "sure_score": 0.4321}})
     words = adapt_words(data, f"source.weights={bundle}", "pseudo_labels.threshold=auto", "train.epochs=1")
     assert main(["train", "--out", str(tmp_path / "run"), *words]) == 0
     assert "pseudo_labels.threshold=auto is 0.432" in capsys.readouterr().out
@@ -124,17 +126,28 @@ def test_c14_the_threshold_follows_from_the_card_of_the_source(data: Path, tmp_p
     assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0
 
 
+_NO_SCORE = r"error\[CONFIG\] pseudo_labels\.threshold=auto: the card of '.*' has no score .*Give a number"
+_NO_CALIBRATION = r"error\[CHECKPOINT\] card\.json, calibration\.\w+.*Fetch the bundle again"
+
+
 @pytest.mark.parametrize(
-    "calibration",
-    [None, {}, {"temperature": 1.0}, {"all": None}, {"all": {"sure_score": None}}, {"all": {"sure_score": "high"}}],
+    ("calibration", "line"),
+    [
+        (None, _NO_SCORE),
+        ({}, _NO_SCORE),
+        (UNCALIBRATED, _NO_SCORE),
+        ({"temperature": 1.0}, _NO_CALIBRATION),
+        ({**UNCALIBRATED, "all": None}, _NO_CALIBRATION),
+        ({**UNCALIBRATED, "all": {**UNCALIBRATED["all"], "sure_score": "high"}}, _NO_CALIBRATION),
+    ],
 )
-def test_c14_a_card_without_that_score(calibration: object, data: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_c14_a_card_without_that_score(
+    calibration: object, line: str, data: Path, tmp_path: Path, capsys: Capture
+) -> None:
     words = adapt_words(data, f"source.weights={amended(tmp_path, calibration)}", "pseudo_labels.threshold=auto")
     assert main(["train", "--out", str(tmp_path / "run"), *words]) == 2
     told = capsys.readouterr().err
-    assert re.search(
-        r"error\[CONFIG\] pseudo_labels\.threshold=auto: the card of '.*' has no score .*Give a number", told
-    )
+    assert re.search(line, told)
     assert len(told.strip().splitlines()) == 1
 
 

@@ -14,7 +14,8 @@ from pipelines.pretrain.__main__ import main as pretrain
 from pipelines.sfod.__main__ import main as sfod
 from pipelines.ultrasound.__main__ import main as ultrasound
 from pipelines.wsi.__main__ import main as wsi
-from tests.bad_inputs.bundles import change_tensors
+from pipelines.wsi.weights.bundles import DECISION
+from tests.bad_inputs.bundles import change_card, change_tensors
 from tests.bad_inputs.bundles import make_bundle as make_detector
 from tests.bad_inputs.matrix import classifier
 from tests.bad_inputs.seen import Seen, tree
@@ -71,6 +72,24 @@ def test_predict__another_answer_is_refused_and_a_near_one_told(task: str, tmp_p
     assert "warning: this machine computes visibly different values" in told
     with (tmp_path / "out" / "results.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 1
+
+
+CALIBRATIONS: dict[str, list[dict[str, Any]]] = {
+    "detector": [{"operating_score": 0.3}, {"all": None}],
+    "bag model": [{"temperture": 2.0}, {"temperature": 2.0, "coverage": 0.9, "threshold": 1, "cases": 9, DECISION: 7}],
+    "classifier": [{"temperature": 2.0}],
+}
+
+
+@pytest.mark.parametrize("task", CALIBRATIONS)
+def test_predict__a_calibration_that_cannot_be_applied_is_refused(task: str, tmp_path: Path, capsys: Capture) -> None:
+    main, make, inputs = TASKS[task]
+    make(tmp_path / "model")
+    words = [f"--checkpoint={tmp_path / 'model'}", f"--input={inputs(tmp_path / 'in')}", f"--out={tmp_path / 'out'}"]
+    for calibration in CALIBRATIONS[task]:
+        change_card(tmp_path / "model", calibration=calibration)
+        capsys.readouterr()
+        Seen(main, capsys).refused(["predict", *words], 2, "calibration")
 
 
 def test_evaluate__another_answer_is_refused(tmp_path: Path, capsys: Capture) -> None:

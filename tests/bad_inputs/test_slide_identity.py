@@ -1,6 +1,7 @@
 """What one slide is: DICOM series, masks, microns per pixel and lists by path; what lies beside slides."""
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from vision_core.errors import DataError
 from vision_core.slides.identity import same_files
 from vision_core.slides.reading.listing import find_slides
 from vision_core.slides.reading.slide import Slide, open_slide
+from vision_core.slides.tissue.edited_masks import check_masks, find_mask
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +176,20 @@ def test_masks__of_no_slide_are_named_and_two_of_a_slide_refused(bundle: Path, t
     assert "Tissue as drawn in 'X.TIF.geojson'" in _results(tmp_path / "out")["x.tif"]["notice"]
     _mask(tmp_path / "masks" / "x.tissue.geojson")
     seen.refused(words, 2, "x.tif' has 2 edited masks")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x.geojson", "x.tif.geojson", "x.tissue.geojson", "x.tissue.geojson.gz", "x.tif.tissue.geojson", "X.GeoJSON"],
+)
+def test_masks__are_found_under_every_name_that_programs_give_them(name: str, tmp_path: Path) -> None:
+    written = _mask(tmp_path / "masks" / name)
+    if name.endswith(".gz"):
+        written.write_bytes(gzip.compress(written.read_bytes()))
+    slide = tmp_path / "slides" / "x.tif"
+    assert find_mask(tmp_path / "masks", slide) == written
+    assert check_masks(tmp_path / "masks", [slide]) == [f"1 edited masks of '{tmp_path / 'masks'}' are used."]
+    assert find_mask(tmp_path / "masks", slide.with_name("y.tif")) is None
 
 
 # Microns per pixel

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from vision_core.config.schema import Section
 from vision_core.results import RESEARCH_NOTICE
+from vision_core.strict_json import to_json
 
 FORMAT = 2
 UNSEALED_FORMAT = 1  # its golden pair starts behind the preprocessing, and its card has no seal
@@ -87,7 +88,7 @@ class Card(Section):
     def to_json(self) -> str:
         """Write the card as a person reads it; in format 1 without the fields that came later."""
         later = {SEAL, "class_titles"} if self.format == UNSEALED_FORMAT else None
-        return json.dumps(self.model_dump(mode="json", exclude=later), indent=2, ensure_ascii=False)
+        return to_json(self.model_dump(mode="json", exclude=later), indent=2)
 
 
 def seal(content: Mapping[str, Any]) -> str:

@@ -84,7 +84,7 @@ def read_calibration(card: Card) -> DetectorCalibration | None:
     Raises:
         CheckpointError: The card holds something else in its place.
     """
-    if card.calibration is None:
+    if not card.calibration:
         return None
     try:
         return DetectorCalibration.model_validate(card.calibration)

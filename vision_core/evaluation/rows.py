@@ -1,12 +1,12 @@
 """Rows of evaluation results, as a text table and as ``evaluation.json``."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
+from vision_core.strict_json import to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Row:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write evaluation rows as JSON."""
-    write_atomic(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+    write_atomic(path, to_json([asdict(row) for row in rows]))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -15,6 +15,7 @@ from vision_core.config.strict_yaml import read_yaml
 from vision_core.errors import EnvironmentFault, UsageError, UserError
 from vision_core.files import README, is_our_readme, remove_leftovers, write_atomic, write_readme
 from vision_core.runs.lock import holder_of, holding
+from vision_core.strict_json import to_json
 
 _OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
 _CLEARED = (
@@ -126,7 +127,7 @@ class RunFolder:
         if not (self.path / README).exists():
             write_readme(self.path, "A run of training.", _FILES)
         known = {name: value for name, value in {**self.facts(), **facts}.items() if value is not None}
-        write_atomic(path, json.dumps(known, indent=2, ensure_ascii=False, default=str))
+        write_atomic(path, to_json(known, indent=2, default=str))
 
     def facts(self) -> dict[str, Any]:
         """Read ``run.json``; empty if it is missing or damaged."""

@@ -17,6 +17,7 @@ from vision_core.config import loading as configs
 from vision_core.console import command_line
 from vision_core.evaluation.rows import Row, table
 from vision_core.files import write_atomic
+from vision_core.strict_json import to_json
 from vision_core.training.runtime import pick_device
 
 _GATE = " (gate)"
@@ -93,4 +94,4 @@ def _scored(config: UltrasoundConfig, screen: Path, name: str, pictures: Path) -
 def _add_row(path: Path, row: Row) -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     kept = [each for each in known if not str(each["split"]).endswith(_GATE)]
-    write_atomic(path, json.dumps([*kept, asdict(row)], indent=1, ensure_ascii=False))
+    write_atomic(path, to_json([*kept, asdict(row)]))

@@ -72,10 +72,10 @@ class SlideModel:
         self.feature_dim: int = network.aggregator.embedding.linear.in_features
         self.device = device
         known = card.calibration or {}
-        self._calibration = Calibration.from_record(known) if "temperature" in known else None
+        self._calibration = Calibration.from_record(known) if known else None
         self._scope = Scope.from_record(card.scope) if card.scope else None
         self.temperature = self._calibration.temperature if self._calibration else 1.0
-        self._decision = float(known.get(DECISION, 0.5))
+        self._decision = _decision(known)
         with np.errstate(divide="ignore"):
             self.threshold = float(self._calibrated(np.log([1 - self._decision, self._decision]))[1])
 
@@ -185,6 +185,18 @@ def build_network(content: Bundle, path: Path) -> MHIM:
     if not isinstance(dim, int) or dim < 1:
         raise CheckpointError(f"'{path}': card.json says no width of features ('{dim}'). Fetch the bundle again.")
     return _network(content.card, dim, content.tensors)
+
+
+def _decision(calibration: Mapping[str, Any]) -> float:
+    """Read the uncalibrated probability from which on class 1 is called.
+
+    Raises:
+        CheckpointError: The calibration holds something else in its place.
+    """
+    found = calibration.get(DECISION, 0.5)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
+        raise CheckpointError(f"card.json, calibration: {DECISION} is '{found}', no share. Fetch the bundle again.")
+    return float(found)
 
 
 def model_settings(card: Card) -> ModelSettings:

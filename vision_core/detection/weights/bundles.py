@@ -13,6 +13,7 @@ from torch.nn import functional
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import Bundle, Golden, Tensors
 from vision_core.bundles.card import UNSEALED_FORMAT, Card
+from vision_core.detection.calibration import read_calibration
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import CheckpointError, ConfigError
@@ -61,7 +62,7 @@ def build_detector(content: Bundle) -> Detector:
     """Build the frozen detector of a bundle.
 
     Raises:
-        CheckpointError: Weights, classes and architecture do not fit each other.
+        CheckpointError: Weights, classes and architecture do not fit each other, or the calibration cannot be read.
     """
     card = content.card
     try:
@@ -83,6 +84,7 @@ def build_detector(content: Bundle) -> Detector:
             f"card.json: preprocessing.{strange} is '{card.preprocessing.get(strange)}', the architecture asks for "
             f"'{preprocessing(settings).get(strange)}'. The bundle is inconsistent; fetch or make it again."
         )
+    read_calibration(card)  # a score to work at that cannot be read is no reason to work at another
     return _load_weights(settings, card.classes, content.tensors)
 
 
