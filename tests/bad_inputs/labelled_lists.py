@@ -148,6 +148,50 @@ def repeated_key(folder: Path) -> Path:
     return folder
 
 
+def corners_for_sizes(folder: Path) -> Path:
+    """Small boxes at the origin as x, y, x, y, which fit the image; their polygons tell."""
+
+    def exchange(index: Index) -> None:
+        for each in index["annotations"]:
+            each["segmentation"] = [[8, 9, 28, 9, 28, 29, 8, 29]]
+            each["bbox"] = [8, 9, 28, 29]
+            each["bbox"][0] += each["id"] / 100  # no two boxes alike
+
+    return edited(folder, exchange)
+
+
+def rotated_box(folder: Path) -> Path:
+    """A box that a labelling tool has turned by 45 degrees, in one of two places."""
+    return edited(folder, lambda index: index["annotations"][1].update(attributes={"rotation": 45.0}))
+
+
+def detections_as_labels(folder: Path) -> Path:
+    """The detections of a model, with their scores."""
+    return edited(folder, lambda index: [each.update(score=0.4) for each in index["annotations"]])
+
+
+def box_beside_its_polygon(folder: Path) -> Path:
+    """One polygon that does not fit its box, the others do."""
+
+    def draw(index: Index) -> None:
+        for number, each in enumerate(index["annotations"]):
+            left, top, width, height = each["bbox"]
+            right, bottom = left + width / (1 + (number == 0)), top + height
+            each["segmentation"] = [[left, top, right, top, right, bottom, left, bottom]]
+
+    return edited(folder, draw)
+
+
+def exchanged_annotations(folder: Path) -> Path:
+    """Two annotations under each other's name."""
+    make_voc(folder, COUNT)
+    one, other = _annotations(folder)[:2]
+    first, second = one.read_text(), other.read_text()
+    one.write_text(second)
+    other.write_text(first)
+    return folder
+
+
 def no_annotation(folder: Path) -> Path:
     """An index without any annotation."""
     return edited(folder, lambda index: index["annotations"].clear())

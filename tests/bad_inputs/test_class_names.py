@@ -83,6 +83,9 @@ TASKS = (slides, pretrain, coco, voc)
     [
         (("cat", "CAT", "dog"), "CAT"),
         (("cat", "dog", "traffic light", "traffic-light"), "traffic-light"),
+        (("tumor", "tum\u043er", "dog"), "tum\u043er"),  # a Cyrillic letter
+        (("well-differentiated", "well\u2013differentiated", "dog"), "well\u2013differentiated"),
+        (("Hashimoto's", "Hashimoto\u2019s", "dog"), "Hashimoto\u2019s"),
         (("cat", "dog", "#N/A"), "#N/A"),
         (("cat", "dog", "nan"), "nan"),
         (("cat", "dog", "None"), "None"),

@@ -178,6 +178,7 @@ def _stated(tmp_path: Path, **attributes: Any) -> Path:  # noqa: ANN401
     ("attributes", "told"),
     [
         ({"mpp": 1.0, "tile_px": 64}, "of tiles of 1 microns per pixel, the model was trained on 0.5"),
+        ({"mpp": "1.0", "tile_px": "64"}, "of tiles of 1 microns per pixel, the model was trained on 0.5"),  # as text
         ({"encoder": ENCODER | {"name": "uni"}}, "name was 'lite0', here it is 'uni'"),
         ({"encoder": ENCODER | {"weights": "cd"}}, "weights was 'abab"),
         ({"encoder": ENCODER | {"mean": [0.0, 0.0, 0.0]}}, "mean was '[1.0, 2.0, 3.0]'"),

@@ -42,6 +42,12 @@ REFUSED: list[tuple[Make, str, str]] = [
     (lists.normalised_voc, "voc", "these look normalised"),
     (lists.difficult_unknown, "voc", "has difficult 'maybe', which is neither 0 nor 1"),
     (lists.repeated_key, "coco", "an object names the key 'bbox' twice, and programs differ in which they keep. Write"),
+    (
+        lists.corners_for_sizes,
+        "coco",
+        "boxes do not fit the polygons of their annotations (first annotation 0: box from",
+    ),
+    (lists.rotated_box, "coco", "'1' annotations are rotated boxes (first annotation 1, by '45' degrees)"),
     (lists.latin_list, "voc", "is not text in UTF-8: byte '0xf6' at '2'"),
 ]
 READ: list[tuple[Make, str, Make, str]] = [
@@ -99,6 +105,19 @@ def test_read_dataset__read_as_the_sound_list(make: Make, kind: str, plain: Make
     assert _labels(found) == _labels(sound)
     assert sum(len(labels) for labels, _ in _labels(found)) > 0
     assert any(note in told for told in found.notes) or not note
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "note"),
+    [
+        (lists.detections_as_labels, "coco", "SCORES: every annotation carries one, as detections of a model do"),
+        (lists.box_beside_its_polygon, "coco", "BOXES BESIDE THEIR POLYGONS: '1' of '"),
+        (lists.exchanged_annotations, "voc", "FILES THAT NAME ANOTHER IMAGE OF THE LIST, whose labels they may be: 2"),
+    ],
+    ids=_name,
+)
+def test_read_dataset__doubts_are_told_loudly(make: Make, kind: str, note: str, tmp_path: Path) -> None:
+    assert any(note in each for each in _read(make(tmp_path / "data"), kind).notes)
 
 
 @pytest.mark.parametrize("value", ["True", "1.0", "2", " true ", "1"])

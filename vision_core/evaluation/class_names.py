@@ -1,8 +1,9 @@
 """Names of classes: one rule for all tasks, of when two names are one, and when a cell is no name.
 
 Names are compared as people mean them: blanks around them, byte order marks and forms of Unicode do not count, ``1``,
-``01`` and ``1.0`` are one number. Names that differ in case, blanks, hyphens or underscores alone are most likely one
-class that was written in two ways; whoever means two lists both in ``data.classes``.
+``01`` and ``1.0`` are one number. Names that differ in case, blanks, hyphens or underscores alone, in dashes or quotes
+that a spreadsheet has set, or in letters of another alphabet that look the same, are most likely one class that was
+written in two ways; whoever means two lists both in ``data.classes``.
 """
 
 import difflib
@@ -19,6 +20,11 @@ _WHOLE = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?")
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # soft hyphens, zero-width characters, byte order marks
 _JOINTS = re.compile(r"(?<!\d)[\s_\-]+|[\s_\-]+(?!\d)")  # between digits they count: 1-2 is not 12
 _SEPARATORS = re.compile(r"[\s_\-]+")
+_LOOKALIKES = str.maketrans(  # after casefold: dashes, quotes, Cyrillic and Greek letters
+    "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2018\u2019\u201b\u02bc\u201c\u201d"
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0458\u0455\u03bf\u03bd\u03c1",
+    7 * "-" + 4 * "'" + 2 * '"' + "abekmhopctyxijsovp",
+)
 _LEAST_LETTERS = 4  # of a word in which a misspelling is looked for
 _SIMILARITY = 0.8  # of two such words, as difflib measures it
 
@@ -64,7 +70,7 @@ def label_name(text: str, classes: Collection[str] = ()) -> str:
 
 def are_variants(one: str, other: str) -> bool:
     """Tell whether names differ in case, blanks, hyphens and underscores alone; numbers by their value."""
-    return _key(one) == _key(other)
+    return variant_key(one) == variant_key(other)
 
 
 def are_near(one: str, other: str) -> bool:
@@ -76,8 +82,8 @@ def are_near(one: str, other: str) -> bool:
 
 
 def folded(name: str) -> str:
-    """Write a name for comparison without case and forms of Unicode."""
-    return unicodedata.normalize("NFKC", clean_name(name)).casefold()
+    """Write a name for comparison without case, forms of Unicode, and letters that look alike."""
+    return unicodedata.normalize("NFKC", clean_name(name)).casefold().translate(_LOOKALIKES)
 
 
 def near_name(name: str, known: Iterable[str]) -> str:
@@ -88,10 +94,16 @@ def near_name(name: str, known: Iterable[str]) -> str:
     return f"Did you mean '{by_folded[near[0]]}'?" if near else f"There are: '{', '.join(names[:20])}'."
 
 
+def variant_key(name: str) -> str:
+    """Return what all variants of a name share."""
+    written = written_name(name)
+    return written if is_number(written) else _JOINTS.sub("", folded(written))
+
+
 def find_variants(names: Iterable[str]) -> list[tuple[str, str]]:
     """Find names of one list that are most likely one class: each with the earlier one that it is a variant of."""
     first: dict[str, str] = {}
-    found = [(first.setdefault(_key(name), name), name) for name in dict.fromkeys(names)]
+    found = [(first.setdefault(variant_key(name), name), name) for name in dict.fromkeys(names)]
     return [(before, name) for before, name in found if before != name]
 
 
@@ -112,12 +124,6 @@ def missing_value_problems(counts: Mapping[str, int], classes: Collection[str], 
         for name, count in counts.items()
         if count and name not in classes and is_no_name(name)
     ]
-
-
-def _key(name: str) -> str:
-    """Return what all variants of a name share."""
-    written = written_name(name)
-    return written if is_number(written) else _JOINTS.sub("", folded(written))
 
 
 def _is_near_word(one: str, other: str) -> bool:

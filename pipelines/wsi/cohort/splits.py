@@ -11,6 +11,7 @@ from pipelines.wsi.cohort.labels import LabelledSlide, Labels
 from pipelines.wsi.cohort.protocols import make_lists
 from pipelines.wsi.config import WsiConfig, WsiData
 from vision_core.errors import ConfigError
+from vision_core.evaluation.class_names import variant_key
 
 SELECTED_ON_TEST = (
     "SELECTED ON TEST: epoch and threshold are chosen on the list that is reported, as published code did "
@@ -170,11 +171,11 @@ def _check_lists(labels: Labels, lists: Mapping[str, Places], data: WsiData) -> 
 
 
 def _alike_patients(labels: Labels, split: Split) -> list[str]:
-    """Note patients on two lists whose names differ in case, blanks or leading zeros alone, as of spreadsheets."""
+    """Note patients on two lists whose names are variants, or differ in leading zeros, as of spreadsheets."""
     places: dict[str, dict[str, int]] = {}
     for number, own in enumerate((split.train, split.val, split.test)):
         for patient in (labels.slides[place].patient for place in own):
-            key = "".join(patient.split()).casefold().lstrip("0")
+            key = variant_key(patient).lstrip("0")
             places.setdefault(key, {}).setdefault(patient, number)
     alike = [names for names in places.values() if len(names) > 1 and len(set(names.values())) > 1]
     if not alike:

@@ -10,6 +10,7 @@ from typing import Any
 
 MADE_WITH = ("encoder", "mpp", "tile_px")
 
+_NUMBERS = ("mpp", "tile_px")
 _IGNORED = frozenset({"precision", "dim"})  # bf16 changes features by less than another encoder does
 _REFUSED_MPP = 0.1  # relative difference
 _TOLD_MPP = 0.02
@@ -25,8 +26,10 @@ def trained_with(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def origin_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect the same from the attributes of features, as far as they state it."""
-    return {name: value for name in MADE_WITH if (value := attributes.get(name)) is not None}
+    """Collect the same from the attributes of features, as far as they state it; numbers may be text."""
+    found = {name: attributes.get(name) for name in MADE_WITH}
+    found |= {name: _stated_number(found[name]) for name in _NUMBERS}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def differences(trained: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -83,6 +86,15 @@ def _is_equal(one: Any, other: Any) -> bool:  # noqa: ANN401 (of foreign files)
     if isinstance(one, float) and isinstance(other, float | int):
         return math.isclose(one, other, rel_tol=1e-6)
     return bool(one == other)
+
+
+def _stated_number(value: object) -> int | float | None:
+    """Read a number that a file states, also as text; None for what is none, or not above 0."""
+    try:
+        number = value if isinstance(value, int | float) else float(str(value))
+    except ValueError:
+        return None
+    return number if not isinstance(number, bool) and math.isfinite(number) and number > 0 else None
 
 
 def _number(value: object) -> float | None:

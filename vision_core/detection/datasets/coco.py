@@ -20,6 +20,7 @@ from vision_core.detection.datasets.checks import (
     decoded,
     near_name,
 )
+from vision_core.detection.datasets.coco_checks import check_annotations
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
@@ -57,6 +58,7 @@ def read_coco(root: Path, split: str, data: DetectionData) -> DetectionDataset:
     paths = _image_paths(root, split, names, report)
     check_repeated_files(((str(number), path) for number, path in paths.items()), report)
     _check_scale(index, report)
+    check_annotations([entry for entries in index.annotations.values() for entry in entries], report)
     records = [_record(index, number, path, (classes, report)) for number, path in paths.items()]
     if not records and not report.problems:
         raise DataError(f"'{index.path}': none of its '{len(names)}' images is under '{root}'. Correct data.root.")

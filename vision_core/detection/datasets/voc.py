@@ -7,7 +7,7 @@ the published detectors do, so that ``xmax - xmin`` is the width.
 import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape
@@ -50,10 +50,12 @@ class VocAnnotation:
     Attributes:
         size: ``(height, width)`` in pixels, None where the file leaves it out or gives zero.
         objects: All objects, of whatever class.
+        image: Name of its image as the file has it; empty where it has none.
     """
 
     size: tuple[int, int] | None
     objects: tuple[LabelledBox, ...]
+    image: str = field(default="", compare=False)
 
 
 def read_voc(root: Path, split: str, data: DetectionData) -> DetectionDataset:
@@ -78,9 +80,19 @@ def read_voc(root: Path, split: str, data: DetectionData) -> DetectionDataset:
             f"'{', '.join(sorted(found))}'. Correct data.classes."
         )
     check_scale(max((max(*item.box[2:]) for item in objects), default=0), len(objects), report)
+    _note_others_names(annotations, report)
     records = [_record(path, annotation, classes, report) for path, annotation in annotations.items()]
     check_repeated_boxes(records, report)
     return report.dataset(f"{root.name}:{split}", classes.names, records, has_labels=True)
+
+
+def _note_others_names(annotations: Mapping[Path, VocAnnotation], report: ReaderReport) -> None:
+    """Tell of files that name another image of the list as theirs: they may have been exchanged."""
+    stems = {image.stem for image in annotations}
+    for image, annotation in annotations.items():
+        named = bare_name(annotation.image)
+        if named != image.stem and named in stems:
+            report.note("FILES THAT NAME ANOTHER IMAGE OF THE LIST, whose labels they may be", f"{image.stem}.xml")
 
 
 def read_voc_images(root: Path, split: str, data: DetectionData) -> DetectionDataset:
@@ -111,7 +123,7 @@ def read_annotation(path: Path) -> VocAnnotation:
     objects = tuple(_object(element, path) for element in tree.iter("object"))
     if not objects and tree.tag != "annotation":
         raise DataError(f"'{path}' is XML of '{tree.tag}', not a VOC annotation. Convert it, or correct data.format.")
-    return VocAnnotation(size=_declared_size(tree), objects=objects)
+    return VocAnnotation(size=_declared_size(tree), objects=objects, image=(tree.findtext("filename") or "").strip())
 
 
 def annotation_xml(annotation: VocAnnotation, image_name: str) -> str:

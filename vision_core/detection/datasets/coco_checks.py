@@ -1,0 +1,92 @@
+"""Checks of what the annotations of a COCO index say beside their boxes: polygons, rotation, scores."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vision_core.detection.datasets.records import ReaderReport
+
+Entry = Mapping[str, Any]
+_Box = tuple[float, float, float, float]
+_MOST_LOOKED_AT = 2000  # polygons of an index
+_TOLERATED_PX, _TOLERATED_SHARE = 3.0, 0.1  # between the edges of a box and of its polygon
+
+
+def check_annotations(entries: Sequence[Entry], report: ReaderReport) -> None:
+    """Refuse boxes that are rotated or do not fit their polygons; tell of annotations that carry scores.
+
+    Args:
+        entries: Annotations.
+        report: Receives the problems and notes.
+    """
+    _check_rotation(entries, report)
+    _check_polygons(entries, report)
+    if entries and all(_is_number(entry.get("score")) for entry in entries):
+        report.note("SCORES: every annotation carries one, as detections of a model do. Are these labels?")
+
+
+def _check_rotation(entries: Sequence[Entry], report: ReaderReport) -> None:
+    """Refuse boxes that a labelling tool has turned: their four numbers are of the box before it was turned."""
+    angles = {str(entry.get("id")): _rotation(entry) for entry in entries}
+    turned = {number: angle for number, angle in angles.items() if angle % 360}
+    if turned:
+        number, angle = next(iter(turned.items()))
+        report.refuse(
+            f"'{len(turned)}' annotations are rotated boxes (first annotation {number}, by '{angle:g}' degrees), which "
+            "are not read. Export upright boxes."
+        )
+
+
+def _rotation(entry: Entry) -> float:
+    attributes = entry.get("attributes")
+    found = (attributes if isinstance(attributes, Mapping) else {}).get("rotation", entry.get("rotation"))
+    return float(found) if _is_number(found) else 0.0
+
+
+def _check_polygons(entries: Sequence[Entry], report: ReaderReport) -> None:
+    """Refuse an index where most boxes do not fit the polygons of their annotations; tell of a few."""
+    drawn = [entry for entry in entries if isinstance(entry.get("segmentation"), list) and entry["segmentation"]]
+    unlike, looked_at = [], 0
+    for entry in drawn[:: max(1, len(drawn) // _MOST_LOOKED_AT)]:
+        box, extent = _box(entry), _extent(entry["segmentation"])
+        if box is None or extent is None:
+            continue
+        looked_at += 1
+        tolerated = max(_TOLERATED_PX, _TOLERATED_SHARE * max(extent[2] - extent[0], extent[3] - extent[1]))
+        if max(abs(one - other) for one, other in zip(box, extent, strict=True)) > tolerated:
+            unlike.append((entry, box, extent))
+    if not unlike:
+        return
+    entry, box, extent = unlike[0]
+    told = (
+        f"'{len(unlike)}' of '{looked_at}' boxes do not fit the polygons of their annotations (first annotation "
+        f"{entry.get('id')}: box from {_corners(box)}, polygon from {_corners(extent)})"
+    )
+    if 2 * len(unlike) >= looked_at:
+        report.refuse(f"{told}. bbox is x, y, width, height in pixels of the image as it is now. Correct it.")
+    else:
+        report.note(f"BOXES BESIDE THEIR POLYGONS: {told}. The boxes are used")
+
+
+def _box(entry: Entry) -> _Box | None:
+    try:
+        left, top, width, height = (float(value) for value in entry["bbox"])
+    except (TypeError, ValueError):  # refused where it is read
+        return None
+    return left, top, left + width, top + height
+
+
+def _extent(polygons: Sequence[Any]) -> _Box | None:
+    """Compute the edges of polygons ``[x, y, x, y, ...]``; None for what is none."""
+    numbers: list[list[float]] = [each for each in polygons if isinstance(each, list) and len(each) >= 6]
+    if len(numbers) < len(polygons) or not all(_is_number(value) for each in numbers for value in each):
+        return None
+    xs, ys = ([value for each in numbers for value in each[start::2]] for start in (0, 1))
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _corners(box: _Box) -> str:
+    return f"({box[0]:g}, {box[1]:g}) to ({box[2]:g}, {box[3]:g})"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
