@@ -86,6 +86,8 @@ TASKS = (slides, pretrain, coco, voc)
         (("tumor", "tum\u043er", "dog"), "tum\u043er"),  # a Cyrillic letter
         (("well-differentiated", "well\u2013differentiated", "dog"), "well\u2013differentiated"),
         (("Hashimoto's", "Hashimoto\u2019s", "dog"), "Hashimoto\u2019s"),
+        (("cat", "dog", "cat|dog"), "cat|dog"),  # several labels in one cell
+        (("mild", "moderate", "Mild / moderate"), "Mild / moderate"),
         (("cat", "dog", "#N/A"), "#N/A"),
         (("cat", "dog", "nan"), "nan"),
         (("cat", "dog", "None"), "None"),
@@ -107,6 +109,7 @@ def test_names__most_likely_one_class_or_none_are_refused(
         (("cat ", "dog\u200b"), ("cat", "dog")),
         (("cafe\u0301", "dog"), ("caf\u00e9", "dog")),
         (("grade 1-2", "grade 12"), ("grade 1-2", "grade 12")),
+        (("cat/mouse", "dog"), ("cat/mouse", "dog")),  # of which the parts are no classes
     ],
 )
 def test_names__are_read_as_they_are_meant(

@@ -79,6 +79,11 @@ def test_page_pointer_half_and_bit(seen: Seen, checkpoint: Path) -> None:
     assert not Path("bundle").exists()
 
 
+def test_weights_of_nothing_but_zeros(seen: Seen, checkpoint: Path) -> None:
+    torch.save({"model": {name: tensor * 0 for name, tensor in _tensors(checkpoint).items()}}, checkpoint)
+    seen.refused(_import(checkpoint), 2, "matrices of weights are zero. It is unusable")
+
+
 def test_quantised_weights_without_scales(seen: Seen, checkpoint: Path) -> None:
     whole = {name: (100 * tensor).to(torch.int8) for name, tensor in _tensors(checkpoint).items()}
     torch.save({"model": whole}, checkpoint)

@@ -150,7 +150,7 @@ def load(path: Path, task: str | None = None) -> Bundle:
 
 
 def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Refuse weights with NaN or infinity.
+    """Refuse weights with NaN or infinity, or with nothing but zeros.
 
     Args:
         tensors: The weights.
@@ -159,6 +159,9 @@ def check_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
     Raises:
         CheckpointError: Says in how many tensors, and names the first.
     """
+    matrices = [tensor for tensor in tensors.values() if tensor.is_floating_point() and tensor.ndim > 1]
+    if matrices and not any(tensor.any() for tensor in matrices):
+        raise CheckpointError(f"{origin}: all {len(matrices)} matrices of weights are zero. It is unusable.")
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
         raise CheckpointError(f"{origin}: NaN or infinity in {len(bad)} tensors, first '{bad[0]}'. It is unusable.")

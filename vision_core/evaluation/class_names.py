@@ -9,7 +9,7 @@ written in two ways; whoever means two lists both in ``data.classes``.
 import difflib
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _WITHOUT_VALUE = frozenset(
     {"", "nan", "na", "n/a", "n.a.", "none", "null", "nil", "<na>", "nat", "?", "-", "#n/a", "#na", "#name?", "#ref!",
@@ -25,6 +25,7 @@ _LOOKALIKES = str.maketrans(  # after casefold: dashes, quotes, Cyrillic and Gre
     "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0458\u0455\u03bf\u03bd\u03c1",
     7 * "-" + 4 * "'" + 2 * '"' + "abekmhopctyxijsovp",
 )
+_JOINING = re.compile(r"\s*[|;,/+&]\s*")  # between several labels in one cell
 _LEAST_LETTERS = 4  # of a word in which a misspelling is looked for
 _SIMILARITY = 0.8  # of two such words, as difflib measures it
 
@@ -107,13 +108,34 @@ def find_variants(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(before, name) for before, name in found if before != name]
 
 
+def find_joined(names: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Find names that are several others in one cell, as of images with several labels: each with those others."""
+    known = {variant_key(name): name for name in names}
+    found = []
+    for name in known.values():
+        parts = [known.get(variant_key(part)) for part in _JOINING.split(name)]
+        if len(parts) > 1 and None not in parts:
+            found.append((name, tuple(part for part in parts if part)))
+    return found
+
+
 def variant_problems(names: Iterable[str], where: str) -> list[str]:
-    """Word ``find_variants``, a sentence each; ``where`` says whose names they are, such as ``the files``."""
+    """Word ``find_variants`` and ``find_joined``, a sentence each; ``where`` says whose names they are."""
+    names = list(names)
     return [
-        f"{where} name '{before}' and '{name}'. If they are one class, give it one name; if two, list both in "
-        "data.classes."
-        for before, name in find_variants(names)
+        *(
+            f"{where} name '{before}' and '{name}'. If they are one class, give it one name; if two, list both in "
+            "data.classes."
+            for before, name in find_variants(names)
+        ),
+        *(f"{where} name '{name}', {joined_words(parts)}" for name, parts in find_joined(names)),
     ]
+
+
+def joined_words(parts: Sequence[str]) -> str:
+    """Say what a name is that joins others: the rest of a sentence."""
+    told = " and ".join(f"'{part}'" for part in parts)
+    return f"which is {told} in one: several labels of one item? If it is a class, list all in data.classes."
 
 
 def missing_value_problems(counts: Mapping[str, int], classes: Collection[str], what: str) -> list[str]:

@@ -12,7 +12,14 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.wsi.cohort.csv_table import Row, SlideTable, read_table, refuse
 from vision_core.errors import ConfigError
-from vision_core.evaluation.class_names import find_variants, is_number, label_name, near_name
+from vision_core.evaluation.class_names import (
+    find_joined,
+    find_variants,
+    is_number,
+    joined_words,
+    label_name,
+    near_name,
+)
 from vision_core.slides.identity import slide_name
 from vision_core.slides.settings import MAX_MPP, MIN_MPP
 
@@ -171,6 +178,9 @@ def _coding_from_labels(table: SlideTable, texts: Sequence[str], problems: list[
             f"row {row}: label '{word}' differs from '{before}' in case, blanks or hyphens alone. Write them alike, or "
             "name both in data.classes."
         )
+    for word, parts in find_joined(texts):
+        row = next(row.number for row in table.rows if _label(row) == word)
+        problems.append(f"row {row}: label '{word}', {joined_words(parts)}")
     if len(texts) == 1:
         problems.append(f"every label is '{texts[0]}'. Two classes are needed; or name them in data.classes.")
     ordered = [
