@@ -1,6 +1,7 @@
 """Settings of source-free adaptation; the defaults are LPLD on Cityscapes to Foggy Cityscapes as released."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -65,10 +66,20 @@ class Lpld(Section):
     clip_decoded_boxes: bool = Field(False, description="Ours: clip the decoded boxes to the image.")
 
 
+class Results(Section):
+    """Settings of ``predict``."""
+
+    index: Path | None = Field(
+        None,
+        description="COCO index whose image ids detections.coco.json takes; empty: 1, 2, … by input.",
+    )
+
+
 class SfodConfig(Config):
     """Configuration of source-free domain adaptive object detection."""
 
     task: ClassVar[str] = "sfod"
+    at_inference: ClassVar[tuple[str, ...]] = ("results.",)
     method: Literal["source", "bn", "mt", "lpld"] = Field(
         "lpld",
         description="source: train a detector on labels. bn: re-estimate normalisation statistics. "
@@ -87,6 +98,7 @@ class SfodConfig(Config):
     strong_view: StrongViewSettings = StrongViewSettings()
     pseudo_labels: PseudoLabels = PseudoLabels()
     lpld: Lpld = Lpld()
+    results: Results = Results()
 
     @classmethod
     def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:

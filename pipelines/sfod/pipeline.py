@@ -29,6 +29,7 @@ from vision_core.bundles.export import Exportable
 from vision_core.config.loading import fingerprint
 from vision_core.console import say
 from vision_core.detection.datasets.checks import near_name
+from vision_core.detection.datasets.coco import image_ids
 from vision_core.detection.datasets.readable import Seen, readable
 from vision_core.detection.datasets.reading import (
     DetectionDataset,
@@ -78,6 +79,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def __init__(self) -> None:
         self._seen: Seen = {}  # notes on the files that were found to be sound
+        self._ids: Mapping[Path, int | str] | None = None  # of the inputs of predict, in the person's own index
         self._told: set[str] = set()  # notes on the scored list that the terminal shows already
         self._manifest: str | None = None  # of the images of the run that was prepared last
         self._shared: list[str] | None = None  # those of them that it scores on
@@ -216,6 +218,12 @@ class SfodPipeline(Pipeline[SfodConfig]):
         """Load a bundle; a child process decodes files of unknown origin."""
         return SfodPredictor.from_checkpoint(bundle, device, read=UntrustedImages().noted_image)
 
+    def remarks(self, path: Path, inputs: Sequence[Path], config: SfodConfig | None = None) -> Sequence[str]:
+        """As of every task; also find the ids of the inputs in ``results.index``."""
+        index = config.results.index if config else None
+        self._ids = image_ids(index, inputs) if index else None
+        return super().remarks(path, inputs, config)
+
     def columns(self, result: Detections) -> dict[str, str | int]:
         """Count the objects above the drawing threshold, in words and by class, beside the notes on the file."""
         counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
@@ -226,7 +234,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def conclude(self, folder: Path, inputs: Sequence[Path]) -> None:
         """Write all detections as one COCO file, which labelling tools open."""
-        write_coco(folder, inputs)
+        write_coco(folder, inputs, self._ids)
 
     def exportable(self, bundle: Path, size: int | None) -> Exportable:
         """Build the module and example inputs of an export."""

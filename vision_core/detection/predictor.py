@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -129,21 +128,22 @@ class DetectorPredictor(FileProcessor[Detections]):
         return self._last[1]
 
 
-def write_coco(out: Path, inputs: Sequence[Path]) -> None:
+def write_coco(out: Path, inputs: Sequence[Path], ids: Mapping[Path, int | str] | None = None) -> None:
     """Join the results of a batch into the COCO file ``detections.coco.json``.
 
-    An image's id follows from its absolute path (``image_id``), so that files of several batches can be joined; a
-    category's id is the place of the class in the detector's own list, from 1.
+    An image's id is the one of the person's own index where one is given, else the place of its input in the list, done
+    or not; a category's id is the place of the class in the detector's own list. Both begin at 1.
 
     Args:
         out: Folder of the batch.
         inputs: All inputs, in order.
+        ids: Ids of the inputs; None: their places.
     """
     known = read_ledgers(out / "ledger")
     root = Path(os.path.commonpath([path.parent for path in inputs])) if inputs else Path()
     found = {
-        image_id(path): (path.relative_to(root).as_posix(), _record(out, known.get(text_of(path))))
-        for path in dict.fromkeys(inputs)
+        ids[path] if ids else place: (path.relative_to(root).as_posix(), _record(out, known.get(text_of(path))))
+        for place, path in enumerate(dict.fromkeys(inputs), start=1)
     }
     records = {number: (name, record) for number, (name, record) in found.items() if record}
     classes = next((list(record["classes"]) for _, record in records.values()), [])
@@ -163,11 +163,6 @@ def write_coco(out: Path, inputs: Sequence[Path]) -> None:
         "annotations": [{"id": number} | each for number, each in enumerate(annotations, start=1)],
     }
     write_atomic(out / COCO_FILE, json.dumps(content, ensure_ascii=False))
-
-
-def image_id(path: Path) -> int:
-    """Compute the COCO id of an image file, below 2^48: the same in every batch, and no other file's."""
-    return int.from_bytes(blake2b(os.fsencode(path.absolute()), digest_size=6).digest()) or 1
 
 
 def _record(out: Path, made: Record | None) -> dict[str, Any]:

@@ -61,3 +61,22 @@ def test_from_checkpoint__a_bundle_of_another_task_is_refused(tmp_path: Path) ->
     bundle.amend(folder, task="ovd")
     with pytest.raises(CheckpointError, match="is of pipeline 'ovd', not 'sfod'"):
         SfodPredictor.from_checkpoint(folder)
+
+
+def test_predict__images_have_the_ids_of_the_persons_own_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        Image.fromarray(make_picture((64, 96), CLASSES, 0)[0]).save(tmp_path / "in" / f"{name}.png")
+    index = tmp_path / "index.json"
+    words = [f"--checkpoint={source_bundle()}", f"--input={tmp_path}/in", f"--out={tmp_path}/out"]
+    listed = [{"id": 5, "file_name": "b.png"}, {"id": 3, "file_name": "a.png"}]
+    index.write_text(json.dumps({"images": listed[:1], "annotations": [], "categories": []}))
+    assert main(["predict", *words, f"results.index={index}"]) == 2
+    assert "a.png' has no id in" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    index.write_text(json.dumps({"images": listed, "annotations": [], "categories": []}))
+    assert main(["predict", *words, f"results.index={index}"]) == 0
+    found = json.loads((tmp_path / "out" / "detections.coco.json").read_text())
+    assert {each["file_name"]: each["id"] for each in found["images"]} == {"a.png": 3, "b.png": 5}

@@ -1,7 +1,6 @@
 """One image in, detections in its own pixels out, and the files of a result."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -142,27 +141,22 @@ def test_write_coco__categories_are_the_detectors_own_list(tmp_path: Path) -> No
     assert [each["category_id"] for each in content["annotations"]] == [3, 2]
 
 
-def test_write_coco__ids_follow_from_the_path_alone(tmp_path: Path) -> None:
+def test_write_coco__ids_are_places_of_the_inputs_done_or_not(tmp_path: Path) -> None:
     found = {Path("in/a.png"): _found(1), Path("in/b.png"): None, Path("in/c.png"): _found(1)}
-    folder = _batch(tmp_path / "one", found)
+    folder = _batch(tmp_path, found)
     (folder / "outputs" / "notes.json").write_text('{"mine": true}')
     content = _coco(folder, list(found))
-    ids = {image["file_name"]: image["id"] for image in content["images"]}
-    assert ids.keys() == {"a.png", "c.png"}
-    assert [each["image_id"] for each in content["annotations"]] == list(ids.values())
-    alone = {Path("in/c.png"): _found(1)}
-    assert _coco(_batch(tmp_path / "two", alone), list(alone))["images"][0]["id"] == ids["c.png"]
+    assert {image["id"]: image["file_name"] for image in content["images"]} == {1: "a.png", 3: "c.png"}
+    assert [each["image_id"] for each in content["annotations"]] == [1, 3]
 
 
-def test_write_coco__files_of_two_batches_are_joined_without_mixing_them_up(tmp_path: Path) -> None:
-    parts = []
-    for name in ("x", "y"):  # equal names, in folders of their own
-        found = {Path(name) / f"{number}.png": _found(1 + number) for number in range(3)}
-        parts.append(_coco(_batch(tmp_path / name, found), list(found)))
-    images = [image["id"] for part in parts for image in part["images"]]
-    boxes = Counter(each["image_id"] for part in parts for each in part["annotations"])
-    assert len(set(images)) == 6 and max(images) < 2**48
-    assert [boxes[each] for each in images] == [1, 2, 3, 1, 2, 3]
+def test_write_coco__ids_of_the_persons_own_index(tmp_path: Path) -> None:
+    found = {Path("in/a.png"): _found(1), Path("in/b.png"): _found(2)}
+    folder = _batch(tmp_path, found)
+    write_coco(folder, list(found), {Path("in/a.png"): 70, Path("in/b.png"): 7})
+    content = json.loads((folder / "detections.coco.json").read_text())
+    assert {image["id"]: image["file_name"] for image in content["images"]} == {70: "a.png", 7: "b.png"}
+    assert [each["image_id"] for each in content["annotations"]] == [70, 7, 7]
 
 
 def test_write_coco__equal_names_of_two_folders_do_not_meet(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from vision_core.detection.datasets.checks import (
@@ -81,6 +81,30 @@ def read_coco_images(root: Path, split: str, data: DetectionData) -> DetectionDa
     paths = _named_images(root, listing, report) if listing.is_file() else _images_of_folder(root, split, report)
     records = [unlabelled(path.name, path) for path in paths]
     return report.dataset(f"{root.name}:{split}", data.classes, records, has_labels=False)
+
+
+def image_ids(index: Path, images: Sequence[Path]) -> dict[Path, int | str]:
+    """Find the ids that an index gives to images: by the end of their path that is its ``file_name``, else by name.
+
+    Raises:
+        DataError: The index lacks an image, or has several that it may be.
+    """
+    by_name: dict[str, dict[int | str, str]] = {}
+    for number, entry in _by_number(_load(index)["images"], "image", "file_name", ReaderReport("refuse")).items():
+        name = str(entry["file_name"]).replace("\\", "/")
+        by_name.setdefault(PurePosixPath(name).name, {})[number] = name
+    found = {}
+    for path in images:
+        named = by_name.get(path.name, {})
+        whole = [number for number, name in named.items() if f"/{path.as_posix()}".endswith(f"/{name}")]
+        fitting = whole if len(whole) == 1 else list(named)
+        if len(fitting) != 1:
+            what = f"lists {len(named)} images that it may be" if named else "does not list it"
+            raise DataError(f"'{path}' has no id in '{index}', which {what}. Give the index of these images.")
+        found[path] = fitting[0]
+    if len(set(found.values())) < len(found):
+        raise DataError(f"'{index}' lists fewer images than there are inputs of these names. Give one folder of them.")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

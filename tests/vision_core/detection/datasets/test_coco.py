@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.vision_core.detection.synthetic import make_coco
-from vision_core.detection.datasets.coco import read_coco, read_coco_images
+from vision_core.detection.datasets.coco import image_ids, read_coco, read_coco_images
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
 
@@ -126,3 +126,30 @@ def _edited(root: Path, **changes: dict[str, object]) -> Path:
         index[table][0].update(change)
     (root / "train.json").write_text(json.dumps(index))
     return root
+
+
+def _listed(folder: Path, *names: str) -> Path:
+    images = [{"id": 10 + place, "file_name": name} for place, name in enumerate(names)]
+    (folder / "index.json").write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    return folder / "index.json"
+
+
+def test_image_ids__by_the_end_of_the_path_else_by_name(tmp_path: Path) -> None:
+    index = _listed(tmp_path, "x/a.png", "y/a.png", "deep/b.png")
+    paths = [Path("in/y/a.png"), Path("in/x/a.png"), Path("elsewhere/b.png")]
+    assert image_ids(index, paths) == dict(zip(paths, (11, 10, 12), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "paths", "told"),
+    [
+        (["a.png"], ["in/b.png"], "'in/b.png' has no id in .* which does not list it"),
+        (["x/a.png", "y/a.png"], ["in/a.png"], "which lists 2 images that it may be"),
+        (["a.png"], ["x/a.png", "y/a.png"], "lists fewer images than there are inputs"),
+    ],
+)
+def test_image_ids__what_is_not_one_image_is_refused(
+    names: list[str], paths: list[str], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=told):
+        image_ids(_listed(tmp_path, *names), [Path(path) for path in paths])
