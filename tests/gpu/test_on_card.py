@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.gpu.cases import CASES, Case, Watched, World, arrays, assert_near, state, train
+from tests.gpu.waits import WAITS
 from tests.pipelines import torchrun
 from tests.pipelines.wsi.tiny import FEATURE_WORDS, make_features
 from vision_core.config.schema import Config
@@ -98,7 +99,7 @@ def test_fit__the_host_waits_seldom(case: Case, world: World, card: torch.device
         finally:
             torch.cuda.set_sync_debug_mode("default")
     # Twice what the made device counts: torch's own kernels may ask more than once.
-    assert np.diff(counts).max() <= 2 * (case.waits + case.images * case.waits_an_image) + 5
+    assert np.diff(counts).max() <= 2 * WAITS[case.name].total() + 5
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
