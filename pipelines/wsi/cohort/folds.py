@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold
 
 from vision_core.randomness import key
 
@@ -97,6 +96,8 @@ def draw_share(labels: Sequence[int], places: Sequence[int], share: float, *part
 
 
 def _stratified(labels: Sequence[int], order: Sequence[int], folds: int) -> Iterator[tuple[Indices, Indices]]:
+    from sklearn.model_selection import StratifiedKFold  # it takes longer to import than all of this package
+
     ordered = np.array(order, np.int64)
     for train, test in StratifiedKFold(folds).split(ordered, np.array(labels)[ordered]):
         yield ordered[train], ordered[test]
