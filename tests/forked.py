@@ -24,7 +24,10 @@ CONTEXT.set_forkserver_preload(
         "torch._dynamo",
         "torch.distributed.tensor",
         "vision_core.training.loop",
-        *(f"pipelines.{task}.pipeline" for task in ("sfod", "wsi", "pretrain")),
+        "vision_core.images.untrusted",
+        "vision_core.slides.reading.gate.inspection",
+        "vision_core.bundles.unpickling",
+        *(f"pipelines.{task}.pipeline" for task in ("sfod", "wsi", "pretrain", "ultrasound")),
     ]
 )
 

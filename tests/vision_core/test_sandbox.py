@@ -13,10 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.forked_sandbox import real_start
 from vision_core.errors import CheckpointError, InputError
 from vision_core.sandbox import Limits, Sandbox
 
 TASKS = "tests.vision_core.tasks"
+
+
+@pytest.fixture(autouse=True)
+def _real_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vision_core.sandbox._start", real_start)
 
 
 @pytest.fixture

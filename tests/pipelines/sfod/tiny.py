@@ -1,9 +1,6 @@
 """A real detector and real runs at the smallest size: 64 x 96 px, seconds on one thread."""
 
-import atexit
 import io
-import shutil
-import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache, partial
 from pathlib import Path
@@ -14,6 +11,7 @@ import torch
 from pipelines.sfod import pipeline
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.demo.demo_data import make_demo_data
+from tests.made_once import made_once
 from tests.pipelines.contract import TinyTask
 from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.model.detector import Detector
@@ -57,16 +55,17 @@ CLASSES = SHAPES
 
 @cache
 def source_bundle() -> Path:
-    """A detector of discs and squares that finds most of them; trained once a process, and to be left as it is."""
-    folder = Path(tempfile.mkdtemp(prefix="sfod-tiny-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """A detector of discs and squares that finds most of them; to be left as it is."""
+    return made_once("sfod-tiny", _train_source) / "run" / "model"
+
+
+def _train_source(folder: Path) -> None:
     data = make_voc(folder / "data", count=8)
     words = [*SUPERVISED, "train.epochs=12", "train.save_every=1000"]
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as told:
         code = main(["train", "--out", str(folder / "run"), f"data.root={data}", *words])
     if code:
         raise RuntimeError(told.getvalue())
-    return folder / "run" / "model"
 
 
 def adapt_words(data: Path, *words: str) -> list[str]:
