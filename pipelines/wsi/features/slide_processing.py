@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from vision_core.batch.prefetch import Prefetcher
 from vision_core.config import loading as configs
 from vision_core.console import Progress
 from vision_core.errors import ConfigError, DataError
-from vision_core.files import sha256
+from vision_core.files import Stamp, sha256, stamp
 from vision_core.randomness import key
 from vision_core.slides.encoders.encoder import Encoder
 from vision_core.slides.features.extraction import ExtractionSettings, extract_features, summarise_times
@@ -35,6 +36,8 @@ _STATED_WINS = "over the file's"  # part of the hash, since earlier versions too
 _BYTES_PER_TILE = 150  # of the list of tiles, packed, and of a record
 _BYTES_PER_SLIDE = 3_000_000  # of pictures
 _LOG = logging.getLogger("domainsight")
+# Of the encoders built in this process, by their settings and the stamps of their files.
+_identities: dict[tuple[str, tuple[Stamp, ...]], Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,7 @@ class SlideProcessor:
 
     def fingerprint(self) -> str:
         """Hash everything that features depend on: settings, edited masks, the encoder's weights."""
-        config, encoder = self.config, self.encoder.identity
+        config, encoder = self.config, self._encoder_identity()
         made_by = {name: value for name, value in encoder.items() if name != "precision"}
         sections = [
             config.tissue.model_dump(mode="json", exclude={"regions"}),
@@ -120,6 +123,16 @@ class SlideProcessor:
         """List the tile attributes that settings fix before a slide is opened."""
         tiles = self.config.tiles
         return {"tile_px": tiles.tile_px, "mpp": tiles.mpp} if tiles.layout == "mpp" else {}
+
+    def _encoder_identity(self) -> Mapping[str, Any]:
+        """Return the encoder's facts; of one that this process has built before they are known without building it."""
+        settings, weights = self.config.encoder, self.config.encoder.weights
+        listed = () if weights is None else weights.iterdir() if weights.is_dir() else (weights,)
+        stamps = tuple(stamp(path) for path in sorted(listed) if path.is_file())
+        known = (settings.model_dump_json(exclude={"batch_size"}), stamps)
+        if known not in _identities:
+            _identities[known] = self.encoder.identity
+        return _identities[known]
 
     def _masks(self) -> list[tuple[str, str]]:
         regions = self.config.tissue.regions

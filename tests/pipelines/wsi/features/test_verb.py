@@ -14,8 +14,12 @@ from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.extraction_job import FeatureExtractor
 from pipelines.wsi.features.slide_processing import ProcessedSlide, SlideProcessor
 from tests.pipelines.wsi.tiny import SIDE_PX, SLIDE_WORDS, make_slides, picture, write_pyramid
+from vision_core.backbones.networks import lite0_imagenet
 from vision_core.config import loading as config
+from vision_core.slides.encoders import networks
+from vision_core.slides.encoders.encoder import Encoder, Precision
 from vision_core.slides.features.files import read_features
+from vision_core.slides.settings import EncoderSettings
 
 ROAD_WORDS = [word for word in SLIDE_WORDS if word.startswith(("tiles.", "encoder."))]
 
@@ -226,3 +230,23 @@ def test_fingerprint__follows_what_features_follow(tmp_path: Path) -> None:
     empty = of(f"tissue.regions={regions}")
     (regions / "a.tissue.geojson").write_text("{}")
     assert of(f"tissue.regions={regions}") != empty
+
+
+def test_fingerprint__an_encoder_is_built_once_a_process_until_its_weights_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, tensors = tmp_path / "lite0.pth", lite0_imagenet()
+    torch.save(tensors, weights)
+    build, built = networks.build_encoder, []
+
+    def counted(settings: EncoderSettings, device: torch.device, precision: Precision) -> Encoder:
+        built.append(settings)
+        return build(settings, device, precision)
+
+    monkeypatch.setattr(networks, "build_encoder", counted)
+    settings = config.load(WsiConfig, None, [*ROAD_WORDS, f"encoder.weights={weights}"])
+    found = {SlideProcessor(settings, torch.device("cpu")).fingerprint() for _ in range(2)}
+    assert (len(built), len(found)) == (1, 1)
+    torch.save({name: 2 * tensor for name, tensor in tensors.items()}, weights)
+    assert SlideProcessor(settings, torch.device("cpu")).fingerprint() not in found
+    assert len(built) == 2
