@@ -1,7 +1,5 @@
 import hashlib
 import json
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.forked import run
 from tests.vision_core.toy_bundle import FILES, card, double, edit_card, save_toy, weights
 from vision_core.bundles.bundle import Golden, add_metrics, amend, check_golden, deviation, load, read_card, save
 from vision_core.bundles.card import Card, canonical, seal
@@ -106,19 +105,20 @@ import resource, sys
 from pathlib import Path
 from tests.vision_core.toy_bundle import save_toy
 from vision_core.errors import EnvironmentFault
-resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))
 try:
     save_toy(Path(sys.argv[1]), storage="fp16")
 except EnvironmentFault as error:
-    sys.exit(str(error))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)  # of what is printed, too
+    print(error)
 """
 
 
 def test_save__full_disk_leaves_the_older_bundle(tmp_path: Path) -> None:
     saved = save_toy(tmp_path / "model")
-    code = [sys.executable, "-c", FILL, str(tmp_path / "model")]
-    found = subprocess.run(code, capture_output=True, text=True, check=False)
-    assert "file too large, after 50 bytes" in found.stderr
+    told, _ = run(["-c", FILL, str(tmp_path / "model")])
+    assert "file too large, after 50 bytes" in told
     assert load(tmp_path / "model").card == saved
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

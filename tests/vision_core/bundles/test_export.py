@@ -15,7 +15,7 @@ from tests.vision_core.toy_bundle import card, save_toy
 from vision_core.backbones.networks import build_backbone
 from vision_core.backbones.settings import BACKBONE_NAMES, BackboneName
 from vision_core.bundles.bundle import amend
-from vision_core.bundles.export import SUFFIXES, Exportable, Format, export
+from vision_core.bundles.export import SUFFIXES, Exportable, Exported, Format, export
 from vision_core.commands.main import run
 from vision_core.errors import CheckpointError, MissingDependencyError, UsageError
 
@@ -67,10 +67,23 @@ def given(module: nn.Module, *, dynamic: bool = True) -> Exportable:
     )
 
 
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer().train()
+
+
+@pytest.fixture(scope="module")
+def exported(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> dict[Format, Exported]:
+    folder = tmp_path_factory.mktemp("exported")
+    return {kind: export(given(scorer), kind, folder / f"{kind}/scorer{SUFFIXES[kind]}") for kind in FORMATS}
+
+
 @pytest.mark.parametrize("kind", FORMATS)
-def test_export__other_sizes_answer_as_the_module(tmp_path: Path, kind: Format) -> None:
-    scorer = Scorer().train()
-    done = export(given(scorer), kind, tmp_path / f"new/scorer{SUFFIXES[kind]}")
+def test_export__other_sizes_answer_as_the_module(
+    exported: dict[Format, Exported], scorer: Scorer, kind: Format
+) -> None:
+    done = exported[kind]
+    assert done.golden_deviation is None
     assert done.shapes == {"rows": ("count", 3), "weights": ("count",)}
     assert done.compared == (((5, 3), (5,)), ((1, 3), (1,)), ((13, 3), (13,)))
     assert done.deviation < 1e-5
@@ -86,19 +99,21 @@ def test_export__other_sizes_answer_as_the_module(tmp_path: Path, kind: Format) 
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_export__onnx_names_what_varies_and_fixes_what_does_not(tmp_path: Path) -> None:
-    for dynamic, first in ((True, "count"), (False, 5)):
-        done = export(given(Scorer(), dynamic=dynamic), "onnx", tmp_path / f"{dynamic}.onnx")
+def test_export__onnx_names_what_varies_and_fixes_what_does_not(
+    exported: dict[Format, Exported], tmp_path: Path
+) -> None:
+    fixed = export(given(Scorer(), dynamic=False), "onnx", tmp_path / "fixed.onnx")
+    for done, first in ((exported["onnx"], "count"), (fixed, 5)):
         rows, weights = onnxruntime.InferenceSession(done.path).get_inputs()
         assert (rows.name, rows.shape, weights.name, weights.shape) == ("rows", [first, 3], "weights", [first])
-        assert len(done.compared) == (3 if dynamic else 1)
+        assert len(done.compared) == (1 if done is fixed else 3)
 
 
-def test_export__the_file_says_what_it_is(tmp_path: Path) -> None:
-    model = onnx.load(export(given(Scorer()), "onnx", tmp_path / "a.onnx").path)
+def test_export__the_file_says_what_it_is(exported: dict[Format, Exported]) -> None:
+    model = onnx.load(exported["onnx"].path)
     told = {each.key: each.value for each in model.metadata_props}
     extra = {"metadata.json": ""}
-    torch.export.load(export(given(Scorer()), "torch", tmp_path / "a.pt2").path, extra_files=extra)
+    torch.export.load(exported["torch"].path, extra_files=extra)
     assert told == json.loads(extra["metadata.json"])
     assert told["intended_use"] == "For research use. Not for diagnosis."
     assert (told["task"], json.loads(told["classes"])) == ("toy", ["one"])
@@ -131,7 +146,6 @@ def test_export__the_golden_input_of_the_bundle_is_compared_too(tmp_path: Path) 
     with pytest.raises(CheckpointError, match="for the golden input of the bundle the exported file gives another"):
         export(replace(given(scorer), golden=wrong), "onnx", tmp_path / "b.onnx")
     assert not (tmp_path / "b.onnx").exists()
-    assert export(given(scorer), "onnx", tmp_path / "c.onnx").golden_deviation is None
 
 
 def test_export__nan_is_refused(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.forked import Forked
 from tests.vision_core.slides.features.extraction import damaged, encoder, grid, slide_in
 from vision_core.errors import EnvironmentFault, UsageError
 from vision_core.slides.features.extraction import ExtractionSettings, extract_features, summarise_times
@@ -57,7 +56,8 @@ def interrupted(path: Path, after: int = 40) -> None:
 
 
 def test_killed__goes_on_to_the_same_bytes(path: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(path)], timeout=120, cwd=Path.cwd())
+    killed = Forked(["-c", _KILLED, str(path)])
+    killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
     assert sorted(each.name for each in path.parent.iterdir()) == [".a.h5.index", ".a.h5.rows", "a.tif"]
     found = extracted(path, "a.h5")
