@@ -7,11 +7,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.ultrasound.__main__ import main
 from pipelines.ultrasound.config import UltrasoundConfig
+from pipelines.ultrasound.phantom import study
 from pipelines.ultrasound.weights.bundles import Network, describe, save_network
 from tests.pipelines.contract import TinyTask
 from vision_core.bundles.card import Card, TrainedOn
@@ -126,4 +128,11 @@ def make_bundle(folder: Path, network: Network, *more: str) -> Path:
     return folder
 
 
-TASK = TinyTask(make_data=make_data, words=words, inputs=lambda data: data / "pictures")
+def shorten_demo(patch: pytest.MonkeyPatch) -> None:
+    """Four frames of a subject of each list."""
+    patch.setattr(study, "DEMO_LISTS", dict.fromkeys(study.DEMO_LISTS, 1))
+    patch.setattr(study, "_DEMO_FRAMES", 4)
+    patch.setattr(study, "_SHOWN", 1)
+
+
+TASK = TinyTask(make_data=make_data, words=words, inputs=lambda data: data / "pictures", shorten_demo=shorten_demo)
