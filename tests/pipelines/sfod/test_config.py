@@ -50,3 +50,11 @@ def test_load__all_problems_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(SfodConfig, path)
     assert len(caught.value.problems) == 2
+
+
+def test_preset__small_sets_defaults_that_given_keys_replace() -> None:
+    small = load(SfodConfig, None, ["preset=small", "train.max_steps=7"])
+    assert (small.train.max_steps, small.train.batch_size, small.optim.clip_norm) == (7, 2, 5)
+    assert (small.teacher.every, small.teacher.keep_rate, small.pseudo_labels.threshold) == ("step", 0.99, 0.6)
+    assert small.lpld == SfodConfig().lpld
+    assert load(SfodConfig, None, []) == SfodConfig()
