@@ -333,28 +333,6 @@ def test_import_weights__becomes_a_teacher(data: Path, tmp_path: Path) -> None:
     assert _train(tmp_path / "run", data, "method=mhim_v1", *started) == 0
 
 
-def test_import_weights__classes_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file, _ = make_foreign(tmp_path)
-    assert main(["import-weights", str(file), "--out", str(tmp_path / "bundle")]) == 2
-    assert "tells 2 classes apart, data.classes lists 0" in capsys.readouterr().err
-
-
-def test_import_weights__code_in_a_file_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Row H1 of the bad inputs."""
-    proof = tmp_path / "proof"
-
-    class Evil:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (open, (str(proof), "w"))  # type: ignore[return-value]
-
-    torch.save({"patch_to_emb.0.weight": Evil()}, tmp_path / "evil.pt")
-    for trust in ([], ["--i-trust-this-file"]):
-        words = ["import-weights", str(tmp_path / "evil.pt"), "--out", str(tmp_path / "b"), "data.classes=[a, b]"]
-        assert main([*words, *trust]) == 2
-    assert "error[CHECKPOINT]" in capsys.readouterr().err
-    assert not proof.exists()
-
-
 def test_deliver__needs_a_learner_of_bags(data: Path, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="expected a BagLearner"):
         WsiPipeline().deliver(_config(data), object(), tmp_path)  # type: ignore[arg-type]
@@ -414,15 +392,3 @@ def test_train__several_runs_do_not_share_the_folder_of_one(
     assert _train(run, data, "method=plain") == 0
     assert main(["train", "--out", str(run), *_words(data, "method=plain"), "--seeds", "0,1"]) == 2
     assert "is itself a run" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("content", [b"", b"slide,label\na,b\n"])
-def test_import_weights__what_is_no_file_of_weights(
-    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "weights.pt").write_bytes(content)
-    words = ["import-weights", str(tmp_path / "weights.pt"), "--out", str(tmp_path / "b"), "data.classes=[a,b]"]
-    assert main(words) == 2
-    assert capsys.readouterr().err.startswith("error[CHECKPOINT]")
-    assert main([*words[:-1], "data.classes=[a,a]"]) == 2
-    assert "should name each class once" in capsys.readouterr().err

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipelines.wsi.__main__ import main
 from pipelines.wsi.mhim.released_weights import import_released, read_released
 from pipelines.wsi.models.build import build_model
+from tests.pipelines.wsi.tiny import make_foreign
 from vision_core.errors import CheckpointError
 
 ATTENTION = "online_encoder.attention.attention"
@@ -143,3 +145,37 @@ def test_import_released__missing_and_misshapen_tensors_are_all_named() -> None:
     assert len(caught.value.problems) == 2
     assert "'classifier.bias' has the shape (3,); expected (2,)" in caught.value.problems[0]
     assert "'embedding.linear.bias' has the shape None" in caught.value.problems[1]
+
+
+def test_import_weights__classes_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, _ = make_foreign(tmp_path)
+    assert main(["import-weights", str(file), "--out", str(tmp_path / "bundle")]) == 2
+    assert "tells 2 classes apart, data.classes lists 0" in capsys.readouterr().err
+
+
+def test_import_weights__code_in_a_file_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Row H1 of the bad inputs."""
+    proof = tmp_path / "proof"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (open, (str(proof), "w"))  # type: ignore[return-value]
+
+    torch.save({"patch_to_emb.0.weight": Evil()}, tmp_path / "evil.pt")
+    for trust in ([], ["--i-trust-this-file"]):
+        words = ["import-weights", str(tmp_path / "evil.pt"), "--out", str(tmp_path / "b"), "data.classes=[a, b]"]
+        assert main([*words, *trust]) == 2
+    assert "error[CHECKPOINT]" in capsys.readouterr().err
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"slide,label\na,b\n"])
+def test_import_weights__what_is_no_file_of_weights(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "weights.pt").write_bytes(content)
+    words = ["import-weights", str(tmp_path / "weights.pt"), "--out", str(tmp_path / "b"), "data.classes=[a,b]"]
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("error[CHECKPOINT]")
+    assert main([*words[:-1], "data.classes=[a,a]"]) == 2
+    assert "should name each class once" in capsys.readouterr().err
