@@ -44,6 +44,12 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return found
 
 
+def _slow_but_for(*quick: str) -> pytest.MarkDecorator:
+    """All tasks, of which some show quickly what all do."""
+    marked = [pytest.param(task, marks=() if task in quick else pytest.mark.slow) for task in TASKS]
+    return pytest.mark.parametrize("life", marked, indirect=True)
+
+
 def test_tasks__at_least_one_is_found() -> None:
     assert "sfod" in TASKS
 
@@ -98,6 +104,7 @@ def test_train__rehearsal_writes_nothing(
     assert not (tmp_path / "none").exists()
 
 
+@_slow_but_for("wsi")
 def test_train__seeds_get_a_folder_each_and_a_table(
     life: Life, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +161,7 @@ def test_predictor__takes_paths_as_strings(life: Life, tmp_path: Path) -> None:
     assert all(path.parent == tmp_path and path.stat().st_size for path in written)
 
 
+@_slow_but_for("ultrasound", "wsi")
 def test_export__a_file_that_answers_as_the_bundle(
     life: Life, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
