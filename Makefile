@@ -4,8 +4,9 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 PIP    := $(RUN) -m pip --disable-pip-version-check
-# Tests start many processes: with bytecode each reads the package instead of compiling it anew.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest
+# Tests start many processes: with bytecode each reads the package instead of compiling it anew. The plug-ins are of
+# dependencies, take a second to load, and serve no test.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -p no:hydra_pytest -p no:anyio
 # A file stays in one process, for what its tests share; in the order of their names the small files come last.
 SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCKS  := requirements/build.txt requirements/lock.txt requirements/assets.txt requirements/detectron2.txt
