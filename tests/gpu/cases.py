@@ -35,7 +35,7 @@ from vision_core.training.loaders import Place
 from vision_core.training.loop import fit
 from vision_core.training.runtime import Runtime
 
-STEPS = 3
+STEPS = 2
 _LOOP = ("train.epochs=2", f"train.max_steps={STEPS}", "train.save_every=1", "train.log_every=1", "train.workers=0")
 
 

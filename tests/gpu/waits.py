@@ -32,7 +32,7 @@ _TEACHER = Counter({
     f"repeat_interleave {_DETECTOR}": 1,
     f"{_NONZERO} {_LABELS}": 2,
     f"bincount {_LEARNER}": 1,
-    f"{_COPY} {_METHODS}/label_watch.py": 1,  # at the ends of windows and of the first epoch
+    f"{_COPY} {_METHODS}/label_watch.py": 2,  # at the ends of the first epoch and of the run
     f"{_SCALAR} {_METHODS}/collapse.py": 6,  # at the end of an epoch
 })  # fmt: skip
 _C4 = Counter({f"{_MASK} {_DETECTOR}": 12})  # one level of anchors
