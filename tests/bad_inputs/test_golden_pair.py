@@ -1,6 +1,7 @@
 """A bundle that computes something else here must not predict, or be scored, in silence."""
 
 import csv
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,22 +75,35 @@ def test_predict__another_answer_is_refused_and_a_near_one_told(task: str, tmp_p
         assert len(list(csv.DictReader(file))) == 1
 
 
-CALIBRATIONS: dict[str, list[dict[str, Any]]] = {
-    "detector": [{"operating_score": 0.3}, {"all": None}],
-    "bag model": [{"temperture": 2.0}, {"temperature": 2.0, "coverage": 0.9, "threshold": 1, "cases": 9, DECISION: 7}],
-    "classifier": [{"temperature": 2.0}],
+UNAPPLIED: dict[str, list[dict[str, Any]]] = {
+    "detector": [
+        {"calibration": {"operating_score": 0.3}},
+        {"calibration": {"all": None}},
+        {"scope": {"mean": [0.0]}},
+    ],
+    "bag model": [
+        {"calibration": {"temperture": 2.0}},
+        {"calibration": {"temperature": 2.0, "coverage": 0.9, "threshold": 1, "cases": 9, DECISION: 7}},
+        {"scope": {"mean": [0.0]}},
+    ],
+    "classifier": [{"calibration": {"temperature": 2.0}}, {"scope": {"mean": [0.0]}}],
+    "segmenter": [{"calibration": {"threshold": 0.5}}, {"scope": {"mean": [0.0]}}],
 }
 
 
-@pytest.mark.parametrize("task", CALIBRATIONS)
-def test_predict__a_calibration_that_cannot_be_applied_is_refused(task: str, tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("task", UNAPPLIED)
+def test_predict__a_calibration_or_scope_that_cannot_be_applied_is_refused(
+    task: str, tmp_path: Path, capsys: Capture
+) -> None:
     main, make, inputs = TASKS[task]
     make(tmp_path / "model")
     words = [f"--checkpoint={tmp_path / 'model'}", f"--input={inputs(tmp_path / 'in')}", f"--out={tmp_path / 'out'}"]
-    for calibration in CALIBRATIONS[task]:
-        change_card(tmp_path / "model", calibration=calibration)
+    for changes in UNAPPLIED[task]:
+        change_card(tmp_path / "model", **{"calibration": None, "scope": None, **changes})
         capsys.readouterr()
-        Seen(main, capsys).refused(["predict", *words], 2, "calibration")
+        _, err = Seen(main, capsys).ended(["predict", *words], 2)
+        assert re.search(rf"error\[CHECKPOINT\] .*{next(iter(changes))}", err)
+        assert not any("outputs" in name for name in tree(tmp_path / "out"))
 
 
 def test_evaluate__another_answer_is_refused(tmp_path: Path, capsys: Capture) -> None:

@@ -96,11 +96,7 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> Classifie
         raise CheckpointError(
             f"'{path}' holds a {card.method}, no classifier. Give the folder 'model' of a run of pipelines.pretrain."
         )
-    if card.calibration:
-        raise CheckpointError(
-            f"'{path}': card.json has a calibration ({', '.join(card.calibration)}), which classifiers of images have "
-            "none of: scores without it would be others. Fetch the bundle again, or update domainsight."
-        )
+    bundle.refuse_unapplied(card, "calibration", "scope")
     count = int(card.architecture["num_classes"])
     if count != len(card.classes):
         raise CheckpointError(

@@ -84,6 +84,7 @@ def build_detector(content: Bundle) -> Detector:
             f"card.json: preprocessing.{strange} is '{card.preprocessing.get(strange)}', the architecture asks for "
             f"'{preprocessing(settings).get(strange)}'. The bundle is inconsistent; fetch or make it again."
         )
+    bundle.refuse_unapplied(card, "scope")
     read_calibration(card)  # a score to work at that cannot be read is no reason to work at another
     return _load_weights(settings, card.classes, content.tensors)
 
