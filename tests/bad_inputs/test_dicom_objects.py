@@ -2,11 +2,12 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.pixels import apply_windowing
+from pydicom.pixels.processing import apply_windowing
 
 from pipelines.ultrasound.data.files import open_file
 from tests.bad_inputs.dicoms import still
@@ -30,7 +31,8 @@ READERS = (inspect_dicom, read_noted_dicom, read_dicom_view, read_any_noted, Unt
 def test_read__pixels_that_are_no_picture_are_refused_by_every_reader(
     element: str, value: str, told: str, tmp_path: Path
 ) -> None:
-    path = still(tmp_path / "a.dcm", **{element: value})
+    changes: dict[str, Any] = {element: value}
+    path = still(tmp_path / "a.dcm", **changes)
     for read in (*READERS, partial(open_file, reader=UntrustedImages())):
         with pytest.raises(InputError, match=told):
             read(path)
