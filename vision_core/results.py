@@ -302,7 +302,8 @@ class CineResult:
         size: ``(height, width)`` of all frames in pixels.
         classes: Name of the object, alone.
         scores: ``(F,)`` float32 probability of a screen that the frame shows it; NaN without a screen.
-        accepted: ``(F,)`` bool, whether the frame passed the screen; all do without one.
+        accepted: ``(F,)`` bool, whether the frame passed the screen and lies in the scope of the model.
+        outside: ``(F,)`` bool, whether the frame lies outside that scope; None where there is no guard.
         masks: ``(F, H, W)`` bool, maybe on disk, empty where the frame was not accepted; None without a segmenter.
         confidence: ``(F,)`` float32 mean probability within the mask; NaN where it is not known.
         spacing_mm: Height and width of a pixel; None where it is not known.
@@ -319,6 +320,7 @@ class CineResult:
     accepted: NDArray[np.bool_]
     masks: MaskStack
     confidence: NDArray[np.float32]
+    outside: NDArray[np.bool_] | None = None
     spacing_mm: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     model: str = "unknown"
@@ -329,6 +331,10 @@ class CineResult:
         _check("scores", self.scores, (count,), np.float32)
         _check("accepted", self.accepted, (count,), np.bool_)
         _check("confidence", self.confidence, (count,), np.float32)
+        if self.outside is not None:
+            _check("outside", self.outside, (count,), np.bool_)
+            if (self.outside & self.accepted).any():
+                raise ValueError("accepted: expected no frame outside the scope, found one")
         if self.masks is not None:
             _check("masks", self.masks, (count, *self.size), np.bool_)
             if (self.present & ~self.accepted).any():
@@ -344,8 +350,9 @@ class CineResult:
 
     @property
     def category(self) -> str:
-        """Category in files: the object where any frame shows it, or that none does."""
-        return decide_category(self.classes if self.present.any() else ())
+        """Category in files: the object where any frame shows it; that none does; or that all are out of scope."""
+        is_outside = self.outside is not None and len(self) > 0 and bool(self.outside.all())
+        return decide_category(self.classes if self.present.any() else (), is_outside=is_outside)
 
     @property
     def verdict(self) -> str:
@@ -360,7 +367,8 @@ class CineResult:
         It holds size, category, its words, spacing, one entry a frame, notes, model and notice.
         """
         height, width = self.size
-        rows = zip(self.frames, self.present, self.accepted, self.scores, self.confidence, strict=True)
+        outside = np.zeros(len(self), bool) if self.outside is None else self.outside
+        rows = zip(self.frames, self.present, self.accepted, outside, self.scores, self.confidence, strict=True)
         return {
             "file": self.name,
             "width": width,
@@ -373,10 +381,11 @@ class CineResult:
                     "frame": name,
                     "present": bool(present),
                     "accepted": bool(accepted),
+                    "outside": bool(is_outside),
                     "score": None if np.isnan(score) else as_share(score),
                     "confidence": None if np.isnan(confidence) else as_share(confidence),
                 }
-                for name, present, accepted, score, confidence in rows
+                for name, present, accepted, is_outside, score, confidence in rows
             ],
             "notes": list(self.notes),
             "model": self.model,

@@ -28,6 +28,7 @@ from pipelines.ultrasound.phantom.study import write_demo
 from pipelines.ultrasound.predict import UltrasoundPredictor, refuse_gate
 from pipelines.ultrasound.result_files import RESULT_FILES, columns
 from pipelines.ultrasound.screening.calibration import chosen_threshold
+from pipelines.ultrasound.screening.scope_guard import guard_record
 from pipelines.ultrasound.screening.screen import Screen
 from pipelines.ultrasound.segment import ModelMasks, open_masking
 from pipelines.ultrasound.weights.bundles import (
@@ -117,8 +118,9 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         )
         parent = weights_hash(config.source.weights)
         card = self.card(config, config.method, trained_on=trained_on, classes=data.classes, parent=parent)
-        network = learner.product()
-        return save_network(folder, network, describe(card, network, config))
+        network = learner.product().eval()
+        scope = guard_record(model_of(network, data.size_px), lists[data.split], lists[data.val_split])
+        return save_network(folder, network, describe(card, network, config).model_copy(update={"scope": scope}))
 
     def evaluate(self, config: UltrasoundConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``; a screen with ``segment`` as a gate beside the segmenter alone.

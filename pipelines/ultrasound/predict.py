@@ -15,7 +15,8 @@ from pipelines.ultrasound.data.frames import Grey, grey_of, white_of
 from pipelines.ultrasound.result_files import write_result
 from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
 from pipelines.ultrasound.screening.gate import accepted
-from pipelines.ultrasound.segment import Masking, ModelMasks, open_masking
+from pipelines.ultrasound.screening.scope_guard import OUTSIDE_NOTE, guard_of, outside_frames
+from pipelines.ultrasound.segment import Masking, ModelMasks, masks_of, open_masking
 from pipelines.ultrasound.weights.bundles import Frames, Loaded, ScreenModel, load_network, raw_outputs
 from vision_core.errors import InputError, UsageError
 from vision_core.images.untrusted import UntrustedImages
@@ -41,7 +42,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
 
     def __init__(self, loaded: Loaded, config: UltrasoundConfig, device: torch.device) -> None:
         self.card = loaded.card
-        self._model = loaded.model
+        self._model, self._guard = loaded.model, guard_of(loaded.card)
         self._masking: Masking | None = None
         self.threshold: Chosen | None = None
         if isinstance(loaded.model, ScreenModel):
@@ -97,7 +98,10 @@ class UltrasoundPredictor(Predictor[CineResult]):
         _, height, width = stored.shape
         models = [self.card.identity(), *([self._masking.identity] if self.threshold and self._masking else [])]
         blank = sum(each.blank for each in parts)
-        told = (f"{blank} frames hold a single value, black or saturated: not segmented.",) if blank else ()
+        outside = np.concatenate([each.outside for each in parts])
+        told = [f"{blank} frames hold a single value, black or saturated: not segmented."] if blank else []
+        if outside.any():
+            told.append(f"{int(outside.sum())} of {len(outside)} frames are {OUTSIDE_NOTE}.")
         return CineResult(
             name=name,
             frames=file.texts,
@@ -105,6 +109,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
             classes=(self.card.classes[0],),
             scores=np.concatenate([each.scores for each in parts]),
             accepted=np.concatenate([each.accepted for each in parts]),
+            outside=outside if self._guard else None,
             masks=stored if self._masking else None,
             confidence=np.concatenate([each.confidence for each in parts]),
             spacing_mm=file.spacing_mm,
@@ -114,25 +119,35 @@ class UltrasoundPredictor(Predictor[CineResult]):
         )
 
     def _part(self, images: Sequence[Grey], texts: Sequence[str]) -> "_Part":
-        """Compute scores, acceptance and masks of a few frames."""
+        """Compute scope, scores, acceptance and masks of a few frames."""
         if len({each.shape for each in images}) > 1:
             raise InputError(f"'{texts[0]}' and the frames after it differ in size. Give a file for each size.")
         white = [white_of(each, f"'{text}'") for each, text in zip(images, texts, strict=True)]
-        scores = np.full(len(images), np.nan, np.float32)
+        frames = Frames(images=images, white=white)
         # A frame of one value, black or saturated, shows nothing, whatever a network makes of it.
-        passed = np.array([each.min() != each.max() for each in images])
-        blank = int((~passed).sum())
-        if isinstance(self._model, ScreenModel) and self.threshold:
-            scores = self._model(Frames(images=images, white=white))
-            passed &= accepted(scores, self.threshold.value)
+        has_values = np.array([each.min() != each.max() for each in images])
+        outputs, features = self._model.with_features(frames)
+        outside = outside_frames(self._guard, features) & has_values
+        scores, passed = np.full(len(images), np.nan, np.float32), has_values & ~outside
         masks = np.zeros((len(images), *images[0].shape), bool)
         confidence = np.full(len(images), np.nan, np.float32)
+        if self.threshold:
+            scores = outputs
+            passed &= accepted(scores, self.threshold.value)
         chosen = np.flatnonzero(passed).tolist()
         if self._masking and chosen:
             some = Frames(images=[images[each] for each in chosen], white=[white[each] for each in chosen])
-            found = self._masking(some, [texts[each] for each in chosen])
+            names = [texts[each] for each in chosen]
+            found = self._masking(some, names) if self.threshold else masks_of(outputs[chosen])
             masks[chosen], confidence[chosen] = found.masks, found.confidence
-        return _Part(scores=scores, accepted=passed, masks=masks, confidence=confidence, blank=blank)
+        return _Part(
+            scores=scores,
+            accepted=passed,
+            outside=outside,
+            masks=masks,
+            confidence=confidence,
+            blank=int((~has_values).sum()),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +156,7 @@ class _Part:
 
     scores: NDArray[np.float32]
     accepted: NDArray[np.bool_]
+    outside: NDArray[np.bool_]
     masks: NDArray[np.bool_]
     confidence: NDArray[np.float32]
     blank: int

@@ -15,10 +15,11 @@ from vision_core.csv_tables import Cell, to_csv
 from vision_core.dicom.segmentation_objects import Segment, write_segmentation
 from vision_core.errors import InputError
 from vision_core.files import write_atomic
+from vision_core.images.captions import Caption, add_caption
 from vision_core.images.drawing import ORANGE, SKY_BLUE, write_png, write_thumbnail
 from vision_core.images.nifti import write_masks
 from vision_core.images.notes import tell
-from vision_core.results import CineResult, as_share
+from vision_core.results import RESEARCH_NOTICE, CineResult, as_share
 from vision_core.segmentation.metrics import size_of
 
 RESULT_FILES = {
@@ -30,8 +31,8 @@ RESULT_FILES = {
     THUMBNAIL: "The small picture in summary.html.",
 }
 _HEADER = (
-    "frame", "present", "accepted", "score", "confidence", "area_px", "longest_px", "across_px", "area_mm2",
-    "longest_mm", "across_mm",
+    "frame", "present", "accepted", "outside", "score", "confidence", "area_px", "longest_px", "across_px", "area_mm2",
+    "longest_mm", "across_mm", "notice",
 )  # fmt: skip
 _SHOWN, _COLUMNS = 12, 4
 _UNKNOWN = "spacing unknown"
@@ -64,6 +65,7 @@ def columns(result: CineResult) -> dict[str, Cell]:
         "frames": len(result),
         "frames accepted": int(result.accepted.sum()),
         "frames present": int(result.present.sum()),
+        "frames outside": None if result.outside is None else int(result.outside.sum()),
         "highest score": as_share(scores.max()) if len(scores) else None,
         "model": result.model,
     }
@@ -107,7 +109,13 @@ def _write_segmentation(target: Path, result: CineResult, path: Path) -> bool:
 
 def _sheet(result: CineResult, read: Callable[[int], Grey]) -> NDArray[np.uint8]:
     numbers = sorted({place * len(result) // _SHOWN for place in range(_SHOWN)})
-    return sheet([outlined(read(number), _mask(result, number)) for number in numbers])
+    drawn = sheet([outlined(read(number), _mask(result, number)) for number in numbers])
+    caption = Caption(
+        headline=f"{result.verdict[:1].upper()}{result.verdict[1:]}.",
+        lines=[f"Frames {', '.join(str(number + 1) for number in numbers)}.", *result.notes],
+        model=result.model,
+    )
+    return add_caption(drawn, caption)
 
 
 def _mask(result: CineResult, number: int) -> NDArray[np.bool_] | None:
@@ -129,7 +137,9 @@ def _row(result: CineResult, number: int) -> list[Cell]:
         result.frames[number],
         int(result.present[number]),
         int(result.accepted[number]),
+        "" if result.outside is None else int(result.outside[number]),
         "" if np.isnan(score) else as_share(score),
         "" if np.isnan(confidence) else as_share(confidence),
         *(as_share(each) if isinstance(each, float) else each for each in sizes),
+        RESEARCH_NOTICE,
     ]

@@ -67,9 +67,7 @@ class ModelMasks:
 
     def __call__(self, frames: Frames, texts: Sequence[str]) -> Masks:
         """Compute the masks of frames of one size."""
-        found = mean_of_members([member(frames) for member in self.members])
-        masks = np.stack([to_mask(each) for each in found])
-        return Masks(masks=masks, confidence=_means(found, masks), probabilities=found)
+        return masks_of(mean_of_members([member(frames) for member in self.members]))
 
 
 class FolderMasks:
@@ -92,6 +90,12 @@ class FolderMasks:
         if not path.is_file():
             raise InputError(f"segment='{self.folder}' has no '{mask_name(text)}', the mask of '{text}'. Add it.")
         return read_mask(read_grey(path), size, f"'{path}'")[0]
+
+
+def masks_of(probabilities: NDArray[np.float32]) -> Masks:
+    """Make the masks of probabilities ``(n, H, W)``: the largest component above one half of each."""
+    masks = np.stack([to_mask(each) for each in probabilities])
+    return Masks(masks=masks, confidence=_means(probabilities, masks), probabilities=probabilities)
 
 
 def open_masking(path: Path, device: torch.device) -> Masking:

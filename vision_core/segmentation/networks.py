@@ -1,5 +1,7 @@
 """Residual U-Net (Chalcroft et al., ASMUS 2021), built from MONAI's blocks."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,14 +54,21 @@ class ResidualUNet(nn.Module):
                 f"The segmenter halves an image {self.settings.layers} times and needs {self.least_side} pixels a "
                 f"side, found '{size[0]} x {size[1]}'. Set fewer layers, or give larger images."
             )
+        maps, skips = self.encode(images)
+        return self.decode(maps, skips, (size[0], size[1]))
+
+    def encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Compute the maps at the bottom of images ``(B, 1, H, W)``, and what each layer hands to the decoder."""
         maps = self._squeezed(images)  # (B, squeeze², H / squeeze, W / squeeze)
         skips = []
         for block in self.encoder:
             skips.append(block(maps))
             maps = F.max_pool2d(skips[-1], 2)
-        maps = self.bottom(maps)
-        for up, gate, block in zip(self.up, self.gates, self.decoder, strict=True):
-            skip = skips.pop()
+        return self.bottom(maps), skips
+
+    def decode(self, maps: Tensor, skips: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Compute logits ``(B, 1, H, W)`` of ``size`` from what ``encode`` returns."""
+        for up, gate, block, skip in zip(self.up, self.gates, self.decoder, reversed(skips), strict=True):
             maps = _padded_to(up(maps), skip)
             maps = block(torch.cat([maps, gate(maps, skip)], dim=1))
         return F.pixel_shuffle(self.head(maps), self.settings.squeeze)[..., : size[0], : size[1]]
@@ -71,6 +80,12 @@ class ResidualUNet(nn.Module):
         height, width = images.shape[-2:]
         fitted = F.pad(images, (0, -width % side, 0, -height % side), mode="replicate")
         return F.pixel_unshuffle(fitted, side)
+
+
+def spread_of(maps: Sequence[Tensor]) -> Tensor:
+    """Compute mean and spread of each channel of feature maps ``(B, C, H, W)``, of all scales: ``(B, 2 sum(C))``."""
+    parts = [each.float().flatten(2) for each in maps]
+    return torch.cat([part for each in parts for part in (each.mean(2), each.std(2, correction=0))], dim=1)
 
 
 class _Block(nn.Module):

@@ -1,14 +1,18 @@
 """Screens: classifiers that tell whether a frame shows the organ. DenseNet-161 as published, or a smaller backbone."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from pipelines.ultrasound.config import LEAST_SIDE, ScreenNetwork
-from vision_core.backbones.networks import LITE0_MEAN, LITE0_STD, build_backbone
-from vision_core.backbones.settings import Preprocessing
+from vision_core.backbones.networks import LITE0_MEAN, LITE0_STD, backbone_spec, build_backbone
+from vision_core.backbones.settings import BackboneName, Preprocessing
 from vision_core.errors import ConfigError
 from vision_core.optional import require
+from vision_core.segmentation.networks import spread_of
 
+_FIRST_STD = 0.01
 _MEAN, _STD = 0.449, 0.226  # of ImageNet's grey, as published
 
 
@@ -37,7 +41,7 @@ class Screen(nn.Module):
         self.settings = settings
         is_grey = settings.network == "densenet161" and rules is None
         self.rules = None if is_grey else (rules or _rules_of(settings)).in_bytes()
-        self.network = _densenet161() if is_grey else build_backbone(settings.network, 1)
+        self.network = _densenet161() if is_grey else screen_backbone(settings.network)
         mean, std = (self.rules.mean, self.rules.std) if self.rules else ((255 * _MEAN,), (255 * _STD,))
         for name, values in (("mean", mean), ("std", std)):  # moved with the network, and no part of its weights
             self.register_buffer(name, torch.tensor(values)[:, None, None] / 255, persistent=False)
@@ -56,6 +60,39 @@ class Screen(nn.Module):
         logits: Tensor = self.network((frames - self.mean) / self.std)  # grey is repeated for RGB: (B, 3, H, W)
         return logits[:, 0]
 
+    def with_features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the logits ``(B,)``, and the features ``(B, D)`` of ``spread_of`` of all scales but the last.
+
+        The last scale knows little but whether the organ is there; the ones before know what a frame looks like.
+        """
+        network: Any = self.network
+        views = (frames - self.mean) / self.std
+        if self.rules is not None:
+            views = views.expand(-1, 3, -1, -1)
+            last, maps = network.forward_intermediates(views)
+            logits: Tensor = network.forward_head(last)
+            return logits[:, 0], spread_of(maps[:-1])
+        maps = []
+        for name, layer in network.features.named_children():
+            views = layer(views)
+            if name.startswith("transition"):
+                maps.append(views)
+        logits = network.class_layers(views)
+        return logits[:, 0], spread_of(maps)
+
+
+def screen_backbone(name: BackboneName) -> nn.Module:
+    """Build a backbone with one output, whose first weights are small.
+
+    The usual weights of EfficientNet's last layer grow as its outputs become fewer: with one output, the first logits
+    are far from 0 and the first steps undo what the network has learned before.
+    """
+    network = build_backbone(name, 1)
+    head: Any = network.get_submodule(backbone_spec(name).classifier)
+    nn.init.normal_(head.weight, std=_FIRST_STD)
+    nn.init.zeros_(head.bias)
+    return network
+
 
 def _rules_of(settings: ScreenNetwork) -> Preprocessing:
     if settings.network == "lite0":
@@ -69,10 +106,3 @@ def _densenet161() -> nn.Module:
         spatial_dims=2, in_channels=1, out_channels=1, init_features=96, growth_rate=48, block_config=(6, 12, 36, 24)
     )
     return network
-
-
-def scores(screen: Screen, frames: Tensor) -> Tensor:
-    """Compute the probability ``(B,)`` of each frame that it shows the organ, in float32."""
-    with torch.inference_mode():
-        logits: Tensor = screen(frames)
-    return logits.float().sigmoid()

@@ -15,14 +15,14 @@ from torch import Tensor
 from pipelines.ultrasound.config import LEAST_SIDE, ScreenNetwork, UltrasoundConfig
 from pipelines.ultrasound.data.frames import Grey
 from pipelines.ultrasound.data.views import fitted, screen_view, segmenter_view
-from pipelines.ultrasound.screening.screen import Screen, scores
+from pipelines.ultrasound.screening.screen import Screen
 from vision_core.backbones.settings import Preprocessing
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import Golden, Tensors
 from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError, InputError
 from vision_core.randomness import key
-from vision_core.segmentation.networks import ResidualUNet
+from vision_core.segmentation.networks import ResidualUNet, spread_of
 from vision_core.segmentation.settings import Segmenter
 
 TASK = "ultrasound"
@@ -61,10 +61,16 @@ class ScreenModel:
         Raises:
             InputError: The frames are smaller than the network takes.
         """
+        return self.with_features(frames)[0]
+
+    @torch.inference_mode()
+    def with_features(self, frames: Frames) -> tuple[Floats, Floats]:
+        """Compute the probabilities as above, and the features ``(n, D)`` that the guard goes by."""
         side = self.network.settings.side_px
         _refuse_small(frames.images[0].shape, LEAST_SIDE if side is None else 1, "screen")
         views = [screen_view(image, white, side) for image, white in zip(frames.images, frames.white, strict=True)]
-        return scores(self.network, torch.stack(views).to(_device(self.network))).cpu().numpy()
+        logits, features = self.network.with_features(torch.stack(views).to(_device(self.network)))
+        return logits.float().sigmoid().cpu().numpy(), features.cpu().numpy()
 
     def raw(self, image: Grey) -> Tensor:
         """Compute the logit ``(1,)`` of a frame of 8 bits."""
@@ -84,20 +90,28 @@ class SegmentModel:
     def __init__(self, network: ResidualUNet, size_px: tuple[int, int] | None) -> None:
         self.network, self.size_px = network, size_px
 
-    @torch.inference_mode()
     def __call__(self, frames: Frames) -> Floats:
         """Compute the probability ``(n, H, W)`` of each pixel, in the pixels of the frames.
 
         Raises:
             InputError: The frames are smaller than the network takes.
         """
+        return self.with_features(frames)[0]
+
+    @torch.inference_mode()
+    def with_features(self, frames: Frames) -> tuple[Floats, Floats]:
+        """Compute the probabilities as above, and the features ``(n, D)`` that the guard goes by."""
         height, width = frames.images[0].shape
         _refuse_small(self.size_px or (height, width), self.network.least_side, "segmenter")
         views = torch.stack([segmenter_view(fitted(image, self.size_px)) for image in frames.images])
-        found: Floats = self.network(views.to(_device(self.network))).float().sigmoid()[:, 0].cpu().numpy()
+        maps, skips = self.network.encode(views.to(_device(self.network)))
+        logits = self.network.decode(maps, skips, (views.shape[-2], views.shape[-1]))
+        found: Floats = logits.float().sigmoid()[:, 0].cpu().numpy()
+        features: Floats = spread_of([*skips, maps]).cpu().numpy()
         if found.shape[1:] == (height, width):
-            return found
-        return np.stack([cv2.resize(each, (width, height), interpolation=cv2.INTER_LINEAR) for each in found])
+            return found, features
+        resized = [cv2.resize(each, (width, height), interpolation=cv2.INTER_LINEAR) for each in found]
+        return np.stack(resized), features
 
     def raw(self, image: Grey) -> Tensor:
         """Compute the logits ``(1, 1, H, W)`` of a frame, at the size that the network sees."""

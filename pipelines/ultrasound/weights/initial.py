@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from pipelines.ultrasound.config import UltrasoundConfig
-from pipelines.ultrasound.screening.screen import Screen
+from pipelines.ultrasound.screening.screen import Screen, screen_backbone
 from pipelines.ultrasound.weights.bundles import TASK, Network, check_kind, load_network
 from vision_core.backbones.bundles import load_backbone
-from vision_core.backbones.networks import backbone_spec, build_backbone, lite0_imagenet
+from vision_core.backbones.networks import backbone_spec, lite0_imagenet
 from vision_core.bundles.bundle import read_card
 from vision_core.errors import CheckpointError, ConfigError
 from vision_core.randomness import key
@@ -63,7 +63,7 @@ def _from_classifier(config: UltrasoundConfig, path: Path) -> Start[Network]:
             f"Set screen.network={found.spec.name}."
         )
     screen = Screen(config.screen, found.preprocessing)
-    network = build_backbone(found.spec.name, 1)
+    network = screen_backbone(found.spec.name)
     network.load_state_dict(dict(found.tensors), strict=False)  # load_backbone has checked that all but the head fit
     screen.network = network
     note = (

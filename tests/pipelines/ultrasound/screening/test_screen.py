@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipelines.ultrasound.config import BEDSIDE, ScreenNetwork
-from pipelines.ultrasound.screening.screen import Screen, scores
+from pipelines.ultrasound.screening.screen import Screen
 from vision_core.backbones.networks import lite0_imagenet
 from vision_core.errors import ConfigError
 
@@ -13,7 +13,8 @@ def test_screen__published_number_of_parameters_and_any_size() -> None:
     screen = Screen(ScreenNetwork()).eval()
     assert sum(each.numel() for each in screen.parameters()) == 26_464_801
     for size in ((58, 52), (29, 29), (128, 96)):
-        found = scores(screen, torch.rand(2, 1, *size))
+        with torch.inference_mode():
+            found = screen(torch.rand(2, 1, *size)).sigmoid()
         assert found.shape == (2,)
         assert ((found > 0) & (found < 1)).all()
 
@@ -35,6 +36,23 @@ def test_screen__bedside_one_takes_the_weights_of_imagenet() -> None:
     with torch.inference_mode():
         expected = screen.network((frames.expand(-1, 3, -1, -1) * 255 - 127) / 128)[:, 0]
         assert torch.allclose(screen(frames), expected, atol=1e-5)
+
+
+def test_screen__first_logits_are_near_even_odds() -> None:
+    screen = Screen(BEDSIDE)
+    with torch.inference_mode():
+        assert screen(torch.rand(4, 1, 64, 64)).abs().max() < 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "width"), [(ScreenNetwork(), 2 * (192 + 384 + 1056)), (BEDSIDE, 2 * (16 + 24 + 40 + 112))]
+)
+def test_screen__features_come_with_the_same_logits(settings: ScreenNetwork, width: int) -> None:
+    screen, frames = Screen(settings).eval(), torch.rand(2, 1, 32, 40)
+    with torch.inference_mode():
+        logits, features = screen.with_features(frames)
+        assert features.shape == (2, width)
+        assert torch.allclose(logits, screen(frames), atol=1e-6)
 
 
 def test_screen__small_frames_are_refused() -> None:

@@ -1,0 +1,60 @@
+"""Scope guard: tells frames that are unlike those that a network was trained on, before any result is given."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.ultrasound.data.lists import FrameList
+from pipelines.ultrasound.weights.bundles import Frames, Model
+from vision_core.bundles.card import Card
+from vision_core.errors import NotFiniteError
+from vision_core.evaluation.scope import Scope, fit_scope, outside
+
+MOST_FRAMES = 256  # of a list, evenly spaced: neighbours of a cine are alike, and a large network takes long
+_AT_ONCE = 16
+_AXES = 16  # with four, CT slices of a head lie among the frames of a phantom
+
+OUTSIDE_NOTE = "unlike the B-mode frames that the model was trained on, and not segmented"
+
+
+def guard_record(model: Model, training: FrameList, held_out: FrameList) -> dict[str, Any]:
+    """Fit the guard of a network for its card: features of training frames, the threshold on held-out ones.
+
+    Frames of a subject are alike, so the share of false alarms that the record states is no guarantee for new subjects.
+
+    Raises:
+        NotFiniteError: The network has diverged.
+    """
+    known, new = (_features(model, frames) for frames in (training, held_out))
+    for frames, found in ((training, known), (held_out, new)):
+        if not np.isfinite(found).all():
+            raise NotFiniteError(f"features of the list '{frames.name}'")
+    return fit_scope(known, new, num_axes=_AXES).to_record()
+
+
+def guard_of(card: Card) -> Scope | None:
+    """Read the guard of a card; None where it has none, as bundles of earlier versions.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    return Scope.from_record(card.scope) if card.scope else None
+
+
+def outside_frames(guard: Scope | None, features: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which frames ``(n,)`` with features ``(n, D)`` lie outside; none without a guard."""
+    return np.zeros(len(features), bool) if guard is None else outside(guard, features)
+
+
+def _features(model: Model, frames: FrameList) -> NDArray[np.float32]:
+    count = min(len(frames), MOST_FRAMES)
+    places = [each * len(frames) // count for each in range(count)]
+    found = []
+    for start in range(0, count, _AT_ONCE):
+        read = [frames.read(place) for place in places[start : start + _AT_ONCE]]
+        for size in dict.fromkeys(each.image.shape for each in read):
+            alike = [each for each in read if each.image.shape == size]
+            seen = Frames(images=[each.image for each in alike], white=[each.white for each in alike])
+            found.append(model.with_features(seen)[1])
+    return np.concatenate(found)
