@@ -295,7 +295,8 @@ def _error(message: str) -> dict[str, Any]:
 
 _KEYS_TEXT = """
 <details id="keys-help"><summary>Keys (?)</summary>
-<ul><li>Space: overlay on or off</li><li>+ and −: overlay stronger or fainter</li><li>← and →: example before, next</li>
+<ul><li>Space: overlay on or off</li><li>+ and −: overlay stronger or fainter</li>
+<li>← and →: frame of a cine, else example, before and next</li>
 <li>Z, X, 0: zoom in, out, whole picture; with Shift and arrows: move it</li>
 <li>R: measure, by clicks or by arrows and Enter</li><li>W: window and level, by drag or by arrows</li>
 <li>F: full screen</li><li>?: this list</li><li>Tab, Enter: next control, use it</li></ul>

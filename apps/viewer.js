@@ -135,6 +135,26 @@
     drawGrey(figure);
   }
 
+  // ---- frames of a cine
+  const frameCount = (figure) => figure?.cine?.length ?? 0;
+  function showFrame(figure, at) {
+    if (!frameCount(figure)) return;
+    const place = clamp(at, 0, frameCount(figure) - 1), [source, over, words] = figure.cine[place];
+    const base = figure.querySelector(".base"), slider = figure.querySelector(".frames");
+    figure.state.frame = place;
+    if (base.getAttribute("src") !== source) base.src = source;
+    figure.querySelector(".over").innerHTML = over;
+    slider.value = place;
+    slider.setAttribute("aria-valuetext", words);
+    figure.querySelector(".frame-words").textContent = words;
+    for (const next of [place - 1, place + 1]) if (figure.cine[next]) new Image().src = figure.cine[next][0];
+  }
+  function beginCine(figure) {
+    const bar = figure.querySelector(".cine");
+    figure.cine = bar ? JSON.parse(bar.dataset.frames) : null;
+    if (bar) showFrame(figure, figure.state.frame ?? parseInt(bar.dataset.first));
+  }
+
   // ---- new pictures
   const sizes = new ResizeObserver((entries) => entries.forEach((entry) => {
     const figure = entry.target.closest("figure.viewer");
@@ -149,6 +169,7 @@
     figure.style.setProperty("--divide", `${figure.state.divide}%`);
     const divider = figure.querySelector(".divider");
     if (divider) divider.value = figure.state.divide;
+    beginCine(figure);
     showOpacity(figure);
     place(figure);
     if (figure.dataset.grey) loadGrey(figure).then(() => {
@@ -253,8 +274,9 @@
     figure.querySelector(".divider").value = figure.state.divide;
   }
   document.addEventListener("input", (event) => {
-    const figure = figureOf(event, ".divider");
+    const figure = figureOf(event, ".divider"), cine = figureOf(event, ".frames");
     if (figure) divide(figure, parseFloat(event.target.value));
+    if (cine) showFrame(cine, parseInt(event.target.value));
   });
   document.addEventListener("change", (event) => {
     const figure = figureOf(event, ".presets");
@@ -269,6 +291,12 @@
   document.addEventListener("click", (event) => {
     const tool = event.target.closest?.("[data-tool]");
     if (tool) { actions[tool.dataset.tool](tool.closest("figure.viewer")); return; }
+    const strip = event.target.closest?.(".marks");
+    if (strip) {
+      const box = strip.getBoundingClientRect(), cine = strip.closest("figure.viewer");
+      showFrame(cine, Math.floor((event.clientX - box.left) / box.width * frameCount(cine)));
+      return;
+    }
     const example = event.target.closest?.(".strip button");
     if (example) {
       document.querySelectorAll(".strip button").forEach((each) => each.classList.toggle("chosen", each === example));
@@ -308,6 +336,8 @@
       } else pan(figure, -60 * arrow[0], -60 * arrow[1]);
     } else if (figure && target === figure && event.key === "Enter" && figure.mode === "ruler") rule(figure, figure.cursor);
     else if (figure && event.key === "Escape" && figure.mode) setMode(figure, figure.mode);
+    else if (arrow && !isOnControl && arrow[0] && !event.shiftKey && figure && frameCount(figure))
+      showFrame(figure, figure.state.frame + arrow[0]);
     else if (arrow && !isOnControl && arrow[0] && !event.shiftKey) stepExample(arrow[0]);
     else {
       const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;

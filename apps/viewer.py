@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from apps.cine import CineFrame, cine_bar
 from vision_core.results import RESEARCH_NOTICE
 
-SCRIPT = Path(__file__).with_name("viewer.js").read_text(encoding="utf-8")
 _FILE_ROUTE = "/gradio_api/file="
+SCRIPT = Path(__file__).with_name("viewer.js").read_text(encoding="utf-8")
 _TOOLS = (  # action, name with its key, lines of an icon of 24 by 24
     ("in", "Zoom in (Z)", "M11 4a7 7 0 1 0 0 14a7 7 0 0 0 0-14M16 16l5 5M8 11h6M11 8v6"),
     ("out", "Zoom out (X)", "M11 4a7 7 0 1 0 0 14a7 7 0 0 0 0-14M16 16l5 5M8 11h6"),
@@ -76,6 +77,9 @@ class Figure:
         is_slide: Whether the magnification in view is told.
         grey: Values for window and level.
         words: What the picture shows, below it; the research notice precedes it, also in full screen.
+        frames: Frames of a cine; ``base`` and ``over`` are those of the first that is shown.
+        first: Place among ``frames`` of that one.
+        num_frames: Frames of the file; more than ``frames`` where not all are shown.
     """
 
     key: str
@@ -88,6 +92,9 @@ class Figure:
     is_slide: bool = False
     grey: Grey | None = None
     words: str = ""
+    frames: Sequence[CineFrame] = ()
+    first: int = 0
+    num_frames: int = 0
 
     def html(self) -> str:
         """Write the figure."""
@@ -101,7 +108,7 @@ class Figure:
             f'<svg class="ruled" viewBox="0 0 {width} {height}" aria-hidden="true"></svg></div>'
             f'<div class="scale" aria-live="off"></div><div class="measured" role="status"></div></div>'
             f'<div class="tools" role="group" aria-label="Tools of the picture">{self._tools()}</div>'
-            f"{self._divider()}<figcaption>{_escape(told)}</figcaption>"
+            f"{self._divider()}{self._cine()}<figcaption>{_escape(told)}</figcaption>"
         )
         # Gradio changes an element in place: by this sum the script knows a new drawing.
         drawn = zlib.crc32(f"{self.key} {inside}".encode())
@@ -111,9 +118,14 @@ class Figure:
             f"{'data-slide' if self.is_slide else ''} {self._grey()}>{inside}</figure>"
         )
 
+    def _cine(self) -> str:
+        if len(self.frames) < 2:
+            return ""
+        return cine_bar(self.frames, [address(each.base) for each in self.frames], self.first, self.num_frames)
+
     def _layers(self) -> str:
         if self.halves is None:
-            return f'<div class="layer over">{self.over}</div>' if self.over else ""
+            return f'<div class="layer over">{self.over}</div>' if self.over or self.frames else ""
         before, after = (html.escape(name) for name in self.halves.names)
         return (
             f'<div class="layer half before">{self.halves.before}</div>'
