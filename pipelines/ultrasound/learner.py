@@ -25,6 +25,7 @@ class FrameLearner(Learner):
         super().__init__()
         self.network = network
         self.is_selected = self.has_fixed_sizes = True
+        self.ties_are_stale = True  # as published: only a strictly better score counts
 
     def product(self) -> Screen | ResidualUNet:
         """Return the network."""

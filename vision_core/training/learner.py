@@ -38,6 +38,7 @@ class Learner(nn.Module, ABC):
         step: Number of the current step, set by ``fit``; key of random draws.
         update: Number of the update that this step contributes to, set by ``fit``, ``step`` until then; for schedules.
         is_selected: Whether the bundle is of the best epoch on validation (supervised training), not of the last one.
+        ties_are_stale: Whether a score equal to the best does not count as one, for early stopping.
         metrics: Values of the last step that are logged beside its losses.
         notes: Remarks for the user, printed at the end of the run; a checkpoint holds them.
         status: A few words on the run so far, shown beside the progress.
@@ -50,6 +51,7 @@ class Learner(nn.Module, ABC):
         self.step = 0
         self._update: int | None = None
         self.is_selected = False
+        self.ties_are_stale = False
         self.metrics: dict[str, float] = {}
         self.notes: list[str] = []
         self.status = ""

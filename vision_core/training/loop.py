@@ -270,7 +270,8 @@ class _Loop:
         train, history = self.config.train, self.counters.history
         if not (train.patience and self.learner.is_selected and history):
             return False
-        return should_stop(history, train.patience, train.patience_from)
+        ties_are_stale = self.learner.ties_are_stale
+        return should_stop(history, train.patience, train.patience_from, ties_are_stale=ties_are_stale)
 
     def _log_step(self, losses: Mapping[str, float], seconds: float) -> None:
         """Write the metrics of a step; losses are means over all processes, weighted by their items."""

@@ -47,18 +47,26 @@ def learning_rate(optim: Optim, step: int, total: int, per_epoch: int = 1) -> fl
             return rate
 
 
-def stale_epochs(history: Sequence[float]) -> int:
-    """Count the epochs since the best score; higher is better."""
+def stale_epochs(history: Sequence[float], *, ties_are_stale: bool = False) -> int:
+    """Count the epochs since the best score; higher is better.
+
+    Args:
+        history: Score of each epoch so far.
+        ties_are_stale: Whether the best is the first of equal scores, not the last.
+    """
     best = max(history, default=0.0)
+    if ties_are_stale:
+        return len(history) - 1 - history.index(best) if history else 0
     return next((age for age, score in enumerate(reversed(history)) if score >= best), 0)
 
 
-def should_stop(history: Sequence[float], patience: int, earliest: int) -> bool:
+def should_stop(history: Sequence[float], patience: int, earliest: int, *, ties_are_stale: bool = False) -> bool:
     """Tell whether to stop: no better score for ``patience`` epochs, past ``earliest``.
 
     Args:
         history: Score on validation of each epoch so far.
-        patience: Epochs without a score as good as the best.
+        patience: Epochs without a score as good as the best, or better than it where ``ties_are_stale``.
         earliest: Index of an epoch; training never stops before its end.
+        ties_are_stale: As for ``stale_epochs``.
     """
-    return len(history) - 1 > earliest and stale_epochs(history) >= patience
+    return len(history) - 1 > earliest and stale_epochs(history, ties_are_stale=ties_are_stale) >= patience

@@ -72,5 +72,13 @@ def test_should_stop__patience_and_earliest_epoch() -> None:
     assert not should_stop(HISTORY, patience=3, earliest=6)
 
 
+def test_should_stop__published_trace_where_a_tie_is_no_improvement() -> None:
+    """Validation Dice at epochs 5, 10, …: the best is that of epoch 25, and training stops after epoch 50."""
+    scores = [0.40, 0.45, 0.45, 0.44, 0.46, 0.46, 0.46, 0.46, 0.46, 0.46]
+    stops = [should_stop(scores[:count], 5, 0, ties_are_stale=True) for count in range(1, len(scores) + 1)]
+    assert stops == [False] * 9 + [True]
+    assert not should_stop(scores, 5, 0)
+
+
 def test_stale_epochs__before_the_first() -> None:
-    assert stale_epochs([]) == 0
+    assert stale_epochs([]) == 0 == stale_epochs([], ties_are_stale=True)
