@@ -310,6 +310,7 @@ class CineResult:
         notes: Remarks for the user, a sentence each.
         model: Models that made it: method, version, hash of the weights.
         titles: Words for people, by class; may be empty.
+        seconds: Time from reading the first frame to the last mask; None where it was not taken.
     """
 
     name: str
@@ -325,6 +326,7 @@ class CineResult:
     notes: tuple[str, ...] = ()
     model: str = "unknown"
     titles: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         count = len(self.frames)

@@ -1,6 +1,7 @@
 """Inference with bundles: a screen scores every frame of a file, accepted frames are segmented."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,29 @@ from vision_core.segmentation.stored_masks import StoredMasks
 from vision_core.training.runtime import pick_device
 
 _AT_ONCE = 16  # frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedFrame:
+    """A frame of a stream and what the models make of it.
+
+    Attributes:
+        number: Number in the file, from 0.
+        image: ``(H, W)`` grey.
+        mask: ``(H, W)``; empty where the frame was not accepted; None without a segmenter.
+        is_accepted: Whether it passed the screen and lies in the scope of the model.
+        is_outside: Whether it lies outside that scope.
+        score: Probability of the screen; NaN without one.
+        seconds: Time from reading it to its mask.
+    """
+
+    number: int
+    image: Grey
+    mask: NDArray[np.bool_] | None
+    is_accepted: bool
+    is_outside: bool
+    score: float
+    seconds: float
 
 
 class UltrasoundPredictor(Predictor[CineResult]):
@@ -77,17 +101,42 @@ class UltrasoundPredictor(Predictor[CineResult]):
         grey = grey_of(item)
         return self._predict("frame", FrameFile(texts=("frame",), read=lambda _: grey))
 
+    def stream(self, path: str | Path) -> Iterator[StreamedFrame]:
+        """Screen and segment the frames of a file one at a time, as they come; none is left out and none is kept.
+
+        Raises:
+            InputError: As for a file.
+        """
+        file = open_file(Path(path), self._reader)
+        for number, text in enumerate(file.texts):
+            began = time.perf_counter()
+            image = file.read(number)
+            part = self._part([image], [text])
+            yield StreamedFrame(
+                number=number,
+                image=image,
+                mask=part.masks[0] if self._masking else None,
+                is_accepted=bool(part.accepted[0]),
+                is_outside=bool(part.outside[0]),
+                score=float(part.scores[0]),
+                seconds=time.perf_counter() - began,
+            )
+
     def write(self, result: CineResult, path: str | Path, folder: str | Path) -> list[Path]:
         """Write the files of a result, see ``result_files``."""
         file = open_file(Path(path), self._reader)
         return write_result(result, file.read, Path(path), Path(folder))
+
+    def close(self) -> None:
+        """End the child process that decodes; the next file starts another."""
+        self._reader.close()
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the raw outputs of the golden input."""
         return raw_outputs(self._model, inputs)
 
     def _predict(self, name: str, file: FrameFile) -> CineResult:
-        stored, parts = StoredMasks(), []
+        began, stored, parts = time.perf_counter(), StoredMasks(), []
         for numbers in _chunks(len(file.texts)):
             found = self._part([file.read(number) for number in numbers], [file.texts[number] for number in numbers])
             if len(stored) and found.masks.shape[1:] != stored.shape[1:]:
@@ -116,6 +165,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
             notes=(*file.notes, *(self.threshold.notes if self.threshold else ()), *told),
             model=" + ".join(models),
             titles=self.card.class_titles,
+            seconds=time.perf_counter() - began,
         )
 
     def _part(self, images: Sequence[Grey], texts: Sequence[str]) -> "_Part":

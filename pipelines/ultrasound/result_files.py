@@ -67,6 +67,7 @@ def columns(result: CineResult) -> dict[str, Cell]:
         "frames present": int(result.present.sum()),
         "frames outside": None if result.outside is None else int(result.outside.sum()),
         "highest score": as_share(scores.max()) if len(scores) else None,
+        "frames per second": round(len(result) / result.seconds, 1) if result.seconds else None,
         "model": result.model,
     }
 

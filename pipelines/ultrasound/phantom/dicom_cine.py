@@ -27,20 +27,20 @@ def write_cine(path: Path, subject: int, frames: int) -> None:
     """
     require("pydicom", "the phantom's cines are written by it")
     from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-    from pydicom.uid import generate_uid
+    from pydicom.uid import UID, generate_uid
 
     phantom = Phantom(subject)
     pixels = np.stack([frame.image for frame in phantom.cine(frames)])
     _, height, width = pixels.shape
 
-    def uid(kind: str) -> str:
-        return str(generate_uid(entropy_srcs=["phantom", kind, str(subject), str(frames)]))
+    def uid(kind: str) -> UID:
+        return generate_uid(entropy_srcs=["phantom", kind, str(subject), str(frames)])
 
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = _ULTRASOUND_MULTIFRAME
+    meta.MediaStorageSOPClassUID = UID(_ULTRASOUND_MULTIFRAME)
     meta.MediaStorageSOPInstanceUID = uid("instance")
-    meta.TransferSyntaxUID = _EXPLICIT_LITTLE_ENDIAN
-    file = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    meta.TransferSyntaxUID = UID(_EXPLICIT_LITTLE_ENDIAN)
+    file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     file.SOPClassUID, file.SOPInstanceUID = _ULTRASOUND_MULTIFRAME, uid("instance")
     file.StudyInstanceUID, file.SeriesInstanceUID = uid("study"), uid("series")
     file.Modality, file.SeriesDescription = "US", NOTICE

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipelines.ultrasound.data.lists import FrameList
 from pipelines.ultrasound.weights.bundles import Frames, Model
 from vision_core.bundles.card import Card
-from vision_core.errors import NotFiniteError
+from vision_core.errors import CheckpointError, NotFiniteError
 from vision_core.evaluation.scope import Scope, fit_scope, outside
 
 MOST_FRAMES = 256  # of a list, evenly spaced: neighbours of a cine are alike, and a large network takes long
@@ -43,8 +43,18 @@ def guard_of(card: Card) -> Scope | None:
 
 
 def outside_frames(guard: Scope | None, features: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell which frames ``(n,)`` with features ``(n, D)`` lie outside; none without a guard."""
-    return np.zeros(len(features), bool) if guard is None else outside(guard, features)
+    """Tell which frames ``(n,)`` with features ``(n, D)`` lie outside; none without a guard.
+
+    Raises:
+        CheckpointError: The guard is of other features than the network's.
+    """
+    if guard is None:
+        return np.zeros(len(features), bool)
+    if features.shape[1] != len(guard.mean):
+        raise CheckpointError(
+            f"The card's scope is of '{len(guard.mean)}' features, the network has {features.shape[1]}. Train it again."
+        )
+    return outside(guard, features)
 
 
 def _features(model: Model, frames: FrameList) -> NDArray[np.float32]:

@@ -98,6 +98,19 @@ def test_predict__frames_of_one_value_show_nothing_whatever_the_network_says(
         assert "2 frames hold a single value, black or saturated: not segmented." in found.notes
 
 
+def test_stream__every_frame_comes_once_with_the_mask_of_the_whole_file(segmenter: Path) -> None:
+    path = get_testdata_file("examples_ybr_color.dcm")
+    assert isinstance(path, str)
+    predictor = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")
+    whole, streamed = predictor(path), list(predictor.stream(path))
+    assert [each.number for each in streamed] == list(range(30))
+    assert [each.is_accepted for each in streamed] == whole.accepted.tolist()
+    different = [int((each.mask != whole.masks[each.number]).sum()) for each in streamed]
+    assert max(different) <= 2  # a batch of one is summed in another order
+    assert min(each.seconds for each in streamed) > 0
+    assert whole.seconds is not None and whole.seconds > 0
+
+
 def test_predictor__takes_pixels(segmenter: Path) -> None:
     image = np.repeat(frame(0, 1)[0][..., None], 3, axis=2)
     found = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")(image)

@@ -76,3 +76,6 @@ def test_guard__older_bundles_have_none_and_a_damaged_one_is_refused(pair: Pair)
     assert not outside_frames(None, np.full((2, 3), np.nan, np.float32)).any()
     with pytest.raises(CheckpointError, match="scope is damaged"):
         guard_of(card.model_copy(update={"scope": {"mean": "?"}}))
+    scope = guard_of(card)
+    with pytest.raises(CheckpointError, match="features, the network has 3"):
+        outside_frames(scope, np.zeros((1, 3), np.float32))
