@@ -307,6 +307,7 @@ class CineResult:
         masks: ``(F, H, W)`` bool, maybe on disk, empty where the frame was not accepted; None without a segmenter.
         confidence: ``(F,)`` float32 mean probability within the mask; NaN where it is not known.
         spacing_mm: Height and width of a pixel; None where it is not known.
+        times_ms: ``(F,)`` when each frame begins, from the first; None where it is not known.
         notes: Remarks for the user, a sentence each.
         model: Models that made it: method, version, hash of the weights.
         titles: Words for people, by class; may be empty.
@@ -323,6 +324,7 @@ class CineResult:
     confidence: NDArray[np.float32]
     outside: NDArray[np.bool_] | None = None
     spacing_mm: tuple[float, float] | None = None
+    times_ms: Sequence[float] | None = None
     notes: tuple[str, ...] = ()
     model: str = "unknown"
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -333,6 +335,8 @@ class CineResult:
         _check("scores", self.scores, (count,), np.float32)
         _check("accepted", self.accepted, (count,), np.bool_)
         _check("confidence", self.confidence, (count,), np.float32)
+        if self.times_ms is not None and len(self.times_ms) != count:
+            raise ValueError(f"times_ms: expected {count}, found {len(self.times_ms)}")
         if self.outside is not None:
             _check("outside", self.outside, (count,), np.bool_)
             if (self.outside & self.accepted).any():

@@ -162,6 +162,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
             masks=stored if self._masking else None,
             confidence=np.concatenate([each.confidence for each in parts]),
             spacing_mm=file.spacing_mm,
+            times_ms=file.times_ms,
             notes=(*file.notes, *(self.threshold.notes if self.threshold else ()), *told),
             model=" + ".join(models),
             titles=self.card.class_titles,

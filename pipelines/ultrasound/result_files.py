@@ -31,8 +31,8 @@ RESULT_FILES = {
     THUMBNAIL: "The small picture in summary.html.",
 }
 _HEADER = (
-    "frame", "present", "accepted", "outside", "score", "confidence", "area_px", "longest_px", "across_px", "area_mm2",
-    "longest_mm", "across_mm", "notice",
+    "frame", "time_ms", "present", "accepted", "outside", "score", "confidence", "area_px", "longest_px", "across_px",
+    "area_mm2", "longest_mm", "across_mm", "notice",
 )  # fmt: skip
 _SHOWN, _COLUMNS = 12, 4
 _UNKNOWN = "spacing unknown"
@@ -136,6 +136,7 @@ def _row(result: CineResult, number: int) -> list[Cell]:
             sizes[3:] = [inner.area, inner.longest, inner.across]
     return [
         result.frames[number],
+        "" if result.times_ms is None else round(result.times_ms[number], 3),
         int(result.present[number]),
         int(result.accepted[number]),
         "" if result.outside is None else int(result.outside[number]),

@@ -155,6 +155,33 @@ def padding_of(stored: "Stored", padding: tuple[float, float] | None, header: "D
     return np.asarray((values >= low) & (values <= high))
 
 
+def full_range(stored: "Stored", header: "Dataset", frame: int) -> NDArray[np.uint16] | None:
+    """Convert grey values of 9 to 16 bits to ``(H, W)`` of 16 bits, over the range of their bits: nothing is clipped.
+
+    No window is applied; white is the largest value that the bits hold, or the smallest where small values are white.
+    Padding becomes black.
+
+    Returns:
+        The grey; None for colours, other depths, and values that go through a table.
+
+    Raises:
+        UnfitError: As ``read_grey_display``.
+    """
+    bits = stored_bits(header)
+    is_grey = stored.values.ndim == 2 and str(header.PhotometricInterpretation).startswith("MONOCHROME")
+    if not (is_grey and 8 < bits <= 16 and stored.values.dtype.kind in "iu"):
+        return None
+    display = read_grey_display(header, frame)
+    if isinstance(display.modality, LookupTable) or isinstance(display.shown, LookupTable):
+        return None
+    largest = 2**bits - 1
+    values = stored.values.astype(np.int64) + (2 ** (bits - 1) if is_signed(header) else 0)
+    is_inverted = display.is_inverted != (display.modality[0] < 0)
+    shades = np.rint((largest - values if is_inverted else values) * (65535 / largest))
+    shades[padding_of(stored, display.padding, header)] = 0
+    return np.asarray(shades.clip(0, 65535), np.uint16)
+
+
 def _to_grey(stored: "Stored", display: GreyDisplay, header: "Dataset") -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Convert one frame ``(H, W)``; each value that occurs is converted once, since there are few."""
     is_padding = padding_of(stored, display.padding, header)

@@ -71,6 +71,24 @@ def num_frames(header: "Dataset") -> int:
     return whole_number(header, "NumberOfFrames", 1) or 1
 
 
+def frame_times(header: "Dataset") -> tuple[float, ...] | None:
+    """Read when each frame begins, in ms from the first; None where the file does not say so for every frame.
+
+    Increments of each frame (FrameTimeVector) come before one for all (FrameTime). A rate for display alone, which
+    says nothing of the recording, is not taken. Source: DICOM PS3.3, C.7.6.5.
+    """
+    count = num_frames(header)
+    try:
+        increments, single = numbers(header, "FrameTimeVector"), numbers(header, "FrameTime")
+    except UnfitError:
+        return None
+    if not increments and len(single) == 1:
+        increments = [0.0, *single * (count - 1)]
+    if len(increments) != count or not (np.isfinite(increments).all() and min(increments) >= 0):
+        return None
+    return tuple(float(each) for each in np.cumsum(increments) - increments[0])
+
+
 def stored_bits(header: "Dataset") -> int:
     """Read the number of bits of a pixel's value."""
     return whole_number(header, "BitsStored", 0) or whole_number(header, "BitsAllocated", 0)

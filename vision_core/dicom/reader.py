@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from vision_core.dicom.checks import find_fault
 from vision_core.dicom.cine import FramePixels
 from vision_core.dicom.decoding import Stored, decode_frame
-from vision_core.dicom.display import OTHER_PROFILE, is_other_profile, read_grey_display, to_display
-from vision_core.dicom.header import UnfitError, is_signed, num_frames
+from vision_core.dicom.display import OTHER_PROFILE, full_range, is_other_profile, read_grey_display, to_display
+from vision_core.dicom.header import UnfitError, frame_times, is_signed, num_frames
 from vision_core.dicom.spacing import Spacing, pixel_ratio, read_spacing
 from vision_core.dicom.structure import (
     data_set_offset,
@@ -58,6 +58,7 @@ class DicomFacts:
         patient: A hash that is equal for equal patient numbers; empty where the file has none.
         notes: What the header leaves open about the picture; each begins with the file's name.
         spacing: Size of a pixel, or why it is not known.
+        times_ms: When each frame begins, from the first; None where it is not known.
     """
 
     height: int
@@ -67,6 +68,7 @@ class DicomFacts:
     patient: str
     notes: tuple[str, ...] = ()
     spacing: Spacing
+    times_ms: tuple[float, ...] | None = None
 
 
 def is_dicom(path: Path) -> bool:
@@ -95,6 +97,7 @@ def inspect_dicom(path: Path, max_megapixels: float = 100.0, *, key: str = "") -
             patient=blake2b(number.encode(), digest_size=8).hexdigest() if number.strip() else "",
             notes=(*notes, *_notes(path, header)),
             spacing=read_spacing(header),
+            times_ms=frame_times(header) if frames > 1 else None,
         )
 
 
@@ -153,6 +156,14 @@ class Cine:
         with _unusable(path):
             pixels, told = to_display(stored, header, frame)
         return pixels, (*stored.notes, *told, *_notes(path, header))
+
+    def read_full(self, frame: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Read a frame for a network: grey of 9 to 16 bits as ``(H, W)`` by ``full_range``, others as ``read``."""
+        path, header = self._opened.path, self._opened.header
+        stored = _decode(self._opened, _choose_frame(path, frame, self.num_frames))
+        with _unusable(path):
+            grey = full_range(stored, header, frame)
+            return to_display(stored, header, frame)[0] if grey is None else grey
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Images of unknown origin, decoded in a sandbox: image files and DICOM."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 
 from vision_core.dicom.reader import (
     DICOM_SUFFIXES,
-    Cine,
     is_dicom,
-    open_cine,
     read_dicom_image,
     read_dicom_view,
     read_noted_dicom,
@@ -31,7 +28,6 @@ _IMAGE = "vision_core.images.untrusted:image_in_child"
 _VIEW = "vision_core.images.untrusted:view_in_child"
 _PLAIN_VIEW = "vision_core.images.untrusted:plain_view_in_child"
 _DICOM = "vision_core.images.untrusted:dicom_in_child"
-_CINE = "vision_core.images.untrusted:cine_in_child"
 
 
 class UntrustedImages:
@@ -114,10 +110,6 @@ class UntrustedImages:
         """Read DICOM and its notes; of several frames the first where ``frame`` is None; raises as ``__call__``."""
         return self._pixels(_DICOM, path, frame=frame, max_megapixels=self.max_megapixels, key=self._key)
 
-    def cine_frame(self, path: Path, frame: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Read one of many frames as ``noted_dicom``: the child keeps the file open until another is asked for."""
-        return self._pixels(_CINE, path, frame=frame, max_megapixels=self.max_megapixels, key=self._key)
-
     def close(self) -> None:
         """End the child process; the next image starts another."""
         self.sandbox.close()
@@ -152,25 +144,6 @@ def dicom_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[n
     """Read DICOM as the sandbox answers."""
     pixels, notes = read_noted_dicom(path, **arguments)
     return {"": pixels}, notes
-
-
-def cine_in_child(
-    path: Path, *, frame: int, max_megapixels: float, key: str
-) -> tuple[Mapping[str, NDArray[np.uint8]], tuple[str, ...]]:
-    """Read a frame as the sandbox answers; the file stays open in this process for the next one."""
-    global _open
-    at = path.stat()
-    identity = (str(path), at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, max_megapixels, key)
-    if _open is None or _open[0] != identity:
-        if _open is not None:
-            _open[1].close()
-        _open, stack = None, ExitStack()
-        _open = (identity, stack, stack.enter_context(open_cine(path, max_megapixels, key=key)))
-    pixels, notes = _open[2].read(frame)
-    return {"": pixels}, notes
-
-
-_open: tuple[tuple[Any, ...], ExitStack, Cine] | None = None
 
 
 def view_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:  # noqa: ANN401

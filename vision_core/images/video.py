@@ -25,6 +25,7 @@ class VideoFrames:
     Attributes:
         count: Number of frames that can be decoded: all are, once, since what a file declares is often wrong.
         size: Height and width.
+        times_ms: When each frame is shown, as the container says.
         notes: Remarks, which begin with the file's name.
 
     Raises:
@@ -49,14 +50,15 @@ class VideoFrames:
             raise InputError(
                 f"'{path}' declares '{declared}' frames; {max_frames} at most are read. Cut it into parts."
             )
-        self.count = 0
+        self.count, times = 0, []
         while self._video.grab():
             self.count += 1
+            times.append(float(self._video.get(cv2.CAP_PROP_POS_MSEC)))
             if self.count > max_frames:
                 raise InputError(f"'{path}' has more than '{max_frames}' frames. Cut it into parts.")
         if not self.count:
             raise InputError(f"'{path}' holds '0' frames that can be decoded. Convert it to MP4 with H.264.")
-        self.size = (height, width)
+        self.size, self.times_ms = (height, width), tuple(times)
         told = f"declares {declared} frames; {self.count} can be decoded"
         self.notes: tuple[str, ...] = (told,) if 0 < declared != self.count else ()
         self._open()

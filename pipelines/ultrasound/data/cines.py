@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.ultrasound.data.folders import read_grey
 from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Frame, FrameName, grey_of, refuse, to_mask, white_of
-from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, read_noted_dicom
+from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, open_cine
 from vision_core.errors import DataError, InputError
 from vision_core.images.reading import is_image_name, list_files
 
@@ -82,7 +82,8 @@ class CineFrames:
             InputError: A file cannot be read, or a mask does not fit.
         """
         path, number = self._places[index]
-        image = grey_of(read_noted_dicom(path, number, MAX_MEGAPIXELS)[0])
+        with open_cine(path, MAX_MEGAPIXELS) as cine:
+            image = grey_of(cine.read_full(number))
         masks = self._masks[index]
         return Frame(
             name=self.names[index],

@@ -4,6 +4,7 @@ HDF5 is read in this process: its layout is checked, and its links are refused.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pipelines.ultrasound.data.folders import read_grey
 from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Grey, grey_of, white_of
 from pipelines.ultrasound.data.hdf5 import H5Frames
 from pipelines.ultrasound.data.lists import HDF5_SUFFIXES
-from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, is_dicom
+from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, is_dicom, open_cine
 from vision_core.errors import DataError, InputError
 from vision_core.images.nifti import MAX_EDGE, NIFTI_SUFFIXES, NiftiFrames
 from vision_core.images.reading import is_image_name, list_files
@@ -23,6 +24,7 @@ from vision_core.images.untrusted import UntrustedImages
 from vision_core.images.video import VIDEO_SUFFIXES, VideoFrames
 
 _GREY = "pipelines.ultrasound.data.files:grey_in_child"
+_GAP = 1.5
 _NO_SPACING = "states no size of its pixels; sizes are in pixels"
 _FACTS = "pipelines.ultrasound.data.files:facts_in_child"
 _FRAME = "pipelines.ultrasound.data.files:frame_in_child"
@@ -38,12 +40,14 @@ class FrameFile:
         read: Reads the frame of a number: ``(H, W)`` grey.
         notes: Remarks on the file, a sentence each.
         spacing_mm: Height and width of a pixel; None where it is not known.
+        times_ms: When each frame begins, from the first; None where it is not known.
     """
 
     texts: tuple[str, ...]
     read: Callable[[int], Grey]
     notes: tuple[str, ...] = ()
     spacing_mm: tuple[float, float] | None = None
+    times_ms: tuple[float, ...] | None = None
 
 
 def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
@@ -59,12 +63,13 @@ def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
     if not is_dicom_input(path):
         return FrameFile(texts=(path.name,), read=lambda _: _grey(path, _GREY, reader))
     facts = inspect_dicom(path, MAX_MEGAPIXELS)
-    told = (*facts.notes, *filter(None, [facts.spacing.reason]))
+    told = (*facts.notes, *filter(None, [facts.spacing.reason]), *_uneven(facts.times_ms))
     return FrameFile(
         texts=_texts(path, facts.num_frames),
-        read=lambda number: grey_of(reader.cine_frame(path, number)[0]),
+        read=lambda number: _grey(path, _FRAME, reader, frame=number),
         notes=tuple(f"The file {note}." for note in told),
         spacing_mm=facts.spacing.mm,
+        times_ms=facts.times_ms,
     )
 
 
@@ -101,16 +106,33 @@ def facts_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, An
     """Read number of frames, spacing and notes of NIfTI or a video, as the sandbox answers."""
     found = _opened(path)
     spacing = found.spacing_mm if isinstance(found, NiftiFrames) else None
-    return {}, {"count": found.count, "spacing_mm": spacing, "notes": getattr(found, "notes", ())}
+    times = found.times_ms if isinstance(found, VideoFrames) else None
+    return {}, {"count": found.count, "spacing_mm": spacing, "times_ms": times, "notes": getattr(found, "notes", ())}
 
 
 def frame_in_child(path: Path, *, frame: int) -> tuple[Mapping[str, NDArray[Any]], None]:
     """Read a frame as the sandbox answers; the file stays open in this process for the next one."""
-    opened = _opened(path)
-    return {"": grey_of(opened.read(frame)) if isinstance(opened, VideoFrames) else opened.read(frame)}, None
+    return {"": grey_of(_opened(path).read(frame))}, None
 
 
-def _opened(path: Path) -> NiftiFrames | VideoFrames:
+class _DicomFrames:
+    """Frames of an open DICOM file, each as the networks see it."""
+
+    def __init__(self, path: Path) -> None:
+        self._stack = ExitStack()
+        self._cine = self._stack.enter_context(open_cine(path, MAX_MEGAPIXELS))
+
+    def read(self, frame: int) -> Grey:
+        return self._cine.read_full(frame)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+_Frames = NiftiFrames | VideoFrames | _DicomFrames
+
+
+def _opened(path: Path) -> _Frames:
     global _open
     at = path.stat()
     identity = (str(path), at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns)
@@ -118,25 +140,41 @@ def _opened(path: Path) -> NiftiFrames | VideoFrames:
         if _open is not None:
             _open[1].close()
         _open = None
-        is_nifti = _has_suffix(path, NIFTI_SUFFIXES)
-        found = NiftiFrames(path, MAX_MEGAPIXELS) if is_nifti else VideoFrames(path, MAX_EDGE, MAX_MEGAPIXELS)
+        found: _Frames
+        if _has_suffix(path, NIFTI_SUFFIXES):
+            found = NiftiFrames(path, MAX_MEGAPIXELS)
+        elif _has_suffix(path, VIDEO_SUFFIXES):
+            found = VideoFrames(path, MAX_EDGE, MAX_MEGAPIXELS)
+        else:
+            found = _DicomFrames(path)
         _open = (identity, found)
     return _open[1]
 
 
-_open: tuple[tuple[Any, ...], NiftiFrames | VideoFrames] | None = None
+_open: tuple[tuple[Any, ...], _Frames] | None = None
 
 
 def _open_stack(path: Path, reader: UntrustedImages) -> FrameFile:
     """Open NIfTI or a video in the child."""
     facts = reader.sandbox.run(_FACTS, path).value
-    spacing = facts["spacing_mm"]
+    spacing, times = facts["spacing_mm"], tuple(map(float, facts["times_ms"] or ())) or None
+    told = (*facts["notes"], *([] if spacing else [_NO_SPACING]), *_uneven(times))
     return FrameFile(
         texts=_texts(path, int(facts["count"])),
         read=lambda number: _grey(path, _FRAME, reader, frame=number),
-        notes=tuple(f"The file {note}." for note in (*facts["notes"], *([] if spacing else [_NO_SPACING]))),
+        notes=tuple(f"The file {note}." for note in told),
         spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
+        times_ms=times,
     )
+
+
+def _uneven(times_ms: tuple[float, ...] | None) -> tuple[str, ...]:
+    """Tell where the frames of a file do not follow each other evenly: some were dropped, or shown twice."""
+    steps = np.diff(times_ms or ())
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    long, none = int((steps > _GAP * usual).sum()), int((steps <= 0).sum())
+    told = [f"has {long} gaps between frames of more than {_GAP:g} times the usual {usual:.4g} ms"] if long else []
+    return (*told, *([f"has {none} frames that begin no later than the one before"] if none else []))
 
 
 def _texts(path: Path, count: int) -> tuple[str, ...]:

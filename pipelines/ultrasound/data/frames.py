@@ -92,8 +92,13 @@ def one_a_subject(frames: Frames, indices: Sequence[int], seed: int, epoch: int)
     ]
 
 
-def grey_of(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Take the grey ``(H, W)`` of an RGB image ``(H, W, 3)``: its luminance where it has colours."""
+def grey_of(rgb: Grey) -> Grey:
+    """Take the grey ``(H, W)`` of an RGB image ``(H, W, 3)`` of 8 bits: its luminance where it has colours.
+
+    What is grey already is returned as it is.
+    """
+    if rgb.ndim == 2:
+        return rgb
     if (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all():
         return np.asarray(rgb[..., 0])
     return np.asarray(np.rint(rgb @ _LUMINANCE), np.uint8)

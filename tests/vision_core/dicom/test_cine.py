@@ -18,7 +18,6 @@ from pydicom.uid import (
 from tests.bad_inputs.dicoms import still
 from vision_core.dicom.reader import open_cine, read_noted_dicom
 from vision_core.errors import InputError
-from vision_core.images.untrusted import UntrustedImages
 
 FRAMES = 5
 
@@ -88,17 +87,6 @@ def test_read__memory_does_not_grow_with_the_length(is_compressed: bool, tmp_pat
     finally:
         tracemalloc.stop()
     assert peak < path.stat().st_size / 4
-
-
-def test_untrusted__a_cine_is_read_in_the_child_and_a_changed_file_anew(tmp_path: Path) -> None:
-    first, second = noise(), 255 - noise()
-    with UntrustedImages() as reader:
-        for cine in (first, second):
-            path = still(tmp_path / "a.dcm", cine, NumberOfFrames=FRAMES)
-            for number in (4, 0, 2):
-                assert np.array_equal(reader.cine_frame(path, number)[0][..., 0], cine[number])
-        with pytest.raises(InputError, match="there is no frame '5'"):
-            reader.cine_frame(path, FRAMES)
 
 
 def test_read__odd_frames_of_bytes_in_big_endian_words(tmp_path: Path) -> None:

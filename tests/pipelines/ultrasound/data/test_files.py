@@ -37,6 +37,47 @@ def test_open_file__frames_of_a_cine_and_of_hdf5(tmp_path: Path, reader: Untrust
     assert open_file(tmp_path / "frames.h5", reader).texts[3] == "frame_0000_003"
 
 
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_open_file__deep_dicom_reaches_the_network_unclipped(
+    bits: int, tmp_path: Path, reader: UntrustedImages
+) -> None:
+    ramp = (np.arange(1024, dtype=np.uint16) * (2**bits // 1024)).reshape(32, 32)
+    window = {"WindowCenter": 100, "WindowWidth": 50}  # of a viewer: it would turn nearly all of it black or white
+    path = still(tmp_path / "a.dcm", ramp, BitsStored=bits, HighBit=bits - 1, **window)
+    found = open_file(path, reader).read(0)
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, np.rint(ramp * (65535 / (2**bits - 1))))
+    assert len(np.unique(found)) == 1024
+    inverted = still(
+        tmp_path / "b.dcm", ramp, BitsStored=bits, HighBit=bits - 1, PhotometricInterpretation="MONOCHROME1"
+    )
+    assert np.array_equal(open_file(inverted, reader).read(0), 65535 - found)
+
+
+def test_open_file__times_of_frames_and_gaps_between_them(tmp_path: Path, reader: UntrustedImages) -> None:
+    cine = np.stack([np.full((16, 16), each, np.uint8) for each in range(4)])
+    even = open_file(still(tmp_path / "a.dcm", cine, NumberOfFrames=4, FrameTime=40), reader)
+    assert even.times_ms == (0, 40, 80, 120)
+    assert not any("gap" in note for note in even.notes)
+    dropped = open_file(still(tmp_path / "b.dcm", cine, NumberOfFrames=4, FrameTimeVector=[0, 40, 80, 40]), reader)
+    assert dropped.times_ms == (0, 40, 120, 160)
+    assert "The file has 1 gaps between frames of more than 1.5 times the usual 40 ms." in dropped.notes
+    assert open_file(still(tmp_path / "c.dcm", cine, NumberOfFrames=4), reader).times_ms is None
+
+
+def test_open_file__a_changed_cine_is_read_anew_and_there_is_no_frame_beyond_the_last(
+    tmp_path: Path, reader: UntrustedImages
+) -> None:
+    first = np.random.default_rng(0).integers(0, 256, (5, 16, 16)).astype(np.uint8)
+    for cine in (first, 255 - first):
+        path = still(tmp_path / "a.dcm", cine, NumberOfFrames=5)
+        file = open_file(path, reader)
+        for number in (4, 0, 2):
+            assert np.array_equal(file.read(number), cine[number])
+    with pytest.raises(InputError, match="there is no frame '5'"):
+        file.read(5)
+
+
 def test_open_file__a_real_cine_of_colours_becomes_its_luminance(reader: UntrustedImages) -> None:
     path = get_testdata_file("examples_ybr_color.dcm")
     assert isinstance(path, str)

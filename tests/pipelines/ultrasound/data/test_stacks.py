@@ -26,6 +26,8 @@ def test_open__nifti_and_video_frame_by_frame(tmp_path: Path) -> None:
         assert np.abs(video.read(3).astype(int) - 70).max() <= 1
         assert (video.read(1).shape, video.spacing_mm) == ((48, 64), None)
         assert video.notes == ("The file states no size of its pixels; sizes are in pixels.",)
+        assert video.times_ms == pytest.approx((0, 40, 80, 120))
+        assert volume.times_ms is None
         assert np.array_equal(volume.read(0) > 0, masks[0])  # another file was open in between
     assert not any(map(is_dicom_input, list_inputs(tmp_path)))
 
