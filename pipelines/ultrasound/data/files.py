@@ -121,6 +121,7 @@ class _DicomFrames:
     def __init__(self, path: Path) -> None:
         self._stack = ExitStack()
         self._cine = self._stack.enter_context(open_cine(path, MAX_MEGAPIXELS))
+        self.count = self._cine.num_frames
 
     def read(self, frame: int) -> Grey:
         return self._cine.read_full(frame)
