@@ -18,6 +18,21 @@ _PRESETS: dict[object, dict[str, Any]] = {
         "pseudo_labels": {"threshold": 0.6},
     }
 }
+Method = Literal["source", "bn", "mt", "lpld", "fixed_pl", "wscol_core", "wsco_full", "wsco_full+lpld", "oracle"]
+# Methods trained on labels; methods trained on pseudo labels; those of them with terms of WSCoL.
+SUPERVISED = frozenset({"source", "oracle"})
+CONTRASTING = frozenset({"wscol_core", "wsco_full", "wsco_full+lpld"})
+TEACHING = frozenset({"mt", "lpld", "fixed_pl"}) | CONTRASTING
+_WSCOL: dict[str, Any] = {  # as released
+    "train": {"epochs": 20},
+    "teacher": {"keep_rate": 0.9},
+    "pseudo_labels": {"threshold": 0.9, "skip_empty_hpl": True, "append_boxes": True},
+    "wscol": {},
+}
+_METHODS: dict[object, dict[str, Any]] = {
+    **dict.fromkeys(CONTRASTING, _WSCOL),
+    "wscol_core": _WSCOL | {"wscol": {"hard_positives": False, "instance_weight": 0.0, "gradient_weight": 0.0}},
+}
 
 
 def _score_or_auto(value: object) -> object:
@@ -66,6 +81,37 @@ class Lpld(Section):
     clip_decoded_boxes: bool = Field(False, description="Ours: clip the decoded boxes to the image.")
 
 
+class Wscol(Section):
+    """Settings of WSCoL and WSCo: contrast between categories on top of the mean teacher.
+
+    The defaults are those of ``wsco_full``; the method ``wscol_core`` switches hard positives, instances and gradients
+    off.
+    """
+
+    consistency_weight: NonNegativeFloat = Field(1.0, description="Weight of the divergence from the teacher's scores.")
+    contrast_weight: NonNegativeFloat = Field(0.5, description="Weight of the contrast between categories.")
+    instance_weight: NonNegativeFloat = Field(0.01, description="Weight of the contrast between instances.")
+    gradient_weight: NonNegativeFloat = Field(0.1, description="Weight of the consistency of gradients.")
+    hard_positives: bool = Field(True, description="Leave pairs of a category that are not near each other out.")
+    alpha: Fraction = Field(0.0, description="Share of these pairs in the contrast.")
+    temperature: PositiveFloat = Field(0.07, description="Temperature of both contrasts.")
+    dim: int = Field(512, ge=1, le=65536, description="Width of the mapped features where maps have 2048 channels.")
+    bank: int = Field(10, ge=1, le=1000, description="Maps of pseudo labels kept of each class.")
+    prototype_rate: Fraction = Field(0.4, description="Share of the new mean in a prototype.")
+    distance: Literal["euclid", "cosine"] = Field("euclid", description="Of proposals and prototypes.")
+    steps: int = Field(4, ge=1, le=1000, description="Rounds of clustering around prototypes.")
+    warm_epochs: int = Field(1, ge=0, description="First epochs in which the detector's features are clustered too.")
+    warm_steps: int = Field(2, ge=1, le=1000, description="Rounds of that.")
+    objectness: Fraction = Field(0.5, description="Proposals up to this objectness do not count for the variance.")
+    variance: NonNegativeFloat = Field(
+        20.0, description="Variance of the number of proposals above which background takes no part in the contrast."
+    )
+    released_instance_ids: bool = Field(
+        False, description="Number background among the instances as released, where it can fall together with one."
+    )
+    mask_zero_rows: bool = Field(False, description="Ours: leave gradients of units that never fire out.")
+
+
 class Results(Section):
     """Settings of ``predict``."""
 
@@ -80,10 +126,13 @@ class SfodConfig(Config):
 
     task: ClassVar[str] = "sfod"
     at_inference: ClassVar[tuple[str, ...]] = ("results.",)
-    method: Literal["source", "bn", "mt", "lpld"] = Field(
+    method: Method = Field(
         "lpld",
-        description="source: train a detector on labels. bn: re-estimate normalisation statistics. "
-        "mt: mean teacher. lpld: mean teacher and low-confidence distillation.",
+        description="source: train a detector on labels. bn: re-estimate normalisation statistics. mt: mean teacher. "
+        "lpld: mean teacher and low-confidence distillation. fixed_pl: pseudo labels written once by the source "
+        "model. wscol_core: mean teacher and contrast between categories (WSCoL). wsco_full: with hard positives, "
+        "instances and gradients too (WSCo). wsco_full+lpld: both. oracle: train on labels of the target, for tables "
+        "only.",
     )
     preset: Literal["small"] | None = Field(
         None,
@@ -98,10 +147,16 @@ class SfodConfig(Config):
     strong_view: StrongViewSettings = StrongViewSettings()
     pseudo_labels: PseudoLabels = PseudoLabels()
     lpld: Lpld = Lpld()
+    wscol: Wscol | None = Field(None, description="Settings of WSCoL, for its methods.")
     results: Results = Results()
 
     @classmethod
     def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Take the defaults of ``preset``."""
-        preset = keys.get("preset")
-        return merged(_PRESETS.get(preset, {}), keys) if isinstance(preset, str) else keys
+        """Take the defaults of ``method``, and over them those of ``preset``."""
+        method, preset = keys.get("method"), keys.get("preset")
+        defaults = _METHODS.get(method, {}) if isinstance(method, str) else {}
+        if "wscol" in defaults and keys.get("wscol") is None:  # as in settings that were those of another method
+            keys = {name: value for name, value in keys.items() if name != "wscol"}
+        if isinstance(preset, str):
+            defaults = merged(defaults, _PRESETS.get(preset, {}))
+        return merged(defaults, keys) if defaults else keys

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.config import SUPERVISED, TEACHING, SfodConfig
 from vision_core.bundles.card import Card
 from vision_core.config.loading import of_bundle
 from vision_core.detection.calibration import read_calibration
@@ -11,7 +11,7 @@ from vision_core.detection.datasets.reading import DetectionDataset, manifest, r
 from vision_core.errors import UserError
 from vision_core.evaluation.overlaps import Kind, note_overlap
 
-_TRAINED = {"source", "bn", "mt", "lpld"}  # methods whose cards hold the settings of their training list
+_TRAINED = SUPERVISED | TEACHING | {"bn"}  # methods whose cards hold the settings of their training list
 
 
 def note_seen_images(
@@ -26,7 +26,7 @@ def note_seen_images(
         shared: Ids of the images that the training list contains too; None: compared here, where the training list of
             the card can still be read.
     """
-    kind: Kind = "TRAINED ON" if card.method == "source" else "TRANSDUCTIVE"
+    kind: Kind = "TRAINED ON" if card.method in SUPERVISED else "TRANSDUCTIVE"
     names, known = [record.image_id for record in scored.records], manifest(scored)
     if card.trained_on.manifest == known:
         return note_overlap(kind, names, len(names), "images")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.config import CONTRASTING, SUPERVISED, TEACHING, SfodConfig, Wscol
 from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.initial_weights import (
     DEMO_BUNDLE,
@@ -17,9 +17,11 @@ from pipelines.sfod.initial_weights import (
     load_source_detector,
     new_detector,
 )
+from pipelines.sfod.learners.fixed_labels import FixedLabelsLearner
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
+from pipelines.sfod.learners.wscol import WscolLearner
 from pipelines.sfod.methods.thresholds import read_sure_score, resolve_threshold
 from pipelines.sfod.overlap import is_own_validation, note_seen_images
 from pipelines.sfod.predict import SfodPredictor
@@ -65,6 +67,7 @@ from vision_core.training.runtime import pick_device
 _OWN_LIST = "the source's own validation list"
 _EPOCH = "epoch"  # name of the bundle of an epoch that is scored during training
 _LABELS_UNREAD = "Adaptation reads images alone; annotation files beside them are not opened."
+_ORACLE = "oracle trains on labels of the target: an upper bound for tables, no adaptation without labels."
 
 
 class SfodPipeline(Pipeline[SfodConfig]):
@@ -87,8 +90,8 @@ class SfodPipeline(Pipeline[SfodConfig]):
     def check_runs(self, runs: Mapping[str, SfodConfig]) -> None:
         """Read the lists of all runs whose classes are given, so that none is refused after another has trained."""
         for config in (config for config in runs.values() if config.data.classes):
-            dataset = read_dataset(config.data, config.data.split, with_labels=config.method == "source")
-            if config.method in {"mt", "lpld"} and config.data.on_corrupt == "refuse":  # then all images are kept
+            dataset = read_dataset(config.data, config.data.split, with_labels=config.method in SUPERVISED)
+            if config.method in TEACHING and config.data.on_corrupt == "refuse":  # then all images are kept
                 steps = Steps(len(dataset), config.train, world_size=distributed.world_size())
                 refuse_still_teacher(config.teacher.every, steps)
             if config.data.eval_split:
@@ -96,9 +99,9 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def prepare(self, config: SfodConfig) -> Prepared:
         """Build the learner and the training views of a run."""
-        return self._prepare_source(config) if config.method == "source" else self._prepare_target(config)
+        return self._prepare_labelled(config) if config.method in SUPERVISED else self._prepare_target(config)
 
-    def _prepare_source(self, config: SfodConfig) -> Prepared:
+    def _prepare_labelled(self, config: SfodConfig) -> Prepared:
         dataset = read_dataset(config.data, config.data.split, with_labels=True)
         dataset = self._sound(dataset, config.data)
         refuse_without_boxes(dataset)
@@ -111,7 +114,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
             items=items,
             manifest=content_manifest(dataset),
             manifest_before=_names_hash(items),
-            notes=(*dataset.notes, *notes, *self._scored_notes(config, detector.classes, dataset)),
+            notes=(*_warnings(config), *dataset.notes, *notes, *self._scored_notes(config, detector.classes, dataset)),
         )
 
     def _prepare_target(self, config: SfodConfig) -> Prepared:
@@ -123,7 +126,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         scored = self._scored_notes(config, data.classes, dataset)
         items = build_views(TargetViews, config, dataset, start.module)
         return Prepared(
-            learner=adaptation_learner(config, start.module, start.path),
+            learner=adaptation_learner(config, start.module, start.path, num_images=len(items)),
             items=items,
             manifest=content_manifest(dataset),
             manifest_before=_names_hash(items),
@@ -250,7 +253,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def validate(self, config: SfodConfig, sample: int | None, on_item: OnItem) -> list[Checked]:
         """Read every image of training and evaluation list once; faults of one list do not hide those of the other."""
-        is_source = config.method == "source"
+        is_source = config.method in SUPERVISED
         data = config.data
         if not is_source and (config.source.weights or not data.classes):
             data = data.model_copy(update={"classes": load_source_detector(config).module.classes})
@@ -302,17 +305,37 @@ class SfodPipeline(Pipeline[SfodConfig]):
         return notes
 
 
-def adaptation_learner(config: SfodConfig, detector: Detector, source: Path | None = None) -> Learner:
-    """Build the learner of ``bn``, ``mt`` or ``lpld``, which starts from the bundle ``source``."""
+def adaptation_learner(
+    config: SfodConfig, detector: Detector, source: Path | None = None, *, num_images: int = 1
+) -> Learner:
+    """Build the learner of an adaptation method.
+
+    Args:
+        config: Method and settings.
+        detector: The source; it is adapted in place.
+        source: Bundle that it comes from.
+        num_images: Images of the training list, by which ``fixed_pl`` keeps labels and WSCoL knows its first epochs.
+    """
     if config.method == "bn":
         return StatisticsLearner(detector)
-    learner = MeanTeacherLearner(
-        detector,
-        teacher=config.teacher,
-        pseudo_labels=config.pseudo_labels,
-        lpld=config.lpld if config.method == "lpld" else None,
-        seed=config.train.seed,
-    )
+    seed, teacher, pseudo_labels = config.train.seed, config.teacher, config.pseudo_labels
+    lpld = config.lpld if config.method in {"lpld", "wsco_full+lpld"} else None
+    if config.method in CONTRASTING:
+        learner: MeanTeacherLearner = WscolLearner(
+            detector,
+            wscol=config.wscol or Wscol(),
+            steps_per_epoch=Steps(num_images, config.train, world_size=distributed.world_size()).per_epoch,
+            teacher=teacher,
+            pseudo_labels=pseudo_labels,
+            lpld=lpld,
+            seed=seed,
+        )
+    elif config.method == "fixed_pl":
+        learner = FixedLabelsLearner(
+            detector, num_images=num_images, teacher=teacher, pseudo_labels=pseudo_labels, seed=seed
+        )
+    else:
+        learner = MeanTeacherLearner(detector, teacher=teacher, pseudo_labels=pseudo_labels, lpld=lpld, seed=seed)
     learner.watch.sure_score = read_sure_score(source)
     return learner
 
@@ -342,18 +365,20 @@ def _names_hash(items: TrainingSet) -> str:
 
 
 def _warnings(config: SfodConfig) -> list[str]:
+    if config.method in SUPERVISED:
+        return [_ORACLE] if config.method == "oracle" else []
     found = [] if config.data.filter_empty else [_LABELS_UNREAD]
     if config.method == "bn":
         found.append("bn assumes that the statistics in the weights are of the source images, not of ImageNet.")
-    if config.method in {"mt", "lpld"} and config.teacher.keep_rate == 1:
+    if config.method in TEACHING and config.teacher.keep_rate == 1:
         found.append("warning: teacher.keep_rate is 1: the teacher never moves, and the result is the source model.")
-    if config.method in {"mt", "lpld"} and config.teacher.keep_rate == 0:
+    if config.method in TEACHING - {"fixed_pl"} and config.teacher.keep_rate == 0:
         found.append("warning: teacher.keep_rate is 0: there is no average; the teacher jumps to the student.")
     return found
 
 
 def _note_shared_images(config: SfodConfig, shared: Sequence[str], scored: DetectionDataset) -> list[str]:
-    kind: Kind = "TRAINED ON" if config.method == "source" else "TRANSDUCTIVE"
+    kind: Kind = "TRAINED ON" if config.method in SUPERVISED else "TRANSDUCTIVE"
     return list(note_overlap(kind, shared, len(scored), "images"))
 
 
@@ -368,12 +393,12 @@ def _check_eval_classes(data: DetectionData) -> None:
 
 
 def _describe_data(config: SfodConfig) -> str:
-    labels = "with its labels" if config.method == "source" else "without labels"
+    labels = "with its labels" if config.method in SUPERVISED else "without labels"
     about = config.data.about or f"{config.data.format} list '{config.data.split}' of '{config.data.root}'"
     return f"{about}, {labels}"
 
 
 def _parent_hash(config: SfodConfig) -> str | None:
-    if config.method == "source" and not (config.source.weights and is_bundle(config.source.weights)):
+    if config.method in SUPERVISED and not (config.source.weights and is_bundle(config.source.weights)):
         return None
     return weights_hash(config.source.weights or DEMO_BUNDLE)

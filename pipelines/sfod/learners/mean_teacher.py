@@ -1,5 +1,6 @@
 """Mean teacher on unlabelled images, and mean teacher with LPLD."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,8 @@ class MeanTeacherLearner(Learner):
     Raises:
         ValueError: The threshold of the pseudo labels is no number.
     """
+
+    keeps_maps = False  # of the teacher's proposals, a hundred megabytes an image on the published detector
 
     def __init__(
         self,
@@ -67,30 +70,12 @@ class MeanTeacherLearner(Learner):
         """
         output = self._run_teacher(batch.weak)
         labels = [confident_targets(each, self.threshold) for each in output.detections]
-        self._count_labels(output.detections, labels)
-        rows = [row for row, each in enumerate(labels) if len(each.labels) or not self.pseudo_labels.skip_empty_hpl]
-        if not rows:
-            return {}
-        # A mean over all images, as if each were a step or a process of its own: one that is skipped adds nothing.
-        share = len(rows) / len(labels)
-        features = self.student.features([batch.strong[row] for row in rows])
-        losses = self.student.losses(
-            features,
-            [labels[row] for row in rows],
-            sampling_keys(self.seed, self.step, [batch.indices[row] for row in rows]),
-            append_truth=self.pseudo_labels.append_boxes,
-        )
-        if self.lpld:
-            losses |= self._distil(output, labels, features, rows, self.lpld)
-        return {name: loss * share for name, loss in losses.items()} if share < 1 else losses
+        self._count_labels([each.scores for each in output.detections], labels)
+        return self._learn(batch, labels, output)
 
     def exchange(self) -> None:
         """Add up the counts of all processes, so that all judge alike."""
-        device = self.watch.window.device
-        own = self._step_counts
-        own = torch.zeros(3 + self._teacher.num_classes, device=device) if own is None else own
-        self._judge_counts(distributed.gather(own[None]))
-        self._step_counts = None
+        self._exchange_counts()
 
     def after_step(self, step: int) -> None:
         """Move the teacher, if it moves per step."""
@@ -127,34 +112,87 @@ class MeanTeacherLearner(Learner):
         teacher = self._teacher
         features = teacher.features(images)
         proposals = teacher.propose(features)
-        embedded = teacher.embed(teacher.pool(features, [each.boxes for each in proposals]))
+        maps = teacher.pool(features, [each.boxes for each in proposals])
+        embedded = teacher.embed(maps)
         logits, deltas = teacher.score(embedded)
         detections = teacher.select(features, proposals, logits, deltas)
         counts = [len(each.boxes) for each in proposals]
         return TeacherOutput(
-            sizes=features.sizes,
+            features=features,
             proposals=proposals,
+            maps=maps.split(counts) if self.keeps_maps else (),
             embedded=embedded.split(counts),
             logits=logits.split(counts),
             deltas=deltas.split(counts),
             detections=detections,
         )
 
-    def _distil(
-        self, output: "TeacherOutput", labels: list[Targets], features: Features, rows: list[int], settings: Lpld
+    def _learn(self, batch: Batch, labels: list[Targets], output: "TeacherOutput | None" = None) -> dict[str, Tensor]:
+        """Compute the losses of the student on the pseudo labels of each image, and those of ``_terms``, if any."""
+        rows = [row for row, each in enumerate(labels) if len(each.labels) or not self.pseudo_labels.skip_empty_hpl]
+        if not rows:
+            return {}
+        # A mean over all images, as if each were a step or a process of its own: one that is skipped adds nothing.
+        share = len(rows) / len(labels)
+        features = self.student.features([batch.strong[row] for row in rows])
+        losses = self.student.losses(
+            features,
+            [labels[row] for row in rows],
+            sampling_keys(self.seed, self.step, [batch.indices[row] for row in rows]),
+            append_truth=self.pseudo_labels.append_boxes,
+        )
+        if output is not None:
+            losses |= self._terms(batch, output, labels, features, rows)
+        return {name: loss * share for name, loss in losses.items()} if share < 1 else losses
+
+    def _terms(
+        self, batch: Batch, output: "TeacherOutput", labels: list[Targets], features: Features, rows: list[int]
     ) -> dict[str, Tensor]:
-        """Average ``lpld_loss`` over images, pooling the selected regions alone."""
+        """Compute the losses beside those of detection, means over the images ``rows`` of the batch.
+
+        Args:
+            batch: Views of all images.
+            output: The teacher's, of all images.
+            labels: Pseudo labels of all images.
+            features: The student's on the strong views of ``rows`` alone.
+            rows: Images that are learnt from.
+        """
+        return self._distil(output, labels, features, rows, self.lpld) if self.lpld else {}
+
+    def _distil(  # noqa: PLR0913 (of both models, and of what is computed already)
+        self,
+        output: "TeacherOutput",
+        labels: list[Targets],
+        features: Features,
+        rows: list[int],
+        settings: Lpld,
+        scored: Sequence[tuple[Tensor, Tensor]] | None = None,
+    ) -> dict[str, Tensor]:
+        """Average ``lpld_loss`` over images, pooling the selected regions alone.
+
+        Args:
+            output: The teacher's, of all images.
+            labels: Pseudo labels of all images.
+            features: The student's, of ``rows`` alone.
+            rows: Images that are learnt from.
+            settings: Of the distillation.
+            scored: The student's features and logits of all proposals of ``rows``, where another term has them.
+        """
         kept = [self._low_confidence(output, row, labels[row].boxes, settings) for row in rows]
         self.metrics["lpl_per_image"] = sum(map(len, kept)) / len(kept)
         if not any(map(len, kept)):
             return {}
-        boxes = [output.proposals[row].boxes[keep] for row, keep in zip(rows, kept, strict=True)]
-        embedded = self.student.embed(self.student.pool(features, boxes))
-        logits, _ = self.student.score(embedded)
-        counts = [len(keep) for keep in kept]
+        if scored is None:
+            boxes = [output.proposals[row].boxes[keep] for row, keep in zip(rows, kept, strict=True)]
+            embedded = self.student.embed(self.student.pool(features, boxes))
+            logits, _ = self.student.score(embedded)
+            counts = [len(keep) for keep in kept]
+            chosen = list(zip(embedded.split(counts), logits.split(counts), strict=True))
+        else:
+            chosen = [(pooled[keep], scores[keep]) for keep, (pooled, scores) in zip(kept, scored, strict=True)]
         terms = [
             distil(scores, output.logits[row][keep], distance_weights(pooled, output.embedded[row][keep]), settings)
-            for row, keep, pooled, scores in zip(rows, kept, embedded.split(counts), logits.split(counts), strict=True)
+            for row, keep, (pooled, scores) in zip(rows, kept, chosen, strict=True)
             if len(keep)
         ]
         return {"loss_lpld": torch.stack(terms).sum() / len(rows)}
@@ -163,20 +201,27 @@ class MeanTeacherLearner(Learner):
         proposals, logits = output.proposals[row].boxes, output.logits[row]
         boxes = teacher_boxes(proposals, logits, self._teacher.decode(output.deltas[row], proposals))
         if settings.clip_decoded_boxes:
-            boxes = clip_boxes_to_image(boxes, output.sizes[row])
+            boxes = clip_boxes_to_image(boxes, output.features.sizes[row])
         return select_low_confidence(boxes, logits, confident, settings)
 
-    def _count_labels(self, detections: list[DetectionTensors], labels: list[Targets]) -> None:
-        """Count the pseudo labels of a step and its highest score."""
+    def _count_labels(self, scores: list[Tensor], labels: list[Targets]) -> None:
+        """Count the pseudo labels of a step and its highest score; ``scores`` of an image begin with its highest."""
         total = sum(len(each.labels) for each in labels)
         self.metrics["hpl_per_image"] = total / len(labels)
         self.watch.see(total, len(labels))
         self.status = self.watch.status
         per_class = torch.bincount(torch.cat([each.labels for each in labels]), minlength=self._teacher.num_classes)
-        counts = counts_of([each.labels for each in labels], [each.scores for each in detections])
+        counts = counts_of([each.labels for each in labels], scores)
         self._step_counts = torch.cat([counts, per_class.float()])
         if distributed.world_size() == 1:
-            self.exchange()
+            self._exchange_counts()
+
+    def _exchange_counts(self) -> None:
+        device = self.watch.window.device
+        own = self._step_counts
+        own = torch.zeros(3 + self._teacher.num_classes, device=device) if own is None else own
+        self._judge_counts(distributed.gather(own[None]))
+        self._step_counts = None
 
     def _judge_counts(self, counts: Tensor) -> None:
         """Count the pseudo labels of a step for all that judge them.
@@ -194,16 +239,18 @@ class TeacherOutput:
     """Outputs of the teacher for a batch, one entry per image.
 
     Attributes:
-        sizes: ``(height, width)`` of the images in pixels.
+        features: Of the whole batch.
         proposals: ``N`` candidate regions.
+        maps: ``(N, C, H, W)`` of the proposals, where a method looks at them; else none.
         embedded: ``(N, D)``, pooled features of the proposals.
         logits: ``(N, classes + 1)``, background last.
         deltas: ``(N, 4 * classes)``.
         detections: After threshold and suppression.
     """
 
-    sizes: list[tuple[int, int]]
+    features: Features
     proposals: list[Proposals]
+    maps: tuple[Tensor, ...]
     embedded: tuple[Tensor, ...]
     logits: tuple[Tensor, ...]
     deltas: tuple[Tensor, ...]

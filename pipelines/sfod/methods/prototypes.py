@@ -5,6 +5,8 @@ resumes with them; the released code loses them. Reading gives the whole queue: 
 as a queue holds, without replacement, which is the queue in another order.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -80,6 +82,42 @@ class Prototypes(nn.Module):
         vectors, known = move_prototypes(self.vectors, self.known, features, labels, self.rate)
         self.vectors.copy_(vectors)
         self.known.copy_(known)
+
+
+class ClassMemory(nn.Module):
+    """Memory bank and prototypes of one training.
+
+    Args:
+        num_classes: Foreground classes.
+        shape: ``(C, H, W)`` of a map.
+        dim: Width of the mapped features.
+        capacity: Maps kept of a class.
+        rate: Share of the new mean in a prototype.
+    """
+
+    def __init__(
+        self, num_classes: int, shape: tuple[int, int, int], dim: int, capacity: int = 10, rate: float = 0.4
+    ) -> None:
+        super().__init__()
+        self.bank = MemoryBank(num_classes, shape, capacity)
+        self.prototypes = Prototypes(num_classes, dim, rate)
+
+    @torch.no_grad()
+    def take_in(self, maps: Tensor, labels: Tensor, mapping: Callable[[Tensor], Tensor]) -> Tensor:
+        """Push ``maps`` ``(n, C, H, W)`` of the classes ``labels`` ``(n,)``, and move the prototypes once.
+
+        Args:
+            maps: Of the pseudo labels.
+            labels: Their classes.
+            mapping: The mapping network as it is now; it maps the whole bank.
+
+        Returns:
+            All maps of the bank ``(B, C, H, W)``.
+        """
+        self.bank.push(maps, labels)
+        held, classes = self.bank.read()
+        self.prototypes.move(mapping(held), classes)
+        return held
 
 
 def move_prototypes(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.config import TEACHING, SfodConfig
 from vision_core.bundles.bundle import read_card
 from vision_core.config.loading import replace
 from vision_core.errors import ConfigError
@@ -38,7 +38,7 @@ def resolve_threshold(config: SfodConfig, source: Path | None) -> tuple[SfodConf
     Raises:
         ConfigError: The card of the source has no such score.
     """
-    if config.pseudo_labels.threshold != "auto" or config.method not in {"mt", "lpld"}:
+    if config.pseudo_labels.threshold != "auto" or config.method not in TEACHING:
         return config, ()
     score = read_sure_score(source)
     if score is None:

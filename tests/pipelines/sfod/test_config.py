@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.sfod.config import SfodConfig
-from vision_core.config.loading import load
+from vision_core.config.loading import load, replace
 from vision_core.errors import ConfigError
 
 
@@ -21,6 +21,35 @@ def test_defaults__are_those_of_the_released_lpld() -> None:
     assert not config.data.filter_empty
 
 
+@pytest.mark.parametrize("method", ["wscol_core", "wsco_full", "wsco_full+lpld"])
+def test_defaults__of_wscol_are_those_released(method: str) -> None:
+    config = load(SfodConfig, None, [f"method={method}"])
+    labels, wscol = config.pseudo_labels, config.wscol
+    assert (labels.threshold, labels.skip_empty_hpl, labels.append_boxes) == (0.9, True, True)
+    assert (config.teacher.keep_rate, config.teacher.every, config.train.epochs) == (0.9, "epoch", 20)
+    assert wscol is not None
+    assert (wscol.consistency_weight, wscol.contrast_weight, wscol.temperature, wscol.dim) == (1.0, 0.5, 0.07, 512)
+    assert (wscol.bank, wscol.prototype_rate, wscol.steps, wscol.warm_steps, wscol.warm_epochs) == (10, 0.4, 4, 2, 1)
+    assert (wscol.distance, wscol.variance, wscol.objectness, wscol.alpha) == ("euclid", 20, 0.5, 0)
+    extra = (wscol.hard_positives, wscol.instance_weight, wscol.gradient_weight)
+    assert extra == ((False, 0, 0) if method == "wscol_core" else (True, 0.01, 0.1))
+
+
+def test_defaults__given_keys_and_the_preset_win_over_those_of_a_method() -> None:
+    config = load(SfodConfig, None, ["method=wscol_core", "preset=small", "wscol.gradient_weight=0.2"])
+    assert (config.pseudo_labels.threshold, config.pseudo_labels.skip_empty_hpl) == (0.6, True)
+    assert (config.teacher.keep_rate, config.train.max_steps) == (0.99, 90)
+    assert config.wscol is not None
+    assert (config.wscol.gradient_weight, config.wscol.instance_weight) == (0.2, 0)
+    changed = replace(SfodConfig(), {"method": "wscol_core"})
+    assert changed.wscol is not None
+    assert not changed.wscol.hard_positives
+
+
+def test_wscol__of_other_methods_is_none_as_in_checkpoints_from_before() -> None:
+    assert SfodConfig().wscol is None
+
+
 def test_options_of_our_own__are_off() -> None:
     lpld = SfodConfig().lpld
     assert (lpld.lpl_without_hpl, lpld.lpl_nms_iou, lpld.clip_decoded_boxes) == (False, None, False)
@@ -34,7 +63,7 @@ def test_options_of_our_own__are_off() -> None:
         ("teacher.keep_rate=1.7", "less than or equal to 1, got 1.7"),
         ("lpld.epsilon=0", "greater than 0, got 0"),
         ("lpld.weight=.nan", "finite number, got nan"),
-        ("method=wscol", "'source', 'bn', 'mt' or 'lpld', got 'wscol'"),
+        ("method=wscol", "'wscol_core', 'wsco_full', 'wsco_full+lpld' or 'oracle', got 'wscol'"),
     ],
 )
 def test_load__refused(word: str, message: str) -> None:

@@ -12,9 +12,11 @@ from PIL import Image
 from pipelines.sfod import pipeline as pipeline_module
 from pipelines.sfod.__main__ import main
 from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.learners.fixed_labels import FixedLabelsLearner
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
+from pipelines.sfod.learners.wscol import WscolLearner
 from pipelines.sfod.pipeline import SfodPipeline
 from pipelines.sfod.predict import SfodPredictor
 from tests.pipelines.sfod.tiny import CLASSES, SUPERVISED, adapt, adapt_words, make_foreign, source_bundle, weights
@@ -37,7 +39,16 @@ def _config(data: Path, *words: str) -> SfodConfig:
 
 
 @pytest.mark.parametrize(
-    ("method", "learner"), [("bn", StatisticsLearner), ("mt", MeanTeacherLearner), ("lpld", MeanTeacherLearner)]
+    ("method", "learner"),
+    [
+        ("bn", StatisticsLearner),
+        ("mt", MeanTeacherLearner),
+        ("lpld", MeanTeacherLearner),
+        ("fixed_pl", FixedLabelsLearner),
+        ("wscol_core", WscolLearner),
+        ("wsco_full", WscolLearner),
+        ("wsco_full+lpld", WscolLearner),
+    ],
 )
 def test_prepare__adaptation_sees_unlabelled_images(method: str, learner: type, data: Path) -> None:
     prepared = SfodPipeline().prepare(_config(data, f"method={method}"))
@@ -54,6 +65,29 @@ def test_prepare__source_training_sees_labels(data: Path) -> None:
     assert isinstance(prepared.items, LabelledViews)
     assert len(prepared.items[0, 0].targets[0].boxes) > 0
     assert prepared.start is None
+
+
+def test_prepare__wscol_knows_its_first_epoch_and_each_profile_its_terms(data: Path) -> None:
+    core, full = (SfodPipeline().prepare(_config(data, f"method={name}")) for name in ("wscol_core", "wsco_full+lpld"))
+    for each in (core, full):
+        assert isinstance(each.learner, WscolLearner)
+        assert each.learner.steps_per_epoch == 2  # four images, two a step
+    assert core.learner.lpld is None
+    assert (core.learner.wscol.hard_positives, core.learner.wscol.instance_weight) == (False, 0)
+    assert full.learner.lpld is not None
+    assert (full.learner.wscol.hard_positives, full.learner.wscol.instance_weight) == (True, 0.01)
+
+
+def test_prepare__oracle_sees_labels_of_the_target_and_says_so(data: Path, tmp_path: Path) -> None:
+    settings = _config(data, "method=oracle", "data.eval_split=train")
+    prepared = SfodPipeline().prepare(settings)
+    assert type(prepared.learner) is SourceLearner
+    assert len(prepared.items[0, 0].targets[0].boxes) > 0
+    assert any(note.startswith("oracle trains on labels of the target") for note in prepared.notes)
+    assert any(note.startswith("TRAINED ON: 4 of the 4 images") for note in prepared.notes)
+    card = SfodPipeline().deliver(settings, prepared.learner, tmp_path / "model")
+    assert (card.method, card.parent is None) == ("oracle", False)
+    assert "with its labels" in card.trained_on.description
 
 
 @pytest.mark.parametrize(("keep_rate", "warning"), [(1, "the teacher never moves"), (0, "there is no average")])
@@ -84,6 +118,18 @@ def test_deliver__card_names_method_parent_data_and_settings(data: Path, tmp_pat
     stored = bundle.load(tmp_path / "model").tensors
     source = bundle.load(source_bundle()).tensors
     assert all(torch.equal(tensor, source[name]) for name, tensor in stored.items())
+
+
+def test_train__wscol_delivers_a_detector_without_what_it_was_trained_with(data: Path, tmp_path: Path) -> None:
+    words = ["method=wsco_full+lpld", "train.epochs=1", "pseudo_labels.threshold=0.5"]
+    assert adapt(tmp_path, data, *words) == 0
+    content = bundle.load(tmp_path / "model")
+    assert content.card.method == "wsco_full+lpld"
+    assert content.tensors.keys() == bundle.load(source_bundle()).tensors.keys()
+    state = torch.load(tmp_path / "last.pt", weights_only=True)["learner"]
+    assert state["memory.bank.pushed"].sum() > 0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss_consistency", "loss_contrast", "loss_instance"} <= set(lines[-1])
 
 
 def test_train__half_precision_storage_halves_the_bundle(data: Path, tmp_path: Path) -> None:

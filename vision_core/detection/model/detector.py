@@ -12,6 +12,7 @@ from detectron2.modeling.proposal_generator.proposal_utils import add_ground_tru
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vision_core.detection.model.detectron2_parts import build_parts
 from vision_core.detection.settings import DetectorSettings
@@ -90,6 +91,20 @@ class Detector(nn.Module):
         """Number of foreground classes, which is also the index of background."""
         return len(self.classes)
 
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of the map that ``pool`` gives for a region."""
+        side = self.settings.pool_size
+        if self._is_c4:
+            return self.roi_heads.res5[-1].out_channels, -(-side // 2), -(-side // 2)  # res5 has a stride of two
+        return self.settings.fpn_channels, side, side
+
+    @property
+    def embedded_dim(self) -> int:
+        """``D`` of the features that ``embed`` gives for a region."""
+        dim: int = self.roi_heads.box_predictor.cls_score.in_features
+        return dim
+
     def freeze(self) -> "Detector":
         """Switch to evaluation mode without gradients."""
         return self.requires_grad_(False).eval()
@@ -131,6 +146,11 @@ class Detector(nn.Module):
         """Compute float32 class logits ``(n, classes + 1)``, background last, and deltas ``(n, 4 * classes)``."""
         logits, deltas = self.roi_heads.box_predictor(embedded)
         return logits.float(), deltas.float()
+
+    def classify(self, embedded: Tensor) -> Tensor:
+        """Compute float32 class logits ``(n, classes + 1)`` as ``score`` does, with constant weights."""
+        layer = self.roi_heads.box_predictor.cls_score
+        return functional.linear(embedded, layer.weight.detach(), layer.bias.detach()).float()
 
     def decode(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         """Decode deltas of boxes ``(n, 4)`` to boxes ``(n, classes, 4)``, not clipped."""

@@ -40,15 +40,15 @@ def test_linear__identical_views_are_zero_and_opposite_ones_two() -> None:
 def test_convolution__cosines_along_the_second_dimension() -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 4, kernel_size=2)
-    losses = [layer(torch.randn(2, 3, 3, 3)).square().mean() for _ in range(2)]
-    first, second = (torch.autograd.grad(loss, [layer.weight], retain_graph=True)[0] for loss in losses)
+    weak, strong = (layer(torch.randn(2, 3, 3, 3)).square().mean() for _ in range(2))
+    first, second = (torch.autograd.grad(loss, [layer.weight], retain_graph=True)[0] for loss in (weak, strong))
     cosines = []
     for out in range(4):
         for down in range(2):
             for across in range(2):
                 one, other = first[out, :, down, across], second[out, :, down, across]
                 cosines.append(float(one @ other / (one.norm() * other.norm())))
-    found = grad_consistency(*losses, [layer.weight])
+    found = grad_consistency(weak, strong, [layer.weight])
     assert found.item() == pytest.approx(1 - sum(cosines) / 16, abs=1e-5)
 
 
@@ -59,8 +59,8 @@ def test_gradient__is_of_the_strong_view_alone() -> None:
     labels = torch.tensor([0, 1, 2, 1])
 
     def term(weak: Tensor, strong: Tensor) -> Tensor:
-        losses = [functional.cross_entropy(layer(each), labels) for each in (weak, strong)]
-        return grad_consistency(*losses, list(layer.parameters()))
+        first, second = (functional.cross_entropy(layer(each), labels) for each in (weak, strong))
+        return grad_consistency(first, second, list(layer.parameters()))
 
     weak_gradient, strong_gradient = torch.autograd.grad(term(*inputs), inputs, allow_unused=True)
     assert weak_gradient is None
