@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pipelines.pretrain.noise_mask.policy import NoisePolicy
     from pipelines.pretrain.predict import PretrainPredictor
     from pipelines.sfod.methods.lpld import lpld_loss
+    from pipelines.sfod.methods.mapping import MappingNetwork
+    from pipelines.sfod.methods.prototypes import ClassMemory
+    from pipelines.sfod.methods.wscol import wscol_loss
     from pipelines.sfod.predict import SfodPredictor
     from pipelines.ultrasound.predict import UltrasoundPredictor
     from pipelines.wsi.config import MhimV1, MhimV2, Recycling
@@ -32,9 +35,11 @@ __all__ = [
     "DSMIL",
     "MHIM",
     "CineResult",
+    "ClassMemory",
     "ClassScores",
     "Detections",
     "Learner",
+    "MappingNetwork",
     "MeanTeacher",
     "MhimV1",
     "MhimV2",
@@ -51,6 +56,7 @@ __all__ = [
     "WsiPredictor",
     "fit",
     "lpld_loss",
+    "wscol_loss",
 ]
 
 _MODULES = {
@@ -58,9 +64,11 @@ _MODULES = {
     "DSMIL": "pipelines.wsi.models.dsmil",
     "MHIM": "pipelines.wsi.mhim.student_teacher",
     "CineResult": "vision_core.results",
+    "ClassMemory": "pipelines.sfod.methods.prototypes",
     "ClassScores": "vision_core.results",
     "Detections": "vision_core.results",
     "Learner": "vision_core.training.learner",
+    "MappingNetwork": "pipelines.sfod.methods.mapping",
     "MeanTeacher": "vision_core.training.mean_teacher",
     "MhimV1": "pipelines.wsi.config",
     "MhimV2": "pipelines.wsi.config",
@@ -77,6 +85,7 @@ _MODULES = {
     "WsiPredictor": "pipelines.wsi.predict",
     "fit": "vision_core.training.loop",
     "lpld_loss": "pipelines.sfod.methods.lpld",
+    "wscol_loss": "pipelines.sfod.methods.wscol",
 }
 
 

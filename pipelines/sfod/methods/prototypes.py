@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from vision_core.training.runtime import full_float32
+
 
 class MemoryBank(nn.Module):
     """Queue of the newest maps of each class.
@@ -138,7 +140,8 @@ def move_prototypes(
     classes = torch.arange(len(prototypes), device=labels.device)
     members = (labels == classes[:, None]).to(prototypes.dtype)  # (classes, B)
     counts = members.sum(dim=1, keepdim=True)
-    means = (members @ features.to(prototypes.dtype)) / counts.clamp(min=1)
+    with full_float32(features.device):
+        means = (members @ features.to(prototypes.dtype)) / counts.clamp(min=1)
     moved = torch.where(known[:, None], prototypes.lerp(means, rate), means)
     is_present = counts[:, 0] > 0
     return torch.where(is_present[:, None], moved, prototypes), known | is_present

@@ -223,6 +223,19 @@ def test_step__lpld_on_top_is_that_of_lpld_alone(detector: Detector) -> None:
     torch.testing.assert_close(losses["loss_lpld"], expected, atol=1e-6, rtol=1e-4)
 
 
+def test_step__half_precision_leaves_memory_and_losses_in_single(detector: Detector) -> None:
+    learner, exact = (_learner(detector, "wsco_full+lpld", "lpld.foreground=0.4") for _ in range(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = learner(_batch(0))
+    expected = exact(_batch(0))
+    assert set(losses) >= FULL
+    assert all(losses[name].dtype == torch.float32 and losses[name].isfinite() for name in FULL)
+    assert losses["loss_consistency"].item() == pytest.approx(expected["loss_consistency"].item(), rel=0.2)
+    assert learner.memory.prototypes.vectors.dtype == learner.memory.bank.maps.dtype == torch.float32
+    sum(losses.values(), torch.zeros(())).backward()
+    assert all(each.grad is None or each.grad.isfinite().all() for each in learner.parameters())
+
+
 def test_learner__what_is_off_is_not_computed(detector: Detector) -> None:
     learner = _learner(detector, "wscol_core")
     seen = []
