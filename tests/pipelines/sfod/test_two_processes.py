@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,9 +145,7 @@ def test_fit__two_processes_are_as_one(case: str, trained: tuple[Path, Path]) ->
         assert torch.equal(first[name], second[name]), name
         # A score behind all layers; features at boxes that are themselves behind all layers.
         near = NEAR * {"watch": 10, "memory": 100}.get(name.partition(".")[0], 1)
-        torch.testing.assert_close(
-            first[name], tensor, rtol=near, atol=near, msg=lambda told, name=name: f"{name}: {told}"
-        )
+        torch.testing.assert_close(first[name], tensor, rtol=near, atol=near, msg=partial("{}: {}".format, name))
 
 
 def test_fit__the_cases_are_what_they_are_called(trained: tuple[Path, Path]) -> None:

@@ -240,7 +240,7 @@ def test_learner__what_is_off_is_not_computed(detector: Detector) -> None:
     learner = _learner(detector, "wscol_core")
     seen = []
     features = learner.student.features
-    learner.student.features = lambda images: (seen.append(len(images)), features(images))[1]  # type: ignore[assignment, func-returns-value]
+    learner.student.features = lambda images: (seen.append(len(images)), features(images))[1]  # type: ignore[method-assign, func-returns-value]
     learner(_batch(0))
     assert seen == [1]  # the strong view alone
 
