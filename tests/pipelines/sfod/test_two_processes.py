@@ -52,7 +52,7 @@ CASES = {
     "LPLD, some empty": ("method=lpld", "pseudo_labels.skip_empty_hpl=true", *TEACHING, "pseudo_labels.threshold=0.79"),
     "fixed labels": ("method=fixed_pl", *TEACHING),
     # Bank and prototypes; in the last step of an epoch one process has no image.
-    "WSCo": ("method=wsco_full+lpld", "teacher.every=step", *TEACHING),
+    "WSCo": ("method=wsco_full+lpld", "teacher.every=step", "train.epochs=2", *TEACHING),
     "WSCo, some empty": ("method=wsco_full", *TEACHING, "pseudo_labels.threshold=0.79"),
     "all empty": (
         "method=mt",
