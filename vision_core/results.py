@@ -263,11 +263,6 @@ class SlideResult:
         """Category in words for people."""
         return self.titles.get(self.category, self.category)
 
-    @property
-    def is_called(self) -> bool:
-        """Whether the category is a class."""
-        return bool(self.classes) and self.category not in DECLINED
-
     def to_record(self) -> dict[str, Any]:
         """Convert to a JSON-ready record without the tiles.
 

@@ -254,24 +254,6 @@ def _card(folder: Path, path: Path, task: str | None = None) -> Card:
     return card
 
 
-def refuse_unapplied(card: Card, *names: str) -> None:
-    """Refuse a card with statistics that its task does not apply: results without them would be other ones.
-
-    Args:
-        card: The card.
-        names: Of its fields.
-
-    Raises:
-        CheckpointError: One of them holds something.
-    """
-    for name in names:
-        if found := getattr(card, name):
-            raise CheckpointError(
-                f"card.json has a {name} ({', '.join(found)}), which '{card.task}' does not apply: results without it "
-                "would be others. Fetch the bundle again, or update domainsight."
-            )
-
-
 def refuse_other_task(path: Path, card: Card, task: str) -> None:
     """Refuse a bundle of another pipeline.
 

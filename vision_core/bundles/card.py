@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from vision_core.config.schema import Section
+from vision_core.errors import CheckpointError
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.strict_json import to_json
 
@@ -89,6 +90,24 @@ class Card(Section):
         """Write the card as a person reads it; in format 1 without the fields that came later."""
         later = {SEAL, "class_titles"} if self.format == UNSEALED_FORMAT else None
         return to_json(self.model_dump(mode="json", exclude=later), indent=2)
+
+
+def refuse_unapplied(card: Card, *names: str) -> None:
+    """Refuse a card with statistics that its task does not apply: results without them would be other ones.
+
+    Args:
+        card: The card.
+        names: Of its fields.
+
+    Raises:
+        CheckpointError: One of them holds something.
+    """
+    for name in names:
+        if found := getattr(card, name):
+            raise CheckpointError(
+                f"card.json has a {name} ({', '.join(found)}), which '{card.task}' does not apply: results without it "
+                "would be others. Fetch the bundle again, or update domainsight."
+            )
 
 
 def seal(content: Mapping[str, Any]) -> str:

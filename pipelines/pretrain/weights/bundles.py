@@ -20,7 +20,7 @@ from vision_core.backbones.networks import build_backbone
 from vision_core.backbones.settings import Preprocessing
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import Golden, Tensors
-from vision_core.bundles.card import UNSEALED_FORMAT, Card
+from vision_core.bundles.card import UNSEALED_FORMAT, Card, refuse_unapplied
 from vision_core.errors import CheckpointError
 from vision_core.randomness import key
 
@@ -96,7 +96,7 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> Classifie
         raise CheckpointError(
             f"'{path}' holds a {card.method}, no classifier. Give the folder 'model' of a run of pipelines.pretrain."
         )
-    bundle.refuse_unapplied(card, "calibration", "scope")
+    refuse_unapplied(card, "calibration", "scope")
     count = int(card.architecture["num_classes"])
     if count != len(card.classes):
         raise CheckpointError(

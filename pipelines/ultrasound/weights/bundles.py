@@ -19,7 +19,7 @@ from pipelines.ultrasound.screening.screen import Screen
 from vision_core.backbones.settings import Preprocessing
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import Golden, Tensors
-from vision_core.bundles.card import Card
+from vision_core.bundles.card import Card, refuse_unapplied
 from vision_core.errors import CheckpointError, InputError
 from vision_core.randomness import key
 from vision_core.segmentation.networks import ResidualUNet, spread_of
@@ -172,7 +172,7 @@ def load_network(path: Path, device: torch.device | str = "cpu", kind: str | Non
     if kind:
         check_kind(path, content.card, kind)
     is_screen = content.card.architecture.get("kind") == "screen"  # which alone is calibrated
-    bundle.refuse_unapplied(content.card, "scope", *(() if is_screen else ("calibration",)))
+    refuse_unapplied(content.card, "scope", *(() if is_screen else ("calibration",)))
     model = _built(path, content.card, content.tensors)
     model.network.to(device)
     return Loaded(model=model, card=content.card)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import Bundle, Golden, Tensors
-from vision_core.bundles.card import UNSEALED_FORMAT, Card
+from vision_core.bundles.card import UNSEALED_FORMAT, Card, refuse_unapplied
 from vision_core.detection.calibration import read_calibration
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
@@ -84,7 +84,7 @@ def build_detector(content: Bundle) -> Detector:
             f"card.json: preprocessing.{strange} is '{card.preprocessing.get(strange)}', the architecture asks for "
             f"'{preprocessing(settings).get(strange)}'. The bundle is inconsistent; fetch or make it again."
         )
-    bundle.refuse_unapplied(card, "scope")
+    refuse_unapplied(card, "scope")
     read_calibration(card)  # a score to work at that cannot be read is no reason to work at another
     return _load_weights(settings, card.classes, content.tensors)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vision_core.images.captions import Caption, add_caption
 from vision_core.images.drawing import OPACITY, ORANGE, Picture, blend
-from vision_core.results import SlideResult
+from vision_core.results import DECLINED, SlideResult
 
 THUMBNAIL_PX = 1500
 
@@ -175,7 +175,8 @@ def result_headline(result: SlideResult) -> str:
 
 def standing(result: SlideResult) -> str:
     """Say whether tiles stand out, where a class is called; else empty, for they would speak for the one declined."""
-    return prominence(result) if result.is_called else ""
+    is_called = result.classes and result.category not in DECLINED
+    return prominence(result) if is_called else ""
 
 
 def prominence(result: SlideResult) -> str:
