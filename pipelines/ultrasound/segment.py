@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from pipelines.ultrasound.data.folders import read_grey
 from pipelines.ultrasound.data.frames import to_mask as read_mask
-from pipelines.ultrasound.weights.bundles import Frames, SegmentModel, load_network
+from pipelines.ultrasound.weights.bundles import TASK, Frames, SegmentModel, load_network, raw_outputs
+from vision_core.bundles import bundle
+from vision_core.bundles.bundle import check_golden
 from vision_core.bundles.card import CARD_FILE
 from vision_core.errors import InputError, UsageError
 from vision_core.images.reading import is_image_name
@@ -102,7 +105,7 @@ def open_masking(path: Path, device: torch.device) -> Masking:
     """Open a segmenter's bundle, the runs of several as an ensemble, or a folder of masks.
 
     Raises:
-        CheckpointError: It is no sound bundle of a segmenter.
+        CheckpointError: It is no sound bundle of a segmenter, or computes something else here.
         UsageError: The folder holds none of these.
     """
     if not path.is_dir() or (path / CARD_FILE).exists():
@@ -116,6 +119,8 @@ def open_masking(path: Path, device: torch.device) -> Masking:
 
 def _of_bundles(paths: Sequence[Path], device: torch.device) -> ModelMasks:
     loaded = [load_network(path, device, "segmenter") for path in paths]
+    for path, each in zip(paths, loaded, strict=True):  # the bundle of --checkpoint alone is proven by the verb
+        check_golden(bundle.load(path, TASK), partial(raw_outputs, each.model))
     members = [each.model for each in loaded if isinstance(each.model, SegmentModel)]
     identity = loaded[0].card.identity()
     return ModelMasks(

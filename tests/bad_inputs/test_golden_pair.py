@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from pipelines.pretrain.__main__ import main as pretrain
 from pipelines.sfod.__main__ import main as sfod
 from pipelines.ultrasound.__main__ import main as ultrasound
+from pipelines.ultrasound.config import ScreenNetwork
+from pipelines.ultrasound.screening.screen import Screen
 from pipelines.wsi.__main__ import main as wsi
 from pipelines.wsi.weights.bundles import DECISION
 from tests.bad_inputs.bundles import change_card, change_tensors
@@ -104,6 +106,15 @@ def test_predict__a_calibration_or_scope_that_cannot_be_applied_is_refused(
         _, err = Seen(main, capsys).ended(["predict", *words], 2)
         assert re.search(rf"error\[CHECKPOINT\] .*{next(iter(changes))}", err)
         assert not any("outputs" in name for name in tree(tmp_path / "out"))
+
+
+def test_predict__another_answer_of_a_segmenter_behind_a_screen_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    screen = make_segmenter(tmp_path / "screen", Screen(ScreenNetwork(network="resnet10t")), "method=screen")
+    TASKS["segmenter"][1](tmp_path / "model")
+    _change(tmp_path / "model", 1.1)
+    words = [f"--checkpoint={screen}", f"--input={_image(tmp_path / 'in')}", f"--out={tmp_path / 'out'}"]
+    _, err = Seen(ultrasound, capsys).ended(["predict", *words, f"segment={tmp_path / 'model'}"], 2)
+    assert REFUSED[0] in err
 
 
 def test_evaluate__another_answer_is_refused(tmp_path: Path, capsys: Capture) -> None:

@@ -206,9 +206,13 @@ def check_golden(bundle: Bundle, answer: Callable[[Tensors], Tensors]) -> float:
     """Recompute the golden output and return its deviation.
 
     Raises:
+        NotFiniteError: It is NaN or infinite: the weights have diverged, or are damaged.
         CheckpointError: It differs by more than 1e-2.
     """
-    found = deviation(answer(bundle.inputs()), bundle.outputs())
+    outputs = answer(bundle.inputs())
+    if not all(output.isfinite().all() for output in outputs.values()):
+        raise NotFiniteError("on the golden input")
+    found = deviation(outputs, bundle.outputs())
     if not found <= GOLDEN_REFUSED:
         raise CheckpointError(
             f"This machine or these software versions compute another output for {bundle.card.identity()}: "

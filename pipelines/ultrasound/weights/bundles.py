@@ -171,8 +171,8 @@ def load_network(path: Path, device: torch.device | str = "cpu", kind: str | Non
     content = bundle.load(path, TASK)
     if kind:
         check_kind(path, content.card, kind)
-    is_screen = content.card.architecture.get("kind") == "screen"  # which alone is calibrated
-    refuse_unapplied(content.card, "scope", *(() if is_screen else ("calibration",)))
+    if content.card.architecture.get("kind") != "screen":  # which alone is calibrated
+        refuse_unapplied(content.card, "calibration")
     model = _built(path, content.card, content.tensors)
     model.network.to(device)
     return Loaded(model=model, card=content.card)
