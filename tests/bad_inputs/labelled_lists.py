@@ -192,6 +192,23 @@ def exchanged_annotations(folder: Path) -> Path:
     return folder
 
 
+def two_boxes_of_an_object(folder: Path) -> Path:
+    """Objects with a second box."""
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>"
+    return _edited_xml(folder, lambda text: text.replace("<bndbox>", f"{box}<bndbox>"))
+
+
+def deleted_objects(folder: Path) -> Path:
+    """Objects that a person has taken out, as LabelMe leaves them."""
+    return _edited_xml(folder, lambda text: text.replace("<bndbox>", "<deleted>1</deleted><bndbox>"))
+
+
+def rotated_objects(folder: Path) -> Path:
+    """Boxes that CVAT has turned by 30 degrees."""
+    turned = "<attributes><attribute><name>rotation</name><value>30.0</value></attribute></attributes>"
+    return _edited_xml(folder, lambda text: text.replace("<bndbox>", f"{turned}<bndbox>"))
+
+
 def no_annotation(folder: Path) -> Path:
     """An index without any annotation."""
     return edited(folder, lambda index: index["annotations"].clear())

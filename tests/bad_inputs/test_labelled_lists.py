@@ -120,6 +120,20 @@ def test_read_dataset__doubts_are_told_loudly(make: Make, kind: str, note: str, 
     assert any(note in each for each in _read(make(tmp_path / "data"), kind).notes)
 
 
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lists.two_boxes_of_an_object, "has '2' boxes. Write each object once"),
+        (lists.deleted_objects, "is marked as deleted. Take it out of the file"),
+        (lists.rotated_objects, "is a rotated box, by '30.0' degrees, which is not read"),
+    ],
+    ids=_name,
+)
+def test_read_dataset__boxes_that_are_others_than_their_numbers_say(make: Make, told: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(told)):
+        _read(make(tmp_path / "data"), "voc")
+
+
 @pytest.mark.parametrize("value", ["True", "1.0", "2", " true ", "1"])
 def test_read_dataset__difficult_in_other_words(value: str, tmp_path: Path) -> None:
     root = make_voc(tmp_path)

@@ -225,6 +225,8 @@ def _object(element: Element, path: Path) -> LabelledBox:
     name = written_name(element.findtext("name") or "")
     if not name:
         raise DataError(f"'{path}' has an object without a name. Name its class.")
+    if fault := _mark_fault(element):
+        raise DataError(f"'{path}': a '{name}' {fault}")
     texts = [element.findtext(f"bndbox/{corner}") for corner in _CORNERS]
     try:
         left, top, right, bottom = (float(text or "") for text in texts)
@@ -232,6 +234,19 @@ def _object(element: Element, path: Path) -> LabelledBox:
         raise DataError(f"'{path}': the box of a '{name}' is '{texts}'; four numbers are needed.") from error
     is_difficult = _is_difficult(element.findtext("difficult") or "", path)
     return LabelledBox(name=name, box=(left - 1, top - 1, right, bottom), is_difficult=is_difficult)
+
+
+def _mark_fault(element: Element) -> str:
+    """Find what makes a box another one than its four numbers say: the rest of a sentence, empty for nothing."""
+    if (count := len(element.findall("bndbox"))) > 1:
+        return f"has '{count}' boxes. Write each object once."
+    if (element.findtext("deleted") or "").strip().lower() in {"1", "true", "yes"}:
+        return "is marked as deleted. Take it out of the file."
+    for each in element.iter("attribute"):
+        turned = (each.findtext("value") or "").strip() if each.findtext("name") == "rotation" else ""
+        if turned.strip("+-0."):
+            return f"is a rotated box, by '{turned}' degrees, which is not read. Export upright boxes."
+    return ""
 
 
 def _is_difficult(text: str, path: Path) -> bool:
