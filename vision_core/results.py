@@ -178,7 +178,7 @@ class ClassScores:
     @property
     def verdict(self) -> str:
         """Category in words for people."""
-        return "; ".join(self.titles.get(name, name) for name in self.called()) or self.category
+        return "; ".join(_unmistakable(self.titles.get(name, name)) for name in self.called()) or self.category
 
     def to_record(self) -> dict[str, Any]:
         """Convert to a JSON-ready record.
@@ -261,7 +261,7 @@ class SlideResult:
     @property
     def verdict(self) -> str:
         """Category in words for people."""
-        return self.titles.get(self.category, self.category)
+        return _unmistakable(self.titles[self.category]) if self.category in self.titles else self.category
 
     def to_record(self) -> dict[str, Any]:
         """Convert to a JSON-ready record without the tiles.

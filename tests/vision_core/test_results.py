@@ -152,6 +152,12 @@ def test_class_scores__category_and_words() -> None:
     assert (none.category, none.verdict, none.to_record()["category"]) == (NO_CLASS, NO_CLASS, NO_CLASS)
 
 
+def test_verdict__a_class_or_title_with_the_name_of_a_refusal_is_quoted_in_words_too() -> None:
+    assert class_scores(titles={"b": "Undecided"}).verdict == "class 'Undecided'"
+    assert class_scores(classes=("a", "no tissue", "c")).verdict == "class 'no tissue'"
+    assert scored([(0, 0)], [1.0], titles={"tumour": "no tissue"}).verdict == "class 'no tissue'"
+
+
 def test_slide_result__words_of_a_class_and_no_words_for_a_refusal() -> None:
     titles = {"tumour": "altered nuclei"}
     assert scored([(0, 0)], [1.0], titles=titles).to_record()["verdict"] == "altered nuclei"
