@@ -63,6 +63,7 @@ def test_train__leaves_a_whole_run(life: Life) -> None:
     assert not list(life.run.glob(".partial-*"))
 
 
+@_slow_but_for("wsi")  # of the others, the test of resuming needs the same bits of two runs
 def test_train__same_settings_same_bits(life: Life, tmp_path: Path) -> None:
     assert life.train(tmp_path / "again") == 0
     assert _weights(tmp_path / "again") == _weights(life.run)
@@ -82,6 +83,7 @@ def test_resume__stopped_after_a_step_ends_with_the_same_bits(
     assert _weights(out) == _weights(life.run)
 
 
+@_slow_but_for("ultrasound", "wsi")
 def test_resume__a_finished_run_stays_as_it_is(life: Life) -> None:
     before = _weights(life.run)
     assert life.main(["train", "--out", str(life.run), "--resume"]) == 0

@@ -306,7 +306,7 @@ def _stop_in(step: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
 @pytest.mark.parametrize(
     ("policy", "changes"),
     [
-        ("released", {}),
+        pytest.param("released", {}, marks=pytest.mark.slow),
         ("reinforce", {"reinforce.baseline": "ema"}),
         ("none", {"averaging.last_epochs": 2}),
         ("none", {"mixing.mixup": 0.4, "mixing.cutmix": 1.0}),

@@ -128,7 +128,9 @@ def test_predict__the_policy_beside_draws_its_masks(tmp_path: Path) -> None:
         load_classifier(tmp_path / "run" / "policy")
 
 
-@pytest.mark.parametrize(("style", "suffix"), [("torchvision", ".safetensors"), ("radimagenet", ".pth")])
+@pytest.mark.parametrize(
+    ("style", "suffix"), [("torchvision", ".safetensors"), pytest.param("radimagenet", ".pth", marks=pytest.mark.slow)]
+)
 def test_export_weights__and_import_again(
     style: str, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

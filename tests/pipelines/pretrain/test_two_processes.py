@@ -20,13 +20,13 @@ from vision_core.training.runtime import Runtime
 ONE = Runtime(device=torch.device("cpu"))
 NEAR = 1e-9
 CASES: dict[str, dict[str, object]] = {
-    "released": {"policy": "released"},
-    "leave one out": {"policy": "reinforce", "reinforce.normalise": True},
+    "released": {"policy": "released", "train.epochs": 1},
+    "leave one out": {"policy": "reinforce", "reinforce.normalise": True, "train.epochs": 1},
     "moving average": {"policy": "reinforce", "reinforce.baseline": "ema"},
-    "unlearned": {"policy": "unlearned"},
+    "unlearned": {"policy": "unlearned", "train.epochs": 1},
     "clean, averaged": {"policy": "none", "averaging.last_epochs": 1},
     "stopped policy": {"policy": "reinforce", "alarm.lowest_entropy": -1e-3},
-    "moving norms": {"policy": "reinforce", "freeze_norms": False},
+    "moving norms": {"policy": "reinforce", "freeze_norms": False, "train.epochs": 1},
 }
 COUNT = 8
 

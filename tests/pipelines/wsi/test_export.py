@@ -40,7 +40,10 @@ def bundle_of(folder: Path, settings: ModelSettings, recycling: Recycling | None
     return folder
 
 
-@pytest.mark.parametrize(("name", "kind"), [("abmil_gated", "onnx"), ("dsmil", "onnx"), ("dsmil", "torch")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param("abmil_gated", "onnx", marks=pytest.mark.slow), ("dsmil", "onnx"), ("dsmil", "torch")],
+)
 def test_export__any_number_of_tiles_as_the_bundle_reads_them(tmp_path: Path, name: str, kind: Format) -> None:
     bundle = bundle_of(tmp_path / "model", NETWORKS[name], calibration=CALIBRATION.to_record())
     done = export(exportable(bundle, None), kind, tmp_path / f"a{SUFFIXES[kind]}")

@@ -27,8 +27,8 @@ from vision_core.training import loop as training
 
 CPU = torch.device("cpu")
 NAMES = ("abmil", "dsmil", "transmil")
-# One of each kind; the others differ less.
-QUICK = {("mhim_v1", "abmil"), ("mhim_v2", "transmil")}
+# It has all that the others have.
+QUICK = {("mhim_v2", "transmil")}
 
 
 @pytest.fixture(scope="module")

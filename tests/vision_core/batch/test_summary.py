@@ -138,7 +138,7 @@ def test_page__is_sorted_and_searched_without_a_network(browser: Browser, tmp_pa
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 800])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 800])
 def test_page__can_be_read_at_any_width(browser: Browser, tmp_path: Path, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(batch(tmp_path, 5).as_uri())
