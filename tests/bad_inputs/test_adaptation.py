@@ -203,16 +203,13 @@ def test_c08_labels_in_the_target_folder_change_no_bit(
     assert _adapted_weights(tmp_path, data) == from_good_labels
 
 
-def test_c08_labels_in_a_coco_index_change_no_bit(tmp_path: Path) -> None:
-    found = []
-    for name in ("good", "poisoned"):
-        data = make_coco(tmp_path / name / "data", seed=1)
-        if name == "poisoned":
-            index = json.loads((data / "train.json").read_text())
-            index["annotations"] = [{"id": 0, "image_id": 999, "category_id": "x", "bbox": [float("nan")]}, "nonsense"]
-            (data / "train.json").write_text(json.dumps(index))
-        found.append(_adapted_weights(tmp_path / name, data, "data.format=coco"))
-    assert found[0] == found[1]
+def test_c08_labels_in_a_coco_index_change_no_bit(from_good_labels: bytes, tmp_path: Path) -> None:
+    """Its images are those of the other layout."""
+    data = make_coco(tmp_path / "data", seed=1)
+    index = json.loads((data / "train.json").read_text())
+    index["annotations"] = [{"id": 0, "image_id": 999, "category_id": "x", "bbox": [float("nan")]}, "nonsense"]
+    (data / "train.json").write_text(json.dumps(index))
+    assert _adapted_weights(tmp_path, data, "data.format=coco") == from_good_labels
 
 
 def test_c10_a_loss_that_is_not_finite_stops_at_that_step_and_keeps_what_was_good(
