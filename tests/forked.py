@@ -69,7 +69,12 @@ class Forked:
         if self._process.exitcode is None:
             self.kill()
             raise subprocess.TimeoutExpired("a forked process", timeout or 0)
-        out, err = ((Path(self._folder.name) / name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return self.so_far()
+
+    def so_far(self) -> tuple[str, str]:
+        """What it has written."""
+        files = [Path(self._folder.name) / name for name in ("out", "err")]
+        out, err = (path.read_text(encoding="utf-8") if path.exists() else "" for path in files)
         return out, err
 
 

@@ -3,12 +3,13 @@
 import io
 import os
 import re
+import signal
 import socket
-import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urljoin, urlsplit
@@ -19,6 +20,8 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
+
+from tests.forked import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_MS = 120_000
@@ -51,23 +54,20 @@ expect.set_options(timeout=PATIENCE_MS)
 @contextmanager
 def served(module: str, temporary: Path, *flags: str) -> Iterator[str]:
     """The address of a page; at the end it must close clean and leave no file in its folder for temporary ones."""
-    log = temporary.with_suffix(".txt")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", module, "--port", str(port), "--no-browser", *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
-    with (
-        log.open("w") as told,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=told, stderr=told) as server,
-    ):
-        try:
-            _wait_for(log, server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            assert server.wait(timeout=20) == 0, f"the page did not close clean: {log.read_text()}"
-            assert not [path for path in temporary.rglob("*") if path.is_file()], "files were left behind"
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    server = Forked(["-m", module, "--port", str(port), "--no-browser", *flags], partial(_in, environment))
+    try:
+        _wait_for(server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        if server.poll() is None:
+            server.send_signal(signal.SIGTERM)
+        told = server.communicate(timeout=20)
+        assert server.returncode == 0, f"the page did not close clean: {told}"
+        assert not [path for path in temporary.rglob("*") if path.is_file()], "files were left behind"
 
 
 @contextmanager
@@ -176,11 +176,17 @@ def barriers(page: Page) -> list[str]:
     return [each["id"] for each in found if each["impact"] in {"serious", "critical"}]
 
 
-def _wait_for(log: Path, server: "subprocess.Popen[bytes]") -> None:
+def _in(environment: Mapping[str, str]) -> None:
+    """Take over variables; the folder for temporary files was asked for before."""
+    os.environ.update(environment)
+    tempfile.tempdir = None
+
+
+def _wait_for(server: Forked) -> None:
     # Not for the port: while Gradio is looking whether it can reach itself, a browser would be in its way.
     deadline = time.monotonic() + PATIENCE_MS / 1000
     while time.monotonic() < deadline and server.poll() is None:
-        if "Open http" in log.read_text():
+        if "Open http" in "".join(server.so_far()):
             return
         time.sleep(0.2)
-    pytest.fail(f"the page did not start: {log.read_text()}")
+    pytest.fail(f"the page did not start: {server.so_far()}")
