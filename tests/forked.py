@@ -10,8 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
-from multiprocessing import get_context
+from functools import cache
+from multiprocessing import forkserver, get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,29 @@ CONTEXT.set_forkserver_preload(
 )
 
 
+_starting = threading.Lock()
+
+
+def forked(target: Callable[..., None], *arguments: Any, daemon: bool = False) -> BaseProcess:  # noqa: ANN401
+    """A process that will call ``target(*arguments)``."""
+    with _starting:
+        _start_parent()
+    return CONTEXT.Process(target=target, args=arguments, daemon=daemon)
+
+
+@cache
+def _start_parent() -> None:
+    """Start what others are forked from; what its imports warn of is in no test's output."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
 class Forked:
     """``python WORDS``, in the root of the project and on one thread, with the methods of ``subprocess.Popen``.
 
@@ -42,7 +68,7 @@ class Forked:
 
     def __init__(self, words: Sequence[str], before: Callable[[], None] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._process = CONTEXT.Process(target=_run, args=(list(words), before, self._folder.name))
+        self._process = forked(_run, list(words), before, self._folder.name)
         self._process.start()
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from unittest import mock
 
-from tests.forked import CONTEXT
+from tests.forked import forked
 from vision_core import environment, sandbox
 from vision_core.environment import keep_offline
 
@@ -25,7 +25,7 @@ class _Child:
     def __init__(self, line: int, limits: sandbox.Limits) -> None:
         theirs = Connection(os.dup(line))
         with theirs:
-            self._process = CONTEXT.Process(target=_serve, args=(theirs, json.dumps(asdict(limits))), daemon=True)
+            self._process = forked(_serve, theirs, json.dumps(asdict(limits)), daemon=True)
             self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
