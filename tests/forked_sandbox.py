@@ -40,9 +40,14 @@ class _Child:
         return self._process.exitcode
 
 
-def forked_children() -> "mock._patch[Callable[[int, sandbox.Limits], _Child]]":
-    """A patch, while which children of this process's sandboxes are forked."""
-    return mock.patch.object(sandbox, "_start", _Child)
+def forked_children() -> "mock._patch[Callable[[int, sandbox.Limits], object]]":
+    """A patch, while which children of this process's sandboxes are forked; processes that it forks start their own."""
+    own = os.getpid()
+
+    def start(line: int, limits: sandbox.Limits) -> object:
+        return _Child(line, limits) if os.getpid() == own else real_start(line, limits)
+
+    return mock.patch.object(sandbox, "_start", start)
 
 
 def _serve(line: Connection, limits: str) -> None:
