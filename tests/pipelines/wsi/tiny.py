@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,10 @@ def _write_labels(folder: Path, splits: Sequence[str]) -> None:
 
 
 def shorten_demo(patch: pytest.MonkeyPatch) -> None:
-    """One slide of each group."""
+    """One small slide of each group."""
     patch.setattr(demo_data, "_PATIENTS", 1)
     patch.setattr(demo_data, "_PATIENTS_WITH_TWO", 0)
+    patch.setattr(demo_data, "make_demo_data", partial(demo_data.make_demo_data, side_px=640))
 
 
 TASK = TinyTask(
