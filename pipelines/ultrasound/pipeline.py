@@ -28,7 +28,7 @@ from pipelines.ultrasound.phantom.study import write_demo
 from pipelines.ultrasound.predict import UltrasoundPredictor, refuse_gate
 from pipelines.ultrasound.result_files import RESULT_FILES, columns
 from pipelines.ultrasound.screening.calibration import chosen_threshold
-from pipelines.ultrasound.screening.scope_guard import guard_record
+from pipelines.ultrasound.screening.scope_guard import guard_of, guard_record
 from pipelines.ultrasound.screening.screen import Screen
 from pipelines.ultrasound.segment import ModelMasks, open_masking
 from pipelines.ultrasound.weights.bundles import (
@@ -142,7 +142,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
                 row = segment_row(model, score_list(frames, rule, models, f"evaluate {model}"))
             else:
                 masking = open_masking(config.segment, device) if config.segment else None
-                models = Models(screen=found.model, masking=masking)
+                models = Models(screen=found.model, masking=masking, guard=guard_of(found.card))
                 chosen = chosen_threshold(found.card, config.gate, masking.identity if masking else None)
                 scored = score_list(frames, rule, models, f"evaluate {model}")
                 row = (gate_row if masking else screen_row)(model, scored, chosen.value)

@@ -13,6 +13,7 @@ from pipelines.ultrasound.evaluation.rows import ListScores, Models, gate_row, s
 from pipelines.ultrasound.screening.calibration import calibrate
 from pipelines.ultrasound.screening.gate import accepted, count_frames
 from pipelines.ultrasound.screening.presence_rule import PresenceRule
+from pipelines.ultrasound.screening.scope_guard import guard_of
 from pipelines.ultrasound.segment import open_masking
 from pipelines.ultrasound.weights.bundles import ScreenModel, load_network
 from vision_core.bundles.bundle import read_card
@@ -123,7 +124,8 @@ def _scored(config: UltrasoundConfig, screen: Path, name: str, pictures: Path) -
     loaded, masking = load_network(screen, device, "screen"), open_masking(config.segment, device)
     assert isinstance(loaded.model, ScreenModel)
     frames = read_lists(config.data, [name])[name]
-    found = score_list(frames, config.labels.presence, Models(screen=loaded.model, masking=masking), "gate")
+    models = Models(screen=loaded.model, masking=masking, guard=guard_of(loaded.card))
+    found = score_list(frames, config.labels.presence, models, "gate")
     threshold = float((loaded.card.calibration or {})["threshold"])
     return found, draw_examples(pictures, frames, found, masking, threshold)
 

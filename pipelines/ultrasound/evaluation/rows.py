@@ -12,11 +12,13 @@ from pipelines.ultrasound.data.lists import FrameList
 from pipelines.ultrasound.data.observers import is_present, vote
 from pipelines.ultrasound.evaluation.scores import Segmented, by_subject, interval_over_subjects
 from pipelines.ultrasound.screening.gate import FrameCounts, accepted, count_frames
+from pipelines.ultrasound.screening.scope_guard import outside_frames
 from pipelines.ultrasound.segment import Masking, Masks
 from pipelines.ultrasound.weights.bundles import Frames, ScreenModel
 from vision_core.console import track
 from vision_core.evaluation.classification import binary_auc
 from vision_core.evaluation.rows import Row
+from vision_core.evaluation.scope import Scope
 from vision_core.segmentation.metrics import average_precision, overlaps, surface_distances
 
 Floats = NDArray[np.float64]
@@ -41,6 +43,7 @@ class ListScores:
         confidence: Mean probability within the mask.
         hausdorff_95: 95th percentile of the distances of the outlines in pixels; not finite where one is empty.
         surface: Their mean.
+        outside: Whether the frame lies outside the scope of the screen; None without a guard.
     """
 
     name: str
@@ -55,6 +58,7 @@ class ListScores:
     confidence: Floats
     hausdorff_95: Floats
     surface: Floats
+    outside: Flags | None = None
 
     @property
     def segmented(self) -> Segmented:
@@ -71,10 +75,12 @@ class Models:
     Attributes:
         screen: Scores the frames, if any.
         masking: Makes the masks of all frames, whatever their score, if any.
+        guard: Scope of the screen, if it has one.
     """
 
     screen: ScreenModel | None = None
     masking: Masking | None = None
+    guard: Scope | None = None
 
 
 def score_list(
@@ -93,9 +99,13 @@ def score_list(
         InputError: A frame cannot be read, or is too small.
     """
     rows: list[dict[str, float]] = []
+    outside: list[Flags] = []
     for some in track(_alike(frames), _num_parts(frames), label, "part"):
         seen = Frames(images=[each.image for each in some], white=[each.white for each in some])
-        scores = models.screen(seen) if models.screen else np.full(len(some), np.nan, np.float32)
+        scores = np.full(len(some), np.nan, np.float32)
+        if models.screen:
+            scores, features = models.screen.with_features(seen)
+            outside.append(outside_frames(models.guard, features))
         masks = models.masking(seen, [each.name.text for each in some]) if models.masking else None
         for place, frame in enumerate(some):
             row = {
@@ -111,6 +121,7 @@ def score_list(
         present=columns.pop("present") > 0,
         has_consensus=columns.pop("has_consensus") > 0,
         scores=columns.pop("scores").astype(np.float32),
+        outside=np.concatenate(outside) if models.guard and outside else None,
         **columns,
     )
 
@@ -142,7 +153,7 @@ def screen_row(model: str, found: ListScores, threshold: float) -> Row:
         "frame_accuracy": counts.accuracy,
         **_decisions(counts),
     }
-    return _row(model, found, metrics, {})
+    return _row(model, found, metrics, {}, _out_of_scope(found))
 
 
 def segment_row(model: str, found: ListScores) -> Row:
@@ -174,7 +185,7 @@ def gate_row(model: str, found: ListScores, threshold: float) -> Row:
     both = {key: value for name in gated for key, value in ((name, gated[name]), (f"alone_{name}", alone[name]))}
     share = {"accepted_share": float(passed.mean())}
     note = f"Threshold {threshold:g}. {_distances(found, passed)}"
-    return _row(model, found, {**both, **share}, chosen, (note,))
+    return _row(model, found, {**both, **share}, chosen, (note, *_out_of_scope(found)))
 
 
 def _row(
@@ -211,6 +222,13 @@ def _decisions(counts: FrameCounts) -> dict[str, float]:
         "frame_precision": counts.precision,
         "frame_f1": counts.f1,
     }
+
+
+def _out_of_scope(found: ListScores) -> tuple[str, ...]:
+    """Tell how many frames predict would not segment, since they lie outside the scope; here they are scored."""
+    count = 0 if found.outside is None else int(found.outside.sum())
+    told = f"{count} of {len(found.present)} frames lie outside the scope of the screen: predict does not segment them"
+    return (f"{told}; they are scored here.",) if count else ()
 
 
 def _distances(found: ListScores, passed: Flags | None = None) -> str:

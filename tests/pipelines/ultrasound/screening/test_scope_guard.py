@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from PIL import Image
 from pipelines.ultrasound.__main__ import main
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.lists import read_lists
+from pipelines.ultrasound.evaluation.rows import Models, score_list, screen_row
 from pipelines.ultrasound.predict import UltrasoundPredictor
 from pipelines.ultrasound.screening.scope_guard import guard_of, guard_record, outside_frames
-from pipelines.ultrasound.weights.bundles import load_network
+from pipelines.ultrasound.weights.bundles import ScreenModel, load_network
 from tests.pipelines.ultrasound.tiny import SIZE, Pair, frame
 from vision_core.bundles.bundle import read_card
 from vision_core.config.loading import load
 from vision_core.errors import CheckpointError
+from vision_core.evaluation.scope import Scope
 from vision_core.results import OUTSIDE
 
 
@@ -67,6 +70,23 @@ def test_predict__some_frames_outside_leave_the_others_their_result(pair: Pair) 
     assert found.outside.tolist() == [False, True, False]
     assert found.accepted.tolist() == [True, False, False]
     assert not found.masks[1:].any()
+
+
+def test_evaluate__tells_how_many_frames_predict_would_leave_out(pair: Pair) -> None:
+    lists = read_lists(load(UltrasoundConfig, None, [f"data.root={pair.data}"]).data, ["val"])
+    loaded = load_network(pair.screen)
+    guard = guard_of(loaded.card)
+    assert isinstance(loaded.model, ScreenModel) and guard is not None
+
+    def notes(scope: Scope) -> tuple[str, ...]:
+        models = Models(screen=loaded.model, guard=scope)  # type: ignore[arg-type]
+        found = score_list(lists["val"], "observer_majority", models, "test", with_distances=False)
+        return screen_row("a", found, 0.5).notes
+
+    assert notes(guard) == ()
+    assert notes(replace(guard, threshold=0.0)) == (
+        "8 of 8 frames lie outside the scope of the screen: predict does not segment them; they are scored here.",
+    )
 
 
 def test_guard__older_bundles_have_none_and_a_damaged_one_is_refused(pair: Pair) -> None:
