@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.studies import ROOT
 from pipelines.pretrain.config import PretrainConfig
@@ -16,6 +17,9 @@ from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
 from pipelines.pretrain.weights.bundles import POLICY, load_classifier, load_policy, save_classifier, save_policy
 from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.predict import SfodPredictor
+from pipelines.ultrasound.predict import UltrasoundPredictor
+from pipelines.ultrasound.weights.bundles import load_network as load_frames_network
+from pipelines.ultrasound.weights.bundles import save_network as save_frames_network
 from pipelines.wsi.predict import WsiPredictor
 from pipelines.wsi.weights.bundles import load_network, save_network
 from vision_core.bundles import bundle
@@ -27,10 +31,11 @@ from vision_core.detection.settings import DetectionData
 from vision_core.detection.weights.bundles import load_detector, save_detector
 from vision_core.errors import CheckpointError
 from vision_core.files import sha256
+from vision_core.pipeline import Predictor
 from vision_core.training.runtime import pick_device
 
 CHECKPOINTS = ROOT / "demos" / "checkpoints"
-_TITLES = {"Tree": "tree crown", "synthetic_alteration": "altered nuclei"}
+_TITLES = {"Tree": "tree crown", "synthetic_alteration": "altered nuclei", "organ": "phantom organ"}
 _CALIBRATED = "sfod-source"
 _ABOUT = "the source's own validation list: tiles of a band of the real aerial image whose other band it was trained on"
 
@@ -72,17 +77,21 @@ def _save(card: Card, folder: Path, anew: Path) -> None:
         save_detector(anew, load_detector(folder)[0], card)
     elif card.task == "wsi":
         save_network(anew, load_network(folder, pick_device("cpu")).network, card)
+    elif card.task == "ultrasound":
+        save_frames_network(anew, load_frames_network(folder).model.network, card)
     elif card.method == POLICY:
         save_policy(anew, load_policy(folder)[0], of_bundle(PretrainConfig, card.config, (), str(folder)), card)
     else:
         save_classifier(anew, load_classifier(folder).network, card)
 
 
-def _predictor(card: Card, folder: Path) -> SfodPredictor | WsiPredictor | PretrainPredictor | PolicyPredictor:
+def _predictor(card: Card, folder: Path) -> Predictor[Any]:
     if card.task == "sfod":
         return SfodPredictor.from_checkpoint(folder, "cpu")
     if card.task == "wsi":
         return WsiPredictor.from_checkpoint(folder, "cpu")
+    if card.task == "ultrasound":
+        return UltrasoundPredictor.from_checkpoint(folder, "cpu")
     return (PolicyPredictor if card.method == POLICY else PretrainPredictor).from_checkpoint(folder, "cpu")
 
 

@@ -3,6 +3,7 @@
 Source: DICOM PS3.3, A.7 (Ultrasound Multi-frame Image), C.7.6.5 (cine), C.8.5.5 (regions).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +18,26 @@ _ULTRASOUND_MULTIFRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 
-def write_cine(path: Path, subject: int, frames: int) -> None:
+def write_cine(path: Path, subject: int, frames: int, chosen: Sequence[int] | None = None) -> None:
     """Write the sweep of a synthetic subject; the same arguments give the same bytes.
 
     Args:
         path: File to write, ``.dcm``.
         subject: Seed of the subject.
-        frames: Number of frames.
+        frames: Number of frames of the sweep.
+        chosen: Numbers of those that are written; None: all.
     """
     require("pydicom", "the phantom's cines are written by it")
     from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
     from pydicom.uid import UID, generate_uid
 
     phantom = Phantom(subject)
-    pixels = np.stack([frame.image for frame in phantom.cine(frames)])
-    _, height, width = pixels.shape
+    sweep = [frame.image for frame in phantom.cine(frames)]
+    pixels = np.stack(sweep if chosen is None else [sweep[number] for number in chosen])
+    count, height, width = pixels.shape
 
     def uid(kind: str) -> UID:
-        return generate_uid(entropy_srcs=["phantom", kind, str(subject), str(frames)])
+        return generate_uid(entropy_srcs=["phantom", kind, str(subject), str(frames), str(chosen)])
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(_ULTRASOUND_MULTIFRAME)
@@ -47,7 +50,7 @@ def write_cine(path: Path, subject: int, frames: int) -> None:
     file.PatientName, file.PatientID = "Phantom", f"P{subject:04d}"
     file.BurnedInAnnotation = "NO"
     file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-    file.Rows, file.Columns, file.NumberOfFrames = height, width, frames
+    file.Rows, file.Columns, file.NumberOfFrames = height, width, count
     file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 8, 8, 7, 0
     file.FrameTime, file.FrameIncrementPointer = FRAME_MS, 0x00181063
     region = Dataset()

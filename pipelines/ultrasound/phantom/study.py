@@ -22,8 +22,9 @@ from vision_core.randomness import key
 NOTICE = "synthetic: a phantom made by code, no patient"
 LISTS: Mapping[str, int] = {"train": 40, "val": 20, "calibration": 20, "test": 30, "other_machine": 30}
 FRAMES = 32
-DEMO_LISTS: Mapping[str, int] = {"train": 16, "val": 8, "calibration": 10, "test": 10}
-_DEMO_FRAMES = 16
+# More subjects with fewer frames each: a screen learns anatomy from subjects, and neighbours of a sweep are alike.
+DEMO_LISTS: Mapping[str, int] = {"train": 40, "val": 12, "calibration": 10, "test": 16}
+_DEMO_FRAMES = 10
 _SHOWN = 2  # subjects of the demo whose frames are written as pictures too, for predict
 _LIFTED_SHARE = 0.3  # of subjects; the probe comes off at an end of their sweep
 _GAP_SHARE = 0.4
