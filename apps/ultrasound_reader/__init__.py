@@ -1,0 +1,1 @@
+"""Ultrasound reader: a page for the frames of one file, screened and segmented."""
