@@ -60,6 +60,7 @@ def test_guard__most_frames_of_other_subjects_of_the_phantom_are_inside(gate: Ul
     assert found.outside.mean() <= 0.1
 
 
+@pytest.mark.slow
 def test_examples__the_first_shows_frames_that_the_gate_alone_keeps_clean(
     gate: UltrasoundPredictor, tmp_path: Path
 ) -> None:
