@@ -27,9 +27,9 @@ from pipelines.pretrain.data.views import Batch as ImageBatch
 from pipelines.pretrain.learner import Goal
 from pipelines.pretrain.learner import make_learner as make_classifier_learner
 from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.learners.adaptation import adaptation_learner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
-from pipelines.sfod.pipeline import adaptation_learner
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.bags import Bag
 from pipelines.wsi.learner import make_learner as make_bag_learner
@@ -102,9 +102,10 @@ def _detection(runtime: Runtime, sizes: Sizes) -> Iterator[tuple[str, Action]]:
     batch = Batch(weak=[view], strong=[255 - view], indices=[0], targets=[Targets(boxes=box, labels=torch.tensor([1]))])
     detector = make_detector(sizes.regions)
     sure = thresholds(detector, view, 20)
-    for method in ("mt", "lpld"):
+    for method in ("mt", "lpld", "fixed_pl", "wscol_core", "wsco_full", "wsco_full+lpld"):
         config = configs.replace(SfodConfig(), {"method": method, **sure})
-        yield f"sfod {method}", _step(adaptation_learner(config, make_detector(sizes.regions)), config, batch, runtime)
+        learner = adaptation_learner(config, make_detector(sizes.regions), num_images=1000)
+        yield f"sfod {method}", _step(learner, config, batch, runtime)
     yield "sfod source", _step(SourceLearner(make_detector(sizes.regions)), SfodConfig(), batch, runtime)
     adapting = make_detector(sizes.regions)
     for name, buffer in adapting.named_buffers():

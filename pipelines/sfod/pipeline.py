@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.sfod.config import CONTRASTING, SUPERVISED, TEACHING, SfodConfig, Wscol
+from pipelines.sfod.config import SUPERVISED, TEACHING, SfodConfig
 from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.initial_weights import (
     DEMO_BUNDLE,
@@ -17,12 +17,9 @@ from pipelines.sfod.initial_weights import (
     load_source_detector,
     new_detector,
 )
-from pipelines.sfod.learners.fixed_labels import FixedLabelsLearner
-from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
+from pipelines.sfod.learners.adaptation import adaptation_learner
 from pipelines.sfod.learners.source import SourceLearner
-from pipelines.sfod.learners.statistics import StatisticsLearner
-from pipelines.sfod.learners.wscol import WscolLearner
-from pipelines.sfod.methods.thresholds import read_sure_score, resolve_threshold
+from pipelines.sfod.methods.thresholds import resolve_threshold
 from pipelines.sfod.overlap import is_own_validation, note_seen_images
 from pipelines.sfod.predict import SfodPredictor
 from vision_core.bundles.bundle import read_card
@@ -303,41 +300,6 @@ class SfodPipeline(Pipeline[SfodConfig]):
         trained_on = TrainedOn(description=description, synthetic=False)
         save_detector(out, detector, self.card(config, "backbone", trained_on=trained_on))
         return notes
-
-
-def adaptation_learner(
-    config: SfodConfig, detector: Detector, source: Path | None = None, *, num_images: int = 1
-) -> Learner:
-    """Build the learner of an adaptation method.
-
-    Args:
-        config: Method and settings.
-        detector: The source; it is adapted in place.
-        source: Bundle that it comes from.
-        num_images: Images of the training list, by which ``fixed_pl`` keeps labels and WSCoL knows its first epochs.
-    """
-    if config.method == "bn":
-        return StatisticsLearner(detector)
-    seed, teacher, pseudo_labels = config.train.seed, config.teacher, config.pseudo_labels
-    lpld = config.lpld if config.method in {"lpld", "wsco_full+lpld"} else None
-    if config.method in CONTRASTING:
-        learner: MeanTeacherLearner = WscolLearner(
-            detector,
-            wscol=config.wscol or Wscol(),
-            steps_per_epoch=Steps(num_images, config.train, world_size=distributed.world_size()).per_epoch,
-            teacher=teacher,
-            pseudo_labels=pseudo_labels,
-            lpld=lpld,
-            seed=seed,
-        )
-    elif config.method == "fixed_pl":
-        learner = FixedLabelsLearner(
-            detector, num_images=num_images, teacher=teacher, pseudo_labels=pseudo_labels, seed=seed
-        )
-    else:
-        learner = MeanTeacherLearner(detector, teacher=teacher, pseudo_labels=pseudo_labels, lpld=lpld, seed=seed)
-    learner.watch.sure_score = read_sure_score(source)
-    return learner
 
 
 def build_views(

@@ -92,6 +92,9 @@ CASES = (
     _sfod("mt"),
     _sfod("lpld"),
     _sfod("lpld", _C4, "lpld-c4"),
+    _sfod("fixed_pl"),
+    _sfod("wscol_core"),
+    _sfod("wsco_full+lpld"),
     *(
         _wsi(method, network)
         for method in ("plain", "mhim_v1", "mhim_v2")

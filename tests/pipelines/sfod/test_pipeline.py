@@ -165,7 +165,7 @@ def test_train__statistics_alone_move_nothing_else(data: Path, tmp_path: Path) -
 
 
 def test_train__three_of_seven_images_without_pseudo_label_make_four_updates_an_epoch(tmp_path: Path) -> None:
-    """Check 8.20, last sentence, on the mean teacher: an image without a pseudo label is skipped."""
+    """Check 8.20, last sentence: WSCoL skips an image without a pseudo label, the mean teacher learns background."""
     predictor = SfodPredictor.from_checkpoint(source_bundle())
     images = [image for image in (make_picture((64, 96), CLASSES, seed)[0] for seed in range(40))
               if len(predictor(image).above(0.6))]  # fmt: skip
@@ -174,7 +174,7 @@ def test_train__three_of_seven_images_without_pseudo_label_make_four_updates_an_
     for number, image in enumerate([*images[:4], *blanks]):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     words = ["method=mt", "data.format=images", "train.epochs=2", "train.batch_size=1", "teacher.keep_rate=1"]
-    assert adapt(tmp_path / "run", tmp_path, *words, "pseudo_labels.skip_empty_hpl=true") == 0
+    assert adapt(tmp_path / "run", tmp_path, *words, "method=wscol_core") == 0
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (facts["updates"], facts["empty_steps"]) == (8, 6)
     assert adapt(tmp_path / "kept", tmp_path, *words) == 0

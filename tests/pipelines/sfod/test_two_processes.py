@@ -16,8 +16,9 @@ from torch import Tensor
 
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.initial_weights import new_detector
+from pipelines.sfod.learners.adaptation import adaptation_learner
 from pipelines.sfod.learners.source import SourceLearner
-from pipelines.sfod.pipeline import adaptation_learner, build_views
+from pipelines.sfod.pipeline import build_views
 from tests.pipelines import torchrun
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR, SUPERVISED
 from tests.vision_core.detection.synthetic import make_voc
@@ -50,7 +51,7 @@ CASES = {
     "LPLD": ("method=lpld", "teacher.every=step", *TEACHING),
     # Some images have a pseudo label, others have none and are left out.
     "LPLD, some empty": ("method=lpld", "pseudo_labels.skip_empty_hpl=true", *TEACHING, "pseudo_labels.threshold=0.79"),
-    "fixed labels": ("method=fixed_pl", *TEACHING),
+    "fixed labels": ("method=fixed_pl", "train.epochs=2", *TEACHING),
     # Bank and prototypes; in the last step of an epoch one process has no image.
     "WSCo": ("method=wsco_full+lpld", "teacher.every=step", "train.epochs=2", *TEACHING),
     "WSCo, some empty": ("method=wsco_full", *TEACHING, "pseudo_labels.threshold=0.79"),

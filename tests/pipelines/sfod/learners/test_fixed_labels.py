@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.learners.adaptation import adaptation_learner
 from pipelines.sfod.learners.fixed_labels import FixedLabelsLearner
-from pipelines.sfod.pipeline import adaptation_learner
 from tests.pipelines.sfod.tiny import DETECTOR
 from vision_core.config.loading import load
 from vision_core.detection.model.detector import Detector

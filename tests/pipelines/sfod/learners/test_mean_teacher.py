@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.learners.adaptation import adaptation_learner
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.methods.lpld import lpld_loss, teacher_boxes
-from pipelines.sfod.pipeline import adaptation_learner
 from vision_core.config.loading import replace
 from vision_core.config.schema import Teacher
 from vision_core.detection.model.detector import Detector, Targets

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.sfod.config import SfodConfig, Wscol
+from pipelines.sfod.learners.adaptation import adaptation_learner
 from pipelines.sfod.learners.wscol import WscolLearner
 from pipelines.sfod.methods.clustering import find_anchors, plain_cluster, proto_cluster
 from pipelines.sfod.methods.contrast import contrast_loss, instance_loss, untrusted_pairs
 from pipelines.sfod.methods.uncertainty import proposal_variance
 from pipelines.sfod.methods.wscol import categories, consistency_loss
-from pipelines.sfod.pipeline import adaptation_learner
 from tests.pipelines.sfod.tiny import DETECTOR
 from vision_core.config.loading import load
 from vision_core.detection.model.detector import Detector, Targets

@@ -1,0 +1,49 @@
+"""The choice of the learner that adapts a detector."""
+
+from pathlib import Path
+
+from pipelines.sfod.config import CONTRASTING, SfodConfig, Wscol
+from pipelines.sfod.learners.fixed_labels import FixedLabelsLearner
+from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
+from pipelines.sfod.learners.statistics import StatisticsLearner
+from pipelines.sfod.learners.wscol import WscolLearner
+from pipelines.sfod.methods.thresholds import read_sure_score
+from vision_core.detection.model.detector import Detector
+from vision_core.training import distributed
+from vision_core.training.learner import Learner
+from vision_core.training.loaders import Steps
+
+
+def adaptation_learner(
+    config: SfodConfig, detector: Detector, source: Path | None = None, *, num_images: int = 1
+) -> Learner:
+    """Build the learner of an adaptation method.
+
+    Args:
+        config: Method and settings.
+        detector: The source; it is adapted in place.
+        source: Bundle that it comes from.
+        num_images: Images of the training list, by which ``fixed_pl`` keeps labels and WSCoL knows its first epochs.
+    """
+    if config.method == "bn":
+        return StatisticsLearner(detector)
+    seed, teacher, pseudo_labels = config.train.seed, config.teacher, config.pseudo_labels
+    lpld = config.lpld if config.method in {"lpld", "wsco_full+lpld"} else None
+    if config.method in CONTRASTING:
+        learner: MeanTeacherLearner = WscolLearner(
+            detector,
+            wscol=config.wscol or Wscol(),
+            steps_per_epoch=Steps(num_images, config.train, world_size=distributed.world_size()).per_epoch,
+            teacher=teacher,
+            pseudo_labels=pseudo_labels,
+            lpld=lpld,
+            seed=seed,
+        )
+    elif config.method == "fixed_pl":
+        learner = FixedLabelsLearner(
+            detector, num_images=num_images, teacher=teacher, pseudo_labels=pseudo_labels, seed=seed
+        )
+    else:
+        learner = MeanTeacherLearner(detector, teacher=teacher, pseudo_labels=pseudo_labels, lpld=lpld, seed=seed)
+    learner.watch.sure_score = read_sure_score(source)
+    return learner
