@@ -43,6 +43,21 @@ _DISTIL = Counter({
     f"{_NONZERO} {_DETECTOR}": 4,
     f"repeat_interleave {_DETECTOR}": 1,
 })  # fmt: skip
+# Two images in the first epoch, each with a memory of its own before they share one.
+_CONTRAST = Counter({
+    f"{_COPY} pipelines/sfod/learners/wscol.py": 2,  # the ranges of distances
+    f"{_COPY} {_METHODS}/uncertainty.py": 2,
+    f"{_NONZERO} {_METHODS}/prototypes.py": 3,
+    f"{_NONZERO} {_DETECTOR}": 8,  # proposals and pseudo labels are pooled
+    f"repeat_interleave {_DETECTOR}": 2,
+})  # fmt: skip
+_VIEWS = Counter({
+    f"{_NONZERO} pipelines/sfod/learners/wscol.py": 2,  # anchors
+    f"{_NONZERO} {_DETECTOR}": 4,
+    f"repeat_interleave {_DETECTOR}": 1,
+})  # fmt: skip
+_FIXED = Counter({f"{_COPY} {_METHODS}/fixed_labels.py": 1})
+_UNGUARDED = Counter({f"{_SCALAR} {_METHODS}/collapse.py": 6})
 _MHIM = _LOOP + Counter({f"{_SCALAR} {_MASKING}": 1, f"{_NONZERO} {_MASKING}": 1})
 _MASKED = _LOOP + Counter({f"{_COPY} {_PRETRAIN}": 2})
 _NETWORKS = ("abmil", "dsmil", "transmil")
@@ -53,6 +68,15 @@ WAITS: dict[str, Counter[str]] = {
     "sfod-mt": _LOOP + _LOSSES + _TEACHER,
     "sfod-lpld": _LOOP + _LOSSES + _TEACHER + _DISTIL,
     "sfod-lpld-c4": _LOOP + _LOSSES + _TEACHER + _DISTIL + _C4 - _C4_LESS,
+    "sfod-fixed_pl": _LOOP + _LOSSES + _TEACHER + _FIXED - _UNGUARDED,
+    "sfod-wscol_core": _LOOP + _LOSSES + _TEACHER + _CONTRAST,
+    # The distillation pools nothing of its own.
+    "sfod-wsco_full+lpld": _LOOP
+    + _LOSSES
+    + _TEACHER
+    + _CONTRAST
+    + _VIEWS
+    + Counter({f"{_NONZERO} {_METHODS}/lpld.py": 2}),
     **{f"wsi-plain-{network}": _LOOP for network in _NETWORKS},
     **{f"wsi-mhim_{version}-{network}": _MHIM for version in ("v1", "v2") for network in _NETWORKS},
     "ultrasound-screen": _LOOP,

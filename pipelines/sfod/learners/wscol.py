@@ -279,5 +279,5 @@ class WscolLearner(MeanTeacherLearner):
         for name in _RANGES:
             self.metrics.pop(name, None)
         if plain is not None:
-            ends = [end for each in (mapped, plain) for end in each.distances[:, each.present].aminmax()]
+            ends = [end for each in (mapped, plain) for end in each.range()]
             self.metrics |= dict(zip(_RANGES, torch.stack(ends).tolist(), strict=True))

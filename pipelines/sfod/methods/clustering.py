@@ -50,6 +50,11 @@ class Clusters:
     present: Tensor
     labels: Tensor
 
+    def range(self) -> tuple[Tensor, Tensor]:
+        """Find the smallest and the largest distance to a present class, scalars; of one row at least."""
+        least, most = (self.distances.masked_fill(~self.present, fill) for fill in (torch.inf, -torch.inf))
+        return least.amin(), most.amax()
+
 
 def find_anchors(
     boxes: Tensor,

@@ -7,9 +7,11 @@ region, ``h`` the hidden features, ``g`` the projection; ``M`` is the network.
 import math
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 MAP_SIDE = 7  # three 3x3 convolutions without padding leave one pixel
 _CHANNELS, _WIDTH, _HIDDEN, _DIM = 2048, 1024, 2048, 512
+_MANY_CHANNELS = 1024
 # A frozen normalisation of weight 1, bias 0, mean 0 and variance 1 does nothing but this.
 _FROZEN_NORM = 1 / math.sqrt(1 + 1e-5)
 
@@ -43,7 +45,7 @@ class MappingNetwork(nn.Module):
     def hidden(self, maps: Tensor) -> Tensor:
         """Map regions ``(n, C, 7, 7)`` to ``h`` ``(n, hidden)``, before its activation."""
         for convolution in self.convolutions:
-            maps = (convolution(maps) * _FROZEN_NORM).relu()
+            maps = (_convolved(maps, convolution) * _FROZEN_NORM).relu()
         found: Tensor = self.hidden_layer(self.linear(maps.flatten(1)).relu())
         return found
 
@@ -56,3 +58,19 @@ class MappingNetwork(nn.Module):
         """List the parameters that ``h`` depends on: all but those of the projection."""
         layers: list[nn.Module] = [*self.convolutions, self.linear, self.hidden_layer]
         return [parameter for layer in layers for parameter in layer.parameters()]
+
+
+def _convolved(maps: Tensor, layer: nn.Module) -> Tensor:
+    """Convolve ``(n, C, H, W)`` without padding; on a CPU, where there are many channels, as one product of matrices.
+
+    Of maps as small and wide as those of the published detector that takes two thirds of the time of the library's
+    convolution, and half of it backwards; of narrow ones it takes longer.
+    """
+    if maps.device.type != "cpu" or maps.shape[1] < _MANY_CHANNELS:
+        found: Tensor = layer(maps)
+        return found
+    weight, bias = dict(layer.named_parameters()).values()
+    windows = maps.unfold(2, 3, 1).unfold(3, 3, 1).permute(0, 2, 3, 1, 4, 5)  # (n, H - 2, W - 2, C, 3, 3)
+    count, height, width = windows.shape[:3]
+    rows = windows.reshape(count * height * width, weight[0].numel())
+    return functional.linear(rows, weight.flatten(1), bias).view(count, height, width, len(weight)).permute(0, 3, 1, 2)

@@ -25,8 +25,8 @@ def proposal_variance(boxes: Tensor, objectness: Tensor, least: float = 0.5) -> 
         Population variance over the overlaps 0 to 0.5, regardless of class; 0 without a proposal. The host waits for
         the boxes once, as suppression on a device would make it wait six times.
     """
-    held = torch.cat([boxes.float(), objectness.float().sigmoid()[:, None]], dim=1).cpu()
-    held = held[held[:, 4] > least]
+    held = torch.cat([boxes.float(), objectness.float()[:, None]], dim=1).cpu()
+    held = held[held[:, 4].sigmoid() > least]
     if not len(held):
         return 0.0
     return statistics.pvariance([float(len(nms(held[:, :4], held[:, 4], iou))) for iou in IOUS])

@@ -100,6 +100,8 @@ def test_proto_cluster__in_loops(distance: str, knows_all: bool) -> None:
     assert found.present.nonzero().squeeze(1).tolist() == present
     assert found.labels.tolist() == labels
     torch.testing.assert_close(found.distances[:, present], torch.tensor(expected), atol=1e-5, rtol=0)
+    ends = min(map(min, expected)), max(map(max, expected))
+    assert [end.item() for end in found.range()] == pytest.approx(ends, abs=1e-5)
 
 
 def test_plain_cluster__in_loops_with_the_rows_of_the_bank() -> None:

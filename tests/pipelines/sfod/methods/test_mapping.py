@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipelines.sfod.methods.mapping import MappingNetwork
+from pipelines.sfod.methods.mapping import MappingNetwork, _convolved
 
 
 def test_network__widths_and_parameters_of_the_published_one() -> None:
@@ -45,3 +45,19 @@ def test_network__layer_by_layer() -> None:
     torch.testing.assert_close(network.hidden(maps), hidden, atol=1e-6, rtol=1e-5)
     projected = functional.relu(hidden) @ network.projection.weight.T + network.projection.bias
     torch.testing.assert_close(network(maps), projected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_convolved__many_channels_as_the_library_does(count: int) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(1024, 3, kernel_size=3)
+    maps, others = (torch.randn(count, 1024, 5, 7).requires_grad_(True) for _ in range(2))
+    with torch.no_grad():
+        others.copy_(maps)
+    found, expected = _convolved(maps, layer), layer(others)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    found.square().sum().backward()
+    gradient, layer.weight.grad = layer.weight.grad, None
+    expected.square().sum().backward()
+    torch.testing.assert_close(maps.grad, others.grad, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gradient, layer.weight.grad, atol=1e-4, rtol=1e-4)
