@@ -1,0 +1,1 @@
+"""Mathematics of MarvelOVD, one file per idea: pure functions of tensors."""
