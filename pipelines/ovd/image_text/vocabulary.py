@@ -1,0 +1,160 @@
+"""Vocabularies: names typed or listed, their synonyms, and their embeddings, kept on disk under a fingerprint."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from pipelines.ovd.image_text.model import TextModel
+from pipelines.ovd.image_text.prompts import ensemble_ragged, expand, prompts_hash
+from vision_core.errors import ConfigError, DataError
+from vision_core.files import write_atomic
+
+_BRACKETED = re.compile(r"\s*\([^)]*\)")
+_BLANKS = re.compile(r"\s+")
+_KEY = "prompts"  # in the header of a file of embeddings
+_NAMES_AT_ONCE = 64  # of 63 prompts each
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Names to detect.
+
+    Attributes:
+        names: Shown names, each once.
+        synonyms: Of each name the words that are embedded, itself first.
+        notes: What was merged, dropped or is doubtful, a sentence each.
+    """
+
+    names: tuple[str, ...]
+    synonyms: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def of_classes(cls, names: Sequence[str]) -> "Vocabulary":
+        """Take the classes of a data set as they are."""
+        return cls(names=tuple(names), synonyms=tuple((name,) for name in names))
+
+    def prompts(self) -> list[list[str]]:
+        """Write the prompts of each name, those of its synonyms behind its own."""
+        return [[prompt for word in words for prompt in expand(word)] for words in self.synonyms]
+
+    def fingerprint(self) -> str:
+        """Hash all prompts in order, name by name."""
+        return prompts_hash([line for prompts in self.prompts() for line in (*prompts, "")])
+
+
+def parse_names(text: str) -> Vocabulary:
+    """Read names typed in one line, separated by commas.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return _vocabulary([[name] for name in text.split(",")], "the typed names")
+
+
+def read_names(path: Path) -> Vocabulary:
+    """Read a list of names: a line each, synonyms behind the name, separated by commas.
+
+    Raises:
+        DataError: It cannot be read as UTF-8 text.
+        ConfigError: It holds no name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {(error.strerror or 'no reason given').lower()}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{path}' is no UTF-8 text. Save the list of names as UTF-8.") from error
+    return _vocabulary([line.split(",") for line in text.splitlines()], f"'{path.name}'")
+
+
+def spoken_name(name: str) -> str:
+    """Write a name of LVIS as one says it: no underscores, ``/`` as or, nothing in brackets."""
+    return _plain(_BRACKETED.sub("", name.replace("_", " ")).replace("/", " or "))
+
+
+def embed_vocabulary(model: TextModel, vocabulary: Vocabulary, folder: Path | None = None) -> Tensor:
+    """Embed names by the ensemble of their prompts, or read what was embedded before.
+
+    Args:
+        model: Embeds the prompts, a few names at a time.
+        vocabulary: The names.
+        folder: Where embeddings are kept, under a hash of model and prompts; None: nowhere.
+
+    Returns:
+        ``(K, D)`` float32, of length 1.
+    """
+    path, key = None, ""
+    if folder:
+        key = prompts_hash([model.fingerprint(), vocabulary.fingerprint()])
+        path = folder / f"text-{key[:16]}.safetensors"
+        if (known := _known(path, key, (len(vocabulary), model.embed_dim))) is not None:
+            return known
+    prompts = vocabulary.prompts()
+    parts = []
+    for first in range(0, len(prompts), _NAMES_AT_ONCE):
+        chunk = prompts[first : first + _NAMES_AT_ONCE]
+        encoded = model.encode_texts([line for lines in chunk for line in lines])
+        parts.append(ensemble_ragged(encoded, [len(lines) for lines in chunk]).cpu())
+    embeddings = torch.cat(parts) if parts else torch.zeros(0, model.embed_dim)
+    if path:
+        write_atomic(path, safetensors.save({"embeddings": embeddings}, {_KEY: key}))
+    return embeddings
+
+
+def _known(path: Path, key: str, shape: tuple[int, int]) -> Tensor | None:
+    """Read kept embeddings; None where there are none, or others."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            is_same = (file.metadata() or {}).get(_KEY) == key
+            found: Tensor | None = file.get_tensor("embeddings") if is_same else None
+    except (FileNotFoundError, SafetensorError):
+        return None
+    return found if found is not None and found.shape == shape else None
+
+
+def _vocabulary(lines: Sequence[Sequence[str]], where: str) -> Vocabulary:
+    found: dict[str, tuple[str, ...]] = {}  # by the name in small letters
+    merged, owners = [], dict[str, str]()
+    for line in lines:
+        words = [word for word in map(_plain, line) if word]
+        if not words:
+            continue
+        name = words[0].casefold()
+        if name in owners:
+            merged.append(words[0])
+        owner = owners.get(name, name)
+        kept: dict[str, str] = {}
+        for word in (*found.get(owner, ()), *words):  # as first written
+            kept.setdefault(word.casefold(), word)
+        found[owner] = tuple(kept.values())
+        owners |= {word: owner for word in kept if word not in owners}
+    if not found:
+        raise ConfigError(f'{where}: no name to detect. Give names, such as "cat, folding chair".')
+    notes = [f"{where}: names that stand there more than once, merged: {_shown(merged)}."] if merged else []
+    if blank := sum(not any(map(_plain, line)) for line in lines):
+        notes.append(f"{where}: {blank} empty entries left out.")
+    if strange := [word for words in found.values() for word in words if not word.isascii()]:
+        notes.append(f"warning: the text model was trained on English; it may not know {_shown(strange)}.")
+    return Vocabulary(
+        names=tuple(words[0] for words in found.values()), synonyms=tuple(found.values()), notes=tuple(notes)
+    )
+
+
+def _plain(word: str) -> str:
+    return _BLANKS.sub(" ", word).strip()
+
+
+def _shown(words: Sequence[str]) -> str:
+    more = ", ..." if len(words) > _SHOWN else ""
+    return ", ".join(f"'{word}'" for word in words[:_SHOWN]) + more
