@@ -1,0 +1,1 @@
+"""Data sets with base and novel classes."""
