@@ -87,9 +87,12 @@ class TextClassifier(nn.Module):
         """Compute the embeddings ``e`` ``(R, D)`` of regions ``(R, in_features)``, float32."""
         return self.projection(features).float()  # type: ignore[no-any-return]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Compute logits ``(R, K + 1)`` of regions ``(R, in_features)``, background last."""
-        projected = self.project(features)
+    def compare(self, projected: Tensor) -> Tensor:
+        """Compute logits ``(R, K + 1)`` of embeddings ``e`` ``(R, D)``, background last."""
         if self.normalise:
             projected = functional.normalize(projected, dim=1) / self.temperature
         return projected @ self.class_matrix().T
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute logits ``(R, K + 1)`` of regions ``(R, in_features)``, background last."""
+        return self.compare(self.project(features))

@@ -63,7 +63,8 @@ def coco_index(dataset: DetectionDataset, split: Split) -> dict[str, Any]:
 
     Ids of images are those of the data set, ids of categories begin at 1 in the order of the classes.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for record in dataset.records:
         height, width = record.size or (None, None)
         images.append({"id": record.image_id, "file_name": record.path.name, "height": height, "width": width})

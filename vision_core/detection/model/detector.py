@@ -157,6 +157,30 @@ class Detector(nn.Module):
         decoded = self.roi_heads.box_predictor.box2box_transform.apply_deltas(deltas, boxes)
         return decoded.view(len(boxes), self.num_classes, 4)  # type: ignore[no-any-return]
 
+    def encode(self, boxes: Tensor, targets: Tensor) -> Tensor:
+        """Encode boxes ``targets`` ``(n, 4)`` as deltas ``(n, 4)`` of ``boxes``; the inverse of ``decode``."""
+        return self.roi_heads.box_predictor.box2box_transform.get_deltas(boxes, targets)  # type: ignore[no-any-return]
+
+    def anchor_losses(
+        self, features: Features, targets: Sequence[Targets], seeds: Sequence[int] = ()
+    ) -> tuple[dict[str, Tensor], list[Proposals]]:
+        """Compute the losses of the anchors alone, for methods with region losses of their own.
+
+        Args:
+            features: Of the batch.
+            targets: One per image; labels are not used.
+            seeds: Of anchor sampling, one per image; torch's global state if empty.
+
+        Returns:
+            ``loss_rpn_cls`` and ``loss_rpn_loc``, and the proposals of each image, to which no target is added.
+        """
+        self.proposal_generator.seeds = list(seeds)
+        with EventStorage():
+            losses, proposals = self._anchor_losses(features, _instances(targets, features.sizes))
+        return losses, [
+            Proposals(boxes=each.proposal_boxes.tensor, objectness=each.objectness_logits) for each in proposals
+        ]
+
     def losses(
         self,
         features: Features,
@@ -178,10 +202,7 @@ class Detector(nn.Module):
         Returns:
             ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_cls``, ``loss_box_reg``.
         """
-        truth = [
-            Instances(size, gt_boxes=Boxes(each.boxes), gt_classes=each.labels)
-            for each, size in zip(targets, features.sizes, strict=True)
-        ]
+        truth = _instances(targets, features.sizes)
         self.proposal_generator.seeds = [anchor_seed for anchor_seed, _ in sampling or ()]
         self.roi_heads.seeds = [region_seed for _, region_seed in sampling or ()]
         with EventStorage():  # detectron2 counts samples into it
@@ -244,3 +265,10 @@ class Detector(nn.Module):
         sampled = self.roi_heads.label_and_sample_proposals(proposals, truth)
         predictions = self.score(self.embed(self.pool(features, [each.proposal_boxes.tensor for each in sampled])))
         return self.roi_heads.box_predictor.losses(predictions, sampled)  # type: ignore[no-any-return]
+
+
+def _instances(targets: Sequence[Targets], sizes: Sequence[tuple[int, int]]) -> list[Instances]:
+    return [
+        Instances(size, gt_boxes=Boxes(each.boxes), gt_classes=each.labels)
+        for each, size in zip(targets, sizes, strict=True)
+    ]

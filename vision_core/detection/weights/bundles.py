@@ -45,7 +45,7 @@ def save_detector(folder: Path, detector: Detector, card: Card) -> Card:
     def compute(tensors: Tensors, inputs: Tensors) -> Tensors:
         return answer(_load_weights(detector.settings, detector.classes, tensors), inputs)
 
-    return bundle.save(folder, detector.state_dict(), described, Golden(inputs=_golden_inputs(), answer=compute))
+    return bundle.save(folder, detector.state_dict(), described, Golden(inputs=golden_inputs(), answer=compute))
 
 
 def load_detector(path: Path, task: str | None = None) -> tuple[Detector, Card]:
@@ -165,7 +165,8 @@ def _load_weights(settings: DetectorSettings, classes: tuple[str, ...], tensors:
     return detector.freeze()
 
 
-def _golden_inputs() -> Tensors:
+def golden_inputs() -> Tensors:
+    """Make the golden input: a small picture and a few boxes in it."""
     generator = torch.Generator().manual_seed(key("golden"))
     height, width = _GOLDEN_SIZE
     noise = torch.randint(0, 64, (3, height, width), generator=generator)

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def _by_hand(model: MiniLM, numbers: list[int]) -> Tensor:
     """One sentence, a head after the other."""
     states = model.words.weight[numbers] + model.places.weight[: len(numbers)] + model.segment
     states = model.norm(states)
-    for layer in cast(list[Any], list(model.layers)):
+    for layer in list[Any](model.layers):
         query, key, value = (getattr(layer, name)(states) for name in ("query", "key", "value"))
         heads = []
         for head in range(12):

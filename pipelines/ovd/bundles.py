@@ -1,0 +1,163 @@
+"""Bundles of detectors of names, and of generators of proposals."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from pipelines.ovd.config import Classifier, OvdConfig
+from pipelines.ovd.data.vocabulary_split import Split
+from pipelines.ovd.detector import ANYTHING, OpenDetector
+from vision_core.bundles import bundle
+from vision_core.bundles.bundle import Bundle, Golden, Tensors
+from vision_core.bundles.card import Card
+from vision_core.detection.model.detector import Detector
+from vision_core.detection.settings import DetectorSettings
+from vision_core.detection.weights.bundles import answer, build_detector, golden_inputs, preprocessing
+from vision_core.errors import CheckpointError, ConfigError
+
+GENERATOR = "proposals"  # the method of a generator, on its card
+_EMBEDDINGS, _BACKGROUND = "classifier.embeddings", "background_regions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenBundle:
+    """Detector of names with what its bundle holds beside it.
+
+    Attributes:
+        detector: Frozen.
+        card: Its card.
+        split: The classes of its training.
+        background: ``(N, D)``, projected embeddings of background regions, for the thresholds of typed names.
+    """
+
+    detector: OpenDetector
+    card: Card
+    split: Split
+    background: Tensor
+
+
+def save_open_detector(
+    folder: Path, detector: OpenDetector, card: Card, novel: tuple[str, ...], background: Tensor
+) -> Card:
+    """Write a detector of names as a bundle.
+
+    Args:
+        folder: The bundle.
+        detector: The detector, with the vocabulary of its training.
+        card: Architecture, classes and preprocessing are filled in here.
+        novel: Names of the novel classes.
+        background: ``(N, D)``, projected embeddings of background regions.
+
+    Returns:
+        The card as written.
+    """
+    classifier = detector.classifier_settings
+    described = card.model_copy(
+        update={
+            "architecture": {
+                "detector": detector.settings.model_dump(mode="json"),
+                "classifier": classifier.model_dump(mode="json"),
+                "novel": list(novel),
+            },
+            "classes": detector.classes,
+            "preprocessing": {**card.preprocessing, **preprocessing(detector.settings)},
+        }
+    )
+
+    def compute(tensors: Tensors, inputs: Tensors) -> Tensors:
+        return answer(_with_weights(detector.settings, detector.classes, classifier, tensors), inputs)
+
+    tensors = detector.state_dict() | {_BACKGROUND: background}
+    return bundle.save(folder, tensors, described, Golden(inputs=golden_inputs(), answer=compute))
+
+
+def load_open_detector(path: Path) -> OpenBundle:
+    """Load a frozen detector of names.
+
+    Raises:
+        CheckpointError: It is no sound bundle of one.
+    """
+    content = bundle.load(path, OvdConfig.task)
+    return build_open_detector(content, path)
+
+
+def build_open_detector(content: Bundle, path: Path) -> OpenBundle:
+    """Build the detector of a bundle.
+
+    Raises:
+        CheckpointError: Weights, classes and architecture do not fit each other.
+    """
+    card = content.card
+    if card.method == GENERATOR:
+        raise CheckpointError(
+            f"'{path}' is a generator of proposals, which knows no names. Give proposals.weights it, and train with "
+            "method=marvel."
+        )
+    stated = card.architecture
+    try:
+        settings = DetectorSettings.model_validate(stated.get("detector"))
+        classifier = Classifier.model_validate(stated.get("classifier"))
+        split = Split(classes=card.classes, novel=tuple(stated["novel"]))
+    except (ValidationError, KeyError, TypeError) as error:
+        raise CheckpointError("card.json: architecture: it is no card of a detector of names.") from error
+    known = content.tensors.get(_EMBEDDINGS)
+    if known is None or len(known) != len(card.classes):
+        found = "none" if known is None else str(len(known))
+        raise CheckpointError(
+            f"card.json lists {len(card.classes)} classes, the classifier has {found}. The bundle is inconsistent; "
+            "fetch or make it again."
+        )
+    plain = preprocessing(settings)
+    if any(card.preprocessing.get(name) != _listed(value) for name, value in plain.items()):
+        raise CheckpointError("card.json: preprocessing is not that of the architecture. Fetch or make it again.")
+    detector = _with_weights(settings, card.classes, classifier, content.tensors)
+    background = content.tensors.get(_BACKGROUND, known.new_zeros(0, known.shape[1]))
+    return OpenBundle(detector=detector, card=card, split=split, background=background)
+
+
+def load_generator(path: Path, *, rpn_nms: float, count: int) -> tuple[Detector, Card]:
+    """Load a frozen generator of proposals.
+
+    Args:
+        path: The bundle.
+        rpn_nms: Overlap above which a proposal is suppressed.
+        count: Proposals that are needed at least.
+
+    Raises:
+        CheckpointError: It is no sound bundle of a generator.
+    """
+    content = bundle.load(path, OvdConfig.task)
+    if content.card.method != GENERATOR or content.card.classes != ANYTHING:
+        raise CheckpointError(
+            f"'{path}' ({content.card.identity()}) is no generator of proposals. Train one with method=proposals."
+        )
+    settings = build_detector(content).settings
+    wanted = settings.model_copy(
+        update={"rpn_nms": rpn_nms, "rpn_post_nms_test": max(count, settings.rpn_post_nms_test)}
+    )
+    detector = Detector(wanted, ANYTHING)
+    detector.load_state_dict(content.tensors)
+    return detector.freeze(), content.card
+
+
+def _with_weights(
+    settings: DetectorSettings, classes: tuple[str, ...], classifier: Classifier, tensors: Tensors
+) -> OpenDetector:
+    own = {name: tensor for name, tensor in tensors.items() if name != _BACKGROUND}
+    try:
+        embeddings = torch.nn.functional.normalize(own[_EMBEDDINGS].float(), dim=1)
+        detector = OpenDetector(settings, classes, embeddings, classifier)
+        detector.load_state_dict(own, strict=True)
+    except ConfigError as error:
+        raise CheckpointError(f"card.json: the architecture cannot be built: {error.problems[0]}") from error
+    except RuntimeError as error:
+        first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
+        raise CheckpointError(f"The weights do not fit the architecture: {first[:200]}") from error
+    return detector.freeze()
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

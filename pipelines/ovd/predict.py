@@ -1,0 +1,203 @@
+"""Inference with a detector of names: those of its training, or others that a person types."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.ovd.bundles import OpenBundle, load_open_detector
+from pipelines.ovd.config import OvdConfig
+from pipelines.ovd.detector import join_rivals
+from pipelines.ovd.image_text.loading import load_image_text
+from pipelines.ovd.image_text.model import TextModel
+from pipelines.ovd.image_text.vocabulary import Vocabulary, embed_vocabulary, parse_names, read_names, spoken_name
+from vision_core.bundles.card import Card
+from vision_core.detection.predictor import DetectorPredictor, Read
+from vision_core.errors import CheckpointError, ConfigError
+from vision_core.images.reading import read_noted_image
+from vision_core.pipeline import Predictor
+from vision_core.results import Detections
+from vision_core.training.runtime import pick_device
+
+_QUANTILE = 0.995  # of a name's scores on background
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    """Names to detect instead of those of the training.
+
+    Attributes:
+        names: The names.
+        embeddings: ``(K, D)``.
+        rivals: ``(N, D)``, of names that compete unseen.
+        thresholds: ``(K,)``, scores up to which a name fires on background.
+        notes: A sentence each.
+    """
+
+    names: tuple[str, ...]
+    embeddings: Tensor
+    rivals: Tensor
+    thresholds: Tensor
+    notes: tuple[str, ...]
+
+
+class OvdPredictor(DetectorPredictor, Predictor[Detections]):
+    """Detector of this task's bundles: ``OvdPredictor.from_checkpoint("model")("image.png")``.
+
+    Args:
+        content: The bundle.
+        device: Where it computes.
+        read: Reads an image file and the notes on it.
+        typed: Names to detect; None: those of the training.
+    """
+
+    def __init__(
+        self,
+        content: OpenBundle,
+        device: torch.device,
+        read: Read = read_noted_image,
+        typed: Typed | None = None,
+    ) -> None:
+        if typed:
+            content.detector.set_vocabulary(typed.names, typed.embeddings, typed.rivals if len(typed.rivals) else None)
+        super().__init__(content.detector, content.card, device, read)
+        self._thresholds = typed.thresholds.numpy() if typed else None
+        self._notes = typed.notes if typed else ()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        device: str | torch.device = "auto",
+        read: Read = read_noted_image,
+        config: OvdConfig | None = None,
+    ) -> Self:
+        """Load a detector from a bundle, a folder or its zip.
+
+        Args:
+            path: The bundle.
+            device: ``auto``, or a device of torch.
+            read: As of the class.
+            config: Typed names and the model that embeds them; None: the names of the training.
+
+        Raises:
+            CheckpointError: The path is no sound bundle of this task, or its image–text model is another one.
+            ConfigError: Names are typed twice over, or there is no model to embed them.
+        """
+        content = load_open_detector(Path(path))
+        typed = type_names(content, config) if config else None
+        return cls(content, pick_device(device), read, typed)
+
+    def __call__(self, item: str | Path | NDArray[np.uint8]) -> Detections:
+        """Detect objects in an image file or an ``(H, W, 3)`` RGB array; as of the class above."""
+        found = super().__call__(item)
+        if self._thresholds is None:
+            return found
+        kept = found.scores > self._thresholds[found.labels]
+        return replace(
+            found,
+            boxes=found.boxes[kept],
+            scores=found.scores[kept],
+            labels=found.labels[kept],
+            notes=(*found.notes, *self._notes),
+        )
+
+
+def type_names(content: OpenBundle, config: OvdConfig) -> Typed | None:
+    """Embed the names of ``predict.classes`` or ``predict.classes_file``; None where neither is given.
+
+    Raises:
+        ConfigError: Both are given, or no image–text model.
+        CheckpointError: The model is another one than that of the training.
+    """
+    settings = config.predict
+    if settings.classes and settings.classes_file:
+        raise ConfigError("predict.classes and predict.classes_file are both given. Give one of them.")
+    if not (settings.classes or settings.classes_file):
+        if settings.negatives:
+            raise ConfigError("predict.negatives names what is not wanted, and predict.classes is empty. Name both.")
+        return None
+    names = read_names(settings.classes_file) if settings.classes_file else parse_names(settings.classes or "")
+    negatives = parse_names(settings.negatives) if settings.negatives else Vocabulary(names=(), synonyms=())
+    model = load_image_text(config.image_text)
+    _check_model(model, content.card)
+    return embed_names(content, model, (names, negatives), is_open=settings.vocabulary == "open")
+
+
+def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, Vocabulary], *, is_open: bool) -> Typed:
+    """Embed names and negatives, choose the rivals, and set a threshold for each name.
+
+    In an open vocabulary the names compete with those of the training, which stay unseen: else one name alone would
+    fire on anything. A name's threshold is the 99.5 % quantile of its scores on background regions.
+
+    Args:
+        content: The bundle.
+        model: The image–text model of its training.
+        words: Names, and names that compete and are not shown.
+        is_open: Whether the training's names compete.
+    """
+    names, negatives = words
+    embeddings = embed_vocabulary(model, names)
+    trained = content.detector.classifier.embeddings.cpu()
+    typed = {_alike(word) for synonyms in names.synonyms for word in synonyms}
+    is_rival = torch.tensor([is_open and _alike(name) not in typed for name in content.card.classes])
+    rivals = torch.cat([trained[is_rival], embed_vocabulary(model, negatives)])
+    return Typed(
+        names=names.names,
+        embeddings=embeddings,
+        rivals=rivals,
+        thresholds=background_thresholds(content, embeddings, rivals),
+        notes=(*names.notes, *negatives.notes, *far_names(names.names, embeddings, trained)),
+    )
+
+
+def background_thresholds(content: OpenBundle, embeddings: Tensor, rivals: Tensor) -> Tensor:
+    """Compute the score ``(K,)`` of each name that 99.5 % of the background regions do not exceed; 0 without any."""
+    if not len(content.background):
+        return torch.zeros(len(embeddings))
+    classifier = content.detector.classifier
+    before = classifier.embeddings
+    classifier.set_class_embeddings(torch.cat([embeddings, rivals]))
+    with torch.no_grad():
+        logits = classifier.compare(content.background)
+    classifier.set_class_embeddings(before)
+    probabilities = join_rivals(logits, len(embeddings)).softmax(dim=1)[:, :-1]
+    return probabilities.quantile(_QUANTILE, dim=0).cpu()
+
+
+def far_names(names: Sequence[str], embeddings: Tensor, trained: Tensor) -> tuple[str, ...]:
+    """Tell of names that resemble no trained one: less than the loneliest trained name resembles another.
+
+    Args:
+        names: ``K`` typed names.
+        embeddings: ``(K, D)``, theirs.
+        trained: ``(N, D)``, of the training's names.
+    """
+    if len(trained) < 2:
+        return ()
+    among = (trained @ trained.T).fill_diagonal_(-1.0)
+    nearest = (embeddings @ trained.T).amax(dim=1)
+    far = [name for name, value in zip(names, nearest, strict=True) if value < among.amax(dim=1).min()]
+    told = ", ".join(f"'{name}'" for name in far[:_SHOWN]) + (", ..." if len(far) > _SHOWN else "")
+    return (
+        (f"warning: this model has not learned words like {told}; what it finds for them is a guess.",) if far else ()
+    )
+
+
+def _check_model(model: TextModel, card: Card) -> None:
+    known = card.preprocessing.get("image_text")
+    if known and known != model.fingerprint():
+        raise CheckpointError(
+            "image_text.weights: this is another image–text model than the detector was trained with, whose embeddings "
+            "it cannot compare. Give the one of the training."
+        )
+
+
+def _alike(name: str) -> str:
+    return spoken_name(name).casefold()

@@ -1,0 +1,148 @@
+"""Names of the training and typed names: rivals, thresholds, and what a person is told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from pipelines.ovd.bundles import load_open_detector
+from pipelines.ovd.config import OvdConfig
+from pipelines.ovd.detector import join_rivals
+from pipelines.ovd.image_text.vocabulary import Vocabulary, parse_names
+from pipelines.ovd.predict import OvdPredictor, Typed, background_thresholds, embed_names, far_names, type_names
+from tests.pipelines.ovd.loops import CLASSES, EMBEDDINGS
+from tests.pipelines.ovd.table import TableModel
+from tests.pipelines.ovd.test_bundles import make_bundle
+from vision_core.config.loading import load
+from vision_core.errors import CheckpointError, ConfigError
+from vision_core.images.drawing import write_png
+
+CPU = torch.device("cpu")
+NOBODY = Vocabulary(names=(), synonyms=())
+IMAGE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("ovd") / "model")
+
+
+def test_rivals__what_they_win_counts_as_background() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.5, -1.0, 0.0]])
+    joined = join_rivals(logits, 2).softmax(dim=1)
+    whole = logits.softmax(dim=1)
+    torch.testing.assert_close(joined[:, :2], whole[:, :2])
+    torch.testing.assert_close(joined[:, 2], whole[:, 2:].sum(dim=1))
+
+
+def test_predict__names_of_the_training(bundle: Path) -> None:
+    found = OvdPredictor.from_checkpoint(bundle, "cpu")(IMAGE)
+    assert found.classes == CLASSES
+    assert len(found) > 0
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_predict__a_subset_of_trained_names_scores_as_before_when_the_others_compete(
+    is_open: bool, bundle: Path
+) -> None:
+    whole = OvdPredictor.from_checkpoint(bundle, "cpu")(IMAGE)
+    label = int(np.bincount(whole.labels).argmax())
+    others = [number for number in range(4) if number != label]
+    typed = Typed(
+        names=(CLASSES[label],),
+        embeddings=EMBEDDINGS[[label]],
+        rivals=EMBEDDINGS[others if is_open else []],
+        thresholds=torch.zeros(1),
+        notes=("so",),
+    )
+    found = OvdPredictor(load_open_detector(bundle), CPU, typed=typed)(IMAGE)
+    before = whole.scores[whole.labels == label]
+    assert found.classes == (CLASSES[label],)
+    assert found.notes == ("so",)
+    if is_open:
+        np.testing.assert_allclose(found.scores, before, atol=1e-5)
+    else:
+        assert found.scores.max() > before.max()
+
+
+def test_predict__scores_at_or_below_a_names_threshold_are_left_out(bundle: Path) -> None:
+    def typed(thresholds: torch.Tensor) -> Typed:
+        return Typed(names=CLASSES, embeddings=EMBEDDINGS, rivals=EMBEDDINGS[:0], thresholds=thresholds, notes=())
+
+    whole = OvdPredictor(load_open_detector(bundle), CPU, typed=typed(torch.zeros(4)))(IMAGE)
+    label = int(np.bincount(whole.labels).argmax())
+    limit = float(np.median(whole.scores[whole.labels == label]))
+    thresholds = torch.ones(4)
+    thresholds[label] = limit
+    found = OvdPredictor(load_open_detector(bundle), CPU, typed=typed(thresholds))(IMAGE)
+    assert set(found.labels.tolist()) == {label}
+    assert found.scores.tolist() == [score for score in whole.scores[whole.labels == label].tolist() if score > limit]
+
+
+def test_thresholds__quantile_of_the_scores_on_background(bundle: Path) -> None:
+    content = load_open_detector(bundle)
+    found = background_thresholds(content, EMBEDDINGS[:2], EMBEDDINGS[2:])
+    whole = (content.background @ EMBEDDINGS.T).float()
+    probabilities = torch.cat([whole, torch.zeros(20, 1)], dim=1).softmax(dim=1)
+    expected = np.quantile(probabilities[:, :2].numpy(), 0.995, axis=0)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    torch.testing.assert_close(content.detector.classifier.embeddings, EMBEDDINGS)
+
+
+def test_embed__rivals_are_the_trained_names_that_are_not_typed(bundle: Path) -> None:
+    content, model = load_open_detector(bundle), TableModel(embed_dim=8)
+    words = parse_names("Square, lamp"), parse_names("shadow")
+    typed = embed_names(content, model, words, is_open=True)
+    assert typed.names == ("Square", "lamp")
+    torch.testing.assert_close(typed.rivals[:3], EMBEDDINGS[[0, 2, 3]])
+    assert len(typed.rivals) == 4
+    assert len(embed_names(content, model, words, is_open=False).rivals) == 1
+    assert len(embed_names(content, model, (words[0], NOBODY), is_open=False).rivals) == 0
+
+
+def test_embed__five_hundred_names_and_one(bundle: Path) -> None:
+    content, model = load_open_detector(bundle), TableModel(embed_dim=8)
+    names = Vocabulary.of_classes([f"thing {number}" for number in range(500)])
+    found = OvdPredictor(content, CPU, typed=embed_names(content, model, (names, NOBODY), is_open=True))(IMAGE)
+    assert len(found.classes) == 500
+
+
+def test_far__names_that_resemble_no_trained_one() -> None:
+    trained = functional.normalize(torch.tensor([[1.0, 0.2, 0], [1, 0, 0.2], [0.2, 1, 0]]), dim=1)
+    typed = functional.normalize(torch.tensor([[1.0, 0.1, 0.1], [0, 0, 1]]), dim=1)
+    [told] = far_names(("near", "far"), typed, trained)
+    assert told.startswith("warning: this model has not learned words like 'far';")
+    assert far_names(("near",), typed[:1], trained) == ()
+    assert far_names(("far",), typed[1:], trained[:1]) == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["predict.classes=a", "predict.classes_file=b.txt"], "both given"),
+        (["predict.negatives=a"], "predict.classes is empty"),
+        (['predict.classes=" , "'], "no name to detect"),
+        (["predict.classes=a"], "image_text.weights is empty"),
+    ],
+)
+def test_type__refused(words: list[str], told: str, bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        type_names(load_open_detector(bundle), load(OvdConfig, None, words))
+
+
+def test_type__nothing_typed_and_another_model(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = load_open_detector(bundle)
+    assert type_names(content, OvdConfig()) is None
+    monkeypatch.setattr("pipelines.ovd.predict.load_image_text", lambda settings: TableModel(embed_dim=8))
+    with pytest.raises(CheckpointError, match="another image–text model"):
+        type_names(content, load(OvdConfig, None, ["predict.classes=a"]))
+
+
+def test_write__files_of_a_result(bundle: Path, tmp_path: Path) -> None:
+    write_png(tmp_path / "image.png", IMAGE)
+    predictor = OvdPredictor.from_checkpoint(bundle, "cpu")
+    written = predictor.write(predictor(tmp_path / "image.png"), tmp_path / "image.png", tmp_path / "out")
+    assert {path.suffix for path in written} == {".json", ".png", ".jpg"}
