@@ -92,6 +92,17 @@ def all_metrics(
 
 def coco_ap(truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...]) -> AveragePrecision:
     """Compute COCO average precision (IoU 0.50 to 0.95); difficult and crowd boxes are ignored."""
+    return _coco_average(truths, found, classes, slice(None))
+
+
+def coco_ap50(truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...]) -> AveragePrecision:
+    """Compute COCO average precision at IoU 0.5 alone, over its 101 points of recall."""
+    return _coco_average(truths, found, classes, slice(1))
+
+
+def _coco_average(
+    truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...], overlaps: slice
+) -> AveragePrecision:
     annotations = [entry for index, truth in enumerate(truths) for entry in _coco_truth(index, truth)]
     for number, entry in enumerate(annotations, start=1):  # COCO reads id 0 as "not matched"
         entry["id"] = number
@@ -108,7 +119,7 @@ def coco_ap(truths: Sequence[GroundTruth], found: Sequence[Detections], classes:
                 "annotations": annotations,
             }
         )
-        by_class = _coco_precision(data, scored).mean(axis=0)
+        by_class = _coco_precision(data, scored)[overlaps].mean(axis=0)
         values = [float(by_class[label]) if label in counts else None for label in labels]
     return _summary(classes, values, [counts[label] for label in labels], [detections[label] for label in labels])
 

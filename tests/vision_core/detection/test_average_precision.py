@@ -16,6 +16,7 @@ from vision_core.detection.average_precision import (
     area_ap50,
     area_under_envelope,
     coco_ap,
+    coco_ap50,
     eleven_points,
     voc07_ap50,
 )
@@ -194,6 +195,15 @@ def test_coco__overlap_of_0_62_counts_at_three_of_ten_thresholds() -> None:
     """62 of 100 units overlap: a hit at 0.50, 0.55 and 0.60."""
     result = coco_ap([truth((0.0, 0, 10, 10))], [found((0, 0, 10, 6.2))], CLASSES)
     assert result.mean == pytest.approx(0.3)
+
+
+def test_coco50__the_first_overlap_alone() -> None:
+    """The box that counts at 0.50, 0.55 and 0.60 counts wholly; half of the objects are half of 101 points."""
+    assert coco_ap50([truth((0.0, 0, 10, 10))], [found((0, 0, 10, 6.2))], CLASSES).per_class["car"] == pytest.approx(1)
+    two = [truth(BOX), truth(BOX)]
+    half = coco_ap50(two, [found(BOX), found()], CLASSES)
+    assert half.per_class == {"car": pytest.approx(51 / 101), "bus": None}
+    assert half.mean == pytest.approx(51 / 101)
 
 
 def test_coco__crowd_and_difficult_are_passed_over() -> None:

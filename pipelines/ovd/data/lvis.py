@@ -1,0 +1,116 @@
+"""OVD-LVIS: rare classes are novel, and scores are federated.
+
+Source: Gupta et al., "LVIS" (CVPR 2019), version 1; rare classes as novel ones as in Gu et al., ViLD (ICLR 2022). An
+image of LVIS is labelled for some classes alone: detections of the others are neither right nor wrong, and where a
+class is not labelled exhaustively, unmatched ones do not count. Nothing here was compared with the published table.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import NDArray
+
+from pipelines.ovd.data.vocabulary_split import Split, split_classes
+from vision_core.errors import DataError
+
+MOST_DETECTIONS = 300  # an image
+_FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LvisScores:
+    """Average precision of LVIS in 0 to 1, over IoU 0.50 to 0.95.
+
+    Attributes:
+        mean: Over all classes with a labelled object; None without one.
+        rare: Over the rare, novel ones.
+        common: Over the common ones.
+        frequent: Over the frequent ones.
+    """
+
+    mean: float | None
+    rare: float | None
+    common: float | None
+    frequent: float | None
+
+
+def lvis_split(categories: Sequence[Mapping[str, Any]]) -> Split:
+    """Divide the categories of an index of LVIS, in the order of their ids: rare ones are novel.
+
+    Raises:
+        DataError: A category has no frequency, as in other COCO files.
+    """
+    ordered = sorted(categories, key=lambda each: int(each["id"]))
+    if strange := [each["name"] for each in ordered if each.get("frequency") not in _FREQUENCIES]:
+        raise DataError(f"category '{strange[0]}' has no frequency r, c or f: this is no index of LVIS.")
+    return split_classes(
+        [str(each["name"]) for each in ordered], [str(each["name"]) for each in ordered if each["frequency"] == "r"]
+    )
+
+
+def without_rare(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove the boxes of rare classes from an index; images and categories stay."""
+    rare = {each["id"] for each in index["categories"] if each.get("frequency") == "r"}
+    kept = [each for each in index["annotations"] if each["category_id"] not in rare]
+    return {**index, "annotations": kept}
+
+
+def lvis_scores(index: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: str = "bbox") -> LvisScores:
+    """Score detections as LVIS does.
+
+    Args:
+        index: Index with ``neg_category_ids`` and ``not_exhaustive_category_ids`` of each image.
+        results: Detections as COCO lists them; the 300 of the highest scores an image count.
+        kind: ``bbox``, or ``segm`` where results and index have masks.
+
+    Raises:
+        DataError: The index lacks those lists.
+    """
+    lists = ("neg_category_ids", "not_exhaustive_category_ids")
+    if lacking := [image["id"] for image in index["images"] if any(name not in image for name in lists)]:
+        raise DataError(f"image '{lacking[0]}' lacks {' or '.join(lists)}: this is no index of LVIS.")
+    by_frequency = {each["id"]: each["frequency"] for each in index["categories"]}
+    precision, ids = _precision(index, _highest(results), kind)
+    means = {number: _mean(precision[:, :, column]) for column, number in enumerate(ids)}
+    groups = {
+        name: [value for number, value in means.items() if by_frequency[number] == letter and value is not None]
+        for letter, name in _FREQUENCIES.items()
+    }
+    present = [value for value in means.values() if value is not None]
+    return LvisScores(mean=_average(present), **{name: _average(values) for name, values in groups.items()})
+
+
+def _precision(
+    index: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: str
+) -> tuple[NDArray[np.float64], list[int]]:
+    """Compute precision ``(overlaps, recalls, classes)``, -1 without an object, and the ids of the classes."""
+    data = COCO({name: index[name] for name in ("images", "annotations", "categories")})
+    evaluator = COCOeval_faster(data, data.loadRes([dict(each) for each in results]), kind, lvis_style=True)
+    evaluator.params.maxDets = [MOST_DETECTIONS]
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1], list(evaluator.params.catIds)
+
+
+def _highest(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Keep the detections of the highest scores of each image; LVIS limits them over all classes together."""
+    by_image: dict[Any, list[Mapping[str, Any]]] = {}
+    for each in results:
+        by_image.setdefault(each["image_id"], []).append(each)
+    return [
+        each
+        for found in by_image.values()
+        for each in sorted(found, key=lambda each: -float(each["score"]))[:MOST_DETECTIONS]
+    ]
+
+
+def _mean(precision: NDArray[np.float64]) -> float | None:
+    counted = precision[precision > -1]
+    return float(counted.mean()) if len(counted) else None
+
+
+def _average(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
