@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipelines.ovd.predict import OvdPredictor
     from pipelines.pretrain.noise_mask.mask import NoiseMask
     from pipelines.pretrain.noise_mask.policy import NoisePolicy
     from pipelines.pretrain.predict import PretrainPredictor
@@ -45,6 +46,7 @@ __all__ = [
     "MhimV2",
     "NoiseMask",
     "NoisePolicy",
+    "OvdPredictor",
     "Prepared",
     "PretrainPredictor",
     "Recycling",
@@ -74,6 +76,7 @@ _MODULES = {
     "MhimV2": "pipelines.wsi.config",
     "NoiseMask": "pipelines.pretrain.noise_mask.mask",
     "NoisePolicy": "pipelines.pretrain.noise_mask.policy",
+    "OvdPredictor": "pipelines.ovd.predict",
     "Prepared": "vision_core.training.learner",
     "PretrainPredictor": "pipelines.pretrain.predict",
     "Recycling": "pipelines.wsi.config",

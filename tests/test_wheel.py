@@ -76,7 +76,7 @@ def test_wheel__trains_and_reports(run: Run, work: Path) -> None:
 
 
 def test_wheel__shows_the_settings_of_every_demo(run: Run) -> None:
-    for task in ("sfod", "wsi", "pretrain", "ultrasound"):
+    for task in ("sfod", "wsi", "pretrain", "ultrasound", "ovd"):
         assert "\nmethod: " in run("-m", f"pipelines.{task}", "train", "--show-config").stdout
 
 

@@ -57,6 +57,10 @@ class OvdData(DetectionData):
     novel: tuple[str, ...] = Field(
         (), description="Names of the novel classes: their boxes are never read in training, only scored."
     )
+    shortest_edges_px: tuple[int, ...] = Field(
+        (640, 672, 704, 736, 768, 800),
+        description="Shortest edges of training images, drawn evenly; empty: that of the detector.",
+    )
 
 
 class Classifier(Section):

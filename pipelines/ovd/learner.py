@@ -16,7 +16,7 @@ from vision_core.detection.model.detector import Detector, Features, Targets
 from vision_core.randomness import key
 from vision_core.training.learner import Learner
 
-_FROZEN_LABEL = 0  # of the one class of a generator
+_ONE_CLASS = 0  # label of everything, for a generator
 
 
 class OpenLearner(Learner):
@@ -199,10 +199,8 @@ class ProposalLearner(Learner):
 
     def training_step(self, batch: OpenBatch) -> dict[str, Tensor]:
         """Compute the four detection losses, all base classes taken as one."""
-        targets = [
-            Targets(boxes=each.boxes[each.is_base], labels=torch.full_like(each.labels[each.is_base], _FROZEN_LABEL))
-            for each in batch.targets
-        ]
+        base = [each.kept(each.is_base) for each in batch.targets]
+        targets = [Targets(boxes=each.boxes, labels=torch.full_like(each.labels, _ONE_CLASS)) for each in base]
         keys = [
             (key("rpn", self.seed, self.step, index), key("roi", self.seed, self.step, index))
             for index in batch.indices

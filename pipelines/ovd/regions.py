@@ -37,12 +37,13 @@ class OpenTargets:
     def kept(self, keep: Tensor, confidence: Tensor | None = None) -> "OpenTargets":
         """Select rows by ``keep`` ``(M,)`` bool, with another confidence ``(M,)`` if given."""
         scores = self.confidence if confidence is None else confidence
+        rows = keep.nonzero().squeeze(1)  # once: the host waits for the device
         return OpenTargets(
-            boxes=self.boxes[keep],
-            labels=self.labels[keep],
-            is_base=self.is_base[keep],
-            clip_scores=self.clip_scores[keep],
-            confidence=scores[keep],
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            is_base=self.is_base[rows],
+            clip_scores=self.clip_scores[rows],
+            confidence=scores[rows],
         )
 
     def plain(self) -> Targets:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipelines.ovd.config import OvdConfig
+from pipelines.ovd.pipeline import OvdPipeline
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.pipeline import PretrainPipeline
 from pipelines.sfod.config import SfodConfig
@@ -19,6 +21,8 @@ from pipelines.ultrasound.pipeline import UltrasoundPipeline
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.models.layers import Dropout
 from pipelines.wsi.pipeline import WsiPipeline
+from tests.pipelines.ovd.tiny import TRAINING as OPEN_WORDS
+from tests.pipelines.ovd.tiny import make_data as make_open
 from tests.pipelines.pretrain.tiny import SMALL, make_folders
 from tests.pipelines.sfod.tiny import CLASSES, DETECTOR
 from tests.pipelines.ultrasound.tiny import SMALL as SMALL_FRAMES
@@ -103,6 +107,9 @@ CASES = (
     _ultrasound("screen"),
     _ultrasound("segment"),
     _ultrasound("segment_frame_aware", "loss.frame_aware.top_share=0.01"),
+    Case(name="ovd-marvel", task="ovd", words=("marvel.burn_in_last_iter=0",)),
+    Case(name="ovd-vl_plm", task="ovd", words=("method=vl_plm", "candidates.threshold=0.5")),
+    Case(name="ovd-proposals", task="ovd", words=("method=proposals",)),
     _pretrain("plain", "policy=none"),
     _pretrain("policy", "policy=reinforce"),
     _pretrain("released", "policy=released"),
@@ -114,6 +121,7 @@ _TASKS: dict[str, tuple[type[Config], type[Pipeline[Any]]]] = {
     "wsi": (WsiConfig, WsiPipeline),
     "pretrain": (PretrainConfig, PretrainPipeline),
     "ultrasound": (UltrasoundConfig, UltrasoundPipeline),
+    "ovd": (OvdConfig, OvdPipeline),
 }
 
 
@@ -144,14 +152,14 @@ class World:
     def inputs(self, case: Case) -> Path:
         """An input of ``predict``."""
         found = {"sfod": "JPEGImages/test_000.png", "wsi": "features/s7.h5", "pretrain": "test/dark/0.png",
-                 "ultrasound": "frames.h5"}  # fmt: skip
+                 "ultrasound": "frames.h5", "ovd": "test/000.png"}  # fmt: skip
         return self._data(case.task) / found[case.task]
 
     def _data(self, task: str) -> Path:
         folder = self.folder / task
         if not folder.exists():
             make: Any = {"sfod": make_voc, "wsi": make_features, "pretrain": make_folders,
-                         "ultrasound": make_h5}[task]  # fmt: skip
+                         "ultrasound": make_h5, "ovd": make_open}[task]  # fmt: skip
             make(folder)
         return folder
 
@@ -163,6 +171,8 @@ class World:
             return (root, *SMALL_FRAMES, "optim.name=sgd")
         if case.task == "pretrain":
             return (root, *SMALL)
+        if case.task == "ovd":
+            return (root, *OPEN_WORDS, "strong_view.kind=none")
         is_new = "method=source" in case.words
         start = case.detector if is_new else (f"source.weights={self._source(case.detector)}",)
         return (root, *start, "strong_view.kind=none")

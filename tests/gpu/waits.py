@@ -58,6 +58,27 @@ _VIEWS = Counter({
 })  # fmt: skip
 _FIXED = Counter({f"{_COPY} {_METHODS}/fixed_labels.py": 1})
 _UNGUARDED = Counter({f"{_SCALAR} {_METHODS}/collapse.py": 6})
+_REGIONS = "pipelines/ovd/regions.py"
+# Two images, in one view each; the losses of regions are our own.
+_OPEN = Counter({
+    f"{_SCALAR} {_DETECTOR}": 13,
+    f"{_COPY} vision_core/detection/model/detectron2_parts.py": 4,
+    f"{_MASK} {_DETECTOR}": 4,
+    "index_put by a mask elsewhere": 2,
+    f"nms {_DETECTOR}": 2,
+    f"{_NONZERO} {_DETECTOR}": 6,
+    f"repeat_interleave {_DETECTOR}": 1,
+})  # fmt: skip
+# A second view of each, candidates that are pooled and chosen, and regions of strong views pooled from the weak ones.
+_MARVEL = Counter({
+    f"{_SCALAR} {_DETECTOR}": 10,
+    f"{_COPY} vision_core/detection/model/detectron2_parts.py": 4,
+    f"nms {_DETECTOR}": 2,
+    f"{_NONZERO} {_DETECTOR}": 8,
+    f"repeat_interleave {_DETECTOR}": 2,
+    f"{_NONZERO} {_REGIONS}": 2,
+    f"{_COPY} pipelines/ovd/learner.py": 1,  # what is logged of mining
+})  # fmt: skip
 _MHIM = _LOOP + Counter({f"{_SCALAR} {_MASKING}": 1, f"{_NONZERO} {_MASKING}": 1})
 _MASKED = _LOOP + Counter({f"{_COPY} {_PRETRAIN}": 2})
 _NETWORKS = ("abmil", "dsmil", "transmil")
@@ -82,6 +103,9 @@ WAITS: dict[str, Counter[str]] = {
     "ultrasound-screen": _LOOP,
     "ultrasound-segment": _LOOP,
     "ultrasound-segment_frame_aware": _LOOP,
+    "ovd-marvel": _LOOP + _OPEN + _MARVEL,
+    "ovd-vl_plm": _LOOP + _OPEN,
+    "ovd-proposals": _LOOP + _LOSSES + Counter({f"{_NONZERO} {_REGIONS}": 2}),
     "pretrain-plain": _LOOP,
     "pretrain-policy": _MASKED,
     "pretrain-released": _MASKED,

@@ -50,12 +50,12 @@ class PseudoLabels:
     Attributes:
         by_image: Candidates by image id; images without one are absent.
         embeddings: ``(K, D)``, of all classes, length 1.
-        notes: What was left out, a sentence each.
+        fingerprint: Hash of the image–text model.
     """
 
     by_image: Mapping[str, Candidate]
     embeddings: Tensor
-    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
 def coco_index(dataset: DetectionDataset, split: Split) -> dict[str, Any]:
@@ -184,7 +184,11 @@ def read_labels(path: Path, dataset: DetectionDataset, split: Split) -> PseudoLa
         row = [left, top, left + width, top + height], label, entry["clip_score"], entry["confidence"]
         grouped.setdefault(str(entry["image_id"]), []).append(row)
     embeddings = torch.tensor([each["text_emb"] for each in content["categories"]], dtype=torch.float32)
-    return PseudoLabels(by_image={image: _joined(rows) for image, rows in grouped.items()}, embeddings=embeddings)
+    return PseudoLabels(
+        by_image={image: _joined(rows) for image, rows in grouped.items()},
+        embeddings=embeddings,
+        fingerprint=str(content["info"].get("scored_with", {}).get("vlm_fingerprint", "")),
+    )
 
 
 def images_hash(ids: object) -> str:

@@ -22,7 +22,9 @@ from vision_core.randomness import key, seeded
 CLASSES = ("disc", "square", "ring", "bar")
 IS_NOVEL = (False, True, False, True)
 EMBEDDINGS = functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(3)), dim=1)
-SETTINGS = DetectorSettings(**LITE0 | {"rpn_post_nms_train": 12, "roi_batch": 10, "test_score": 0.05})
+SETTINGS = DetectorSettings(
+    **LITE0 | {"rpn_post_nms_train": 12, "roi_batch": 10, "test_score": 0.05, "shortest_edge_px": 0}
+)
 
 Row = tuple[list[float], int, bool, float]  # box, label, whether it is of a base class, score
 

@@ -1,14 +1,18 @@
 """The defaults are MarvelOVD as released; profile and method change what they should and nothing else."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.ovd.config import OvdConfig
+from pipelines.ovd.data.ovd_coco import coco_split
+from tests.pipelines.ovd.data.test_ovd_coco import CATEGORIES
 from vision_core.config.loading import load
 from vision_core.errors import ConfigError
 from vision_core.training.schedules import learning_rate
 
+_CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "ovd"
 _LADDER = ("weak_strong", "stratified", "mining", "reweighting")
 
 
@@ -104,3 +108,13 @@ def test_load__refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(OvdConfig, None, [word])
     assert message in caught.value.lines()
+
+
+@pytest.mark.parametrize("name", ["coco_marvel", "coco_marvel_paper", "coco_vl_plm", "coco_proposals"])
+def test_published__classes_are_those_of_ovd_coco(name: str) -> None:
+    config = load(OvdConfig, _CONFIGS / f"{name}.yaml")
+    split = coco_split(CATEGORIES)
+    assert (config.data.classes, config.data.novel) == (split.classes, split.novel)
+    assert (config.train.batch_size, config.optim.lr) == (16, 0.02)
+    assert (config.detector.backbone, config.detector.neck, config.detector.roi_batch) == ("r50", "fpn", 512)
+    assert (config.profile == "paper") is (name == "coco_marvel_paper")

@@ -52,7 +52,7 @@ def read_coco(root: Path, split: str, data: DetectionData) -> DetectionDataset:
         DataError: The index cannot be read, or has problems; the message has the first five and their number.
     """
     report = ReaderReport(data.on_bad_box, data.on_missing)
-    index = _Index.parse(_index_path(root, split), report)
+    index = _Index.parse(index_path(root, split), report)
     classes = _class_list(index, data.classes, report)
     names = {number: str(image["file_name"]) for number, image in index.images.items()}
     paths = _image_paths(root, split, names, report)
@@ -203,7 +203,12 @@ def _sort_key(number: int | str) -> tuple[bool, int | str]:
     return isinstance(number, str), number
 
 
-def _index_path(root: Path, split: str) -> Path:
+def index_path(root: Path, split: str) -> Path:
+    """Find the index of a split.
+
+    Raises:
+        DataError: There is none; the message names those that there are.
+    """
     candidates = [root / f"{split}.json"]
     candidates += [root / "annotations" / f"{name}.json" for name in (split, f"instances_{split}")]
     candidates.append(root / split / _ROBOFLOW_INDEX)

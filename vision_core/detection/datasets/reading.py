@@ -43,7 +43,7 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool) -> Detec
         ConfigError: No root is given; no classes are given and labels are not read; or the format has no labels.
         DataError: The data set has problems; the message has the first five and their number.
     """
-    root = _existing_root(data)
+    root = existing_root(data)
     if with_labels:
         return _tell_copies(_read_labelled(root, split, data))
     if not data.classes:
@@ -174,7 +174,13 @@ def _filter_empty(dataset: DetectionDataset, root: Path, data: DetectionData, sp
     return replace(dataset, records=kept).noting(note)
 
 
-def _existing_root(data: DetectionData) -> Path:
+def existing_root(data: DetectionData) -> Path:
+    """Find ``data.root``, a relative one also among the published data sets.
+
+    Raises:
+        ConfigError: It is not given.
+        DataError: There is no such folder.
+    """
     if data.root is None:
         raise ConfigError("data.root is empty. Give the folder of the data set.")
     tried = [data.root] if data.root.is_absolute() else [data.root, datasets_root() / data.root]

@@ -57,7 +57,20 @@ def exportable_detector(path: Path, task: str, size: int | None) -> Exportable:
         CheckpointError: As for ``load_detector``.
     """
     content = bundle.load(path, task)
-    detector, card = build_detector(content), content.card
+    return exportable(build_detector(content), content, size)
+
+
+def exportable(detector: Detector, content: Bundle, size: int | None) -> Exportable:
+    """Prepare the detector of a loaded bundle for export.
+
+    Args:
+        detector: Frozen.
+        content: Its bundle.
+        size: As for ``exportable_detector``.
+
+    Raises:
+        UsageError: The image is too small.
+    """
     side = size or detector.settings.shortest_edge_px or _DEFAULT_SIDE_PX
     if side < _MIN_SIDE_PX:
         raise UsageError(f"--size '{side}': an image of at least {_MIN_SIDE_PX} px is expected.")
@@ -70,7 +83,7 @@ def exportable_detector(path: Path, task: str, size: int | None) -> Exportable:
         others=tuple(others),
         golden=_golden(detector, content, side),
         is_traced=True,
-        card=card,
+        card=content.card,
         preprocessing=f"One RGB image, float32, values 0 to 255, resized or padded to {side} x {side} px; boxes are "
         "x1, y1, x2, y2 in its pixels (--size N fixes another side).",
     )

@@ -1,0 +1,68 @@
+"""Reading of a list with the base classes alone, for training, and with all of them, for scores."""
+
+import json
+from typing import Any
+
+from pipelines.ovd.config import OvdData
+from pipelines.ovd.data.vocabulary_split import Split, base_dataset, check_no_leak, split_classes
+from pipelines.ovd.pseudo_labels.label_file import coco_index
+from vision_core.detection.datasets.coco import index_path
+from vision_core.detection.datasets.reading import DetectionDataset, existing_root, read_dataset
+from vision_core.errors import ConfigError
+
+
+def class_split(data: OvdData) -> Split:
+    """Divide ``data.classes`` by ``data.novel``.
+
+    Raises:
+        ConfigError: One of them is empty, or a name of one is missing in the other.
+    """
+    if not data.classes:
+        raise ConfigError("data.classes is empty: name base and novel classes, in the order of the logits.")
+    return split_classes(data.classes, data.novel)
+
+
+def read_base(data: OvdData) -> tuple[DetectionDataset, Split]:
+    """Read ``data.split`` without a box of a novel class; labels are numbered by all classes.
+
+    Raises:
+        ConfigError: As for ``class_split``.
+        DataError: The list has problems, or a novel box among its labels.
+    """
+    split = class_split(data)
+    read = read_dataset(data.model_copy(update={"classes": split.base}), data.split, with_labels=True)
+    dataset = base_dataset(read, split)
+    check_no_leak(dataset, split)
+    return dataset, split
+
+
+def read_scored(data: OvdData, split: Split) -> DetectionDataset:
+    """Read ``data.eval_split`` with the boxes of all classes.
+
+    Raises:
+        ConfigError: No list is named.
+        DataError: The list has problems.
+    """
+    if not data.eval_split:
+        raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
+    return read_dataset(data.model_copy(update={"classes": split.classes}), data.eval_split, with_labels=True)
+
+
+def read_index(data: OvdData, dataset: DetectionDataset, split: Split) -> dict[str, Any]:
+    """Read the COCO index of ``data.split`` as it is; other formats are written as one.
+
+    Args:
+        data: Folder and format.
+        dataset: The list, as ``read_base`` reads it.
+        split: Its classes.
+    """
+    if data.format != "coco":
+        return coco_index(dataset, split)
+    content = json.loads(index_path(existing_root(data), data.split).read_text(encoding="utf-8-sig"))
+    known = {record.image_id for record in dataset.records}
+    images = [image for image in content["images"] if str(image["id"]) in known]
+    categories = [each for each in content["categories"] if each["name"] in split.classes]
+    extra = [name for name in split.classes if name not in {each["name"] for each in categories}]
+    largest = max((int(each["id"]) for each in content["categories"]), default=0)
+    categories += [{"id": largest + number, "name": name} for number, name in enumerate(extra, start=1)]
+    return {"images": images, "annotations": content["annotations"], "categories": categories}

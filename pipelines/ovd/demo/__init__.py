@@ -1,0 +1,1 @@
+"""Demo: drawn scenes, and pseudo-labels made on the spot."""

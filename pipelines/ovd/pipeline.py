@@ -1,0 +1,262 @@
+"""Pipeline of open-vocabulary detection, from base boxes and pseudo-labels to a bundle. Start reading here."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipelines.ovd.bundles import GENERATOR, build_open_detector, load_open_detector, save_open_detector
+from pipelines.ovd.config import OvdConfig
+from pipelines.ovd.data.reading import class_split, read_base, read_scored
+from pipelines.ovd.data.vocabulary_split import Split, group_means
+from pipelines.ovd.demo.demo_data import make_demo_data
+from pipelines.ovd.detector import ANYTHING, OpenDetector
+from pipelines.ovd.learner import OpenLearner, ProposalLearner
+from pipelines.ovd.predict import OvdPredictor
+from pipelines.ovd.pseudo_labels.label_file import PseudoLabels, read_labels
+from pipelines.ovd.pseudo_labels.making import LABELS_FILE
+from pipelines.ovd.views import OpenViews
+from vision_core.bundles.bundle import load
+from vision_core.bundles.card import Card, TrainedOn
+from vision_core.bundles.export import Exportable
+from vision_core.config.loading import fingerprint
+from vision_core.detection.average_precision import coco_ap50
+from vision_core.detection.boxes import largest_iou
+from vision_core.detection.datasets.readable import Seen, readable
+from vision_core.detection.datasets.reading import (
+    DetectionDataset,
+    content_manifest,
+    existing_root,
+    manifest,
+    read_for_findings,
+    refuse_without_boxes,
+)
+from vision_core.detection.datasets.validation import check_dataset
+from vision_core.detection.evaluation import detect_all, draw_comparison
+from vision_core.detection.model.detector import Detector
+from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coco
+from vision_core.detection.weights.bundles import save_detector
+from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone
+from vision_core.detection.weights.export import exportable
+from vision_core.errors import Checked, DataError
+from vision_core.evaluation.rows import Row
+from vision_core.images.untrusted import UntrustedImages
+from vision_core.pipeline import OnItem, Pipeline
+from vision_core.randomness import key
+from vision_core.results import Detections
+from vision_core.training.learner import Learner, Prepared
+from vision_core.training.runtime import pick_device
+
+_BACKGROUND_REGIONS = 512
+_FREE_OVERLAP = 0.3  # of a background region with any labelled box or candidate, at most
+
+
+class OvdPipeline(Pipeline[OvdConfig]):
+    """Pipeline of detectors of what words name."""
+
+    own_data = "data.root=YOUR_IMAGES data.classes=[...] data.novel=[...] candidates.file=pseudo_labels.json"
+    result_files = RESULT_FILES
+    limits = (
+        "Detects what names of its training mean, on images like those named here. Typed names that it has never "
+        "learned are a guess: training pushes all that is neither labelled nor a pseudo-label towards background."
+    )
+
+    def __init__(self) -> None:
+        self._seen: Seen = {}  # notes on the files that were found to be sound
+        self._views: OpenViews | None = None  # of the run that was prepared last
+        self._labels: PseudoLabels | None = None
+
+    def prepare(self, config: OvdConfig) -> Prepared:
+        """Build the learner and the training views of a run."""
+        dataset, split = read_base(config.data)
+        dataset = readable(dataset, config.data, self._seen)
+        refuse_without_boxes(dataset)
+        learner, notes = (
+            self._generator(config) if config.method == GENERATOR else self._open_learner(config, dataset, split)
+        )
+        views = OpenViews(
+            _with_targets(dataset, self._labels),
+            config.detector,
+            candidates=self._labels.by_image if self._labels else None,
+            edges_px=config.data.shortest_edges_px,
+            strong_view=config.strong_view,
+            seed=config.train.seed,
+            max_megapixels=config.data.max_megapixels,
+        )
+        self._views = views
+        scored = read_scored(config.data, split).notes if config.data.eval_split else ()
+        return Prepared(
+            learner=learner,
+            items=views,
+            manifest=_manifest(views),
+            notes=(*dataset.notes, *notes, *scored),
+        )
+
+    def _generator(self, config: OvdConfig) -> tuple[Learner, tuple[str, ...]]:
+        self._labels = None
+        detector, notes = _start(config)
+        return ProposalLearner(detector, seed=config.train.seed), notes
+
+    def _open_learner(
+        self, config: OvdConfig, dataset: DetectionDataset, split: Split
+    ) -> tuple[Learner, tuple[str, ...]]:
+        self._labels = read_labels(_labels_file(config), dataset, split)
+        regions, notes = _start(config)
+        detector = OpenDetector(config.detector, split.classes, self._labels.embeddings, config.classifier)
+        detector.load_state_dict(regions.state_dict(), strict=False)  # all but the classifier of names
+        found = sum(map(len, self._labels.by_image.values()))
+        told = f"{found} candidates of {len(split.novel)} novel classes in {len(self._labels.by_image)} images."
+        learner = OpenLearner(detector, split.is_novel, config.marvel, seed=config.train.seed)
+        return learner, (told, *notes)
+
+    def deliver(self, config: OvdConfig, learner: Learner, folder: Path) -> Card:
+        """Write the detector, or the generator, as a bundle."""
+        data = config.data
+        about = data.about or f"{data.format} list '{data.split}' of '{data.root}', boxes of base classes"
+        trained_on = TrainedOn(
+            description=about,
+            synthetic=data.synthetic,
+            licence=data.licence,
+            manifest=manifest(self._views.dataset) if self._views else None,
+        )
+        card = self.card(config, config.method, trained_on=trained_on)
+        detector = learner.product()
+        if not isinstance(detector, OpenDetector):
+            if not isinstance(detector, Detector):
+                raise TypeError(f"expected a Detector, got {type(detector).__name__}")
+            return save_detector(folder, detector, card)
+        known = self._labels.fingerprint if self._labels else ""
+        card = card.model_copy(update={"preprocessing": {"image_text": known}})
+        background = background_regions(detector, self._views) if self._views else torch.zeros(0, 1)
+        return save_open_detector(folder, detector, card, class_split(data).novel, background)
+
+    def evaluate(self, config: OvdConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
+        """Score bundles on ``data.eval_split``: AP50 of novel, base and all classes; a generator is not scored."""
+        device = pick_device(config.train.device)
+        rows = []
+        for model, path in bundles.items():
+            if config.method == GENERATOR:
+                continue
+            content = load_open_detector(path)
+            dataset = readable(read_scored(config.data, content.split), config.data, self._seen)
+            found = detect_all(OvdPredictor(content, device), dataset, f"evaluate {model}")
+            if folder:
+                draw_comparison(dataset, {model: found}, folder)
+            rows.append(score_groups(model, dataset, found, content.split))
+        return rows
+
+    def predictor(self, bundle: Path, device: torch.device, config: OvdConfig | None = None) -> OvdPredictor:
+        """Load a bundle; a child process decodes files of unknown origin."""
+        return OvdPredictor.from_checkpoint(bundle, device, UntrustedImages().noted_image, config)
+
+    def columns(self, result: Detections) -> dict[str, str | int]:
+        """Count the objects above the drawing threshold, in words and by class."""
+        counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
+        found = ", ".join(f"{counts[name]} {name}" for name in result.classes if counts[name])
+        verdict = found or f"no object with a score above {DRAWN_SCORE:g}"
+        return {"verdict": verdict, "notice": " ".join(result.notes)}
+
+    def conclude(self, folder: Path, inputs: Sequence[Path]) -> None:
+        """Write all detections as one COCO file, which labelling tools open."""
+        write_coco(folder, inputs)
+
+    def exportable(self, bundle: Path, size: int | None) -> Exportable:
+        """Build the module and example inputs of an export, for the names of the training."""
+        content = load(bundle, OvdConfig.task)
+        return exportable(build_open_detector(content, bundle).detector, content, size)
+
+    def demo_data(self, folder: Path) -> str:
+        """Write drawn scenes with pseudo-labels of four novel shapes."""
+        make_demo_data(folder)
+        return (
+            "Demo data: drawn scenes of twelve shapes. Four of them, the novel ones, are labelled in the validation "
+            "list alone; their pseudo-labels are made here, by a generator and an image–text model trained on the spot."
+        )
+
+    def validate(self, config: OvdConfig, sample: int | None, on_item: OnItem) -> list[Checked]:
+        """Read every image of training and evaluation list once."""
+        data = config.data
+        split = class_split(data)
+        lists = [read_for_findings(data.split, lambda: read_base(data)[0])]
+        if data.eval_split:
+            lists.append(read_for_findings(data.eval_split, lambda: read_scored(data, split)))
+        return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in lists]
+
+
+def score_groups(model: str, dataset: DetectionDataset, found: Sequence[Detections], split: Split) -> Row:
+    """Compute COCO AP50 of one model by class, averaged over novel, base and all classes.
+
+    All classes compete in one inference; only the scores are divided.
+    """
+    result = coco_ap50(dataset.records, found, split.classes)
+    means, notes = group_means(result.per_class, split)
+    return Row(
+        model=model,
+        split=dataset.name,
+        counts={"images": len(dataset), **dataset.left_out, "boxes": sum(result.truths.values())},
+        metrics={f"{name}_ap50": value for name, value in means.items()},
+        per_class={f"{name}.ap50": value for name, value in result.per_class.items()},
+        notes=(*dataset.notes, *notes),
+    )
+
+
+@torch.no_grad()
+def background_regions(detector: OpenDetector, views: OpenViews) -> Tensor:
+    """Embed up to 512 proposals of training images that no labelled box or candidate touches: ``(N, D)``."""
+    was_training = detector.training
+    detector.eval()
+    found: list[Tensor] = []
+    for index in range(len(views)):
+        batch = views[0, index]
+        features = detector.features(batch.weak)
+        [proposals] = detector.propose(features)
+        is_free = largest_iou(proposals.boxes, batch.targets[0].boxes.to(proposals.boxes.device)) <= _FREE_OVERLAP
+        boxes = proposals.boxes[is_free]
+        if len(boxes):
+            found.append(detector.classifier.project(detector.embed(detector.pool(features, [boxes]))))
+        if sum(map(len, found)) >= _BACKGROUND_REGIONS:
+            break
+    detector.train(was_training)
+    width = detector.classifier.embeddings.shape[1]
+    return torch.cat(found)[:_BACKGROUND_REGIONS].cpu() if found else torch.zeros(0, width)
+
+
+def _labels_file(config: OvdConfig) -> Path:
+    path = config.candidates.file or existing_root(config.data) / LABELS_FILE
+    if not path.is_file():
+        raise DataError(
+            f"There are no pseudo-labels: '{path}' does not exist. Make them with the verb pseudo-label, and give "
+            "candidates.file."
+        )
+    return path
+
+
+def _with_targets(dataset: DetectionDataset, labels: PseudoLabels | None) -> DetectionDataset:
+    """Leave out images with neither a base box nor a candidate."""
+    known = labels.by_image if labels else {}
+    kept = tuple(each for each in dataset.records if not each.crowd.all() or each.image_id in known)
+    left_out = len(dataset) - len(kept)
+    notes = [f"images with neither a base box nor a candidate, left out: {left_out}"] if left_out else []
+    return replace(dataset, records=kept).noting(*notes)
+
+
+def _manifest(views: OpenViews) -> str:
+    """Hash what a run trains on: images, base boxes, candidates."""
+    candidates = [
+        [name, each.labels.tolist(), each.boxes.tolist(), each.confidence.tolist()]
+        for name, each in sorted(views.candidates.items())
+    ]
+    return fingerprint([content_manifest(views.dataset), candidates])
+
+
+def _start(config: OvdConfig) -> tuple[Detector, tuple[str, ...]]:
+    """Build the regions of a detector on a backbone: from a file, the shipped one, or random numbers."""
+    torch.manual_seed(key("init", config.train.seed))
+    weights, settings = config.source.weights, config.detector
+    if weights or settings.backbone == "lite0":
+        return detector_on_backbone(settings, ANYTHING, weights, key=config.source.weights_key)
+    told = f"Backbone: {settings.backbone} from random numbers; set source.weights to start from trained ones."
+    return Detector(settings, ANYTHING), (told,)

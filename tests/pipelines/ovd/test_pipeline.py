@@ -1,0 +1,115 @@
+"""A run from data to bundle: what is read, what is refused, and that no novel box reaches a weight."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.ovd.__main__ import main
+from pipelines.ovd.bundles import load_open_detector
+from pipelines.ovd.config import OvdConfig
+from pipelines.ovd.learner import OpenLearner, ProposalLearner
+from pipelines.ovd.pipeline import OvdPipeline
+from pipelines.ovd.pseudo_labels.making import LABELS_FILE
+from tests.pipelines.ovd.tiny import CLASSES, make_data, words
+from vision_core.config.loading import load
+from vision_core.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"), count=6)
+
+
+def _config(data: Path, *more: str) -> OvdConfig:
+    return load(OvdConfig, None, words(data, *more))
+
+
+@pytest.mark.parametrize(
+    ("method", "learner"), [("marvel", OpenLearner), ("vl_plm", OpenLearner), ("proposals", ProposalLearner)]
+)
+def test_prepare__a_learner_by_method(method: str, learner: type, data: Path) -> None:
+    prepared = OvdPipeline().prepare(_config(data, f"method={method}"))
+    assert type(prepared.learner) is learner
+    batches = [prepared.items[0, index] for index in range(len(prepared.items))]
+    labels = torch.cat([each.targets[0].labels for each in batches])
+    is_base = torch.cat([each.targets[0].is_base for each in batches])
+    assert set(labels[is_base].tolist()) <= {0, 1}
+    pseudo = set(labels[~is_base].tolist())
+    assert pseudo <= {2, 3}
+    assert bool(pseudo) is (method != "proposals")
+
+
+def test_prepare__novel_boxes_of_the_index_change_nothing(data: Path, tmp_path: Path) -> None:
+    """Poisoned labels: boxes of novel classes are moved, added and taken out of the training list."""
+    poisoned = make_data(tmp_path / "data", count=6)
+    index = json.loads((poisoned / "train.json").read_text())
+    novel = {each["id"] for each in index["categories"] if each["name"] in CLASSES[2:]}
+    for number, each in enumerate([each for each in index["annotations"] if each["category_id"] in novel]):
+        each["bbox"] = [1.0 + number, 2.0, 30.0, 20.0]
+    extra = {"image_id": 0, "bbox": [3.0, 3.0, 20.0, 20.0], "area": 400.0, "iscrowd": 0, "category_id": max(novel)}
+    index["annotations"].append({"id": 10_000, **extra})
+    (poisoned / "train.json").write_text(json.dumps(index))
+    (poisoned / LABELS_FILE).write_bytes((data / LABELS_FILE).read_bytes())
+    losses = []
+    for root in (data, poisoned):
+        prepared = OvdPipeline().prepare(_config(root, "marvel.burn_in_last_iter=-1"))
+        batch = prepared.items.collate([prepared.items[0, index] for index in range(len(prepared.items))])
+        losses.append(prepared.learner.train()(batch))
+        manifest = prepared.manifest
+    assert manifest
+    for name, loss in losses[0].items():
+        assert torch.equal(loss, losses[1][name])
+
+
+def test_prepare__without_pseudo_labels(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    (data / LABELS_FILE).unlink()
+    with pytest.raises(DataError, match="Make them with the verb pseudo-label"):
+        OvdPipeline().prepare(_config(data))
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("data.novel=[rounds]", "'rounds', which is none of the classes"),
+        ("data.novel=[]", "leaves no novel class"),
+        ("data.classes=[]", "data.classes is empty"),
+    ],
+)
+def test_prepare__vocabulary_refused(word: str, told: str, data: Path) -> None:
+    with pytest.raises(ConfigError, match=told):
+        OvdPipeline().prepare(_config(data, word))
+
+
+def test_prepare__labels_of_another_vocabulary_order(data: Path) -> None:
+    with pytest.raises(DataError, match="is for 4 classes"):
+        OvdPipeline().prepare(_config(data, "data.classes=[square,disc,round,block]"))
+
+
+def test_deliver__a_bundle_with_background_and_fingerprint(data: Path, tmp_path: Path) -> None:
+    pipeline = OvdPipeline()
+    config = _config(data)
+    prepared = pipeline.prepare(config)
+    card = pipeline.deliver(config, prepared.learner, tmp_path / "model")
+    content = load_open_detector(tmp_path / "model")
+    assert content.split.novel == ("round", "block")
+    assert content.background.shape[1] == 16
+    assert len(content.background) > 0
+    assert card.preprocessing["image_text"] == "by hand"
+    [row] = pipeline.evaluate(config, {"trained": tmp_path / "model"}, None)
+    assert set(row.metrics) == {"novel_ap50", "base_ap50", "all_ap50"}
+
+
+def test_main__proposals_then_pseudo_label_refuses_other_bundles(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [*words(data, "method=proposals", "train.max_steps=1", "data.eval_split=null")]
+    assert main(["train", "--out", str(tmp_path / "run"), *run]) == 0
+    assert main(["predict", "--checkpoint", str(tmp_path / "run" / "model"), "--input", str(data / "test"), "--out",
+                 str(tmp_path / "found")]) == 2  # fmt: skip
+    assert "knows no names" in capsys.readouterr().err
+    common = words(data, f"proposals.weights={tmp_path / 'run' / 'model'}")
+    assert main(["pseudo-label", "--out", str(tmp_path / "labels"), *common]) == 2
+    assert "image_text.weights is empty" in capsys.readouterr().err
