@@ -33,6 +33,7 @@ from vision_core.detection.datasets.reading import (
     manifest,
     read_for_findings,
     refuse_without_boxes,
+    shared_images,
 )
 from vision_core.detection.datasets.validation import check_dataset
 from vision_core.detection.evaluation import detect_all, draw_comparison
@@ -41,7 +42,8 @@ from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coc
 from vision_core.detection.weights.bundles import save_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone
 from vision_core.detection.weights.export import exportable
-from vision_core.errors import Checked, DataError
+from vision_core.errors import Checked, DataError, UserError
+from vision_core.evaluation.overlaps import note_overlap
 from vision_core.evaluation.rows import Row
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import OnItem, Pipeline
@@ -71,12 +73,12 @@ class OvdPipeline(Pipeline[OvdConfig]):
 
     def prepare(self, config: OvdConfig) -> Prepared:
         """Build the learner and the training views of a run."""
-        dataset, split = read_base(config.data)
-        dataset = readable(dataset, config.data, self._seen)
-        refuse_without_boxes(dataset)
+        listed, split = read_base(config.data)
         learner, notes = (
-            self._generator(config) if config.method == GENERATOR else self._open_learner(config, dataset, split)
+            self._generator(config) if config.method == GENERATOR else self._open_learner(config, listed, split)
         )
+        dataset = readable(listed, config.data, self._seen)
+        refuse_without_boxes(dataset)
         views = OpenViews(
             _with_targets(dataset, self._labels),
             config.detector,
@@ -87,7 +89,10 @@ class OvdPipeline(Pipeline[OvdConfig]):
             max_megapixels=config.data.max_megapixels,
         )
         self._views = views
-        scored = read_scored(config.data, split).notes if config.data.eval_split else ()
+        scored: tuple[str, ...] = ()
+        if config.data.eval_split:
+            found = read_scored(config.data, split)
+            scored = (*found.notes, *note_trained_images(config, found))
         return Prepared(
             learner=learner,
             items=views,
@@ -145,7 +150,8 @@ class OvdPipeline(Pipeline[OvdConfig]):
             found = detect_all(OvdPredictor(content, device), dataset, f"evaluate {model}")
             if folder:
                 draw_comparison(dataset, {model: found}, folder)
-            rows.append(score_groups(model, dataset, found, content.split))
+            notes = note_trained_images(config, dataset)
+            rows.append(score_groups(model, dataset, found, content.split, notes))
         return rows
 
     def predictor(self, bundle: Path, device: torch.device, config: OvdConfig | None = None) -> OvdPredictor:
@@ -180,27 +186,48 @@ class OvdPipeline(Pipeline[OvdConfig]):
         """Read every image of training and evaluation list once."""
         data = config.data
         split = class_split(data)
-        lists = [read_for_findings(data.split, lambda: read_base(data)[0])]
+        train = read_for_findings(data.split, lambda: read_base(data)[0])
+        if config.method != GENERATOR and not train.problems:
+            train = train.checked(lambda listed: read_labels(_labels_file(config), listed, split))
+        lists = [train]
         if data.eval_split:
             lists.append(read_for_findings(data.eval_split, lambda: read_scored(data, split)))
         return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in lists]
 
 
-def score_groups(model: str, dataset: DetectionDataset, found: Sequence[Detections], split: Split) -> Row:
+def score_groups(
+    model: str, dataset: DetectionDataset, found: Sequence[Detections], split: Split, notes: tuple[str, ...] = ()
+) -> Row:
     """Compute COCO AP50 of one model by class, averaged over novel, base and all classes.
 
     All classes compete in one inference; only the scores are divided.
+
+    Args:
+        model: Its name in the row.
+        dataset: The labelled images.
+        found: Detections, one per image.
+        split: The classes.
+        notes: What is to be said beside the scores.
     """
     result = coco_ap50(dataset.records, found, split.classes)
-    means, notes = group_means(result.per_class, split)
+    means, empty = group_means(result.per_class, split)
     return Row(
         model=model,
         split=dataset.name,
         counts={"images": len(dataset), **dataset.left_out, "boxes": sum(result.truths.values())},
         metrics={f"{name}_ap50": value for name, value in means.items()},
         per_class={f"{name}.ap50": value for name, value in result.per_class.items()},
-        notes=(*dataset.notes, *notes),
+        notes=(*dataset.notes, *notes, *empty),
     )
+
+
+def note_trained_images(config: OvdConfig, scored: DetectionDataset) -> tuple[str, ...]:
+    """Say which images of a list to score are among those of the training, as far as that list can be read."""
+    try:
+        trained, _ = read_base(config.data)
+    except (UserError, OSError):  # a list that is gone or has changed tells nothing
+        return ()
+    return note_overlap("TRAINED ON", shared_images(trained, scored), len(scored), "images")
 
 
 @torch.no_grad()

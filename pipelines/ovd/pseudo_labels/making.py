@@ -19,6 +19,7 @@ from pipelines.ovd.pseudo_labels.proposals import propose_in_image
 from pipelines.ovd.pseudo_labels.shards import SHARD_IMAGES, ScoredImage, read_shards, write_shards
 from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import WEIGHTS_FILE
+from vision_core.detection.datasets.readable import readable
 from vision_core.detection.model.detector import Detector
 from vision_core.errors import ConfigError
 from vision_core.images.reading import read_noted_image
@@ -58,18 +59,19 @@ def make_labels(
     if settings.weights is None:
         raise ConfigError("proposals.weights is empty: give the bundle of a generator, trained with method=proposals.")
     dataset, split = read_base(config.data)
+    sound = readable(dataset, config.data, {})
     model = load_image_text(config.image_text).to(device)
     names = embed_vocabulary(model, Vocabulary.of_classes(split.novel), out / _EMBEDDINGS)
     generator, _ = load_generator(settings.weights, rpn_nms=settings.rpn_nms, count=settings.count)
     generator = generator.to(device)
 
     def score(number: int) -> ScoredImage:
-        record = dataset.records[number]
+        record = sound.records[number]
         scored = _score(generator, model, names, (record.image_id, record.path), config)
-        on_image(number + 1, len(dataset))
+        on_image(number + 1, len(sound))
         return scored
 
-    ids = [record.image_id for record in dataset.records]
+    ids = [record.image_id for record in sound.records]
     count = write_shards(out / _SCORES, _header(config, split.novel, model), ids, score, shard_images)
     header, scored = read_shards(out / _SCORES)
     embeddings = embed_vocabulary(model, Vocabulary.of_classes(split.classes), out / _EMBEDDINGS)
@@ -79,7 +81,7 @@ def make_labels(
     return [
         f"{count} of {len(ids)} images were scored now; the others were before.",
         f"{candidates} candidates of {len(split.novel)} novel classes: {path}",
-        *dataset.notes,
+        *sound.notes,
         *notes,
     ]
 

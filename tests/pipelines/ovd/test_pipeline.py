@@ -88,6 +88,31 @@ def test_prepare__labels_of_another_vocabulary_order(data: Path) -> None:
         OvdPipeline().prepare(_config(data, "data.classes=[square,disc,round,block]"))
 
 
+def test_prepare__a_damaged_image_is_left_out_and_the_pseudo_labels_still_fit(tmp_path: Path) -> None:
+    data = make_data(tmp_path, count=4)
+    whole = data / "train" / "001.png"
+    whole.write_bytes(whole.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"001\.png"):
+        OvdPipeline().prepare(_config(data))
+    prepared = OvdPipeline().prepare(_config(data, "data.on_corrupt=skip"))
+    assert len(prepared.items) < 4
+    assert "001.png" not in prepared.items.names(range(len(prepared.items)))
+
+
+def test_prepare__scored_images_that_are_trained_on_are_told(data: Path) -> None:
+    notes = OvdPipeline().prepare(_config(data, "data.eval_split=train")).notes
+    assert any(note.startswith("TRAINED ON") for note in notes)
+    assert not any(note.startswith("TRAINED ON") for note in OvdPipeline().prepare(_config(data)).notes)
+
+
+def test_validate__reads_the_pseudo_labels_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_data(tmp_path, count=2)
+    assert main(["validate", *words(data)]) == 0
+    (data / LABELS_FILE).write_text("{}")
+    assert main(["validate", *words(data)]) == 2
+    assert "is no file of pseudo-labels" in capsys.readouterr().err
+
+
 def test_deliver__a_bundle_with_background_and_fingerprint(data: Path, tmp_path: Path) -> None:
     pipeline = OvdPipeline()
     config = _config(data)
