@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines.ovd.__main__ import main
 from pipelines.ovd.config import OvdConfig
 from pipelines.ovd.data.reading import read_base
 from pipelines.ovd.pseudo_labels import making
@@ -16,7 +17,7 @@ from tests.pipelines.ovd.table import TableModel
 from tests.pipelines.ovd.test_bundles import make_generator
 from tests.pipelines.ovd.tiny import CLASSES, NOVEL
 from tests.vision_core.detection.synthetic import make_coco
-from vision_core.config.loading import load
+from vision_core.config.loading import dump, load
 from vision_core.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -91,6 +92,21 @@ def test_make__other_settings_of_the_scores_are_refused(config: OvdConfig, tmp_p
     warmer = config.model_copy(update={"image_text": config.image_text.model_copy(update={"temperature": 0.1})})
     with pytest.raises(DataError, match=r"scored with other settings: temperature is '0.01', expected '0.1'"):
         make_labels(warmer, tmp_path, CPU)
+
+
+def test_verb__writes_the_file_and_tells_what_was_made(
+    config: OvdConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.yaml").write_text(dump(config))
+    words = ["pseudo-label", "--config", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "4 of 4 images were scored now" in told
+    assert f"candidates of 2 novel classes: {tmp_path / 'out' / LABELS_FILE}" in told
+    assert main(words) == 0
+    assert "0 of 4 images were scored now" in capsys.readouterr().out
+    assert main([*words, "image_text.temperature=0.5"]) == 2
+    assert "scored with other settings: temperature" in capsys.readouterr().err
 
 
 def test_make__without_a_generator(config: OvdConfig, tmp_path: Path) -> None:
