@@ -4,14 +4,18 @@ from typing import Any
 
 import pytest
 import torch
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch import Tensor
 
 from pipelines.ovd.config import Marvel, OvdConfig
+from pipelines.ovd.detector import OpenDetector
 from pipelines.ovd.learner import OpenLearner, ProposalLearner
 from pipelines.ovd.views import OpenBatch
 from tests.pipelines.ovd.loops import IS_NOVEL, SETTINGS, open_batch, open_detector, open_targets, step_by_loop
 from vision_core.config.loading import load
 from vision_core.detection.model.detector import Detector
+from vision_core.detection.model.detectron2_parts import KeyedStandardHeads, detectron2_config
 from vision_core.randomness import seeded
 
 _IN_BURN_IN, _AFTER = 3, 900
@@ -123,6 +127,46 @@ def test_step__without_candidates_adaptive_weights_do_nothing() -> None:
     whole, bare = _learner(), _learner({"mining": False, "reweighting": False, "stratified": False})
     for name, loss in whole(base).items():
         assert torch.equal(loss, bare(base)[name])
+
+
+def _as_detectron2(detector: OpenDetector) -> KeyedStandardHeads:
+    """The region heads of detectron2 with class-agnostic boxes, and the text classifier as a plain linear layer."""
+    config = detectron2_config(detector.settings, detector.num_classes)
+    config.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
+    config.MODEL.ROI_HEADS.PROPOSAL_APPEND_GT = True
+    heads = KeyedStandardHeads(config, detector.backbone.output_shape())
+    heads.box_head.load_state_dict(detector.roi_heads.box_head.state_dict())
+    heads.box_predictor.bbox_pred.load_state_dict(detector.roi_heads.box_predictor.bbox_pred.state_dict())
+    matrix, projection = detector.classifier.class_matrix(), detector.classifier.projection
+    linear = {"weight": matrix @ projection.weight, "bias": matrix @ projection.bias}
+    heads.box_predictor.cls_score.load_state_dict({name: each.detach() for name, each in linear.items()})
+    return heads.train()  # type: ignore[no-any-return]
+
+
+def test_step__without_candidates_is_a_plain_faster_r_cnn_on_both_views() -> None:
+    batch = open_batch(
+        open_targets(([5.0, 8, 40, 50], 0, True, 1.0), ([44.0, 20, 76, 80], 2, True, 1.0)), open_targets()
+    )
+    learner = _learner()
+    found = learner(batch)
+    detector, keys = learner.detector, learner._keys(batch.indices, 4)
+    features = detector.features([*batch.weak, *batch.strong])
+    targets = [each.plain() for each in batch.targets * 2]
+    anchors, proposals = detector.anchor_losses(features, targets, [seed for seed, _ in keys])
+    heads = _as_detectron2(detector)
+    heads.seeds = [seed for _, seed in keys]
+    rows = zip(proposals, targets, features.sizes, strict=True)
+    given = [
+        (
+            Instances(size, proposal_boxes=Boxes(each.boxes), objectness_logits=each.objectness),
+            Instances(size, gt_boxes=Boxes(target.boxes), gt_classes=target.labels),
+        )
+        for each, target, size in rows
+    ]
+    with EventStorage():
+        _, plain = heads(None, features.maps, [each for each, _ in given], [target for _, target in given])
+    for name, loss in (anchors | plain).items():
+        torch.testing.assert_close(found[name], loss, atol=1e-5, rtol=1e-5)
 
 
 def test_step__neutral_weights_are_none() -> None:
