@@ -133,6 +133,11 @@ class Marvel(Section):
     box_loss_on: Literal["all", "base"] = Field("all", description="Regions that the box loss is made of.")
     weight_box_loss: bool = Field(False, description="Weigh the box loss as the classification.")
     add_novelty: bool = Field(False, description="Add a region's own novelty to its weight, as VL-PLM's program does.")
+    ema_keep_rate: Fraction | None = Field(
+        None,
+        description="Ours: an average of the weights judges candidates and regions, and keeps this share of itself at "
+        "every step after the burn-in, such as 0.999; empty, as published: the weights themselves judge.",
+    )
     legacy_base_from_confidence: bool = Field(
         False, description="Take candidates of score 1 for base boxes, as the program does by mistake."
     )

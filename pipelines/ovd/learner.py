@@ -15,6 +15,7 @@ from pipelines.ovd.views import OpenBatch
 from vision_core.detection.model.detector import Detector, Features, Targets
 from vision_core.randomness import key
 from vision_core.training.learner import Learner
+from vision_core.training.mean_teacher import MeanTeacher
 
 _ONE_CLASS = 0  # label of everything, for a generator
 
@@ -22,7 +23,8 @@ _ONE_CLASS = 0  # label of everything, for a generator
 class OpenLearner(Learner):
     """Training on base boxes and pseudo-labels: MarvelOVD, and with its switches off VL-PLM.
 
-    There is no second network: the weights of the step judge candidates and regions on the weak view, without gradient.
+    As published there is no second network: the weights of the step judge candidates and regions on the weak view,
+    without gradient. With ``marvel.ema_keep_rate`` an average of them judges, and is not delivered.
 
     Args:
         detector: The detector.
@@ -40,6 +42,9 @@ class OpenLearner(Learner):
         self.seed = seed
         self.register_buffer("is_novel", torch.tensor(is_novel), persistent=False)
         self.is_novel: Tensor
+        keep_rate = self.marvel.ema_keep_rate
+        self.teacher = None if keep_rate is None else MeanTeacher(detector)
+        self.teacher_moves = "step" if self.teacher else None
 
     def training_step(self, batch: OpenBatch) -> dict[str, Tensor]:
         """Compute the losses of anchors and regions, each a mean over all views."""
@@ -47,7 +52,7 @@ class OpenLearner(Learner):
         features = self.detector.features(
             views
         )  # with FrozenBN and no dropout the weak half is what a pass alone gives
-        weak = _first(features, len(batch.weak))
+        weak = self._judged(features, batch.weak)
         chosen = self._choose(weak, [self._marked(each) for each in batch.targets])
         targets = chosen * (len(views) // len(batch.weak))
         keys = self._keys(batch.indices, len(views))
@@ -67,9 +72,26 @@ class OpenLearner(Learner):
         ]
         return losses | self._region_losses(features, weak, regions)
 
+    def after_step(self, step: int) -> None:
+        """Move the average, if there is one; until the end of the burn-in it is a copy."""
+        if self.teacher:
+            self.teacher.update(self.detector, 0.0 if self.is_burn_in else self.marvel.ema_keep_rate or 0.0)
+
     def product(self) -> OpenDetector:
         """Return the detector."""
         return self.detector
+
+    @property
+    def _judge(self) -> OpenDetector:
+        """Return the network that judges candidates and regions."""
+        return self.teacher.module if self.teacher else self.detector  # type: ignore[return-value]
+
+    def _judged(self, features: Features, weak: list[Tensor]) -> Features:
+        """Return the features of the weak views that candidates and regions are judged by."""
+        if self.teacher is None:
+            return _first(features, len(weak))
+        with torch.no_grad():
+            return self._judge.features(weak)
 
     @property
     def is_burn_in(self) -> bool:
@@ -96,7 +118,7 @@ class OpenLearner(Learner):
         if self.is_burn_in:
             keeps = [burn_in_keep(each.confidence, each.is_base, marvel.theta_burn) for each in targets]
             return [each.kept(keep) for each, keep in zip(targets, keeps, strict=True)]
-        probabilities = self.detector.probabilities(weak, [each.boxes for each in targets])
+        probabilities = self._judge.probabilities(weak, [each.boxes for each in targets])
         mined = [
             mine(
                 scores,
@@ -177,10 +199,14 @@ class OpenLearner(Learner):
     def _weak_probabilities(self, weak: Features, regions: list[Regions], logits: Tensor) -> Tensor:
         """Compute probabilities ``(R, K + 1)`` on the weak view; regions of weak views have theirs already."""
         count = len(weak.sizes)
-        own = logits[: sum(map(len, regions[:count]))].detach().softmax(dim=1)
+        own = (
+            logits[: sum(map(len, regions[:count]))].detach().softmax(dim=1)
+            if self.teacher is None
+            else self._judge.probabilities(weak, [each.boxes for each in regions[:count]])
+        )
         if len(regions) == count:
             return own
-        return torch.cat([own, self.detector.probabilities(weak, [each.boxes for each in regions[count:]])])
+        return torch.cat([own, self._judge.probabilities(weak, [each.boxes for each in regions[count:]])])
 
 
 class ProposalLearner(Learner):

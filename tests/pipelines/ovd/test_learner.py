@@ -219,6 +219,24 @@ def test_step__a_batch_without_any_target() -> None:
         assert losses["loss_box_reg"].item() == 0
 
 
+def test_average__judges_as_the_weights_while_it_equals_them_and_then_follows() -> None:
+    plain, averaged = _learner(), _learner({"ema_keep_rate": 0.75})
+    for name, loss in plain(_batch()).items():
+        torch.testing.assert_close(averaged(_batch())[name], loss, atol=1e-5, rtol=1e-5)
+    assert averaged.teacher is not None
+    weight, average = averaged.detector.classifier.projection.weight, averaged._judge.classifier.projection.weight
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight.add_(1.0)
+    averaged.after_step(_AFTER)
+    torch.testing.assert_close(average, before + 0.25)
+    assert not average.requires_grad
+    assert averaged.product() is averaged.detector
+    averaged.step = _IN_BURN_IN
+    averaged.after_step(_IN_BURN_IN)
+    assert torch.equal(average, weight)
+
+
 def test_vocabulary__a_trained_detector_takes_another() -> None:
     detector = open_detector().eval()
     trained = {name: each.clone() for name, each in detector.named_parameters()}
