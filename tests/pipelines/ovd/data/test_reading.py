@@ -1,0 +1,65 @@
+"""Reading with the base classes alone, and the index that pseudo-labels are added to."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.ovd.config import OvdData
+from pipelines.ovd.data.reading import class_split, read_base, read_index, read_scored
+from tests.pipelines.ovd.tiny import CLASSES, NOVEL
+from tests.vision_core.detection.synthetic import make_coco, make_voc
+from vision_core.errors import ConfigError
+
+
+def _data(root: Path, **words: object) -> OvdData:
+    return OvdData.model_validate({"root": root, "classes": CLASSES, "novel": NOVEL, "eval_split": "test", **words})
+
+
+def test_base__novel_boxes_are_dropped_and_told(tmp_path: Path) -> None:
+    make_coco(tmp_path, count=8, classes=CLASSES)
+    data = _data(tmp_path)
+    dataset, split = read_base(data)
+    scored = read_scored(data.model_copy(update={"eval_split": "train"}), split)
+    assert dataset.classes == scored.classes == CLASSES
+    for few, all_boxes in zip(dataset.records, scored.records, strict=True):
+        assert few.labels.tolist() == [label for label in all_boxes.labels.tolist() if label < 2]
+    dropped = sum(int((record.labels >= 2).sum()) for record in scored.records)
+    assert dataset.left_out["objects of other classes"] == dropped > 0
+
+
+def test_index__of_coco_keeps_ids_and_fields(tmp_path: Path) -> None:
+    make_coco(tmp_path, count=4, classes=CLASSES)
+    content = json.loads((tmp_path / "train.json").read_text())
+    for each in content["annotations"]:
+        each["note"] = "kept"
+    content["categories"] = [each for each in content["categories"] if each["name"] != "block"]
+    content["annotations"] = [each for each in content["annotations"] if each["category_id"] != 7]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    data = _data(tmp_path)
+    index = read_index(data, *read_base(data))
+    assert {each["name"]: each["id"] for each in index["categories"]} == {
+        "disc": 1,
+        "square": 3,
+        "round": 5,
+        "block": 6,
+    }
+    assert index["annotations"] == content["annotations"]
+    assert index["images"] == content["images"]
+
+
+def test_index__of_voc_is_written_as_coco(tmp_path: Path) -> None:
+    make_voc(tmp_path, count=4, classes=CLASSES)
+    data = _data(tmp_path, format="voc")
+    dataset, split = read_base(data)
+    index = read_index(data, dataset, split)
+    assert [each["name"] for each in index["categories"]] == list(CLASSES)
+    assert len(index["annotations"]) == sum(len(record.labels) for record in dataset.records)
+    assert {each["category_id"] for each in index["annotations"]} <= {1, 2}
+
+
+def test_split__classes_have_to_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data.classes is empty"):
+        class_split(_data(tmp_path, classes=()))
+    with pytest.raises(ConfigError, match=r"data.eval_split is empty"):
+        read_scored(_data(tmp_path, eval_split=None), class_split(_data(tmp_path)))
