@@ -8,7 +8,7 @@ import numpy as np
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.slide_processing import ProcessedSlide
 from vision_core.batch.summary import THUMBNAIL
-from vision_core.files import write_atomic
+from vision_core.files import to_json, write_atomic
 from vision_core.images.captions import add_caption
 from vision_core.images.drawing import Picture, write_png, write_thumbnail
 from vision_core.results import SlideResult
@@ -21,7 +21,6 @@ from vision_core.slides.reading.slide import Slide
 from vision_core.slides.tissue.overview import Gaps, thumbnail
 from vision_core.slides.tissue.regions import regions_to_mask
 from vision_core.slides.tissue.segmentation import Tissue, write_tissue
-from vision_core.strict_json import to_json
 
 RESULT_FILES = {
     ".json": "The result: category, probabilities, notes, model.",

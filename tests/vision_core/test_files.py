@@ -1,3 +1,4 @@
+import json
 import os
 import resource
 import signal
@@ -7,10 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vision_core.errors import EnvironmentFault
-from vision_core.files import atomic_path, is_our_readme, remove_leftovers, sha256, write_atomic, write_readme
+from vision_core.files import (
+    RepeatedKeyError,
+    atomic_path,
+    is_our_readme,
+    parse_json,
+    remove_leftovers,
+    sha256,
+    to_json,
+    write_atomic,
+    write_readme,
+)
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
@@ -110,3 +122,29 @@ def test_write_readme__ours_is_written_anew_and_a_persons_stays(tmp_path: Path) 
     (tmp_path / "README.txt").symlink_to(tmp_path / "elsewhere.txt")
     write_readme(tmp_path, "Results.", {})
     assert not (tmp_path / "elsewhere.txt").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]}', b'\xef\xbb\xbf{"a": 1}'])
+def test_parse_json__as_pythons_own(text: str | bytes) -> None:
+    assert parse_json(text) == json.loads(text)
+
+
+@pytest.mark.parametrize(("text", "key"), [('{"a": 1, "b": 2, "a": 1}', "a"), ('[{"x": {"ä": 1, "\\u00e4": 2}}]', "ä")])
+def test_parse_json__a_key_that_is_named_twice_is_refused_by_name(text: str, key: str) -> None:
+    with pytest.raises(RepeatedKeyError, match=f"names the key '{key}' twice"):
+        parse_json(text)
+
+
+def test_to_json__what_json_does_not_have_is_null() -> None:
+    content = {"a": [float("nan"), (float("inf"), 1.5)], "b": {"c": np.float64("-inf")}, "d": Path("x"), "ä": True}
+    text = to_json(content, default=str)
+    with pytest.raises(TypeError):
+        to_json({"a": np.float32(1)})  # no number becomes text in silence
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": [None, [None, 1.5]], "b": {"c": None}, "d": "x", "ä": True
+    }  # fmt: skip
+    assert "ä" in text
+
+
+def test_parse_json__constants_as_the_caller_takes_them() -> None:
+    assert parse_json("[NaN]", parse_constant=str) == ["NaN"]

@@ -23,8 +23,7 @@ from vision_core.bundles.archives import extract_zip
 from vision_core.bundles.card import CARD_FILE, FORMAT, GOLDEN_FILE, SEAL, UNSEALED_FORMAT, WEIGHTS_FILE, Card, seal
 from vision_core.console import say
 from vision_core.errors import CheckpointError, NotFiniteError, one_line
-from vision_core.files import flush, sha256, write_atomic
-from vision_core.strict_json import RepeatedKeyError, parse_json
+from vision_core.files import RepeatedKeyError, flush, parse_json, sha256, write_atomic
 
 GOLDEN_FINE, GOLDEN_REFUSED = 1e-3, 1e-2
 _FORMAT_KEY = "bundle_format"  # in the header of the golden pair, which the card's hashes cover

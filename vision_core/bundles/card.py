@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 
 from vision_core.config.schema import Section
 from vision_core.errors import CheckpointError
+from vision_core.files import to_json
 from vision_core.results import RESEARCH_NOTICE
-from vision_core.strict_json import to_json
 
 FORMAT = 2
 UNSEALED_FORMAT = 1  # its golden pair starts behind the preprocessing, and its card has no seal

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from vision_core.files import write_atomic
+from vision_core.files import to_json, write_atomic
 from vision_core.results import RESEARCH_NOTICE
-from vision_core.strict_json import to_json
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,8 @@ from typing import Any
 
 from vision_core.config.strict_yaml import read_yaml
 from vision_core.errors import EnvironmentFault, UsageError, UserError
-from vision_core.files import README, is_our_readme, remove_leftovers, write_atomic, write_readme
+from vision_core.files import README, is_our_readme, remove_leftovers, to_json, write_atomic, write_readme
 from vision_core.runs.lock import holder_of, holding
-from vision_core.strict_json import to_json
 
 _OURS = ("config.yaml", "run.json", "last.pt", "last.prev.pt")
 _CLEARED = (

@@ -21,9 +21,8 @@ from pipelines.ultrasound.data.lists import SPLITS_FILE, read_lists
 from pipelines.ultrasound.data.observers import vote
 from pipelines.ultrasound.data.subjects import Splits, hash_keys, refuse_shared
 from vision_core.errors import ConfigError, DataError
-from vision_core.files import atomic_path, write_atomic
+from vision_core.files import RepeatedKeyError, atomic_path, parse_json, write_atomic
 from vision_core.images.reading import list_files
-from vision_core.strict_json import RepeatedKeyError, parse_json
 
 _CASE = re.compile(r"(?P<subject>[A-Za-z0-9][\w.-]*)_(?P<number>\d+)", re.ASCII)
 _ENDING, _CHANNEL = ".png", "_0000"

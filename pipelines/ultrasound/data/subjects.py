@@ -14,9 +14,8 @@ import numpy as np
 from pipelines.ultrasound.data.frames import refuse
 from vision_core.csv_tables import read_csv
 from vision_core.errors import ConfigError, DataError
-from vision_core.files import atomic_path
+from vision_core.files import atomic_path, parse_json
 from vision_core.randomness import key
-from vision_core.strict_json import parse_json
 
 SUBJECTS = "subjects.csv"
 _NEARLY = 1e-6

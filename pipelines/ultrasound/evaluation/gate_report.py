@@ -20,8 +20,7 @@ from vision_core.bundles.bundle import read_card
 from vision_core.config import loading as configs
 from vision_core.console import command_line
 from vision_core.evaluation.rows import Row, table
-from vision_core.files import write_atomic
-from vision_core.strict_json import to_json
+from vision_core.files import to_json, write_atomic
 from vision_core.training.runtime import pick_device
 
 _GATE = " (gate)"

@@ -32,8 +32,8 @@ from vision_core.detection.datasets.records import (
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
 from vision_core.evaluation.class_names import written_name
+from vision_core.files import RepeatedKeyError, parse_json
 from vision_core.images.reading import IMAGE_SUFFIXES, is_image_name, list_images
-from vision_core.strict_json import RepeatedKeyError, parse_json
 
 Entry = Mapping[str, Any]
 _Id = TypeVar("_Id", int | str, str)

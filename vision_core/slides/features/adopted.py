@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from vision_core.errors import InputError
-from vision_core.files import write_atomic
+from vision_core.files import parse_json, write_atomic
 from vision_core.slides.features.files import Features, completed, read_features
 from vision_core.slides.features.grids import ForeignGrid, read_grid
 from vision_core.slides.features.hdf5 import checked_dataset, open_h5
-from vision_core.strict_json import parse_json
 
 ADOPTED_SUFFIX = ".adopted.json"
 _FORMAT = 1

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from vision_core.errors import InputError
+from vision_core.files import parse_json
 from vision_core.slides.tissue.regions import Points, Region, join_diagonal_pixels, mask_to_regions, regions_to_mask
-from vision_core.strict_json import parse_json
 
 _MAX_BYTES = 500_000_000
 _WITHOUT_AREA = frozenset({"Point", "MultiPoint", "LineString", "MultiLineString"})
