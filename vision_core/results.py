@@ -106,10 +106,7 @@ class Detections:
         )
 
     def to_record(self) -> dict[str, Any]:
-        """Convert to a JSON-ready record.
-
-        It holds image size, model, notice, and one entry per object (box ``xyxy`` in pixels).
-        """
+        """Convert to a JSON-ready record, with one entry an object (box ``xyxy`` in pixels)."""
         objects = [
             {
                 "label": self.classes[label],
@@ -181,10 +178,7 @@ class ClassScores:
         return "; ".join(_unmistakable(self.titles.get(name, name)) for name in self.called()) or self.category
 
     def to_record(self) -> dict[str, Any]:
-        """Convert to a JSON-ready record.
-
-        It holds size, category, its words, classes called, scores by class from high to low, notes, model and notice.
-        """
+        """Convert to a JSON-ready record, scores by class from high to low."""
         height, width = self.image_size
         return {
             "width": width,
@@ -264,12 +258,8 @@ class SlideResult:
         return _unmistakable(self.titles[self.category]) if self.category in self.titles else self.category
 
     def to_record(self) -> dict[str, Any]:
-        """Convert to a JSON-ready record without the tiles.
-
-        It holds category, its words, probabilities by class, facts, notes, model and notice.
-        """
+        """Convert to a JSON-ready record without the tiles."""
         height, width = self.size
-        shares = [as_share(share) for share in self.probabilities]
         return {
             "slide": self.slide,
             "width": width,
@@ -277,7 +267,7 @@ class SlideResult:
             "mpp": self.mpp or None,
             "category": self.category,
             "verdict": self.verdict,
-            "probabilities": dict(zip(self.classes, shares, strict=False)),
+            "probabilities": dict(zip(self.classes, map(as_share, self.probabilities), strict=False)),
             "tiles": len(self),
             "tile_side": self.tile_side,
             "facts": dict(self.facts),
@@ -359,21 +349,17 @@ class CineResult:
     def verdict(self) -> str:
         """Category in words for people."""
         shown = int(self.present.sum())
-        title = self.titles.get(self.classes[0], self.classes[0])
-        return f"{title} on {shown} of {len(self)} frames" if shown else self.category
+        name = self.classes[0]
+        return f"{self.titles.get(name, name)} on {shown} of {len(self)} frames" if shown else self.category
 
     def to_record(self) -> dict[str, Any]:
-        """Convert to a JSON-ready record without masks.
-
-        It holds size, category, its words, spacing, one entry a frame, notes, model and notice.
-        """
-        height, width = self.size
-        outside = np.zeros(len(self), bool) if self.outside is None else self.outside
+        """Convert to a JSON-ready record without masks, with one entry a frame."""
+        outside = [False] * len(self) if self.outside is None else self.outside
         rows = zip(self.frames, self.present, self.accepted, outside, self.scores, self.confidence, strict=True)
         return {
             "file": self.name,
-            "width": width,
-            "height": height,
+            "width": self.size[1],
+            "height": self.size[0],
             "category": self.category,
             "verdict": self.verdict,
             "spacing_mm": self.spacing_mm,
