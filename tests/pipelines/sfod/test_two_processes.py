@@ -47,7 +47,7 @@ TEACHING = ("pseudo_labels.threshold=0.6", "lpld.iou=0.9", "lpld.foreground=0.5"
 CASES = {
     "source": ("method=source", "teacher.every=step"),
     "statistics": ("method=bn",),
-    "mean teacher": ("method=mt", "train.epochs=2", *TEACHING),
+    "mean teacher": ("method=mt", *TEACHING),
     "LPLD": ("method=lpld", "teacher.every=step", *TEACHING),
     # Some images have a pseudo label, others have none and are left out.
     "LPLD, some empty": ("method=lpld", "pseudo_labels.skip_empty_hpl=true", *TEACHING, "pseudo_labels.threshold=0.79"),

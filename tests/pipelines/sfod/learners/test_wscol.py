@@ -69,9 +69,16 @@ def _moved(module: nn.Module) -> bool:
     return any(each.grad is not None and bool(each.grad.any()) for each in module.parameters())
 
 
-@pytest.mark.parametrize(("method", "terms"), [("wscol_core", CORE), ("wsco_full", FULL)])
-@pytest.mark.parametrize("classes", [("car",), ("person", "rider", "car")])
-@pytest.mark.parametrize("settings", [PYRAMID, pytest.param(C4, marks=pytest.mark.slow)], ids=["fpn", "c4"])
+@pytest.mark.parametrize(
+    ("method", "terms", "classes", "settings"),
+    [
+        pytest.param("wscol_core", CORE, ("car",), PYRAMID, id="core-one-class"),
+        pytest.param("wsco_full", FULL, ("person", "rider", "car"), PYRAMID, id="full"),
+        pytest.param("wsco_full", FULL, ("car",), PYRAMID, id="full-one-class", marks=pytest.mark.slow),
+        pytest.param("wscol_core", CORE, ("person", "rider", "car"), C4, id="core-c4", marks=pytest.mark.slow),
+        pytest.param("wsco_full", FULL, ("car",), C4, id="full-one-class-c4", marks=pytest.mark.slow),
+    ],
+)
 def test_step__terms_are_finite_and_train_the_mapping(
     method: str, terms: set[str], classes: tuple[str, ...], settings: DetectorSettings
 ) -> None:
@@ -223,6 +230,7 @@ def test_step__lpld_on_top_is_that_of_lpld_alone(detector: Detector) -> None:
     torch.testing.assert_close(losses["loss_lpld"], expected, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_step__half_precision_leaves_memory_and_losses_in_single(detector: Detector) -> None:
     learner, exact = (_learner(detector, "wsco_full+lpld", "lpld.foreground=0.4") for _ in range(2))
     with torch.autocast("cpu", dtype=torch.bfloat16):
