@@ -27,6 +27,7 @@ from vision_core.segmentation.stored_masks import StoredMasks
 from vision_core.training.runtime import pick_device
 
 _AT_ONCE = 16  # frames
+_NO_MASKS = np.zeros((0, 0, 0), bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
                 raise InputError(f"'{name}' holds frames of several sizes. Give a file for each.")
             for mask in found.masks:
                 stored.append(mask)
-            parts.append(replace(found, masks=found.masks[:0]))
+            parts.append(replace(found, masks=_NO_MASKS))  # an empty slice of its masks would keep them all
         _, height, width = stored.shape
         models = [self.card.identity(), *([self._masking.identity] if self.threshold and self._masking else [])]
         blank = sum(each.blank for each in parts)

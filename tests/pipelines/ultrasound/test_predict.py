@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydicom.data import get_testdata_file
 
 from pipelines.ultrasound.__main__ import main
 from pipelines.ultrasound.config import ScreenNetwork
+from pipelines.ultrasound.data.files import FrameFile
 from pipelines.ultrasound.predict import UltrasoundPredictor
 from pipelines.ultrasound.screening.screen import Screen
 from tests.bad_inputs.dicoms import still
@@ -109,6 +111,24 @@ def test_stream__every_frame_comes_once_with_the_mask_of_the_whole_file(segmente
     assert max(different) <= 2  # a batch of one is summed in another order
     assert min(each.seconds for each in streamed) > 0
     assert whole.seconds is not None and whole.seconds > 0
+
+
+def test_predict__memory_does_not_grow_with_the_length_of_a_cine(segmenter: Path) -> None:
+    predictor = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")
+    image = frame(0, 1, (96, 128))[0]
+
+    def peak(count: int) -> int:
+        cine = FrameFile(texts=tuple(map(str, range(count))), read=lambda _: image)
+        tracemalloc.start()
+        try:
+            assert len(predictor._predict("cine", cine)) == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(16)  # what is imported and kept once
+    short, long = peak(16), peak(160)
+    assert long - short < 160 * image.size / 8  # the masks alone would be eight times that
 
 
 def test_predictor__takes_pixels(segmenter: Path) -> None:
