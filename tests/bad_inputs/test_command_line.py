@@ -90,7 +90,7 @@ def test_a2_to_a5__bad_settings_file(seen: Seen, tmp_path: Path, text: str, told
         ("train.batch_size=0", "train.batch_size: should be greater than or equal to 1, got 0"),
         ("train.batch_size=99999999999999999999", "train.batch_size: should be between"),
         ("train.workers=100000", "train.workers: should be auto, or a number from 0 to 1024, got 100000"),
-        ("method=lpdl", "should be 'source', 'bn', 'mt' or 'lpld', got 'lpdl'"),
+        ("method=lpdl", "or 'oracle', got 'lpdl'"),
     ],
 )
 def test_a3_to_a5__bad_word(seen: Seen, word: str, told: str) -> None:

@@ -13,13 +13,14 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.ovd.image_text.wordpiece import WordPieces
 from vision_core.errors import CheckpointError
 from vision_core.files import sha256
+from vision_core.optional import require
 
 WIDTH = 384
 _LAYERS, _HEADS, _HIDDEN, _PIECES, _PLACES = 6, 12, 1536, 30522, 512
 _EPSILON = 1e-12
+_MARKS = ("[UNK]", "[CLS]", "[SEP]")
 _NAMES = {  # ours: theirs, inside a layer
     "query": "attention.self.query",
     "key": "attention.self.key",
@@ -30,6 +31,36 @@ _NAMES = {  # ours: theirs, inside a layer
     "narrowed": "output.dense",
     "norm": "output.LayerNorm",
 }
+
+
+class WordPieces:
+    """Tokenizer of uncased BERT models, by the library tokenizers: text to numbers, between a first and a last mark.
+
+    Args:
+        vocabulary: Pieces in the order of their numbers; those inside a word begin with ``##``.
+        longest: Numbers at most, both marks among them; what is beyond is cut off.
+
+    Raises:
+        CheckpointError: The vocabulary lacks a mark.
+        MissingDependencyError: tokenizers is not installed.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], longest: int = 128) -> None:
+        numbers = {piece: number for number, piece in enumerate(vocabulary)}
+        if lacking := [mark for mark in _MARKS if mark not in numbers]:
+            raise CheckpointError(f"The vocabulary of word pieces has no '{lacking[0]}'.")
+        library = require("tokenizers.implementations", "it splits words for the image–text models")
+        self._tokenizer = library.BertWordPieceTokenizer(numbers, lowercase=True)
+        self._tokenizer.enable_truncation(longest)
+
+    @classmethod
+    def read(cls, path: Path, longest: int = 128) -> "WordPieces":
+        """Read a vocabulary file, a piece a line."""
+        return cls(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), longest)
+
+    def __call__(self, text: str) -> list[int]:
+        """Split a text into the numbers of its pieces."""
+        return list(self._tokenizer.encode(text).ids)
 
 
 class SentenceEncoder(nn.Module):

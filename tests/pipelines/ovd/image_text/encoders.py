@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.ovd.image_text.minilm import WIDTH, MiniLM, SentenceEncoder
-from pipelines.ovd.image_text.wordpiece import WordPieces
+from pipelines.ovd.image_text.minilm import WIDTH, MiniLM, SentenceEncoder, WordPieces
 from vision_core.randomness import seeded
 
 _MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
