@@ -1,7 +1,7 @@
 """Results of inference: frozen, validated records of numpy arrays, for apps and files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -94,16 +94,7 @@ class Detections:
     def above(self, score: float) -> "Detections":
         """Select the objects with a score strictly greater than ``score``."""
         keep = self.scores > score
-        return Detections(
-            boxes=self.boxes[keep],
-            scores=self.scores[keep],
-            labels=self.labels[keep],
-            classes=self.classes,
-            image_size=self.image_size,
-            model=self.model,
-            titles=self.titles,
-            notes=self.notes,
-        )
+        return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep])
 
     def to_record(self) -> dict[str, Any]:
         """Convert to a JSON-ready record, with one entry an object (box ``xyxy`` in pixels)."""

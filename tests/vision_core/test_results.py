@@ -217,12 +217,25 @@ def test_cine__record_has_what_is_not_known_as_nothing() -> None:
         "frame": "loop.dcm#1",
         "present": True,
         "accepted": True,
+        "outside": False,
         "score": 0.9,
         "confidence": 0.75,
     }
     assert record["frames"][2]["confidence"] is None
     assert record["spacing_mm"] is None
     assert record["notice"] == RESEARCH_NOTICE
+
+
+def test_cine__is_outside_where_all_frames_are() -> None:
+    nothing = {"accepted": np.zeros(3, bool), "masks": np.zeros((3, 4, 5), bool)}
+    assert cine(outside=np.ones(3, bool), **nothing).category == OUTSIDE
+    some = cine(outside=np.array([True, False, False]))
+    assert (some.category, [each["outside"] for each in some.to_record()["frames"]]) == (
+        "prostate",
+        [True, False, False],
+    )
+    with pytest.raises(ValueError, match="expected no frame outside the scope"):
+        cine(outside=np.array([False, True, False]))
 
 
 def test_cine__a_mask_on_a_rejected_frame_is_a_fault() -> None:
