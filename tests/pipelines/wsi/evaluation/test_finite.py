@@ -66,7 +66,7 @@ def test_verbs__say_whether_the_features_or_the_weights_are_too_large(
     code = main([*words, f"--checkpoint={bundle}"])
     err = capsys.readouterr().err
     assert code == 2, err
-    assert "error[CHECKPOINT] The network's output is not finite (slide 's0" in err, err
+    assert "error[CHECKPOINT] The network's output is not finite (on the golden input)" in err, err
 
     rows = np.full((5, DIM), 3e38, np.float32)
     write_features(data / "features" / "s0.h5", Features(features=rows, coords=None, attributes={}))

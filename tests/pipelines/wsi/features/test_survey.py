@@ -21,14 +21,14 @@ def _survey(*paths: Path, **options: Any) -> Survey:  # noqa: ANN401
 
 
 def test_survey_features__what_the_files_say(tmp_path: Path) -> None:
-    paths = [write_tiles(tmp_path / f"{name}.h5", 2, encoder=LITE, mpp=0.5, tile_px=256) for name in "ab"]
+    paths = [write_tiles(tmp_path / f"{count}.h5", count, encoder=LITE, mpp=0.5, tile_px=256) for count in (2, 3)]
     found = _survey(*paths)
     assert (found.feature_dim, found.made_with) == (DIM, {"encoder": LITE, "mpp": 0.5, "tile_px": 256})
     assert found.notes == ()
 
 
 def test_survey_features__files_that_do_not_say_are_counted(tmp_path: Path) -> None:
-    found = _survey(write_tiles(tmp_path / "a.h5", 2, encoder=LITE, mpp=0.5), write_tiles(tmp_path / "b.h5", 2))
+    found = _survey(write_tiles(tmp_path / "a.h5", 2, encoder=LITE, mpp=0.5), write_tiles(tmp_path / "b.h5", 3))
     assert found.made_with == {"encoder": LITE, "mpp": 0.5}
     assert found.notes[0].startswith("1 of 2 feature files do not say with which encoder")
 
