@@ -159,6 +159,11 @@ class OvdConfig(Config):
 
     task: ClassVar[str] = "ovd"
     at_inference: ClassVar[tuple[str, ...]] = ("predict.", "image_text.")
+    predict_options: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "--classes": ("predict.classes", "names to detect, separated by commas"),
+        "--classes-file": ("predict.classes_file", "list of names: a line each, synonyms behind commas"),
+        "--not": ("predict.negatives", "names that compete and are not shown"),
+    }
     method: Literal["proposals", "vl_plm", "marvel"] = Field(
         "marvel",
         description="proposals: train the class-agnostic generator. vl_plm: learn fixed pseudo-labels. marvel: choose "

@@ -65,7 +65,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None, own: Sequence[
         remedy = _remedy(unknown[0], arguments, config_class)
         raise UsageError(f"'{arguments.verb}' does not take '{unknown[0]}'. {remedy}")
     if "words" in arguments:
-        arguments.words = [*arguments.words, *late]
+        arguments.words = [*arguments.words, *late, *(getattr(arguments, "as_words", None) or ())]
     return arguments
 
 
@@ -79,7 +79,7 @@ def make_parser(config_class: type[Config], own: Sequence[OwnVerb] = ()) -> argp
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
-    predict = partial(_predict, has_words=bool(config_class.at_inference))
+    predict = partial(_predict, config_class=config_class)
     for add in (_train, _demo_data, _validate, _evaluate, predict, _export, _report, _verify, _import_weights):
         add(verbs)
     for each in own:
@@ -138,10 +138,12 @@ def _evaluate(verbs: Any) -> None:  # noqa: ANN401
     parser.add_argument("--overwrite", action="store_true", help="replace the scores of an earlier evaluation in --out")
 
 
-def _predict(verbs: Any, *, has_words: bool) -> None:  # noqa: ANN401
+def _predict(verbs: Any, *, config_class: type[Config]) -> None:  # noqa: ANN401
+    has_words = bool(config_class.at_inference)
     parser = _verb(verbs, "predict", "Run a bundle over a file or a folder.", has_words=has_words)
     _checkpoint(parser)
-    inputs = "a file, a folder of files, or a CSV that lists them" if has_words else "a file, or a folder of files"
+    takes_lists = bool(config_class.input_list)
+    inputs = "a file, a folder of files, or a CSV that lists them" if takes_lists else "a file, or a folder of files"
     parser.add_argument("--input", type=path, required=True, metavar="PATH", help=inputs)
     parser.add_argument("--out", type=path, required=True, metavar="DIR", help="folder of results, ledger and summary")
     parser.add_argument("--resume", action="store_true", help="the default: skip finished inputs")
@@ -151,7 +153,15 @@ def _predict(verbs: Any, *, has_words: bool) -> None:  # noqa: ANN401
     parser.add_argument(
         "--on-error", choices=("continue", "stop"), default="continue", help="after a bad input (default: continue)"
     )
+    for option, (key, text) in config_class.predict_options.items():
+        as_word = partial(_as_word, key)
+        parser.add_argument(option, dest="as_words", action="append", type=as_word, metavar="TEXT", help=text)
     _device(parser)
+
+
+def _as_word(key: str, value: str) -> str:
+    """Write an option as a setting; in quotes, since YAML reads ``on`` and ``1`` as no text."""
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
 def _export(verbs: Any) -> None:  # noqa: ANN401

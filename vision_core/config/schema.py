@@ -219,6 +219,7 @@ class Config(Section):
     Attributes:
         task: Name of the pipeline, set by its own class.
         at_inference: Prefixes of the keys that ``predict`` accepts; empty: the bundle's settings are used.
+        predict_options: Options of ``predict`` that stand for a key: the key, and a line for ``--help``.
         input_list: Key that takes a CSV given as ``predict --input``; empty: the task takes none.
         data_keys: Sets of keys of which one names a person's own data.
     """
@@ -231,6 +232,7 @@ class Config(Section):
     optim: Optim = Optim()
 
     at_inference: ClassVar[tuple[str, ...]] = ()
+    predict_options: ClassVar[Mapping[str, tuple[str, str]]] = {}
     input_list: ClassVar[str] = ""
     data_keys: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"data.root"}),)
 

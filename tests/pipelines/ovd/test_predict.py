@@ -15,8 +15,9 @@ from pipelines.ovd.predict import OvdPredictor, Typed, background_thresholds, em
 from tests.pipelines.ovd.loops import CLASSES, EMBEDDINGS
 from tests.pipelines.ovd.table import TableModel
 from tests.pipelines.ovd.test_bundles import make_bundle
+from vision_core.commands.parser import parse
 from vision_core.config.loading import load
-from vision_core.errors import CheckpointError, ConfigError
+from vision_core.errors import CheckpointError, ConfigError, UsageError
 from vision_core.images.drawing import write_png
 
 CPU = torch.device("cpu")
@@ -139,6 +140,15 @@ def test_type__nothing_typed_and_another_model(bundle: Path, monkeypatch: pytest
     monkeypatch.setattr("pipelines.ovd.predict.load_image_text", lambda settings: TableModel(embed_dim=8))
     with pytest.raises(CheckpointError, match="another image–text model"):
         type_names(content, load(OvdConfig, None, ["predict.classes=a"]))
+
+
+def test_options__stand_for_keys_and_are_text() -> None:
+    given = ["predict", "--checkpoint=m", "--input=i", "--classes", "on, folding chair", "predict.vocabulary=closed"]
+    arguments = parse(OvdConfig, [*given, "--out=o", "--not", "1"])
+    settings = load(OvdConfig, None, arguments.words).predict
+    assert (settings.classes, settings.negatives, settings.vocabulary) == ("on, folding chair", "1", "closed")
+    with pytest.raises(UsageError, match="does not take '--classes=a'"):
+        parse(OvdConfig, ["evaluate", "--checkpoint=m", "--classes=a"])
 
 
 def test_write__files_of_a_result(bundle: Path, tmp_path: Path) -> None:
