@@ -64,7 +64,6 @@ class _Components:
 def _connect(components: _Components, reader: Reader, examples: Sequence[tuple[gr.Button, Example]]) -> None:
     case = gr.State(None, delete_callback=forget)  # within the hour after its tab was closed
     everything = [components.error, case, *components.shown]
-    once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     nothing = (None, *cleared())
     events = [
         gr.on(
@@ -72,7 +71,7 @@ def _connect(components: _Components, reader: Reader, examples: Sequence[tuple[g
             ui.guarded(reader.upload, nothing),
             [components.upload, components.view, case],
             everything,
-            **once,
+            **ui.ANALYSIS,
         )
     ]
     for button, example in examples:
@@ -80,7 +79,7 @@ def _connect(components: _Components, reader: Reader, examples: Sequence[tuple[g
             ui.guarded(partial(_take, reader, example), (None, *nothing)),
             [components.view, case],
             [components.error, components.upload, *everything[1:]],  # an example takes the place of an upload
-            **once,
+            **ui.ANALYSIS,
         )
         events.append(event)
     ui.cancels(components.cancel, events, [components.upload, *everything[1:]], (None, *nothing))
