@@ -120,18 +120,13 @@ def write_labels(  # noqa: PLR0913 (the index, the scores, what they mean, and w
     base_ids = {ids[name] for name in split.base}
     base = [{"is_pseudo": False} | dict(each) for each in index["annotations"] if each["category_id"] in base_ids]
     known = {str(image["id"]): image["id"] for image in index["images"]}
-    candidates: list[dict[str, Any]] = []
-    unknown = 0
-    for image in scored:
-        found = _selected(image, settings)
-        if image.image_id not in known:
-            unknown += len(found)
-            continue
-        for entry in found:
-            entry["id"] = -len(candidates) - 1
-            entry["image_id"] = known[image.image_id]
-            entry["category_id"] = ids[split.novel[entry.pop("name")]]
-            candidates.append(entry)
+    selected = [(image.image_id, entry) for image in scored for entry in _selected(image, settings)]
+    placed = [(known[number], entry) for number, entry in selected if number in known]
+    candidates = []
+    for place, (number, entry) in enumerate(placed, start=1):
+        novel = split.novel[entry.pop("name")]
+        candidates.append(entry | {"id": -place, "image_id": number, "category_id": ids[novel]})
+    unknown = len(selected) - len(placed)
     rows = [[float(value) for value in row] for row in embeddings.float().cpu()]
     content = {
         "info": {
