@@ -7,7 +7,7 @@ from vision_core.errors import MissingDependencyError
 
 _PACKAGES_OF = {
     "slides": ("h5py", "openslide", "pyvips", "simplejpeg", "tifffile"),
-    "medical": ("gdcm", "monai", "nibabel", "pydicom"),
+    "medical": ("gdcm", "highdicom", "monai", "nibabel", "pydicom"),
     "words": ("open_clip", "tokenizers"),
     "apps": ("gradio",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
