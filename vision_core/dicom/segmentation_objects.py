@@ -1,10 +1,13 @@
 """Masks of a DICOM image as a DICOM segmentation (SEG) that refers to its frames.
 
-Ultrasound cines have no frame of reference: the frames of the segmentation are told apart by the number of the source's
+Where all frames have a place in the patient (CT, MR, enhanced volumes), highdicom writes it with the same places.
+Ultrasound cines have none: their segmentation is written here, its frames are told apart by the number of the source's
 frame, and no position is written that nobody knows.
 Source: DICOM PS3.3, A.51 (Segmentation), C.8.20 (its image), C.7.6.16 (functional groups), C.7.6.17 (dimensions).
 """
 
+import logging
+import re
 import shutil
 import struct
 import tempfile
@@ -19,6 +22,7 @@ import numpy as np
 
 from vision_core.dicom.header import num_frames
 from vision_core.dicom.reader import silence_pydicom
+from vision_core.dicom.spacing import frame_places
 from vision_core.errors import InputError
 from vision_core.files import atomic_path
 from vision_core.optional import require
@@ -34,6 +38,19 @@ _OF_SOURCE = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
     "ReferringPhysicianName", "StudyID", "AccessionNumber",
 )  # fmt: skip
+_OF_PLACE = (
+    "FrameOfReferenceUID", "PositionReferenceIndicator", "ImagePositionPatient", "ImageOrientationPatient",
+    "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+)  # fmt: skip
+_GROUPS_OF_PLACE = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
+_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_FORMS = {
+    "DA": re.compile(r"(\d{8})?"),
+    "TM": re.compile(r"(\d\d(\d\d(\d\d(\.\d{1,6})?)?)?)?"),
+    "CS": re.compile("M|F|O|"),  # of a sex
+}
+_CATEGORY, _TYPE = ("123037004", "SCT", "Anatomical Structure"), ("113343008", "SCT", "Organ")
+_EQUIPMENT = {"manufacturer": "DomainSight", "manufacturer_model_name": "DomainSight", "device_serial_number": "none"}
 _BITS = 8
 _UNDEFINED = 0xFFFFFFFF
 _LONGEST_LABEL = 64  # characters of a value LO
@@ -69,6 +86,7 @@ def write_segmentation(path: Path, source: Path, masks: MaskStack, segment: Segm
     Raises:
         InputError: The masks are not of this image, or it has no identifiers to refer to.
         EnvironmentFault: The file cannot be written.
+        MissingDependencyError: A library is not installed.
     """
     pydicom = require("pydicom", why="DICOM segmentations are written with it")
     silence_pydicom(pydicom)
@@ -78,6 +96,8 @@ def write_segmentation(path: Path, source: Path, masks: MaskStack, segment: Segm
         raise InputError(f"'{source}' has frames, rows and columns '{size}', its masks {masks.shape}.")
     if missing := [name for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID") if not header.get(name)]:
         raise InputError(f"'{source}' has no {missing[0]}, to which a segmentation refers. Export it again.")
+    if frame_places(header) is not None:
+        return _write_placed(path, source, header, masks, segment)
     with tempfile.TemporaryFile(prefix="domainsight-segmentation-") as bits:
         numbers, digest = _pack(masks, bits)
         if not numbers:
@@ -89,6 +109,104 @@ def write_segmentation(path: Path, source: Path, masks: MaskStack, segment: Segm
                 _append_frames(file, header, numbers)
                 _append_pixels(file, bits)
     return True
+
+
+def _write_placed(path: Path, source: Path, header: "Dataset", masks: MaskStack, segment: Segment) -> bool:
+    """Write masks whose frames have a place; a volume is held whole."""
+    highdicom = require("highdicom", why="DICOM segmentations of images with a place are written with it")
+    logging.getLogger("highdicom").disabled = True  # it quotes names from the header
+    from pydicom.sr.coding import Code
+
+    pixels = np.stack([masks[number] for number in range(masks.shape[0])])
+    if not pixels.any():
+        return False
+    origin = [*_origin(header, segment), sha256(np.packbits(pixels).tobytes()).hexdigest()]
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name=segment.algorithm[:_LONGEST_LABEL],
+        family=Code("123109", "DCM", "Artificial Intelligence"),
+        version=version("domainsight"),
+    )
+    try:
+        found = highdicom.seg.Segmentation(
+            source_images=[_source_of_place(header)],
+            pixel_array=pixels,
+            segmentation_type="BINARY",
+            segment_descriptions=[
+                highdicom.seg.SegmentDescription(
+                    segment_number=1,
+                    segment_label=segment.label[:_LONGEST_LABEL],
+                    segmented_property_category=Code(*_CATEGORY),
+                    segmented_property_type=Code(*_TYPE),
+                    algorithm_type="AUTOMATIC",
+                    algorithm_identification=algorithm,
+                )
+            ],
+            series_instance_uid=_uid(*origin, "series"),
+            series_number=1,
+            sop_instance_uid=_uid(*origin, "object"),
+            instance_number=1,
+            content_label="SEGMENTATION",
+            content_description=RESEARCH_NOTICE,
+            **_EQUIPMENT,
+            software_versions=version("domainsight"),
+        )
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise InputError(
+            f"'{source}' has a header by which highdicom cannot place a segmentation. Export it again."
+        ) from error
+    with atomic_path(path) as partial:
+        found.save_as(partial, enforce_file_format=True)
+    return True
+
+
+def _source_of_place(header: "Dataset") -> "Dataset":
+    """Copy what a segmentation takes from its source, and nothing else that could be faulty or name a person."""
+    names = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns", "NumberOfFrames")
+    found = _of_source(header)
+    for name in (*names, *_OF_PLACE):
+        if name in header:
+            setattr(found, name, header[name].value)
+    if "PixelSpacing" in found and "SliceThickness" not in found:
+        found.SliceThickness = None  # of type 2
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        if name in header:
+            items = [{each: group[each].value for each in _GROUPS_OF_PLACE if each in group} for group in header[name]]
+            setattr(found, name, [_item(**item) for item in items])
+    return found
+
+
+def _of_source(header: "Dataset") -> "Dataset":
+    """Copy what places the object beside its source in an archive; dates of old forms are put into that of today."""
+    found = _item()
+    for name in _OF_SOURCE:
+        setattr(found, name, header.get(name, ""))
+        element = found[name]
+        text = str(element.value or "")
+        if element.VR == "DA" and re.fullmatch(r"\d{4}\.\d\d\.\d\d", text):
+            text = text.replace(".", "")
+        elif element.VR == "TM":
+            text = text.replace(":", "")
+        if element.VR in _FORMS:
+            element.value = text if _FORMS[element.VR].fullmatch(text) else ""
+    if characters := header.get("SpecificCharacterSet"):
+        found.SpecificCharacterSet = characters
+    if header.get(_LOSSY[0]) == "01" and all(header.get(name) for name in _LOSSY):
+        for name in _LOSSY:
+            setattr(found, name, header.get(name))
+    else:
+        found.LossyImageCompression = "00"
+    return found
+
+
+def _origin(header: "Dataset", segment: Segment) -> list[str]:
+    return [str(header.SOPInstanceUID), segment.algorithm, segment.label]
+
+
+def _uid(*origin: str) -> str:
+    """Make an identifier that the same origin gets again."""
+    from pydicom.uid import generate_uid
+
+    return str(generate_uid(entropy_srcs=list(origin)))
 
 
 def _pack(masks: MaskStack, target: BinaryIO) -> tuple[list[int], str]:
@@ -134,29 +252,28 @@ def _append_pixels(file: BinaryIO, bits: BinaryIO) -> None:
 def _dataset(header: "Dataset", shape: tuple[int, int, int], digest: str, segment: Segment) -> "Dataset":
     """Make the object up to its frames and their pixels, which follow it in the file."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import UID, generate_uid
+    from pydicom.uid import UID
 
-    origin = [str(header.SOPInstanceUID), segment.algorithm, segment.label, digest]
-    found = Dataset()
+    origin = [*_origin(header, segment), digest]
+    found = _of_source(header)
     found.file_meta = FileMetaDataset()
     found.file_meta.TransferSyntaxUID = UID(_EXPLICIT_LITTLE_ENDIAN)
     found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = UID(_SEGMENTATION)
-    found.SOPInstanceUID = found.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[*origin, "object"])
-    for name in _OF_SOURCE:
-        setattr(found, name, header.get(name, ""))
+    found.SOPInstanceUID = found.file_meta.MediaStorageSOPInstanceUID = _uid(*origin, "object")
     found.Modality, found.SeriesNumber, found.InstanceNumber = "SEG", 1, 1
-    found.SeriesInstanceUID = generate_uid(entropy_srcs=[*origin, "series"])
-    found.Manufacturer, found.ManufacturerModelName = "DomainSight", "DomainSight"
-    found.DeviceSerialNumber, found.SoftwareVersions = "none", version("domainsight")
+    found.SeriesInstanceUID = _uid(*origin, "series")
+    found.Manufacturer, found.ManufacturerModelName, found.DeviceSerialNumber = _EQUIPMENT.values()
+    found.SoftwareVersions = version("domainsight")
     found.ContentDate, found.ContentTime = time.strftime("%Y%m%d"), time.strftime("%H%M%S")
     found.ContentLabel, found.ContentDescription, found.ContentCreatorName = "SEGMENTATION", RESEARCH_NOTICE, ""
     found.ImageType = ["DERIVED", "PRIMARY"]
     found.NumberOfFrames, found.Rows, found.Columns = shape
     found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
     found.BitsAllocated, found.BitsStored, found.HighBit, found.PixelRepresentation = 1, 1, 0, 0
-    found.LossyImageCompression, found.SegmentationType = "00", "BINARY"
+    found.SegmentationType = "BINARY"
+    found.PatientOrientation = ""  # not known, as no position is
     found.SegmentSequence = [_segment(segment)]
-    organization = generate_uid(entropy_srcs=[*origin, "dimensions"])
+    organization = _uid(*origin, "dimensions")
     found.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=organization)]
     found.DimensionIndexSequence = [
         _dimension(organization, "ReferencedSegmentNumber", "SegmentIdentificationSequence"),
@@ -178,8 +295,8 @@ def _segment(segment: Segment) -> "Dataset":
         SegmentLabel=segment.label[:_LONGEST_LABEL],
         SegmentAlgorithmType="AUTOMATIC",
         SegmentAlgorithmName=segment.algorithm[:_LONGEST_LABEL],
-        SegmentedPropertyCategoryCodeSequence=[_code("123037004", "SCT", "Anatomical Structure")],
-        SegmentedPropertyTypeCodeSequence=[_code("113343008", "SCT", "Organ")],
+        SegmentedPropertyCategoryCodeSequence=[_code(*_CATEGORY)],
+        SegmentedPropertyTypeCodeSequence=[_code(*_TYPE)],
     )
 
 

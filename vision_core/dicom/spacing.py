@@ -1,13 +1,17 @@
-"""Size of a pixel, from the region records of ultrasound, from functional groups, or from the header.
+"""Size of a pixel, from the region records of ultrasound, functional groups or the header; place in the patient.
 
-Source: DICOM PS3.3, C.8.5.5 (ultrasound regions), 10.7.1.3 (pixel spacing), C.7.6.16.2.1 (pixel measures).
+Source: DICOM PS3.3, C.8.5.5 (ultrasound regions), 10.7.1.3 (pixel spacing), C.7.6.16.2.1 (pixel measures), C.7.6.2.1.1
+(position and orientation).
 """
 
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vision_core.dicom.header import UnfitError, numbers, spacing_header
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_core.dicom.header import UnfitError, num_frames, numbers, spacing_header
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
 _CENTIMETRES, _TWO_DIMENSIONS = 3, 1
 _AGREES = 0.01  # relative
 _AT_DETECTOR = "ImagerPixelSpacing"
+_STRAIGHT = 1e-3  # of unit vectors, which files write with few digits
+_EVEN = 0.01  # of the distance of two frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +81,85 @@ def pixel_ratio(header: "Dataset") -> tuple[float, float] | None:
         if len(sides) == 2 and all(math.isfinite(each) and each > 0 for each in sides):
             return (sides[0], sides[1]) if max(sides) > (1 + _AGREES) * min(sides) else None
     return None
+
+
+def frame_places(header: "Dataset") -> NDArray[np.float64] | None:
+    """Read where the frames lie in the patient.
+
+    Returns:
+        ``(F, 4, 4)``: takes column, row, 0 and 1 of a pixel to mm in DICOM's axes (left, posterior, superior; Equation
+        C.7.6.2.1-1). None without a frame of reference, or where position, orientation or spacing of a frame are
+        missing or unsound.
+    """
+    if not header.get("FrameOfReferenceUID"):
+        return None
+    try:
+        count = num_frames(header)
+        groups = list(header.get("PerFrameFunctionalGroupsSequence") or ())
+        if count > 1 and len(groups) != count:
+            return None
+        found = [_place(header, groups[frame] if groups else None, frame) for frame in range(count)]
+    except (UnfitError, AttributeError, IndexError, TypeError):
+        return None
+    places = [each for each in found if each is not None]
+    return np.stack(places) if len(places) == count else None
+
+
+def stack_place(header: "Dataset") -> NDArray[np.float64] | None:
+    """Read where the stack of all frames lies in the patient.
+
+    Returns:
+        ``(4, 4)``: takes column, row, frame and 1 to mm as ``frame_places``. None where a frame has no place, or they
+        are no even stack. The step of a single frame is its thickness, 1 mm where that is not known.
+    """
+    places = frame_places(header)
+    if places is None:
+        return None
+    stack, origins = places[0].copy(), places[:, :3, 3]
+    if len(places) == 1:
+        measures = spacing_header(header, 0)
+        try:
+            thickness = numbers(measures, "SliceThickness") or numbers(header, "SliceThickness")
+        except UnfitError:
+            thickness = []
+        across = np.cross(stack[:3, 0], stack[:3, 1])
+        step = across / np.linalg.norm(across) * (thickness[0] if thickness and 0 < thickness[0] < math.inf else 1.0)
+    else:
+        step = (origins[-1] - origins[0]) / (len(places) - 1)
+        even = origins[0] + np.arange(len(places))[:, None] * step
+        length = np.linalg.norm(step)
+        is_even = length > 0 and np.abs(origins - even).max() <= _EVEN * length
+        if not is_even or not np.allclose(places[:, :3, :2], stack[:3, :2], atol=_STRAIGHT):
+            return None
+    stack[:3, 2] = step
+    return stack if abs(np.linalg.det(stack)) > 0 else None
+
+
+def _place(header: "Dataset", group: "Dataset | None", frame: int) -> NDArray[np.float64] | None:
+    """Read where a frame lies; its functional groups come before the shared ones and those before the header."""
+    shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
+    position = _values(header, (group, shared), "PlanePositionSequence", "ImagePositionPatient", 3)
+    cosines = _values(header, (group, shared), "PlaneOrientationSequence", "ImageOrientationPatient", 6)
+    spacing = numbers(spacing_header(header, frame), "PixelSpacing")
+    if position is None or cosines is None or len(spacing) != 2:
+        return None
+    along_row, along_column = cosines[:3], cosines[3:]
+    lengths = np.array([along_row @ along_row, along_column @ along_column, 1 + along_row @ along_column])
+    is_sound = np.isfinite(position).all() and all(0 < each < math.inf for each in spacing)
+    if not is_sound or not (np.abs(lengths - 1) <= _STRAIGHT).all():  # NaN is not
+        return None
+    place = np.eye(4)
+    place[:3, 0], place[:3, 1], place[:3, 3] = along_row * spacing[1], along_column * spacing[0], position
+    return place
+
+
+def _values(
+    header: "Dataset", groups: "tuple[Dataset | None, ...]", sequence: str, name: str, count: int
+) -> NDArray[np.float64] | None:
+    items = [group.get(sequence) for group in groups if group is not None]
+    held = next((each[0] for each in items if each), header)
+    found = np.array(numbers(held, name))
+    return found if len(found) == count else None
 
 
 def _size_of(record: Any, header: "Dataset") -> tuple[float, float] | None:  # noqa: ANN401 (an item of a sequence)

@@ -19,9 +19,15 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MAX_EDGE = 32_767  # of an image in NIfTI-1, which more tools read than NIfTI-2
 _TYPES = ("uint8", "uint16")
 _MILLIMETRES = 2  # code of the unit
+_SCANNER = 1  # code of a place in the scanner's axes
 
 
-def write_masks(path: Path, masks: MaskStack, spacing_mm: tuple[float, float] | None = None) -> None:
+def write_masks(
+    path: Path,
+    masks: MaskStack,
+    spacing_mm: tuple[float, float] | None = None,
+    place: NDArray[np.float64] | None = None,
+) -> None:
     """Write the masks ``(F, H, W)`` of frames as one file of ``W x H x F`` voxels of 0 and 1, atomically.
 
     They are taken one at a time.
@@ -33,6 +39,8 @@ def write_masks(path: Path, masks: MaskStack, spacing_mm: tuple[float, float] | 
         path: File to write, ``.nii.gz``.
         masks: Masks of the frames.
         spacing_mm: Height and width of a pixel.
+        place: ``(4, 4)`` takes column, row, frame and 1 to mm (left, posterior, superior), as DICOM has them; None
+            where the frames have no place, else it holds the spacing too.
 
     Raises:
         InputError: There are more frames than the format holds.
@@ -49,7 +57,11 @@ def write_masks(path: Path, masks: MaskStack, spacing_mm: tuple[float, float] | 
     header.set_zooms((column_mm, row_mm, 1))
     header.set_slope_inter(1, 0)
     header.set_data_offset(header.single_vox_offset)
-    if spacing_mm:
+    if place is not None:
+        axes = np.diag([-1.0, -1.0, 1.0, 1.0]) @ place  # right, anterior, superior
+        header.set_qform(axes, code=_SCANNER, strip_shears=True)
+        header.set_sform(axes, code=_SCANNER)
+    if spacing_mm or place is not None:
         header.set_xyzt_units(xyz=_MILLIMETRES)
     with (
         atomic_path(path) as partial,

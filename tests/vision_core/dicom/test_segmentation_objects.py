@@ -1,16 +1,32 @@
+import shutil
+import subprocess
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from tests.bad_inputs.dicoms import still
+from tests.continuous_integration import is_ci
+from tests.vision_core.dicom.volumes import enhanced
 from vision_core.dicom.segmentation_objects import Segment, write_segmentation
+from vision_core.dicom.spacing import frame_places, stack_place
 from vision_core.errors import InputError
+from vision_core.images.nifti import write_masks
 
+DCIODVFY = "dciodvfy"
+needs_dciodvfy = pytest.mark.skipif(
+    not shutil.which(DCIODVFY) and not is_ci(), reason="apt-get install -y --no-install-recommends dicom3tools"
+)
+ORIENTATIONS = {
+    "plain": (1, 0, 0, 0, 1, 0),
+    "mirrored": (-1, 0, 0, 0, 1, 0),
+    "oblique": (0.6, 0.8, 0, 0, 0, -1),
+}
 ORGAN = Segment(label="prostate", algorithm="ultrasound/segment/0123456789ab")
 
 
@@ -24,9 +40,7 @@ def masks_on(frames: list[int], shape: tuple[int, int, int]) -> NDArray[np.bool_
 @pytest.fixture
 def cine() -> Path:
     """Thirty real frames, without a frame of reference."""
-    path = get_testdata_file("examples_ybr_color.dcm")
-    assert isinstance(path, str)
-    return Path(path)
+    return real("examples_ybr_color.dcm")
 
 
 def test_write__read_back_frame_by_frame_with_its_references(cine: Path, tmp_path: Path) -> None:
@@ -73,3 +87,123 @@ def test_write__masks_of_another_image_are_refused(cine: Path, tmp_path: Path) -
         write_segmentation(tmp_path / "a.dcm", cine, masks_on([0], (1, 240, 320)), ORGAN)
     with pytest.raises(InputError, match="has no StudyInstanceUID"):
         write_segmentation(tmp_path / "a.dcm", still(tmp_path / "s.dcm"), np.ones((1, 16, 16), bool), ORGAN)
+
+
+def real(name: str) -> Path:
+    path = get_testdata_file(name)
+    assert isinstance(path, str)
+    return Path(path)
+
+
+def masks_of(path: Path) -> NDArray[np.bool_]:
+    """Masks of half the frames of a file, each of another shape."""
+    header = dcmread(path, stop_before_pixels=True)
+    frames = int(header.get("NumberOfFrames", 1) or 1)
+    masks = np.zeros((frames, header.Rows, header.Columns), bool)
+    for number in range(0, frames, 2):
+        masks[number, 1 : 3 + number % 4, 2:5] = True
+    return masks
+
+
+def marked_points(masks: NDArray[np.bool_], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where in the patient the marked pixels lie, in the order of their frames, rows and columns."""
+    return np.array([(places[frame] @ [column, row, 0, 1])[:3] for frame, row, column in np.argwhere(masks)])
+
+
+def sources_of(found: Dataset) -> list[tuple[str, int | None]]:
+    """The instance and frame that each frame of a segmentation refers to."""
+    groups = found.PerFrameFunctionalGroupsSequence
+    origins = [group.DerivationImageSequence[0].SourceImageSequence[0] for group in groups]
+    return [(each.ReferencedSOPInstanceUID, each.get("ReferencedFrameNumber")) for each in origins]
+
+
+@pytest.mark.parametrize("cosines", ORIENTATIONS.values(), ids=ORIENTATIONS)
+def test_placed__voxels_positions_and_references_of_a_volume(cosines: tuple[float, ...], tmp_path: Path) -> None:
+    across = np.cross(cosines[:3], cosines[3:])
+    source = enhanced([list(np.round([5, -7, 9] + 2.5 * k * across, 6)) for k in range(5)], cosines, (0.5, 0.75))
+    source.save_as(tmp_path / "s.dcm")
+    masks = masks_of(tmp_path / "s.dcm")
+    assert write_segmentation(tmp_path / "a.dcm", tmp_path / "s.dcm", masks, ORGAN)
+    found = dcmread(tmp_path / "a.dcm")
+    own, places = frame_places(source), frame_places(found)
+    assert own is not None
+    assert places is not None
+    assert found.FrameOfReferenceUID == source.FrameOfReferenceUID
+    numbers = [frame for _, frame in sources_of(found)]
+    assert sorted(numbers) == [1, 3, 5]
+    assert {instance for instance, _ in sources_of(found)} == {source.SOPInstanceUID}
+    again = np.zeros_like(masks)
+    for pixels, frame, place in zip(found.pixel_array, numbers, places, strict=True):
+        again[frame - 1] = pixels
+        assert np.allclose(place, own[frame - 1], atol=1e-6)
+    assert np.array_equal(again, masks)
+    # nibabel, which has written neither, finds the same voxels at the same points.
+    write_masks(tmp_path / "a.nii.gz", masks, place=stack_place(source))
+    image = nibabel.load(tmp_path / "a.nii.gz")
+    voxels = np.argwhere(np.asarray(image.dataobj).transpose(2, 1, 0))
+    points = nibabel.affines.apply_affine(image.affine, voxels[:, ::-1]) * [-1, -1, 1]
+    assert np.allclose(points, marked_points(masks, own), atol=1e-4)
+    assert image.get_qform(coded=True)[1] == image.get_sform(coded=True)[1] == 1
+    assert np.allclose(image.get_qform(), image.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
+def test_placed__real_slices(name: str, tmp_path: Path) -> None:
+    path = real(name)
+    masks, source = masks_of(path), dcmread(path)
+    assert write_segmentation(tmp_path / "a.dcm", path, masks, ORGAN)
+    found = dcmread(tmp_path / "a.dcm")
+    assert np.array_equal(found.pixel_array.reshape(masks.shape), masks)
+    places, own = frame_places(found), frame_places(source)
+    assert places is not None
+    assert own is not None
+    assert np.allclose(marked_points(masks, places), marked_points(masks, own))
+    assert sources_of(found) == [(source.SOPInstanceUID, None)]
+    assert (found.StudyInstanceUID, found.PatientID) == (source.StudyInstanceUID, source.PatientID)
+    assert not write_segmentation(tmp_path / "b.dcm", path, np.zeros_like(masks), ORGAN)
+
+
+def test_placed__an_unusable_header_is_refused_without_its_values(tmp_path: Path) -> None:
+    source = enhanced([[0, 0, 0], [0, 0, 1]])
+    [orientation] = source.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    del source.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    for group in source.PerFrameFunctionalGroupsSequence:  # as the standard allows, and highdicom does not
+        group.PlaneOrientationSequence = [orientation]
+    source.save_as(tmp_path / "s.dcm")
+    with pytest.raises(InputError, match=r"s\.dcm' has a header by which highdicom cannot place a segmentation"):
+        write_segmentation(tmp_path / "a.dcm", tmp_path / "s.dcm", masks_of(tmp_path / "s.dcm"), ORGAN)
+
+
+def test_write__names_in_the_letters_of_the_source_and_dates_of_today(tmp_path: Path) -> None:
+    changes = {"StudyInstanceUID": "1.2.1", "SpecificCharacterSet": "ISO_IR 192", "PatientName": "Müller^Zoë"}
+    old = {"StudyDate": "1997.04.24", "StudyTime": "14:04:38", "PatientBirthDate": "in May", "PatientSex": "m"}
+    path = still(tmp_path / "s.dcm", **changes, **old)
+    assert write_segmentation(tmp_path / "a.dcm", path, np.ones((1, 16, 16), bool), ORGAN)
+    found = dcmread(tmp_path / "a.dcm")
+    assert str(found.PatientName) == "Müller^Zoë"
+    assert [found[name].value for name in old] == ["19970424", "140438", "", ""]
+
+
+@needs_dciodvfy
+@pytest.mark.parametrize(
+    "name",
+    [
+        "examples_ybr_color.dcm",
+        "examples_palette.dcm",
+        "ExplVR_BigEnd.dcm",
+        "CT_small.dcm",
+        "MR_small.dcm",
+        "enhanced",
+    ],
+)
+def test_dciodvfy__finds_no_error(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.dcm"
+    if name == "enhanced":
+        enhanced([[0, 0, 0], [0, 0, 2], [0, 0, 4]]).save_as(path)
+    else:
+        shutil.copy(real(name), path)
+    assert write_segmentation(tmp_path / "a.dcm", path, masks_of(path), ORGAN)
+    told = subprocess.run([DCIODVFY, str(tmp_path / "a.dcm")], capture_output=True, text=True)
+    assert [line for line in told.stderr.splitlines() if line.startswith("Error")] == []
+    assert told.returncode == 0
+    assert "Segmentation" in told.stderr

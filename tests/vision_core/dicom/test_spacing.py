@@ -1,13 +1,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
-from tests.bad_inputs.dicoms import still
+from tests.bad_inputs.dicoms import dataset, still
+from tests.vision_core.dicom.volumes import enhanced
 from vision_core.dicom.reader import inspect_dicom
-from vision_core.dicom.spacing import Spacing
+from vision_core.dicom.spacing import Spacing, frame_places, stack_place
 
 
 def region(**changes: Any) -> Dataset:  # noqa: ANN401 (values of elements)
@@ -75,3 +78,60 @@ def test_spacing__real_regions_of_another_matrix_are_not_trusted(name: str) -> N
     found = inspect_dicom(Path(path)).spacing
     assert found.mm is None
     assert "none inside the image" in found.reason
+
+
+PLACED = {
+    "FrameOfReferenceUID": "1.2.3",
+    "PixelSpacing": [2, 3],
+    "ImagePositionPatient": [10, 20, 30],
+    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+}
+
+
+def at(place: NDArray[np.float64] | None, *pixel: float) -> list[float]:
+    assert place is not None
+    found: list[float] = (place @ [*pixel, 1])[:3].tolist()
+    return found
+
+
+def test_frame_places__equation_of_the_standard() -> None:
+    found = frame_places(dataset(**PLACED))
+    assert found is not None
+    assert found.shape == (1, 4, 4)
+    # Column 5 lies 5 x 3 mm along the row, row 7 lies 7 x 2 mm along the column.
+    assert at(found[0], 5, 7, 0) == [25, 34, 30]
+    changes = {"PixelSpacing": [1, 1], "ImageOrientationPatient": [0, 0.6, -0.8, -1, 0, 0]}
+    oblique = frame_places(dataset(**(PLACED | changes)))
+    assert oblique is not None
+    assert at(oblique[0], 5, 7, 0) == pytest.approx([3, 23, 26])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"FrameOfReferenceUID": None},
+        {"ImagePositionPatient": None},
+        {"ImagePositionPatient": [0, 0]},
+        {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]},
+        {"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]},
+        {"PixelSpacing": None},
+        {"PixelSpacing": [0, 1]},
+        {"NumberOfFrames": 2},
+    ],
+)
+def test_frame_places__unsound_or_missing_is_none(changes: dict[str, Any]) -> None:
+    kept = {name: value for name, value in (PLACED | changes).items() if value is not None}
+    assert frame_places(dataset(**kept)) is None
+
+
+def test_stack_place__of_one_frame_and_of_many() -> None:
+    turned = {"ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}
+    assert at(stack_place(dataset(**(PLACED | turned), SliceThickness=5)), 1, 1, 1) == [13, 18, 25]  # x × -y = -z
+    assert at(stack_place(dataset(**PLACED)), 0, 0, 1) == [10, 20, 31]
+    leaning = enhanced([[0, 0, 0], [0, 1, 4], [0, 2, 8]], spacing=(2, 3))
+    assert at(stack_place(leaning), 1, 1, 2) == [3, 4, 8]
+
+
+@pytest.mark.parametrize("origins", [[[0, 0, 0], [0, 1, 4], [0, 2, 9]], [[0, 0, 0]] * 2, [[0, 0, 0], [1, 0, 0]]])
+def test_stack_place__frames_that_are_no_even_stack(origins: list[list[float]]) -> None:
+    assert stack_place(enhanced(origins)) is None
