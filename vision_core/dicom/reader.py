@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,7 @@ from vision_core.dicom.cine import FramePixels
 from vision_core.dicom.decoding import Stored, decode_frame
 from vision_core.dicom.display import OTHER_PROFILE, full_range, is_other_profile, read_grey_display, to_display
 from vision_core.dicom.header import UnfitError, frame_times, is_signed, num_frames
-from vision_core.dicom.spacing import Spacing, pixel_ratio, read_spacing
+from vision_core.dicom.spacing import Spacing, pixel_ratio, read_spacing, stack_place
 from vision_core.dicom.structure import (
     data_set_offset,
     find_pixels,
@@ -59,6 +59,7 @@ class DicomFacts:
         notes: What the header leaves open about the picture; each begins with the file's name.
         spacing: Size of a pixel, or why it is not known.
         times_ms: When each frame begins, from the first; None where it is not known.
+        place: ``(4, 4)`` takes column, row, frame and 1 to mm in the patient (see ``stack_place``); None without.
     """
 
     height: int
@@ -69,6 +70,7 @@ class DicomFacts:
     notes: tuple[str, ...] = ()
     spacing: Spacing
     times_ms: tuple[float, ...] | None = None
+    place: NDArray[np.float64] | None = field(default=None, compare=False)
 
 
 def is_dicom(path: Path) -> bool:
@@ -98,6 +100,7 @@ def inspect_dicom(path: Path, max_megapixels: float = 100.0, *, key: str = "") -
             notes=(*notes, *_notes(path, header)),
             spacing=read_spacing(header),
             times_ms=frame_times(header) if frames > 1 else None,
+            place=stack_place(header),
         )
 
 

@@ -1,5 +1,6 @@
-"""Video files (MP4, AVI, Matroska), their frames decoded one after the other by OpenCV."""
+"""Video files (MP4, AVI, Matroska): their frames decoded one after the other by OpenCV, and pictures written as MP4."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.errors import InputError
+from vision_core.errors import EnvironmentFault, InputError
+from vision_core.files import atomic_path
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
 _STARTS = ((4, b"ftyp"), (8, b"AVI "), (0, b"\x1a\x45\xdf\xa3"))  # of MP4 and QuickTime, AVI, Matroska
 _START_BYTES = 12
+_CODEC = "mp4v"  # MPEG-4 part 2, the one that OpenCV's wheels encode in a few ms: players show it, most browsers do not
 
 
 class VideoFrames:
@@ -92,3 +95,31 @@ class VideoFrames:
         self._next = 0
         if not self._video.isOpened():
             raise InputError(f"'{self._path}' cannot be decoded as a video. Convert it to MP4 with H.264.")
+
+
+def write_video(path: Path, pictures: Iterable[NDArray[np.uint8]], rate: float) -> None:
+    """Write pictures as MP4, atomically; they are taken one at a time.
+
+    Args:
+        path: File to write, ``.mp4``.
+        pictures: One or more of one size, ``(H, W, 3)`` RGB; an odd last row or column is repeated.
+        rate: Frames a second; kept to two decimals, within 0.1 and 600.
+
+    Raises:
+        EnvironmentFault: It cannot be encoded or written.
+    """
+    written, video = 0, None
+    with atomic_path(path) as partial:
+        for picture in pictures:
+            even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")
+            if video is None:
+                size, code = (even.shape[1], even.shape[0]), cv2.VideoWriter.fourcc(*_CODEC)
+                kept = round(min(max(rate, 0.1), 600.0), 2)  # more decimals would not fit MPEG-4's clock of 16 bits
+                video = cv2.VideoWriter(str(partial), cv2.CAP_FFMPEG, code, kept, size)
+            video.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
+            written += 1
+        if video is not None:
+            video.release()
+        # OpenCV tells neither of a missing encoder nor of a full disk.
+        if not written or int(cv2.VideoCapture(str(partial), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FRAME_COUNT)) != written:
+            raise EnvironmentFault(f"'{path}' cannot be written as a video. Free some space, or install OpenCV anew.")
