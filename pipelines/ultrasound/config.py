@@ -119,11 +119,19 @@ class Calibrate(Section):
     alpha: float = Field(0.1, gt=0, lt=1, description="Largest expected share of missed frames of a subject.")
 
 
+class Results(Section):
+    """Settings of ``predict``."""
+
+    video: bool | None = Field(
+        None, description="Also write a video of each cine with the outline of its masks, which reads the cine again."
+    )
+
+
 class UltrasoundConfig(Config):
     """Configuration of screens and segmenters of ultrasound frames."""
 
     task: ClassVar[str] = "ultrasound"
-    at_inference: ClassVar[tuple[str, ...]] = ("segment", "gate.")
+    at_inference: ClassVar[tuple[str, ...]] = ("segment", "gate.", "results.")
 
     method: Literal["screen", "segment", "segment_frame_aware"] = Field(
         "segment",
@@ -148,6 +156,7 @@ class UltrasoundConfig(Config):
     augment: Augmentation = Augmentation()
     gate: Gate = Gate()
     calibrate: Calibrate = Calibrate()
+    results: Results = Results()
 
     @classmethod
     def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -77,6 +77,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
         else:
             refuse_gate(config)
             self._masking = ModelMasks(loaded.model, identity=loaded.card.identity())
+        self._with_video = bool(config.results.video)
         self._reader = UntrustedImages()
 
     @classmethod
@@ -126,7 +127,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
     def write(self, result: CineResult, path: str | Path, folder: str | Path) -> list[Path]:
         """Write the files of a result, see ``result_files``."""
         file = open_file(Path(path), self._reader)
-        return write_result(result, file.read, Path(path), Path(folder))
+        return write_result(result, file, Path(path), Path(folder), with_video=self._with_video)
 
     def close(self) -> None:
         """End the child process that decodes; the next file starts another."""

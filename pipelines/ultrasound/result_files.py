@@ -1,14 +1,14 @@
-"""Files of a result: record, table of frames, masks, pictures."""
+"""Files of a result: record, table of frames, masks, pictures, a video."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.ultrasound.data.files import is_dicom_input
+from pipelines.ultrasound.data.files import FrameFile, is_dicom_input
 from pipelines.ultrasound.data.frames import Grey
 from vision_core.batch.summary import THUMBNAIL
 from vision_core.csv_tables import Cell, to_csv
@@ -19,15 +19,19 @@ from vision_core.images.captions import Caption, add_caption
 from vision_core.images.drawing import ORANGE, SKY_BLUE, write_png, write_thumbnail
 from vision_core.images.nifti import write_masks
 from vision_core.images.notes import tell
+from vision_core.images.video import write_video
 from vision_core.results import RESEARCH_NOTICE, CineResult, as_share
 from vision_core.segmentation.metrics import size_of
+from vision_core.segmentation.nrrd import write_seg_nrrd
 
 RESULT_FILES = {
     ".json": "Category, and for each frame whether it shows the organ, with scores; notes, model.",
     ".frames.csv": "A row for each frame: presence, scores, area and diameters of the mask.",
-    ".masks.nii.gz": "Masks of all frames, width x height x frames of 0 and 1, for 3D Slicer, ITK-SNAP or nibabel.",
+    ".masks.nii.gz": "Masks of all frames, width x height x frames of 0 and 1, for ITK-SNAP or nibabel.",
+    ".seg.nrrd": "The same as a segmentation of 3D Slicer, with name and colour.",
     ".seg.dcm": "Masks as a DICOM segmentation that refers to the frames of the file; for DICOM alone.",
     ".overlay.png": "Some frames with the outline of their masks.",
+    ".overlay.mp4": "All frames with it, at the speed of the file, else 25 a second; with results.video=true alone.",
     THUMBNAIL: "The small picture in summary.html.",
 }
 _HEADER = (
@@ -36,22 +40,30 @@ _HEADER = (
 )  # fmt: skip
 _SHOWN, _COLUMNS = 12, 4
 _UNKNOWN = "spacing unknown"
+_VIDEO_PX, _USUAL_RATE = 1024, 25.0
 
 
-def write_result(result: CineResult, read: Callable[[int], Grey], path: Path, folder: Path) -> list[Path]:
-    """Write all files of a result; ``read`` reads a frame again for the pictures."""
+def write_result(
+    result: CineResult, file: FrameFile, path: Path, folder: Path, *, with_video: bool = False
+) -> list[Path]:
+    """Write all files of a result; frames of ``file`` are read again for the pictures, all of them for the video."""
     files = {ending: folder / f"{path.stem}{ending}" for ending in RESULT_FILES}
     write_atomic(files[".json"], json.dumps(result.to_record(), indent=1, ensure_ascii=False))
     write_atomic(files[".frames.csv"], to_csv(_HEADER, [_row(result, number) for number in range(len(result))]))
     if result.masks is None:
-        del files[".masks.nii.gz"]
+        del files[".masks.nii.gz"], files[".seg.nrrd"]
     else:
-        write_masks(files[".masks.nii.gz"], result.masks, result.spacing_mm)
+        write_masks(files[".masks.nii.gz"], result.masks, result.spacing_mm, file.place)
+        write_seg_nrrd(files[".seg.nrrd"], result.masks, result.classes[0], result.spacing_mm, file.place)
     if not _write_segmentation(files[".seg.dcm"], result, path):
         del files[".seg.dcm"]
-    write_png(files[".overlay.png"], _sheet(result, read))
+    write_png(files[".overlay.png"], _sheet(result, file.read))
+    if with_video and len(result) > 1:
+        write_video(files[".overlay.mp4"], _shown_frames(result, file.read), _rate(result.times_ms))
+    else:
+        del files[".overlay.mp4"]
     shown = int(np.argmax(result.present))
-    write_thumbnail(files[THUMBNAIL], outlined(read(shown), _mask(result, shown)))
+    write_thumbnail(files[THUMBNAIL], outlined(file.read(shown), _mask(result, shown)))
     return list(files.values())
 
 
@@ -117,6 +129,31 @@ def _sheet(result: CineResult, read: Callable[[int], Grey]) -> NDArray[np.uint8]
         model=result.model,
     )
     return add_caption(drawn, caption)
+
+
+def _shown_frames(result: CineResult, read: Callable[[int], Grey]) -> Iterator[NDArray[np.uint8]]:
+    """Draw one frame after the other, above the same caption."""
+    height, width = result.size
+    scale = min(1.0, _VIDEO_PX / max(height, width))
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    page: NDArray[np.uint8] | None = None
+    for number in range(len(result)):
+        image, mask = read(number), _mask(result, number)
+        if scale < 1:  # before drawing, so that the outline stays a pixel wide
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), image.dtype)
+            mask = None if mask is None else cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        drawn = outlined(image, mask)
+        if page is None:
+            told = Caption(headline=f"{result.verdict[:1].upper()}{result.verdict[1:]}.", model=result.model)
+            page = add_caption(drawn, told)
+        page[: size[1], : size[0]] = drawn
+        yield page
+
+
+def _rate(times_ms: Sequence[float] | None) -> float:
+    """Return the frames a second with which a video lasts as long as the cine."""
+    long = times_ms[-1] - times_ms[0] if times_ms else 0.0
+    return 1000 * (len(times_ms) - 1) / long if times_ms and long > 0 else _USUAL_RATE
 
 
 def _mask(result: CineResult, number: int) -> NDArray[np.bool_] | None:

@@ -69,7 +69,7 @@ class Fixed(StandIn[CineResult]):
         return self.found
 
     def write(self, result: CineResult, path: str | Path, folder: str | Path) -> list[Path]:
-        return write_result(result, open_file(Path(path), UntrustedImages()).read, Path(path), Path(folder))
+        return write_result(result, open_file(Path(path), UntrustedImages()), Path(path), Path(folder))
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,7 @@ class FrameFile:
         notes: Remarks on the file, a sentence each.
         spacing_mm: Height and width of a pixel; None where it is not known.
         times_ms: When each frame begins, from the first; None where it is not known.
+        place: ``(4, 4)`` takes column, row, frame and 1 to mm in the patient, in DICOM's axes; None without a place.
     """
 
     texts: tuple[str, ...]
@@ -48,6 +49,7 @@ class FrameFile:
     notes: tuple[str, ...] = ()
     spacing_mm: tuple[float, float] | None = None
     times_ms: tuple[float, ...] | None = None
+    place: NDArray[np.float64] | None = None
 
 
 def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
@@ -70,6 +72,7 @@ def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
         notes=tuple(f"The file {note}." for note in told),
         spacing_mm=facts.spacing.mm,
         times_ms=facts.times_ms,
+        place=facts.place,
     )
 
 

@@ -7,6 +7,8 @@ import shutil
 import tracemalloc
 from pathlib import Path
 
+import nibabel
+import nrrd
 import numpy as np
 import pytest
 import torch
@@ -14,13 +16,15 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from pipelines.ultrasound.__main__ import main
-from pipelines.ultrasound.config import ScreenNetwork
+from pipelines.ultrasound.config import ScreenNetwork, UltrasoundConfig
 from pipelines.ultrasound.data.files import FrameFile
 from pipelines.ultrasound.predict import UltrasoundPredictor
 from pipelines.ultrasound.screening.screen import Screen
 from tests.bad_inputs.dicoms import still
 from tests.pipelines.ultrasound.tiny import frame, make_bundle
 from tests.vision_core.dicom.test_spacing import region
+from vision_core.config.loading import load
+from vision_core.images.video import VideoFrames
 from vision_core.segmentation.networks import ResidualUNet
 from vision_core.segmentation.settings import Segmenter
 
@@ -73,6 +77,10 @@ def test_predict__real_files_of_ultrasound_go_the_whole_way(segmenter: Path, tmp
         voxels = np.frombuffer(gzip.decompress(made.with_suffix(".masks.nii.gz").read_bytes()), np.uint8, offset=352)
         masks = voxels.reshape((frames, height, width))
         assert [float(row["area_px"] or 0) for row in table] == masks.sum(axis=(1, 2)).tolist()
+        voxels, header = nrrd.read(str(made.with_suffix(".seg.nrrd")))
+        assert np.array_equal(voxels.transpose(2, 1, 0), masks)
+        assert header["Segment0_Name"] == "organ"
+        assert "spacings" not in header
         found = dcmread(made.with_suffix(".seg.dcm"))
         assert np.array_equal(found.pixel_array.reshape(-1, height, width), masks[masks.any(axis=(1, 2))])
 
@@ -87,6 +95,46 @@ def test_predict__sizes_in_millimetres_where_the_file_states_one(segmenter: Path
     assert float(row["area_mm2"]) == pytest.approx(float(row["area_px"]) * 0.09, rel=1e-4)
     assert float(row["longest_mm"]) == pytest.approx(float(row["longest_px"]) * 0.3, rel=1e-4)
     assert not (tmp_path / "a.seg.dcm").exists()  # the file has no study to refer to, which is told
+
+
+def test_predict__a_slice_with_a_place_keeps_it_in_all_files(segmenter: Path, tmp_path: Path) -> None:
+    name = get_testdata_file("CT_small.dcm")
+    assert isinstance(name, str)
+    predictor = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")
+    found = predictor(name)
+    predictor.write(found, name, tmp_path)
+    source, mask = dcmread(name), found.masks[0]
+    row, column = np.argwhere(mask)[0]
+    down, across = source.PixelSpacing
+    point = np.add(source.ImagePositionPatient, [across * column, down * row, 0])  # it is not turned
+    segmentation = dcmread(tmp_path / "CT_small.seg.dcm")
+    assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
+    [group] = segmentation.PerFrameFunctionalGroupsSequence
+    assert group.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
+    image = nibabel.load(tmp_path / "CT_small.masks.nii.gz")
+    assert image.dataobj[column, row, 0] == 1
+    assert image.affine @ [column, row, 0, 1] == pytest.approx([-point[0], -point[1], point[2], 1], rel=1e-5)
+    header = nrrd.read_header(str(tmp_path / "CT_small.seg.nrrd"))
+    moved = header["space directions"].T @ [column, row, 0] + header["space origin"]
+    assert moved == pytest.approx(point)
+
+
+def test_predict__a_video_of_a_cine_where_it_is_asked_for(segmenter: Path, tmp_path: Path) -> None:
+    cine = np.stack([frame(0, number, (40, 1200))[0] for number in range(3)])
+    path = still(tmp_path / "a.dcm", cine, NumberOfFrames=3, FrameTime="40")
+    found = None
+    for name, words in {"plain": [], "asked": ["results.video=true"]}.items():
+        predictor = UltrasoundPredictor.from_checkpoint(segmenter, "cpu", load(UltrasoundConfig, None, words))
+        found = found or predictor(path)
+        assert all(each.exists() for each in predictor.write(found, path, tmp_path / name))
+    assert not (tmp_path / "plain" / "a.overlay.mp4").exists()
+    video = VideoFrames(tmp_path / "asked" / "a.overlay.mp4", max_frames=3)
+    assert video.count == 3
+    assert video.size[1] == 1024  # bounded
+    assert np.diff(video.times_ms) == pytest.approx([40] * 2)
+    # Where the outline is drawn, the picture has a colour; the frames themselves are grey.
+    colours = video.read(1).astype(int)[:34]
+    assert (colours[..., 0] - colours[..., 2]).max() > 60
 
 
 def test_predict__frames_of_one_value_show_nothing_whatever_the_network_says(
