@@ -114,7 +114,7 @@ def size_of(mask: Masks, spacing: tuple[float, float] = (1.0, 1.0)) -> Size:
     """
     if not mask.any():
         return Size(area=0.0, longest=0.0, across=0.0)
-    pixels = np.argwhere(_boundary(mask))
+    pixels = np.argwhere(boundary(mask))
     points = (pixels[:, None] + _EDGES).reshape(-1, 2) * spacing  # (4 n, 2)
     along = points @ np.stack([np.cos(_ANGLES), np.sin(_ANGLES)])  # (4 n, 180)
     diameters = np.ptp(along, axis=0)
@@ -126,18 +126,19 @@ def size_of(mask: Masks, spacing: tuple[float, float] = (1.0, 1.0)) -> Size:
     )
 
 
+def boundary(mask: Masks) -> Masks:
+    """Mark the pixels of a mask ``(H, W)`` beside which, in its row or column, lies one outside or the image's end."""
+    padded = np.pad(mask, 1)
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.asarray(mask & ~inside)
+
+
 def _distances(metrics: ModuleType, both: dict[str, Any], spacing: tuple[float, float]) -> SurfaceDistances:
     return SurfaceDistances(
         hausdorff=float(metrics.compute_hausdorff_distance(**both, spacing=spacing)),
         hausdorff_95=float(metrics.compute_hausdorff_distance(**both, spacing=spacing, percentile=95)),
         mean=float(metrics.compute_average_surface_distance(**both, spacing=spacing, symmetric=True)),
     )
-
-
-def _boundary(mask: Masks) -> Masks:
-    padded = np.pad(mask, 1)
-    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.asarray(mask & ~inside)
 
 
 def _batch(masks: Masks) -> torch.Tensor:
