@@ -30,6 +30,7 @@ from vision_core.results import RESEARCH_NOTICE, MaskStack
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -170,7 +171,9 @@ def _source_of_place(header: "Dataset") -> "Dataset":
         found.SliceThickness = None  # of type 2
     for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         if name in header:
-            items = [{each: group[each].value for each in _GROUPS_OF_PLACE if each in group} for group in header[name]]
+            items = [
+                {each: group[each].value for each in _GROUPS_OF_PLACE if each in group} for group in header[name].value
+            ]
             setattr(found, name, [_item(**item) for item in items])
     return found
 
@@ -202,11 +205,11 @@ def _origin(header: "Dataset", segment: Segment) -> list[str]:
     return [str(header.SOPInstanceUID), segment.algorithm, segment.label]
 
 
-def _uid(*origin: str) -> str:
+def _uid(*origin: str) -> "UID":
     """Make an identifier that the same origin gets again."""
     from pydicom.uid import generate_uid
 
-    return str(generate_uid(entropy_srcs=list(origin)))
+    return generate_uid(entropy_srcs=list(origin))
 
 
 def _pack(masks: MaskStack, target: BinaryIO) -> tuple[list[int], str]:

@@ -80,7 +80,7 @@ def test_spacing__real_regions_of_another_matrix_are_not_trusted(name: str) -> N
     assert "none inside the image" in found.reason
 
 
-PLACED = {
+PLACED: dict[str, Any] = {
     "FrameOfReferenceUID": "1.2.3",
     "PixelSpacing": [2, 3],
     "ImagePositionPatient": [10, 20, 30],
@@ -100,7 +100,7 @@ def test_frame_places__equation_of_the_standard() -> None:
     assert found.shape == (1, 4, 4)
     # Column 5 lies 5 x 3 mm along the row, row 7 lies 7 x 2 mm along the column.
     assert at(found[0], 5, 7, 0) == [25, 34, 30]
-    changes = {"PixelSpacing": [1, 1], "ImageOrientationPatient": [0, 0.6, -0.8, -1, 0, 0]}
+    changes: dict[str, Any] = {"PixelSpacing": [1, 1], "ImageOrientationPatient": [0, 0.6, -0.8, -1, 0, 0]}
     oblique = frame_places(dataset(**(PLACED | changes)))
     assert oblique is not None
     assert at(oblique[0], 5, 7, 0) == pytest.approx([3, 23, 26])
@@ -125,7 +125,7 @@ def test_frame_places__unsound_or_missing_is_none(changes: dict[str, Any]) -> No
 
 
 def test_stack_place__of_one_frame_and_of_many() -> None:
-    turned = {"ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}
+    turned: dict[str, Any] = {"ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}
     assert at(stack_place(dataset(**(PLACED | turned), SliceThickness=5)), 1, 1, 1) == [13, 18, 25]  # x × -y = -z
     assert at(stack_place(dataset(**PLACED)), 0, 0, 1) == [10, 20, 31]
     leaning = enhanced([[0, 0, 0], [0, 1, 4], [0, 2, 8]], spacing=(2, 3))
