@@ -15,6 +15,7 @@ from pipelines.ultrasound.data.lists import SPLITS_FILE, FrameList, Lists, read_
 from pipelines.ultrasound.data.nnunet import from_nnunet, to_nnunet
 from pipelines.ultrasound.data.survey import Survey, refuse_shared_frames, survey
 from pipelines.ultrasound.evaluation.gate_report import report_gates
+from pipelines.ultrasound.evaluation.list_report import write_list_report
 from pipelines.ultrasound.evaluation.rows import (
     Models,
     gate_row,
@@ -133,23 +134,27 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
             raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
         frames = read_lists(config.data, [name])[name]
         rule, device = config.labels.presence, pick_device(config.train.device)
-        rows = []
+        rows, lists, thresholds = [], {}, {}
         for model, path in bundles.items():
             found = load_network(path, device)
             if isinstance(found.model, SegmentModel):
                 refuse_gate(config)
                 models = Models(masking=ModelMasks(found.model, identity=found.card.identity()))
-                row = segment_row(model, score_list(frames, rule, models, f"evaluate {model}"))
+                lists[model] = score_list(frames, rule, models, f"evaluate {model}")
+                row = segment_row(model, lists[model])
             else:
                 masking = open_masking(config.segment, device) if config.segment else None
                 models = Models(screen=found.model, masking=masking, guard=guard_of(found.card))
                 chosen = chosen_threshold(found.card, config.gate, masking.identity if masking else None)
-                scored = score_list(frames, rule, models, f"evaluate {model}")
-                row = (gate_row if masking else screen_row)(model, scored, chosen.value)
+                lists[model] = score_list(frames, rule, models, f"evaluate {model}")
+                row = (gate_row if masking else screen_row)(model, lists[model], chosen.value)
+                thresholds |= {model: chosen.value} if masking else {}
                 row = replace(row, notes=(*row.notes, *chosen.notes))
             rows.append(replace(row, notes=(*_seen_before(found.card, config, name), *row.notes)))
         for note in dict.fromkeys(note for row in rows for note in row.notes):
             say(f"  {note}")
+        if folder:
+            write_list_report(folder, frames, lists, thresholds, synthetic=config.data.synthetic)
         return rows
 
     def compare(self, runs: Mapping[str, Path]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.lists import read_lists
+from pipelines.ultrasound.evaluation.list_report import add_captions, compare_runs, write_list_report
 from pipelines.ultrasound.evaluation.pictures import CURVE, draw_curve, draw_examples
 from pipelines.ultrasound.evaluation.rows import ListScores, Models, gate_row, score_list
 from pipelines.ultrasound.screening.calibration import calibrate
@@ -48,6 +49,10 @@ def report_gates(runs: Mapping[str, Path]) -> list[str]:
         Lines to print; none without such a pair.
     """
     found = [_Run(folder=path, config=configs.load(UltrasoundConfig, path / "config.yaml")) for path in runs.values()]
+    segmenters = {
+        name: path for (name, path), each in zip(runs.items(), found, strict=True) if not each.config.is_screen
+    }
+    compare_runs(segmenters, synthetic=any(each.config.data.synthetic for each in found))
     lines = []
     for screen in (each for each in found if each.config.is_screen):
         segment = next((each for each in found if not each.config.is_screen and _are_paired(screen, each)), None)
@@ -71,14 +76,14 @@ def _report(screen: _Run, segment: _Run) -> list[str]:
     calibration = read_card(screen.model).calibration or {}
     captions = {CURVE: f"The gate on validation frames, by threshold; chosen: {calibration['threshold']:.3g}"}
     pictures = screen.folder / "pictures"
-    draw_curve(pictures / CURVE, calibration["curve"], calibration["threshold"])
+    draw_curve(pictures / CURVE, calibration["curve"], calibration["threshold"], synthetic=config.data.synthetic)
     if config.data.eval_split:
         found, examples = _scored(config, screen.model, config.data.eval_split, pictures)
         row = replace(gate_row("trained", found, calibration["threshold"]), split=f"{found.name}{_GATE}")
         _add_row(screen.folder / "evaluation.json", row)
         captions |= examples
         told += [table([row]), *gate_in_words(found, row, calibration, synthetic=config.data.synthetic)]
-    write_atomic(pictures / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+    add_captions(pictures, captions)
     use = command_line([str(screen.model), "--input", "YOUR_FILES", "--out", "found", f"segment={segment.model}"])
     return [*told, f"Both:      python -m pipelines.ultrasound predict --checkpoint {use}"]
 
@@ -126,6 +131,8 @@ def _scored(config: UltrasoundConfig, screen: Path, name: str, pictures: Path) -
     models = Models(screen=loaded.model, masking=masking, guard=guard_of(loaded.card))
     found = score_list(frames, config.labels.presence, models, "gate")
     threshold = float((loaded.card.calibration or {})["threshold"])
+    gate = {"gate": found}, {"gate": threshold}
+    write_list_report(pictures, frames, *gate, synthetic=config.data.synthetic)
     return found, draw_examples(pictures, frames, found, masking, threshold)
 
 

@@ -1,15 +1,17 @@
-"""Pictures of a gate at work: its curve against the threshold, and frames that it changes."""
+"""Pictures of the report: violins of Dice, areas against the consensus, a gate's curve, and frames that it changes."""
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from pipelines.ultrasound.data.lists import FrameList
 from pipelines.ultrasound.data.observers import vote
-from pipelines.ultrasound.evaluation.rows import ListScores
+from pipelines.ultrasound.evaluation.rows import Floats, ListScores
+from pipelines.ultrasound.evaluation.scores import agreement, by_subject
 from pipelines.ultrasound.result_files import outlined, sheet
 from pipelines.ultrasound.screening.gate import accepted
 from pipelines.ultrasound.segment import Masking
@@ -18,15 +20,50 @@ from vision_core.files import write_atomic
 from vision_core.images.drawing import write_png
 from vision_core.results import RESEARCH_NOTICE
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 CURVE, KEPT, REJECTED = "gate_curve.png", "gate_accepted.png", "gate_rejected.png"
 _SHOWN = 8
+_COLOURS = ("#d55e00", "#e69f00", "#0072b2", "#009e73")  # of Okabe and Ito
+_GREY = "0.35"
+_BANDWIDTH = 0.2  # of the spread: frames that are missed, at 0, shall not run into the others
 
 
-def draw_curve(path: Path, points: Sequence[Mapping[str, Any]], threshold: float) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Violin:
+    """Values of frames ``(n,)`` and the means of their subjects ``(m,)``, none where subjects are not known."""
+
+    values: Floats
+    means: Floats
+
+    @classmethod
+    def of(cls, values: Floats, subjects: Sequence[str] | None) -> Self:
+        """Group values ``(n,)``; NaN is left out."""
+        means = np.zeros(0) if subjects is None else by_subject(values, subjects)
+        return cls(values=values[~np.isnan(values)], means=means[~np.isnan(means)])
+
+
+def draw_violins(path: Path, groups: Mapping[str, Violin], *, synthetic: bool = False) -> None:
+    """Draw the Dice of groups of frames side by side."""
+    figure = _figure(max(4.0, 1.3 * len(groups) + 1), 4)
+    _violins(figure.subplots(), groups)
+    _save(figure, path, synthetic=synthetic)
+
+
+def draw_segmentation(path: Path, groups: Mapping[str, Violin], found: ListScores, *, synthetic: bool = False) -> None:
+    """Draw violins of Dice beside the areas of masks against those of the consensus, after Bland and Altman."""
+    figure = _figure(9, 4)
+    left, right = figure.subplots(1, 2)
+    _violins(left, groups)
+    _areas(right, found)
+    _save(figure, path, synthetic=synthetic)
+
+
+def draw_curve(path: Path, points: Sequence[Mapping[str, Any]], threshold: float, *, synthetic: bool = False) -> None:
     """Draw errors and Dice of a gate against its threshold, from the points of a calibration."""
-    from matplotlib.figure import Figure  # slow to import
-
-    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    figure = _figure(6, 4)
     axes = figure.subplots()
     places = [each["threshold"] for each in points]
     num_present = [max(each["true_positive"] + each["false_negative"], 1) for each in points]
@@ -35,16 +72,14 @@ def draw_curve(path: Path, points: Sequence[Mapping[str, Any]], threshold: float
         "missed, of frames with the organ": [e["false_negative"] / n for e, n in zip(points, num_present, strict=True)],
         "false, of frames without it": [e["false_positive"] / n for e, n in zip(points, num_absent, strict=True)],
         "Dice end to end": [np.nan if e["dice_end_to_end"] is None else e["dice_end_to_end"] for e in points],
+        "Dice of accepted frames": [np.nan if e["dice_accepted"] is None else e["dice_accepted"] for e in points],
     }
-    for name, values in lines.items():
-        axes.plot(places, values, marker="o", markersize=3, label=name)
+    for (name, values), colour, mark in zip(lines.items(), _COLOURS, "osD^", strict=True):
+        axes.plot(places, values, marker=mark, markersize=3, color=colour, label=name)
     axes.axvline(threshold, color="0.4", linestyle="--", linewidth=1, label=f"chosen: {threshold:.3g}")
-    axes.set(xlabel="threshold of the screen", ylim=(0, 1.01))
-    axes.legend(frameon=False, fontsize=8)
-    axes.set_title(RESEARCH_NOTICE, fontsize=8)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    write_atomic(path, content.getvalue())
+    axes.set(xlabel="threshold of the screen", ylabel="share, or Dice", ylim=(-0.02, 1.02))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    _save(figure, path, synthetic=synthetic)
 
 
 def draw_examples(
@@ -74,3 +109,50 @@ def draw_examples(
             write_png(folder / name, sheet(pictures))
             captions[name] = f"{caption}; blue: where most observers see the organ. {len(numbers)} such frames."
     return captions
+
+
+def _violins(axes: "Axes", groups: Mapping[str, Violin]) -> None:
+    names = []
+    for place, (name, group) in enumerate(groups.items()):
+        names.append(f"{name}\n{len(group.values)} frames")
+        if not len(group.values):
+            continue
+        [body] = axes.violinplot([group.values], [place], widths=0.8, showextrema=False, bw_method=_BANDWIDTH)["bodies"]
+        body.set(facecolor=_COLOURS[2], alpha=0.35)
+        count = len(group.means)
+        if count:
+            beside = place + np.linspace(-0.06, 0.06, count) if count > 1 else [place]
+            axes.plot(beside, group.means, ".", color=_GREY, markersize=4)
+        mean = float((group.means if count else group.values).mean())
+        axes.hlines(mean, place - 0.2, place + 0.2, color=_COLOURS[0], linewidth=2)
+        axes.annotate(f"{mean:.2f}", (place + 0.22, mean), va="center", fontsize=8)
+    axes.set_xticks(range(len(names)), names, fontsize=8)
+    axes.set(ylabel="Dice", ylim=(-0.02, 1.02), xlim=(-0.6, len(names) - 0.3))
+
+
+def _areas(axes: "Axes", found: ListScores) -> None:
+    assert found.true_areas is not None
+    both = (found.areas > 0) & (found.true_areas > 0)
+    masks, truth = found.areas[both], found.true_areas[both]
+    axes.plot((masks + truth) / 2, masks - truth, ".", color=_COLOURS[2], alpha=0.5, markersize=5)
+    limits = agreement(masks, truth)
+    for value, words in ((limits.high, "+1.96 SD"), (limits.bias, "mean"), (limits.low, "−1.96 SD")):
+        if np.isfinite(value):
+            axes.axhline(value, color=_COLOURS[0], linestyle="-" if words == "mean" else "--", linewidth=1)
+            told = f"{words}\n{value:+.0f}".replace("-", "−")
+            axes.annotate(told, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    axes.set(xlabel="mean of both areas (pixels)", ylabel="mask − consensus (pixels)")
+    axes.set_title(f"area of {limits.count} frames", fontsize=8)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure  # slow to import
+
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def _save(figure: "Figure", path: Path, *, synthetic: bool) -> None:
+    figure.suptitle(f"{'Synthetic frames. ' if synthetic else ''}{RESEARCH_NOTICE}", fontsize=8)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    write_atomic(path, content.getvalue())

@@ -10,6 +10,7 @@ from pipelines.ultrasound.config import FrameLabel
 from pipelines.ultrasound.data.frames import Frame
 from pipelines.ultrasound.data.lists import FrameList
 from pipelines.ultrasound.data.observers import is_present, vote
+from pipelines.ultrasound.evaluation.band import LEVEL, Bands, compare_bands
 from pipelines.ultrasound.evaluation.scores import Segmented, by_subject, interval_over_subjects
 from pipelines.ultrasound.screening.gate import FrameCounts, accepted, count_frames
 from pipelines.ultrasound.screening.scope_guard import outside_frames
@@ -43,6 +44,8 @@ class ListScores:
         confidence: Mean probability within the mask.
         hausdorff_95: 95th percentile of the distances of the outlines in pixels; not finite where one is empty.
         surface: Their mean.
+        true_areas: Pixels of the consensus.
+        bands: Of the model and the observers; None where distances are not compared.
         outside: Whether the frame lies outside the scope of the screen; None without a guard.
     """
 
@@ -58,6 +61,8 @@ class ListScores:
     confidence: Floats
     hausdorff_95: Floats
     surface: Floats
+    true_areas: Floats | None = None
+    bands: Bands | None = None
     outside: Flags | None = None
 
     @property
@@ -93,12 +98,13 @@ def score_list(
         rule: What makes the organ present.
         models: Screen, segmenter, or both.
         label: Words beside the progress.
-        with_distances: Whether outlines are compared too, which takes longest.
+        with_distances: Whether outlines and bands are compared too, which takes longest.
 
     Raises:
         InputError: A frame cannot be read, or is too small.
     """
     rows: list[dict[str, float]] = []
+    bands: list[dict[str, float]] = []
     outside: list[Flags] = []
     for some in track(_alike(frames), _num_parts(frames), label, "part"):
         seen = Frames(images=[each.image for each in some], white=[each.white for each in some])
@@ -108,11 +114,16 @@ def score_list(
             outside.append(outside_frames(models.guard, features))
         masks = models.masking(seen, [each.name.text for each in some]) if models.masking else None
         for place, frame in enumerate(some):
+            true_area = float(vote(frame.masks).sum())
             row = {
                 "present": is_present(frame.masks, rule),
-                "has_consensus": bool(vote(frame.masks).any()),
+                "has_consensus": true_area > 0,
+                "true_areas": true_area,
                 "scores": float(scores[place]),
             }
+            if masks and with_distances:
+                known = masks.probabilities
+                bands.append(compare_bands(None if known is None else known[place], frame.masks))
             rows.append(row | _compared(frame, masks, place, with_distances=with_distances))
     columns = {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
     return ListScores(
@@ -121,6 +132,7 @@ def score_list(
         present=columns.pop("present") > 0,
         has_consensus=columns.pop("has_consensus") > 0,
         scores=columns.pop("scores").astype(np.float32),
+        bands=Bands(**{name: np.array([each[name] for each in bands]) for name in bands[0]}) if bands else None,
         outside=np.concatenate(outside) if models.guard and outside else None,
         **columns,
     )
@@ -166,14 +178,16 @@ def segment_row(model: str, found: ListScores) -> Row:
         "pixel_precision": found.precision,
         "pixel_recall": found.recall,
     }
-    return _row(model, found, _decisions(count_frames(has_mask, found.present)), chosen, (_distances(found),))
+    if found.bands:
+        chosen |= {"band_coverage": found.bands.coverage, "observers_band_coverage": found.bands.observers_coverage}
+    notes = (_distances(found), *_band_widths(found))
+    return _row(model, found, _decisions(count_frames(has_mask, found.present)), chosen, notes)
 
 
 def gate_row(model: str, found: ListScores, threshold: float) -> Row:
     """Score a gate beside the segmenter alone (``alone_``); the gain is paired by subject."""
     passed, has_mask = accepted(found.scores, threshold), found.areas > 0
-    to_find = found.present & found.has_consensus
-    end_to_end = np.where(passed, found.dice, ~to_find).astype(np.float64)
+    end_to_end = end_to_end_dice(found, threshold)
     chosen = {
         "dice_end_to_end": end_to_end,
         "alone_dice": found.dice,
@@ -186,6 +200,12 @@ def gate_row(model: str, found: ListScores, threshold: float) -> Row:
     share = {"accepted_share": float(passed.mean())}
     note = f"Threshold {threshold:g}. {_distances(found, passed)}"
     return _row(model, found, {**both, **share}, chosen, (note, *_out_of_scope(found)))
+
+
+def end_to_end_dice(found: ListScores, threshold: float) -> Floats:
+    """Compute Dice ``(n,)`` behind a gate: a rejected frame counts 1 where there is nothing to find, else 0."""
+    to_find = found.present & found.has_consensus
+    return np.where(accepted(found.scores, threshold), found.dice, ~to_find).astype(np.float64)
 
 
 def _row(
@@ -239,6 +259,22 @@ def _distances(found: ListScores, passed: Flags | None = None) -> str:
     return (
         f"Distance of the outlines on {int(is_known.sum())} frames where both are there: {mean:.2f} pixels on average, "
         f"{far:.2f} at the 95th percentile."
+    )
+
+
+def _band_widths(found: ListScores) -> tuple[str, ...]:
+    """Tell how wide the bands are whose coverage is a metric."""
+    if found.bands is None:
+        return ()
+    words = {
+        f"band_coverage: of the band where the probability is between {LEVEL:g} and {1 - LEVEL:g}": found.bands.width,
+        "observers_band_coverage: of the band between the other observers": found.bands.observers_width,
+    }
+    known = {name: values[~np.isnan(values)] for name, values in words.items()}
+    return tuple(
+        f"{name}, {values.mean():.1f} pixels wide on average over {len(values)} frames."
+        for name, values in known.items()
+        if len(values)
     )
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
+_LIMITS = 1.96  # standard deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,33 @@ def dice_means(frames: Segmented, accepted: Flags | None = None) -> DiceMeans:
         accepted=mean_of(dice[passed]),
         end_to_end=mean_of(np.where(passed, dice, ~to_find)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Agreement of two measurements of the same frames, in their unit; NaN of too few.
+
+    Attributes:
+        bias: Mean difference.
+        low: Lower limit of agreement: the bias less 1.96 standard deviations (of n - 1) of the differences.
+        high: Upper limit.
+        count: Number of frames.
+    """
+
+    bias: float
+    low: float
+    high: float
+    count: int
+
+
+def agreement(measured: Floats, reference: Floats) -> Agreement:
+    """Compare measurements ``(n,)`` with a reference ``(n,)`` as Bland and Altman do (Lancet 1986; 327: 307).
+
+    The limits are of frames: those of one subject are alike, and new subjects may lie further apart.
+    """
+    found = mean_of(measured - reference)
+    reach = _LIMITS * found.spread
+    return Agreement(bias=found.mean, low=found.mean - reach, high=found.mean + reach, count=found.count)
 
 
 def mean_of(values: Floats) -> Mean:

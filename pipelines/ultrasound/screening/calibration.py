@@ -98,6 +98,11 @@ def calibration_of(
     }
 
 
+def curve_record(found: ListScores) -> list[Mapping[str, Any]]:
+    """Compute the curve of a gate on a list, as a card keeps it."""
+    return [_point(each) for each in curve(found.scores, found.segmented)]
+
+
 def chosen_threshold(card: Card, gate: Gate, identity: str | None = None) -> Chosen:
     """Find the threshold of a screen: as stated, as calibrated, else one half.
 

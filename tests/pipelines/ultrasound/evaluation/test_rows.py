@@ -37,6 +37,15 @@ def test_score_list__masks_against_the_consensus(tmp_path: Path) -> None:
     assert row.metrics["dice"] == pytest.approx(scored.dice.mean())
     assert row.metrics["frame_specificity"] == 0.75
     assert "on 4 frames where both are there" in row.notes[0]
+    assert scored.true_areas is not None
+    assert scored.true_areas[1] == outer
+    # Two observers have the same disc, and the third a smaller one: its contour lies inside, theirs at the band's edge.
+    assert scored.bands is not None
+    assert scored.bands.observers_coverage[1] == pytest.approx(2 / 3, abs=0.1)
+    assert np.isnan(scored.bands.observers_coverage[0])
+    assert row.metrics["observers_band_coverage"] == pytest.approx(np.nanmean(scored.bands.observers_coverage))
+    assert row.metrics["band_coverage"] is None  # masks of another tool have no probabilities
+    assert "observers_band_coverage: of the band between the other observers, " in row.notes[1]
     low, high = row.intervals["dice"]
     assert low <= scored.dice.mean() <= high
 

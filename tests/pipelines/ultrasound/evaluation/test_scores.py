@@ -3,13 +3,29 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.ultrasound.evaluation.scores import Segmented, by_subject, dice_means, interval_over_subjects, mean_of
+from pipelines.ultrasound.evaluation.scores import (
+    Segmented,
+    agreement,
+    by_subject,
+    dice_means,
+    interval_over_subjects,
+    mean_of,
+)
 
 
 def test_mean_of__too_few_have_no_spread() -> None:
     assert mean_of(np.array([0.5, 1.0])).spread == pytest.approx(math.sqrt(0.125))
     assert math.isnan(mean_of(np.array([0.5])).spread)
     assert math.isnan(mean_of(np.array([])).mean)
+
+
+def test_agreement__bias_and_limits_by_hand() -> None:
+    found = agreement(np.array([10.0, 14.0, 9.0]), np.array([8.0, 10.0, 9.0]))  # differences 2, 4 and 0
+    assert (found.bias, found.count) == (2, 3)
+    assert (found.low, found.high) == pytest.approx((2 - 1.96 * 2, 2 + 1.96 * 2))
+    one = agreement(np.array([3.0]), np.array([1.0]))
+    assert one.bias == 2
+    assert math.isnan(one.low)
 
 
 def test_dice_means__without_a_gate_end_to_end_is_all_frames() -> None:

@@ -1,0 +1,130 @@
+"""Report of a labelled list: a table of its frames, violins of Dice, areas against the consensus, curves of a gate."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.ultrasound.data.lists import FrameList
+from pipelines.ultrasound.evaluation.pictures import Violin, draw_curve, draw_segmentation, draw_violins
+from pipelines.ultrasound.evaluation.rows import Floats, ListScores, end_to_end_dice
+from pipelines.ultrasound.screening.calibration import curve_record
+from vision_core.csv_tables import Cell, to_csv
+from vision_core.files import write_atomic
+from vision_core.results import as_share
+
+FRAMES = "frames.csv"
+SEGMENTATION, CURVE, BY_RUN = "segmentation.png", "gate_curve_{}.png", "dice_by_run.png"
+_HEADER = (
+    "model", "frame", "subject", "present", "consensus_px", "score", "mask_px", "confidence", "dice", "dice_end_to_end",
+    "surface_px", "band_coverage", "observers_band_coverage",
+)  # fmt: skip
+
+
+def write_list_report(
+    folder: Path,
+    frames: FrameList,
+    scored: Mapping[str, ListScores],
+    thresholds: Mapping[str, float],
+    *,
+    synthetic: bool = False,
+) -> None:
+    """Write table and pictures of the models on a list.
+
+    Args:
+        folder: Where they go, with captions for the report.
+        frames: The list.
+        scored: What each model makes of it.
+        thresholds: Of the models that are gates, those of their screens.
+        synthetic: Whether the frames are made by code, which the pictures say.
+    """
+    rows = [row for name, found in scored.items() for row in _rows(name, frames, found, thresholds.get(name))]
+    write_atomic(folder / FRAMES, to_csv(_HEADER, rows))
+    captions = {}
+    has_masks = {name: found for name, found in scored.items() if not np.isnan(found.dice).all()}
+    if has_masks:
+        groups = {}
+        for name, found in has_masks.items():
+            if name in thresholds:
+                groups |= {"alone": _violin(found.dice, found)}
+                groups |= {"behind the gate": _violin(end_to_end_dice(found, thresholds[name]), found)}
+            else:
+                groups |= {name: _violin(np.where(found.present, found.dice, np.nan), found)}
+        name, found = list(has_masks.items())[-1]
+        draw_segmentation(folder / SEGMENTATION, groups, found, synthetic=synthetic)
+        which = "all frames, empty ones counting 1 or 0" if thresholds else "frames that show the organ"
+        captions[SEGMENTATION] = (
+            f"Frames of '{found.name}'. Left: Dice of {which}; a dot a subject, a bar their mean. Right: area of the "
+            f"masks ({name}) and of the consensus, where both are there; limits of agreement of 95 %, of frames: those "
+            "of one subject are alike."
+        )
+    for name in has_masks.keys() & thresholds.keys():
+        path = folder / CURVE.format(has_masks[name].name)
+        draw_curve(path, curve_record(has_masks[name]), thresholds[name], synthetic=synthetic)
+        captions[path.name] = f"The gate on '{has_masks[name].name}', by threshold, which was chosen on other subjects."
+    add_captions(folder, captions)
+
+
+def compare_runs(runs: Mapping[str, Path], *, synthetic: bool = False) -> None:
+    """Draw the Dice of several runs side by side into the first of them, from their tables; nothing for one."""
+    groups = {}
+    for name, path in runs.items():
+        values = _read_dice(path / "pictures" / FRAMES)
+        if values:
+            groups[name] = values
+    if len(groups) > 1:
+        folder = runs[next(iter(groups))] / "pictures"
+        draw_violins(folder / BY_RUN, groups, synthetic=synthetic)
+        words = "Dice of frames that show the organ, by run; a dot a subject, a bar their mean"
+        add_captions(folder, {BY_RUN: words})
+
+
+def add_captions(folder: Path, captions: Mapping[str, str]) -> None:
+    """Add captions of pictures to those that are there."""
+    path = folder / "captions.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_atomic(path, json.dumps({**known, **captions}, indent=1, ensure_ascii=False))
+
+
+def _violin(dice: Floats, found: ListScores) -> Violin:
+    return Violin.of(dice, found.subjects)
+
+
+def _rows(name: str, frames: FrameList, found: ListScores, threshold: float | None) -> list[list[Cell]]:
+    nothing = np.full(len(found.present), np.nan)
+    bands = found.bands
+    columns = [
+        found.scores,
+        found.areas,
+        found.confidence,
+        found.dice,
+        nothing if threshold is None else end_to_end_dice(found, threshold),
+        found.surface,
+        nothing if bands is None else bands.coverage,
+        nothing if bands is None else bands.observers_coverage,
+    ]
+    areas = nothing if found.true_areas is None else found.true_areas
+    rows: list[list[Cell]] = []
+    for number, frame in enumerate(frames.names):
+        start = [name, frame.text, frame.subject, int(found.present[number]), _cell(areas[number])]
+        rows.append([*start, *(_cell(column[number]) for column in columns)])
+    return rows
+
+
+def _cell(value: float) -> Cell:
+    return as_share(float(value)) if np.isfinite(value) else ""
+
+
+def _read_dice(path: Path) -> Violin | None:
+    """Read the Dice of frames with the organ from a table; of several models, the last."""
+    if not path.exists():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["dice"] and row["present"] == "1"]
+    own = [row for row in rows if row["model"] == rows[-1]["model"]]
+    if not own:
+        return None
+    subjects = [row["subject"] for row in own]
+    return Violin.of(np.array([float(row["dice"]) for row in own]), subjects if all(subjects) else None)
