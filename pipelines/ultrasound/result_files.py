@@ -146,6 +146,7 @@ def _shown_frames(result: CineResult, read: Callable[[int], Grey]) -> Iterator[N
         if page is None:
             told = Caption(headline=f"{result.verdict[:1].upper()}{result.verdict[1:]}.", model=result.model)
             page = add_caption(drawn, told)
+            page[: size[1]] = 0  # also beside a narrow picture
         page[: size[1], : size[0]] = drawn
         yield page
 

@@ -117,7 +117,8 @@ def _violins(axes: "Axes", groups: Mapping[str, Violin]) -> None:
         names.append(f"{name}\n{len(group.values)} frames")
         if not len(group.values):
             continue
-        [body] = axes.violinplot([group.values], [place], widths=0.8, showextrema=False, bw_method=_BANDWIDTH)["bodies"]
+        drawn: Any = axes.violinplot([group.values], [place], widths=0.8, showextrema=False, bw_method=_BANDWIDTH)
+        [body] = drawn["bodies"]
         body.set(facecolor=_COLOURS[2], alpha=0.35)
         count = len(group.means)
         if count:

@@ -6,6 +6,7 @@ import json
 import shutil
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import nrrd
@@ -103,6 +104,7 @@ def test_predict__a_slice_with_a_place_keeps_it_in_all_files(segmenter: Path, tm
     predictor = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")
     found = predictor(name)
     predictor.write(found, name, tmp_path)
+    assert found.masks is not None
     source, mask = dcmread(name), found.masks[0]
     row, column = np.argwhere(mask)[0]
     down, across = source.PixelSpacing
@@ -111,7 +113,7 @@ def test_predict__a_slice_with_a_place_keeps_it_in_all_files(segmenter: Path, tm
     assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
     [group] = segmentation.PerFrameFunctionalGroupsSequence
     assert group.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
-    image = nibabel.load(tmp_path / "CT_small.masks.nii.gz")
+    image: Any = nibabel.load(tmp_path / "CT_small.masks.nii.gz")
     assert image.dataobj[column, row, 0] == 1
     assert image.affine @ [column, row, 0, 1] == pytest.approx([-point[0], -point[1], point[2], 1], rel=1e-5)
     header = nrrd.read_header(str(tmp_path / "CT_small.seg.nrrd"))

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -110,11 +111,11 @@ def marked_points(masks: NDArray[np.bool_], places: NDArray[np.float64]) -> NDAr
     return np.array([(places[frame] @ [column, row, 0, 1])[:3] for frame, row, column in np.argwhere(masks)])
 
 
-def sources_of(found: Dataset) -> list[tuple[str, int | None]]:
-    """The instance and frame that each frame of a segmentation refers to."""
+def sources_of(found: Dataset) -> list[tuple[str, int]]:
+    """The instance and frame that each frame of a segmentation refers to; 0 for a still."""
     groups = found.PerFrameFunctionalGroupsSequence
     origins = [group.DerivationImageSequence[0].SourceImageSequence[0] for group in groups]
-    return [(each.ReferencedSOPInstanceUID, each.get("ReferencedFrameNumber")) for each in origins]
+    return [(each.ReferencedSOPInstanceUID, each.get("ReferencedFrameNumber", 0)) for each in origins]
 
 
 @pytest.mark.parametrize("cosines", ORIENTATIONS.values(), ids=ORIENTATIONS)
@@ -139,10 +140,10 @@ def test_placed__voxels_positions_and_references_of_a_volume(cosines: tuple[floa
     assert np.array_equal(again, masks)
     # nibabel, which has written neither, finds the same voxels at the same points.
     write_masks(tmp_path / "a.nii.gz", masks, place=stack_place(source))
-    image = nibabel.load(tmp_path / "a.nii.gz")
+    image: Any = nibabel.load(tmp_path / "a.nii.gz")
     voxels = np.argwhere(np.asarray(image.dataobj).transpose(2, 1, 0))
-    points = nibabel.affines.apply_affine(image.affine, voxels[:, ::-1]) * [-1, -1, 1]
-    assert np.allclose(points, marked_points(masks, own), atol=1e-4)
+    points = voxels[:, ::-1] @ image.affine[:3, :3].T + image.affine[:3, 3]
+    assert np.allclose(points * [-1, -1, 1], marked_points(masks, own), atol=1e-4)
     assert image.get_qform(coded=True)[1] == image.get_sform(coded=True)[1] == 1
     assert np.allclose(image.get_qform(), image.affine, atol=1e-4)
 
@@ -158,7 +159,7 @@ def test_placed__real_slices(name: str, tmp_path: Path) -> None:
     assert places is not None
     assert own is not None
     assert np.allclose(marked_points(masks, places), marked_points(masks, own))
-    assert sources_of(found) == [(source.SOPInstanceUID, None)]
+    assert sources_of(found) == [(source.SOPInstanceUID, 0)]
     assert (found.StudyInstanceUID, found.PatientID) == (source.StudyInstanceUID, source.PatientID)
     assert not write_segmentation(tmp_path / "b.dcm", path, np.zeros_like(masks), ORGAN)
 
@@ -175,8 +176,17 @@ def test_placed__an_unusable_header_is_refused_without_its_values(tmp_path: Path
 
 
 def test_write__names_in_the_letters_of_the_source_and_dates_of_today(tmp_path: Path) -> None:
-    changes = {"StudyInstanceUID": "1.2.1", "SpecificCharacterSet": "ISO_IR 192", "PatientName": "Müller^Zoë"}
-    old = {"StudyDate": "1997.04.24", "StudyTime": "14:04:38", "PatientBirthDate": "in May", "PatientSex": "m"}
+    changes: dict[str, Any] = {
+        "StudyInstanceUID": "1.2.1",
+        "SpecificCharacterSet": "ISO_IR 192",
+        "PatientName": "Müller^Zoë",
+    }
+    old: dict[str, Any] = {
+        "StudyDate": "1997.04.24",
+        "StudyTime": "14:04:38",
+        "PatientBirthDate": "in May",
+        "PatientSex": "m",
+    }
     path = still(tmp_path / "s.dcm", **changes, **old)
     assert write_segmentation(tmp_path / "a.dcm", path, np.ones((1, 16, 16), bool), ORGAN)
     found = dcmread(tmp_path / "a.dcm")
