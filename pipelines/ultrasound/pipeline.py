@@ -17,6 +17,7 @@ from pipelines.ultrasound.data.survey import Survey, refuse_shared_frames, surve
 from pipelines.ultrasound.evaluation.gate_report import report_gates
 from pipelines.ultrasound.evaluation.list_report import write_list_report
 from pipelines.ultrasound.evaluation.rows import (
+    ListScores,
     Models,
     gate_row,
     score_list,
@@ -134,7 +135,9 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
             raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
         frames = read_lists(config.data, [name])[name]
         rule, device = config.labels.presence, pick_device(config.train.device)
-        rows, lists, thresholds = [], {}, {}
+        rows: list[Row] = []
+        lists: dict[str, ListScores] = {}
+        thresholds: dict[str, float] = {}
         for model, path in bundles.items():
             found = load_network(path, device)
             if isinstance(found.model, SegmentModel):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.ultrasound.data.lists import FrameList
 from pipelines.ultrasound.evaluation.pictures import Violin, draw_curve, draw_segmentation, draw_violins
@@ -45,7 +46,7 @@ def write_list_report(
     captions = {}
     has_masks = {name: found for name, found in scored.items() if not np.isnan(found.dice).all()}
     if has_masks:
-        groups = {}
+        groups: dict[str, Violin] = {}
         for name, found in has_masks.items():
             if name in thresholds:
                 groups |= {"alone": _violin(found.dice, found)}
@@ -53,17 +54,18 @@ def write_list_report(
             else:
                 groups |= {name: _violin(np.where(found.present, found.dice, np.nan), found)}
         name, found = list(has_masks.items())[-1]
+        whose = f"of '{name}'" if len(has_masks) > 1 else "before a gate"
         draw_segmentation(folder / SEGMENTATION, groups, found, synthetic=synthetic)
         which = "all frames, empty ones counting 1 or 0" if thresholds else "frames that show the organ"
         captions[SEGMENTATION] = (
             f"Frames of '{found.name}'. Left: Dice of {which}; a dot a subject, a bar their mean. Right: area of the "
-            f"masks ({name}) and of the consensus, where both are there; limits of agreement of 95 %, of frames: those "
+            f"masks {whose} and of the consensus, where both are there; limits of agreement of 95 %, of frames: those "
             "of one subject are alike."
         )
     for name in has_masks.keys() & thresholds.keys():
         path = folder / CURVE.format(has_masks[name].name)
         draw_curve(path, curve_record(has_masks[name]), thresholds[name], synthetic=synthetic)
-        captions[path.name] = f"The gate on '{has_masks[name].name}', by threshold, which was chosen on other subjects."
+        captions[path.name] = f"The gate on '{has_masks[name].name}', by threshold; dashed: the one in use."
     add_captions(folder, captions)
 
 
@@ -95,7 +97,7 @@ def _violin(dice: Floats, found: ListScores) -> Violin:
 def _rows(name: str, frames: FrameList, found: ListScores, threshold: float | None) -> list[list[Cell]]:
     nothing = np.full(len(found.present), np.nan)
     bands = found.bands
-    columns = [
+    columns: list[NDArray[np.floating]] = [
         found.scores,
         found.areas,
         found.confidence,
@@ -108,13 +110,15 @@ def _rows(name: str, frames: FrameList, found: ListScores, threshold: float | No
     areas = nothing if found.true_areas is None else found.true_areas
     rows: list[list[Cell]] = []
     for number, frame in enumerate(frames.names):
-        start = [name, frame.text, frame.subject, int(found.present[number]), _cell(areas[number])]
+        start: list[Cell] = [name, frame.text, frame.subject, int(found.present[number]), _cell(areas[number])]
         rows.append([*start, *(_cell(column[number]) for column in columns)])
     return rows
 
 
 def _cell(value: float) -> Cell:
-    return as_share(float(value)) if np.isfinite(value) else ""
+    if not np.isfinite(value):
+        return ""
+    return int(value) if value == int(value) else as_share(float(value))
 
 
 def _read_dice(path: Path) -> Violin | None:

@@ -28,7 +28,7 @@ CURVE, KEPT, REJECTED = "gate_curve.png", "gate_accepted.png", "gate_rejected.pn
 _SHOWN = 8
 _COLOURS = ("#d55e00", "#e69f00", "#0072b2", "#009e73")  # of Okabe and Ito
 _GREY = "0.35"
-_BANDWIDTH = 0.2  # of the spread: frames that are missed, at 0, shall not run into the others
+_BANDWIDTH = 0.04  # of Dice, at most: frames that are missed, at 0, shall not run into the others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,9 @@ def _violins(axes: "Axes", groups: Mapping[str, Violin]) -> None:
         names.append(f"{name}\n{len(group.values)} frames")
         if not len(group.values):
             continue
-        drawn: Any = axes.violinplot([group.values], [place], widths=0.8, showextrema=False, bw_method=_BANDWIDTH)
+        scott = len(group.values) ** -0.2  # the usual share of the spread
+        smooth = min(scott, _BANDWIDTH / max(float(group.values.std()), 1e-9))
+        drawn: Any = axes.violinplot([group.values], [place], widths=0.8, showextrema=False, bw_method=smooth)
         [body] = drawn["bodies"]
         body.set(facecolor=_COLOURS[2], alpha=0.35)
         count = len(group.means)
@@ -128,7 +130,8 @@ def _violins(axes: "Axes", groups: Mapping[str, Violin]) -> None:
         axes.hlines(mean, place - 0.2, place + 0.2, color=_COLOURS[0], linewidth=2)
         axes.annotate(f"{mean:.2f}", (place + 0.22, mean), va="center", fontsize=8)
     axes.set_xticks(range(len(names)), names, fontsize=8)
-    axes.set(ylabel="Dice", ylim=(-0.02, 1.02), xlim=(-0.6, len(names) - 0.3))
+    least = min((float(group.values.min()) for group in groups.values() if len(group.values)), default=0.0)
+    axes.set(ylabel="Dice", ylim=(np.floor(10 * least) / 10 - 0.02, 1.02), xlim=(-0.6, len(names) - 0.3))
 
 
 def _areas(axes: "Axes", found: ListScores) -> None:

@@ -36,7 +36,7 @@ def test_write__a_gate_has_a_row_a_frame_and_its_curve(tmp_path: Path) -> None:
     assert [float(row["dice"]) for row in table] == DICE.tolist()
     # The third frame shows the organ and is rejected, the fourth does not and is.
     assert [float(row["dice_end_to_end"]) for row in table] == [0.9, 1, 0, 1, 0.8, 0, 0, 1]
-    assert (table[0]["consensus_px"], table[0]["mask_px"]) == ("130.0", "120.0")
+    assert (table[0]["consensus_px"], table[0]["mask_px"]) == ("130", "120")
     assert table[0]["band_coverage"] == ""
     assert float(table[3]["observers_band_coverage"]) == 0.375
     captions = json.loads((tmp_path / "captions.json").read_text())
