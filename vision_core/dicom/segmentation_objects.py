@@ -1,17 +1,19 @@
 """Masks of a DICOM image as a DICOM segmentation (SEG) that refers to its frames.
 
-Where all frames have a place in the patient (CT, MR, enhanced volumes), highdicom writes it with the same places.
-Ultrasound cines have none: their segmentation is written here, its frames are told apart by the number of the source's
-frame, and no position is written that nobody knows.
+Where all frames have a place in the patient, each its own (CT, MR, enhanced volumes), highdicom writes it with the same
+places. Ultrasound cines have none, and frames of a time series share them: their segmentation is written here, its
+frames are told apart by the number of the source's frame, and no position is written that nobody knows.
 Source: DICOM PS3.3, A.51 (Segmentation), C.8.20 (its image), C.7.6.16 (functional groups), C.7.6.17 (dimensions).
 """
 
+import copy
 import logging
 import re
 import shutil
 import struct
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.uid import UID
 
+_LOG = logging.getLogger("domainsight")
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 # Elements that place the object beside its source in an archive; a source may lack some, which are then empty.
@@ -97,7 +100,8 @@ def write_segmentation(path: Path, source: Path, masks: MaskStack, segment: Segm
         raise InputError(f"'{source}' has frames, rows and columns '{size}', its masks {masks.shape}.")
     if missing := [name for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID") if not header.get(name)]:
         raise InputError(f"'{source}' has no {missing[0]}, to which a segmentation refers. Export it again.")
-    if frame_places(header) is not None:
+    places = frame_places(header)
+    if places is not None and len(np.unique(places[:, :3, 3], axis=0)) == len(places):
         return _write_placed(path, source, header, masks, segment)
     with tempfile.TemporaryFile(prefix="domainsight-segmentation-") as bits:
         numbers, digest = _pack(masks, bits)
@@ -115,7 +119,7 @@ def write_segmentation(path: Path, source: Path, masks: MaskStack, segment: Segm
 def _write_placed(path: Path, source: Path, header: "Dataset", masks: MaskStack, segment: Segment) -> bool:
     """Write masks whose frames have a place; a volume is held whole."""
     highdicom = require("highdicom", why="DICOM segmentations of images with a place are written with it")
-    logging.getLogger("highdicom").disabled = True  # it quotes names from the header
+    _silence_highdicom()
     from pydicom.sr.coding import Code
 
     pixels = np.stack([masks[number] for number in range(masks.shape[0])])
@@ -129,7 +133,7 @@ def _write_placed(path: Path, source: Path, header: "Dataset", masks: MaskStack,
     )
     try:
         found = highdicom.seg.Segmentation(
-            source_images=[_source_of_place(header)],
+            source_images=[_source_of_place(header, source)],
             pixel_array=pixels,
             segmentation_type="BINARY",
             segment_descriptions=[
@@ -160,21 +164,34 @@ def _write_placed(path: Path, source: Path, header: "Dataset", masks: MaskStack,
     return True
 
 
-def _source_of_place(header: "Dataset") -> "Dataset":
+def _silence_highdicom() -> None:
+    """Silence highdicom, whose warnings and logs quote names from the header."""
+    logging.getLogger("highdicom").setLevel(logging.CRITICAL)
+    if not any(getattr(module, "pattern", None) == "highdicom" for _, _, _, module, _ in warnings.filters):
+        warnings.filterwarnings("ignore", module="highdicom")
+
+
+def _source_of_place(header: "Dataset", source: Path) -> "Dataset":
     """Copy what a segmentation takes from its source, and nothing else that could be faulty or name a person."""
     names = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns", "NumberOfFrames")
     found = _of_source(header)
     for name in (*names, *_OF_PLACE):
         if name in header:
             setattr(found, name, header[name].value)
-    if "PixelSpacing" in found and "SliceThickness" not in found:
-        found.SliceThickness = None  # of type 2
+    measures = [found]
     for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         if name in header:
             items = [
-                {each: group[each].value for each in _GROUPS_OF_PLACE if each in group} for group in header[name].value
+                _item(**{each: copy.deepcopy(group[each].value) for each in _GROUPS_OF_PLACE if each in group})
+                for group in header[name].value
             ]
-            setattr(found, name, [_item(**item) for item in items])
+            setattr(found, name, items)
+            measures += [each for item in items for each in item.get("PixelMeasuresSequence") or ()]
+    thin = [each for each in measures[1:] or measures if not each.get("SliceThickness")]
+    for each in thin:
+        each.SliceThickness = each.get("SpacingBetweenSlices") or 1.0
+    if thin:
+        _LOG.warning("'%s' states no thickness; its segmentation is %g mm thick.", source, thin[0].SliceThickness)
     return found
 
 
@@ -311,7 +328,7 @@ def _frame(header: "Dataset", number: int, place: int) -> "Dataset":
         PurposeOfReferenceCodeSequence=[_code("121322", "DCM", "Source image for image processing operation")],
         SpatialLocationsPreserved="YES",
     )
-    if "NumberOfFrames" in header:
+    if num_frames(header) > 1:
         source.ReferencedFrameNumber = number
     return _item(
         FrameContentSequence=[_item(DimensionIndexValues=[1, place])],

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
-from pydicom.uid import generate_uid
+from pydicom.uid import UltrasoundImageStorage, generate_uid
 
-from tests.bad_inputs.dicoms import still
+from tests.bad_inputs.dicoms import dataset, still
 from tests.continuous_integration import is_ci
 from tests.vision_core.dicom.volumes import enhanced
 from vision_core.dicom.segmentation_objects import Segment, write_segmentation
@@ -118,6 +118,20 @@ def sources_of(found: Dataset) -> list[tuple[str, int]]:
     return [(each.ReferencedSOPInstanceUID, each.get("ReferencedFrameNumber", 0)) for each in origins]
 
 
+def ultrasound_with_a_place(path: Path) -> Path:
+    changes: dict[str, Any] = {
+        "StudyInstanceUID": "1.2.1",
+        "SeriesInstanceUID": "1.2.2",
+        "FrameOfReferenceUID": "1.2.3",
+    }
+    changes |= {"ImagePositionPatient": [1, 2, 3], "ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
+    changes |= {"PixelSpacing": [0.3, 0.3], "PatientName": "Mononym", "Modality": "US"}
+    source = dataset(np.zeros((8, 6), np.uint8), **changes)
+    source.SOPClassUID = source.file_meta.MediaStorageSOPClassUID = UltrasoundImageStorage
+    source.save_as(path)
+    return path
+
+
 @pytest.mark.parametrize("cosines", ORIENTATIONS.values(), ids=ORIENTATIONS)
 def test_placed__voxels_positions_and_references_of_a_volume(cosines: tuple[float, ...], tmp_path: Path) -> None:
     across = np.cross(cosines[:3], cosines[3:])
@@ -175,6 +189,25 @@ def test_placed__an_unusable_header_is_refused_without_its_values(tmp_path: Path
         write_segmentation(tmp_path / "a.dcm", tmp_path / "s.dcm", masks_of(tmp_path / "s.dcm"), ORGAN)
 
 
+def test_placed__frames_that_share_a_place_are_told_apart_by_number(tmp_path: Path) -> None:
+    enhanced([[0, 0, 0], [0, 0, 2], [0, 0, 0]]).save_as(tmp_path / "s.dcm")  # the third at another time
+    assert write_segmentation(tmp_path / "a.dcm", tmp_path / "s.dcm", masks_of(tmp_path / "s.dcm"), ORGAN)
+    found = dcmread(tmp_path / "a.dcm")
+    assert [frame for _, frame in sources_of(found)] == [1, 3]
+    assert frame_places(found) is None
+
+
+def test_placed__an_unknown_thickness_and_no_name_in_messages(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = ultrasound_with_a_place(tmp_path / "s.dcm")
+    assert write_segmentation(tmp_path / "a.dcm", path, masks_of(path), ORGAN)
+    [measures] = dcmread(tmp_path / "a.dcm").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert measures.SliceThickness == 1
+    assert "s.dcm' states no thickness; its segmentation is 1 mm thick." in caplog.text
+    assert "Mononym" not in caplog.text + "".join(str(each.message) for each in recwarn)
+
+
 def test_write__names_in_the_letters_of_the_source_and_dates_of_today(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "StudyInstanceUID": "1.2.1",
@@ -203,16 +236,21 @@ def test_write__names_in_the_letters_of_the_source_and_dates_of_today(tmp_path: 
         "ExplVR_BigEnd.dcm",
         "CT_small.dcm",
         "MR_small.dcm",
+        "JPEG-lossy.dcm",
         "enhanced",
+        "ultrasound",
     ],
 )
 def test_dciodvfy__finds_no_error(name: str, tmp_path: Path) -> None:
     path = tmp_path / "s.dcm"
     if name == "enhanced":
         enhanced([[0, 0, 0], [0, 0, 2], [0, 0, 4]]).save_as(path)
+    elif name == "ultrasound":
+        ultrasound_with_a_place(path)
     else:
         shutil.copy(real(name), path)
-    assert write_segmentation(tmp_path / "a.dcm", path, masks_of(path), ORGAN)
+    organ = Segment(label="prostate", algorithm="a", spacing_mm=(0.3, 0.3))
+    assert write_segmentation(tmp_path / "a.dcm", path, masks_of(path), organ)
     told = subprocess.run([DCIODVFY, str(tmp_path / "a.dcm")], capture_output=True, text=True)
     assert [line for line in told.stderr.splitlines() if line.startswith("Error")] == []
     assert told.returncode == 0
