@@ -61,6 +61,11 @@ class Repeated:
         return told if self.spread is None else f"{told} ± {100 * self.spread:.1f} over {self.over}"
 
 
+def experiment_of(run: str) -> str:
+    """Return the name of a run without seed and fold; empty where it is nothing else."""
+    return _REPEATED.sub("", run).strip("-")
+
+
 def find_repeats(rows: Mapping[str, Sequence[Row]]) -> list[Repeated]:
     """Group every defined metric by experiment; each model's first metric comes first.
 
@@ -69,7 +74,7 @@ def find_repeats(rows: Mapping[str, Sequence[Row]]) -> list[Repeated]:
     """
     groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for name, found in rows.items():
-        experiment, seed = _REPEATED.sub("", name).strip("-"), dict(_REPEATED.findall(name)).get("seed", "")
+        experiment, seed = experiment_of(name), dict(_REPEATED.findall(name)).get("seed", "")
         for row in found:
             for metric, value in row.metrics.items():
                 if value is not None:

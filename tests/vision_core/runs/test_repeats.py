@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from vision_core.evaluation.rows import Row
-from vision_core.runs.repeats import find_repeats, headlines, write_repeats
+from vision_core.runs.repeats import experiment_of, find_repeats, headlines, write_repeats
 
 
 def rows(**metrics: float | None) -> list[Row]:
@@ -16,6 +16,11 @@ FOLDS = {
     for seed, areas in enumerate(((0.9, 0.8, 0.7), (0.92, 0.82, 0.72), (0.88, 0.78, 0.68)))
     for fold, auc in enumerate(areas)
 }
+
+
+def test_experiment__name_without_seed_and_fold() -> None:
+    names = ["vote-seed-1", "seed-0", "seed-2-fold-1-teacher", "vote"]
+    assert [experiment_of(name) for name in names] == ["vote", "", "teacher", "vote"]
 
 
 def test_find_repeats__folds_are_averaged_within_a_seed_before_the_spread_over_seeds() -> None:
