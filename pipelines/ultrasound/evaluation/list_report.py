@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from pipelines.ultrasound.screening.calibration import curve_record
 from vision_core.csv_tables import Cell, to_csv
 from vision_core.files import write_atomic
 from vision_core.results import as_share
+from vision_core.runs.repeats import experiment_of
 
 FRAMES = "frames.csv"
 SEGMENTATION, CURVE, BY_RUN = "segmentation.png", "gate_curve_{}.png", "dice_by_run.png"
@@ -70,17 +71,20 @@ def write_list_report(
 
 
 def compare_runs(runs: Mapping[str, Path], *, synthetic: bool = False) -> None:
-    """Draw the Dice of several runs side by side into the first of them, from their tables; nothing for one."""
-    groups = {}
-    for name, path in runs.items():
-        values = _read_dice(path / "pictures" / FRAMES)
-        if values:
-            groups[name] = values
+    """Draw the Dice of several runs side by side into the first of them, from their tables; nothing for one.
+
+    Those that differ in seed alone are one violin, unless there is nothing else.
+    """
+    tables = {name: found for name, path in runs.items() if (found := _read_dice(path / "pictures" / FRAMES))}
+    has_others = len({experiment_of(name) for name in tables}) > 1
+    groups: dict[str, list[dict[str, str]]] = {}
+    for name, rows in tables.items():
+        groups.setdefault(experiment_of(name) or name if has_others else name, []).extend(rows)
     if len(groups) > 1:
-        folder = runs[next(iter(groups))] / "pictures"
-        draw_violins(folder / BY_RUN, groups, synthetic=synthetic)
-        words = "Dice of frames that show the organ, by run; a dot a subject, a bar their mean"
-        add_captions(folder, {BY_RUN: words})
+        folder = runs[next(iter(tables))] / "pictures"
+        draw_violins(folder / BY_RUN, {name: _violin_of(rows) for name, rows in groups.items()}, synthetic=synthetic)
+        words = "Dice of frames that show the organ, by run, those of several seeds together; a dot a subject, a bar "
+        add_captions(folder, {BY_RUN: f"{words}their mean."})
 
 
 def add_captions(folder: Path, captions: Mapping[str, str]) -> None:
@@ -121,14 +125,15 @@ def _cell(value: float) -> Cell:
     return int(value) if value == int(value) else as_share(float(value))
 
 
-def _read_dice(path: Path) -> Violin | None:
-    """Read the Dice of frames with the organ from a table; of several models, the last."""
+def _read_dice(path: Path) -> list[dict[str, str]]:
+    """Read the frames with the organ from a table; of several models, those of the last."""
     if not path.exists():
-        return None
+        return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["dice"] and row["present"] == "1"]
-    own = [row for row in rows if row["model"] == rows[-1]["model"]]
-    if not own:
-        return None
-    subjects = [row["subject"] for row in own]
-    return Violin.of(np.array([float(row["dice"]) for row in own]), subjects if all(subjects) else None)
+    return [row for row in rows if row["model"] == rows[-1]["model"]]
+
+
+def _violin_of(rows: Sequence[Mapping[str, str]]) -> Violin:
+    subjects = [row["subject"] for row in rows]
+    return Violin.of(np.array([float(row["dice"]) for row in rows]), subjects if all(subjects) else None)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.ultrasound.evaluation import list_report
 from pipelines.ultrasound.evaluation.band import Bands
 from pipelines.ultrasound.evaluation.list_report import BY_RUN, CURVE, FRAMES, SEGMENTATION, compare_runs
 from pipelines.ultrasound.evaluation.list_report import write_list_report as write
 from pipelines.ultrasound.evaluation.pictures import Violin
 from pipelines.ultrasound.evaluation.rows import ListScores
 from tests.pipelines.ultrasound.published import AREAS, DICE, PRESENT, SCORES, found
+from vision_core.files import write_atomic
 
 NAMES: Any = SimpleNamespace(names=[SimpleNamespace(text=f"f{number}", subject="a") for number in range(8)])
 
@@ -65,6 +67,21 @@ def test_compare_runs__side_by_side_in_the_first_and_nothing_for_one(tmp_path: P
     captions = json.loads((runs["vote"] / "pictures" / "captions.json").read_text())
     assert list(captions) == [SEGMENTATION, BY_RUN]
     assert not (runs["random"] / "pictures" / BY_RUN).exists()
+
+
+def test_compare_runs__seeds_of_one_experiment_are_one_violin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[dict[str, int]] = []
+    monkeypatch.setattr(
+        list_report,
+        "draw_violins",
+        lambda _path, groups, **_: drawn.append({name: len(each.values) for name, each in groups.items()}),
+    )
+    runs = {name: tmp_path / name for name in ("vote-seed-0", "vote-seed-1", "random-seed-0")}
+    for path in runs.values():
+        write_atomic(path / "pictures" / FRAMES, "model,subject,present,dice\nm,a,1,0.5\nm,a,0,1.0\n")
+    compare_runs(runs)
+    compare_runs({name: runs[name] for name in ("vote-seed-0", "vote-seed-1")})
+    assert drawn == [{"vote": 2, "random": 1}, {"vote-seed-0": 1, "vote-seed-1": 1}]
 
 
 def test_violin__of_frames_and_of_subjects() -> None:
