@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.ultrasound.data.lists import FrameList
-from pipelines.ultrasound.evaluation.pictures import Violin, draw_curve, draw_segmentation, draw_violins
+from pipelines.ultrasound.evaluation.pictures import Violin, draw_areas, draw_curve, draw_violins
 from pipelines.ultrasound.evaluation.rows import Floats, ListScores, end_to_end_dice
 from pipelines.ultrasound.screening.calibration import curve_record
 from vision_core.csv_tables import Cell, to_csv
@@ -18,7 +18,7 @@ from vision_core.results import as_share
 from vision_core.runs.repeats import experiment_of
 
 FRAMES = "frames.csv"
-SEGMENTATION, CURVE, BY_RUN = "segmentation.png", "gate_curve_{}.png", "dice_by_run.png"
+VIOLINS, AGREEMENT, CURVE, BY_RUN = "dice.png", "area.png", "gate_curve_{}.png", "dice_by_run.png"
 _HEADER = (
     "model", "frame", "subject", "present", "consensus_px", "score", "mask_px", "confidence", "dice", "dice_end_to_end",
     "surface_px", "band_coverage", "observers_band_coverage",
@@ -54,14 +54,15 @@ def write_list_report(
                 groups |= {"behind the gate": _violin(end_to_end_dice(found, thresholds[name]), found)}
             else:
                 groups |= {name: _violin(np.where(found.present, found.dice, np.nan), found)}
-        name, found = list(has_masks.items())[-1]
-        whose = f"of '{name}'" if len(has_masks) > 1 else "before a gate"
-        draw_segmentation(folder / SEGMENTATION, groups, found, synthetic=synthetic)
+        draw_violins(folder / VIOLINS, groups, synthetic=synthetic)
         which = "all frames, empty ones counting 1 or 0" if thresholds else "frames that show the organ"
-        captions[SEGMENTATION] = (
-            f"Frames of '{found.name}'. Left: Dice of {which}; a dot a subject, a bar their mean. Right: area of the "
-            f"masks {whose} and of the consensus, where both are there; limits of agreement of 95 %, of frames: those "
-            "of one subject are alike."
+        captions[VIOLINS] = f"Dice of {which}, list '{frames.name}'; a dot a subject, a bar their mean."
+        name, found = list(has_masks.items())[-1]
+        draw_areas(folder / AGREEMENT, found, synthetic=synthetic)
+        whose = f"of '{name}'" if len(has_masks) > 1 else "before a gate"
+        captions[AGREEMENT] = (
+            f"Area of the masks {whose} and of the consensus, list '{frames.name}', where both are there; limits of "
+            "agreement of 95 %, of frames: those of one subject are alike."
         )
     for name in has_masks.keys() & thresholds.keys():
         path = folder / CURVE.format(has_masks[name].name)

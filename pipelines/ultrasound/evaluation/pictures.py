@@ -21,7 +21,6 @@ from vision_core.images.drawing import write_png
 from vision_core.results import RESEARCH_NOTICE
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CURVE, KEPT, REJECTED = "gate_curve.png", "gate_accepted.png", "gate_rejected.png"
@@ -46,18 +45,47 @@ class Violin:
 
 
 def draw_violins(path: Path, groups: Mapping[str, Violin], *, synthetic: bool = False) -> None:
-    """Draw the Dice of groups of frames side by side."""
-    figure = _figure(max(4.0, 1.3 * len(groups) + 1), 4)
-    _violins(figure.subplots(), groups)
+    """Draw the Dice of groups of frames side by side, with a dot for each subject and a bar for the mean."""
+    figure = _figure(max(4.5, 1.3 * len(groups) + 1), 4)
+    axes = figure.subplots()
+    names = []
+    for place, (name, group) in enumerate(groups.items()):
+        names.append(f"{name}\n{len(group.values)} frames")
+        if not len(group.values):
+            continue
+        scott = len(group.values) ** -0.2  # the usual share of the spread
+        smooth = min(scott, _BANDWIDTH / max(float(group.values.std()), 1e-9))
+        drawn: Any = axes.violinplot([group.values], [place], widths=0.8, showextrema=False, bw_method=smooth)
+        [body] = drawn["bodies"]
+        body.set(facecolor=_COLOURS[2], alpha=0.35)
+        count = len(group.means)
+        if count:
+            beside = place + np.linspace(-0.06, 0.06, count) if count > 1 else [place]
+            axes.plot(beside, group.means, ".", color=_GREY, markersize=4)
+        mean = float((group.means if count else group.values).mean())
+        axes.hlines(mean, place - 0.4, place + 0.4, color=_COLOURS[0], linewidth=2)
+        axes.annotate(f"{mean:.2f}", (place + 0.42, mean), va="center", fontsize=8)
+    axes.set_xticks(range(len(names)), names, fontsize=8)
+    least = min((float(group.values.min()) for group in groups.values() if len(group.values)), default=0.0)
+    axes.set(ylabel="Dice", ylim=(np.floor(10 * least) / 10 - 0.02, 1.02), xlim=(-0.6, len(names) - 0.2))
     _save(figure, path, synthetic=synthetic)
 
 
-def draw_segmentation(path: Path, groups: Mapping[str, Violin], found: ListScores, *, synthetic: bool = False) -> None:
-    """Draw violins of Dice beside the areas of masks against those of the consensus, after Bland and Altman."""
-    figure = _figure(9, 4)
-    left, right = figure.subplots(1, 2)
-    _violins(left, groups)
-    _areas(right, found)
+def draw_areas(path: Path, found: ListScores, *, synthetic: bool = False) -> None:
+    """Draw the areas of masks against those of the consensus, after Bland and Altman."""
+    assert found.true_areas is not None
+    figure = _figure(6, 4)
+    axes = figure.subplots()
+    both = (found.areas > 0) & (found.true_areas > 0)
+    masks, truth = found.areas[both], found.true_areas[both]
+    axes.plot((masks + truth) / 2, masks - truth, ".", color=_COLOURS[2], alpha=0.5, markersize=5)
+    limits = agreement(masks, truth)
+    for value, words in ((limits.high, "+1.96 SD"), (limits.bias, "mean"), (limits.low, "−1.96 SD")):
+        if np.isfinite(value):
+            axes.axhline(value, color=_COLOURS[0], linestyle="-" if words == "mean" else "--", linewidth=1)
+            told = f"{words}\n{value:+.0f}".replace("-", "−")
+            axes.annotate(told, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    axes.set(xlabel=f"mean of both areas (pixels), {limits.count} frames", ylabel="mask − consensus (pixels)")
     _save(figure, path, synthetic=synthetic)
 
 
@@ -109,44 +137,6 @@ def draw_examples(
             write_png(folder / name, sheet(pictures))
             captions[name] = f"{caption}; blue: where most observers see the organ. {len(numbers)} such frames."
     return captions
-
-
-def _violins(axes: "Axes", groups: Mapping[str, Violin]) -> None:
-    names = []
-    for place, (name, group) in enumerate(groups.items()):
-        names.append(f"{name}\n{len(group.values)} frames")
-        if not len(group.values):
-            continue
-        scott = len(group.values) ** -0.2  # the usual share of the spread
-        smooth = min(scott, _BANDWIDTH / max(float(group.values.std()), 1e-9))
-        drawn: Any = axes.violinplot([group.values], [place], widths=0.8, showextrema=False, bw_method=smooth)
-        [body] = drawn["bodies"]
-        body.set(facecolor=_COLOURS[2], alpha=0.35)
-        count = len(group.means)
-        if count:
-            beside = place + np.linspace(-0.06, 0.06, count) if count > 1 else [place]
-            axes.plot(beside, group.means, ".", color=_GREY, markersize=4)
-        mean = float((group.means if count else group.values).mean())
-        axes.hlines(mean, place - 0.2, place + 0.2, color=_COLOURS[0], linewidth=2)
-        axes.annotate(f"{mean:.2f}", (place + 0.22, mean), va="center", fontsize=8)
-    axes.set_xticks(range(len(names)), names, fontsize=8)
-    least = min((float(group.values.min()) for group in groups.values() if len(group.values)), default=0.0)
-    axes.set(ylabel="Dice", ylim=(np.floor(10 * least) / 10 - 0.02, 1.02), xlim=(-0.6, len(names) - 0.3))
-
-
-def _areas(axes: "Axes", found: ListScores) -> None:
-    assert found.true_areas is not None
-    both = (found.areas > 0) & (found.true_areas > 0)
-    masks, truth = found.areas[both], found.true_areas[both]
-    axes.plot((masks + truth) / 2, masks - truth, ".", color=_COLOURS[2], alpha=0.5, markersize=5)
-    limits = agreement(masks, truth)
-    for value, words in ((limits.high, "+1.96 SD"), (limits.bias, "mean"), (limits.low, "−1.96 SD")):
-        if np.isfinite(value):
-            axes.axhline(value, color=_COLOURS[0], linestyle="-" if words == "mean" else "--", linewidth=1)
-            told = f"{words}\n{value:+.0f}".replace("-", "−")
-            axes.annotate(told, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    axes.set(xlabel="mean of both areas (pixels)", ylabel="mask − consensus (pixels)")
-    axes.set_title(f"area of {limits.count} frames", fontsize=8)
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -55,8 +55,8 @@ def test_train__a_pair_of_one_command_is_calibrated_and_reported(pair: Pair) -> 
     )
     report = (pair.out / "report.html").read_text(encoding="utf-8")
     assert "The gate on validation frames" in report
-    assert "Left: Dice of all frames" in report  # of the gate
-    assert "Left: Dice of frames that show the organ" in report  # of the segmenter
+    assert "Dice of all frames" in report  # of the gate
+    assert "Dice of frames that show the organ" in report  # of the segmenter
     [segment] = scores(pair.out / "segment" / "evaluation.json")
     assert 0 <= segment["metrics"]["band_coverage"] <= 1
     assert 0 < segment["metrics"]["observers_band_coverage"] < 1

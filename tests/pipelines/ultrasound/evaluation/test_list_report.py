@@ -10,14 +10,14 @@ from PIL import Image
 
 from pipelines.ultrasound.evaluation import list_report
 from pipelines.ultrasound.evaluation.band import Bands
-from pipelines.ultrasound.evaluation.list_report import BY_RUN, CURVE, FRAMES, SEGMENTATION, compare_runs
+from pipelines.ultrasound.evaluation.list_report import AGREEMENT, BY_RUN, CURVE, FRAMES, VIOLINS, compare_runs
 from pipelines.ultrasound.evaluation.list_report import write_list_report as write
 from pipelines.ultrasound.evaluation.pictures import Violin
 from pipelines.ultrasound.evaluation.rows import ListScores
 from tests.pipelines.ultrasound.published import AREAS, DICE, PRESENT, SCORES, found
 from vision_core.files import write_atomic
 
-NAMES: Any = SimpleNamespace(names=[SimpleNamespace(text=f"f{number}", subject="a") for number in range(8)])
+NAMES: Any = SimpleNamespace(name="val", names=[SimpleNamespace(text=f"f{number}", subject="a") for number in range(8)])
 
 
 def scored(**changes: Any) -> ListScores:  # noqa: ANN401
@@ -42,11 +42,11 @@ def test_write__a_gate_has_a_row_a_frame_and_its_curve(tmp_path: Path) -> None:
     assert table[0]["band_coverage"] == ""
     assert float(table[3]["observers_band_coverage"]) == 0.375
     captions = json.loads((tmp_path / "captions.json").read_text())
-    assert list(captions) == [SEGMENTATION, CURVE.format("val")]
+    assert list(captions) == [VIOLINS, AGREEMENT, CURVE.format("val")]
     for name in captions:
         with Image.open(tmp_path / name) as picture:
             assert np.ptp(np.asarray(picture.convert("L"))) > 200
-    assert "'val'" in captions[SEGMENTATION]
+    assert "'val'" in captions[VIOLINS]
 
 
 def test_write__a_screen_alone_has_a_table_and_no_picture(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_compare_runs__side_by_side_in_the_first_and_nothing_for_one(tmp_path: P
     compare_runs(runs)
     assert (runs["vote"] / "pictures" / BY_RUN).exists()
     captions = json.loads((runs["vote"] / "pictures" / "captions.json").read_text())
-    assert list(captions) == [SEGMENTATION, BY_RUN]
+    assert list(captions) == [VIOLINS, AGREEMENT, BY_RUN]
     assert not (runs["random"] / "pictures" / BY_RUN).exists()
 
 
