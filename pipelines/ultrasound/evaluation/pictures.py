@@ -55,7 +55,7 @@ def draw_violins(path: Path, groups: Mapping[str, Violin], *, synthetic: bool = 
             continue
         scott = len(group.values) ** -0.2  # the usual share of the spread
         smooth = min(scott, _BANDWIDTH / max(float(group.values.std()), 1e-9))
-        drawn: Any = axes.violinplot([group.values], [place], widths=0.8, showextrema=False, bw_method=smooth)
+        drawn: Any = axes.violinplot([group.values], [place], widths=0.7, showextrema=False, bw_method=smooth)
         [body] = drawn["bodies"]
         body.set(facecolor=_COLOURS[2], alpha=0.35)
         count = len(group.means)
@@ -63,8 +63,8 @@ def draw_violins(path: Path, groups: Mapping[str, Violin], *, synthetic: bool = 
             beside = place + np.linspace(-0.06, 0.06, count) if count > 1 else [place]
             axes.plot(beside, group.means, ".", color=_GREY, markersize=4)
         mean = float((group.means if count else group.values).mean())
-        axes.hlines(mean, place - 0.4, place + 0.4, color=_COLOURS[0], linewidth=2)
-        axes.annotate(f"{mean:.2f}", (place + 0.42, mean), va="center", fontsize=8)
+        axes.hlines(mean, place - 0.3, place + 0.3, color=_COLOURS[0], linewidth=2)
+        axes.annotate(f"{mean:.2f}", (place + 0.32, mean), va="center", fontsize=8)
     axes.set_xticks(range(len(names)), names, fontsize=8)
     least = min((float(group.values.min()) for group in groups.values() if len(group.values)), default=0.0)
     axes.set(ylabel="Dice", ylim=(np.floor(10 * least) / 10 - 0.02, 1.02), xlim=(-0.6, len(names) - 0.2))
