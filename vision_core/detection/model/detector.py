@@ -49,11 +49,15 @@ class Targets:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionTensors:
-    """Detections in one image: ``boxes`` ``(K, 4)`` in it, ``scores`` ``(K,)`` highest first, ``labels`` ``(K,)``."""
+    """Detections in one image: ``boxes`` ``(K, 4)`` in it, ``scores`` ``(K,)`` highest first, ``labels`` ``(K,)``.
+
+    ``regions`` ``(K,)`` int64 are the places of the proposals that they come from, where a detector made them.
+    """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+    regions: Tensor | None = None
 
 
 class Detector(nn.Module):
@@ -226,10 +230,10 @@ class Detector(nn.Module):
             Instances(size, proposal_boxes=Boxes(each.boxes), objectness_logits=each.objectness)
             for each, size in zip(proposals, features.sizes, strict=True)
         ]
-        kept, _ = self.roi_heads.box_predictor.inference((logits, deltas), regions)
+        kept, places = self.roi_heads.box_predictor.inference((logits, deltas), regions)
         return [
-            DetectionTensors(boxes=each.pred_boxes.tensor, scores=each.scores, labels=each.pred_classes)
-            for each in kept
+            DetectionTensors(boxes=each.pred_boxes.tensor, scores=each.scores, labels=each.pred_classes, regions=place)
+            for each, place in zip(kept, places, strict=True)
         ]
 
     @property
