@@ -20,33 +20,30 @@ BASELINES = ("confidence", "entropy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceStatistics:
-    """What training on labels knew of the source, for the numbers that compare with it.
+class Source:
+    """What is known of the source detector, with which adapted ones are compared.
 
     Attributes:
-        truth_map: Chance of a detection to be right.
-        prototypes: ``(C + 1, D)`` mean features by class, background last.
-        known: ``(C + 1,)`` whether there are any.
+        operating_score: Detections from this score on count as boxes, of both detectors.
+        truth_map: Chance of a detection to be right, on the source's own images; None if the bundle holds none.
+        prototypes: ``(C + 1, D)`` mean features by class there, background last; None alike.
+        known: ``(C + 1,)`` whether a class has any.
+        noise_floor: Difference in geometric consistency of sources that were trained alike; None: not known.
     """
 
-    truth_map: TruthMap
-    prototypes: Floats
-    known: NDArray[np.bool_]
+    operating_score: float
+    truth_map: TruthMap | None = None
+    prototypes: Floats | None = None
+    known: NDArray[np.bool_] | None = None
+    noise_floor: float | None = None
 
 
-def compute_numbers(
-    probes: Sequence[Probe],
-    operating_score: float,
-    source: SourceStatistics | None,
-    weights: Floats | None = None,
-) -> dict[str, Floats]:
+def compute_numbers(probes: Sequence[Probe], source: Source, weights: Floats | None = None) -> dict[str, Floats]:
     """Compute the numbers and baselines.
 
     Args:
         probes: One per image, N.
-        operating_score: From which detections count as boxes.
-        source: None where the source's bundle holds nothing of the kind; then ``distance_ratio`` and ``expected_f1``
-            are NaN.
+        source: Without prototypes ``distance_ratio`` is NaN, without a truth map ``expected_f1``.
         weights: ``(B, N)``, how often each image stands in each of B draws; None: once, in one draw.
 
     Returns:
@@ -55,12 +52,10 @@ def compute_numbers(
     """
     weights = np.ones((1, len(probes))) if weights is None else weights
     ratios = {name: _ratio(probes, name, weights) for name in ("stability", "geometry", "consistency", *BASELINES)}
-    flatness = _ratio(probes, "flatness", weights) * np.exp(-_ratio(probes, "divergence", weights))
-    unknown = np.full(len(weights), np.nan)
     return ratios | {
-        "flatness": flatness,
-        "distance_ratio": _distances(probes, source, weights) if source else unknown,
-        "expected_f1": _expected_f1(probes, operating_score, source.truth_map, weights) if source else unknown,
+        "flatness": _ratio(probes, "flatness", weights) * np.exp(-_ratio(probes, "divergence", weights)),
+        "distance_ratio": _distances(probes, source, weights),
+        "expected_f1": _expected_f1(probes, source, weights),
     }
 
 
@@ -102,21 +97,25 @@ def _ratio(probes: Sequence[Probe], name: str, weights: Floats) -> Floats:
     return _divide(above, below)
 
 
-def _distances(probes: Sequence[Probe], source: SourceStatistics, weights: Floats) -> Floats:
+def _distances(probes: Sequence[Probe], source: Source, weights: Floats) -> Floats:
+    if source.prototypes is None or source.known is None:
+        return np.full(len(weights), np.nan)
     sums = np.tensordot(weights, np.stack([each.feature_sums for each in probes]), axes=1)
     counts = weights @ np.stack([each.feature_counts for each in probes])
     return distance_ratio(sums, counts, source.prototypes, source.known)
 
 
-def _expected_f1(probes: Sequence[Probe], operating_score: float, truth: TruthMap, weights: Floats) -> Floats:
+def _expected_f1(probes: Sequence[Probe], source: Source, weights: Floats) -> Floats:
     """Expected right boxes against kept boxes and all objects, where all that is found at any score stands for these.
 
     Objects that have no detection at all are not seen, so that the number is too high; it is compared, not believed.
     """
+    if source.truth_map is None:
+        return np.full(len(weights), np.nan)
     sums = []
     for each in probes:
-        chances = truth(each.scores, each.stabilities)
-        kept = each.scores >= operating_score
+        chances = source.truth_map(each.scores, each.stabilities)
+        kept = each.scores >= source.operating_score
         sums.append([2 * chances[kept].sum(), kept.sum() + chances.sum()])
     above, below = (weights @ np.array(sums)).T
     return _divide(above, below)

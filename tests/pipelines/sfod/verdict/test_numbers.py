@@ -6,7 +6,7 @@ import pytest
 from pipelines.sfod.verdict.numbers import (
     BASELINES,
     NUMBERS,
-    SourceStatistics,
+    Source,
     boxes_per_image,
     compute_numbers,
     prototypes_of,
@@ -35,17 +35,21 @@ def probe(**changed: list[Any]) -> Probe:
     return Probe(**{name: np.array(value, float) for name, value in values.items()})
 
 
-def source() -> SourceStatistics:
+def source(**changed: Any) -> Source:  # noqa: ANN401
     chances = TruthMap(
         scores=np.array([0.0, 0.5]), stabilities=np.array([0.0, 0.75]), probability=np.array([[0.1, 0.2], [0.5, 0.8]])
     )
-    return SourceStatistics(
-        truth_map=chances, prototypes=np.array([[1.0, 1], [1, 1], [0, 0]]), known=np.array([True, True, False])
+    return Source(
+        operating_score=0.5,
+        truth_map=chances,
+        prototypes=np.array([[1.0, 1], [1, 1], [0, 0]]),
+        known=np.array([True, True, False]),
+        **changed,
     )
 
 
 def test_numbers__by_hand() -> None:
-    numbers = compute_numbers([probe(), probe(stability=[0, 4], divergence=[np.log(4) * 2, 2])], 0.5, source())
+    numbers = compute_numbers([probe(), probe(stability=[0, 4], divergence=[np.log(4) * 2, 2])], source())
     assert set(numbers) == {*NUMBERS, *BASELINES}
     assert numbers["stability"] == pytest.approx([3 / 8])
     assert numbers["geometry"] == pytest.approx([0.5])
@@ -60,17 +64,17 @@ def test_numbers__by_hand() -> None:
 def test_numbers__of_draws_are_those_of_the_drawn_images() -> None:
     probes = [probe(), probe(stability=[0, 4], boxes=[0, 2], scores=[0.6, 0.6, 0.6])]
     weights = np.array([[2.0, 0], [1, 1], [0, 3]])
-    drawn = compute_numbers(probes, 0.5, source(), weights)
+    drawn = compute_numbers(probes, source(), weights)
     lists = [[probes[0]] * 2, probes, [probes[1]] * 3]
     for place, some in enumerate(lists):
-        alone = compute_numbers(some, 0.5, source())
+        alone = compute_numbers(some, source())
         for name, values in drawn.items():
             assert values[place] == pytest.approx(alone[name][0]), name
 
 
 def test_numbers__of_a_detector_that_finds_nothing_are_not_known() -> None:
     nothing = probe(**{name: [0, 0] for name in ("stability", "geometry", "flatness", "divergence", "consistency")})
-    numbers = compute_numbers([nothing], 0.5, None)
+    numbers = compute_numbers([nothing], Source(operating_score=0.5))
     assert all(np.isnan(numbers[name]).all() for name in NUMBERS)
 
 
