@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from apps.detection_viewer.changes import Indices, find_changes
+from vision_core.detection.changes import Indices, find_changes
 from vision_core.images.captions import Caption, add_caption
 from vision_core.images.drawing import ORANGE, SKY_BLUE, Colour, draw_boxes
 from vision_core.images.reading import resize_shortest

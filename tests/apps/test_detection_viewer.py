@@ -14,7 +14,6 @@ from PIL import Image
 from apps.cases import Example
 from apps.detection_viewer import drawing
 from apps.detection_viewer.app import build, scope_lines
-from apps.detection_viewer.changes import find_changes
 from apps.detection_viewer.handlers import VIEWS, Case, Display, ModelPair, Viewer, display_of
 from apps.detection_viewer.wording import headline, operating_score, totals
 from tests.apps.stand_in import StandIn, alt, downloads, pictures
@@ -201,25 +200,6 @@ def test_display_of__a_score_out_of_range_is_refused(score: float | None) -> Non
     with pytest.raises(InputError, match="expected a number from 0 to 1"):
         display_of(score, VIEWS[0])
     assert display_of(0.5, "nonsense").view == VIEWS[0]
-
-
-def test_find_changes__the_best_pair_first_and_one_partner_each() -> None:
-    source = found([ONE, (12, 10, 32, 30), (60, 60, 80, 80)])
-    adapted = found([(10, 10, 30, 31), (60, 60, 80, 74), (0, 50, 9, 59)])
-    changes = find_changes(source, adapted)
-    assert [each.tolist() for each in (changes.same, changes.moved, changes.gained, changes.lost)] == [
-        [0],
-        [1],
-        [2],
-        [1],
-    ]
-
-
-def test_find_changes__a_box_of_another_class_is_another_object() -> None:
-    changes = find_changes(found([ONE], labels=[0]), found([ONE], labels=[1]))
-    assert (len(changes.gained), len(changes.lost), len(changes.same)) == (1, 1, 0)
-    nothing = find_changes(found([]), found([]))
-    assert all(len(getattr(nothing, name)) == 0 for name in ("gained", "lost", "moved", "same"))
 
 
 def test_headline__gains_losses_and_moves_in_words() -> None:
