@@ -165,6 +165,14 @@ def match_image(truth: GroundTruth, found: Detections, label: int, name: str) ->
     return Matches(num_truths=int((~ignored).sum()), scores=scores[order], outcomes=np.array(outcomes, dtype=np.int64))
 
 
+def ranked_places(found: Detections, name: str) -> NDArray[np.int64]:
+    """Return the places of a class among the detections of an image, in the order of ``match_image``."""
+    label = found.classes.index(name) if name in found.classes else -1
+    places = np.flatnonzero(found.labels == label)
+    ranked: NDArray[np.int64] = places[np.argsort(-_as_result_file(found, name)[0], kind="stable")]
+    return ranked
+
+
 def pool_matches(matches: Sequence[Matches]) -> tuple[int, NDArray[np.int64]]:
     """Pool matches of several images: number of objects, and outcomes by falling score (stable)."""
     scores = np.concatenate([each.scores for each in matches]) if matches else np.empty(0)

@@ -6,6 +6,7 @@ difficult object or a crowd region counts neither way.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from vision_core.bundles.card import Card
 from vision_core.config.schema import Fraction, Section
-from vision_core.detection.average_precision import GroundTruth, match_image
+from vision_core.detection.average_precision import GroundTruth, match_image, ranked_places
 from vision_core.errors import CheckpointError
 from vision_core.results import Detections
 
@@ -42,6 +43,9 @@ class DetectorCalibration(Section):
     bins: tuple[Fraction, ...] = Field(description="Edges of the bins of score; the last bin has both of its edges.")
     all: ScoreTable = Field(description="All classes together.")
     per_class: dict[str, ScoreTable] = Field(description="By class of the detector that is labelled in the list.")
+    statistics: dict[str, Any] | None = Field(
+        None, description="Boxes and features on the list, by which detectors that start from this one are compared."
+    )
 
 
 def calibrate(
@@ -106,18 +110,9 @@ class _Scored:
 def _match_class(truths: Sequence[GroundTruth], found: Sequence[Detections], label: int, name: str) -> _Scored:
     matches = [match_image(truth, each, label, name) for truth, each in zip(truths, found, strict=True)]
     outcomes = np.concatenate([np.empty(0, np.int64), *(each.outcomes for each in matches)])
-    scores = np.concatenate([np.empty(0), *(_unrounded(each, name) for each in found)])
+    scores = np.concatenate([np.empty(0), *(each.scores[ranked_places(each, name)] for each in found)])
     counts = outcomes != 0
     return _Scored(objects=sum(each.num_truths for each in matches), scores=scores[counts], right=outcomes[counts] > 0)
-
-
-def _unrounded(found: Detections, name: str) -> Floats:
-    """Return the scores of a class in the order of ``match_image``, which ranks them rounded to three decimals."""
-    label = found.classes.index(name) if name in found.classes else -1
-    scores = found.scores[found.labels == label].astype(np.float64)
-    rounded = np.array([float(f"{score:.3f}") for score in scores])
-    ranked: Floats = scores[np.argsort(-rounded, kind="stable")]
-    return ranked
 
 
 def _table(scored: _Scored, edges: Floats) -> ScoreTable:

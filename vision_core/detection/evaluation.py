@@ -79,7 +79,10 @@ def calibrate_bundle(path: Path, dataset: DetectionDataset, found: Sequence[Dete
     known = f"list '{dataset.name}': {about}"
     made = calibrate(dataset.records, found, dataset.classes, data=known, manifest=manifest(dataset))
     record = made.model_dump(mode="json")
-    if not path.is_dir() or card.calibration == record:
+    before = card.calibration or {}
+    if before.get("manifest") == record["manifest"]:
+        record["statistics"] = before.get("statistics")  # of the same images
+    if not path.is_dir() or {"statistics": None, **before} == record:
         return ()
     try:
         amend(path, calibration=record)

@@ -37,6 +37,7 @@ _FREE = (  # settings that may change between the parts of a run
     "data.on_missing",  # the items of both parts are compared, file by file
     "train.on_bad_loss",
     "pseudo_labels.on_nothing",
+    "verdict.source_images",
     "preset",  # only a choice of other settings, which are compared
 )
 _ACCEPTED = {  # what --accept-changes lets change as well, by section: the steps that are done stay what they are
