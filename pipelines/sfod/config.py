@@ -112,6 +112,18 @@ class Wscol(Section):
     mask_zero_rows: bool = Field(False, description="Ours: leave gradients of units that never fire out.")
 
 
+class Verdict(Section):
+    """Settings of numbers without labels."""
+
+    source_images: int = Field(
+        32,
+        ge=0,
+        le=100_000,
+        description="Images of the validation list of method source on which the statistics are made that its bundle "
+        "keeps for later comparisons; 0: none.",
+    )
+
+
 class Results(Section):
     """Settings of ``predict``."""
 
@@ -148,6 +160,7 @@ class SfodConfig(Config):
     pseudo_labels: PseudoLabels = PseudoLabels()
     lpld: Lpld = Lpld()
     wscol: Wscol | None = Field(None, description="Settings of WSCoL, for its methods.")
+    verdict: Verdict = Verdict()
     results: Results = Results()
 
     @classmethod

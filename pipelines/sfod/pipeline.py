@@ -22,6 +22,7 @@ from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.methods.thresholds import resolve_threshold
 from pipelines.sfod.overlap import is_own_validation, note_seen_images
 from pipelines.sfod.predict import SfodPredictor
+from pipelines.sfod.verdict.source import store_statistics
 from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
@@ -189,6 +190,8 @@ class SfodPipeline(Pipeline[SfodConfig]):
             is_passing = bundles[model].name == _EPOCH  # the best one is scored again when it is delivered
             if is_own_validation(predictors[model].card, config, dataset) and not is_passing:
                 self._tell(calibrate_bundle(bundles[model], dataset, detections, _OWN_LIST))
+                if predictors[model].card.method == "source":
+                    self._tell(store_statistics(bundles[model], dataset, config.verdict.source_images))
             notes = self._seen_notes(bundles[model], dataset)
             self._tell(notes)
             rows.append(score(model, dataset, detections, config.data.eval_classes or None, notes))

@@ -60,8 +60,8 @@ def compute_numbers(probes: Sequence[Probe], source: Source, weights: Floats | N
 
 
 def boxes_per_image(probes: Sequence[Probe]) -> Floats:
-    """Compute mean detections above the operating score by class, ``(C,)``."""
-    return np.asarray(np.mean([each.boxes for each in probes], axis=0))
+    """Compute mean detections from the operating score on by class, ``(C,)``."""
+    return np.asarray(np.mean([each.counts for each in probes], axis=0))
 
 
 def share_divergence(first: Floats, second: Floats) -> float:

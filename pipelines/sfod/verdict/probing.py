@@ -30,7 +30,7 @@ class Probe:
     """What is kept of one image; sums are pairs ``(2,)`` of a numerator and its denominator.
 
     Attributes:
-        boxes: ``(C,)`` detections above the operating score, by class.
+        counts: ``(C,)`` detections from the operating score on, by class.
         stability: Agreement of the plain pass with passes under dropout of the feature maps: box stability (arXiv
             2403.13803).
         geometry: Agreement with the mirrored and the rescaled image, mapped back: views of cumulative consensus (arXiv
@@ -44,11 +44,13 @@ class Probe:
         entropy: Sum of the entropies of the class scores, in nats.
         feature_sums: ``(C + 1, D)`` embedded features of kept boxes by class, and of sure background.
         feature_counts: ``(C + 1,)``.
-        scores: ``(K,)`` of all detections, also below the operating score.
+        boxes: ``(K, 4)`` of all detections, also below the operating score, in the image that was given.
+        labels: ``(K,)`` int64 of all.
+        scores: ``(K,)`` of all.
         stabilities: ``(K,)`` mean IoU of each with its partner under dropout, 0 without one.
     """
 
-    boxes: Floats
+    counts: Floats
     stability: Floats
     geometry: Floats
     flatness: Floats
@@ -58,6 +60,8 @@ class Probe:
     entropy: Floats
     feature_sums: Floats
     feature_counts: Floats
+    boxes: Floats
+    labels: NDArray[np.int64]
     scores: Floats
     stabilities: Floats
 
@@ -113,7 +117,7 @@ class Prober:
         kept = plain.probabilities[_regions(plain.kept)]
         divergences = [_divergence(plain, each, pairs) for each, pairs in zip(noisy, matched, strict=True)]
         return Probe(
-            boxes=np.bincount(plain.kept.labels.cpu().numpy(), minlength=self.detector.num_classes).astype(np.float64),
+            counts=np.bincount(plain.kept.labels.cpu().numpy(), minlength=self.detector.num_classes).astype(np.float64),
             stability=_sum(match(plain.kept, each.kept).sums for each in dropped),
             geometry=_sum(match(plain.kept, each).sums for each in self._views(image, name)),
             flatness=_sum(pairs.sums for pairs in matched),
@@ -122,6 +126,8 @@ class Prober:
             confidence=np.array([float(plain.kept.scores.sum()), len(kept)]),
             entropy=np.array([float(-(kept * kept.clamp_min(_LEAST).log()).sum()), len(kept)]),
             **self._feature_sums(plain),
+            boxes=_numpy(plain.found.boxes),
+            labels=plain.found.labels.cpu().numpy(),
             scores=_numpy(plain.found.scores),
             stabilities=stabilities,
         )

@@ -19,7 +19,7 @@ from pipelines.sfod.verdict.truth_map import TruthMap
 
 def probe(**changed: list[Any]) -> Probe:
     values: dict[str, Any] = {
-        "boxes": [1, 1],
+        "counts": [1, 1],
         "stability": [3, 4],
         "geometry": [2, 4],
         "flatness": [4, 8],
@@ -29,6 +29,8 @@ def probe(**changed: list[Any]) -> Probe:
         "entropy": [0.4, 2],
         "feature_sums": [[1, 0], [0, 1], [0, 0]],
         "feature_counts": [1, 1, 0],
+        "boxes": [[0, 0, 9, 9]] * 3,
+        "labels": [0, 1, 0],
         "scores": [0.9, 0.6, 0.2],
         "stabilities": [1.0, 0.5, 0.0],
     } | changed
@@ -62,7 +64,7 @@ def test_numbers__by_hand() -> None:
 
 
 def test_numbers__of_draws_are_those_of_the_drawn_images() -> None:
-    probes = [probe(), probe(stability=[0, 4], boxes=[0, 2], scores=[0.6, 0.6, 0.6])]
+    probes = [probe(), probe(stability=[0, 4], counts=[0, 2], scores=[0.6, 0.6, 0.6])]
     weights = np.array([[2.0, 0], [1, 1], [0, 3]])
     drawn = compute_numbers(probes, source(), weights)
     lists = [[probes[0]] * 2, probes, [probes[1]] * 3]
@@ -86,7 +88,7 @@ def test_shares__by_hand() -> None:
 
 
 def test_boxes_and_prototypes() -> None:
-    probes = [probe(), probe(boxes=[3, 0], feature_sums=[[3, 0], [0, 1], [0, 0]])]
+    probes = [probe(), probe(counts=[3, 0], feature_sums=[[3, 0], [0, 1], [0, 0]])]
     assert boxes_per_image(probes).tolist() == [2, 0.5]
     means, known = prototypes_of(probes)
     assert means.tolist() == [[2, 0], [0, 1], [0, 0]]

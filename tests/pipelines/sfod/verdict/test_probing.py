@@ -38,8 +38,8 @@ def test_probe__sums_are_of_their_kind() -> None:
     found = probe()
     kept = (found.scores >= 0.3).sum()
     assert kept > 0
-    assert found.boxes.sum() == kept
-    assert found.boxes.shape == (len(SHAPES),)
+    assert found.counts.sum() == kept
+    assert found.counts.shape == (len(SHAPES),)
     for name in ("stability", "geometry", "flatness"):
         above, below = getattr(found, name)
         assert 0 <= above <= below
@@ -82,7 +82,7 @@ def _centres(found: DetectionTensors) -> Tensor:
 
 def test_probe__above_every_score_keeps_nothing() -> None:
     found = Prober(detector(), 1.1)(picture(), "a.png")
-    assert found.boxes.sum() == 0
+    assert found.counts.sum() == 0
     assert found.stability.tolist() == found.geometry.tolist() == found.flatness.tolist() == [0, 0]
     assert len(found.scores) > 0
 

@@ -95,9 +95,9 @@ def test_judge__unclear_where_most_numbers_fell() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"boxes": [0.3, 0.3]}, "below a third"),
-        ({"boxes": [4, 4]}, "above three times"),
-        ({"boxes": [2, 0]}, "shares of the classes"),
+        ({"counts": [0.3, 0.3]}, "below a third"),
+        ({"counts": [4, 4]}, "above three times"),
+        ({"counts": [2, 0]}, "shares of the classes"),
     ],
 )
 def test_judge__a_veto_wins_over_the_prediction(changed: dict[str, list[Any]], said: str) -> None:
@@ -115,12 +115,12 @@ def test_judge__geometry_below_the_noise_floor_is_a_veto() -> None:
 def test_judge__without_statistics_or_rule_nothing_is_called_helped() -> None:
     assert judge(many(), many(**BETTER), Source(operating_score=0.5), RULE).kind == "unclear"
     assert verdict(many(**BETTER), rule=None).kind == "unclear"
-    assert verdict(many(boxes=[0, 0]), rule=None).kind == "harmful"
+    assert verdict(many(counts=[0, 0]), rule=None).kind == "harmful"
 
 
 def test_judge__a_detector_that_finds_nothing_is_harmful() -> None:
     empty: dict[str, list[Any]] = {
-        name: [0, 0] for name in ("boxes", "stability", "geometry", "flatness", "divergence", "consistency")
+        name: [0, 0] for name in ("counts", "stability", "geometry", "flatness", "divergence", "consistency")
     }
     found = verdict(many(**empty))
     assert found.kind == "harmful"
