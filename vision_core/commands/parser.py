@@ -126,7 +126,7 @@ def _demo_data(verbs: Any) -> None:  # noqa: ANN401
 def _validate(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "validate", "Read every item once and list every fault.", has_words=True)
     parser.add_argument("--config", type=path, metavar="FILE", help="YAML file")
-    parser.add_argument("--sample", type=_positive, metavar="N", help="read only N evenly spaced items")
+    parser.add_argument("--sample", type=positive, metavar="N", help="read only N evenly spaced items")
     parser.add_argument("--out", type=path, metavar="FILE", help="write all findings there, as CSV")
 
 
@@ -169,7 +169,7 @@ def _export(verbs: Any) -> None:  # noqa: ANN401
     _checkpoint(parser)
     parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="onnx, or torch.export (.pt2)")
     parser.add_argument("--out", type=path, required=True, metavar="FILE", help="the file: .onnx or .pt2")
-    parser.add_argument("--size", type=_positive, metavar="N", help="size fixed in the file: image side, or tiles")
+    parser.add_argument("--size", type=positive, metavar="N", help="size fixed in the file: image side, or tiles")
     parser.add_argument("--overwrite", action="store_true", help="replace the file in --out")
 
 
@@ -261,7 +261,8 @@ def _numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Convert a word of the command line to a number from 1 on, for ``argparse``."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}': expected a number from 1 on")
     if int(text) > _MOST:
