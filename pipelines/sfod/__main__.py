@@ -9,6 +9,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     enter()
     from pipelines.sfod.config import SfodConfig
+    from pipelines.sfod.verbs import OWN
     from vision_core.commands.main import run
 
     def build() -> object:
@@ -16,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return SfodPipeline()
 
-    return run(SfodConfig, build, argv)
+    return run(SfodConfig, build, argv, OWN)
 
 
 if __name__ == "__main__":

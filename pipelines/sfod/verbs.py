@@ -1,0 +1,30 @@
+"""Verbs that only this task has. Imports no torch."""
+
+import argparse
+
+from vision_core.commands.parser import OwnVerb, path, positive
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", type=path, metavar="BEFORE", help="bundle of the detector that was there first")
+    parser.add_argument("after", type=path, metavar="AFTER", help="bundle of the one adapted from it")
+    parser.add_argument("words", nargs="*", metavar="key=value", help="a labelled list: data.root=… data.eval_split=…")
+    parser.add_argument("--input", type=path, metavar="FOLDER", help="images without labels")
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="new or empty folder: page and record")
+    parser.add_argument(
+        "--suggest",
+        type=positive,
+        metavar="N",
+        help="also name images to label: N that differ most, and N at random",
+    )
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+OWN = (
+    OwnVerb(
+        name="compare",
+        text="Compare two bundles on a folder of images: did adaptation help? With labels or without.",
+        module="pipelines.sfod.verdict.verb",
+        add=_compare,
+    ),
+)

@@ -1,0 +1,241 @@
+"""Comparison of two detectors on a person's own images: what changed, and whether it helped."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.verdict.probing import Probe, Prober
+from pipelines.sfod.verdict.rule import Rule, Verdict, judge
+from pipelines.sfod.verdict.source import read_source, to_detections
+from vision_core.bundles import bundle as bundles
+from vision_core.bundles.card import WEIGHTS_FILE, Card
+from vision_core.detection.average_precision import (
+    GroundTruth,
+    Matches,
+    eleven_points,
+    match_image,
+    pool_matches,
+    recall_precision,
+)
+from vision_core.detection.changes import Changes, find_changes
+from vision_core.detection.model.detector import Detector
+from vision_core.detection.weights.bundles import answer, build_detector, prepare
+from vision_core.errors import AllInputsError, ConfigError, InputError
+from vision_core.randomness import key
+from vision_core.results import Detections
+
+Read = Callable[[Path], tuple[NDArray[np.uint8], tuple[str, ...]]]
+_DRAWS = 1000
+_INTERVAL = (2.5, 97.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One of the two detectors, from its bundle."""
+
+    detector: Detector
+    card: Card
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One image: what both detectors find from the operating score on, and what became of it.
+
+    ``before_all`` and ``after_all`` hold detections of any score.
+    """
+
+    path: Path
+    before_all: Detections
+    after_all: Detections
+    before: Detections
+    after: Detections
+    changes: Changes
+    difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two detectors on a list of images.
+
+    Attributes:
+        images: Those that could be read.
+        failed: Reason by path of the others.
+        verdict: What can be said without labels.
+        operating_score: From which boxes count.
+        notes: Remarks, a sentence each.
+    """
+
+    images: tuple[Compared, ...]
+    failed: dict[Path, str]
+    verdict: Verdict
+    operating_score: float
+    notes: tuple[str, ...]
+
+    def count(self, name: str) -> int:
+        """Count the boxes of a kind of change: ``gained``, ``lost``, ``moved`` or ``same``."""
+        return sum(len(getattr(each.changes, name)) for each in self.images)
+
+
+def load_model(path: Path, device: torch.device) -> Model:
+    """Load a detector and let it compute its golden pair.
+
+    Raises:
+        CheckpointError: No sound bundle of this task, or this machine computes something else.
+    """
+    content = bundles.load(path, SfodConfig.task)
+    detector = build_detector(content).to(device)
+    bundles.check_golden(content, partial(answer, detector))
+    return Model(detector=detector, card=content.card)
+
+
+def compare(before: Model, after: Model, images: Iterable[Path], read: Read, rule: Rule | None = None) -> Comparison:
+    """Compare two detectors on images.
+
+    Args:
+        before: The one that was there first, whose operating score counts for both.
+        after: The one adapted from it.
+        images: Image files.
+        read: Reads one, and the notes on it.
+        rule: The fitted rule of the verdict, where there is one.
+
+    Raises:
+        ConfigError: They find other classes.
+        AllInputsError: No image can be read.
+    """
+    if before.detector.classes != after.detector.classes:
+        raise ConfigError(
+            f"The detectors find other classes: {', '.join(before.detector.classes)} and "
+            f"{', '.join(after.detector.classes)}. Only detectors of the same classes can be compared."
+        )
+    source, lacking = read_source(before.card)
+    probers = [Prober(each.detector, source.operating_score) for each in (before, after)]
+    probes: list[list[Probe]] = [[], []]
+    compared, failed = [], {}
+    for path in images:
+        try:
+            pixels, _ = read(path)
+        except InputError as error:
+            failed[path] = str(error)
+            continue
+        found = []
+        for place, (model, prober) in enumerate(zip((before, after), probers, strict=True)):
+            image = prepare(pixels, model.detector.settings)
+            probes[place].append(prober(image, path.name))
+            size = image.shape[1], image.shape[2]
+            found.append(to_detections(probes[place][-1], model.detector.classes, size, pixels.shape))
+        compared.append(_compared(path, found, source.operating_score))
+    if not compared:
+        raise AllInputsError(f"None of {len(failed)} images could be read. {next(iter(failed.values()), '')}")
+    return Comparison(
+        images=tuple(compared),
+        failed=failed,
+        verdict=judge(probes[0], probes[1], source, rule),
+        operating_score=source.operating_score,
+        notes=_notes(before.card, after.card, lacking),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """What labels say: VOC-2007 AP50 of both, 0 to 1, and the 95 % interval of the gain, images drawn in pairs."""
+
+    before: float
+    after: float
+    interval: tuple[float, float]
+    images: int
+
+    @property
+    def kind(self) -> str:
+        """``helped`` or ``harmful`` where the interval excludes 0, else ``unclear``."""
+        low, high = self.interval
+        return "helped" if low > 0 else "harmful" if high < 0 else "unclear"
+
+
+def gain_by_labels(
+    images: Sequence[Compared], truths: Sequence[GroundTruth], classes: tuple[str, ...], seed: int = 0
+) -> Labelled | None:
+    """Score both detectors by labels; None where no object is labelled.
+
+    Args:
+        images: The compared images.
+        truths: Their labels, in the same order.
+        classes: Names that the labels index.
+        seed: Of the bootstrap.
+    """
+    matched = [
+        _match(truths, [getattr(each, name) for each in images], classes) for name in ("before_all", "after_all")
+    ]
+
+    def scores(places: Sequence[int]) -> list[float | None]:
+        return [_mean_precision([[each[place] for place in places] for each in model]) for model in matched]
+
+    before, after = scores(range(len(images)))
+    if before is None or after is None:
+        return None
+    draws = np.random.default_rng(key("compare", seed)).integers(len(images), size=(_DRAWS, len(images)))
+    pairs = [scores(places.tolist()) for places in draws]
+    gains = [second - first for first, second in pairs if first is not None and second is not None]
+    low, high = np.percentile(gains, _INTERVAL)
+    return Labelled(before=before, after=after, interval=(float(low), float(high)), images=len(images))
+
+
+def suggest(images: Sequence[Compared], count: int, seed: int = 0) -> list[tuple[Compared, str]]:
+    """Suggest images to label: the ``count`` that differ most, and as many at random among the others.
+
+    Those at random are needed: of images chosen for their differences alone no fair score can be had.
+    """
+    order = sorted(range(len(images)), key=lambda place: (-images[place].difference, place))
+    chosen, rest = order[:count], sorted(order[count:])
+    drawn = np.random.default_rng(key("suggest", seed)).permutation(len(rest))[:count]
+    return [
+        *((images[place], "differs most") for place in chosen),
+        *((images[rest[place]], "at random") for place in sorted(drawn)),
+    ]
+
+
+def _match(truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...]) -> list[list[Matches]]:
+    """Match each class in each image, once for all draws."""
+    return [
+        [match_image(truth, each, label, name) for truth, each in zip(truths, found, strict=True)]
+        for label, name in enumerate(classes)
+    ]
+
+
+def _mean_precision(matched: Sequence[Sequence[Matches]]) -> float | None:
+    """Compute VOC-2007 AP50 as a mean over the classes with a labelled object; None without one."""
+    pooled = [pool_matches(each) for each in matched]
+    values = [eleven_points(*recall_precision(outcomes, count)) for count, outcomes in pooled if count]
+    return float(np.mean(values)) if values else None
+
+
+def _compared(path: Path, found: Sequence[Detections], operating_score: float) -> Compared:
+    before, after = (_from(each, operating_score) for each in found)
+    changes = find_changes(before, after)
+    alone = len(changes.gained) + len(changes.lost)
+    return Compared(
+        path=path,
+        before_all=found[0],
+        after_all=found[1],
+        before=before,
+        after=after,
+        changes=changes,
+        difference=alone + 0.5 * len(changes.moved),
+    )
+
+
+def _from(found: Detections, score: float) -> Detections:
+    keep = found.scores >= np.float32(score)
+    return replace(found, boxes=found.boxes[keep], scores=found.scores[keep], labels=found.labels[keep])
+
+
+def _notes(before: Card, after: Card, lacking: str) -> tuple[str, ...]:
+    notes = [f"The card of the first bundle has {lacking}: a gain cannot be predicted from it."] if lacking else []
+    if after.parent != before.hashes.get(WEIGHTS_FILE):
+        notes.append("The card of the second bundle does not say that it was adapted from the first.")
+    return tuple(notes)
