@@ -6,9 +6,9 @@ Exit codes: 0 done; 2 usage, configuration, checkpoint or annotation index (noth
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 NUM_EXAMPLES = 5
 EXIT_PARTIAL = 4
@@ -106,6 +106,7 @@ class Checked:
         num_read: Items that were read, fewer if only a sample was.
         unit: Plural noun of an item.
         facts: Lines on what the list holds.
+        numbers: The same for programs.
         findings: Of the list as a whole.
         faults: A line for each fault of an item.
     """
@@ -115,6 +116,7 @@ class Checked:
     num_read: int = 0
     unit: str = "items"
     facts: tuple[str, ...] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     faults: tuple[str, ...] = ()
 

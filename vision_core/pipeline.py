@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -28,6 +29,19 @@ from vision_core.training.runtime import machine
 ConfigT = TypeVar("ConfigT", bound=Config)
 ResultT = TypeVar("ResultT")
 OnItem = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checking:
+    """How ``validate`` reads, where the task can.
+
+    Attributes:
+        workers: Files read at a time; None: as many as there are processors, four at most.
+        cache: JSON file that remembers files found to be sound, by size and time of change; None: nothing does.
+    """
+
+    workers: int | None = None
+    cache: Path | None = None
 
 
 class Predictor(FileProcessor[ResultT]):
@@ -75,11 +89,15 @@ class Pipeline(ABC, Generic[ConfigT]):
     Attributes:
         own_data: Arguments of ``train`` for a user's own data, printed at the end of a run.
         limits: Limits of use, written on every card of this task.
+        can_check: Whether its ``validate`` follows ``checking``.
+        checking: How ``validate`` reads.
         result_files: Purpose of the files of a result by their ending, for ``README.txt``.
     """
 
     own_data: ClassVar[str]
     limits: ClassVar[str]
+    can_check: ClassVar[bool] = False
+    checking: Checking = Checking()
     result_files: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
@@ -130,8 +148,12 @@ class Pipeline(ABC, Generic[ConfigT]):
             on_item(done, len(chosen))
         return [Checked(name=config.data.split, num_items=count, num_read=len(chosen), faults=tuple(faults))]
 
-    def convert_data(self, config: ConfigT, layout: str, folder: Path) -> Sequence[str]:
+    def convert_data(
+        self, config: ConfigT, layout: str, folder: Path, *, lossy: bool = False, links: bool = False
+    ) -> Sequence[str]:
         """Write the data of ``data.root`` in another layout into a new folder; returns lines to print.
+
+        Where the task has the options, ``lossy`` lets the layout hold less, and ``links`` saves copies of images.
 
         Raises:
             UsageError: The task knows no other layout.

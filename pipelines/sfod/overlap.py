@@ -57,7 +57,7 @@ def is_own_validation(card: Card, config: SfodConfig, dataset: DetectionDataset)
     """
     theirs, ours = (
         card.config.get("data"),
-        config.data.model_dump(mode="json", include={"root", "format", "eval_split"}),
+        config.data.model_dump(mode="json", include={"root", "format", "fog_beta", "eval_split"}),
     )
     is_same = isinstance(theirs, Mapping) and all(theirs.get(name) == value for name, value in ours.items())
     return card.method == "source" and is_same and card.trained_on.manifest != manifest(dataset)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -28,8 +29,10 @@ from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.config.loading import fingerprint
 from vision_core.console import say
+from vision_core.detection.coco_results import write_results
 from vision_core.detection.datasets.checks import near_name
 from vision_core.detection.datasets.coco import image_ids
+from vision_core.detection.datasets.conversion import Conversion, Layout, convert
 from vision_core.detection.datasets.readable import Seen, readable
 from vision_core.detection.datasets.reading import (
     DetectionDataset,
@@ -184,7 +187,8 @@ class SfodPipeline(Pipeline[SfodConfig]):
         self._tell([f"{dataset.name}: {note}" for note in dataset.notes])
         found = {model: detect_all(each, dataset, f"evaluate {model}") for model, each in predictors.items()}
         if folder:
-            draw_comparison(dataset, found, folder)
+            draw_comparison(dataset, found, folder, config.data.eval_classes or None)
+            self._tell(write_results(folder, config.data, dataset, found))
         rows = []
         for model, detections in found.items():
             is_passing = bundles[model].name == _EPOCH  # the best one is scored again when it is delivered
@@ -250,6 +254,14 @@ class SfodPipeline(Pipeline[SfodConfig]):
             "Demo data: real aerial images of tree crowns (of the package deepforest, MIT), cut into tiles; "
             "night and fog are rendered."
         )
+
+    def convert_data(
+        self, config: SfodConfig, layout: str, folder: Path, *, lossy: bool = False, links: bool = False
+    ) -> list[str]:
+        """Write ``data.split`` and ``data.eval_split`` as COCO, VOC or YOLO; see ``datasets.conversion``."""
+        splits = tuple(filter(None, (config.data.split, config.data.eval_split)))
+        order = Conversion(splits=splits, layout=cast(Layout, layout), lossy=lossy, links=links)
+        return convert(config.data, order, folder)
 
     def validate(self, config: SfodConfig, sample: int | None, on_item: OnItem) -> list[Checked]:
         """Read every image of training and evaluation list once; faults of one list do not hide those of the other."""

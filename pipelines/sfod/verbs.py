@@ -20,11 +20,33 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
+def _convert_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=path, metavar="FILE", help="YAML file")
+    parser.add_argument("--to", choices=("coco", "voc", "yolo"), required=True, help="layout to write")
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="new or empty folder")
+    parser.add_argument(
+        "--lossy", action="store_true", help="write what the layout cannot hold into conversion.json, for the way back"
+    )
+    parser.add_argument(
+        "--images",
+        choices=("copy", "link"),
+        default="copy",
+        help="link: hard links, which take no space; a change of one image is one of both (default: copy)",
+    )
+
+
 OWN = (
     OwnVerb(
         name="compare",
         text="Compare two bundles on a folder of images: did adaptation help? With labels or without.",
         module="pipelines.sfod.verdict.verb",
         add=_compare,
+    ),
+    OwnVerb(
+        name="convert-data",
+        text="Write the labelled lists data.split and data.eval_split as COCO, VOC or YOLO, without loss.",
+        module="vision_core.commands.data.convert_data",
+        add=_convert_data,
+        has_words=True,
     ),
 )

@@ -190,7 +190,9 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         """Write a small phantom study; returns a sentence on it."""
         return write_demo(folder)
 
-    def convert_data(self, config: UltrasoundConfig, layout: str, folder: Path) -> Sequence[str]:
+    def convert_data(
+        self, config: UltrasoundConfig, layout: str, folder: Path, *, lossy: bool = False, links: bool = False
+    ) -> Sequence[str]:
         """Write the lists as nnU-Net's raw layout, or such data as folders; see ``data.nnunet``."""
         return to_nnunet(config, folder) if layout == "nnunet" else from_nnunet(config, folder)
 

@@ -2,15 +2,17 @@
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from vision_core.bundles import bundle as bundles
+from vision_core.bundles.card import Card
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
 from vision_core.console import say
 from vision_core.errors import UsageError, one_line
-from vision_core.evaluation.rows import table, write_rows
+from vision_core.evaluation.rows import Row, details_table, table, write_rows
 from vision_core.files import write_readme, writing
 from vision_core.pipeline import Build, load_proven
 from vision_core.runs.folder import RunFolder
@@ -41,13 +43,33 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         partial(pipeline.predictor, arguments.checkpoint, pick_device(config.train.device)),
         bundles.load(arguments.checkpoint, config_class.task),
     )
-    rows = pipeline.evaluate(config, {card.method: arguments.checkpoint}, arguments.out and arguments.out / _PICTURES)
+    compared = {card.method: arguments.checkpoint}
+    if arguments.beside:
+        method = bundles.read_card(arguments.beside, config_class.task).method
+        compared = {method if method != card.method else f"{method} beside": arguments.beside, **compared}
+    rows = pipeline.evaluate(config, compared, arguments.out and arguments.out / _PICTURES)
     say(table(rows))
+    if not arguments.beside and (known := _source_on_card(card, rows)):
+        say(known)
+    if details := details_table(rows):
+        say(f"\n{details}")
     if arguments.out:
         write_rows(arguments.out / _SCORES, rows)
         write_readme(arguments.out, f"Scores of the bundle {card.identity()} on a labelled list.", _FILES)
         say(one_line(f"Written to {arguments.out}."))
     return 0
+
+
+def _source_on_card(card: Card, rows: Sequence[Row]) -> str:
+    """Tell the scores of the source on the list, where the run that made the bundle scored both on it."""
+    for row in rows:
+        known = card.metrics.get(row.split)
+        if isinstance(known, Mapping) and all(known.get(name) == number for name, number in row.counts.items()):
+            source = known.get("source")
+            told = [f"{name} {100 * value:.1f}" for name, value in dict(source or {}).items() if value is not None]
+            if told:
+                return f"The source on {row.split}, as the card tells: {', '.join(told)}"
+    return ""
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:

@@ -127,13 +127,16 @@ def _validate(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "validate", "Read every item once and list every fault.", has_words=True)
     parser.add_argument("--config", type=path, metavar="FILE", help="YAML file")
     parser.add_argument("--sample", type=positive, metavar="N", help="read only N evenly spaced items")
-    parser.add_argument("--out", type=path, metavar="FILE", help="write all findings there, as CSV")
+    parser.add_argument("--workers", type=positive, metavar="N", help="files read at a time (default: 4 at most)")
+    parser.add_argument("--cache", type=path, metavar="FILE", help="JSON that remembers sound files for the next time")
+    parser.add_argument("--out", type=path, metavar="FILE", help="write all findings there: .csv, or .json with counts")
 
 
 def _evaluate(verbs: Any) -> None:  # noqa: ANN401
     parser = _verb(verbs, "evaluate", "Score a bundle on a labelled list.", has_words=True)
     _checkpoint(parser)
     parser.add_argument("--config", type=path, metavar="FILE", help="YAML file (default: the bundle's own settings)")
+    parser.add_argument("--beside", type=path, metavar="BUNDLE", help="score this one too, such as the source")
     parser.add_argument("--out", type=path, metavar="DIR", help="write evaluation.json and pictures there")
     parser.add_argument("--overwrite", action="store_true", help="replace the scores of an earlier evaluation in --out")
 

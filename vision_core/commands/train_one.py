@@ -242,7 +242,9 @@ def _evaluate(pipeline: Pipeline[Any], config: Config, folder: RunFolder, start:
     rows = pipeline.evaluate(config, bundles, folder.pictures)
     write_rows(folder.path / "evaluation.json", rows)
     result = rows[-1]
-    scores = {**result.counts, **result.metrics}
+    scores: dict[str, Any] = {**result.counts, **result.metrics}
+    if len(rows) > 1 and rows[0].split == result.split:
+        scores["source"] = dict(rows[0].metrics)
     add_metrics(folder.model, {result.split: scores})
     say(table(rows))
     return rows

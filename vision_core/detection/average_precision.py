@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vision_core.results import Detections
 
 Floats = NDArray[np.float64]
+COCO_SIZES = ("small", "medium", "large")
 _IOU = 0.5
 _FROM_ONE = np.array([1, 1, 0, 0], dtype=np.float32)  # VOC counts pixels from 1
 
@@ -100,17 +101,45 @@ def coco_ap50(truths: Sequence[GroundTruth], found: Sequence[Detections], classe
     return _coco_average(truths, found, classes, slice(1))
 
 
+def coco_ap_by_size(
+    truths: Sequence[GroundTruth],
+    found: Sequence[Detections],
+    classes: tuple[str, ...],
+    counted: Sequence[str] | None = None,
+) -> dict[str, float | None]:
+    """Compute COCO average precision of small, medium and large objects: below 32², up to 96², and above, in pixels.
+
+    A size without a labelled object has none; ``counted`` names the classes that are averaged over, all if None.
+    """
+    by_class, _ = _coco_scores(truths, found, classes, slice(None))
+    by_class = by_class[[counted is None or name in counted for name in classes]]
+    means = {}
+    for place, name in enumerate(COCO_SIZES, start=1):
+        values = by_class[:, place][by_class[:, place] > -1]  # -1: of a class without such an object
+        means[name] = float(values.mean()) if len(values) else None
+    return means
+
+
 def _coco_average(
     truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...], overlaps: slice
 ) -> AveragePrecision:
+    by_class, (counts, detections) = _coco_scores(truths, found, classes, overlaps)
+    labels = range(len(classes))
+    values = [float(by_class[label, 0]) if label in counts else None for label in labels]
+    return _summary(classes, values, [counts[label] for label in labels], [detections[label] for label in labels])
+
+
+def _coco_scores(
+    truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...], overlaps: slice
+) -> tuple[Floats, tuple[Counter[int], Counter[int]]]:
+    """Compute precision ``(classes, 1 + sizes)``, -1 without an object, and numbers of objects and detections."""
     annotations = [entry for index, truth in enumerate(truths) for entry in _coco_truth(index, truth)]
     for number, entry in enumerate(annotations, start=1):  # COCO reads id 0 as "not matched"
         entry["id"] = number
     scored = [entry for index, each in enumerate(found) for entry in _coco_found(index, each, classes)]
     counts = Counter(entry["category_id"] for entry in annotations if not entry["iscrowd"])
     detections = Counter(entry["category_id"] for entry in scored)
-    labels = range(len(classes))
-    values: list[float | None] = [None for _ in labels]
+    by_class = np.full((len(classes), 1 + len(COCO_SIZES)), -1.0)
     if counts:
         data = COCO(
             {
@@ -120,8 +149,7 @@ def _coco_average(
             }
         )
         by_class = _coco_precision(data, scored)[overlaps].mean(axis=0)
-        values = [float(by_class[label]) if label in counts else None for label in labels]
-    return _summary(classes, values, [counts[label] for label in labels], [detections[label] for label in labels])
+    return by_class, (counts, detections)
 
 
 def eleven_points(recall: Floats, precision: Floats) -> float:
@@ -252,12 +280,12 @@ def _coco_box(box: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _coco_precision(data: COCO, scored: list[dict[str, Any]]) -> Floats:
-    """Average COCO precision over recall: ``(overlaps, classes)``, -1 for a class without ground truth."""
+    """Average COCO precision over recall: ``(overlaps, classes, 1 + sizes)``, -1 for a class without ground truth."""
     evaluator = COCOeval_faster(data, data.loadRes(scored), iouType="bbox")
     evaluator.evaluate()
     evaluator.accumulate()
-    # (overlaps, recalls, classes, areas, limits): all areas, the largest limit of detections.
-    precision: Floats = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1].mean(axis=1)
+    # (overlaps, recalls, classes, areas, limits): the largest limit of detections.
+    precision: Floats = np.asarray(evaluator.eval["precision"])[:, :, :, :, -1].mean(axis=1)
     return precision
 
 

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from vision_core.bundles.bundle import amend, read_card
 from vision_core.console import track
-from vision_core.detection.average_precision import AveragePrecision, all_metrics
+from vision_core.detection.average_precision import AveragePrecision, all_metrics, coco_ap_by_size
 from vision_core.detection.calibration import calibrate
 from vision_core.detection.datasets.reading import DetectionDataset, manifest
+from vision_core.detection.errors_by_cause import errors_by_cause
+from vision_core.detection.precision_recall import precision_recall, write_curves
 from vision_core.detection.predictor import DRAWN_SCORE
 from vision_core.errors import EnvironmentFault
-from vision_core.evaluation.rows import Row
+from vision_core.evaluation.rows import NUMBERS, Row
 from vision_core.files import write_atomic
 from vision_core.images.drawing import draw_boxes, write_png
 from vision_core.images.reading import read_noted_image
@@ -60,6 +62,7 @@ def score(
         },
         metrics={name: _mean_precision(result, counted) for name, result in results.items()},
         per_class={f"{each}.{name}": result.per_class[each] for name, result in results.items() for each in counted},
+        details=_details(dataset, found, counted),
         notes=(*dataset.notes, *notes),
     )
 
@@ -93,11 +96,26 @@ def calibrate_bundle(path: Path, dataset: DetectionDataset, found: Sequence[Dete
     return (f"Calibration on {made.images} images of '{dataset.name}' is on the card: {score_told}.",)
 
 
-def draw_comparison(dataset: DetectionDataset, found: Mapping[str, Sequence[Detections]], folder: Path) -> None:
-    """Draw evenly spaced images, all models side by side, with captions."""
+def draw_comparison(
+    dataset: DetectionDataset,
+    found: Mapping[str, Sequence[Detections]],
+    folder: Path,
+    classes: tuple[str, ...] | None = None,
+) -> None:
+    """Draw precision-recall curves and evenly spaced images, all models side by side, with captions.
+
+    Args:
+        dataset: The labelled images.
+        found: Detections by model, one per image.
+        folder: Where to.
+        classes: Classes that count; all that have labels if None.
+    """
     count = len(dataset.records)
     chosen = sorted({round(position) for position in np.linspace(0, count - 1, min(_PICTURES, count))}) if count else []
-    captions = {}
+    names = classes or dataset.classes
+    curves = {model: precision_recall(dataset.records, each, dataset.classes) for model, each in found.items()}
+    counted = {model: {name: each[name] for name in names if name in each} for model, each in curves.items()}
+    captions = write_curves(folder, counted)
     for index in chosen:
         record = dataset.records[index]
         image, _ = read_noted_image(record.path)  # notes were told by the check of the list
@@ -108,6 +126,17 @@ def draw_comparison(dataset: DetectionDataset, found: Mapping[str, Sequence[Dete
         counts = "; ".join(f"{model}: {len(each)} above {DRAWN_SCORE:g}" for model, each in shown.items())
         captions[name] = f"{record.path.stem}, left to right {counts}; {len(record.boxes)} labelled"
     write_atomic(folder / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+
+
+def _details(
+    dataset: DetectionDataset, found: Sequence[Detections], counted: tuple[str, ...]
+) -> dict[str, Mapping[str, float | None]]:
+    errors = errors_by_cause(dataset.records, found, dataset.classes, counted)
+    return {
+        "AP by size (COCO)": coco_ap_by_size(dataset.records, found, dataset.classes, counted),
+        "AP50 gained without errors of": errors.gains,
+        f"errors {NUMBERS}": {cause: float(number) for cause, number in errors.counts.items()},
+    }
 
 
 def _mean_precision(result: AveragePrecision, counted: Sequence[str]) -> float | None:

@@ -12,10 +12,16 @@ _Sizes = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 class DetectionData(Data):
     """Data set of images and boxes."""
 
-    format: Literal["voc", "coco", "images"] = Field(
+    format: Literal[
+        "voc", "coco", "yolo", "cityscapes", "foggy_cityscapes", "kitti", "sim10k", "clipart", "watercolor", "images"
+    ] = Field(
         "voc",
-        description="voc: Annotations, ImageSets/Main, JPEGImages. coco: a folder of images with <split>.json. "
-        "images: a plain folder, no labels.",
+        description="voc: Annotations, ImageSets/Main, JPEGImages. coco: a folder of images with <split>.json. yolo: "
+        "data.yaml, images, labels. cityscapes, foggy_cityscapes, kitti: as published, or as a VOC folder. sim10k, "
+        "clipart, watercolor: VOC folders with their own classes. images: a plain folder, no labels.",
+    )
+    fog_beta: PositiveFloat | None = Field(
+        None, description="Fog of foggy_cityscapes: 0.005, 0.01 or 0.02, of which published results mostly take 0.02."
     )
     eval_classes: tuple[str, ...] = Field((), description="Classes that count in the metric; empty: all with boxes.")
     filter_empty: bool = Field(

@@ -7,6 +7,8 @@ from pathlib import Path
 from vision_core.files import to_json, write_atomic
 from vision_core.results import RESEARCH_NOTICE
 
+NUMBERS = "(number)"  # at the end of a title of details: its values are no fractions
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -19,6 +21,7 @@ class Row:
         metrics: Values by name; None where undefined.
         intervals: 95 % confidence intervals of metrics, where estimated.
         per_class: Values by ``class.metric``.
+        details: Tables of further values, by title and name: fractions, or numbers where the title says so.
         notes: What its gate found in the list, and what else is to be said beside the scores.
     """
 
@@ -28,6 +31,7 @@ class Row:
     metrics: Mapping[str, float | None]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     per_class: Mapping[str, float | None] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -45,6 +49,28 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
     return "\n".join([*("  ".join(cells).rstrip() for cells in padded), RESEARCH_NOTICE])
+
+
+def details_table(rows: Sequence[Row]) -> str:
+    """Format the details of rows, model beside model; empty where there are none."""
+    blocks = []
+    for title in dict.fromkeys(title for row in rows for title in row.details):
+        with_it = [row for row in rows if title in row.details]
+        names = list(dict.fromkeys(name for row in with_it for name in row.details[title]))
+        lines = [["", *names]]
+        lines += [[row.model, *(detail_text(title, row.details[title].get(name)) for name in names)] for row in with_it]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+        split = with_it[0].split
+        blocks.append("\n".join([f"{title}, {split}", *(line.rstrip() for line in padded)]))
+    return "\n\n".join(blocks)
+
+
+def detail_text(title: str, value: float | None) -> str:
+    """Write a value of a row's details: fractions in percent, numbers as they are."""
+    if value is None:
+        return "n/a"
+    return f"{value:.0f}" if title.endswith(NUMBERS) else f"{100 * value:.1f}"
 
 
 def _cell(row: Row, name: str) -> str:

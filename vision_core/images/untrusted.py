@@ -25,6 +25,7 @@ from vision_core.sandbox import Limits, Sandbox
 
 _BYTES_PER_PIXEL = 3
 _IMAGE = "vision_core.images.untrusted:image_in_child"
+_SIZE = "vision_core.images.untrusted:size_in_child"
 _VIEW = "vision_core.images.untrusted:view_in_child"
 _PLAIN_VIEW = "vision_core.images.untrusted:plain_view_in_child"
 _DICOM = "vision_core.images.untrusted:dicom_in_child"
@@ -106,6 +107,12 @@ class UntrustedImages:
         """Read an image and its notes; raises as ``__call__``."""
         return self._pixels(_IMAGE, path, max_megapixels=self.max_megapixels, key=self._key)
 
+    def noted_size(self, path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
+        """Decode an image whole, but return its ``(height, width)`` alone, and notes; raises as ``__call__``."""
+        answer = self.sandbox.run(_SIZE, path, max_megapixels=self.max_megapixels, key=self._key)
+        height, width, notes = answer.value
+        return (int(height), int(width)), tuple(map(str, notes))
+
     def noted_dicom(self, path: Path, frame: int | None = None) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Read DICOM and its notes; of several frames the first where ``frame`` is None; raises as ``__call__``."""
         return self._pixels(_DICOM, path, frame=frame, max_megapixels=self.max_megapixels, key=self._key)
@@ -138,6 +145,12 @@ def image_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[n
     """Read an image as the sandbox answers."""
     pixels, notes = read_noted_image(path, **arguments)
     return {"": pixels}, notes
+
+
+def size_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[np.uint8]], list[Any]]:  # noqa: ANN401
+    """Decode an image, and answer its height, width and notes."""
+    pixels, notes = read_noted_image(path, **arguments)
+    return {}, [pixels.shape[0], pixels.shape[1], notes]
 
 
 def dicom_in_child(path: Path, **arguments: Any) -> tuple[Mapping[str, NDArray[np.uint8]], tuple[str, ...]]:  # noqa: ANN401

@@ -149,6 +149,7 @@ def _evaluation(row: Mapping[str, Any]) -> Row:
         metrics=_fractions(row["metrics"]),
         intervals={str(name): (float(low), float(high)) for name, (low, high) in row.get("intervals", {}).items()},
         per_class=_fractions(flatten(row.get("per_class", {}))),
+        details={str(title): _fractions(values) for title, values in row.get("details", {}).items()},
         notes=tuple(map(str, row.get("notes", ()))),
     )
 

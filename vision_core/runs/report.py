@@ -13,7 +13,7 @@ import jinja2
 from PIL import Image, UnidentifiedImageError
 
 from vision_core.errors import DataError, UsageError
-from vision_core.evaluation.rows import Row
+from vision_core.evaluation.rows import Row, detail_text
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.runs.record import RunRecord, find_runs, flatten, read_run
@@ -237,6 +237,7 @@ def _section(run: RunRecord) -> dict[str, Any]:
         "curves": [layout_curve(name, values) for name, values in run.curves.items()],
         "pictures": [picture for _, picture in embedded if picture is not None],
         "classes": _per_class(run.evaluations),
+        "details": _details(run.evaluations),
         "settings": run.settings,
         "facts": {key: value for key, value in flatten(run.facts).items() if not key.startswith(("notes", "settings"))},
     }
@@ -266,6 +267,17 @@ def _per_class(rows: Iterable[Row]) -> list[tuple[str, str, list[float], list[fl
             if value is not None:
                 cell[row.model] = value
     return [(split, name, _listed(cell, "source"), _listed(cell, "adapted")) for (split, name), cell in cells.items()]
+
+
+def _details(rows: Sequence[Row]) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """List title, names, and the texts of each model, of the tables beside the scores."""
+    tables = []
+    for split, title in dict.fromkeys((row.split, title) for row in rows for title in row.details):
+        with_it = [row for row in rows if row.split == split and title in row.details]
+        names = _unique(name for row in with_it for name in row.details[title])
+        cells = [(row.model, [detail_text(title, row.details[title].get(name)) for name in names]) for row in with_it]
+        tables.append((f"{title}, {split}", names, cells))
+    return tables
 
 
 def _listed(cell: Mapping[str, float], model: str) -> list[float]:

@@ -94,8 +94,8 @@ def test_draw_comparison__six_evenly_spaced_pictures_side_by_side(dataset: Detec
     draw_comparison(dataset, found, tmp_path)
     captions = json.loads((tmp_path / "captions.json").read_text())
     assert sorted(captions) == sorted(path.name for path in tmp_path.glob("*.png"))
-    assert len(captions) == 6
-    assert next(iter(captions)) == "0000-test_000.png"
+    assert len(captions) == 7
+    assert list(captions)[:2] == ["precision_recall.png", "0000-test_000.png"]
     assert captions["0000-test_000.png"].startswith("test_000, left to right source: 0 above 0.5; adapted: ")
     left, right = np.split(read_image(tmp_path / "0000-test_000.png")[:, [*range(96), *range(104, 200)]], 2, axis=1)
     np.testing.assert_array_equal(left, read_image(dataset.records[0].path))

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from vision_core.config import loading as configs
@@ -9,10 +10,11 @@ from vision_core.config.schema import Config
 from vision_core.console import Progress, say
 from vision_core.csv_tables import to_csv
 from vision_core.errors import EXIT_PARTIAL, AllInputsError, Checked, DataError, UsageError, one_line
-from vision_core.files import write_atomic
-from vision_core.pipeline import Build
+from vision_core.files import to_json, write_atomic
+from vision_core.pipeline import Build, Checking
 
 _HEADER = ("list", "severity", "finding")
+_VERSION = 1
 _MOST_SHOWN = 50
 
 
@@ -34,13 +36,18 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
             bar = Progress(total, "validate", "item")
         bar.advance()
 
-    checked = build().validate(config, arguments.sample, tell)
+    pipeline = build()
+    if (arguments.workers or arguments.cache) and not pipeline.can_check:
+        raise UsageError(f"'{config_class.task}' reads one file after the other. Leave --workers and --cache away.")
+    pipeline.checking = Checking(workers=arguments.workers, cache=arguments.cache)
+    checked = pipeline.validate(config, arguments.sample, tell)
     if bar:
         bar.close()
     for each in checked:
         say("\n".join(map(one_line, each.lines())))
     if arguments.out:
-        write_atomic(arguments.out, to_csv(_HEADER, _rows(checked)))
+        is_json = arguments.out.suffix.lower() == ".json"
+        write_atomic(arguments.out, _report(checked) if is_json else to_csv(_HEADER, _rows(checked)))
         say(f"Findings:  {one_line(str(arguments.out))}")
     if problems := [problem for each in checked for problem in each.problems]:
         raise DataError(_shortened(problems, is_listed=bool(arguments.out)))
@@ -52,6 +59,11 @@ def _rows(checked: Sequence[Checked]) -> list[Sequence[str]]:
         (each.name, finding.severity, finding.text) for each in checked for finding in each.findings
     ]
     return [*found, *((each.name, "refuse", fault) for each in checked for fault in each.faults)]
+
+
+def _report(checked: Sequence[Checked]) -> str:
+    """Write all that was found as JSON."""
+    return to_json({"validate": _VERSION, "lists": [{**asdict(each), "problems": each.problems} for each in checked]})
 
 
 def _shortened(problems: Sequence[str], *, is_listed: bool) -> list[str]:
@@ -71,5 +83,6 @@ def _refuse_foreign(path: Path) -> None:
     """Refuse to replace what is no earlier list of findings."""
     if not path.parent.is_dir():
         raise UsageError(f"--out '{path}': there is no folder '{path.parent}'. Make it, or give another --out.")
-    if path.exists() and not (path.is_file() and path.read_bytes().startswith(",".join(_HEADER).encode())):
+    starts = ",".join(_HEADER).encode(), b'{\n "validate":'
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(starts)):
         raise UsageError(f"--out '{path}' is no list of findings, and stays. Give another --out.")

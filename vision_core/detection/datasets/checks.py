@@ -76,6 +76,14 @@ def check_missing(missing: Sequence[str], listed: int, present: Iterable[str], r
         report.left_out["images missing"] += len(missing)
 
 
+def check_label_files(paths: Iterable[Path], report: ReaderReport) -> None:
+    """Refuse a list with images that have no label file."""
+    labels = list(paths)
+    if missing := [path for path in labels if not path.is_file()]:
+        told = f"'{len(missing)}' of '{len(labels)}' images have no label file (first '{missing[0]}')"
+        report.refuse(f"{told}. Unpack the labels again, or correct data.root.")
+
+
 def check_repeated_files(paths: Iterable[tuple[str, Path]], report: ReaderReport) -> None:
     """Refuse an image file that is listed under two ids."""
     first: dict[Path, str] = {}

@@ -20,7 +20,7 @@ from vision_core.detection.datasets.checks import (
     decoded,
     near_name,
 )
-from vision_core.detection.datasets.coco_checks import check_annotations
+from vision_core.detection.datasets.coco_checks import check_annotations, extra_of
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
@@ -43,7 +43,7 @@ _ROBOFLOW_INDEX = "_annotations.coco.json"
 _MEMORY_PER_BYTE = 8  # bytes of Python objects for a byte of JSON, measured and rounded up
 
 
-def read_coco(root: Path, split: str, data: DetectionData) -> DetectionDataset:
+def read_coco(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
     """Read a split with its labels; the default classes are the categories, by number.
 
     Annotations with ``iscrowd`` or ``ignore`` become crowd regions.
@@ -51,7 +51,7 @@ def read_coco(root: Path, split: str, data: DetectionData) -> DetectionDataset:
     Raises:
         DataError: The index cannot be read, or has problems; the message has the first five and their number.
     """
-    report = ReaderReport(data.on_bad_box, data.on_missing)
+    report = ReaderReport(data.on_bad_box, data.on_missing, keeps_extras=keeps_extras)
     index = _Index.parse(index_path(root, split), report)
     classes = _class_list(index, data.classes, report)
     names = {number: str(image["file_name"]) for number, image in index.images.items()}
@@ -225,6 +225,11 @@ def index_path(root: Path, split: str) -> Path:
     raise DataError(f"{missing}; there is '{found}'. Correct data.split.{hint}")
 
 
+def has_index(root: Path) -> bool:
+    """Tell whether a folder holds a COCO index, by the names of its files."""
+    return bool(_indexes(root))
+
+
 def _indexes(root: Path) -> list[Path]:
     return [*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob(f"*/{_ROBOFLOW_INDEX}")]
 
@@ -353,7 +358,8 @@ def _objects(entry: Entry, index: _Index, report: ReaderReport) -> list[Labelled
         told = {mark: entry[mark] for mark in ("iscrowd", "ignore") if mark in entry}
         report.refuse(f"annotation '{entry['id']}' has {told}, which should be 0 or 1. Correct it.")
         return []
-    return [LabelledBox(name=name, box=(left, top, left + width, top + height), is_crowd=any(marks))]
+    extra = extra_of(entry) if report.keeps_extras else {}
+    return [LabelledBox(name=name, box=(left, top, left + width, top + height), is_crowd=any(marks), extra=extra)]
 
 
 def _pixels(value: object) -> int:

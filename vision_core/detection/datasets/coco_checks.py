@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vision_core.detection.datasets.records import ReaderReport
+from vision_core.detection.datasets.records import Extra, ReaderReport
 
 Entry = Mapping[str, Any]
 _Box = tuple[float, float, float, float]
 _MOST_LOOKED_AT = 2000  # polygons of an index
+_READ = {"id", "image_id", "category_id", "bbox", "iscrowd"}
+_SAYS_NOTHING: tuple[Any, ...] = (None, 0, "", [], {})
+_SAME_AREA = 1e-3
 _TOLERATED_PX, _TOLERATED_SHARE = 3.0, 0.1  # between the edges of a box and of its polygon
 
 
@@ -22,6 +25,17 @@ def check_annotations(entries: Sequence[Entry], report: ReaderReport) -> None:
     _check_polygons(entries, report)
     if entries and all(_is_number(entry.get("score")) for entry in entries):
         report.note("SCORES: every annotation carries one, as detections of a model do. Are these labels?")
+
+
+def extra_of(entry: Entry) -> Extra:
+    """Keep the fields of an annotation that detectors do not use, such as its polygons, where they say something."""
+    kept = {name: value for name, value in entry.items() if name not in _READ and value not in _SAYS_NOTHING}
+    box = _box(entry)
+    if box is not None and _is_number(kept.get("area")):
+        size = (box[2] - box[0]) * (box[3] - box[1])
+        if abs(kept["area"] - size) <= _SAME_AREA * max(size, 1.0):
+            del kept["area"]
+    return {"coco": kept} if kept else {}
 
 
 def _check_rotation(entries: Sequence[Entry], report: ReaderReport) -> None:

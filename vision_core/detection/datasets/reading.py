@@ -6,9 +6,10 @@ from functools import cache
 from pathlib import Path
 
 from vision_core.config.loading import fingerprint
-from vision_core.detection.datasets.coco import read_coco, read_coco_images
+from vision_core.detection.datasets import cityscapes, kitti, yolo
+from vision_core.detection.datasets.coco import has_index, read_coco, read_coco_images
 from vision_core.detection.datasets.records import DetectionDataset, ImageRecord, RefusedDataset, unlabelled
-from vision_core.detection.datasets.voc import read_voc, read_voc_images
+from vision_core.detection.datasets.voc import CLASS_LISTS, read_voc, read_voc_images
 from vision_core.detection.settings import DetectionData
 from vision_core.environment import datasets_root
 from vision_core.errors import ConfigError, DataError
@@ -30,7 +31,21 @@ __all__ = [
 _SHOWN_COPIES = 3
 
 
-def read_dataset(data: DetectionData, split: str, *, with_labels: bool) -> DetectionDataset:
+_CLASS_LISTS = {
+    **CLASS_LISTS,
+    **dict.fromkeys(("cityscapes", "foggy_cityscapes"), cityscapes.CLASSES),
+    "kitti": kitti.CLASSES,
+}
+_MARKS = {  # what a folder of a format holds
+    "yolo": yolo.INDEX,
+    "voc": "ImageSets/Main",
+    "cityscapes": cityscapes.CLEAR,
+    "foggy_cityscapes": cityscapes.FOGGY,
+    "kitti": f"training/{kitti.IMAGES}",
+}
+
+
+def read_dataset(data: DetectionData, split: str, *, with_labels: bool, keeps_extras: bool = False) -> DetectionDataset:
     """Read one split.
 
     Args:
@@ -38,14 +53,17 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool) -> Detec
             (``DETECTRON2_DATASETS``).
         split: Name of the list of images; the format ``images`` ignores it.
         with_labels: False, for adaptation: no annotation file is opened, except by ``data.filter_empty``.
+        keeps_extras: Keep fields of boxes that detectors do not use, such as polygons.
 
     Raises:
         ConfigError: No root is given; no classes are given and labels are not read; or the format has no labels.
         DataError: The data set has problems; the message has the first five and their number.
     """
     root = existing_root(data)
+    _refuse_other_tree(root, data)
     if with_labels:
-        return _tell_copies(_read_labelled(root, split, data))
+        return _tell_copies(_read_labelled(root, split, data, keeps_extras=keeps_extras))
+    data = data.model_copy(update={"classes": data.classes or _CLASS_LISTS.get(data.format, ())})
     if not data.classes:
         raise ConfigError("data.classes is empty, and labels are not read here. Give the classes of the detector.")
     dataset = _read_unlabelled(root, split, data)
@@ -145,17 +163,60 @@ def _ends(path: Path) -> str:
     return stamp(path).ends
 
 
-def _read_labelled(root: Path, split: str, data: DetectionData) -> DetectionDataset:
-    if data.format == "images":
+def _layout(root: Path, data: DetectionData) -> str:
+    """Find the layout of a folder: published data sets also come as VOC folders, converted by others."""
+    has_own_layout = data.format in {"voc", "coco", "yolo", "images"}
+    is_voc = data.format in CLASS_LISTS or (root / _MARKS["voc"]).is_dir()
+    return data.format if has_own_layout or not is_voc else "voc"
+
+
+def _refuse_other_tree(root: Path, data: DetectionData) -> None:
+    """Refuse a folder that lacks the mark of its format and has that of another one.
+
+    Raises:
+        DataError: The message names the other.
+    """
+    layout = _layout(root, data)
+    if layout == "images" or (has_index(root) if layout == "coco" else (root / _MARKS[layout]).exists()):
+        return
+    others = [name for name, mark in _MARKS.items() if (root / mark).exists()]
+    others += ["coco"] if not others and has_index(root) else []
+    if others:
+        mark = _MARKS.get(layout, "<split>.json")
+        raise DataError(f"'{root}' has no '{mark}', and looks like '{others[0]}'. Correct data.format or data.root.")
+
+
+def _read_labelled(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
+    layout = _layout(root, data)
+    if layout == "images":
         raise ConfigError(f"data.format is 'images': '{root}' has no labels. Use 'voc' or 'coco' to train or evaluate.")
-    return read_voc(root, split, data) if data.format == "voc" else read_coco(root, split, data)
+    if layout == "voc":
+        own = CLASS_LISTS.get(data.format, ()) or (cityscapes.CLASSES if "cityscapes" in data.format else ())
+        dataset = read_voc(root, split, data.model_copy(update={"classes": data.classes or own}))
+        return _of_fog(dataset, data)
+    if layout == "coco":
+        return read_coco(root, split, data, keeps_extras=keeps_extras)
+    if layout == "yolo":
+        return yolo.read_yolo(root, split, data)
+    return kitti.read_kitti(root, split, data) if layout == "kitti" else cityscapes.read_cityscapes(root, split, data)
+
+
+def _of_fog(dataset: DetectionDataset, data: DetectionData) -> DetectionDataset:
+    return cityscapes.of_fog(dataset, data.fog_beta) if data.format == "foggy_cityscapes" else dataset
 
 
 def _read_unlabelled(root: Path, split: str, data: DetectionData) -> DetectionDataset:
-    if data.format == "voc":
-        return read_voc_images(root, split, data)
-    if data.format == "coco":
+    layout = _layout(root, data)
+    if layout == "voc":
+        return _of_fog(read_voc_images(root, split, data), data)
+    if layout == "coco":
         return read_coco_images(root, split, data)
+    if layout == "yolo":
+        return yolo.read_yolo_images(root, split, data)
+    if layout == "kitti":
+        return kitti.read_kitti_images(root, split, data)
+    if layout != "images":
+        return cityscapes.read_cityscapes_images(root, split, data)
     paths = list_images(root)
     records = tuple(unlabelled(path.name, path) for path in paths)
     dataset = DetectionDataset(name=root.name, classes=data.classes, records=records, has_labels=False)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from vision_core.errors import DataError, Finding, Findings, first_problems
 _TOLERATED_PX = 1.0
 
 Box = tuple[float, float, float, float]
+Extra = Mapping[str, Mapping[str, Any]]  # by name of the format, by field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class ImageRecord:
         difficult: ``(M,)`` bool; training uses these boxes, metrics ignore them.
         crowd: ``(M,)`` bool; regions of many objects: no training targets, ignored by metrics.
         size: ``(height, width)`` in pixels, None where it is not known yet.
+        extras: Further fields of each box as its format has them, by the name of the format; empty where no box has
+            any, or where they were not asked for.
     """
 
     image_id: str
@@ -36,6 +39,7 @@ class ImageRecord:
     difficult: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
     size: tuple[int, int] | None
+    extras: tuple[Extra, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,7 @@ class LabelledBox:
     box: Box
     is_difficult: bool = False
     is_crowd: bool = False
+    extra: Extra = field(default_factory=dict)
 
 
 class RefusedDataset(DataError):
@@ -121,10 +126,12 @@ class ReaderReport(Findings):
     Attributes:
         on_bad_box: Whether a box without area or off the image refuses the list, or is dropped.
         on_missing: Whether a listed image that is missing refuses the list, or is left out.
+        keeps_extras: Whether fields of boxes that detectors do not use, such as polygons, are kept.
     """
 
     on_bad_box: Literal["refuse", "drop"]
     on_missing: Literal["refuse", "skip"] = "skip"
+    keeps_extras: bool = False
 
     def dataset(
         self, name: str, classes: tuple[str, ...], records: Sequence[ImageRecord], *, has_labels: bool
@@ -193,7 +200,35 @@ class ClassList:
             difficult=np.array([item.is_difficult for item in objects], dtype=np.bool_),
             crowd=np.array([item.is_crowd for item in objects], dtype=np.bool_),
             size=size,
+            extras=tuple(item.extra for item in objects) if any(item.extra for item in objects) else (),
         )
+
+
+def objects_of(record: ImageRecord, classes: Sequence[str]) -> list[LabelledBox]:
+    """List the objects of a record, from which ``ClassList.record`` builds it."""
+    objects = []
+    for place, (left, top, right, bottom) in enumerate(record.boxes.astype(float).tolist()):
+        objects.append(
+            LabelledBox(
+                name=classes[int(record.labels[place])],
+                box=(left, top, right, bottom),
+                is_difficult=bool(record.difficult[place]),
+                is_crowd=bool(record.crowd[place]),
+                extra=record.extras[place] if record.extras else {},
+            )
+        )
+    return objects
+
+
+def size_of(record: ImageRecord) -> tuple[int, int]:
+    """Return ``(height, width)`` of an image whose labels are to be written.
+
+    Raises:
+        DataError: It is not known.
+    """
+    if record.size is None:
+        raise DataError(f"'{record.path}' has no readable header. Mend it, or take it off the list.")
+    return record.size
 
 
 def unlabelled(image_id: str, path: Path) -> ImageRecord:

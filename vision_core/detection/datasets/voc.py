@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, tostring
 from xml.sax.saxutils import escape
 
 import defusedxml
@@ -29,9 +29,12 @@ from vision_core.detection.datasets.checks import (
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
+    Extra,
     ImageRecord,
     LabelledBox,
     ReaderReport,
+    objects_of,
+    size_of,
     unlabelled,
 )
 from vision_core.detection.settings import DetectionData
@@ -39,8 +42,21 @@ from vision_core.errors import DataError
 from vision_core.evaluation.class_names import written_name
 from vision_core.images.reading import list_images
 
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+# Classes of published data sets in this layout, as the papers on adaptation use them.
+CLASS_LISTS = {
+    "clipart": VOC_CLASSES,
+    "watercolor": ("bicycle", "bird", "car", "cat", "dog", "person"),
+    "sim10k": ("car",),
+}
+
 _WORDS = {"": False, "false": False, "no": False, "unspecified": False, "true": True, "yes": True}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_READ = {"name", "difficult", "bndbox"}
+_SAYS_NOTHING = {"", "0", "false", "no", "unspecified"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +158,25 @@ def annotation_xml(annotation: VocAnnotation, image_name: str) -> str:
     )
 
 
+def write_voc(folder: Path, split: str, dataset: DetectionDataset, names: Sequence[str]) -> None:
+    """Write annotations and list of a split, without crowd regions, which the format does not have.
+
+    Args:
+        folder: Of the data set, which is being made: nothing is written atomically.
+        split: Name of the list.
+        dataset: The records.
+        names: Their image files in ``JPEGImages``.
+    """
+    (folder / "Annotations").mkdir(exist_ok=True)
+    for record, name in zip(dataset.records, names, strict=True):
+        objects = tuple(item for item in objects_of(record, dataset.classes) if not item.is_crowd)
+        text = annotation_xml(VocAnnotation(size=size_of(record), objects=objects), name)
+        (folder / "Annotations" / f"{Path(name).stem}.xml").write_text(text, encoding="utf-8")
+    lists = folder / "ImageSets" / "Main"
+    lists.mkdir(parents=True, exist_ok=True)
+    (lists / f"{split}.txt").write_text("".join(f"{Path(name).stem}\n" for name in names), encoding="utf-8")
+
+
 def _listed_images(root: Path, split: str, report: ReaderReport) -> list[Path]:
     by_name = _images_by_name(root / "JPEGImages")
     listed, missing = {}, []
@@ -233,7 +268,22 @@ def _object(element: Element, path: Path) -> LabelledBox:
     except ValueError as error:
         raise DataError(f"'{path}': the box of a '{name}' is '{texts}'; four numbers are needed.") from error
     is_difficult = _is_difficult(element.findtext("difficult") or "", path)
-    return LabelledBox(name=name, box=(left - 1, top - 1, right, bottom), is_difficult=is_difficult)
+    extra = _extra(element)
+    return LabelledBox(name=name, box=(left - 1, top - 1, right, bottom), is_difficult=is_difficult, extra=extra)
+
+
+def _extra(element: Element) -> Extra:
+    """Keep the fields of an object that detectors do not use, as XML by tag, where they say something."""
+    fields = [
+        each
+        for each in element
+        if each.tag not in _READ and (len(each) or (each.text or "").strip().lower() not in _SAYS_NOTHING)
+    ]
+    kept: dict[str, str] = {}
+    for each in fields:
+        each.tail = None
+        kept[each.tag] = kept.get(each.tag, "") + tostring(each, encoding="unicode")
+    return {"voc": kept} if kept else {}
 
 
 def _mark_fault(element: Element) -> str:
@@ -272,7 +322,8 @@ def _object_xml(item: LabelledBox) -> str:
     corners = zip(_CORNERS, (left + 1, top + 1, right, bottom), strict=True)
     box = "".join(f"<{name}>{value:g}</{name}>" for name, value in corners)
     # Evaluators of published code stop at objects that lack pose, truncated or difficult.
+    fields = {"pose": "<pose>Unspecified</pose>", "truncated": "<truncated>0</truncated>"} | item.extra.get("voc", {})
     return (
-        f"  <object><name>{escape(item.name)}</name><pose>Unspecified</pose><truncated>0</truncated>"
+        f"  <object><name>{escape(item.name)}</name>{''.join(fields.values())}"
         f"<difficult>{int(item.is_difficult)}</difficult><bndbox>{box}</bndbox></object>\n"
     )

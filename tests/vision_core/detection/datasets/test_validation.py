@@ -1,10 +1,15 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
-from vision_core.detection.datasets.validation import check_dataset
+from vision_core.detection.datasets.validation import SoundImages, check_dataset
 from vision_core.detection.settings import DetectionData
+from vision_core.errors import UsageError
+from vision_core.images.untrusted import UntrustedImages
 
 
 def _dataset(folder: Path) -> DetectionDataset:
@@ -50,3 +55,49 @@ def test_check_dataset__labels_not_read_are_not_called_missing(tmp_path: Path) -
     data = DetectionData(root=make_voc(tmp_path), classes=SHAPES)
     found = check_dataset(read_dataset(data, "train", with_labels=False))
     assert "labels: not read" in found.lines()
+
+
+def test_check_dataset__order_and_counts_do_not_depend_on_the_workers(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path)
+    for number in (0, 2):
+        dataset.records[number].path.write_bytes(b"")
+    one, three = (check_dataset(dataset, workers=workers) for workers in (1, 3))
+    assert one == three
+    assert one.numbers["sizes"] == {"96x64": 2}
+    assert one.numbers["classes"] == {
+        name: sum(int((record.labels == label).sum()) for record in dataset.records)
+        for label, name in enumerate(dataset.classes)
+    }
+
+
+def test_sound_images__what_has_not_changed_is_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = _dataset(tmp_path / "data")
+    damaged = dataset.records[1].path
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    cache = tmp_path / "sound.json"
+    first = check_dataset(dataset, sound=SoundImages(cache))
+    assert (first.num_read, len(first.faults)) == (4, 1)
+    read: list[str] = []
+    decode = UntrustedImages.noted_size
+    monkeypatch.setattr(
+        UntrustedImages, "noted_size", lambda self, path: (read.append(path.name), decode(self, path))[1]
+    )
+    assert check_dataset(dataset, sound=SoundImages(cache)) == first
+    assert read == [damaged.name]
+    os.utime(dataset.records[2].path, ns=(1, 1))
+    assert check_dataset(dataset, sound=SoundImages(cache)) == first
+    assert sorted(read[1:]) == sorted([damaged.name, dataset.records[2].path.name])
+    large = check_dataset(dataset, sound=SoundImages(cache), max_megapixels=0.001)
+    assert len(large.faults) == 4  # the limit holds for what is known too
+
+
+def test_sound_images__another_file_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "notes.json"
+    other.write_text("[]")
+    with pytest.raises(UsageError, match="is no such file of validate, and stays"):
+        SoundImages(other)
+    other.write_text('{"sound_images": 0, "files": {}}')
+    with pytest.raises(UsageError, match="of another version"):
+        SoundImages(other)

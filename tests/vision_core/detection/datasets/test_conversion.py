@@ -1,0 +1,165 @@
+"""Conversion between layouts: what each holds, and the way back."""
+
+import json
+from collections.abc import Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.vision_core.detection.synthetic import SHAPES, make_voc
+from vision_core.detection.datasets.conversion import KEPT, Conversion, Layout, convert
+from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
+from vision_core.detection.settings import DetectionData
+from vision_core.errors import DataError, UsageError
+from vision_core.images.drawing import write_png
+from vision_core.randomness import key
+
+LAYOUTS: tuple[Layout, ...] = ("coco", "voc", "yolo")
+SPLITS = ("train", "val")
+NAMES = ("zebra", "disc", "ape")  # in no order
+
+
+def data(root: Path, layout: str, **keys: object) -> DetectionData:
+    return DetectionData.model_validate({"root": root, "format": layout, **keys})
+
+
+def read(root: Path, layout: str, split: str = "train", classes: tuple[str, ...] = ()) -> DetectionDataset:
+    return read_dataset(data(root, layout, classes=classes), split, with_labels=True, keeps_extras=True)
+
+
+def make_index(root: Path, seed: int, *, with_marks: bool) -> Path:
+    """Write a COCO data set of random boxes: fractions of pixels, empty images, ids with gaps, odd file names."""
+    generator = np.random.default_rng(key("conversion", seed))
+    categories = [{"id": 7 - 2 * at, "name": name, "supercategory": "thing"} for at, name in enumerate(NAMES)]
+    for split in SPLITS:
+        images, annotations = [], []
+        for number in generator.permutation(6).tolist():
+            width, height = (int(edge) for edge in generator.integers(20, 120, 2))
+            name = f"{'ab'[number % 2]}/{number // 2:03d}.png" if split == "train" else f"x {number}.v1.png"
+            write_png(root / split / name, generator.integers(0, 255, (height, width, 3), dtype=np.uint8))
+            images.append({"id": 1000 - 13 * number, "file_name": name, "width": width, "height": height})
+            for _ in range(int(generator.integers(0, 4)) if number else 0):
+                left, top = generator.uniform(0, [width - 4, height - 4])
+                box = [left, top, *generator.uniform(2, [width - left, height - top])]
+                marks = {"iscrowd": int(generator.random() < 0.3), "segmentation": [_corners(box)], "source": "x"}
+                entry = {
+                    "id": len(annotations),
+                    "image_id": images[-1]["id"],
+                    "category_id": int(generator.choice([7, 5, 3])),
+                }
+                annotations.append(entry | {"bbox": box} | (marks if with_marks else {}))
+        index = {"images": images, "annotations": annotations, "categories": categories}
+        (root / f"{split}.json").write_text(json.dumps(index))
+    return root
+
+
+def _corners(box: Sequence[float]) -> list[float]:
+    left, top, width, height = box
+    return [left, top, left + width, top, left + width, top + height]
+
+
+def content(dataset: DetectionDataset, *, marks: bool = True) -> list[tuple[Any, ...]]:
+    return [
+        (
+            record.path.name,
+            record.size,
+            [dataset.classes[label] for label in record.labels],
+            *((record.difficult.tolist(), record.crowd.tolist(), record.extras) if marks else ()),
+        )
+        for record in dataset.records
+    ]
+
+
+def assert_same_boxes(one: DetectionDataset, other: DetectionDataset) -> None:
+    for first, second in zip(one.records, other.records, strict=True):
+        np.testing.assert_allclose(first.boxes, second.boxes, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(("between", "seed"), [("voc", 0), ("yolo", 1), ("voc", 2), ("yolo", 3), ("coco", 4)])
+def test_convert__coco_there_and_back(tmp_path: Path, between: Layout, seed: int) -> None:
+    root = make_index(tmp_path / "a", seed, with_marks=True)
+    convert(data(root, "coco"), Conversion(splits=SPLITS, layout=between, lossy=True), tmp_path / "b")
+    convert(data(tmp_path / "b", between), Conversion(splits=SPLITS, layout="coco", lossy=True), tmp_path / "c")
+    for split in SPLITS:
+        first, last = read(root, "coco", split), read(tmp_path / "c", "coco", split)
+        assert [record.image_id for record in last.records] == [record.image_id for record in first.records]
+        assert [name.replace("/", "__") for name in _file_names(root, split)] == _file_names(tmp_path / "c", split)
+        assert _without_names(content(last)) == _without_names(content(first))
+        assert last.classes == first.classes
+        assert_same_boxes(first, last)
+    before, after = (json.loads((each / "train.json").read_text())["categories"] for each in (root, tmp_path / "c"))
+    assert sorted(before, key=str) == sorted(after, key=str)
+
+
+@pytest.mark.parametrize(("first", "second"), list(permutations(LAYOUTS, 2)))
+def test_convert__without_marks_nothing_is_lost_between_any_two(tmp_path: Path, first: Layout, second: Layout) -> None:
+    root = make_index(tmp_path / "a", 7, with_marks=False)
+    convert(data(root, "coco"), Conversion(splits=SPLITS, layout=first), tmp_path / "b")
+    convert(data(tmp_path / "b", first), Conversion(splits=SPLITS, layout=second), tmp_path / "c")
+    convert(data(tmp_path / "c", second), Conversion(splits=SPLITS, layout=first), tmp_path / "d")
+    for split in SPLITS:
+        start, middle, end = (
+            read(tmp_path / name, kind, split, NAMES) for name, kind in (("b", first), ("c", second), ("d", first))
+        )
+        assert content(start) == content(end)
+        assert content(start, marks=False) == content(middle, marks=False)  # by any reader, without conversion.json
+        assert any(len(record.boxes) == 0 for record in middle.records)
+        assert_same_boxes(start, middle)
+        assert_same_boxes(start, end)
+
+
+def _without_names(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [row[1:] for row in rows]
+
+
+def _file_names(root: Path, split: str) -> list[str]:
+    return [each["file_name"] for each in json.loads((root / f"{split}.json").read_text())["images"]]
+
+
+def test_convert__what_a_layout_cannot_hold_is_counted_and_refused(tmp_path: Path) -> None:
+    root = make_voc(tmp_path / "a")
+    path = root / "Annotations" / "train_000.xml"
+    text = path.read_text().replace("<difficult>0", "<difficult>1", 1).replace("<truncated>0", "<truncated>1", 1)
+    path.write_text(text)
+    order = Conversion(splits=("train",), layout="yolo")
+    with pytest.raises(
+        UsageError, match=r"'yolo' cannot hold all of .*: 1 boxes marked difficult; 1 boxes with 'truncated'"
+    ):
+        convert(data(root, "voc"), order, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    lossy = Conversion(splits=("train",), layout="yolo", lossy=True)
+    told = convert(data(root, "voc"), lossy, tmp_path / "b")
+    assert "Not in the files of 'yolo': 1 boxes marked difficult." in told
+    kept = json.loads((tmp_path / "b" / KEPT).read_text())
+    assert kept["not_held"] == {"boxes marked difficult": 1, "boxes with 'truncated' of voc": 1}
+    convert(data(tmp_path / "b", "yolo"), Conversion(splits=("train",), layout="voc"), tmp_path / "c")
+    assert content(read(tmp_path / "c", "voc")) == content(read(root, "voc"))
+    assert "<truncated>1</truncated>" in (tmp_path / "c" / "Annotations" / "train_000.xml").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]  # nothing half written
+
+
+def test_convert__a_box_that_was_changed_since_is_told(tmp_path: Path) -> None:
+    root = make_voc(tmp_path / "a")
+    path = root / "Annotations" / "train_000.xml"
+    path.write_text(path.read_text().replace("<difficult>0", "<difficult>1", 1))
+    convert(data(root, "voc"), Conversion(splits=("train",), layout="yolo", lossy=True), tmp_path / "b")
+    label = tmp_path / "b" / "labels" / "train" / "train_000.txt"
+    label.write_text("0 0.5 0.5 0.9 0.9\n")
+    with pytest.raises(UsageError, match="1 marks of boxes that were changed or removed since"):
+        convert(data(tmp_path / "b", "yolo"), Conversion(splits=("train",), layout="voc"), tmp_path / "c")
+
+
+def test_convert__classes_that_are_left_out_are_a_loss(tmp_path: Path) -> None:
+    root = make_voc(tmp_path / "a")
+    with pytest.raises(UsageError, match="objects of other classes"):
+        convert(data(root, "voc", classes=SHAPES[:1]), Conversion(splits=("train",), layout="coco"), tmp_path / "b")
+
+
+def test_convert__a_damaged_record_is_told(tmp_path: Path) -> None:
+    root = make_voc(tmp_path / "a")
+    (root / KEPT).write_text('{"format": 1}')
+    with pytest.raises(DataError, match="is no record of a conversion"):
+        convert(data(root, "voc"), Conversion(splits=("train",), layout="coco"), tmp_path / "b")
