@@ -35,7 +35,7 @@ from vision_core.detection.datasets.reading import (
     refuse_without_boxes,
     shared_images,
 )
-from vision_core.detection.datasets.validation import check_dataset
+from vision_core.detection.datasets.validation import SoundImages, check_dataset
 from vision_core.detection.evaluation import detect_all, draw_comparison
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coco
@@ -60,6 +60,7 @@ class OvdPipeline(Pipeline[OvdConfig]):
     """Pipeline of detectors of what words name."""
 
     own_data = "data.root=YOUR_IMAGES data.classes=[...] data.novel=[...] candidates.file=pseudo_labels.json"
+    can_check = True
     result_files = RESULT_FILES
     limits = (
         "Detects what names of its training mean, on images like those named here. Typed names that it has never "
@@ -192,7 +193,13 @@ class OvdPipeline(Pipeline[OvdConfig]):
         lists = [train]
         if data.eval_split:
             lists.append(read_for_findings(data.eval_split, lambda: read_scored(data, split)))
-        return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in lists]
+        sound, workers = SoundImages(self.checking.cache), self.checking.workers
+        return [
+            check_dataset(
+                each, sample, max_megapixels=data.max_megapixels, workers=workers, sound=sound, progress=on_item
+            )
+            for each in lists
+        ]
 
 
 def score_groups(

@@ -44,7 +44,7 @@ from vision_core.detection.datasets.reading import (
     refuse_without_boxes,
     shared_images,
 )
-from vision_core.detection.datasets.validation import check_dataset
+from vision_core.detection.datasets.validation import SoundImages, check_dataset
 from vision_core.detection.evaluation import calibrate_bundle, detect_all, draw_comparison, score
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coco
@@ -76,6 +76,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     own_data = "data.root=YOUR_IMAGES data.format=images source.weights=BUNDLE"
     result_files = RESULT_FILES
+    can_check = True
     limits = (
         "Trained or adapted on the images named here; elsewhere its scores are not known. Adaptation can also make a "
         "detector worse: compare both models on labelled images of your own before use."
@@ -278,7 +279,13 @@ class SfodPipeline(Pipeline[SfodConfig]):
             classes = data.classes or train.classes
             scored = read_for_findings(data.eval_split, lambda: self.eval_set(config, classes))
             lists.append(scored.noting(*_note_shared_images(config, shared_images(train, scored), scored)))
-        return [check_dataset(each, sample, max_megapixels=data.max_megapixels, progress=on_item) for each in lists]
+        sound, workers = SoundImages(self.checking.cache), self.checking.workers
+        return [
+            check_dataset(
+                each, sample, max_megapixels=data.max_megapixels, workers=workers, sound=sound, progress=on_item
+            )
+            for each in lists
+        ]
 
     def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
         """Convert a detectron2 checkpoint into a bundle; return notes on inferred settings."""

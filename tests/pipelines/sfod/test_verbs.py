@@ -1,0 +1,62 @@
+"""Verbs of the task on tiny trees of published data sets, and scores of two bundles side by side."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.sfod.__main__ import main
+from tests.pipelines.sfod.tiny import source_bundle
+from tests.vision_core.detection.datasets.published import make_cityscapes
+from tests.vision_core.detection.synthetic import make_voc
+
+
+def test_convert_data__published_trees_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_cityscapes(tmp_path / "city")
+    words = [f"data.root={root}", "data.format=cityscapes", "data.split=train", "data.eval_split=val"]
+    out = tmp_path / "coco"
+    assert main(["convert-data", "--to", "coco", "--images", "link", "--out", str(out), *words]) == 0
+    told = capsys.readouterr().out
+    assert "Boxes alone are converted: polygons stay in the source." in told
+    assert "val: 2 images, 4 boxes." in told
+    index = json.loads((out / "train.json").read_text())
+    assert [each["iscrowd"] for each in index["annotations"]] == [0, 1, 0, 1]
+    first = out / "train" / index["images"][0]["file_name"]
+    assert first.samefile(root / "leftImg8bit" / "train" / "aachen" / first.name)
+    assert main(["convert-data", "--to", "coco", "--out", str(out), *words]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert main(["convert-data", "--to", "voc", "--out", str(tmp_path / "voc"), *words]) == 2
+    assert "4 crowd regions" in capsys.readouterr().err
+
+
+def test_evaluate__two_bundles_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_voc(tmp_path / "data", count=3)
+    bundle, out = str(source_bundle()), tmp_path / "out"
+    words = [f"data.root={root}", "data.format=voc", "data.eval_split=test"]
+    compared = ["--checkpoint", bundle, "--beside", bundle, "--out", str(out)]
+    assert main(["evaluate", *compared, *words]) == 0
+    told = capsys.readouterr().out
+    beside, alone = json.loads((out / "evaluation.json").read_text())
+    assert beside["model"] == f"{alone['model']} beside"
+    assert set(alone["details"]["errors (number)"]) == set(alone["details"]["AP50 gained without errors of"])
+    assert "AP50 gained without errors of, data:test" in told
+    pictures = {path.name for path in (out / "pictures").iterdir()}
+    assert {"precision_recall.csv", "precision_recall.png", "labels.coco.json"} <= pictures
+    assert f"detections-{alone['model']}.json" in pictures
+
+
+def test_validate__a_report_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_cityscapes(tmp_path / "city")
+    words = [f"data.root={root}", "data.format=foggy_cityscapes", "data.fog_beta=0.02", "data.split=train"]
+    report = tmp_path / "report.json"
+    command = ["validate", "--workers", "1", "--cache", str(tmp_path / "sound.json"), "--out", str(report)]
+    words = ["method=source", *words]
+    assert main([*command, *words]) == 0
+    [found] = json.loads(report.read_text())["lists"]
+    assert (found["num_items"], found["faults"], found["problems"]) == (2, [], [])
+    assert found["numbers"]["classes"]["car"] == 2
+    assert found["numbers"]["crowd"] == 2
+    assert main([*command, *words]) == 0  # its own report is replaced
+    report.write_text("{}")
+    assert main([*command, *words]) == 2
+    assert "is no list of findings" in capsys.readouterr().err
