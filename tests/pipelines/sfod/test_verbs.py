@@ -1,14 +1,16 @@
 """Verbs of the task on tiny trees of published data sets, and scores of two bundles side by side."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipelines.sfod.__main__ import main
-from tests.pipelines.sfod.tiny import source_bundle
+from tests.pipelines.sfod.tiny import SUPERVISED, source_bundle
 from tests.vision_core.detection.datasets.published import make_cityscapes
 from tests.vision_core.detection.synthetic import make_voc
+from vision_core.bundles.bundle import amend
 
 
 def test_convert_data__published_trees_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,6 +45,11 @@ def test_evaluate__two_bundles_side_by_side(tmp_path: Path, capsys: pytest.Captu
     pictures = {path.name for path in (out / "pictures").iterdir()}
     assert {"precision_recall.csv", "precision_recall.png", "labels.coco.json"} <= pictures
     assert f"detections-{alone['model']}.json" in pictures
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    amend(copy, metrics={alone["split"]: {**alone["counts"], "source": {"voc07_ap50": 0.125}}})
+    assert main(["evaluate", "--checkpoint", str(copy), *words]) == 0
+    assert "The source on data:test, as the card tells: voc07_ap50 12.5" in capsys.readouterr().out
 
 
 def test_validate__a_report_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +57,7 @@ def test_validate__a_report_for_programs(tmp_path: Path, capsys: pytest.CaptureF
     words = [f"data.root={root}", "data.format=foggy_cityscapes", "data.fog_beta=0.02", "data.split=train"]
     report = tmp_path / "report.json"
     command = ["validate", "--workers", "1", "--cache", str(tmp_path / "sound.json"), "--out", str(report)]
-    words = ["method=source", *words]
+    words = [*SUPERVISED, *words]
     assert main([*command, *words]) == 0
     [found] = json.loads(report.read_text())["lists"]
     assert (found["num_items"], found["faults"], found["problems"]) == (2, [], [])

@@ -153,3 +153,21 @@ def test_write_report__interrupted_run_says_what_is_missing(tmp_path: Path) -> N
 def test_write_report__folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no run: expected run\.json"):
         write_report(tmp_path)
+
+
+def test_write_report__details_of_both_models_stand_in_one_table(tmp_path: Path) -> None:
+    folder = _write_run(tmp_path / "run")
+    rows = json.loads((folder / "evaluation.json").read_text())
+    for row, number in zip(rows, (5, 3), strict=True):
+        row["details"] = {"errors (number)": {"missed": number}, "AP by size": {"small": 0.25, "large": None}}
+    (folder / "evaluation.json").write_text(json.dumps(rows))
+    page = write_report(folder).read_text()
+    assert "<summary>errors (number), night_b</summary>" in page
+    cells = re.findall(r'<th scope="row">(source|adapted)</th>((?:<td class="number">[^<]*</td>)+)', page)
+    texts = [(model, re.findall(r">([^<]+)<", found)) for model, found in cells]
+    assert texts[-4:] == [
+        ("source", ["5"]),
+        ("adapted", ["3"]),
+        ("source", ["25.0", "n/a"]),
+        ("adapted", ["25.0", "n/a"]),
+    ]

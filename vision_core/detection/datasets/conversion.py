@@ -24,7 +24,7 @@ from vision_core.detection.datasets.records import ClassList, LabelledBox, objec
 from vision_core.detection.datasets.voc import write_voc
 from vision_core.detection.datasets.yolo import write_yolo
 from vision_core.detection.settings import DetectionData
-from vision_core.errors import DataError, UsageError
+from vision_core.errors import DataError, EnvironmentFault, UsageError
 from vision_core.evaluation.class_names import written_name
 from vision_core.files import parse_json, to_json, write_atomic, writing
 
@@ -97,10 +97,12 @@ def convert(data: DetectionData, order: Conversion, folder: Path) -> list[str]:
             f"'{order.layout}' cannot hold all of '{root}': {told}. With --lossy it is written all the same, and what "
             f"was read of this is kept in {KEPT} for the way back."
         )
+    if not order.links:
+        _check_space(folder, lists)
     origin = {"format": data.format, "folder": root.name}
     _write_whole(folder, lists, order, {"from": origin, "to": order.layout, "not_held": dict(lost)})
-    told = [f"{split}: {len(each)} images, {_num_boxes(each)} boxes." for split, each in lists.datasets.items()]
-    return [*lists.notes, *told, *(f"Not in the files of '{order.layout}': {n} {what}." for what, n in lost.items())]
+    written = [f"{split}: {len(each)} images, {_num_boxes(each)} boxes." for split, each in lists.datasets.items()]
+    return [*lists.notes, *written, *(f"Not in the files of '{order.layout}': {n} {what}." for what, n in lost.items())]
 
 
 def _read(data: DetectionData, root: Path, splits: Sequence[str]) -> _Lists:
@@ -199,6 +201,19 @@ def _not_held(lists: _Lists, layout: Layout) -> Counter[str]:
         for extra in record.extras:
             lost.update(f"boxes with '{key}' of {kind}" for kind in extra if kind != layout for key in extra[kind])
     return lost
+
+
+def _check_space(folder: Path, lists: _Lists) -> None:
+    """Refuse to begin where the disk has no room for the copies."""
+    paths = {record.path for dataset in lists.datasets.values() for record in dataset.records}
+    needed = sum(path.stat().st_size for path in paths)
+    place = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise EnvironmentFault(
+            f"'{folder}': the copies of the images need {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free. Free some "
+            "space, or link them with --images link."
+        )
 
 
 def _num_boxes(dataset: DetectionDataset) -> int:
@@ -303,7 +318,8 @@ def coco_index(
     ids: list[int | str] = list(range(1, len(texts) + 1))
     if keep_ids:
         ids = [int(text) if text.isdecimal() and str(int(text)) == text else text for text in texts]
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for record, name, number in zip(dataset.records, names, ids, strict=True):
         height, width = size_of(record)
         images.append({"id": number, "file_name": name, "width": width, "height": height})

@@ -322,7 +322,8 @@ def _object_xml(item: LabelledBox) -> str:
     corners = zip(_CORNERS, (left + 1, top + 1, right, bottom), strict=True)
     box = "".join(f"<{name}>{value:g}</{name}>" for name, value in corners)
     # Evaluators of published code stop at objects that lack pose, truncated or difficult.
-    fields = {"pose": "<pose>Unspecified</pose>", "truncated": "<truncated>0</truncated>"} | item.extra.get("voc", {})
+    plain = {"pose": "<pose>Unspecified</pose>", "truncated": "<truncated>0</truncated>"}
+    fields = {**plain, **item.extra.get("voc", {})}
     return (
         f"  <object><name>{escape(item.name)}</name>{''.join(fields.values())}"
         f"<difficult>{int(item.is_difficult)}</difficult><bndbox>{box}</bndbox></object>\n"

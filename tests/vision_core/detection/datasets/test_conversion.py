@@ -1,9 +1,12 @@
 """Conversion between layouts: what each holds, and the way back."""
 
 import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.datasets.conversion import KEPT, Conversion, Layout, convert
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData
-from vision_core.errors import DataError, UsageError
+from vision_core.errors import DataError, EnvironmentFault, UsageError
 from vision_core.images.drawing import write_png
 from vision_core.randomness import key
 
@@ -35,7 +38,8 @@ def make_index(root: Path, seed: int, *, with_marks: bool) -> Path:
     generator = np.random.default_rng(key("conversion", seed))
     categories = [{"id": 7 - 2 * at, "name": name, "supercategory": "thing"} for at, name in enumerate(NAMES)]
     for split in SPLITS:
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number in generator.permutation(6).tolist():
             width, height = (int(edge) for edge in generator.integers(20, 120, 2))
             name = f"{'ab'[number % 2]}/{number // 2:03d}.png" if split == "train" else f"x {number}.v1.png"
@@ -156,6 +160,16 @@ def test_convert__classes_that_are_left_out_are_a_loss(tmp_path: Path) -> None:
     root = make_voc(tmp_path / "a")
     with pytest.raises(UsageError, match="objects of other classes"):
         convert(data(root, "voc", classes=SHAPES[:1]), Conversion(splits=("train",), layout="coco"), tmp_path / "b")
+
+
+def test_convert__no_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_voc(tmp_path / "a")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    order = Conversion(splits=("train",), layout="coco")
+    with pytest.raises(EnvironmentFault, match=r"0\.00 GB are free"):
+        convert(data(root, "voc"), order, tmp_path / "b")
+    convert(data(root, "voc"), replace(order, links=True), tmp_path / "b")
+    assert (tmp_path / "b" / "train" / "train_000.png").samefile(root / "JPEGImages" / "train_000.png")
 
 
 def test_convert__a_damaged_record_is_told(tmp_path: Path) -> None:

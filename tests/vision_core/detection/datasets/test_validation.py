@@ -81,9 +81,12 @@ def test_sound_images__what_has_not_changed_is_not_decoded_again(
     assert (first.num_read, len(first.faults)) == (4, 1)
     read: list[str] = []
     decode = UntrustedImages.noted_size
-    monkeypatch.setattr(
-        UntrustedImages, "noted_size", lambda self, path: (read.append(path.name), decode(self, path))[1]
-    )
+
+    def noted_size(self: UntrustedImages, path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
+        read.append(path.name)
+        return decode(self, path)
+
+    monkeypatch.setattr(UntrustedImages, "noted_size", noted_size)
     assert check_dataset(dataset, sound=SoundImages(cache)) == first
     assert read == [damaged.name]
     os.utime(dataset.records[2].path, ns=(1, 1))
