@@ -39,14 +39,13 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         origin = f"{arguments.checkpoint}/card.json"
         config = configs.of_bundle(config_class, card.config, arguments.words, origin)
     pipeline = build()
-    load_proven(
-        partial(pipeline.predictor, arguments.checkpoint, pick_device(config.train.device)),
-        bundles.load(arguments.checkpoint, config_class.task),
-    )
     compared = {card.method: arguments.checkpoint}
     if arguments.beside:
         method = bundles.read_card(arguments.beside, config_class.task).method
         compared = {method if method != card.method else f"{method} beside": arguments.beside, **compared}
+    device = pick_device(config.train.device)
+    for path in compared.values():
+        load_proven(partial(pipeline.predictor, path, device), bundles.load(path, config_class.task))
     rows = pipeline.evaluate(config, compared, arguments.out and arguments.out / _PICTURES)
     say(table(rows))
     if not arguments.beside and (known := _source_on_card(card, rows)):

@@ -19,7 +19,10 @@ def test_table__interval_behind_its_value_and_nothing_for_the_undefined() -> Non
 
 
 def test_details_table__models_beside_each_other_fractions_in_percent_and_numbers_as_they_are() -> None:
-    details = {"AP by size": {"small": 0.125, "large": None}, f"errors {NUMBERS}": {"missed": 3.0}}
+    details: dict[str, dict[str, float | None]] = {
+        "AP by size": {"small": 0.125, "large": None},
+        f"errors {NUMBERS}": {"missed": 3.0},
+    }
     rows = [
         Row(model=model, split="night", counts={"boxes": 2}, metrics={}, details=details)
         for model in ("source", "lpld")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -129,7 +129,7 @@ def _add(lists: _Lists, split: str, dataset: DetectionDataset, kept: Sequence[Ma
         record = replace(record, labels=numbers[record.labels])
         earlier = before.get(name)
         if earlier is not None:
-            record, name = _restored(record, earlier, lists), str(earlier["name"])
+            record, name = _restored(record, earlier, lists), _inside(str(earlier["name"]))
         records.append(record)
         names.append(name)
     lists.datasets[split] = replace(dataset, classes=lists.classes, records=tuple(records))
@@ -183,6 +183,18 @@ def _restored(record: ImageRecord, kept: Mapping[str, Any], lists: _Lists) -> Im
         else:
             lists.lost["marks of boxes that were changed or removed since"] += 1
     return ClassList(names=lists.classes).record(str(kept["id"]), record.path, objects, record.size)
+
+
+def _inside(name: str) -> str:
+    """Return the name of an image as a record of a conversion has it.
+
+    Raises:
+        DataError: It leads out of the folder to write.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise DataError(f"{KEPT} names the image '{name}', which leads out of its folder. Take the file away.")
+    return name
 
 
 def _is_same(one: LabelledBox, other: LabelledBox) -> bool:
@@ -249,7 +261,7 @@ def _write_whole(folder: Path, lists: _Lists, order: Conversion, about: Mapping[
 
 
 def _file_names(lists: _Lists, layout: Layout) -> dict[str, list[str]]:
-    """Choose names of image files: flat and of different stems, as VOC and YOLO need them.
+    """Choose names of image files: those of the source, for VOC and YOLO flat and of different stems.
 
     Raises:
         DataError: A name cannot stand in a list.
@@ -261,21 +273,22 @@ def _file_names(lists: _Lists, layout: Layout) -> dict[str, list[str]]:
         for record, name in zip(dataset.records, lists.names[split], strict=True):
             flat = Path(name.replace("/", "__"))
             shared = "" if layout == "voc" else split
-            choices = (flat.name, f"{split}__{flat.stem}__{flat.suffix[1:]}{flat.suffix}")
-            free = [each for each in choices if taken.get((shared, Path(each).stem), record.path) == record.path]
+            others = (flat.name, f"{split}__{flat.stem}__{flat.suffix[1:]}{flat.suffix}")
+            choices = {each: Path(each).stem for each in others} if layout != "coco" else {name: name}
+            free = [each for each, key in choices.items() if taken.get((shared, key), record.path) == record.path]
             if not free or free[0] != free[0].strip() or not free[0].isprintable():
                 raise DataError(f"'{record.path}' has a name that a list of '{layout}' cannot hold. Rename it.")
-            taken[shared, Path(free[0]).stem] = record.path
+            taken[shared, choices[free[0]]] = record.path
             files[split].append(free[0])
     return files
 
 
 def _place_images(place: Path, dataset: DetectionDataset, names: Sequence[str], order: Conversion) -> None:
-    place.mkdir(parents=True, exist_ok=True)
     for record, name in zip(dataset.records, names, strict=True):
         source, target = record.path.resolve(), place / name
         if target.exists():  # an image of two lists
             continue
+        target.parent.mkdir(parents=True, exist_ok=True)
         if not order.links:
             shutil.copyfile(source, target)
             continue

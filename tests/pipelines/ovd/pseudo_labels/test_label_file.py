@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pycocotools.coco import COCO  # type: ignore[import-untyped]
+from pycocotools.coco import COCO
 from torch.nn import functional
 
 from pipelines.ovd.config import Candidates
