@@ -1,7 +1,7 @@
 """Speed of ``validate`` on a generated detection data set: images decoded and compared with their labels in a second.
 
-    python -m benchmarks.validate_detection                    1 000 JPEG files of 640 x 640 px, two workers
-    python -m benchmarks.validate_detection --check            exit 1 below 200 images a second
+    make bench-validate-detection                  1 000 JPEG files of 640 x 640 px, two workers
+    make bench-validate-detection ARGS=--check     exit 1 below 200 images a second
 
 The pictures are synthetic: smoothed noise of JPEG quality 90, 130 KB each. Best of three rounds; the processor time is
 that of the children, their start with it, and is what another load on the machine changes least.

@@ -25,6 +25,19 @@ def test_read_dataset__plain_folder(tmp_path: Path) -> None:
         read_dataset(data, "ignored", with_labels=True)
 
 
+def test_read_dataset__a_folder_of_another_format_is_told(tmp_path: Path) -> None:
+    roots = {"voc": make_voc(tmp_path / "voc"), "coco": make_coco(tmp_path / "coco")}
+    for kind, is_there, mark in (
+        ("yolo", "voc", "data.yaml"),
+        ("voc", "coco", "ImageSets/Main"),
+        ("coco", "voc", ".json"),
+    ):
+        data = DetectionData.model_validate({"root": roots[is_there], "format": kind, "classes": SHAPES})
+        for with_labels in (True, False):
+            with pytest.raises(DataError, match=f"{mark}', and looks like '{is_there}'. Correct data.format"):
+                read_dataset(data, "train", with_labels=with_labels)
+
+
 def test_read_dataset__adaptation_needs_the_classes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.classes is empty"):
         read_dataset(DetectionData(root=make_voc(tmp_path)), "train", with_labels=False)
