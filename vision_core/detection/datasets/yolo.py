@@ -132,6 +132,7 @@ def write_yolo(folder: Path, split: str, dataset: DetectionDataset, names: Seque
     listed = "".join(f"./images/{split}/{name}\n" for name in names)
     (folder / f"{split}.txt").write_text(listed, encoding="utf-8")
     before = _index(folder) if (folder / INDEX).is_file() else {}
+    before.pop("names", None)
     content = {**before, split: f"{split}.txt", "names": dict(enumerate(dataset.classes))}
     (folder / INDEX).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
