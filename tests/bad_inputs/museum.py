@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.vision_core.detection.datasets.published import make_cityscapes
 from tests.vision_core.detection.synthetic import make_coco, make_picture, make_voc
 
 Index = dict[str, Any]
@@ -262,6 +263,64 @@ def b24_counted_from_zero(folder: Path) -> Path:
 def b24_fractions(folder: Path) -> Path:
     """A VOC box with fractions of pixels."""
     return _with_box(folder, ("5.5", "5.25", "10", "30.5"))
+
+
+def b27_pixels(folder: Path) -> Path:
+    """A YOLO label in pixels instead of shares."""
+    return _yolo_label(folder, "0 40 20 30 25\n")
+
+
+def b27_class_beyond(folder: Path) -> Path:
+    """A YOLO label of a class that data.yaml does not name."""
+    return _yolo_label(folder, "0 0.5 0.5 0.2 0.2\n2 0.5 0.5 0.1 0.1\n")
+
+
+def b27_six_columns(folder: Path) -> Path:
+    """A YOLO file of detections, with a score behind each box."""
+    return _yolo_label(folder, "0 0.5 0.5 0.2 0.2 0.87\n")
+
+
+def b27_commas(folder: Path) -> Path:
+    """A YOLO label with commas."""
+    return _yolo_label(folder, "0, 0.5, 0.5, 0.2, 0.2\n")
+
+
+def b27_carriage_returns(folder: Path) -> Path:
+    """Sound YOLO labels as Windows writes lines."""
+    return _yolo_label(folder, "0 0.5 0.5 0.2 0.2\r\n1 0.4 0.4 0.1 0.1\r\n")
+
+
+def b28_no_label_file(folder: Path) -> Path:
+    """A YOLO folder with one image without a label file, and one with an empty one."""
+    (_yolo_label(folder, "") / "labels" / "train" / "002.txt").unlink()
+    return folder
+
+
+def b29_labels_of_test(folder: Path) -> Path:
+    """Cityscapes' test split, whose polygons are published without objects."""
+    for path in make_cityscapes(folder).glob("gtFine/train/*/*.json"):
+        _write(path, json.dumps({"imgHeight": 32, "imgWidth": 64, "objects": []}).encode())
+    return folder
+
+
+def b29_groups_alone(folder: Path) -> Path:
+    """Cityscapes' polygons of groups alone."""
+    group = {"label": "cargroup", "polygon": [[2, 2], [30, 2], [30, 20]]}
+    for path in make_cityscapes(folder).glob("gtFine/train/*/*.json"):
+        _write(path, json.dumps({"imgHeight": 32, "imgWidth": 64, "objects": [group]}).encode())
+    return folder
+
+
+def _yolo_label(folder: Path, text: str) -> Path:
+    """Write a YOLO folder whose second image has this label file."""
+    (folder / "labels" / "train").mkdir(parents=True)
+    shutil.move(make_coco(folder / "coco") / "train", folder / "images" / "train")
+    shutil.rmtree(folder / "coco")
+    for number in range(4):
+        label = text if number == 1 else "0 0.5 0.5 0.2 0.2\n"
+        _write(folder / "labels" / "train" / f"{number:03d}.txt", label.encode())
+    _write(folder / "data.yaml", b"names: [disc, square]\ntrain: images/train\n")
+    return folder
 
 
 def b31_no_boxes(folder: Path) -> Path:

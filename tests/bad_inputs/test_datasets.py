@@ -12,7 +12,7 @@ from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
 
 Make = Callable[[Path], Path]
-Format = Literal["voc", "coco"]
+Format = Literal["voc", "coco", "yolo", "cityscapes"]
 
 REFUSED: list[tuple[Make, Format, str]] = [
     (museum.b10_truncated_index, "coco", r"train\.json' breaks off: .* at byte '\d+' of \d+"),
@@ -30,6 +30,11 @@ REFUSED: list[tuple[Make, Format, str]] = [
     (museum.b23_entity_bomb, "voc", "carries a DOCTYPE"),
     (museum.b23_external_dtd, "voc", "carries a DOCTYPE"),
     (museum.b24_reversed_corners, "voc", r"box '\(49, 4, 10, 30\)' has no area: it is '-39' px wide"),
+    (museum.b27_pixels, "yolo", r"001\.txt' line 1: has '40 20 30 25', not all within 0 and 1"),
+    (museum.b27_class_beyond, "yolo", r"001\.txt' line 2: has the class '2'; 'data\.yaml' names 2"),
+    (museum.b27_six_columns, "yolo", r"001\.txt' line 1: has 6 numbers, as detections with a score"),
+    (museum.b27_commas, "yolo", r"001\.txt' line 1: .* has commas"),
+    (museum.b29_labels_of_test, "cityscapes", "holds no object, as the labels of 'test'"),
 ]
 NOTED: list[tuple[Make, Format, str]] = [
     (museum.b13_orphan_annotation, "coco", "annotations of images that are not listed, left out: 1 (0)"),
@@ -58,6 +63,18 @@ def test_read_dataset__noted(make: Make, kind: Format, note: str, tmp_path: Path
     dataset = _read(make(tmp_path / "data"), kind)
     assert note in dataset.notes
     assert len(dataset) == 4
+
+
+def test_read_dataset__yolo_labels_of_windows_and_missing_ones(tmp_path: Path) -> None:
+    assert len(_read(museum.b27_carriage_returns(tmp_path / "windows"), "yolo").records[1].boxes) == 2
+    dataset = _read(museum.b28_no_label_file(tmp_path / "missing"), "yolo")
+    assert {record.image_id: len(record.boxes) for record in dataset.records} == {"000": 1, "001": 0, "003": 1}
+    assert dataset.left_out == {"images without labels": 1}
+
+
+def test_read_dataset__groups_alone_are_crowd_regions(tmp_path: Path) -> None:
+    for record in _read(museum.b29_groups_alone(tmp_path / "city"), "cityscapes").records:
+        assert record.crowd.tolist() == [True]
 
 
 def test_read_dataset__a_missing_image_is_left_out_on_request(tmp_path: Path) -> None:

@@ -98,6 +98,27 @@ def test_convert__coco_there_and_back(tmp_path: Path, between: Layout, seed: int
     assert sorted(before, key=str) == sorted(after, key=str)
 
 
+@pytest.mark.parametrize(("between", "seed"), [("coco", 5), ("yolo", 6)])
+def test_convert__voc_there_and_back_with_difficult_boxes(tmp_path: Path, between: Layout, seed: int) -> None:
+    start = make_index(tmp_path / "start", seed, with_marks=False)
+    root = tmp_path / "a"
+    convert(data(start, "coco"), Conversion(splits=SPLITS, layout="voc"), root)
+    generator = np.random.default_rng(key("difficult", seed))
+    for path in sorted((root / "Annotations").iterdir()):
+        parts = path.read_text().split("<difficult>0")
+        marks = [f"<difficult>{int(generator.random() < 0.5)}" for _ in parts[1:]]
+        path.write_text("".join(part + mark for part, mark in zip(parts, [*marks, ""], strict=True)))
+    (root / KEPT).unlink()
+    convert(data(root, "voc"), Conversion(splits=SPLITS, layout=between, lossy=True), tmp_path / "b")
+    convert(data(tmp_path / "b", between), Conversion(splits=SPLITS, layout="voc"), tmp_path / "c")
+    for split in SPLITS:
+        first, last = read(root, "voc", split), read(tmp_path / "c", "voc", split)
+        assert content(last) == content(first)
+        assert_same_boxes(first, last)
+    found = [record.difficult for split in SPLITS for record in read(root, "voc", split).records]
+    assert 0 < np.concatenate(found).mean() < 1
+
+
 @pytest.mark.parametrize(("first", "second"), list(permutations(LAYOUTS, 2)))
 def test_convert__without_marks_nothing_is_lost_between_any_two(tmp_path: Path, first: Layout, second: Layout) -> None:
     root = make_index(tmp_path / "a", 7, with_marks=False)
