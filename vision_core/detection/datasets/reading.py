@@ -56,10 +56,13 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool, keeps_ex
         keeps_extras: Keep fields of boxes that detectors do not use, such as polygons.
 
     Raises:
-        ConfigError: No root is given; no classes are given and labels are not read; or the format has no labels.
+        ConfigError: No root is given; no classes are given and labels are not read; the format has no labels, or no
+            fog.
         DataError: The data set has problems; the message has the first five and their number.
     """
     root = existing_root(data)
+    if data.fog_beta is not None and data.format != "foggy_cityscapes":
+        raise ConfigError(f"data.fog_beta is for data.format=foggy_cityscapes, and data.format is '{data.format}'.")
     _refuse_other_tree(root, data)
     if with_labels:
         return _tell_copies(_read_labelled(root, split, data, keeps_extras=keeps_extras))
@@ -189,7 +192,9 @@ def _refuse_other_tree(root: Path, data: DetectionData) -> None:
 def _read_labelled(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
     layout = _layout(root, data)
     if layout == "images":
-        raise ConfigError(f"data.format is 'images': '{root}' has no labels. Use 'voc' or 'coco' to train or evaluate.")
+        raise ConfigError(
+            f"data.format is 'images': '{root}' has no labels. Use 'voc', 'coco' or 'yolo' to train or evaluate."
+        )
     if layout == "voc":
         own = CLASS_LISTS.get(data.format, ()) or (cityscapes.CLASSES if "cityscapes" in data.format else ())
         dataset = read_voc(root, split, data.model_copy(update={"classes": data.classes or own}))

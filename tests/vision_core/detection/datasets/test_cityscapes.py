@@ -56,6 +56,8 @@ def test_read_foggy__the_fog_is_chosen(tmp_path: Path) -> None:
     unlabelled = read(root, "train", "foggy_cityscapes", with_labels=False, fog_beta=0.005)
     assert [record.path.stem[-5:] for record in unlabelled.records] == ["0.005", "0.005"]
     assert unlabelled.classes == CLASSES
+    with pytest.raises(ConfigError, match=r"data.fog_beta is for data.format=foggy_cityscapes"):
+        read(root, "train", fog_beta=0.02)
     with pytest.raises(ConfigError, match=r"data.fog_beta is empty"):
         read(root, "train", "foggy_cityscapes")
     with pytest.raises(DataError, match=r"no image '\*_leftImg8bit_foggy_beta_0.3.png'"):
