@@ -14,11 +14,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what the tests start, too; r
 import torch
 
 from tests.continuous_integration import is_ci
+from tests.forked import share
 from tests.forked_sandbox import forked_children
 from tests.made_once import FOLDER
 from vision_core.environment import keep_offline
+from vision_core.randomness import seed_torch
 
 keep_offline()
+gc.disable()  # until all tests are found
 CHROMIUM = Path("/usr/bin/chromium")
 
 
@@ -27,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="domainsight-tests-")
         config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(FOLDER)))
+        if config.getoption("numprocesses", None):
+            share()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,13 +47,14 @@ def _quick_sandbox() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _same_random_state() -> Iterator[None]:
-    torch.manual_seed(0)
+    seed_torch(0)
     yield
 
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector all that was imported: it would look through it again and again."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,7 @@
 """Processes forked from one that has read torch and the pipelines: reading them takes longer than most commands.
 
-It is started once in a process of pytest, when it is first needed. What is forked is a process like any other: it can
-be killed and limited, and has its own standard streams.
+It is started once for all processes of a run of the tests, or, where there is but one, when it is first needed. What is
+forked is a process like any other: it can be killed and limited, and has its own standard streams.
 """
 
 import os
@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ CONTEXT.set_forkserver_preload(
         "vision_core.slides.reading.gate.inspection",
         "vision_core.bundles.unpickling",
         *(f"pipelines.{task}.pipeline" for task in ("sfod", "wsi", "pretrain", "ultrasound")),
+        "apps.hub",
     ]
 )
-
+_ADDRESS = "DOMAINSIGHT_FORKED_FROM"  # variable with the socket of the process that all processes of pytest fork from
 
 _starting = threading.Lock()
 
@@ -45,9 +46,20 @@ def forked(target: Callable[..., None], *arguments: Any, daemon: bool = False) -
     return CONTEXT.Process(target=target, args=arguments, daemon=daemon)
 
 
+def share() -> None:
+    """Start what others are forked from for the processes of pytest that this one will start, too."""
+    _start_parent()
+    os.environ[_ADDRESS] = forkserver._forkserver._forkserver_address  # type: ignore[attr-defined]
+
+
 @cache
 def _start_parent() -> None:
-    """Start what others are forked from; what its imports warn of is in no test's output."""
+    """Start what others are forked from, or find it; what its imports warn of is in no test's output."""
+    if address := os.environ.get(_ADDRESS):
+        server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+        server._forkserver_address, server._forkserver_alive_fd = address, os.open(os.devnull, os.O_WRONLY)
+        server.ensure_running = resource_tracker.ensure_running  # what it starts for itself; the rest runs
+        return
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
