@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from monai.transforms.post.array import MeanEnsemble, VoteEnsemble
 
 from vision_core.segmentation.postprocess import largest_component, mean_of_members, to_mask, vote_of_members
 
@@ -47,6 +46,8 @@ def test_mean_of_members__then_threshold() -> None:
     mean = mean_of_members(MEMBERS)
     assert mean.tolist() == pytest.approx([0.533333, 0.333333, 0.533333, 0.466667], abs=1e-6)
     assert (mean > 0.5).tolist() == [True, False, True, False]
+    from monai.transforms.post.array import MeanEnsemble  # here, as every process of pytest would take a second for it
+
     theirs = MeanEnsemble()([torch.from_numpy(each) for each in MEMBERS])
     assert mean == pytest.approx(np.asarray(theirs))
 
@@ -54,6 +55,8 @@ def test_mean_of_members__then_threshold() -> None:
 def test_vote_of_members__differs_from_the_mean() -> None:
     masks = [each > 0.5 for each in MEMBERS]
     assert vote_of_members(masks).tolist() == [False, False, True, True]
+    from monai.transforms.post.array import VoteEnsemble
+
     theirs = VoteEnsemble()([torch.from_numpy(each).float() for each in masks])
     assert vote_of_members(masks).tolist() == np.asarray(theirs > 0).tolist()
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from monai.networks.nets import densenet as monai_densenet
-from monai.networks.nets import resnet as monai_resnet
 from torch import Tensor
 
 from pipelines.pretrain.weights.keymaps import sequential_name
@@ -144,7 +142,9 @@ def test_read_released__another_number_of_channels_is_refused(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_read_released__monai_networks_answer_as_there(name: str, tmp_path: Path) -> None:
-    build = {"resnet18": monai_resnet.resnet18, "resnet50": monai_resnet.resnet50}[name]
+    from monai.networks.nets import resnet  # here, as every process of pytest would take a second for it
+
+    build = {"resnet18": resnet.resnet18, "resnet50": resnet.resnet50}[name]
     theirs = build(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, bias_downsample=False, num_classes=4).eval()
     found = read_released(written(tmp_path / "weights.pth", theirs.state_dict()))
     image = torch.randn(1, 3, 64, 64)
@@ -153,7 +153,9 @@ def test_read_released__monai_networks_answer_as_there(name: str, tmp_path: Path
 
 
 def test_read_released__a_dense_network_of_monai_answers_as_there(tmp_path: Path) -> None:
-    theirs = monai_densenet.DenseNet121(spatial_dims=2, in_channels=3, out_channels=4).eval()
+    from monai.networks.nets.densenet import DenseNet121
+
+    theirs = DenseNet121(spatial_dims=2, in_channels=3, out_channels=4).eval()
     found = read_released(written(tmp_path / "weights.pth", theirs.state_dict()))
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
