@@ -56,7 +56,7 @@ def share() -> None:
 def _start_parent() -> None:
     """Start what others are forked from, or find it; what its imports warn of is in no test's output."""
     if address := os.environ.get(_ADDRESS):
-        server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+        server: Any = forkserver._forkserver
         server._forkserver_address, server._forkserver_alive_fd = address, os.open(os.devnull, os.O_WRONLY)
         server.ensure_running = resource_tracker.ensure_running  # what it starts for itself; the rest runs
         return
