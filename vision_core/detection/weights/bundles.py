@@ -1,7 +1,8 @@
 """Bundles of detectors; the golden pair begins at bytes of an image and holds outputs before suppression."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from vision_core.errors import CheckpointError, ConfigError
 from vision_core.images.reading import resize_shortest, shortest_edge_size
 from vision_core.randomness import key
 
+DetectorT = TypeVar("DetectorT", bound=Detector)
 GOLDEN_PIXELS = "pixels"
 _GOLDEN_SIZE = (64, 96)
 _ASKED_SIZES = ((480, 640), (300, 1500))  # of one the shortest edge decides, of the other the longest
@@ -43,7 +45,7 @@ def save_detector(folder: Path, detector: Detector, card: Card) -> Card:
     )
 
     def compute(tensors: Tensors, inputs: Tensors) -> Tensors:
-        return answer(_load_weights(detector.settings, detector.classes, tensors), inputs)
+        return answer(with_weights(lambda: Detector(detector.settings, detector.classes), tensors), inputs)
 
     return bundle.save(folder, detector.state_dict(), described, Golden(inputs=golden_inputs(), answer=compute))
 
@@ -86,7 +88,7 @@ def build_detector(content: Bundle) -> Detector:
         )
     refuse_unapplied(card, "scope")
     read_calibration(card)  # a score to work at that cannot be read is no reason to work at another
-    return _load_weights(settings, card.classes, content.tensors)
+    return with_weights(lambda: Detector(settings, card.classes), content.tensors)
 
 
 def prepare(pixels: NDArray[np.uint8], settings: DetectorSettings) -> Tensor:
@@ -153,16 +155,22 @@ def preprocessing(settings: DetectorSettings) -> dict[str, object]:
     }
 
 
-def _load_weights(settings: DetectorSettings, classes: tuple[str, ...], tensors: Tensors) -> Detector:
+def with_weights(build: Callable[[], DetectorT], tensors: Tensors) -> DetectorT:
+    """Build a detector, give it the weights of a bundle, and freeze it.
+
+    Raises:
+        CheckpointError: It cannot be built as the card says, or the weights do not fit it.
+    """
     try:
-        detector = Detector(settings, classes)
+        detector = build()
         detector.load_state_dict(tensors, strict=True)
     except ConfigError as error:
         raise CheckpointError(f"card.json: the architecture cannot be built: {error.problems[0]}") from error
     except RuntimeError as error:
         first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
         raise CheckpointError(f"The weights do not fit the architecture: {first[:200]}") from error
-    return detector.freeze()
+    detector.freeze()
+    return detector
 
 
 def golden_inputs() -> Tensors:
