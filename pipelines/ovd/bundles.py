@@ -15,8 +15,8 @@ from vision_core.bundles.bundle import Bundle, Golden, Tensors
 from vision_core.bundles.card import Card
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
-from vision_core.detection.weights.bundles import answer, build_detector, golden_inputs, preprocessing
-from vision_core.errors import CheckpointError, ConfigError
+from vision_core.detection.weights.bundles import answer, build_detector, golden_inputs, preprocessing, with_weights
+from vision_core.errors import CheckpointError
 
 GENERATOR = "proposals"  # the method of a generator, on its card
 _EMBEDDINGS, _BACKGROUND = "classifier.embeddings", "background_regions"
@@ -147,16 +147,12 @@ def _with_weights(
     settings: DetectorSettings, classes: tuple[str, ...], classifier: Classifier, tensors: Tensors
 ) -> OpenDetector:
     own = {name: tensor for name, tensor in tensors.items() if name != _BACKGROUND}
-    try:
+
+    def build() -> OpenDetector:
         embeddings = torch.nn.functional.normalize(own[_EMBEDDINGS].float(), dim=1)
-        detector = OpenDetector(settings, classes, embeddings, classifier)
-        detector.load_state_dict(own, strict=True)
-    except ConfigError as error:
-        raise CheckpointError(f"card.json: the architecture cannot be built: {error.problems[0]}") from error
-    except RuntimeError as error:
-        first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
-        raise CheckpointError(f"The weights do not fit the architecture: {first[:200]}") from error
-    return detector.freeze()
+        return OpenDetector(settings, classes, embeddings, classifier)
+
+    return with_weights(build, own)
 
 
 def _listed(value: object) -> object:
