@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any, Literal, get_args
 
 from apps import ui
+from apps.boxes import Marks, boxes_layer, draw_marks, legend, marks_of
 from apps.cases import Example, Files, facts_of, new_folder, shown_name, without_scale, write_picture
 from apps.detection_viewer import drawing, wording
 from apps.viewer import Figure, Grey, Halves, empty_place
@@ -163,13 +164,13 @@ class Viewer:
         marks = _marks(source, adapted, display.view)
         told = wording.totals(source, adapted, display.score)
         headline = wording.headline(source, adapted)
-        words = ui.in_words(headline, told, case.why or f"{case.name}.", *case.notes) + drawing.legend(marks)
+        words = ui.in_words(headline, told, case.why or f"{case.name}.", *case.notes) + legend(marks)
         return self._figure(case, source, adapted, display, f"{headline} {told}"), words
 
     def _figure(self, case: Case, source: Detections, adapted: Detections, display: Display, told: str) -> str:
         height, width = case.view.pixels.shape[:2]
         layers = [
-            drawing.boxes_layer([drawing.marks_of(found, kind)], (height, width))
+            boxes_layer([marks_of(found, kind)], (height, width))
             for found, kind in ((source, drawing.SOURCE), (adapted, drawing.ADAPTED))
         ]
         is_divided = display.view == "Both, with a divider"
@@ -179,7 +180,7 @@ class Viewer:
             base=case.files.folder / "image.png",
             size=(height, width),
             alt=f"{case.name}. {display.view}. {told}",
-            over="" if is_divided else drawing.boxes_layer(marks, (height, width)),
+            over="" if is_divided else boxes_layer(marks, (height, width)),
             halves=Halves(before=layers[0], after=layers[1], names=("source model", "adapted model"))
             if is_divided
             else None,
@@ -204,7 +205,7 @@ class Viewer:
             model=f"{source.model}; {adapted.model}",
             um_per_px=case.view.facts.um_per_px or 0.0,
         )
-        write_png(picture, drawing.draw_marks(case.view.pixels, marks, caption))
+        write_png(picture, draw_marks(case.view.pixels, marks, caption))
         write_atomic(table, wording.result_csv(source, adapted, case.name))
         content = wording.result_record(source, adapted, display.score, facts, case.notes)
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
@@ -226,11 +227,11 @@ def display_of(score: float | None, view: str | None) -> Display:
     return replace(Display(score=ui.within(score, 0, 1, "score")), view=chosen)
 
 
-def _marks(source: Detections, adapted: Detections, view: View) -> list[drawing.Marks]:
+def _marks(source: Detections, adapted: Detections, view: View) -> list[Marks]:
     if view == "What changed":
         return drawing.marks_of_changes(source, adapted)
     both = {
-        "Source model": drawing.marks_of(source, drawing.SOURCE),
-        "Adapted model": drawing.marks_of(adapted, drawing.ADAPTED),
+        "Source model": marks_of(source, drawing.SOURCE),
+        "Adapted model": marks_of(adapted, drawing.ADAPTED),
     }
     return [both[view]] if view in both else list(both.values())

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from apps.cases import Example
-from apps.detection_viewer import drawing
 from apps.detection_viewer.app import build, scope_lines
 from apps.detection_viewer.handlers import VIEWS, Case, Display, ModelPair, Viewer, display_of
 from apps.detection_viewer.wording import headline, operating_score, totals
@@ -22,7 +21,6 @@ from vision_core.bundles.card import Card, TrainedOn
 from vision_core.detection.calibration import calibrate
 from vision_core.dicom.reader import read_dicom_image
 from vision_core.errors import InputError
-from vision_core.images.captions import Caption
 from vision_core.images.drawing import SKY_BLUE, write_png
 from vision_core.images.reading import read_image
 from vision_core.results import RESEARCH_NOTICE, Detections
@@ -229,14 +227,6 @@ def test_operating_score__is_the_sources_or_one_half_and_said() -> None:
     calibrated = card.model_copy(update={"calibration": table.model_dump(mode="json")})
     score, told = operating_score(calibrated, card)
     assert score == 0.71 and told == "The page opens at 0.71, the best score on nine tiles."
-
-
-def test_draw_marks__score_above_all_leaves_the_picture_as_it_is() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (700, 640, 3)).astype(np.uint8)
-    nothing = drawing.marks_of_changes(found([]), found([]))
-    drawn = drawing.draw_marks(image, nothing, Caption(headline="none", model="a"))
-    np.testing.assert_array_equal(drawn[:700, :640], image)
-    assert drawing.legend(nothing) == ""
 
 
 def test_scope_lines__made_training_images_are_announced() -> None:
