@@ -30,12 +30,14 @@ class OpenBundle:
         detector: Frozen.
         card: Its card.
         split: The classes of its training.
+        embeddings: ``(K, D)``, of their names, whatever the detector is asked for meanwhile.
         background: ``(N, D)``, projected embeddings of background regions, for the thresholds of typed names.
     """
 
     detector: OpenDetector
     card: Card
     split: Split
+    embeddings: Tensor
     background: Tensor
 
 
@@ -115,7 +117,8 @@ def build_open_detector(content: Bundle, path: Path) -> OpenBundle:
         raise CheckpointError("card.json: preprocessing is not that of the architecture. Fetch or make it again.")
     detector = _with_weights(settings, card.classes, classifier, content.tensors)
     background = content.tensors.get(_BACKGROUND, known.new_zeros(0, known.shape[1]))
-    return OpenBundle(detector=detector, card=card, split=split, background=background)
+    embeddings = detector.classifier.embeddings.clone()
+    return OpenBundle(detector=detector, card=card, split=split, embeddings=embeddings, background=background)
 
 
 def load_generator(path: Path, *, rpn_nms: float, count: int) -> tuple[Detector, Card]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.ovd.bundles import OpenBundle, load_open_detector
-from pipelines.ovd.config import OvdConfig
+from pipelines.ovd.config import ImageText, OvdConfig
+from pipelines.ovd.config import Predict as PredictSettings
 from pipelines.ovd.detector import join_rivals
 from pipelines.ovd.image_text.loading import load_image_text
 from pipelines.ovd.image_text.model import TextModel
@@ -19,7 +21,7 @@ from pipelines.ovd.image_text.vocabulary import Vocabulary, embed_vocabulary, pa
 from vision_core.bundles.card import Card
 from vision_core.detection.predictor import DetectorPredictor, Read
 from vision_core.errors import CheckpointError, ConfigError
-from vision_core.images.reading import read_noted_image
+from vision_core.images.reading import read_noted_image, shrink_notes
 from vision_core.pipeline import Predictor
 from vision_core.results import Detections
 from vision_core.training.runtime import pick_device
@@ -38,13 +40,15 @@ class Typed:
         rivals: ``(N, D)``, of names that compete unseen.
         thresholds: ``(K,)``, scores up to which a name fires on background.
         notes: A sentence each.
+        far: Those of the names that resemble no name of the training.
     """
 
     names: tuple[str, ...]
     embeddings: Tensor
     rivals: Tensor
     thresholds: Tensor
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    far: tuple[str, ...] = ()
 
 
 class OvdPredictor(DetectorPredictor, Predictor[Detections]):
@@ -109,6 +113,55 @@ class OvdPredictor(DetectorPredictor, Predictor[Detections]):
         )
 
 
+class WordDetector:
+    """Detector of words that change from image to image, for pages: ``detector.look_for("disc, ring")``.
+
+    Args:
+        content: The bundle.
+        model: The image–text model of its training.
+        device: Where the detector computes.
+
+    Raises:
+        CheckpointError: The model is another one.
+    """
+
+    def __init__(self, content: OpenBundle, model: TextModel, device: torch.device) -> None:
+        _check_model(model, content.card)
+        self.card, self.split = content.card, content.split
+        self._content, self._model, self._device = content, model, device
+        self._turn = Lock()  # the detector holds one vocabulary at a time
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, image_text: ImageText, device: str | torch.device = "auto") -> Self:
+        """Load a detector from a bundle, and the image–text model that embeds the words."""
+        return cls(load_open_detector(Path(path)), load_image_text(image_text), pick_device(device))
+
+    def look_for(self, words: str, negatives: str = "") -> Typed:
+        """Embed words separated by commas; without any, those of the training, which then compete with one another.
+
+        Raises:
+            ConfigError: Words are not wanted, and none is.
+        """
+        config = OvdConfig(predict=PredictSettings(classes=words.strip() or None, negatives=negatives.strip() or None))
+        given = _given(config)
+        with self._turn:
+            if given:
+                return embed_names(self._content, self._model, given, is_open=True)
+            names, embeddings = self.card.classes, self._content.embeddings
+            thresholds = background_thresholds(self._content, embeddings, embeddings[:0])
+        return Typed(names=names, embeddings=embeddings, rivals=embeddings[:0], thresholds=thresholds)
+
+    def remarks_on(self, size: tuple[int, int]) -> tuple[str, ...]:
+        """Note on an image of ``(height, width)`` that is shrunk much: the rest of a sentence that begins with it."""
+        settings = self._content.detector.settings
+        return shrink_notes(size, settings.shortest_edge_px, settings.longest_edge_px)
+
+    def __call__(self, image: NDArray[np.uint8], typed: Typed) -> Detections:
+        """Detect the words in an ``(H, W, 3)`` RGB array."""
+        with self._turn:
+            return OvdPredictor(self._content, self._device, typed=typed)(image)
+
+
 def type_names(content: OpenBundle, config: OvdConfig) -> Typed | None:
     """Embed the names of ``predict.classes`` or ``predict.classes_file``; None where neither is given.
 
@@ -116,6 +169,15 @@ def type_names(content: OpenBundle, config: OvdConfig) -> Typed | None:
         ConfigError: Both are given, or no image–text model.
         CheckpointError: The model is another one than that of the training.
     """
+    if (given := _given(config)) is None:
+        return None
+    model = load_image_text(config.image_text)
+    _check_model(model, content.card)
+    return embed_names(content, model, given, is_open=config.predict.vocabulary == "open")
+
+
+def _given(config: OvdConfig) -> tuple[Vocabulary, Vocabulary] | None:
+    """Read the names and those that are not wanted; None without names."""
     settings = config.predict
     if settings.classes and settings.classes_file:
         raise ConfigError("predict.classes and predict.classes_file are both given. Give one of them.")
@@ -124,10 +186,7 @@ def type_names(content: OpenBundle, config: OvdConfig) -> Typed | None:
             raise ConfigError("predict.negatives names what is not wanted, and predict.classes is empty. Name both.")
         return None
     names = read_names(settings.classes_file) if settings.classes_file else parse_names(settings.classes or "")
-    negatives = parse_names(settings.negatives) if settings.negatives else Vocabulary(names=(), synonyms=())
-    model = load_image_text(config.image_text)
-    _check_model(model, content.card)
-    return embed_names(content, model, (names, negatives), is_open=settings.vocabulary == "open")
+    return names, parse_names(settings.negatives) if settings.negatives else Vocabulary(names=(), synonyms=())
 
 
 def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, Vocabulary], *, is_open: bool) -> Typed:
@@ -144,7 +203,9 @@ def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, 
     """
     names, negatives = words
     embeddings = embed_vocabulary(model, names)
-    trained = content.detector.classifier.embeddings.cpu()
+    trained = content.embeddings
+    read = model.read_names(names.names), model.read_names(content.card.classes)
+    far = far_names(names.names, embeddings if read[0] is None else read[0], trained if read[1] is None else read[1])
     typed = {_alike(word) for synonyms in names.synonyms for word in synonyms}
     is_rival = torch.tensor([is_open and _alike(name) not in typed for name in content.card.classes])
     rivals = torch.cat([trained[is_rival], embed_vocabulary(model, negatives)])
@@ -153,7 +214,8 @@ def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, 
         embeddings=embeddings,
         rivals=rivals,
         thresholds=background_thresholds(content, embeddings, rivals),
-        notes=(*names.notes, *negatives.notes, *far_names(names.names, embeddings, trained)),
+        notes=(*names.notes, *negatives.notes, *_far_notes(far)),
+        far=far,
     )
 
 
@@ -165,25 +227,28 @@ def background_thresholds(content: OpenBundle, embeddings: Tensor, rivals: Tenso
     before = classifier.embeddings
     classifier.set_class_embeddings(torch.cat([embeddings, rivals]))
     with torch.no_grad():
-        logits = classifier.compare(content.background)
+        logits = classifier.compare(content.background.to(before.device))
     classifier.set_class_embeddings(before)
     probabilities = join_rivals(logits, len(embeddings)).softmax(dim=1)[:, :-1]
     return probabilities.quantile(_QUANTILE, dim=0).cpu()
 
 
 def far_names(names: Sequence[str], embeddings: Tensor, trained: Tensor) -> tuple[str, ...]:
-    """Tell of names that resemble no trained one: less than the loneliest trained name resembles another.
+    """Choose the names that resemble no trained one: less than the loneliest trained name resembles another.
 
     Args:
         names: ``K`` typed names.
-        embeddings: ``(K, D)``, theirs.
-        trained: ``(N, D)``, of the training's names.
+        embeddings: ``(K, E)``, theirs.
+        trained: ``(N, E)``, of the training's names.
     """
     if len(trained) < 2:
         return ()
     among = (trained @ trained.T).fill_diagonal_(-1.0)
     nearest = (embeddings @ trained.T).amax(dim=1)
-    far = [name for name, value in zip(names, nearest, strict=True) if value < among.amax(dim=1).min()]
+    return tuple(name for name, value in zip(names, nearest, strict=True) if value < among.amax(dim=1).min())
+
+
+def _far_notes(far: Sequence[str]) -> tuple[str, ...]:
     told = ", ".join(f"'{name}'" for name in far[:_SHOWN]) + (", ..." if len(far) > _SHOWN else "")
     return (
         (f"warning: this model has not learned words like {told}; what it finds for them is a guess.",) if far else ()

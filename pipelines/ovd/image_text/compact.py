@@ -69,6 +69,11 @@ class CompactModel(ImageTextModel):
         """Embed sentences by the frozen encoder alone: ``(N, 384)``."""
         return self._text[0].to(self.device)(texts)  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def read_names(self, names: Sequence[str]) -> Tensor | None:
+        """Embed plain names by the frozen encoder: trained on few names, the projection brings any word near one."""
+        return self.read_texts(names).float().cpu()
+
     def project_texts(self, read: Tensor) -> Tensor:
         """Project sentences ``(N, 384)`` of the frozen encoder to ``(N, D)``."""
         return self.text_projection(read)  # type: ignore[no-any-return]

@@ -24,6 +24,9 @@ class TextModel(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed sentences as ``(N, D)``, float32 of length 1."""
 
+    def read_names(self, names: Sequence[str]) -> Tensor | None:
+        """Embed plain names as ``(N, E)``, length 1, where strange ones stand apart; None: in no other space."""
+
 
 class ImageTextModel(nn.Module, ABC):
     """Image–text model; prompts, crops and temperatures lie outside, in functions that all models share.
@@ -71,6 +74,10 @@ class ImageTextModel(nn.Module, ABC):
         if not chunks:
             return torch.zeros(0, self.embed_dim, device=self.device)
         return functional.normalize(torch.cat(chunks), dim=1)
+
+    def read_names(self, names: Sequence[str]) -> Tensor | None:
+        """Embed plain names in a space other than that of ``encode_texts``; None, since there is no other."""
+        return None
 
     def normalised(self, crops: Tensor) -> Tensor:
         """Normalise crops ``(N, 3, S, S)`` uint8 as the model was trained: float32 on its device."""

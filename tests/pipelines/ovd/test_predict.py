@@ -1,5 +1,7 @@
 """Names of the training and typed names: rivals, thresholds, and what a person is told."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,15 @@ from pipelines.ovd.bundles import load_open_detector
 from pipelines.ovd.config import OvdConfig
 from pipelines.ovd.detector import join_rivals
 from pipelines.ovd.image_text.vocabulary import Vocabulary, parse_names
-from pipelines.ovd.predict import OvdPredictor, Typed, background_thresholds, embed_names, far_names, type_names
+from pipelines.ovd.predict import (
+    OvdPredictor,
+    Typed,
+    WordDetector,
+    background_thresholds,
+    embed_names,
+    far_names,
+    type_names,
+)
 from tests.pipelines.ovd.loops import CLASSES, EMBEDDINGS
 from tests.pipelines.ovd.table import TableModel
 from tests.pipelines.ovd.test_bundles import make_bundle
@@ -111,11 +121,47 @@ def test_embed__five_hundred_names_and_one(bundle: Path) -> None:
     assert len(found.classes) == 500
 
 
+class _Reader(TableModel):
+    """Reads plain names in a space of its own, where all but 'lamp' are alike."""
+
+    def read_names(self, names: Sequence[str]) -> torch.Tensor | None:
+        return torch.stack([torch.tensor([0.0, 1.0] if name == "lamp" else [1.0, 0.0]) for name in names])
+
+
+def test_embed__strange_names_are_told_by_the_space_that_the_model_reads_names_in(bundle: Path) -> None:
+    content = load_open_detector(bundle)
+    typed = embed_names(content, _Reader(embed_dim=8), (parse_names("box, lamp"), NOBODY), is_open=True)
+    assert typed.far == ("lamp",)
+    assert any("has not learned words like 'lamp'; what it finds" in note for note in typed.notes)
+
+
+def test_words__one_detector_is_asked_for_others_time_after_time(bundle: Path) -> None:
+    content = load_open_detector(bundle)
+    card = content.card.model_copy(update={"preprocessing": {**content.card.preprocessing, "image_text": ""}})
+    detector = WordDetector(replace(content, card=card), TableModel(embed_dim=8), CPU)
+    first = detector(IMAGE, detector.look_for("square, lamp", "shadow"))
+    assert first.classes == ("square", "lamp")
+    own = detector.look_for(" ")
+    assert own.names == CLASSES and not len(own.rivals)
+    torch.testing.assert_close(own.embeddings, EMBEDDINGS)  # of the training, whatever was asked for before
+    whole = OvdPredictor.from_checkpoint(bundle, "cpu")(IMAGE)
+    kept = whole.scores > own.thresholds.numpy()[whole.labels]
+    np.testing.assert_allclose(detector(IMAGE, own).scores, whole.scores[kept], atol=1e-6)
+    again = detector(IMAGE, detector.look_for("square, lamp", "shadow"))
+    np.testing.assert_array_equal(again.scores, first.scores)
+    with pytest.raises(ConfigError, match="Name both"):
+        detector.look_for("", "shadow")
+
+
+def test_words__of_another_image_text_model_are_refused(bundle: Path) -> None:
+    with pytest.raises(CheckpointError, match="another image–text model"):
+        WordDetector(load_open_detector(bundle), TableModel(embed_dim=8), CPU)
+
+
 def test_far__names_that_resemble_no_trained_one() -> None:
     trained = functional.normalize(torch.tensor([[1.0, 0.2, 0], [1, 0, 0.2], [0.2, 1, 0]]), dim=1)
     typed = functional.normalize(torch.tensor([[1.0, 0.1, 0.1], [0, 0, 1]]), dim=1)
-    [told] = far_names(("near", "far"), typed, trained)
-    assert told.startswith("warning: this model has not learned words like 'far';")
+    assert far_names(("near", "far"), typed, trained) == ("far",)
     assert far_names(("near",), typed[:1], trained) == ()
     assert far_names(("far",), typed[1:], trained[:1]) == ()
 

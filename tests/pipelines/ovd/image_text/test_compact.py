@@ -79,3 +79,9 @@ def test_bundle__of_another_encoder_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_side__not_a_multiple_of_eight() -> None:
     with pytest.raises(ValueError, match="multiple of 8"):
         CompactModel(HashedWords(), image_size=30)
+
+
+def test_names__are_read_by_the_frozen_encoder_alone() -> None:
+    read = _model(0).read_names(["cat", "dog"])
+    assert read is not None and read.shape == (2, 384)
+    torch.testing.assert_close(read, _model(1).read_names(["cat", "dog"]))
