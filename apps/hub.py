@@ -12,7 +12,7 @@ from apps import ui
 from apps.viewer import address
 
 # By name: what a page shows is known to the demos, which know the apps.
-DEMOS = ("sfod", "wsi", "pretrain", "ultrasound")
+DEMOS = ("sfod", "ovd", "wsi", "pretrain", "ultrasound")
 _PICTURES = Path(__file__).with_name("pictures")
 
 

@@ -1,0 +1,1 @@
+"""Word detector: what a detector finds for words that a person types."""

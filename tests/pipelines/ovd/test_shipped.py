@@ -1,0 +1,47 @@
+"""The bundles that are shipped with the demo: sound, small, of one another, and silent on words that they do not know."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.repack_demos import CHECKPOINTS
+from pipelines.ovd.config import ImageText
+from pipelines.ovd.demo.examples import make_examples
+from pipelines.ovd.image_text.compact import answer, load_compact
+from pipelines.ovd.image_text.minilm import MiniLM
+from pipelines.ovd.predict import OvdPredictor, WordDetector
+from vision_core.assets import sentence_encoder
+from vision_core.bundles import bundle
+from vision_core.images.reading import read_image
+
+DEMO = CHECKPOINTS / "ovd-demo"
+
+
+@pytest.fixture(scope="module")
+def detector() -> WordDetector:
+    return WordDetector.from_checkpoint(
+        DEMO / "detector", ImageText(kind="compact", weights=DEMO / "image-text"), "cpu"
+    )
+
+
+def test_bundles__are_small_and_give_their_golden_answers() -> None:
+    assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) <= 10_000_000
+    card = bundle.read_card(DEMO / "detector")
+    assert card.storage == "fp16" and card.trained_on.synthetic
+    assert not Path(card.config["data"]["root"]).is_absolute()
+    predictor = OvdPredictor.from_checkpoint(DEMO / "detector", "cpu")
+    bundle.check_golden(bundle.load(DEMO / "detector"), predictor.answer)
+    model = load_compact(DEMO / "image-text", MiniLM.read(sentence_encoder()))
+    bundle.check_golden(bundle.load(DEMO / "image-text"), lambda inputs: answer(model, inputs))
+    assert card.preprocessing["image_text"] == model.fingerprint()
+
+
+def test_words__of_the_training_are_near_and_others_far(detector: WordDetector) -> None:
+    assert detector.look_for(", ".join(detector.card.classes)).far == ()
+    assert detector.look_for("round disc, giraffe, lung nodule, picture frame").far == ("giraffe", "lung nodule")
+
+
+def test_examples__the_first_finds_what_its_words_name(detector: WordDetector, tmp_path: Path) -> None:
+    [first, *_] = make_examples(tmp_path)
+    found = detector(read_image(Path(first["path"])), detector.look_for(str(first["words"]))).above(0.4)
+    assert sorted(found.classes[label] for label in found.labels) == ["disc", "ring"]
