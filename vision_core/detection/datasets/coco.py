@@ -246,7 +246,14 @@ def _load(path: Path) -> dict[str, list[Entry]]:
         raise DataError(f"'{path}': {error}. Write each key once.") from error
     except RecursionError as error:
         raise DataError(f"'{path}' is not a COCO index: {error}. Correct data.split or data.format.") from error
-    return {name: _table(content, name, path) for name in ("images", "annotations", "categories")}
+    tables = {name: _table(content, name, path) for name in ("images", "annotations", "categories")}
+    return {**tables, "images": [_named(image) for image in tables["images"]]}
+
+
+def _named(image: Entry) -> Entry:
+    """Name an image of LVIS, whose indexes have addresses instead of names: by folder and name of the address."""
+    url = image.get("coco_url")
+    return {**image, "file_name": "/".join(str(url).split("/")[-2:])} if url and "file_name" not in image else image
 
 
 def _refuse_oversized(path: Path) -> None:

@@ -56,6 +56,16 @@ def test_read_coco__images_in_a_shared_folder(tmp_path: Path) -> None:
     assert len(read_coco(root, "train", DetectionData())) == 4
 
 
+def test_read_coco__images_with_addresses_instead_of_names(tmp_path: Path) -> None:
+    root = make_coco(tmp_path)
+    index = json.loads((root / "train.json").read_text())
+    for image in index["images"]:
+        image["coco_url"] = f"http://images.example.org/train/{image.pop('file_name')}"
+    (root / "lvis_v1_train.json").write_text(json.dumps(index))
+    found = read_coco(root, "lvis_v1_train", DetectionData())
+    assert [each.path for each in found.records] == [root / "train" / f"00{number}.png" for number in range(4)]
+
+
 def test_read_coco__all_problems_in_one_refusal_the_first_five_told(tmp_path: Path) -> None:
     root = make_coco(tmp_path, count=8)
     index = json.loads((root / "train.json").read_text())
