@@ -57,6 +57,11 @@ class OvdData(DetectionData):
     novel: tuple[str, ...] = Field(
         (), description="Names of the novel classes: their boxes are never read in training, only scored."
     )
+    evaluator: Literal["lvis"] | None = Field(
+        None,
+        description="lvis: score as LVIS does, federated; without data.classes, those of the index, rare ones novel. "
+        "Empty: AP50 of COCO.",
+    )
     shortest_edges_px: tuple[int, ...] = Field(
         (640, 672, 704, 736, 768, 800),
         description="Shortest edges of training images, drawn evenly; empty: that of the detector.",

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from pipelines.ovd.bundles import GENERATOR, build_open_detector, load_open_detector, save_open_detector
-from pipelines.ovd.config import OvdConfig
-from pipelines.ovd.data.reading import class_split, read_base, read_scored
+from pipelines.ovd.config import OvdConfig, OvdData
+from pipelines.ovd.data.lvis import MOST_DETECTIONS
+from pipelines.ovd.data.reading import class_split, federated_scores, read_base, read_scored
 from pipelines.ovd.data.vocabulary_split import Split, group_means
 from pipelines.ovd.demo.demo_data import make_demo_data
 from pipelines.ovd.detector import ANYTHING, OpenDetector
@@ -140,7 +141,7 @@ class OvdPipeline(Pipeline[OvdConfig]):
         return save_open_detector(folder, detector, card, class_split(data).novel, background)
 
     def evaluate(self, config: OvdConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
-        """Score bundles on ``data.eval_split``: AP50 of novel, base and all classes; a generator is not scored."""
+        """Score bundles on ``data.eval_split``: AP50 of novel, base and all classes, or as LVIS does."""
         device = pick_device(config.train.device)
         rows = []
         for model, path in bundles.items():
@@ -152,7 +153,11 @@ class OvdPipeline(Pipeline[OvdConfig]):
             if folder:
                 draw_comparison(dataset, {model: found}, folder)
             notes = note_trained_images(config, dataset)
-            rows.append(score_groups(model, dataset, found, content.split, notes))
+            rows.append(
+                score_federated(model, config.data, dataset, found, notes)
+                if config.data.evaluator
+                else score_groups(model, dataset, found, content.split, notes)
+            )
         return rows
 
     def predictor(self, bundle: Path, device: torch.device, config: OvdConfig | None = None) -> OvdPredictor:
@@ -225,6 +230,32 @@ def score_groups(
         metrics={f"{name}_ap50": value for name, value in means.items()},
         per_class={f"{name}.ap50": value for name, value in result.per_class.items()},
         notes=(*dataset.notes, *notes, *empty),
+    )
+
+
+def score_federated(
+    model: str, data: OvdData, dataset: DetectionDataset, found: Sequence[Detections], notes: tuple[str, ...] = ()
+) -> Row:
+    """Compute the federated AP of LVIS of one model: over all classes, rare, common and frequent ones.
+
+    Args:
+        model: Its name in the row.
+        data: Folder of the index.
+        dataset: The labelled images.
+        found: Detections, one per image.
+        notes: What is to be said beside the scores.
+    """
+    scores = federated_scores(data, dataset, found)
+    named = {"ap": scores.mean, "ap_r": scores.rare, "ap_c": scores.common, "ap_f": scores.frequent}
+    most = max(map(len, found), default=0)
+    limited = f"warning: LVIS counts up to {MOST_DETECTIONS} detections an image, these have at most {most}: see "
+    told = (f"{limited}detector.test_detections and detector.test_score.",) if most < MOST_DETECTIONS else ()
+    return Row(
+        model=model,
+        split=dataset.name,
+        counts={"images": len(dataset), **dataset.left_out, "boxes": sum(len(each.labels) for each in dataset.records)},
+        metrics=named,
+        notes=(*dataset.notes, *notes, *told),
     )
 
 

@@ -58,6 +58,19 @@ def without_rare(index: Mapping[str, Any]) -> dict[str, Any]:
     return {**index, "annotations": kept}
 
 
+def check_index(index: Mapping[str, Any]) -> None:
+    """Refuse an index that does not say of each image what it is labelled for, and of each class how frequent it is.
+
+    Raises:
+        DataError: The index is none of LVIS.
+    """
+    lists = ("neg_category_ids", "not_exhaustive_category_ids")
+    if lacking := [image["id"] for image in index["images"] if any(name not in image for name in lists)]:
+        raise DataError(f"image '{lacking[0]}' lacks {' or '.join(lists)}: this is no index of LVIS.")
+    if strange := [each["name"] for each in index["categories"] if each.get("frequency") not in _FREQUENCIES]:
+        raise DataError(f"category '{strange[0]}' has no frequency r, c or f: this is no index of LVIS.")
+
+
 def lvis_scores(index: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: str = "bbox") -> LvisScores:
     """Score detections as LVIS does.
 
@@ -69,9 +82,7 @@ def lvis_scores(index: Mapping[str, Any], results: Sequence[Mapping[str, Any]], 
     Raises:
         DataError: The index lacks those lists.
     """
-    lists = ("neg_category_ids", "not_exhaustive_category_ids")
-    if lacking := [image["id"] for image in index["images"] if any(name not in image for name in lists)]:
-        raise DataError(f"image '{lacking[0]}' lacks {' or '.join(lists)}: this is no index of LVIS.")
+    check_index(index)
     by_frequency = {each["id"]: each["frequency"] for each in index["categories"]}
     precision, ids = _precision(index, _highest(results), kind)
     means = {number: _mean(precision[:, :, column]) for column, number in enumerate(ids)}
@@ -87,6 +98,9 @@ def _precision(
     index: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: str
 ) -> tuple[NDArray[np.float64], list[int]]:
     """Compute precision ``(overlaps, recalls, classes)``, -1 without an object, and the ids of the classes."""
+    if not results:  # which the library cannot load; nothing is found, so that every recall is missed
+        results = [{"image_id": index["images"][0]["id"], "category_id": index["categories"][0]["id"], "score": 0.0,
+                    "bbox": [0.0, 0.0, 0.0, 0.0]}]  # fmt: skip
     data = COCO({name: index[name] for name in ("images", "annotations", "categories")})
     evaluator = COCOeval_faster(data, data.loadRes([dict(each) for each in results]), kind, lvis_style=True)
     evaluator.params.maxDets = [MOST_DETECTIONS]

@@ -1,22 +1,29 @@
 """Reading of a list with the base classes alone, for training, and with all of them, for scores."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines.ovd.config import OvdData
+from pipelines.ovd.data.lvis import LvisScores, check_index, lvis_scores, lvis_split
 from pipelines.ovd.data.vocabulary_split import Split, base_dataset, check_no_leak, split_classes
 from pipelines.ovd.pseudo_labels.label_file import coco_index
 from vision_core.detection.datasets.coco import index_path
 from vision_core.detection.datasets.reading import DetectionDataset, existing_root, read_dataset
 from vision_core.errors import ConfigError
+from vision_core.evaluation.class_names import written_name
+from vision_core.results import Detections
 
 
 def class_split(data: OvdData) -> Split:
-    """Divide ``data.classes`` by ``data.novel``.
+    """Divide ``data.classes`` by ``data.novel``; where LVIS scores and both are empty, its index by frequency.
 
     Raises:
         ConfigError: One of them is empty, or a name of one is missing in the other.
+        DataError: The index is none of LVIS.
     """
+    if data.evaluator and not data.classes and not data.novel:
+        return lvis_split(_index(data, data.split)["categories"])
     if not data.classes:
         raise ConfigError("data.classes is empty: name base and novel classes, in the order of the logits.")
     return split_classes(data.classes, data.novel)
@@ -45,6 +52,8 @@ def read_scored(data: OvdData, split: Split) -> DetectionDataset:
     """
     if not data.eval_split:
         raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
+    if data.evaluator:
+        check_index(_index(data, data.eval_split))  # before hours of detection
     return read_dataset(data.model_copy(update={"classes": split.classes}), data.eval_split, with_labels=True)
 
 
@@ -58,7 +67,7 @@ def read_index(data: OvdData, dataset: DetectionDataset, split: Split) -> dict[s
     """
     if data.format != "coco":
         return coco_index(dataset, split)
-    content = json.loads(index_path(existing_root(data), data.split).read_text(encoding="utf-8-sig"))
+    content = _index(data, data.split)
     known = {record.image_id for record in dataset.records}
     images = [image for image in content["images"] if str(image["id"]) in known]
     categories = [each for each in content["categories"] if each["name"] in split.classes]
@@ -66,3 +75,43 @@ def read_index(data: OvdData, dataset: DetectionDataset, split: Split) -> dict[s
     largest = max((int(each["id"]) for each in content["categories"]), default=0)
     categories += [{"id": largest + number, "name": name} for number, name in enumerate(extra, start=1)]
     return {"images": images, "annotations": content["annotations"], "categories": categories}
+
+
+def federated_scores(data: OvdData, dataset: DetectionDataset, found: Sequence[Detections]) -> LvisScores:
+    """Score detections in a list that ``read_scored`` has read as LVIS does.
+
+    Args:
+        data: Folder of the index.
+        dataset: The images; those of the index that were left out are not scored.
+        found: Detections, one per image.
+
+    Raises:
+        DataError: The index is none of LVIS.
+    """
+    content = _index(data, data.eval_split or "")
+    images = {str(each["id"]): each for each in content["images"]}
+    numbers = {written_name(str(each["name"])): each["id"] for each in content["categories"]}
+    shown = [images[record.image_id] for record in dataset.records]
+    known, wanted = {each["id"] for each in shown}, {numbers[name] for name in dataset.classes if name in numbers}
+    results = [
+        {
+            "image_id": image["id"],
+            "category_id": numbers[each.classes[label]],
+            "score": float(score),
+            "bbox": [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()],
+        }
+        for image, each in zip(shown, found, strict=True)
+        for box, score, label in zip(each.boxes, each.scores, each.labels, strict=True)
+        if each.classes[label] in numbers
+    ]
+    labelled = (each for each in content["annotations"] if each["image_id"] in known and each["category_id"] in wanted)
+    index = {
+        "images": shown,
+        "annotations": [{**each, "id": number} for number, each in enumerate(labelled, start=1)],  # 0: no match
+        "categories": [each for each in content["categories"] if each["id"] in wanted],
+    }
+    return lvis_scores(index, results)
+
+
+def _index(data: OvdData, split: str) -> dict[str, Any]:
+    return dict(json.loads(index_path(existing_root(data), split).read_text(encoding="utf-8-sig")))

@@ -127,6 +127,36 @@ def test_deliver__a_bundle_with_background_and_fingerprint(data: Path, tmp_path:
     assert set(row.metrics) == {"novel_ap50", "base_ap50", "all_ap50"}
 
 
+@pytest.mark.slow
+def test_evaluate__lvis_divides_by_frequency_and_scores_by_federation(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_data(tmp_path / "lvis", count=3)
+    for split in ("train", "test"):
+        index = json.loads((root / f"{split}.json").read_text())
+        for category, frequency in zip(index["categories"], "fcrr", strict=True):
+            category["frequency"] = frequency
+        for image in index["images"]:
+            image |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+            image["coco_url"] = f"http://images.example.org/{split}/{image.pop('file_name')}"
+        (root / f"lvis_v1_{split}.json").write_text(json.dumps(index))
+    lvis = [f"data.root={root}", "data.classes=[]", "data.novel=[]", "data.evaluator=lvis", "data.split=lvis_v1_train",
+            "data.eval_split=lvis_v1_test"]  # fmt: skip
+    assert main(["validate", *words(root, *lvis, "method=proposals")]) == 0
+    pipeline, config = OvdPipeline(), _config(data)
+    pipeline.deliver(config, pipeline.prepare(config).learner, tmp_path / "model")
+    capsys.readouterr()
+    assert main(["evaluate", f"--checkpoint={tmp_path / 'model'}", f"--out={tmp_path / 'out'}", *lvis]) == 0
+    [row] = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert list(row["metrics"]) == ["ap", "ap_r", "ap_c", "ap_f"]
+    assert all(0 <= value <= 1 for value in row["metrics"].values())
+    for image in index["images"]:
+        del image["neg_category_ids"]
+    (root / "lvis_v1_test.json").write_text(json.dumps(index))
+    assert main(["evaluate", f"--checkpoint={tmp_path / 'model'}", *lvis]) == 2
+    assert "this is no index of LVIS" in capsys.readouterr().err
+
+
 def test_main__proposals_then_pseudo_label_refuses_other_bundles(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

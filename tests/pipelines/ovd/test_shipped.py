@@ -1,4 +1,4 @@
-"""The bundles that are shipped with the demo: sound, small, of one another, and silent on words that they do not know."""
+"""The bundles that are shipped with the demo: sound, small, of one another, silent on words that they do not know."""
 
 from pathlib import Path
 

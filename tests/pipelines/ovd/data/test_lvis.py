@@ -103,3 +103,8 @@ def test_scores__another_index_is_refused() -> None:
     index = _index({"id": 1, "width": 9, "height": 9})
     with pytest.raises(DataError, match="image '1' lacks neg_category_ids or not_exhaustive"):
         lvis_scores(index, [])
+
+
+def test_scores__nothing_found_is_zero_and_not_an_error() -> None:
+    scores = lvis_scores(_index(_image(1), _image(2)), [])
+    assert (scores.mean, scores.rare, scores.common, scores.frequent) == (0.0, 0.0, 0.0, 0.0)
