@@ -17,7 +17,14 @@ from pipelines.ovd.config import Predict as PredictSettings
 from pipelines.ovd.detector import join_rivals
 from pipelines.ovd.image_text.loading import load_image_text
 from pipelines.ovd.image_text.model import TextModel
-from pipelines.ovd.image_text.vocabulary import Vocabulary, embed_vocabulary, parse_names, read_names, spoken_name
+from pipelines.ovd.image_text.vocabulary import (
+    Vocabulary,
+    check_memory,
+    embed_vocabulary,
+    parse_names,
+    read_names,
+    spoken_name,
+)
 from vision_core.bundles.card import Card
 from vision_core.detection.predictor import DetectorPredictor, Read
 from vision_core.errors import CheckpointError, ConfigError
@@ -202,8 +209,9 @@ def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, 
         is_open: Whether the training's names compete.
     """
     names, negatives = words
+    trained, regions = content.embeddings, content.detector.settings.rpn_post_nms_test
+    counted = check_memory(len(names) + len(negatives) + len(trained), regions, trained.shape[1])
     embeddings = embed_vocabulary(model, names)
-    trained = content.embeddings
     read = model.read_names(names.names), model.read_names(content.card.classes)
     far = far_names(names.names, embeddings if read[0] is None else read[0], trained if read[1] is None else read[1])
     typed = {_alike(word) for synonyms in names.synonyms for word in synonyms}
@@ -214,7 +222,7 @@ def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, 
         embeddings=embeddings,
         rivals=rivals,
         thresholds=background_thresholds(content, embeddings, rivals),
-        notes=(*names.notes, *negatives.notes, *_far_notes(far)),
+        notes=(*names.notes, *negatives.notes, *counted, *_far_notes(far)),
         far=far,
     )
 

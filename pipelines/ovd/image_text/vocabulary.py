@@ -1,5 +1,6 @@
 """Vocabularies: names typed or listed, their synonyms, and their embeddings, kept on disk under a fingerprint."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from pipelines.ovd.image_text.model import TextModel
 from pipelines.ovd.image_text.prompts import ensemble_ragged, expand, prompts_hash
-from vision_core.errors import ConfigError, DataError
+from vision_core.errors import ConfigError, DataError, EnvironmentFault
 from vision_core.files import write_atomic
 
 _BRACKETED = re.compile(r"\s*\([^)]*\)")
@@ -20,6 +21,9 @@ _BLANKS = re.compile(r"\s+")
 _KEY = "prompts"  # in the header of a file of embeddings
 _NAMES_AT_ONCE = 64  # of 63 prompts each
 _SHOWN = 5
+MANY_NAMES = 500
+_BYTES_A_PAIR = 24  # of a region and a name: logit, probability and box; measured 17 on a CPU
+_BYTES_A_NUMBER = 12  # of an embedding, which is there up to three times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,30 @@ def embed_vocabulary(model: TextModel, vocabulary: Vocabulary, folder: Path | No
     if path:
         write_atomic(path, safetensors.save({"embeddings": embeddings}, {_KEY: key}))
     return embeddings
+
+
+def check_memory(names: int, regions: int, embed_dim: int) -> tuple[str, ...]:
+    """Estimate the memory that many names take; empty for fewer than 500.
+
+    Args:
+        names: That compete at once.
+        regions: Of an image or of a pass, each compared with every name.
+        embed_dim: Width of the embeddings.
+
+    Returns:
+        A sentence with the estimate.
+
+    Raises:
+        EnvironmentFault: This machine does not have as much.
+    """
+    if names < MANY_NAMES:
+        return ()
+    needed = names * (regions * _BYTES_A_PAIR + embed_dim * _BYTES_A_NUMBER)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    told = f"{names} names on {regions} regions take about {needed / 1e9:.1f} GB of memory"
+    if needed > memory:
+        raise EnvironmentFault(f"{told}, this machine has {memory / 1e9:.0f} GB. Give fewer names at a time.")
+    return (f"{told}.",)
 
 
 def _known(path: Path, key: str, shape: tuple[int, int]) -> Tensor | None:

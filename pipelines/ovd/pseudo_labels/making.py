@@ -12,13 +12,14 @@ from pipelines.ovd.config import OvdConfig
 from pipelines.ovd.data.reading import read_base, read_index
 from pipelines.ovd.image_text.loading import load_image_text
 from pipelines.ovd.image_text.model import ImageTextModel
-from pipelines.ovd.image_text.vocabulary import Vocabulary, embed_vocabulary
+from pipelines.ovd.image_text.vocabulary import Vocabulary, check_memory, embed_vocabulary
 from pipelines.ovd.pseudo_labels.crop_scores import score_crops
 from pipelines.ovd.pseudo_labels.label_file import write_labels
 from pipelines.ovd.pseudo_labels.proposals import propose_in_image
 from pipelines.ovd.pseudo_labels.shards import SHARD_IMAGES, ScoredImage, read_shards, write_shards
 from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import WEIGHTS_FILE
+from vision_core.console import say
 from vision_core.detection.datasets.readable import readable
 from vision_core.detection.model.detector import Detector
 from vision_core.errors import ConfigError
@@ -53,6 +54,7 @@ def make_labels(
 
     Raises:
         ConfigError: There is no generator or no image–text model.
+        EnvironmentFault: The names take more memory than there is.
         DataError: The list cannot be read, or the folder holds scores that were made otherwise.
     """
     settings = config.proposals
@@ -61,6 +63,8 @@ def make_labels(
     dataset, split = read_base(config.data)
     sound = readable(dataset, config.data, {})
     model = load_image_text(config.image_text).to(device)
+    for line in check_memory(len(split.novel), settings.count, model.embed_dim):
+        say(line)  # before hours of work
     names = embed_vocabulary(model, Vocabulary.of_classes(split.novel), out / _EMBEDDINGS)
     generator, _ = load_generator(settings.weights, rpn_nms=settings.rpn_nms, count=settings.count)
     generator = generator.to(device)

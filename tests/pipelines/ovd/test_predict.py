@@ -117,8 +117,10 @@ def test_embed__rivals_are_the_trained_names_that_are_not_typed(bundle: Path) ->
 def test_embed__five_hundred_names_and_one(bundle: Path) -> None:
     content, model = load_open_detector(bundle), TableModel(embed_dim=8)
     names = Vocabulary.of_classes([f"thing {number}" for number in range(500)])
-    found = OvdPredictor(content, CPU, typed=embed_names(content, model, (names, NOBODY), is_open=True))(IMAGE)
+    typed = embed_names(content, model, (names, NOBODY), is_open=True)
+    found = OvdPredictor(content, CPU, typed=typed)(IMAGE)
     assert len(found.classes) == 500
+    assert any(note.startswith("504 names on ") and "GB of memory" in note for note in typed.notes)
 
 
 class _Reader(TableModel):

@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from pipelines.ovd.image_text.prompts import ensemble, expand
-from pipelines.ovd.image_text.vocabulary import Vocabulary, embed_vocabulary, parse_names, read_names, spoken_name
+from pipelines.ovd.image_text.vocabulary import (
+    Vocabulary,
+    check_memory,
+    embed_vocabulary,
+    parse_names,
+    read_names,
+    spoken_name,
+)
 from tests.pipelines.ovd.table import TableModel
-from vision_core.errors import ConfigError, DataError
+from vision_core.errors import ConfigError, DataError, EnvironmentFault
 
 
 def test_parse__blanks_and_repeated_names() -> None:
@@ -95,3 +102,11 @@ def test_embed__a_damaged_file_is_made_anew(content: bytes, tmp_path: Path) -> N
 
 def test_embed__without_a_name() -> None:
     assert embed_vocabulary(TableModel(), Vocabulary(names=(), synonyms=())).shape == (0, 3)
+
+
+def test_memory__many_names_are_estimated_and_too_many_refused() -> None:
+    assert check_memory(499, 1000, 512) == ()
+    # 20,000 x (1000 regions x 24 bytes + 512 numbers x 12 bytes)
+    assert check_memory(20_000, 1000, 512) == ("20000 names on 1000 regions take about 0.6 GB of memory.",)
+    with pytest.raises(EnvironmentFault, match=r"about 3014\.4 GB of memory, this machine has .* Give fewer names"):
+        check_memory(100_000_000, 1000, 512)
