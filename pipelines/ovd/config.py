@@ -34,6 +34,10 @@ _VL_PLM: dict[str, Any] = {
     },
     "candidates": {"fusion": "mean", "threshold": 0.8},
 }
+_IMAGE_TEXT: dict[str, Any] = {
+    "train": {"epochs": 1000, "max_steps": 400, "batch_size": 96, "save_every": 100},
+    "optim": {"name": "adamw", "lr": 2e-3, "weight_decay": 0.01, "schedule": "cosine", "warmup_steps": 0},
+}
 PYRAMID = DetectorSettings(
     neck="fpn",
     pool_size=7,
@@ -169,10 +173,10 @@ class OvdConfig(Config):
         "--classes-file": ("predict.classes_file", "list of names: a line each, synonyms behind commas"),
         "--not": ("predict.negatives", "names that compete and are not shown"),
     }
-    method: Literal["proposals", "vl_plm", "marvel"] = Field(
+    method: Literal["image_text", "proposals", "vl_plm", "marvel"] = Field(
         "marvel",
-        description="proposals: train the class-agnostic generator. vl_plm: learn fixed pseudo-labels. marvel: choose "
-        "and weigh them at every step.",
+        description="image_text: train the compact image–text model. proposals: train the class-agnostic generator. "
+        "vl_plm: learn fixed pseudo-labels. marvel: choose and weigh them at every step.",
     )
     profile: Literal["reference", "paper"] = Field(
         "reference", description="Where program and paper differ. reference: as the program does."
@@ -195,5 +199,5 @@ class OvdConfig(Config):
     def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take the defaults of ``profile`` and ``method``; given keys win."""
         below = _PAPER if keys.get("profile") == "paper" else {}
-        below = merged(below, _VL_PLM if keys.get("method") == "vl_plm" else {})
+        below = merged(below, {"vl_plm": _VL_PLM, "image_text": _IMAGE_TEXT}.get(str(keys.get("method")), {}))
         return merged(below, keys)

@@ -11,15 +11,20 @@ from torch import Tensor
 from pipelines.ovd.bundles import GENERATOR, build_open_detector, load_open_detector, save_open_detector
 from pipelines.ovd.config import OvdConfig, OvdData
 from pipelines.ovd.data.lvis import MOST_DETECTIONS
-from pipelines.ovd.data.reading import class_split, federated_scores, read_base, read_scored
+from pipelines.ovd.data.reading import class_split, federated_scores, read_all, read_base, read_scored
 from pipelines.ovd.data.vocabulary_split import Split, group_means
 from pipelines.ovd.demo.demo_data import make_demo_data
 from pipelines.ovd.detector import ANYTHING, OpenDetector
+from pipelines.ovd.image_text.compact import METHOD as IMAGE_TEXT
+from pipelines.ovd.image_text.compact import CompactModel, save_compact
+from pipelines.ovd.image_text.minilm import MiniLM
+from pipelines.ovd.image_text.training import ContrastiveLearner, ObjectCrops
 from pipelines.ovd.learner import OpenLearner, ProposalLearner
 from pipelines.ovd.predict import OvdPredictor
 from pipelines.ovd.pseudo_labels.label_file import PseudoLabels, read_labels
 from pipelines.ovd.pseudo_labels.making import LABELS_FILE
 from pipelines.ovd.views import OpenViews
+from vision_core.assets import sentence_encoder
 from vision_core.bundles.bundle import load
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
@@ -43,16 +48,17 @@ from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coc
 from vision_core.detection.weights.bundles import save_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone
 from vision_core.detection.weights.export import exportable
-from vision_core.errors import Checked, DataError, UserError
+from vision_core.errors import Checked, ConfigError, DataError, UserError
 from vision_core.evaluation.overlaps import note_overlap
 from vision_core.evaluation.rows import Row
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import OnItem, Pipeline
-from vision_core.randomness import key
+from vision_core.randomness import key, seeded
 from vision_core.results import Detections
 from vision_core.training.learner import Learner, Prepared
 from vision_core.training.runtime import pick_device
 
+_UNSCORED = (IMAGE_TEXT, GENERATOR)
 _BACKGROUND_REGIONS = 512
 _FREE_OVERLAP = 0.3  # of a background region with any labelled box or candidate, at most
 
@@ -74,7 +80,15 @@ class OvdPipeline(Pipeline[OvdConfig]):
         self._labels: PseudoLabels | None = None
 
     def prepare(self, config: OvdConfig) -> Prepared:
-        """Build the learner and the training views of a run."""
+        """Build the learner and the training views of a run.
+
+        Raises:
+            ConfigError: There is a list to score, and the method trains what has no score.
+        """
+        if config.method in _UNSCORED and config.data.eval_split:
+            raise ConfigError(f"data.eval_split is set, and method={config.method} has no score. Set it to null.")
+        if config.method == IMAGE_TEXT:
+            return self._image_text(config)
         listed, split = read_base(config.data)
         learner, notes = (
             self._generator(config) if config.method == GENERATOR else self._open_learner(config, listed, split)
@@ -102,6 +116,23 @@ class OvdPipeline(Pipeline[OvdConfig]):
             notes=(*dataset.notes, *notes, *scored),
         )
 
+    def _image_text(self, config: OvdConfig) -> Prepared:
+        self._labels = self._views = None
+        listed, split = read_all(config.data)
+        dataset = readable(listed, config.data, self._seen)
+        with seeded(key("init", config.train.seed)):
+            model = CompactModel(MiniLM.read(sentence_encoder()))
+        items = ObjectCrops(
+            dataset, model.image_size, seed=config.train.seed, max_megapixels=config.data.max_megapixels
+        )
+        told = f"{len(items)} objects of {len(split.classes)} classes, those of novel classes too, each cut out."
+        return Prepared(
+            learner=ContrastiveLearner(model, split.classes),
+            items=items,
+            manifest=content_manifest(dataset),
+            notes=(*dataset.notes, told),
+        )
+
     def _generator(self, config: OvdConfig) -> tuple[Learner, tuple[str, ...]]:
         self._labels = None
         detector, notes = _start(config)
@@ -120,9 +151,10 @@ class OvdPipeline(Pipeline[OvdConfig]):
         return learner, (told, *notes)
 
     def deliver(self, config: OvdConfig, learner: Learner, folder: Path) -> Card:
-        """Write the detector, or the generator, as a bundle."""
-        data = config.data
-        about = data.about or f"{data.format} list '{data.split}' of '{data.root}', boxes of base classes"
+        """Write the detector, the generator or the image–text model as a bundle."""
+        data, product = config.data, learner.product()
+        seen = "objects of all classes" if isinstance(product, CompactModel) else "boxes of base classes"
+        about = data.about or f"{data.format} list '{data.split}' of '{data.root}', {seen}"
         trained_on = TrainedOn(
             description=about,
             synthetic=data.synthetic,
@@ -130,22 +162,23 @@ class OvdPipeline(Pipeline[OvdConfig]):
             manifest=manifest(self._views.dataset) if self._views else None,
         )
         card = self.card(config, config.method, trained_on=trained_on)
-        detector = learner.product()
-        if not isinstance(detector, OpenDetector):
-            if not isinstance(detector, Detector):
-                raise TypeError(f"expected a Detector, got {type(detector).__name__}")
-            return save_detector(folder, detector, card)
+        if isinstance(product, CompactModel):
+            return save_compact(folder, product, card.model_copy(update={"classes": class_split(data).classes}))
+        if not isinstance(product, Detector):
+            raise TypeError(f"expected a Detector, got {type(product).__name__}")
+        if not isinstance(product, OpenDetector):
+            return save_detector(folder, product, card)
         known = self._labels.fingerprint if self._labels else ""
         card = card.model_copy(update={"preprocessing": {"image_text": known}})
-        background = background_regions(detector, self._views) if self._views else torch.zeros(0, 1)
-        return save_open_detector(folder, detector, card, class_split(data).novel, background)
+        background = background_regions(product, self._views) if self._views else torch.zeros(0, 1)
+        return save_open_detector(folder, product, card, class_split(data).novel, background)
 
     def evaluate(self, config: OvdConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``: AP50 of novel, base and all classes, or as LVIS does."""
         device = pick_device(config.train.device)
         rows = []
         for model, path in bundles.items():
-            if config.method == GENERATOR:
+            if config.method in _UNSCORED:
                 continue
             content = load_open_detector(path)
             dataset = readable(read_scored(config.data, content.split), config.data, self._seen)
@@ -192,8 +225,9 @@ class OvdPipeline(Pipeline[OvdConfig]):
         """Read every image of training and evaluation list once."""
         data = config.data
         split = class_split(data)
-        train = read_for_findings(data.split, lambda: read_base(data)[0])
-        if config.method != GENERATOR and not train.problems:
+        read = read_all if config.method == IMAGE_TEXT else read_base
+        train = read_for_findings(data.split, lambda: read(data)[0])
+        if config.method not in _UNSCORED and not train.problems:
             train = train.checked(lambda listed: read_labels(_labels_file(config), listed, split))
         lists = [train]
         if data.eval_split:

@@ -43,6 +43,17 @@ def read_base(data: OvdData) -> tuple[DetectionDataset, Split]:
     return dataset, split
 
 
+def read_all(data: OvdData) -> tuple[DetectionDataset, Split]:
+    """Read ``data.split`` with the boxes of all classes: for an image–text model, never for a detector.
+
+    Raises:
+        ConfigError: As for ``class_split``.
+        DataError: The list has problems.
+    """
+    split = class_split(data)
+    return read_dataset(data.model_copy(update={"classes": split.classes}), data.split, with_labels=True), split
+
+
 def read_scored(data: OvdData, split: Split) -> DetectionDataset:
     """Read ``data.eval_split`` with the boxes of all classes.
 

@@ -30,7 +30,8 @@ def _config(data: Path, *more: str) -> OvdConfig:
     ("method", "learner"), [("marvel", OpenLearner), ("vl_plm", OpenLearner), ("proposals", ProposalLearner)]
 )
 def test_prepare__a_learner_by_method(method: str, learner: type, data: Path) -> None:
-    prepared = OvdPipeline().prepare(_config(data, f"method={method}"))
+    unscored = ["data.eval_split=null"] if method == "proposals" else []
+    prepared = OvdPipeline().prepare(_config(data, f"method={method}", *unscored))
     assert type(prepared.learner) is learner
     batches = [prepared.items[0, index] for index in range(len(prepared.items))]
     labels = torch.cat([each.targets[0].labels for each in batches])
@@ -76,6 +77,7 @@ def test_prepare__without_pseudo_labels(tmp_path: Path) -> None:
         ("data.novel=[rounds]", "'rounds', which is none of the classes"),
         ("data.novel=[]", "leaves no novel class"),
         ("data.classes=[]", "data.classes is empty"),
+        ("method=proposals", "method=proposals has no score. Set it to null"),
     ],
 )
 def test_prepare__vocabulary_refused(word: str, told: str, data: Path) -> None:
