@@ -191,14 +191,14 @@ def main() -> int:
         row = measure(setup, arguments.rounds, arguments.kept)
         missed |= report(setup.name, row)
         if arguments.write:
-            write_rows({setup.name: row}, RESULT)
+            write_rows({setup.name: row}, RESULT, "make bench-sfod-step ARGS=--write")
     return int(arguments.check and missed)
 
 
-def write_rows(rows: dict[str, object], path: Path) -> None:
-    """Put the rows into the result file, beside those of other setups."""
+def write_rows(rows: dict[str, object], path: Path, command: str) -> None:
+    """Put the rows into the result file of a command, beside those of other setups."""
     before = json.loads(path.read_text(encoding="utf-8"))["setups"] if path.exists() else {}
-    write_result(path, setups={**before, **rows}, command="make bench-sfod-step ARGS=--write")
+    write_result(path, setups={**before, **rows}, command=command)
 
 
 if __name__ == "__main__":
