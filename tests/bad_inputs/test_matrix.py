@@ -9,7 +9,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
+from pipelines.ovd.__main__ import main as ovd
+from pipelines.ovd.bundles import save_open_detector
+from pipelines.ovd.detector import OpenDetector
 from pipelines.pretrain.__main__ import main as pretrain
 from pipelines.sfod.__main__ import main as sfod
 from pipelines.ultrasound.__main__ import main as ultrasound
@@ -22,11 +26,15 @@ from tests.bad_inputs.test_detection_commands import BAD_IMAGES
 from tests.bad_inputs.test_labelled_lists import REFUSED as BAD_LISTS
 from tests.bad_inputs.test_pretraining import REFUSED as BAD_CLASSIFIED
 from tests.bad_inputs.test_slides import FAILED as BAD_SLIDES
+from tests.pipelines.ovd import tiny as tiny_ovd
 from tests.pipelines.pretrain import tiny as tiny_pretrain
 from tests.pipelines.sfod.tiny import SUPERVISED, source_bundle
 from tests.pipelines.ultrasound import tiny as tiny_ultrasound
 from tests.pipelines.wsi import tiny as tiny_wsi
 from tests.vision_core.dicom.test_reader import REFUSED as BAD_DICOMS
+from vision_core.bundles.card import Card, TrainedOn
+from vision_core.detection.settings import DetectorSettings
+from vision_core.randomness import seeded
 from vision_core.segmentation.networks import ResidualUNet
 from vision_core.segmentation.settings import Segmenter
 
@@ -53,6 +61,31 @@ def _data_words(data: Path) -> Words:
     return [f"data.root={data}", "data.classes=[disc,square]", *SUPERVISED]
 
 
+@cache
+def _open_detector() -> Path:
+    """A detector of names with random weights, which knows the two classes of the lists."""
+    classes = ("disc", "square")
+    with seeded(0):
+        detector = OpenDetector(DetectorSettings(**{"neck": "fpn", **tiny_ovd.DETECTOR}), classes, torch.eye(2, 8))
+    card = Card(
+        task="ovd",
+        method="marvel",
+        config={},
+        architecture={},
+        preprocessing={},
+        classes=classes,
+        trained_on=TrainedOn(description="nothing: random weights", synthetic=True),
+    )
+    save_open_detector(folder := kept() / "model", detector.freeze(), card, ("square",), torch.zeros(0, 8))
+    return folder
+
+
+def _open_words(data: Path) -> Words:
+    """Settings under which the boxes of both classes are read; of a detector, those of the base class alone are."""
+    return [f"data.root={data}", *tiny_ovd.TRAINING, "data.classes=[disc,square]", "data.novel=[square]",
+            "method=image_text"]  # fmt: skip
+
+
 LISTS = Kind(
     name="labelled list",
     makes_folder=True,
@@ -64,6 +97,23 @@ LISTS = Kind(
             "evaluate",
             sfod,
             lambda data, work: ["evaluate", f"--checkpoint={source_bundle()}", f"data.root={data}",
+                                "data.eval_split=train"],
+            2,
+        ),
+    ],
+)  # fmt: skip
+OPEN_LISTS = Kind(
+    name="labelled list of names",
+    makes_folder=True,
+    is_slow=True,
+    entries=[each for each in LISTS.entries if each.words in {("data.format=voc",), ("data.format=coco",)}],
+    verbs=[
+        Verb("validate", ovd, lambda data, work: ["validate", *_open_words(data)], 2),
+        Verb("train", ovd, lambda data, work: ["train", f"--out={work}/run", *_open_words(data)], 2),
+        Verb(
+            "evaluate",
+            ovd,
+            lambda data, work: ["evaluate", f"--checkpoint={_open_detector()}", f"data.root={data}",
                                 "data.eval_split=train"],
             2,
         ),
@@ -94,6 +144,20 @@ IMAGES = Kind(
                                 "data.format=images", f"source.weights={source_bundle()}"],
             2,
         ),
+    ],
+)  # fmt: skip
+OPEN_IMAGES = Kind(
+    name="image of names",
+    entries=IMAGES.entries,
+    is_slow=True,
+    verbs=[
+        Verb(
+            "predict",
+            ovd,
+            lambda path, work: ["predict", f"--checkpoint={_open_detector()}", f"--input={path.parent}",
+                                f"--out={work}/out"],
+            3,
+        )
     ],
 )  # fmt: skip
 DICOMS = Kind(
@@ -179,7 +243,7 @@ TWICE = Kind(
     entries=[Entry(make, line) for make, line in bad_frames.TWICE],
     verbs=[each for each in FRAME_LISTS.verbs if each.name != "evaluate"],  # which reads one list alone
 )
-KINDS = [LISTS, IMAGES, CLASSIFIED, DICOMS, SLIDES, FRAME_LISTS, FRAMES, TWICE]
+KINDS = [LISTS, OPEN_LISTS, IMAGES, OPEN_IMAGES, CLASSIFIED, DICOMS, SLIDES, FRAME_LISTS, FRAMES, TWICE]
 
 
 def _scored(verb: str, root: Path, bundle: Path) -> Words:
