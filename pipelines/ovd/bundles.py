@@ -10,6 +10,7 @@ from torch import Tensor
 from pipelines.ovd.config import Classifier, OvdConfig
 from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.detector import ANYTHING, OpenDetector
+from pipelines.ovd.image_text.compact import METHOD as IMAGE_TEXT
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import Bundle, Golden, Tensors
 from vision_core.bundles.card import Card
@@ -98,6 +99,8 @@ def build_open_detector(content: Bundle, path: Path) -> OpenBundle:
             f"'{path}' is a generator of proposals, which knows no names. Give proposals.weights it, and train with "
             "method=marvel."
         )
+    if card.method == IMAGE_TEXT:
+        raise CheckpointError(f"'{path}' is an image–text model, which detects nothing. Give image_text.weights it.")
     stated = card.architecture
     try:
         settings = DetectorSettings.model_validate(stated.get("detector"))

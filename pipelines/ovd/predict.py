@@ -193,7 +193,10 @@ def _given(config: OvdConfig) -> tuple[Vocabulary, Vocabulary] | None:
             raise ConfigError("predict.negatives names what is not wanted, and predict.classes is empty. Name both.")
         return None
     names = read_names(settings.classes_file) if settings.classes_file else parse_names(settings.classes or "")
-    return names, parse_names(settings.negatives) if settings.negatives else Vocabulary(names=(), synonyms=())
+    negatives = parse_names(settings.negatives) if settings.negatives else Vocabulary(names=(), synonyms=())
+    if both := {_alike(name) for name in names.names} & {_alike(name) for name in negatives.names}:
+        raise ConfigError(f"'{min(both)}' is to be detected, and is among what is not wanted. Take it out of one.")
+    return names, negatives
 
 
 def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, Vocabulary], *, is_open: bool) -> Typed:

@@ -7,6 +7,8 @@ import torch
 
 from pipelines.ovd.bundles import load_generator, load_open_detector, save_open_detector
 from pipelines.ovd.config import Classifier
+from pipelines.ovd.image_text.compact import CompactModel, save_compact
+from tests.pipelines.ovd.image_text.encoders import HashedWords
 from tests.pipelines.ovd.loops import CLASSES, EMBEDDINGS, SETTINGS, open_detector
 from vision_core.bundles.bundle import amend, check_golden, load
 from vision_core.bundles.card import Card, TrainedOn
@@ -74,6 +76,13 @@ def test_generator__loads_with_the_settings_of_pseudo_labels(tmp_path: Path) -> 
     detector, card = load_generator(make_generator(tmp_path / "model"), rpn_nms=0.3, count=25)
     assert (detector.settings.rpn_nms, detector.settings.rpn_post_nms_test) == (0.3, 25)
     assert card.classes == ("object",)
+
+
+def test_detector__is_no_image_text_model(tmp_path: Path) -> None:
+    with seeded(0):
+        save_compact(tmp_path / "model", CompactModel(HashedWords()), make_card("image_text"))
+    with pytest.raises(CheckpointError, match=r"detects nothing\. Give image_text\.weights it"):
+        load_open_detector(tmp_path / "model")
 
 
 def test_generator__and_detector_are_not_taken_for_one_another(tmp_path: Path) -> None:

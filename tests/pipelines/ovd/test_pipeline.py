@@ -77,7 +77,7 @@ def test_prepare__without_pseudo_labels(tmp_path: Path) -> None:
         ("data.novel=[rounds]", "'rounds', which is none of the classes"),
         ("data.novel=[]", "leaves no novel class"),
         ("data.classes=[]", "data.classes is empty"),
-        ("method=proposals", "method=proposals has no score. Set it to null"),
+        ("method=proposals", r"method=proposals has no score\. Set it to null"),
     ],
 )
 def test_prepare__vocabulary_refused(word: str, told: str, data: Path) -> None:

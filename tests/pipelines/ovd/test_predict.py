@@ -175,6 +175,7 @@ def test_far__names_that_resemble_no_trained_one() -> None:
         (["predict.negatives=a"], "predict.classes is empty"),
         (['predict.classes=" , "'], "no name to detect"),
         (["predict.classes=a"], "image_text.weights is empty"),
+        (['predict.classes="a, Lamp"', "predict.negatives=lamp"], "'lamp' is to be detected, and is among"),
     ],
 )
 def test_type__refused(words: list[str], told: str, bundle: Path) -> None:
