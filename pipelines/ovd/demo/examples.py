@@ -1,6 +1,7 @@
 """Pictures for the demo's page, of no list of the demo's data, with words to try on them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +19,10 @@ _SHOWN = (  # number of the scene, name, words, words that are not wanted, why i
 )
 
 
-def make_examples(folder: Path) -> list[dict[str, str | Path]]:
+def make_examples(folder: Path) -> list[dict[str, Any]]:
     """Draw the pictures; returns the fields of each example."""
     folder.mkdir(parents=True, exist_ok=True)
-    made: list[dict[str, str | Path]] = []
+    made: list[dict[str, Any]] = []
     for number, name, words, not_wanted, why in _SHOWN:
         path = folder / f"scene-{number}.png"
         write_png(path, draw_scene(SIDE_PX, np.random.default_rng(key("page", number))).picture)

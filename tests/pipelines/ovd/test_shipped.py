@@ -43,5 +43,5 @@ def test_words__of_the_training_are_near_and_others_far(detector: WordDetector) 
 
 def test_examples__the_first_finds_what_its_words_name(detector: WordDetector, tmp_path: Path) -> None:
     [first, *_] = make_examples(tmp_path)
-    found = detector(read_image(Path(first["path"])), detector.look_for(str(first["words"]))).above(0.4)
+    found = detector(read_image(first["path"]), detector.look_for(first["words"])).above(0.4)
     assert sorted(found.classes[label] for label in found.labels) == ["disc", "ring"]
