@@ -101,7 +101,10 @@ def plain_lines(lines: Sequence[str]) -> gr.HTML:
 def example_strip(examples: Sequence[tuple[str, str, Path]]) -> list[gr.Button]:
     """Make a strip of examples to try, a button each: its name, why it is offered, and a thumbnail of the session."""
     with gr.Row(visible=bool(examples), elem_classes="strip"):
-        return [gr.Button(name, icon=picture, size="sm", elem_classes="example") for name, _, picture in examples]
+        buttons = [gr.Button(name, icon=picture, size="sm", elem_classes="example") for name, _, picture in examples]
+    for button in buttons:  # else Gradio deletes their pictures after an hour, or when a start has to be repeated
+        button.keep_in_cache = set(button.temp_files)
+    return buttons
 
 
 def checkpoint_picker(names: Sequence[str]) -> gr.Dropdown:

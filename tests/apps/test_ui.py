@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
+from gradio.route_utils import delete_files_created_by_app
 
 from apps import ui
 from apps.cases import shown_name
@@ -16,6 +18,7 @@ from pipelines.sfod.config import SfodConfig
 from pipelines.wsi.config import WsiConfig
 from tests.apps.stand_in import alt, downloads, pictures
 from vision_core.errors import InputError
+from vision_core.images.drawing import write_png
 from vision_core.results import RESEARCH_NOTICE
 
 
@@ -163,3 +166,17 @@ def test_overlay_controls__everything_happens_in_the_browser() -> None:
 def test_session_folder__is_that_of_this_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     assert ui.session_folder() == tmp_path
+
+
+def test_examples__their_pictures_outlive_the_clearing_of_old_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "session"))
+    (tmp_path / "session").mkdir()
+    write_png(picture := tmp_path / "session" / "one.png", np.zeros((8, 8, 3), np.uint8))
+    with ui.page("examples") as page:
+        [button] = ui.example_strip([("one", "", picture)])
+    assert button.icon is not None
+    served = Path(button.icon["path"])
+    delete_files_created_by_app(page, None)
+    assert served.is_file()
