@@ -13,6 +13,7 @@ from gradio.route_utils import delete_files_created_by_app
 from apps import ui
 from apps.cases import shown_name
 from apps.viewer import Figure
+from pipelines.ovd.config import OvdConfig
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.sfod.config import SfodConfig
 from pipelines.wsi.config import WsiConfig
@@ -83,7 +84,8 @@ def test_in_words_of_a_page__keeps_what_is_wrong(message: str, shown: str) -> No
 
 
 def test_in_words_of_a_page__no_message_of_the_package_names_a_key() -> None:
-    config_keys = {name for task in (SfodConfig, WsiConfig, PretrainConfig) for name in task.model_fields}
+    config_keys = {name for task in (SfodConfig, WsiConfig, PretrainConfig, OvdConfig) for name in task.model_fields}
+    config_keys -= {"profile"}  # a word, no section
     sections = re.compile(rf"(?<![\w./'-])(?:{'|'.join(config_keys)})\.[a-z_]{{3,}}\b|(?<![\w-])--[a-z]")
     texts = [text for path in _SOURCES for text in _texts(path)]
     named = [text for text in texts if sections.search(text)]
