@@ -7,9 +7,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import pretrain_tables, sfod_tables, wsi_longer_tables, wsi_tables
+from benchmarks import pretrain_tables, sfod_tables, ultrasound_tables, wsi_longer_tables, wsi_tables
 
-STUDIES = {study.STUDY.name: study.STUDY for study in (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables)}
+_TABLES = (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables, ultrasound_tables)
+STUDIES = {each.STUDY.name: each.STUDY for each in _TABLES}
 
 
 def make_data(study: str, folder: Path) -> None:
@@ -22,6 +23,10 @@ def make_data(study: str, folder: Path) -> None:
         from pipelines.wsi.demo.demo_data import make_demo_data as make_slides
 
         make_slides(folder)
+    elif study.startswith("ultrasound"):
+        from benchmarks.ultrasound_phantom import make_frames
+
+        make_frames(folder, STUDIES[study].protocol())
     else:
         from pipelines.pretrain.demo.small_real import make_small_real
 

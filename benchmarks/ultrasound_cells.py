@@ -23,6 +23,7 @@ STUDY = Study(
         for name in ("anatomy", "imaging", "machines", "observers", "scene", "study")
     ),
 )
+PROTOCOL = STUDY.protocol()
 SCREEN = "screen"
 TRUTH = "truth"  # the file beside the cells: what the observers say
 LISTS = ("val", "calibration", "test", "other_machine")
@@ -171,7 +172,7 @@ def read_found(rows: Rows) -> Found:
 def missing(rows: Rows) -> list[str]:
     """Cells of the study without a result."""
     found = {_cell_of(row).name for row in rows if row["group"] != TRUTH}
-    return [cell.name for cell in cells_of(STUDY.protocol()) if cell.name not in found]
+    return [cell.name for cell in cells_of(PROTOCOL) if cell.name not in found]
 
 
 def columns_of(values: Mapping[str, NDArray[Any]], exact: Sequence[str] = ()) -> dict[str, str]:

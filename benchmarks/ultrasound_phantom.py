@@ -26,6 +26,7 @@ from benchmarks.studies import RESULTS, write_result
 from benchmarks.ultrasound_cells import (
     BINS,
     LISTS,
+    PROTOCOL,
     SCORED,
     SCREEN,
     STUDY,
@@ -80,15 +81,16 @@ def prepare(bench: Bench) -> None:
     """Make the frames, and write what the observers say of them; both once."""
     protocol = bench.protocol
     if not (bench.work / "data" / "phantom.json").exists():  # written last
-        height, width = protocol["size_px"]
-        say(
-            write_study(
-                bench.work / "data", size=(height, width), frames=protocol["frames"], lists=protocol["subjects"]
-            )
-        )
+        say(make_frames(bench.work / "data", protocol))
     if not bench.path(TRUTH).exists():
         frames = {name: _truth_columns(each) for name, each in _lists(bench).items()}
         _write(bench, TRUTH, group=TRUTH, frames=frames)
+
+
+def make_frames(folder: Path, protocol: Mapping[str, Any]) -> str:
+    """Write the frames of the study; returns a description."""
+    height, width = protocol["size_px"]
+    return write_study(folder, size=(height, width), frames=protocol["frames"], lists=protocol["subjects"])
 
 
 def run_cell(bench: Bench, cell: Cell) -> tuple[str, float]:
@@ -288,7 +290,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seeds", help="some of them, with commas")
     arguments = parser.parse_args()
-    bench = Bench(protocol=STUDY.protocol(), work=STUDY.work_folder(), results=RESULTS / STUDY.name)
+    bench = Bench(protocol=PROTOCOL, work=STUDY.work_folder(), results=RESULTS / STUDY.name)
     prepare(bench)
     seeds = set(map(int, arguments.seeds.split(","))) if arguments.seeds else None
     cells = [each for each in cells_of(bench.protocol) if seeds is None or each.seed in seeds]

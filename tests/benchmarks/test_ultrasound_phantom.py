@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.ultrasound_cells import LISTS, SCORED, STUDY, TRUTH, Cell, cells_of, read_found
+from benchmarks.ultrasound_cells import LISTS, PROTOCOL, SCORED, STUDY, TRUTH, Cell, cells_of, read_found
 from benchmarks.ultrasound_phantom import Bench, in_band, prepare, reliability, run_cell, words_of
 from pipelines.ultrasound.config import UltrasoundConfig
 from vision_core.config.loading import load
 
-PROTOCOL = STUDY.protocol()
 BENCH = Bench(protocol=PROTOCOL, work=Path("work"), results=Path("results"))
 
 
