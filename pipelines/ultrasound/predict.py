@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
 from pipelines.ultrasound.screening.gate import accepted
 from pipelines.ultrasound.screening.scope_guard import OUTSIDE_NOTE, guard_of, outside_frames
 from pipelines.ultrasound.segment import Masking, ModelMasks, masks_of, open_masking
-from pipelines.ultrasound.weights.bundles import Frames, Loaded, ScreenModel, load_network, raw_outputs
+from pipelines.ultrasound.weights.bundles import Frames, Loaded, ScreenModel, load_network, quicken, raw_outputs
 from vision_core.errors import InputError, UsageError
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import Predictor
@@ -90,7 +91,9 @@ class UltrasoundPredictor(Predictor[CineResult]):
             CheckpointError: A bundle is not a sound one of this task.
         """
         where = pick_device(device)
-        return cls(load_network(Path(path), where), config or UltrasoundConfig(), where)
+        loaded = load_network(Path(path), where)
+        quicken(loaded.model)
+        return cls(loaded, config or UltrasoundConfig(), where)
 
     def __call__(self, item: str | Path | NDArray[np.uint8]) -> CineResult:
         """Screen and segment the frames of a file, or an ``(H, W, 3)`` RGB array.
@@ -106,14 +109,14 @@ class UltrasoundPredictor(Predictor[CineResult]):
     def stream(self, path: str | Path) -> Iterator[StreamedFrame]:
         """Screen and segment the frames of a file one at a time, as they come; none is left out and none is kept.
 
+        The next frame is read meanwhile.
+
         Raises:
             InputError: As for a file.
         """
         file = open_file(Path(path), self._reader)
-        for number, text in enumerate(file.texts):
-            began = time.perf_counter()
-            image = file.read(number)
-            part = self._part([image], [text])
+        for number, image, began in _ahead(file):
+            part = self._part([image], [file.texts[number]])
             yield StreamedFrame(
                 number=number,
                 image=image,
@@ -225,6 +228,22 @@ def refuse_gate(config: UltrasoundConfig) -> None:
         raise UsageError(
             f"segment='{config.segment}' stands behind a screen, and --checkpoint is a segmenter. Give a screen."
         )
+
+
+def _ahead(file: FrameFile) -> Iterator[tuple[int, Grey, float]]:
+    """Read the frames of a file, each while the one before is in use: number, frame, and when its reading began."""
+
+    def read(number: int) -> tuple[int, Grey, float]:
+        began = time.perf_counter()
+        return number, file.read(number), began
+
+    with ThreadPoolExecutor(1, thread_name_prefix="frames") as thread:
+        coming = thread.submit(read, 0)
+        for number in range(1, len(file.texts) + 1):
+            found = coming.result()
+            if number < len(file.texts):
+                coming = thread.submit(read, number)
+            yield found
 
 
 def _chunks(count: int) -> list[range]:

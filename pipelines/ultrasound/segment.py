@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.ultrasound.data.folders import read_grey
 from pipelines.ultrasound.data.frames import to_mask as read_mask
-from pipelines.ultrasound.weights.bundles import TASK, Frames, SegmentModel, load_network, raw_outputs
+from pipelines.ultrasound.weights.bundles import TASK, Frames, SegmentModel, load_network, quicken, raw_outputs
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import check_golden
 from vision_core.bundles.card import CARD_FILE
@@ -121,6 +121,7 @@ def _of_bundles(paths: Sequence[Path], device: torch.device) -> ModelMasks:
     loaded = [load_network(path, device, "segmenter") for path in paths]
     for path, each in zip(paths, loaded, strict=True):  # the bundle of --checkpoint alone is proven by the verb
         check_golden(bundle.load(path, TASK), partial(raw_outputs, each.model))
+        quicken(each.model)
     members = [each.model for each in loaded if isinstance(each.model, SegmentModel)]
     identity = loaded[0].card.identity()
     return ModelMasks(

@@ -1,9 +1,11 @@
 """Screens: classifiers that tell whether a frame shows the organ. DenseNet-161 as published, or a smaller backbone."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipelines.ultrasound.config import LEAST_SIDE, ScreenNetwork
 from vision_core.backbones.networks import LITE0_MEAN, LITE0_STD, backbone_spec, build_backbone
@@ -92,6 +94,19 @@ def screen_backbone(name: BackboneName) -> nn.Module:
     nn.init.normal_(head.weight, std=_FIRST_STD)
     nn.init.zeros_(head.bias)
     return network
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold the norms of a network in inference mode into the convolutions right before them, in place.
+
+    A norm that is called with an activation of its own, as timm's are, leaves that activation behind.
+    """
+    for parent in network.modules():
+        for (_, before), (name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                fused = fuse_conv_bn_eval(before, norm)
+                before.weight, before.bias = fused.weight, fused.bias
+                setattr(parent, name, getattr(norm, "act", nn.Identity()))
 
 
 def _rules_of(settings: ScreenNetwork) -> Preprocessing:

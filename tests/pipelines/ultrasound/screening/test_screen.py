@@ -1,10 +1,11 @@
 import math
+from typing import Literal
 
 import pytest
 import torch
 
 from pipelines.ultrasound.config import BEDSIDE, ScreenNetwork
-from pipelines.ultrasound.screening.screen import Screen
+from pipelines.ultrasound.screening.screen import Screen, fold_norms
 from vision_core.backbones.networks import lite0_imagenet
 from vision_core.errors import ConfigError
 
@@ -66,3 +67,25 @@ def test_screen__loss_on_logits_is_the_published_one() -> None:
     loss = torch.nn.functional.binary_cross_entropy_with_logits(probabilities.logit(), labels)
     assert loss.item() == pytest.approx(0.303371, abs=1e-6)
     assert math.isfinite(torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(900.0), torch.tensor(0.0)))
+
+
+@pytest.mark.parametrize("network", ["lite0", "resnet10t", "densenet161"])
+def test_fold_norms__leaves_logits_and_features(network: Literal["lite0", "resnet10t", "densenet161"]) -> None:
+    torch.manual_seed(0)
+    screen = Screen(ScreenNetwork(network=network)).eval()
+    for each in screen.modules():
+        if isinstance(each, torch.nn.BatchNorm2d):
+            each.running_mean, each.running_var = (
+                torch.randn(each.num_features) / 9,
+                torch.rand(each.num_features) + 0.5,
+            )
+    frames = torch.rand(2, 1, 32, 40)
+    with torch.inference_mode():
+        logits, features = screen.with_features(frames)
+        norms = sum(isinstance(each, torch.nn.BatchNorm2d) for each in screen.modules())
+        fold_norms(screen.network)
+        left = sum(isinstance(each, torch.nn.BatchNorm2d) for each in screen.modules())
+        folded = screen.with_features(frames)
+    assert left < 0.6 * norms  # DenseNet has half of them before its convolutions
+    assert torch.allclose(folded[0], logits, atol=1e-4)
+    assert torch.allclose(folded[1], features, atol=1e-3, rtol=1e-3)
