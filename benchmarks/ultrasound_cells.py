@@ -131,7 +131,7 @@ class Found:
         scores: Of each screen, by seed and list ``(n,)`` float32.
         outside: Whether its guard tells a frame as outside, likewise.
         segmented: By group, label, seed and list.
-        minutes: CPU minutes of each cell.
+        minutes: CPU minutes of each cell that was trained without a stop.
     """
 
     truth: Mapping[str, Truth]
@@ -165,7 +165,8 @@ def read_found(rows: Rows) -> Found:
         else:
             own = segmented.setdefault((row["group"], row["label"]), {})
             own[row["seed"]] = {name: _segmented(columns) for name, columns in lists.items()}
-    minutes = {_cell_of(row).name: row["cpu_seconds"] / 60 for row in rows if row["group"] != TRUTH}
+    whole = [row for row in rows if row["group"] != TRUTH and not row["is_resumed"]]
+    minutes = {_cell_of(row).name: row["cpu_seconds"] / 60 for row in whole}
     return Found(truth=truth, scores=scores, outside=outside, segmented=segmented, minutes=minutes)
 
 

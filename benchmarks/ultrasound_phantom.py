@@ -48,6 +48,7 @@ from pipelines.ultrasound.segment import Masks, ModelMasks
 from pipelines.ultrasound.weights.bundles import Frames, Loaded, ScreenModel, SegmentModel, load_network
 from vision_core.console import say
 from vision_core.environment import peak_resident_mib
+from vision_core.runs.folder import RunFolder
 
 _RULE: FrameLabel = "observer_majority"
 _EXACT = ("scores",)
@@ -96,6 +97,8 @@ def make_frames(folder: Path, protocol: Mapping[str, Any]) -> str:
 def run_cell(bench: Bench, cell: Cell) -> tuple[str, float]:
     """Train a network of the study by the task's own command and keep what it makes of every frame.
 
+    A training that was stopped goes on with the same bits; the seconds are then those since.
+
     Returns:
         Its name, and the CPU seconds that it took.
 
@@ -104,8 +107,9 @@ def run_cell(bench: Bench, cell: Cell) -> tuple[str, float]:
     """
     torch.set_num_threads(1)
     begun, out = time.process_time(), bench.work / cell.name
-    words = words_of(bench, cell)
-    if code := ultrasound(["train", "--out", str(out), "--overwrite", "--device", "cpu", *words]):
+    words, is_resumed = words_of(bench, cell), RunFolder(out).is_used()
+    how = ["--resume"] if is_resumed else []
+    if code := ultrasound(["train", "--out", str(out), *how, "--device", "cpu", *words]):
         raise RuntimeError(f"{cell.name}: exit code {code}")
     trained = time.process_time()
     loaded = load_network(out / "model")
@@ -121,6 +125,7 @@ def run_cell(bench: Bench, cell: Cell) -> tuple[str, float]:
         seed=cell.seed,
         settings=[word for word in words if not word.startswith("data.root")],
         validation=_validation(out),
+        is_resumed=is_resumed,
         cpu_seconds=round(time.process_time() - begun, 1),
         cpu_seconds_of_training=round(trained - begun, 1),
         peak_mib=peak_resident_mib(),

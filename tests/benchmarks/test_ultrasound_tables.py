@@ -133,7 +133,7 @@ def made(seeds: int, *, gate_is_perfect: bool) -> Rows:
         }
     ]
     for cell in (each for each in cells_of(PROTOCOL) if each.seed < seeds):
-        row = {"group": cell.group, "label": cell.label, "seed": cell.seed, "cpu_seconds": 60.0}
+        row = {"group": cell.group, "label": cell.label, "seed": cell.seed, "cpu_seconds": 60.0, "is_resumed": False}
         noise = 0.1 * rng.random(80)
         if cell.group == "screen":
             scores = 0.25 + 0.5 * (present if gate_is_perfect else ~present) + noise
