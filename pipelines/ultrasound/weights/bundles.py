@@ -189,7 +189,7 @@ def quicken(model: Model) -> None:
     """
     if isinstance(model, ScreenModel):
         fold_norms(model.network)
-    model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.network.to(memory_format=torch.channels_last)
 
 
 def check_kind(path: Path, card: Card, kind: str) -> None:

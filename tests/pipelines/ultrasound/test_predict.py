@@ -163,6 +163,16 @@ def test_stream__every_frame_comes_once_with_the_mask_of_the_whole_file(segmente
     assert whole.seconds is not None and whole.seconds > 0
 
 
+def test_stream__may_be_left_early(segmenter: Path) -> None:
+    path = get_testdata_file("examples_ybr_color.dcm")
+    assert isinstance(path, str)
+    predictor = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")
+    stream = predictor.stream(path)
+    assert next(stream).number == 0
+    stream.close()  # type: ignore[attr-defined]  # waits for the frame that is being read
+    assert next(predictor.stream(path)).number == 0
+
+
 def test_predict__memory_does_not_grow_with_the_length_of_a_cine(segmenter: Path) -> None:
     predictor = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")
     image = frame(0, 1, (96, 128))[0]
