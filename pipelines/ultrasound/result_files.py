@@ -86,9 +86,10 @@ def columns(result: CineResult) -> dict[str, Cell]:
 
 def outlined(image: Grey, mask: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
     """Draw the outline of a mask on a frame ``(H, W)``, orange, and of another one, blue: ``(H, W, 3)`` uint8."""
-    wide = np.asarray(image, np.float32)
-    white = 65535 if image.dtype == np.uint16 else 255
-    picture = np.repeat((wide * (255 / white)).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if image.dtype != np.uint8:
+        white = 65535 if image.dtype == np.uint16 else 255
+        image = (np.asarray(image, np.float32) * (255 / white)).clip(0, 255).astype(np.uint8)
+    picture = np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB), np.uint8)
     for each, colour in ((other, SKY_BLUE), (mask, ORANGE)):
         if each is not None and each.any():
             contours, _ = cv2.findContours(each.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
