@@ -17,6 +17,7 @@ from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -63,7 +64,8 @@ def _start_parent() -> None:
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        forkserver.ensure_running()
+        with mock.patch.object(tempfile, "tempdir", None):  # a test may have its own, and the socket has to stay
+            forkserver.ensure_running()
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

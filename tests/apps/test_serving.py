@@ -2,14 +2,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +18,9 @@ import pytest
 
 from apps import serving
 from apps.serving import Serving, check, main, parse, private_folder
+from tests.forked import Forked
 from vision_core.errors import EnvironmentFault, UsageError
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = """
 import gradio as gr, sys
 from pathlib import Path
@@ -190,7 +189,7 @@ def test_private_folder__leftover_of_a_killed_page_is_removed_and_a_living_one_s
 
 @dataclass(frozen=True, kw_only=True)
 class _Server:
-    process: subprocess.Popen[str]
+    process: Forked
     url: str
     folder: Path
 
@@ -200,16 +199,23 @@ def server(tmp_path: Path) -> Iterator[_Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
-    command = [sys.executable, "-c", PAGE, str(port)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            folder = Path(process.stdout.readline().strip())
-            assert process.stdout.readline().startswith("Open http://127.0.0.1")
-            yield _Server(process=process, url=f"http://127.0.0.1:{port}", folder=folder)
-        finally:
-            process.kill()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    process = Forked(["-c", PAGE, str(port)], partial(_in, environment, Path.cwd()))
+    try:
+        while "Open http" not in process.so_far()[0] and process.poll() is None:
+            time.sleep(0.05)
+        folder, told, *_ = process.so_far()[0].splitlines()
+        assert told.startswith("Open http://127.0.0.1")
+        yield _Server(process=process, url=f"http://127.0.0.1:{port}", folder=Path(folder))
+    finally:
+        process.kill()
+
+
+def _in(environment: Mapping[str, str], folder: Path) -> None:
+    """Take over variables and the folder to work in; the one for temporary files was asked for before."""
+    os.environ.update(environment)
+    os.chdir(folder)
+    tempfile.tempdir = None
 
 
 def _upload(server: _Server, name: str, content: bytes) -> httpx.Response:
@@ -243,7 +249,8 @@ def test_safe_launch__sigterm_closes_clean_and_leaves_nothing(server: _Server) -
     _upload(server, "a.txt", b"case A").raise_for_status()
     assert any(server.folder.rglob("a.txt"))
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(timeout=15) == 0
+    server.process.communicate(timeout=15)
+    assert server.process.returncode == 0
     deadline = time.monotonic() + 5
     while server.folder.exists() and time.monotonic() < deadline:
         time.sleep(0.05)

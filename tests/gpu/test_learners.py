@@ -61,10 +61,16 @@ def _waits(device: MadeDevice) -> Counter[str]:
 
 @pytest.mark.parametrize("case", LEARNERS)
 def test_fit__as_on_the_cpu_with_few_waits_and_resumed_to_the_same_bits(
-    case: Case, world: World, device: MadeDevice, tmp_path: Path
+    case: Case, world: World, tmp_path: Path
 ) -> None:
     config = world.config(case)
     expected = state(train(world.prepared(case, config), config, CPU, tmp_path / "cpu"))
+    with made_device() as device:
+        _fit_on(device, case, world, expected, tmp_path)
+
+
+def _fit_on(device: MadeDevice, case: Case, world: World, expected: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    config = world.config(case)
     runtime = Runtime(device=device.device)
     before: list[Counter[str]] = []
 
