@@ -225,6 +225,20 @@ def hash_digits(path: Path) -> str:
     return sha256(path)[:8]
 
 
+def case_place(forget: Callable[[Any], None]) -> gr.State:
+    """Make the place of a session's case, at first None; within the hour after its tab was closed it is forgotten.
+
+    Args:
+        forget: Deletes the files of a case.
+    """
+
+    # Gradio copies what a page is made of at every visit: of a method it would copy the object, with its models.
+    def delete(case: object) -> None:
+        forget(case)
+
+    return gr.State(None, delete_callback=delete)
+
+
 def upload(label: str) -> gr.File:
     """Make the place of a person's own file; its content decides what it is, so any name is accepted."""
     return gr.File(label=label, height=110, elem_classes="upload")

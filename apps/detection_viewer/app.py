@@ -69,7 +69,7 @@ class _Components:
 
 
 def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
-    case = gr.State(None, delete_callback=viewer.forget)  # within the hour after its tab was closed
+    case = ui.case_place(viewer.forget)
     display = [components.score, components.view]
     nothing = (None, *cleared())
     events = [

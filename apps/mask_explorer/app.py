@@ -80,7 +80,7 @@ class _Components:
 
 
 def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[gr.Button, Example]]) -> None:
-    case = gr.State(None, delete_callback=viewer.forget)  # within the hour after its tab was closed
+    case = ui.case_place(viewer.forget)
     everything = [components.error, case, *components.shown]
     case_and_display = [case, components.which, components.seed]
     nothing = (None, *empty_outputs())

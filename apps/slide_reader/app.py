@@ -89,7 +89,7 @@ class _Components:
 
 
 def _connect(components: _Components, reader: SlideReader, examples: Sequence[tuple[gr.Button, Example]]) -> None:
-    case = gr.State(None, delete_callback=delete_case)  # called within an hour after the tab is closed
+    case = ui.case_place(delete_case)
     everything = [components.error, case, *components.shown]
     nothing = (None, *empty_outputs())
     # An upload clears the list of slides, and a choice from the list clears the upload.

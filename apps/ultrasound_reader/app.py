@@ -62,7 +62,7 @@ class _Components:
 
 
 def _connect(components: _Components, reader: Reader, examples: Sequence[tuple[gr.Button, Example]]) -> None:
-    case = gr.State(None, delete_callback=forget)  # within the hour after its tab was closed
+    case = ui.case_place(forget)
     everything = [components.error, case, *components.shown]
     nothing = (None, *cleared())
     events = [

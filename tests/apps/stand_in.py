@@ -4,9 +4,11 @@ import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Self, TypeVar
 from urllib.parse import unquote
 
+import gradio as gr
 import torch
 from torch import Tensor
 
@@ -45,3 +47,18 @@ def alt(figure: str) -> str:
     """What a figure says to people who do not see it."""
     found = re.search(r'alt="([^"]+)"', figure)
     return html.unescape(found[1]) if found else ""
+
+
+def copied(page: gr.Blocks) -> list[object]:
+    """What Gradio copies at every visit of a page beside plain data; a method brings its object, with its models."""
+    plain = (str, int, float, bool, type(None), FunctionType)
+    found, waiting = [], [*page.get_config_file().values()]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list | tuple):
+            waiting += each
+        elif not isinstance(each, plain):
+            found.append(each)
+    return found

@@ -15,7 +15,7 @@ from apps.cases import Example
 from apps.detection_viewer.app import build, scope_lines
 from apps.detection_viewer.handlers import VIEWS, Case, Display, ModelPair, Viewer, display_of
 from apps.detection_viewer.wording import headline, operating_score, totals
-from tests.apps.stand_in import StandIn, alt, downloads, pictures
+from tests.apps.stand_in import StandIn, alt, copied, downloads, pictures
 from tests.bad_inputs import dicoms
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.detection.calibration import calibrate
@@ -241,5 +241,6 @@ def test_build__events_are_private(photo: Path, tmp_path: Path, monkeypatch: pyt
     page = build([pair], [Example(name="tile", path=photo, origin="made")])
     assert {event.api_visibility for event in page.fns.values()} == {"private"}
     assert page.analytics_enabled is False
+    assert copied(page) == []
     sliders = [block for block in page.blocks.values() if isinstance(block, gr.Slider)]
     assert [slider.value for slider in sliders] == [0.5, 1.0]

@@ -20,7 +20,7 @@ from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
 from pipelines.pretrain.weights.bundles import describe_classifier, save_classifier, save_policy
-from tests.apps.stand_in import alt, downloads, pictures
+from tests.apps.stand_in import alt, copied, downloads, pictures
 from tests.bad_inputs import dicoms
 from vision_core.backbones.networks import build_backbone
 from vision_core.bundles.card import Card, TrainedOn
@@ -348,3 +348,4 @@ def test_build__private_events_and_notices(
     assert RESEARCH_NOTICE in said and "same-subject: an illustration" in said and "no guard of its scope" in said
     assert "fine-tuned on clean images" in said and "only seen made images" not in said
     assert page.analytics_enabled is False
+    assert copied(page) == []

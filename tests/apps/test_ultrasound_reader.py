@@ -21,7 +21,7 @@ from apps.ultrasound_reader.handlers import VIEWS, Case, Reader, forget
 from apps.ultrasound_reader.wording import ABSENT, PRESENT, REMOVED, UNKNOWN, Reading, frame_words, headline, lines
 from pipelines.ultrasound.data.files import open_file
 from pipelines.ultrasound.result_files import write_result
-from tests.apps.stand_in import StandIn, downloads
+from tests.apps.stand_in import StandIn, copied, downloads
 from tests.bad_inputs.dicoms import still
 from tests.vision_core.dicom.test_spacing import region
 from vision_core.bundles.card import Card, TrainedOn
@@ -216,3 +216,4 @@ def test_page__is_built_with_its_warning(cine: Path, decoder: UntrustedImages) -
     texts = [str(getattr(block, "value", "")) for block in page.blocks.values()]
     assert any("This model has only seen made images." in text for text in texts)
     assert any(text == "Sweep" for text in texts)
+    assert copied(page) == []
