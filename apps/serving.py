@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import gc
 import ipaddress
 import logging
 import os
@@ -81,6 +82,7 @@ def main(
         has_slides: Whether the page takes slides: adds the flag ``--slides-root``, whose value ``build`` gets.
     """
     serving = parse(title, argv, has_slides=has_slides)
+    gc.disable()  # what is loaded until the page answers stays: a sixth of the time would go into looking through it
     try:
         check(serving)
         if serving.debug:
@@ -96,6 +98,8 @@ def main(
         return error.exit_code
     except KeyboardInterrupt:
         pass
+    finally:
+        gc.enable()
     return 0
 
 
@@ -144,6 +148,8 @@ def safe_launch(blocks: "gr.Blocks", serving: Serving) -> None:
         raise EnvironmentFault(
             f"Cannot listen on '{serving.host}' port '{serving.port or '7860 and up'}': give another with --port."
         ) from error
+    gc.freeze()
+    gc.enable()
     print(f"Open {blocks.local_url} in a browser. Ctrl-C ends it and deletes what was uploaded.", flush=True)
     try:
         if not serving.no_browser and has_display():

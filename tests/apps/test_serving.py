@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import signal
@@ -143,6 +144,7 @@ def test_main__refusal_exits_2_before_the_page_is_built(capsys: pytest.CaptureFi
 
     assert main(build, "Page.", ["--share"]) == 2  # type: ignore[arg-type]
     assert capsys.readouterr().err.startswith("error[USAGE] '--share'")
+    assert gc.isenabled()  # it is off while a page is loaded
 
 
 @pytest.mark.parametrize("content", ["", "ada\n", "ada:x\n:y\n"])
