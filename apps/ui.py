@@ -37,7 +37,6 @@ _FOLDERS_OF_A_PATH = re.compile(r"(?<![\w.])(?:'/[^'\n]*/(?=[^'/\n]+')|/(?:[^\s/
 MADE_ONLY = "This model has only seen made images."
 _ASK = "The picture may hold text that names a person. Yes, show the downloads all the same"
 _MOST_BYTES = int(Serving.max_file_size.removesuffix("mb")) * 2**20  # the browser says so before it sends
-_OPACITY_STEP = 0.1
 _log = logging.getLogger("domainsight")
 # How an event that runs a model is connected: Gradio would have a queue for each button, and run them side by side.
 ANALYSIS: dict[str, Any] = {"trigger_mode": "once", "concurrency_id": "analysis", "api_visibility": "private"}
@@ -172,16 +171,10 @@ def overlay_controls(label: str, opacity: float) -> None:
         label: Name of the slider.
         opacity: Its first value, from 0 to 1.
     """
-    slider = gr.Slider(0.0, 1.0, value=opacity, step=0.05, label=label, buttons=[], elem_id="opacity")
+    gr.Slider(0.0, 1.0, value=opacity, step=0.05, label=label, buttons=[], interactive=True, elem_id="opacity")
     with gr.Row(elem_classes="overlay-keys"):
-        for name, text, move in (
-            ("toggle", "Show or hide", "now > 0 ? ((window.shownBefore = now), 0) : window.shownBefore || 0.5"),
-            ("fainter", "Fainter", f"Math.max(0, Math.round((now - {_OPACITY_STEP}) * 100) / 100)"),
-            ("stronger", "Stronger", f"Math.min(1, Math.round((now + {_OPACITY_STEP}) * 100) / 100)"),
-        ):
-            button = gr.Button(text, size="sm", elem_id=f"overlay-{name}")
-            button.click(None, [slider], [slider], js=f"(now) => {move}", api_visibility="private")
-    slider.change(None, [slider], [], js="(now) => { window.viewer?.setOpacity(now); }", api_visibility="private")
+        for name, text in (("toggle", "Show or hide"), ("fainter", "Fainter"), ("stronger", "Stronger")):
+            gr.Button(text, size="sm", elem_id=f"overlay-{name}")
 
 
 def keys_help() -> gr.HTML:

@@ -188,7 +188,23 @@
     const opacity = viewer.opacity ?? document.querySelector("#opacity input[type=range]")?.value ?? 1;
     figure.querySelectorAll(".over, .half").forEach((layer) => { layer.style.opacity = opacity; });
   }
-  viewer.setOpacity = (value) => { viewer.opacity = value; figures().forEach(showOpacity); };
+  // The slider, its buttons and keys act on the picture at once; Gradio's slider hears of it as of a person's hand.
+  const opacitySteps = {
+    "overlay-toggle": (now) => { if (now > 0) viewer.shownBefore = now; return now > 0 ? 0 : viewer.shownBefore ?? .5; },
+    "overlay-fainter": (now) => now - .1, "overlay-stronger": (now) => now + .1,
+  };
+  document.addEventListener("input", (event) => {
+    if (!event.target.matches?.("#opacity input") || !event.target.value) return;
+    viewer.opacity = clamp(parseFloat(event.target.value), 0, 1);
+    figures().forEach(showOpacity);
+  });
+  document.addEventListener("click", (event) => {
+    const step = opacitySteps[event.target.closest?.("button")?.id];
+    const slider = document.querySelector("#opacity input[type=range]");
+    if (!step || !slider) return;
+    slider.value = step(viewer.opacity ?? parseFloat(slider.value));
+    slider.dispatchEvent(new Event("input", {bubbles: true}));
+  });
   // Gradio changes a figure in place, so a new drawing is known by its sum.
   const beginNew = () => figures().forEach((figure) => figure.drawn === figure.dataset.drawn || begin(figure));
   const watched = {childList: true, subtree: true, attributes: true, attributeFilter: ["data-drawn"]};

@@ -39,13 +39,14 @@ _CHANGE = """(name) => new Promise((done) => {
   [...document.querySelectorAll(".choices input")].find((each) => each.value === name).click();
   look();
 })"""
-# From the key to the first frame with the other opacity.
+# From the key to the end of the first frame with the other opacity: as a frame begins, then as its message is heard.
 _TOGGLE = """() => new Promise((done) => {
   const opacity = () => document.querySelector("figure.viewer .over")?.style.opacity;
-  const before = opacity(), began = performance.now();
-  const look = () => opacity() !== before ? done(performance.now() - began) : requestAnimationFrame(look);
+  const before = opacity(), began = performance.now(), {port1, port2} = new MessageChannel();
+  port1.onmessage = () => done(performance.now() - began);
+  const look = () => opacity() !== before ? port2.postMessage(0) : requestAnimationFrame(look);
   document.dispatchEvent(new KeyboardEvent("keydown", {key: " ", bubbles: true}));
-  look();
+  requestAnimationFrame(look);
 })"""
 _VIEWS = ("Source model", "Adapted model", "What changed")
 

@@ -30,6 +30,11 @@ from vision_core.images.reading import read_image
 
 pytestmark = pytest.mark.browser
 COUNTS = re.compile(r"the source model finds (\d+) tree crowns?, the adapted model (\d+) tree")
+# What is seen right after a key, before the browser does anything else.
+_AT_ONCE = """() => [" ", " "].map((key) => {
+  document.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+  return document.querySelector("figure.viewer .over").style.opacity;
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +96,9 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
     expect_opacity(page, 1)
     page.keyboard.press("-")
     expect_opacity(page, 0.9)
+    assert page.evaluate(_AT_ONCE) == ["0", "0.9"]
+    expect(page.get_by_role("slider", name="Opacity of the boxes")).to_have_value("0.9")
+    expect(page.get_by_role("spinbutton", name="Opacity of the boxes")).to_have_value("0.9")
     page.keyboard.press("z")
     assert float(figure(page).get_attribute("data-zoom") or 0) == pytest.approx(1.5)
     page.keyboard.press("0")
