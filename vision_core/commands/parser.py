@@ -149,6 +149,13 @@ def _predict(verbs: Any, *, config_class: type[Config]) -> None:  # noqa: ANN401
     inputs = "a file, a folder of files, or a CSV that lists them" if takes_lists else "a file, or a folder of files"
     parser.add_argument("--input", type=path, required=True, metavar="PATH", help=inputs)
     parser.add_argument("--out", type=path, required=True, metavar="DIR", help="folder of results, ledger and summary")
+    parser.add_argument(
+        "--id-map",
+        type=path,
+        metavar="FILE",
+        help="call outputs case-0001, case-0002, ... in place of the inputs' names; FILE, a CSV outside --out, keeps "
+        "which is which",
+    )
     parser.add_argument("--resume", action="store_true", help="the default: skip finished inputs")
     parser.add_argument("--check-outputs", action="store_true", help="read all results again and compare their hashes")
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")

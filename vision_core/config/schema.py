@@ -220,6 +220,7 @@ class Config(Section):
         task: Name of the pipeline, set by its own class.
         at_inference: Prefixes of the keys that ``predict`` accepts; empty: the bundle's settings are used.
         predict_options: Options of ``predict`` that stand for a key: the key, and a line for ``--help``.
+        by_name: Prefixes of those among them whose files are found by the names of the inputs.
         input_list: Key that takes a CSV given as ``predict --input``; empty: the task takes none.
         data_keys: Sets of keys of which one names a person's own data.
     """
@@ -233,6 +234,7 @@ class Config(Section):
 
     at_inference: ClassVar[tuple[str, ...]] = ()
     predict_options: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    by_name: ClassVar[tuple[str, ...]] = ()
     input_list: ClassVar[str] = ""
     data_keys: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"data.root"}),)
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
+NAMES_PATIENT = "has the patient's name or number in its own name"
 _TELLING = 3  # letters: shorter parts of a name stand in many words
 _LOG = logging.getLogger("domainsight")
 
@@ -218,7 +219,7 @@ def _name_notes(path: Path, header: "Dataset") -> tuple[str, ...]:
     told = [re.sub(r"\W", "", word).casefold() for word in words]
     name = re.sub(r"\W", "", path.stem).casefold()
     if any(len(word) >= _TELLING and word in name for word in told):
-        return ("has the patient's name or number in its own name, after which outputs are named; rename it",)
+        return (f"{NAMES_PATIENT}, after which outputs are named; rename it",)
     return ()
 
 
