@@ -138,6 +138,7 @@ class SfodConfig(Config):
 
     task: ClassVar[str] = "sfod"
     at_inference: ClassVar[tuple[str, ...]] = ("results.",)
+    by_name: ClassVar[tuple[str, ...]] = ("results.index",)
     method: Method = Field(
         "lpld",
         description="source: train a detector on labels. bn: re-estimate normalisation statistics. mt: mean teacher. "

@@ -86,6 +86,38 @@ def test_predict__real_files_of_ultrasound_go_the_whole_way(segmenter: Path, tmp
         assert np.array_equal(found.pixel_array.reshape(-1, height, width), masks[masks.any(axis=(1, 2))])
 
 
+def test_predict__neutral_names_leave_no_other_in_any_file_of_the_results(
+    segmenter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "Quill"
+    folder.mkdir()
+    named = ["Zaphod_Quill.dcm", "Trillian.Quill"]
+    for number, name in enumerate(named):
+        still(folder / name, frame(number, 1)[0], PatientName="Quill^Z", StudyInstanceUID=f"1.2.{number}")
+    (folder / "broken_Quill.dcm").write_bytes(bytes(128) + b"DICM")
+    (folder / "about_Quill.txt").touch()
+    words = ["predict", "--checkpoint", str(segmenter), "--input", str(folder), "--out", str(tmp_path / "plain")]
+    assert main(words) == 4
+    assert "In the name of 1 of the inputs stands the patient's name" in capsys.readouterr().out
+    out, kept = tmp_path / "out", tmp_path / "map.csv"
+    words = [*words[:-1], str(out), "--id-map", str(kept)]
+    assert main(words) == 4
+    told = capsys.readouterr()
+    assert "about_Quill.txt" in told.out and "patient's name" not in told.out
+    assert [row["case"] for row in rows(kept)] == ["case-0001", "case-0002", "case-0003"]
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert {path.name.split(".")[0] for path in before if path.parent.name == "outputs"} == {"case-0001", "case-0002"}
+    assert [
+        path for path, content in before.items() if b"Quill" in content and path.suffixes[-2:] != [".seg", ".dcm"]
+    ] == []
+    still(folder / "Arthur.dcm", frame(2, 1)[0])
+    assert main(words) == 4
+    assert rows(kept)[3] == {"case": "case-0004", "input": str(folder / "Arthur.dcm")}
+    assert (out / "ledger" / "0.jsonl").read_bytes().startswith(before[out / "ledger" / "0.jsonl"])
+    done = [json.loads(line)["name"] for line in (out / "ledger" / "0.jsonl").read_text().splitlines()]
+    assert sorted(done) == ["case-0001", "case-0002", "case-0003", "case-0003", "case-0004"]  # the broken one again
+
+
 def test_predict__sizes_in_millimetres_where_the_file_states_one(segmenter: Path, tmp_path: Path) -> None:
     image = frame(0, 1)[0]
     inside = region(RegionLocationMaxX1=image.shape[1] - 1, RegionLocationMaxY1=image.shape[0] - 1)

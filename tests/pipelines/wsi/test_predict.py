@@ -47,6 +47,26 @@ def _predict(bundle: Path, given: Path, out: Path, *words: str) -> int:
     return main(["predict", "--checkpoint", str(bundle), "--input", str(given), "--out", str(out), *words])
 
 
+def test_predict__neutral_names_leave_no_other_in_any_file_of_the_results(
+    bundle: Path, slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "Quill").mkdir()
+    shutil.copy(slide, named := tmp_path / "Quill" / "Zaphod.b.tif")
+    kept = f"--id-map={tmp_path / 'map.csv'}"
+    assert _predict(bundle, named.parent, tmp_path / "out", kept) == 0
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {path.name.split(".")[0] for path in files if path.parent.name == "outputs"} == {"case-0001"}
+    assert [path for path in files if b"Quill" in path.read_bytes() or b"Zaphod" in path.read_bytes()] == []
+    (tmp_path / "list.csv").write_text(f"slide\n{named}\n")
+    capsys.readouterr()
+    for given, words, told in (
+        (named, (f"tissue.regions={tmp_path}",), "finds files by the names of the inputs"),
+        (tmp_path / "list.csv", (), "--id-map takes a file or a folder"),
+    ):
+        assert _predict(bundle, given, tmp_path / "other", kept, *words) == 2
+        assert told in capsys.readouterr().err
+
+
 def test_call__result_covers_the_tissue(predictor: WsiPredictor, slide: Path) -> None:
     result = predictor(slide)
     assert (result.slide, result.size, result.classes) == ("a.b.tif", (SIDE_PX, SIDE_PX), CLASSES)
