@@ -212,8 +212,9 @@
 
   // ---- work that runs: what is waited for in words; what a reload dropped; uploads that the server would refuse
   const tellWork = () => {
+    tellToasts();
     drawComplaint();
-    const tracker = document.querySelector(".words [data-testid=status-tracker]:not(.hide)");
+    const tracker = document.querySelector(".words [data-testid=status-tracker]:not(.hide, :has(.error))");
     const text = tracker?.innerText || tracker?.textContent || "";
     const place = /queue: (\d+)\//.exec(text), line = document.querySelector(".waiting [role=status]");
     const others = place ? (place[1] === "1" ? "one other analysis comes first" : `${place[1]} other analyses come first`) : "";
@@ -221,10 +222,11 @@
     document.querySelector(".desk")?.classList.toggle("working", Boolean(tracker));
     if (line && line.textContent !== words) line.textContent = words;
     if (tracker) sessionStorage.setItem("working", "1");
-    else if (viewer.wasWorking) sessionStorage.removeItem("working");
+    else if (viewer.wasWorking && !viewer.leaves) sessionStorage.removeItem("working");
     viewer.wasWorking = Boolean(tracker);
   };
   setInterval(tellWork, 250);
+  addEventListener("beforeunload", () => { viewer.leaves = true; });  // Gradio then ends what it waits for, as a fault
   if (sessionStorage.getItem("working")) {
     sessionStorage.removeItem("working");
     complain("The page was loaded anew while it worked: that result was dropped, and its files are deleted. Begin again.");
@@ -239,6 +241,14 @@
     const told = Object.assign(document.createElement("div"), {className: "complaint ours", textContent: viewer.complaint});
     told.setAttribute("role", "alert");
     document.querySelector(".words")?.after(told);
+  }
+  function tellToasts() {  // what Gradio itself says would lie over the notice
+    for (const toast of document.querySelectorAll(".toast-body")) {
+      const text = toast.querySelector(".toast-text, .toast-message-text")?.textContent.trim() ?? "";
+      if (text) complain(/currently busy/.test(text) ? "Too many analyses wait already, so this one was not begun. "
+        + "Try again in a minute." : text);
+      toast.querySelector(".toast-close")?.click();
+    }
   }
   const most = () => parseInt(document.querySelector("[data-most]")?.dataset.most ?? "0");
   function refuseLarge(event, files) {

@@ -1,12 +1,16 @@
 """Work that takes long: what is waited for in words, Cancel, and a page that is loaded anew meanwhile."""
 
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.demos.browsing import example, examples, figure, served, session, status
+from tests.demos.browsing import example, examples, figure, keep, served, session, status
 from tests.demos.waiting_page import GATE
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -67,3 +71,47 @@ def test_reload__what_was_dropped_is_told_once(page: Page, gate: Path) -> None:
     expect(examples(page).first).to_be_visible()
     page.wait_for_timeout(600)  # twice what the page looks after itself
     expect(told).to_have_count(0)
+
+
+def test_button__twenty_clicks_are_one_job(page: Page, gate: Path) -> None:
+    calls = gate.with_name(f"{gate.name}.calls")
+    calls.unlink(missing_ok=True)
+    button = example(page, "Dark")
+    for _ in range(20):
+        button.click()
+    expect(page.locator(".waiting")).to_contain_text("Working…")
+    gate.touch()
+    expect(figure(page, "Dark")).to_be_visible()
+    page.wait_for_timeout(500)  # another job would begin at once
+    assert calls.read_text().splitlines() == ["called"] * 2  # source and adapted model
+
+
+def test_queue__fifty_at_once_are_not_all_kept_and_a_person_is_told(page: Page, address: str, gate: Path) -> None:
+    config = httpx.get(f"{address}/config").json()
+    event = next(each for each in config["dependencies"] if _is_click_on(each, "Dark", config))
+    values = {each["id"]: each["props"].get("value") for each in config["components"]}
+
+    def join(number: int) -> int:
+        call = {"data": [values[place] for place in event["inputs"]], "fn_index": event["id"]}
+        session = {"session_hash": f"visitor {number}"}
+        return httpx.post(f"{address}/gradio_api/queue/join", json=call | session, timeout=60).status_code
+
+    with ThreadPoolExecutor(10) as threads:
+        answers = list(threads.map(join, range(50)))
+    assert set(answers) == {200, 503}
+    assert answers.count(200) <= 17  # one runs, sixteen wait
+    example(page, "Light").click()
+    expect(page.locator(".complaint.ours")).to_have_text(re.compile("^Too many analyses wait already"))
+    expect(page.locator(".waiting")).to_be_hidden()
+    expect(page.locator(".toast-body")).to_have_count(0)
+    keep(page, "demo-sfod-full-queue")
+    gate.touch()
+    page.wait_for_timeout(2000)  # those that wait take a moment each
+    example(page, "Light").click()
+    expect(figure(page, "Light")).to_be_visible()
+    expect(page.locator(".complaint.ours")).to_have_count(0)
+
+
+def _is_click_on(event: dict[str, Any], name: str, config: dict[str, Any]) -> bool:
+    named = {each["id"] for each in config["components"] if each["props"].get("value") == name}
+    return any(place in named and kind == "click" for place, kind in event["targets"])
