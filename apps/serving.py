@@ -13,6 +13,7 @@ import ssl
 import sys
 import tempfile
 import threading
+import traceback
 import warnings
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vision_core.environment import has_display, quiet_libraries, set_gradio_folder, unsafe_gradio_variables
-from vision_core.errors import EnvironmentFault, UsageError, UserError
+from vision_core.errors import EnvironmentFault, UsageError, UserError, one_line
 from vision_core.optional import require
 from vision_core.results import RESEARCH_NOTICE
 
@@ -165,6 +166,19 @@ def _keep_quiet() -> None:
     warnings.filterwarnings("ignore")
     for name in ("", "domainsight"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    traceback.print_exc = _tell_error  # by which Gradio tells of every call that it refuses
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(_without_traceback)
+
+
+def _tell_error(*_place: object, **_options: object) -> None:
+    error = sys.exc_info()[1]
+    _log.error("%s", one_line(f"A call failed: {type(error).__name__}: {error}"))
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = None
+    return True
 
 
 def _launch(blocks: "gr.Blocks", serving: Serving) -> None:

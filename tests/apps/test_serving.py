@@ -26,8 +26,9 @@ PAGE = """
 import gradio as gr, sys
 from pathlib import Path
 from apps import ui
-from apps.serving import Serving, private_folder, safe_launch
+from apps.serving import Serving, _keep_quiet, private_folder, safe_launch
 
+_keep_quiet()
 with private_folder() as folder:
     print(folder, flush=True)
     page = ui.page("test")
@@ -245,6 +246,9 @@ def test_safe_launch__serves_uploads_and_no_file_of_the_machine(server: _Server,
     assert _upload(server, "big.txt", b"x" * 2000).status_code == 413
     foreign = httpx.get(f"{server.url}/config", headers={"Origin": "http://other.example"})
     assert "access-control-allow-origin" not in foreign.headers
+    server.process.kill()
+    told = server.process.communicate()[1].splitlines()
+    assert [line.partition(" failed: ")[0] for line in told] == ["A call"] * 3, told  # and no traceback
 
 
 def test_safe_launch__sigterm_closes_clean_and_leaves_nothing(server: _Server) -> None:
