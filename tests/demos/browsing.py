@@ -67,6 +67,8 @@ def served(module: str, temporary: Path, *flags: str) -> Iterator[str]:
             server.send_signal(signal.SIGTERM)
         told = server.communicate(timeout=20)
         assert server.returncode == 0, f"the page did not close clean: {told}"
+        assert told[0].startswith("Loading the models…\nOpen http") and "Warning" not in told[1], told
+        assert "Traceback" not in told[1], told
         assert not [path for path in temporary.rglob("*") if path.is_file()], "files were left behind"
 
 

@@ -41,6 +41,8 @@ from vision_core.results import RESEARCH_NOTICE
 pytestmark = pytest.mark.browser
 BUNDLE = ROOT / "demos" / "checkpoints" / "pretrain-demo" / "model"
 
+_WINDOW = "figure => [figure.state.centre, figure.state.window, parseFloat(figure.dataset.window)]"
+
 
 @pytest.fixture(scope="module")
 def address(temporary: Path) -> Iterator[str]:
@@ -136,6 +138,15 @@ def test_window__two_presets_show_the_greys_of_pydicom(page: Page, slice_path: P
     page.keyboard.press("w")
     page.keyboard.press("ArrowUp")
     expect(figure(page).locator(".windowed")).not_to_have_text("centre 300, width 1500")
+    before = figure(page).evaluate(_WINDOW)
+    box = figure(page).locator(".view").bounding_box()
+    assert box
+    page.mouse.move(at := box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(at + 30, box["y"] + box["height"] / 2 - 60)
+    page.mouse.up()
+    centre, width, opened = figure(page).evaluate(_WINDOW)
+    assert (centre - before[0], width - before[1]) == pytest.approx((-60 * opened / 300, 30 * opened / 300), abs=0.01)
 
 
 def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_path: Path, temporary: Path) -> None:

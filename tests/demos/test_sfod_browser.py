@@ -116,7 +116,17 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
     page.keyboard.press("Home")
     expect(status(page)).to_contain_text("Above a score of 0.00")
     assert sum(_counts(page)) > sum(before)
-    expect_opacity(page, 0.9)  # the key was the slider's, and the next drawing keeps what was set
+    page.keyboard.press("Space")
+    expect_opacity(page, 0.9)  # the keys were the slider's, and the next drawing keeps what was set
+    details = page.get_by_role("button", name="Details")
+    details.focus()
+    page.keyboard.press("Space")
+    expect(page.locator("dl.facts").first).to_be_visible()
+    expect_opacity(page, 0.9)
+    page.locator(".head h1").click()
+    expect(figure(page)).to_be_focused()
+    page.keyboard.press("Space")
+    expect_opacity(page, 0)
 
 
 @pytest.mark.slow

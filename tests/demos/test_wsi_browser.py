@@ -131,6 +131,12 @@ def test_wheel_and_drag__zoom_at_the_pointer_and_move(page: Page) -> None:
     page.mouse.up()
     moved = figure(page).locator(".paper").bounding_box()
     assert moved and (moved["x"] - after["x"], moved["y"] - after["y"]) == pytest.approx((-30, -20), abs=1)
+    page.get_by_role("button", name="Measure").click()
+    page.mouse.click(*at)
+    page.mouse.click(at[0] + 60, at[1] + 80)
+    um = 100 * figure(page).evaluate("figure => figure.dataset.um / figure.state.scale")
+    measured = figure(page).locator(".measured").inner_text()
+    assert float(measured.split()[0]) * {"µm": 1, "mm": 1000}[measured.split()[1]] == pytest.approx(um, rel=0.02)
     page.get_by_role("radio", name="Tiles looked at most").check()
     expect(figure(page, "Tiles that the model looked at most on Normal")).to_be_visible()
 
