@@ -251,9 +251,14 @@ def _launch_options(serving: Serving) -> dict[str, Any]:
 
 
 def _theme(themes: ModuleType) -> "gr.themes.Base":
-    """Darken the palest texts of Gradio's theme to a contrast of at least 4.5."""
+    """Give texts of Gradio's theme a contrast of at least 4.5, and borders of choices one of at least 3."""
     theme: gr.themes.Base = themes.Default(primary_hue="blue", font=("system-ui", "sans-serif"))
-    return theme.set(body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_600")
+    return theme.set(
+        body_text_color_subdued="*neutral_600",
+        input_placeholder_color="*neutral_600",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+    )
 
 
 def _gradio_problems() -> list[str]:
