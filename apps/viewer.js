@@ -226,7 +226,10 @@
     viewer.wasWorking = Boolean(tracker);
   };
   setInterval(tellWork, 250);
-  addEventListener("beforeunload", () => { viewer.leaves = true; });  // Gradio then ends what it waits for, as a fault
+  addEventListener("beforeunload", () => {  // Gradio then ends what it waits for, as a fault
+    viewer.leaves = true;
+    setTimeout(() => { viewer.leaves = false; }, 5000);  // the page stayed
+  });
   if (sessionStorage.getItem("working")) {
     sessionStorage.removeItem("working");
     complain("The page was loaded anew while it worked: that result was dropped, and its files are deleted. Begin again.");

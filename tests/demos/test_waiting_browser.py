@@ -67,6 +67,7 @@ def test_reload__what_was_dropped_is_told_once(page: Page, gate: Path) -> None:
     example(page, "Light").click()
     expect(figure(page, "Light")).to_be_visible()
     expect(told).to_have_count(0)
+    expect(page.locator(".desk.working")).to_have_count(0)
     page.reload(wait_until="domcontentloaded")
     expect(examples(page).first).to_be_visible()
     page.wait_for_timeout(600)  # twice what the page looks after itself
