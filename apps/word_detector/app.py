@@ -74,7 +74,7 @@ class _Components:
 
 
 def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[gr.Button, WordExample]]) -> None:
-    case = gr.State(None, delete_callback=viewer.forget)  # within the hour after its tab was closed
+    case = ui.case_place(viewer.forget)
     question = [components.words, components.not_wanted, components.score]
     result = [case, *components.shown]
     nothing = (None, *cleared())
