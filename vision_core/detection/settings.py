@@ -1,11 +1,13 @@
 """Configuration sections of detection tasks: data set and detector. Pydantic only."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from vision_core.config.schema import Data, Fraction, NonNegativeFloat, PositiveFloat, Section
 
+_VGG16_HEAD = {"neck": "none", "pool_size": 7, "head_channels": 4096}
 _Sizes = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
 
@@ -41,14 +43,22 @@ class DetectionData(Data):
 
 
 class DetectorSettings(Section):
-    """Architecture and constants of a Faster R-CNN; the defaults are the C4 detector of the published benchmarks."""
+    """Architecture and constants of a Faster R-CNN; the defaults are the C4 detector of the published benchmarks.
 
-    backbone: Literal["r18", "r34", "r50", "r101", "lite0"] = Field("r50", description="Backbone.")
-    neck: Literal["c4", "fpn"] = Field("c4", description="c4: res4 features and res5 head. fpn: feature pyramid.")
+    Those of VGG-16 are its published head: no neck, regions of 7 x 7, two layers of 4096.
+    """
+
+    backbone: Literal["r18", "r34", "r50", "r101", "vgg16", "lite0"] = Field("r50", description="Backbone.")
+    neck: Literal["c4", "fpn", "none"] = Field(
+        "c4",
+        description="c4: res4 features and res5 head. fpn: feature pyramid. none: the last map of vgg16 and its head.",
+    )
     stride_in_1x1: bool = Field(True, description="Stride on the 1x1 convolution (MSRA, caffe style) or on the 3x3.")
-    freeze_at: int = Field(2, ge=0, le=5, description="Stages that do not train: 2 freezes stem and res2.")
+    freeze_at: int = Field(
+        2, ge=0, le=5, description="Stages that do not train: 2 freezes stem and res2, of vgg16 conv1 and conv2."
+    )
     fpn_channels: int = Field(256, ge=1, le=65536, description="Width of the feature pyramid.")
-    head_channels: int = Field(1024, ge=1, le=65536, description="Width of the two-layer box head on a pyramid.")
+    head_channels: int = Field(1024, ge=1, le=65536, description="Width of the two-layer box head on fpn or none.")
     anchor_sizes: tuple[_Sizes, ...] = Field(
         ((128, 256, 512),), description="Anchor sizes in pixels, one list per feature level."
     )
@@ -68,7 +78,7 @@ class DetectorSettings(Section):
     rpn_pre_nms_test: int = Field(6000, ge=1, description="Proposals before suppression, teacher and tests.")
     rpn_post_nms_test: int = Field(300, ge=1, description="Proposals after suppression, teacher and tests.")
     rpn_nms: Fraction = Field(0.7, description="Overlap above which a proposal is suppressed.")
-    pool_size: int = Field(14, ge=1, le=256, description="Side of the pooled region: 14 for c4, 7 for fpn.")
+    pool_size: int = Field(14, ge=1, le=256, description="Side of the pooled region: 14 for c4, 7 for fpn and none.")
     roi_batch: int = Field(512, ge=1, description="Regions sampled per image for the head's losses.")
     roi_positive_fraction: Fraction = Field(0.25, description="Largest share of foreground among them.")
     box_smooth_l1_beta: NonNegativeFloat = Field(0.0, description="0 is plain L1.")
@@ -78,3 +88,8 @@ class DetectorSettings(Section):
     other_keys: tuple[tuple[str, str | int | float | tuple[str | int | float, ...]], ...] | None = Field(
         None, description="Pairs of a key of detectron2 and its value, where a checkpoint asks for more; set by import."
     )
+
+    @classmethod
+    def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take the head of VGG-16 with its backbone."""
+        return _VGG16_HEAD | dict(keys) if keys.get("backbone") == "vgg16" else keys

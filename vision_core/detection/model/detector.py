@@ -61,7 +61,7 @@ class DetectionTensors:
 
 
 class Detector(nn.Module):
-    """Faster R-CNN with a C4 or pyramid head; its weights carry detectron2's own names.
+    """Faster R-CNN with a C4, pyramid or VGG head; its weights carry detectron2's own names.
 
     Normalisation layers are frozen, in train mode too. The mode decides only how many proposals are kept.
 
@@ -101,7 +101,8 @@ class Detector(nn.Module):
         side = self.settings.pool_size
         if self._is_c4:
             return self.roi_heads.res5[-1].out_channels, -(-side // 2), -(-side // 2)  # res5 has a stride of two
-        return self.settings.fpn_channels, side, side
+        shape = self.backbone.output_shape()[self.roi_heads.in_features[0]]
+        return shape.channels, side, side
 
     @property
     def embedded_dim(self) -> int:
@@ -134,7 +135,7 @@ class Detector(nn.Module):
         return [Proposals(boxes=each.proposal_boxes.tensor, objectness=each.objectness_logits) for each in proposals]
 
     def pool(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
-        """Pool a map for each region, ``(sum N, C, 7, 7)``: res5 output on C4, the pooled level on a pyramid."""
+        """Pool a map for each region, ``(sum N, C, 7, 7)``: res5 output on C4, else the pooled level."""
         # Region coordinates need float32; under autocast the pooler would round them to the maps' precision.
         maps = [features.maps[level].float() for level in self.roi_heads.in_features]
         regions = [Boxes(each) for each in boxes]
@@ -143,7 +144,7 @@ class Detector(nn.Module):
         return self.roi_heads.box_pooler(maps, regions)  # type: ignore[no-any-return]
 
     def embed(self, pooled: Tensor) -> Tensor:
-        """Embed pooled maps as ``(n, D)``: spatial mean on C4, output of the two-layer head on a pyramid."""
+        """Embed pooled maps as ``(n, D)``: spatial mean on C4, else the output of the two-layer head."""
         return pooled.mean(dim=(2, 3)) if self._is_c4 else self.roi_heads.box_head(pooled)
 
     def score(self, embedded: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Modules of detectron2, built from our settings, with sampling by key."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from vision_core.backbones.networks import lite0_features
+from vision_core.detection.model.vgg import LEVEL, DropoutHead, Vgg16
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import ConfigError
 
@@ -50,18 +51,18 @@ def build_parts(settings: DetectorSettings, num_classes: int) -> tuple[nn.Module
     if problems:
         raise ConfigError(problems)
     config = detectron2_config(settings, num_classes)
-    if settings.backbone == "lite0":
-        backbone: Backbone = Lite0(settings.freeze_at)
+    backbone: Backbone
+    if settings.backbone in _OURS:
+        backbone = _OURS[settings.backbone](settings.freeze_at)
     else:
         backbone = build_resnet_backbone(config, ShapeSpec(channels=3))
-    heads: type[nn.Module] = KeyedRes5Heads
+    heads: type[nn.Module] = KeyedRes5Heads if settings.neck == "c4" else KeyedStandardHeads
     if settings.neck == "fpn":
         pyramid = config.MODEL.FPN
         backbone = FPN(
             *(backbone, pyramid.IN_FEATURES, pyramid.OUT_CHANNELS),
             **{"norm": pyramid.NORM, "top_block": LastLevelMaxPool(), "fuse_type": pyramid.FUSE_TYPE},
         )
-        heads = KeyedStandardHeads
     shape = backbone.output_shape()
     return backbone, KeyedRPN(config, shape), heads(config, shape)
 
@@ -182,13 +183,24 @@ class Lite0(Backbone):
         return dict(zip(_STAGES, self.network(images), strict=True))
 
 
+_OURS: Mapping[str, Callable[[int], Backbone]] = {"lite0": Lite0, "vgg16": Vgg16}
+
+
 def _incompatibilities(settings: DetectorSettings) -> list[str]:
     problems = []
-    if settings.neck == "c4" and settings.backbone not in {"r50", "r101"}:
+    if settings.backbone == "vgg16" and settings.neck != "none":
+        problems.append(
+            f"detector.neck: 'vgg16' has no {settings.neck}; its head takes the last map. Set detector.neck=none."
+        )
+    elif settings.neck == "none" and settings.backbone != "vgg16":
+        problems.append(
+            f"detector.neck: '{settings.backbone}' needs a neck. Set detector.neck=fpn, or c4 for r50 and r101."
+        )
+    elif settings.neck == "c4" and settings.backbone not in {"r50", "r101"}:
         problems.append(
             f"detector.backbone: '{settings.backbone}' has no c4 head. Use r50 or r101, or set detector.neck=fpn."
         )
-    levels = 1 if settings.neck == "c4" else len(_PYRAMID)
+    levels = len(_PYRAMID) if settings.neck == "fpn" else 1
     if len(settings.anchor_sizes) not in {1, levels}:
         problems.append(
             f"detector.anchor_sizes: {len(settings.anchor_sizes)} lists for {levels} feature levels. "
@@ -208,14 +220,16 @@ def _as_list(value: object) -> object:
 
 def _config_values(settings: DetectorSettings, num_classes: int) -> dict[str, Any]:
     has_pyramid = settings.neck == "fpn"
-    levels = _PYRAMID if has_pyramid else ["res4"]
+    levels = {"fpn": _PYRAMID, "c4": ["res4"], "none": [LEVEL]}[settings.neck]
     return {
         "INPUT.FORMAT": settings.channel_order.upper(),
         "INPUT.MIN_SIZE_TEST": settings.shortest_edge_px,
         "INPUT.MAX_SIZE_TEST": settings.longest_edge_px,
         "MODEL.PIXEL_MEAN": list(settings.pixel_mean),
         "MODEL.PIXEL_STD": list(settings.pixel_std),
-        "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone" if has_pyramid else "build_resnet_backbone",
+        "MODEL.BACKBONE.NAME": {"fpn": "build_resnet_fpn_backbone", "c4": "build_resnet_backbone", "none": "Vgg16"}[
+            settings.neck
+        ],
         "MODEL.BACKBONE.FREEZE_AT": settings.freeze_at,
         "MODEL.RESNETS.DEPTH": _DEPTH.get(settings.backbone, 50),
         "MODEL.RESNETS.STRIDE_IN_1X1": settings.stride_in_1x1,
@@ -233,7 +247,7 @@ def _config_values(settings: DetectorSettings, num_classes: int) -> dict[str, An
         "MODEL.RPN.POST_NMS_TOPK_TEST": settings.rpn_post_nms_test,
         "MODEL.RPN.NMS_THRESH": settings.rpn_nms,
         "MODEL.RPN.SMOOTH_L1_BETA": settings.box_smooth_l1_beta,
-        "MODEL.ROI_HEADS.NAME": "StandardROIHeads" if has_pyramid else "Res5ROIHeads",
+        "MODEL.ROI_HEADS.NAME": "Res5ROIHeads" if settings.neck == "c4" else "StandardROIHeads",
         "MODEL.ROI_HEADS.NUM_CLASSES": num_classes,
         "MODEL.ROI_HEADS.IN_FEATURES": levels[:4],
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": settings.roi_batch,
@@ -242,7 +256,7 @@ def _config_values(settings: DetectorSettings, num_classes: int) -> dict[str, An
         "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT": False,
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": settings.test_score,
         "MODEL.ROI_HEADS.NMS_THRESH_TEST": settings.test_nms,
-        "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+        "MODEL.ROI_BOX_HEAD.NAME": DropoutHead.__name__ if settings.backbone == "vgg16" else "FastRCNNConvFCHead",
         "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
         "MODEL.ROI_BOX_HEAD.FC_DIM": settings.head_channels,
         "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",

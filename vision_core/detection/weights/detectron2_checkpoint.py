@@ -7,6 +7,7 @@ returns notes on what it inferred.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import Tensor
@@ -17,7 +18,7 @@ from vision_core.bundles.foreign_weights import ForeignWeights, read_weights
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.detection.weights.detectron2_config import read_architecture
-from vision_core.detection.weights.from_classifier import detectron2_names
+from vision_core.detection.weights.from_classifier import detectron2_names, vgg16_names
 from vision_core.errors import CheckpointError
 
 _PARTS = ("backbone.", "proposal_generator.", "roi_heads.")
@@ -27,12 +28,13 @@ _PREFIXES = (
     *("modelTeacher.", "model_teacher.", "teacher.", "ema_model.", "model_ema.", "ema."),
     *("module.", "_orig_mod.", "model.", "modelStudent.", "model_student.", "student."),
 )
+_VGG_HEAD = "roi_heads.box_head."  # fc6 and fc7, likewise
 _CLASS_ROWS = ("cls_score.weight", "cls_score_w")
 _TORCHVISION = "torchvision"
 _TORCHVISION_NAME = "layer1.0.conv1.weight"
 _LIKE_TORCHVISION = (_TORCHVISION, "moco", "timm", "densecl", "openselfsup", "mmselfsup")  # in ``__author__``
 _OF_DETECTRON2 = ("caffe2", "detectron")  # made for the default settings
-_TORCHVISION_INPUTS = {
+_TORCHVISION_INPUTS: dict[str, Any] = {
     "stride_in_1x1": False,
     "channel_order": "rgb",
     "pixel_mean": (123.675, 116.28, 103.53),
@@ -107,8 +109,8 @@ def detector_on_backbone(
         settings: Of the detector. Where the backbone is torchvision's, channel order, mean, deviation and the place of
             the stride are replaced by torchvision's.
         classes: Names of its classes.
-        weights: A ResNet as detectron2 distributes or converts it (``R-50.pkl``), or as torchvision saves it; None: the
-            shipped EfficientNet-Lite0.
+        weights: A ResNet as detectron2 distributes or converts it (``R-50.pkl``), a ResNet or VGG-16 as torchvision
+            saves it, or a VGG-16 of Caffe; None: the shipped EfficientNet-Lite0.
         trust: Also read pickles, in a restricted way.
         key: As for ``import_detector``.
 
@@ -118,24 +120,34 @@ def detector_on_backbone(
     if weights is None:
         detector = Detector(settings, classes)
         return detector, _load_shipped(detector)
-    found = _named_by_detectron2(read_weights(weights, trust=trust, key=key), key)
+    found = _named_by_detectron2(read_weights(weights, trust=trust, key=key), key, settings.backbone)
     check_finite(found.tensors, f"'{weights}'")
     settings, inputs = _inputs_of(found.author, settings)
     detector = Detector(settings, classes)
     return detector, (*found.notes, *_load_found(detector, found, weights), *inputs)
 
 
-def _named_by_detectron2(found: ForeignWeights, key: str | None) -> ForeignWeights:
-    """Pick one network, and give torchvision's layers the names that detectron2's converter gives them."""
+def _named_by_detectron2(found: ForeignWeights, key: str | None, backbone: str) -> ForeignWeights:
+    """Pick one network, and give the layers of others the names of a detector's."""
     tensors, picks = pick_network(found.tensors, key)
     author = found.author
-    if _TORCHVISION_NAME in tensors:
+    if backbone == "vgg16":
+        tensors = vgg16_names(tensors)
+    elif _TORCHVISION_NAME in tensors:
         tensors, author = detectron2_names(tensors), _TORCHVISION
     return ForeignWeights(tensors=tensors, author=author, notes=(*found.notes, *picks))
 
 
 def _inputs_of(author: str, settings: DetectorSettings) -> tuple[DetectorSettings, tuple[str, ...]]:
     """Replace the settings of the input that the author of a backbone decides."""
+    if settings.backbone == "vgg16":
+        return settings, (
+            f"VGG-16: files of Caffe and of torchvision look alike, so the input is that of the settings: "
+            f"{settings.channel_order.upper()}, mean {settings.pixel_mean}, deviation {settings.pixel_std}. Those are "
+            "Caffe's by default; for weights of torchvision give detector.channel_order=rgb, "
+            f"detector.pixel_mean={list(_TORCHVISION_INPUTS['pixel_mean'])} and "
+            f"detector.pixel_std={list(_TORCHVISION_INPUTS['pixel_std'])}.",
+        )
     if author.lower() not in _LIKE_TORCHVISION:
         told = f"Backbone written by '{author}': channel order, mean, deviation and stride stay those of the settings."
         return settings, (told,) if author and not author.lower().startswith(_OF_DETECTRON2) else ()
@@ -148,13 +160,20 @@ def _inputs_of(author: str, settings: DetectorSettings) -> tuple[DetectorSetting
 
 def _load_found(detector: Detector, found: ForeignWeights, weights: Path) -> tuple[str, ...]:
     own = detector.state_dict()
+    is_vgg = detector.settings.backbone == "vgg16"
+    parts = (*_BACKBONE_PARTS, _VGG_HEAD) if is_vgg else _BACKBONE_PARTS
     used = {
         name: tensor
         for name, tensor in _rename(found.tensors, detector, found.author).items()
-        if name.startswith(_BACKBONE_PARTS) and name in own and own[name].shape == tensor.shape
+        if name.startswith(parts) and name in own and own[name].shape == tensor.shape
     }
     if not used:
         raise CheckpointError(f"'{weights}' shares no tensor with a {detector.settings.backbone} backbone.")
+    if is_vgg and (lost := [name for name in own if name.startswith("backbone.") and name not in used]):
+        raise CheckpointError(
+            f"'{weights}' is no VGG-16 without normalisation: {len(lost)} of its tensors are missing or of another "
+            f"shape, the first '{lost[0]}'. Give the plain VGG-16."
+        )
     check_numbers(used, f"'{weights}'")
     missing = detector.load_state_dict(used, strict=False).missing_keys
     random = [name for name in missing if not name.endswith(_STATISTICS)]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vision_core.backbones.bundles import TrainedBackbone, load_backbone
 from vision_core.detection.model.detector import Detector
+from vision_core.detection.model.vgg import convolutions
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import CheckpointError
 
@@ -80,6 +81,19 @@ def _detector_settings(path: Path, found: TrainedBackbone, settings: DetectorSet
 def detectron2_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a torchvision ResNet's tensors to those of detectron2's ResNet."""
     return {_rename(name): tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
+
+
+def vgg16_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of a VGG-16, as torchvision or Caffe name them, to those of a detector with its head."""
+    places = {f"features.{place}": f"backbone.features.{place}" for place in convolutions().values()}
+    places |= {name: f"backbone.features.{place}" for name, place in convolutions().items()}
+    for names, layer in ((("classifier.0", "fc6"), "fc1"), (("classifier.3", "fc7"), "fc2")):
+        places |= dict.fromkeys(names, f"roi_heads.box_head.{layer}")
+    found = {}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.replace("_w", ".weight").replace("_b", ".bias").rpartition(".")
+        found[f"{places[layer]}.{kind}" if layer in places else name] = tensor
+    return found
 
 
 def _rename(name: str) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from vision_core.backbones.networks import lite0_imagenet
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.model.detectron2_parts import detectron2_config
+from vision_core.detection.model.vgg import convolutions
 from vision_core.detection.settings import DetectorSettings
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone, import_detector, pick_network
 from vision_core.detection.weights.from_classifier import detectron2_names
@@ -245,3 +246,42 @@ def test_import__student_on_request(tmp_path: Path, tensors: dict[str, Tensor]) 
     assert note in import_detector(path, None, CLASSES).notes
     found = import_detector(path, None, CLASSES, key="modelStudent")
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in student.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["torchvision", "caffe"])
+def test_backbone__vgg16_brings_its_layers_and_its_head(tmp_path: Path, form: str) -> None:
+    settings = DetectorSettings(backbone="vgg16")
+    torch.manual_seed(0)
+    network = torchvision.models.vgg16(weights=None).eval()
+    path = tmp_path / "vgg16.pth"
+    if form == "caffe":
+        path = path.with_suffix(".pkl")
+        layers = {f"features.{place}": name for name, place in convolutions().items()}
+        layers |= {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
+        blobs = {
+            f"{layers[name.rpartition('.')[0]]}_{name.rpartition('.')[2][0]}": tensor.numpy()
+            for name, tensor in network.state_dict().items()
+        }
+        path.write_bytes(pickle.dumps({"model": blobs}))
+    else:
+        torch.save(network.state_dict(), path)
+    detector, notes = detector_on_backbone(settings, CLASSES, path, trust=True)
+    assert notes[0].startswith("backbone: 30 of the 32 tensors")
+    assert "files of Caffe and of torchvision look alike" in notes[-1]
+    assert not any("box_head" in note or "features" in note for note in notes[1:])
+    image = torch.randint(0, 256, (3, 224, 224), dtype=torch.uint8)
+    with torch.no_grad():
+        maps = detector.features([image]).maps["conv5"]
+        assert torch.equal(maps, network.features[:30](detector._normalise(image)[None]))
+        pooled = network.features[30](maps)
+        embedded = detector.eval().embed(pooled)
+        torch.testing.assert_close(embedded, network.classifier[:6](pooled.flatten(1)), rtol=1e-4, atol=1e-4)
+
+
+def test_backbone__vgg16_with_normalisation_is_refused(tmp_path: Path) -> None:
+    torch.save({"features.0.weight": torch.ones(64, 3, 3, 3), "features.1.running_mean": torch.ones(64)},
+               tmp_path / "bn.pth")  # fmt: skip
+    small = DetectorSettings(backbone="vgg16", head_channels=8)
+    with pytest.raises(CheckpointError, match=r"is no VGG-16 without normalisation: 25 of its tensors are missing"):
+        detector_on_backbone(small, CLASSES, tmp_path / "bn.pth")

@@ -7,7 +7,7 @@ from tests.vision_core.feature_maps import feature_maps
 from tests.vision_core.toy_classifier import PREPROCESSING, write_classifier
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
-from vision_core.detection.weights.from_classifier import detector_from_classifier
+from vision_core.detection.weights.from_classifier import detector_from_classifier, vgg16_names
 from vision_core.errors import CheckpointError, ConfigError
 
 SMALL = DetectorSettings(
@@ -83,3 +83,21 @@ def _seeded(path: Path, seed: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
     detector: Detector = detector_from_classifier(path, ("a",), SMALL)[0]
     return detector.state_dict()
+
+
+def test_vgg16_names__of_torchvision_and_of_caffe() -> None:
+    one = torch.ones(1)
+    torchvision_names = ("features.0.weight", "features.28.bias", "classifier.0.weight", "classifier.3.bias")
+    caffe_names = ("conv1_1_w", "conv5_3_b", "fc6_w", "fc7_b")
+    found = [list(vgg16_names(dict.fromkeys(names, one))) for names in (torchvision_names, caffe_names)]
+    assert found[0] == found[1]
+    assert found[0] == [
+        "backbone.features.0.weight",
+        "backbone.features.28.bias",
+        "roi_heads.box_head.fc1.weight",
+        "roi_heads.box_head.fc2.bias",
+    ]
+    assert list(vgg16_names({"conv3_2.weight": one, "classifier.6.weight": one})) == [
+        "backbone.features.12.weight",
+        "classifier.6.weight",
+    ]
