@@ -103,7 +103,7 @@ class WscolLearner(MeanTeacherLearner):
             raise ConfigError(
                 f"The detector's pool_size is '{detector.settings.pool_size}', which gives maps of {height} x {width}; "
                 f"WSCoL maps regions of {MAP_SIDE} x {MAP_SIDE}. Start from a detector with a pool_size of 14 (c4) or "
-                "7 (fpn)."
+                "7 (fpn, vgg16)."
             )
         self.wscol, self.steps_per_epoch = wscol, steps_per_epoch
         with seeded(key("mapping", seed)):
