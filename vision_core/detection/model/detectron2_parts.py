@@ -15,6 +15,7 @@ from timm.layers.norm_act import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from vision_core.backbones.networks import lite0_features
+from vision_core.detection.model.anchors import TorchvisionAnchors
 from vision_core.detection.model.vgg import LEVEL, DropoutHead, Vgg16
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import ConfigError
@@ -28,6 +29,7 @@ _OTHER_KEYS: dict[str, tuple[object, ...]] = {
     "MODEL.FPN.NORM": ("GN",),
     "MODEL.FPN.FUSE_TYPE": ("avg",),
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": (),
+    "MODEL.ANCHOR_GENERATOR.NAME": (TorchvisionAnchors.__name__,),
     "MODEL.ANCHOR_GENERATOR.OFFSET": (),
     "MODEL.RPN.BBOX_REG_WEIGHTS": (),
     "MODEL.ROI_HEADS.IN_FEATURES": (),

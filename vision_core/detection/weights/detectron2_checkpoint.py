@@ -1,7 +1,7 @@
-"""Import of detectors and backbones from checkpoints of detectron2.
+"""Import of detectors and backbones from checkpoints of detectron2, and of detectors from those of torchvision.
 
-Such a file holds weights but no architecture; that comes from the ``config.yaml`` which training wrote. Every function
-returns notes on what it inferred.
+Such a file holds weights but no architecture; that comes from the ``config.yaml`` which training wrote, or for
+torchvision from the tensors and the arguments of its functions. Every function returns notes on what it inferred.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,13 @@ from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.detection.weights.detectron2_config import read_architecture
 from vision_core.detection.weights.from_classifier import detectron2_names, vgg16_names
+from vision_core.detection.weights.torchvision_checkpoint import (
+    is_torchvision,
+    read_torchvision,
+    refuse_other_torchvision,
+)
 from vision_core.errors import CheckpointError
+from vision_core.files import sha256
 
 _PARTS = ("backbone.", "proposal_generator.", "roi_heads.")
 _BACKBONE_PARTS = ("backbone.", "roi_heads.res5.")  # res5 is part of the ImageNet network, also where it is the head
@@ -71,9 +77,10 @@ def import_detector(
     """Read a detector's checkpoint together with its configuration.
 
     Args:
-        weights: ``.pth`` or ``.pkl`` of detectron2, or ``.safetensors`` with the same names.
-        config: Its ``config.yaml``; None: the one beside the file.
-        classes: Names in the order of the logits; empty: numbered.
+        weights: ``.pth`` or ``.pkl`` of detectron2, ``.pth`` of torchvision, or ``.safetensors`` with the same names.
+        config: Its ``config.yaml``; None: the one beside the file. Of torchvision, the arguments of its model; None:
+            the defaults.
+        classes: Names in the order of the logits, without background.
         trust: Also read pickles, in a restricted way.
         key: Set of weights to take (``source.weights_key``), where the file holds several; empty: the average.
 
@@ -83,10 +90,13 @@ def import_detector(
     found = read_weights(weights, trust=trust, key=key)
     tensors, notes = pick_network(found.tensors, key)
     check_finite(tensors, f"'{weights}'")
-    check_classes(tensors, classes, weights)
-    architecture = read_architecture(_find_config(weights, config))
-    classes = classes or tuple(f"class_{number}" for number in range(architecture.num_classes))
-    check_classes(tensors, classes, weights)
+    if is_torchvision(tensors):
+        refuse_other_torchvision(tensors, weights)
+        check_classes(tensors, classes, weights)
+        architecture, tensors = read_torchvision(tensors, weights, config, sha256(weights))
+    else:
+        check_classes(tensors, classes, weights)
+        architecture = read_architecture(_find_config(weights, config))
     detector = Detector(architecture.settings, classes)
     renamed = _rename(tensors, detector, found.author)
     notes = [*found.notes, *notes, *_describe(detector), *architecture.notes, *_load_all(detector, renamed, weights)]
@@ -203,10 +213,10 @@ def pick_network(tensors: Mapping[str, Tensor], key: str | None = None) -> tuple
 
 
 def check_classes(tensors: Mapping[str, Tensor], classes: tuple[str, ...], path: Path) -> None:
-    """Refuse weights without a detector's head, or with another number of classes.
+    """Refuse weights without a detector's head, without names for its classes, or with another number of them.
 
     Raises:
-        CheckpointError: There is no head; or ``classes`` is not empty and has another length.
+        CheckpointError: There is no head, or ``classes`` is empty or has another length.
     """
     head = next((name for name in tensors if name.endswith(_CLASS_ROWS)), None)
     if head is None:
@@ -215,10 +225,16 @@ def check_classes(tensors: Mapping[str, Tensor], classes: tuple[str, ...], path:
             f"'{next(iter(tensors), '')}'). Give the checkpoint of a detector."
         )
     found = len(tensors[head]) - 1
-    if classes and found != len(classes):
+    if not classes:
+        raise CheckpointError(
+            f"'{path}' detects {found} classes and does not name them. Give the {found} names in the order of its "
+            "logits, without background: 'data.classes=[car, person, ...]'."
+        )
+    if found != len(classes):
         raise CheckpointError(
             f"'{path}' does not fit: {len(classes)} vs {found} classes. '{head}' has {found + 1} rows, background "
-            f"included, but {len(classes)} classes are asked for. Give the {found} names in the order of its logits."
+            f"included, but {len(classes)} classes are asked for. Give the {found} names in the order of its logits, "
+            "without background."
         )
 
 

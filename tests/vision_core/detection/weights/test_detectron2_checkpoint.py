@@ -55,7 +55,7 @@ def test_import__statistics_are_all_there_or_folded(lost: str, tmp_path: Path, t
         import_detector(write(tmp_path, left), None, CLASSES)
     folded = {name: tensor for name, tensor in tensors.items() if "running" not in name}
     assert any(
-        "have mean 0 and variance 1" in note for note in import_detector(write(tmp_path, folded), None, ()).notes
+        "have mean 0 and variance 1" in note for note in import_detector(write(tmp_path, folded), None, CLASSES).notes
     )
 
 
@@ -69,8 +69,9 @@ def test_import__a_layer_that_the_configuration_does_not_have_is_refused(
     import_detector(write(tmp_path, counted), None, CLASSES)
 
 
-def test_import__classes_are_numbered_without_names(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
-    assert import_detector(write(tmp_path, tensors), None, ()).classes == ("class_0", "class_1", "class_2")
+def test_import__classes_must_be_named(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    with pytest.raises(CheckpointError, match=r"detects 3 classes and does not name them.*data\.classes="):
+        import_detector(write(tmp_path, tensors), None, ())
 
 
 def test_import__teacher_is_taken_and_told(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
