@@ -49,6 +49,7 @@ class Exportable:
             to ONNX with all inputs at fixed sizes, and cannot go to torch.export.
         card: Card of the source bundle.
         preprocessing: Preprocessing that a user of the file has to do, in words.
+        facts: Further entries of the metadata, for programs.
     """
 
     module: nn.Module
@@ -60,6 +61,7 @@ class Exportable:
     is_traced: bool = False
     card: Card
     preprocessing: str
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ def metadata(given: Exportable) -> dict[str, str]:
         "trained_on": card.trained_on.description,
         "licence": card.licence,
         "made_with": f"torch {torch.__version__}",
-    }
+    } | dict(given.facts)
 
 
 def _write_torch(given: Exportable, path: Path) -> "Answer":

@@ -139,7 +139,9 @@ class Source(Section):
         "(ema, teacher) where there is one.",
     )
     config: Path | None = Field(
-        None, description="For import-weights: the checkpoint's detectron2 config.yaml, when not beside the file."
+        None,
+        description="For import-weights: the checkpoint's detectron2 config.yaml, when not beside the file; of "
+        "torchvision, a YAML of its model's arguments, where they are not the defaults.",
     )
 
 

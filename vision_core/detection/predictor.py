@@ -57,7 +57,7 @@ class DetectorPredictor(FileProcessor[Detections]):
 
     @torch.inference_mode()
     def __call__(self, item: str | Path | NDArray[np.uint8]) -> Detections:
-        """Detect objects in an image file or an ``(H, W, 3)`` RGB array.
+        """Detect objects in an image file or an ``(H, W, 3)`` RGB array; boxes clipped to nothing are left out.
 
         Raises:
             InputError: The file cannot be read.
@@ -69,11 +69,12 @@ class DetectorPredictor(FileProcessor[Detections]):
         resized = resize_shortest(pixels, settings.shortest_edge_px, settings.longest_edge_px)
         tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))).to(self._device)
         detections = self._detect(tensor, f"image '{Path(item).name}'" if isinstance(item, str | Path) else "image")
-        boxes = scale_boxes(detections.boxes, (resized.shape[0], resized.shape[1]), size)
+        boxes = scale_boxes(detections.boxes, (resized.shape[0], resized.shape[1]), size).cpu().numpy()
+        has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # as in detectron2's own predictor
         return Detections(
-            boxes=boxes.cpu().numpy().astype(np.float32),
-            scores=detections.scores.cpu().numpy().astype(np.float32),
-            labels=detections.labels.cpu().numpy().astype(np.int64),
+            boxes=boxes[has_area].astype(np.float32),
+            scores=detections.scores.cpu().numpy()[has_area].astype(np.float32),
+            labels=detections.labels.cpu().numpy()[has_area].astype(np.int64),
             classes=self._detector.classes,
             image_size=size,
             model=self.card.identity(),

@@ -14,9 +14,11 @@ from pipelines.sfod.demo.demo_data import make_demo_data
 from tests.made_once import made_once
 from tests.pipelines.contract import TinyTask
 from tests.vision_core.detection.synthetic import SHAPES, make_voc
+from vision_core.bundles.export import export
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.model.detectron2_parts import detectron2_config
 from vision_core.detection.settings import DetectorSettings
+from vision_core.detection.weights.export import exportable_detector
 
 DETECTOR = {
     "backbone": "lite0",
@@ -51,6 +53,7 @@ SUPERVISED = (
 # A detector of 48 steps is sure of few things.
 ADAPTATION = ("pseudo_labels.threshold=0.5", "train.batch_size=2", "train.log_every=1")
 CLASSES = SHAPES
+EXPORTED_PX = 96
 
 
 @cache
@@ -66,6 +69,16 @@ def _train_source(folder: Path) -> None:
         code = main(["train", "--out", str(folder / "run"), f"data.root={data}", *words])
     if code:
         raise RuntimeError(told.getvalue())
+
+
+@cache
+def exported_source() -> Path:
+    """The tiny bundle as an ONNX file for images of ``EXPORTED_PX``; to be left as it is."""
+
+    def make(folder: Path) -> None:
+        export(exportable_detector(source_bundle(), "sfod", EXPORTED_PX), "onnx", folder / "detector.onnx")
+
+    return made_once("sfod-tiny-onnx", make) / "detector.onnx"
 
 
 def adapt_words(data: Path, *words: str) -> list[str]:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipelines.sfod.predict import SfodPredictor
 from tests.pipelines.sfod.tiny import CLASSES, source_bundle
 from tests.vision_core.detection.synthetic import make_picture
 from vision_core.batch.ledger import Record, output
+from vision_core.detection.model.detector import DetectionTensors
 from vision_core.detection.predictor import write_coco
 from vision_core.images.reading import read_image
 from vision_core.results import Detections, label_texts
@@ -50,6 +52,16 @@ def test_call__file_and_array_give_the_same(predictor: SfodPredictor, picture: P
     assert of_file.classes == CLASSES
     assert of_file.model == predictor.card.identity()
     assert of_file.image_size == (64, 96)
+
+
+def test_call__boxes_that_were_clipped_to_nothing_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = SfodPredictor.from_checkpoint(source_bundle())
+    boxes = torch.tensor([[1.0, 2, 11, 22], [96, 2, 96, 22], [1, 64, 11, 64], [3, 4, 5, 6]])
+    made = DetectionTensors(boxes=boxes, scores=torch.tensor([0.9, 0.8, 0.7, 0.6]), labels=torch.tensor([0, 1, 1, 1]))
+    monkeypatch.setattr(predictor, "_detect", lambda *_: made)
+    found = predictor(np.zeros((64, 96, 3), np.uint8))
+    assert found.boxes.tolist() == [[1, 2, 11, 22], [3, 4, 5, 6]]
+    assert (found.scores.tolist(), found.labels.tolist()) == (pytest.approx([0.9, 0.6]), [0, 1])
 
 
 def test_call__bundle_and_file_may_be_strings(predictor: SfodPredictor, picture: Path) -> None:

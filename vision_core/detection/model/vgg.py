@@ -39,9 +39,9 @@ class Vgg16(Backbone):
                 num_frozen = len(layers)
         self.features = nn.Sequential(*layers)
         for each in self.features:
-            if isinstance(each, nn.Conv2d):
+            if isinstance(each, nn.Conv2d) and each.bias is not None:
                 nn.init.kaiming_normal_(each.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(each.bias)  # type: ignore[arg-type] (there is one)
+                nn.init.zeros_(each.bias)
         self.features[:num_frozen].requires_grad_(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

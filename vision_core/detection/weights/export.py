@@ -1,5 +1,6 @@
 """Export of a detector for other programs: one image of a fixed size in, boxes out."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from vision_core.bundles import bundle
 from vision_core.bundles.bundle import Bundle, Tensors
 from vision_core.bundles.export import Exportable
 from vision_core.detection.model.detector import Detector
+from vision_core.detection.onnx_predictor import PADDING
 from vision_core.detection.weights.bundles import GOLDEN_PIXELS, build_detector
 from vision_core.errors import UsageError
 from vision_core.randomness import key
@@ -86,7 +88,14 @@ def exportable(detector: Detector, content: Bundle, size: int | None) -> Exporta
         card=content.card,
         preprocessing=f"One RGB image, float32, values 0 to 255, resized or padded to {side} x {side} px; boxes are "
         "x1, y1, x2, y2 in its pixels (--size N fixes another side).",
+        facts={PADDING: json.dumps(_mean_rgb(detector))},
     )
+
+
+def _mean_rgb(detector: Detector) -> list[float]:
+    """The colour that the normalisation takes to zero, as what is padded inside the detector."""
+    mean = list(detector.settings.pixel_mean)
+    return mean[::-1] if detector.settings.channel_order == "bgr" else mean
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from tests.pipelines.sfod.tiny import source_bundle
+from tests.pipelines.sfod.tiny import exported_source, source_bundle
 from tests.vision_core.detection.synthetic import make_voc
 from vision_core.bundles.export import export
 from vision_core.detection.model.detector import Detector
@@ -16,15 +16,9 @@ from vision_core.errors import CheckpointError, UsageError
 from vision_core.images.reading import read_image
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSession:
-    done = export(exportable_detector(source_bundle(), "sfod", 96), "onnx", tmp_path_factory.mktemp("a") / "a.onnx")
-    assert done.shapes == {"image": (3, 96, 96)}
-    assert len(done.compared) == 3
-    return onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
-
-
-def test_export__finds_what_the_bundle_finds(exported: onnxruntime.InferenceSession, tmp_path: Path) -> None:
+def test_export__finds_what_the_bundle_finds(tmp_path: Path) -> None:
+    exported = onnxruntime.InferenceSession(exported_source(), providers=["CPUExecutionProvider"])
+    assert exported.get_inputs()[0].shape == [3, 96, 96]
     detector, _ = load_detector(source_bundle())
     counts = set()
     for path in sorted((make_voc(tmp_path, count=4) / "JPEGImages").iterdir()):
@@ -73,6 +67,8 @@ def test_export__a_resnet_of_several_classes(tmp_path: Path) -> None:
     save_detector(tmp_path / "model", Detector(settings, ("a", "b", "c")), card)
     done = export(exportable_detector(tmp_path / "model", "sfod", 64), "onnx", tmp_path / "a.onnx")
     assert done.deviation < 1e-4
+    assert done.shapes == {"image": (3, 64, 64)}
+    assert len(done.compared) == 3
 
 
 def test_export__torch_says_that_it_cannot(tmp_path: Path) -> None:
