@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipelines.wsi.models.dsmil import DSMIL
     from pipelines.wsi.models.transmil import TransMIL
     from pipelines.wsi.predict import WsiPredictor
+    from vision_core.detection.onnx_predictor import OnnxDetector
     from vision_core.images.augmentation import StrongView
     from vision_core.results import CineResult, ClassScores, Detections, SlideResult
     from vision_core.training.learner import Learner, Prepared
@@ -46,6 +47,7 @@ __all__ = [
     "MhimV2",
     "NoiseMask",
     "NoisePolicy",
+    "OnnxDetector",
     "OvdPredictor",
     "Prepared",
     "PretrainPredictor",
@@ -76,6 +78,7 @@ _MODULES = {
     "MhimV2": "pipelines.wsi.config",
     "NoiseMask": "pipelines.pretrain.noise_mask.mask",
     "NoisePolicy": "pipelines.pretrain.noise_mask.policy",
+    "OnnxDetector": "vision_core.detection.onnx_predictor",
     "OvdPredictor": "pipelines.ovd.predict",
     "Prepared": "vision_core.training.learner",
     "PretrainPredictor": "pipelines.pretrain.predict",
