@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.config.compat import ConverterV2, downgrade_config, upgrade_config
+from detectron2.config.compat import ConverterV1, ConverterV2
 from pydantic import ValidationError
 
 from vision_core.detection.model.detectron2_parts import builds, detectron2_config
@@ -45,7 +45,12 @@ _KEYS = {  # of settings that a value of detectron2 may not fit
 }
 _REWRITE = "if that class computes the same at inference, write the name built here into the file"
 _REMEDY = dict.fromkeys(("MODEL.META_ARCHITECTURE", "MODEL.PROPOSAL_GENERATOR.NAME", "MODEL.ROI_HEADS.NAME"), _REWRITE)
-_OLD_NAMES = [old for old, _ in ConverterV2.RENAME] + ["MODEL.RPN.ANCHOR_SIZES", "MODEL.RPN.ANCHOR_ASPECT_RATIOS"]
+# Names from before version 2, and those of now.
+_RENAMED = (
+    *(*ConverterV1.RENAME, *ConverterV2.RENAME),
+    ("MODEL.RPN.ANCHOR_SIZES", "MODEL.ANCHOR_GENERATOR.SIZES"),
+    ("MODEL.RPN.ANCHOR_ASPECT_RATIOS", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ class Architecture:
 
 
 def read_architecture(path: Path) -> Architecture:
-    """Read a detectron2 configuration of any version, as plain YAML.
+    """Read a detectron2 configuration with names of any version, as plain YAML.
 
     Base files are read if they are local; unknown keys are dropped with a note. What changes answers is built, or
     refused by name; other differences are noted.
@@ -83,14 +88,14 @@ def read_architecture(path: Path) -> Architecture:
 
 def _merge_config(path: Path) -> tuple[CfgNode, list[str]]:
     content = _read(path, _MAX_BASES)
-    is_old = any(_has(content, name) for name in _OLD_NAMES)
-    known = downgrade_config(get_cfg(), to_version=content.get("VERSION", 1 if is_old else 2))
+    known = get_cfg()
+    content.pop("VERSION", None)
     dropped = _prune(content, known)
     try:
         known.merge_from_other_cfg(CfgNode(content))
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"'{path}' does not fit detectron2: {error}") from error
-    return upgrade_config(known), dropped
+    return known, dropped
 
 
 def _read(path: Path, bases_left: int) -> dict[str, Any]:
@@ -100,12 +105,47 @@ def _read(path: Path, bases_left: int) -> dict[str, Any]:
         raise CheckpointError(f"'{path}' is no readable configuration: {error}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"'{path}' is no detectron2 configuration: found {type(content).__name__}, not sections.")
+    for old, new in _RENAMED:
+        _rename(path, content, old, new)
     base = content.pop("_BASE_", None)
     if base is None:
         return content
     if not bases_left or "://" in str(base):
         raise CheckpointError(f"'{path}' builds on '{base}'. Give the config.yaml that training wrote: it is complete.")
-    return _overlay(_read(path.parent / str(base), bases_left - 1), content)
+    below = path.parent / str(base)
+    if not below.is_file():
+        raise CheckpointError(
+            f"'{path}' builds on '{base}', and '{below}' does not exist. Put that file there, or give the config.yaml "
+            "that training wrote: it is complete."
+        )
+    return _overlay(_read(below, bases_left - 1), content)
+
+
+def _rename(path: Path, content: dict[str, Any], old: str, new: str) -> None:
+    """Give a key the name that it has since version 2, in place; files of both versions may build on each other.
+
+    Raises:
+        CheckpointError: The file at ``path`` has the key under both names, with different values.
+    """
+    *sections, last = old.split(".")
+    place: Any = content
+    for section in sections:
+        place = place.get(section) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        return
+    value = place.pop(last)
+    *sections, last = new.split(".")
+    place = content
+    for section in sections:
+        if not isinstance(place.get(section), dict):
+            place[section] = {}
+        place = place[section]
+    if last in place and place[last] != value:
+        raise CheckpointError(
+            f"'{path}': {old} is '{value}', and {new}, which is its name since version 2, is '{place[last]}'. "
+            "Leave the one that the weights were trained with."
+        )
+    place[last] = value
 
 
 def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -117,13 +157,6 @@ def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 
 def _are_sections(*values: object) -> bool:
     return all(isinstance(value, dict) for value in values)
-
-
-def _has(content: dict[str, Any], dotted: str) -> bool:
-    head, _, rest = dotted.partition(".")
-    if not rest or not isinstance(content.get(head), dict):
-        return not rest and head in content
-    return _has(content[head], rest)
 
 
 def _prune(content: dict[str, Any], known: dict[str, Any], prefix: str = "") -> list[str]:

@@ -76,6 +76,31 @@ def test_read__base_file_beside(tmp_path: Path) -> None:
     assert (settings.backbone, settings.shortest_edge_px, settings.longest_edge_px) == ("r101", 400, 900)
 
 
+def test_read__files_with_names_of_both_versions(tmp_path: Path) -> None:
+    base = {"VERSION": 2, "MODEL": {"WEIGHTS": "R-50.pkl", "ANCHOR_GENERATOR": {"SIZES": [[64]]}}}
+    write(tmp_path, base, "base.yaml")
+    content = {"MODEL": {"WEIGHT": "b.pth", "RPN": {"ANCHOR_SIZES": [[128, 256]]}, "ROI_HEADS": {"NMS": 0.3}}}
+    read = read_architecture(write(tmp_path, {"_BASE_": "base.yaml"} | content))
+    assert read.settings.anchor_sizes == ((128, 256),)
+    assert read.settings.test_nms == 0.3
+    assert not any("not used" in note for note in read.notes)
+
+
+def test_read__one_key_under_both_its_names(tmp_path: Path) -> None:
+    content = {"MODEL": {"RPN": {"ANCHOR_SIZES": [[128]]}, "ANCHOR_GENERATOR": {"SIZES": [[64]]}}}
+    with pytest.raises(
+        CheckpointError, match=r"MODEL\.RPN\.ANCHOR_SIZES is '\[\[128\]\]', and MODEL\.ANCHOR_GENERATOR"
+    ):
+        read_architecture(write(tmp_path, content))
+
+
+def test_read__base_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"builds on 'Base-RCNN-C4\.yaml', and '.*' does not exist\. Put that file"
+    ):
+        read_architecture(write(tmp_path, {"_BASE_": "Base-RCNN-C4.yaml"}))
+
+
 @pytest.mark.parametrize("base", ["https://example.org/base.yaml", "config.yaml"], ids=["address", "loop"])
 def test_read__base_that_is_not_followed(tmp_path: Path, base: str) -> None:
     with pytest.raises(CheckpointError, match="builds on"):
