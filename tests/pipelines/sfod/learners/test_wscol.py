@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -24,10 +25,13 @@ from vision_core.errors import ConfigError
 from vision_core.randomness import key
 
 PYRAMID = DetectorSettings.model_validate(DETECTOR)
-C4 = DetectorSettings(
-    freeze_at=0, shortest_edge_px=64, anchor_sizes=((32, 64),), pixel_std=(60.0, 60.0, 60.0), rpn_pre_nms_train=200,
-    rpn_post_nms_train=20, rpn_pre_nms_test=100, rpn_post_nms_test=20, roi_batch=16,
-)  # fmt: skip
+SMALL: dict[str, Any] = {
+    "freeze_at": 0, "shortest_edge_px": 64, "anchor_sizes": ((32, 64),), "pixel_std": (60.0, 60.0, 60.0),
+    "rpn_pre_nms_train": 200, "rpn_post_nms_train": 20, "rpn_pre_nms_test": 100, "rpn_post_nms_test": 20,
+    "roi_batch": 16,
+}  # fmt: skip
+C4, VGG = DetectorSettings(**SMALL), DetectorSettings(backbone="vgg16", head_channels=32, **SMALL)
+OTHERS = [pytest.param(C4, id="c4", marks=pytest.mark.slow), pytest.param(VGG, id="vgg", marks=pytest.mark.slow)]
 DETECTION = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
 CORE = {"loss_consistency", "loss_contrast"}
 FULL = CORE | {"loss_instance", "loss_gradient"}
@@ -41,7 +45,8 @@ def make_detector(settings: DetectorSettings, classes: tuple[str, ...]) -> Detec
         for name, buffer in built.named_buffers():
             if name.endswith("conv3.norm.weight"):  # random residual branches with frozen norms would grow
                 buffer.fill_(0.2)
-        built.roi_heads.box_predictor.cls_score.weight.mul_(60)  # sure of something
+        # Sure of something, also where dropout and small features come before.
+        built.roi_heads.box_predictor.cls_score.weight.mul_(600 if settings.backbone == "vgg16" else 60)
     return built
 
 
@@ -77,6 +82,8 @@ def _moved(module: nn.Module) -> bool:
         pytest.param("wsco_full", FULL, ("car",), PYRAMID, id="full-one-class", marks=pytest.mark.slow),
         pytest.param("wscol_core", CORE, ("person", "rider", "car"), C4, id="core-c4", marks=pytest.mark.slow),
         pytest.param("wsco_full", FULL, ("car",), C4, id="full-one-class-c4", marks=pytest.mark.slow),
+        pytest.param("wscol_core", CORE, ("car",), VGG, id="core-one-class-vgg", marks=pytest.mark.slow),
+        pytest.param("wsco_full", FULL, ("person", "rider", "car"), VGG, id="full-vgg", marks=pytest.mark.slow),
     ],
 )
 def test_step__terms_are_finite_and_train_the_mapping(
@@ -216,6 +223,24 @@ def test_step__without_any_pseudo_label_is_skipped(detector: Detector) -> None:
     losses = kept(_batch(0))
     assert set(losses) == DETECTION
     assert losses["loss_rpn_loc"].item() == losses["loss_box_reg"].item() == 0
+
+
+@pytest.mark.parametrize("settings", OTHERS)
+@pytest.mark.parametrize("method", ["wscol_core", "wsco_full"])
+def test_step__images_without_pseudo_label_on_other_detectors(method: str, settings: DetectorSettings) -> None:
+    """One class; a step without any pseudo label, one with one image that has some, and one that learns from both."""
+    whole = make_detector(settings, ("car",))
+    assert _learner(whole, method, "pseudo_labels.threshold=1")(_batch(0, 1)) == {}
+    skipping, keeping = (_learner(whole, method, f"pseudo_labels.skip_empty_hpl={skips}") for skips in (True, False))
+    for learner in (skipping, keeping):
+        _labels_of_second_alone(learner)
+        losses = learner(_batch(0, 1))
+        assert set(losses) == DETECTION | (FULL if method == "wsco_full" else CORE)
+        assert all(loss.isfinite() for loss in losses.values())
+        sum(losses.values(), torch.zeros(())).backward()
+        assert all(each.grad is None or each.grad.isfinite().all() for each in learner.parameters())
+    assert skipping.memory.bank.pushed.sum() > 0
+    assert torch.equal(skipping.memory.bank.pushed, keeping.memory.bank.pushed)
 
 
 def test_step__lpld_on_top_is_that_of_lpld_alone(detector: Detector) -> None:
