@@ -288,7 +288,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         ]
 
     def import_weights(self, file: Path, config: SfodConfig, out: Path, *, trusted: bool) -> tuple[str, ...]:
-        """Convert a detectron2 checkpoint into a bundle; return notes on inferred settings."""
+        """Convert a checkpoint of detectron2 or torchvision into a bundle; return notes on inferred settings."""
         if config.method == "source":
             return self._import_backbone(file, config, out, trusted=trusted)
         source = config.source
