@@ -99,6 +99,7 @@ CASES = (
     _sfod("fixed_pl"),
     _sfod("wscol_core"),
     _sfod("wsco_full+lpld"),
+    _sfod("wsco_full", _C4, "wsco_full-c4"),
     *(
         _wsi(method, network)
         for method in ("plain", "mhim_v1", "mhim_v2")

@@ -37,6 +37,7 @@ _TEACHER = Counter({
 })  # fmt: skip
 _C4 = Counter({f"{_MASK} {_DETECTOR}": 12})  # one level of anchors
 _C4_LESS = Counter({f"{_NONZERO} {_DETECTOR}": 12})  # pooling asks for the level of each box where there are several
+_C4_WSCO_LESS = Counter({f"{_NONZERO} {_DETECTOR}": 20})  # proposals are pooled in both views, and pseudo labels
 # The distillation itself asks for nothing; the regions that it chooses are pooled.
 _DISTIL = Counter({
     f"{_NONZERO} {_METHODS}/lpld.py": 2,
@@ -98,6 +99,7 @@ WAITS: dict[str, Counter[str]] = {
     + _CONTRAST
     + _VIEWS
     + Counter({f"{_NONZERO} {_METHODS}/lpld.py": 2}),
+    "sfod-wsco_full-c4": _LOOP + _LOSSES + _TEACHER + _CONTRAST + _VIEWS + _C4 - _C4_WSCO_LESS,
     **{f"wsi-plain-{network}": _LOOP for network in _NETWORKS},
     **{f"wsi-mhim_{version}-{network}": _MHIM for version in ("v1", "v2") for network in _NETWORKS},
     "ultrasound-screen": _LOOP,
