@@ -19,7 +19,7 @@ from apps.word_detector.wording import learned_lines
 from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.image_text.vocabulary import parse_names
 from pipelines.ovd.predict import Typed
-from tests.apps.stand_in import alt, downloads
+from tests.apps.stand_in import alt, copied, downloads
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import ConfigError, InputError
 from vision_core.images.drawing import write_png
@@ -177,3 +177,4 @@ def test_build__the_page_says_what_was_learned_and_that_images_were_made(viewer:
     told = " ".join(str(block.value) for block in page.blocks.values() if isinstance(block, gr.HTML))
     assert "Learned with boxes" in told and "only seen made images" in told
     assert not [each for each in page.fns.values() if each.api_visibility != "private"]
+    assert copied(page) == []
