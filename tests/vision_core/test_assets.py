@@ -66,6 +66,27 @@ def test_origins__name_source_version_and_licence() -> None:
     assert assets.lite0_origin().line().endswith("licence Apache-2.0.")
 
 
+def test_debian_packages__attributed_where_they_are_installed() -> None:
+    try:
+        origins = [assets.clothing_origin(), assets.stamps_origin()]
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    assert [origin.licence for origin in origins] == ["MIT", "GPL-2.0-only"]
+    assert all(origin.version[0].isdigit() for origin in origins)
+    assert all(path.is_file() for path in assets.clothing())
+    assert (assets.stamps() / "animals/birds/owl.png").is_file()
+
+
+def test_debian_packages__absence_names_the_line_that_installs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "_DEBIAN_FOLDER", tmp_path)
+    with pytest.raises(MissingDependencyError, match=r"Run 'apt-get install dataset-fashion-mnist'"):
+        assets.clothing()
+    with pytest.raises(MissingDependencyError, match=r"Run 'apt-get install tuxpaint-stamps-default'"):
+        assets.stamps()
+
+
 def test_tree_crowns__missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2])])
     with pytest.raises(MissingDependencyError, match=r"'deepforest' is not installed\. Run 'make setup'"):
