@@ -36,7 +36,7 @@ CLOTHES = (
 CLOTHES_PX = 28
 STAMPS_FILE = Path(__file__).with_name("stamps.yaml")
 _STAMP_PX = 128  # longest side that stamps are kept at
-_IDX_IMAGES, _IDX_LABELS = 16, 8  # bytes of the headers
+_IDX_BYTES = b"\0\0\x08"
 _CLOTH = 16  # grey value above which a pixel shows clothing; the photographs lie on black
 
 Picture = NDArray[np.uint8]
@@ -122,14 +122,24 @@ def clothes(per_class: int, grounds: Sequence[Picture] | None = None) -> Pool:
         MissingDependencyError: A package is not installed.
     """
     images_path, labels_path = clothing()
-    labels = np.frombuffer(gzip.decompress(labels_path.read_bytes()), np.uint8, offset=_IDX_LABELS)
-    count = max(int(np.flatnonzero(labels == label)[per_class - 1]) for label in range(len(CLOTHES))) + 1
-    with gzip.open(images_path) as file:
-        file.read(_IDX_IMAGES)
-        pixels = np.frombuffer(file.read(count * CLOTHES_PX**2), np.uint8).reshape(-1, CLOTHES_PX, CLOTHES_PX)
+    pixels, labels = read_idx(images_path), read_idx(labels_path)
     rows = [row for label in range(len(CLOTHES)) for row in np.flatnonzero(labels == label)[:per_class]]
     cut_outs = tuple(garment(pixels[row], f"clothes-{row:05d}", int(labels[row])) for row in rows)
     return Pool(classes=CLOTHES, cut_outs=cut_outs, grounds=tuple(woods() if grounds is None else grounds))
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read a gzipped IDX file of bytes, of any number of dimensions.
+
+    Raises:
+        DataError: It is none, or ends too early.
+    """
+    content = gzip.decompress(path.read_bytes())
+    kind, dimensions = content[:3], content[3]
+    shape = np.frombuffer(content, ">u4", dimensions, offset=4)
+    if kind != _IDX_BYTES or len(content) != 4 + 4 * dimensions + int(shape.prod()):
+        raise DataError(f"'{path}' is no whole IDX file of bytes. Install its package anew.")
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
 def clothes_sheet(path: Path, grounds: Sequence[Picture] | None = None) -> Pool:
