@@ -7,9 +7,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import pretrain_tables, sfod_tables, ultrasound_tables, wsi_longer_tables, wsi_tables
+from benchmarks import (
+    ovd_scenes_tables,
+    pretrain_tables,
+    sfod_tables,
+    ultrasound_tables,
+    wsi_longer_tables,
+    wsi_tables,
+)
 
-_TABLES = (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables, ultrasound_tables)
+_TABLES = (sfod_tables, ovd_scenes_tables, wsi_tables, wsi_longer_tables, pretrain_tables, ultrasound_tables)
 STUDIES = {each.STUDY.name: each.STUDY for each in _TABLES}
 
 
@@ -19,6 +26,11 @@ def make_data(study: str, folder: Path) -> None:
         from pipelines.sfod.demo.demo_data import make_demo_data
 
         make_demo_data(folder)
+    elif study.startswith("ovd"):
+        from benchmarks.ovd_scenes_data import SCENES, make_scenes
+
+        for world in SCENES:
+            make_scenes(folder, world, STUDIES[study].protocol())
     elif study.startswith("wsi"):
         from pipelines.wsi.demo.demo_data import make_demo_data as make_slides
 
