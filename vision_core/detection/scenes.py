@@ -253,7 +253,7 @@ def _ground(pool: Pool, settings: SceneSettings, generator: np.random.Generator)
     if settings.is_tinted:
         return tinted(picture, np.ones(picture.shape[:2], np.bool_), generator)
     swapped = picture[..., generator.permutation(3)] * generator.uniform(0.7, 1.3, 3)
-    return swapped.clip(0, 255).astype(np.uint8)  # type: ignore[no-any-return]
+    return swapped.clip(0, 255).astype(np.uint8)
 
 
 def _piece(each: CutOut, generator: np.random.Generator) -> CutOut:

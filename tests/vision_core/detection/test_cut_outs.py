@@ -72,7 +72,7 @@ def test_photographs__every_listed_stamp_is_there_and_in_colour() -> None:
     assert len(pool.cut_outs) == 219
     for each in pool.cut_outs:
         assert max(each.coverage.shape) <= 128
-        assert (each.coverage > 0.5).any(axis=0)[[0, -1]].all()
+        assert (each.coverage[:, [0, -1]] > 0.5).any(axis=0).all()
         shown = each.picture[each.coverage > 0.5]
         assert len(np.unique(shown, axis=0)) > 100  # drawings have a few flat colours
 
