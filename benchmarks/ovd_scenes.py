@@ -260,10 +260,12 @@ def main() -> int:
             future.result()
         for seed in map(int, arguments.seeds.split(",")):
             of_seed = [cell for cell in todo if cell.seed == seed]
-            firsts = {cell.world: cell for cell in of_seed}, {(cell.world, cell.choice): cell for cell in of_seed}
-            for work, each in zip((_prepare_world, _prepare_choice), firsts, strict=True):
-                for future in [pool.submit(work, cell) for cell in each.values()]:
-                    future.result()
+            worlds = {cell.world: cell for cell in of_seed}
+            choices = {(cell.world, cell.choice): cell for cell in of_seed}
+            for future in [pool.submit(_prepare_world, cell) for cell in worlds.values()]:
+                future.result()
+            for future in [pool.submit(_prepare_choice, cell) for cell in choices.values()]:
+                future.result()
             for future in [pool.submit(run_cell, cell) for cell in of_seed]:
                 future.result()
     return 0

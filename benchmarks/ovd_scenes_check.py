@@ -55,7 +55,8 @@ def _cues(picture: Picture) -> Floats:
 
 def _binned(cues: Floats) -> NDArray[np.int64]:
     both = (cues * _BINS).astype(np.int64).clip(0, _BINS - 1)
-    return both[..., 0] * _BINS + both[..., 1]
+    bins: NDArray[np.int64] = both[..., 0] * _BINS + both[..., 1]
+    return bins
 
 
 def _object_table(cues: Sequence[Floats], records: Sequence[ImageRecord]) -> Floats:

@@ -58,7 +58,7 @@ def match_class(
         outcomes = _match_scene(record.boxes[of_class], crowds, each, label)
         rows += [(score, scene, len(truth_scenes) + row if row >= 0 else -1) for score, row in outcomes]
         truth_scenes += [scene] * len(of_class)
-        truth_instances += [names[row] for row in of_class]
+        truth_instances += [names[int(row)] for row in of_class]
     rows.sort(key=lambda row: -row[0])
     return Matched(
         scenes=np.array([scene for _, scene, _ in rows], np.int64),

@@ -24,7 +24,10 @@ def test_cells__seed_0_of_every_row_comes_first() -> None:
 
 def test_missing__all_cells_and_both_checks_without_a_result() -> None:
     assert len(missing([])) == 75 + 2
-    found = [{"world": "clothes", "choice": "first", "row": "vl_plm", "seed": 0}, {"world": "clothes", "row": "check"}]
+    found: list[dict[str, Any]] = [
+        {"world": "clothes", "choice": "first", "row": "vl_plm", "seed": 0},
+        {"world": "clothes", "row": "check"},
+    ]
     assert len(missing(found)) == 75
 
 
