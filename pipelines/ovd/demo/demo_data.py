@@ -1,13 +1,13 @@
-"""Demo data: drawn scenes as a COCO folder, with pseudo-labels that are made where it is written.
+"""Demo data: scenes of real clothing as a COCO folder, with pseudo-labels that are made where it is written.
 
-The training list is labelled for eight base shapes, the validation list for all twelve. The image–text model is trained
-on single objects of all twelve, as one that has seen everything; the generator on base boxes alone.
+200 photographs of clothing come with this program and lie on an aerial image of woods. They are divided in three before
+scenes are composed: for the image–text model, which is trained on single pieces of all ten classes as one that has seen
+everything; for generator and detector, which learn boxes of seven base classes alone; and for validation.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ import torch
 from pipelines.ovd.bundles import GENERATOR
 from pipelines.ovd.config import Candidates, ImageText, OvdConfig, OvdData, Proposals
 from pipelines.ovd.data.reading import read_base
-from pipelines.ovd.demo.shapes import BASE, NOVEL, SHAPES, draw_crop, draw_scene
 from pipelines.ovd.detector import ANYTHING
 from pipelines.ovd.image_text.compact import METHOD, CompactModel, save_compact
 from pipelines.ovd.image_text.contrastive import ContrastiveSettings, train_compact
@@ -23,17 +22,24 @@ from pipelines.ovd.image_text.minilm import MiniLM
 from pipelines.ovd.learner import ProposalLearner
 from pipelines.ovd.pseudo_labels.making import make_labels
 from pipelines.ovd.views import OpenViews
-from vision_core.assets import sentence_encoder, sentence_encoder_origin
+from vision_core.assets import sentence_encoder, sentence_encoder_origin, tree_crowns_origin
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.console import track
+from vision_core.detection.cut_outs import CLOTHES, Pool, clothes_sheet, divide
+from vision_core.detection.scenes import CLOTHES_SCENES, compose_crop, write_scenes
 from vision_core.detection.settings import DetectorSettings
 from vision_core.detection.weights.bundles import save_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone
 from vision_core.files import write_atomic
-from vision_core.images.drawing import write_png
 from vision_core.randomness import key, seeded
 
-SIDE_PX = 128
+NOVEL = ("trousers", "sneaker", "bag")
+SHEET = Path(__file__).with_name("clothes.png")
+SHEET_ORIGIN = (
+    "200 photographs of clothing of Fashion-MNIST, copyright 2017 Zalando SE (Xiao et al. 2017, arXiv 1708.07747), "
+    "licence MIT."
+)
+_PARTS = ("image_text", "train", "val")
 IMAGE_TEXT, GENERATOR_FOLDER = "image-text", "generator"
 DETECTOR = DetectorSettings(
     backbone="lite0",
@@ -78,67 +84,53 @@ class Amount:
 def make_demo_data(folder: Path, amount: Amount | None = None) -> None:
     """Write ``train.json``, ``val.json``, the images, both models and ``pseudo_labels.json``."""
     amount = amount or Amount()
-    for split, count, names in (("train", amount.images, BASE), ("val", max(1, amount.images // 3), SHAPES)):
-        _write_split(folder, split, count, names)
-    _train_image_text(folder, amount)
+    parts = divide(clothes_sheet(SHEET), _PARTS)
+    for split, count in (("train", amount.images), ("val", max(1, amount.images // 3))):
+        write_scenes(folder, split, parts[split], CLOTHES_SCENES, count=count)
+    _keep_base_boxes(folder / "train.json")
+    _train_image_text(folder, parts["image_text"], amount)
     _train_generator(folder, amount)
     config = OvdConfig(
-        data=OvdData(root=folder, classes=SHAPES, novel=NOVEL),
+        data=OvdData(root=folder, classes=CLOTHES, novel=NOVEL),
         image_text=ImageText(kind="compact", weights=folder / IMAGE_TEXT),
         proposals=Proposals(weights=folder / GENERATOR_FOLDER, count=amount.proposals),
         candidates=Candidates(),
     )
     make_labels(config, folder, torch.device("cpu"))
     text = (
-        "Scenes drawn by this program (MIT), and two models trained on them.\n"
+        "Scenes composed by this program, and two models trained on them.\n"
+        f"{SHEET_ORIGIN}\nGrounds: {tree_crowns_origin().line()}\n"
         f"{sentence_encoder_origin().line()} It is part of the image–text model and is not stored here.\n"
     )
     write_atomic(folder / "ATTRIBUTION.txt", text)
 
 
-def _write_split(folder: Path, split: str, count: int, names: tuple[str, ...]) -> None:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number in range(count):
-        scene = draw_scene(SIDE_PX, np.random.default_rng(key("shapes", split, number)))
-        file = f"{number:04d}.png"
-        write_png(folder / split / file, scene.picture)
-        images.append({"id": number + 1, "file_name": file, "width": SIDE_PX, "height": SIDE_PX})
-        for box, label in zip(scene.boxes.tolist(), scene.labels.tolist(), strict=True):
-            if SHAPES[label] in names:
-                left, top, right, bottom = box
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": number + 1,
-                        "category_id": label + 1,
-                        "bbox": [left, top, right - left, bottom - top],
-                        "area": (right - left) * (bottom - top),
-                        "iscrowd": 0,
-                    }
-                )
-    categories = [{"id": label + 1, "name": name} for label, name in enumerate(SHAPES)]
-    index = {"images": images, "annotations": annotations, "categories": categories}
-    write_atomic(folder / f"{split}.json", json.dumps(index))
+def _keep_base_boxes(path: Path) -> None:
+    """Take the boxes of novel classes out of the training list."""
+    index = json.loads(path.read_text(encoding="utf-8"))
+    novel = {each["id"] for each in index["categories"] if each["name"] in NOVEL}
+    index["annotations"] = [each for each in index["annotations"] if each["category_id"] not in novel]
+    write_atomic(path, json.dumps(index))
 
 
-def _train_image_text(folder: Path, amount: Amount) -> None:
+def _train_image_text(folder: Path, part: Pool, amount: Amount) -> None:
     with seeded(key("demo image text")):
         model = CompactModel(MiniLM.read(sentence_encoder()))
-    labels = torch.arange(amount.crops) % len(SHAPES)
-    crops = np.stack(
-        [
-            draw_crop(int(label), model.image_size, np.random.default_rng(key("crop", number)))
-            for number, label in enumerate(labels)
-        ]
-    )
+    labels = torch.arange(amount.crops) % len(CLOTHES)
+    crops = []
+    for number, label in enumerate(labels.tolist()):
+        generator = np.random.default_rng(key("crop", number))
+        members = part.of_label(label)
+        each = members[int(generator.integers(len(members)))]
+        crops.append(compose_crop(each, part, model.image_size, CLOTHES_SCENES, generator))
+    pictures = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
     settings = ContrastiveSettings(steps=amount.contrastive_steps)
-    train_compact(model, torch.from_numpy(crops).permute(0, 3, 1, 2), labels, SHAPES, settings)
-    save_compact(folder / IMAGE_TEXT, model, _card(METHOD, "single drawn shapes of all twelve classes"))
+    train_compact(model, pictures, labels, CLOTHES, settings)
+    save_compact(folder / IMAGE_TEXT, model, _card(METHOD, "single pieces of clothing of all ten classes, composed"))
 
 
 def _train_generator(folder: Path, amount: Amount) -> None:
-    dataset, _ = read_base(OvdData(root=folder, classes=SHAPES, novel=NOVEL))
+    dataset, _ = read_base(OvdData(root=folder, classes=CLOTHES, novel=NOVEL))
     with seeded(key("demo generator")):
         detector, _ = detector_on_backbone(DETECTOR, ANYTHING, None)
     views, learner = OpenViews(dataset, DETECTOR), ProposalLearner(detector).train()
@@ -151,7 +143,9 @@ def _train_generator(folder: Path, amount: Amount) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
         optimizer.step()
-    save_detector(folder / GENERATOR_FOLDER, detector.eval(), _card(GENERATOR, "drawn scenes, boxes of base shapes"))
+    save_detector(
+        folder / GENERATOR_FOLDER, detector.eval(), _card(GENERATOR, "composed scenes, boxes of base classes")
+    )
 
 
 def _card(method: str, description: str) -> Card:
@@ -161,6 +155,6 @@ def _card(method: str, description: str) -> Card:
         config={},
         architecture={},
         preprocessing={},
-        classes=SHAPES if method == METHOD else (),
+        classes=CLOTHES if method == METHOD else (),
         trained_on=TrainedOn(description=description, synthetic=True),
     )
