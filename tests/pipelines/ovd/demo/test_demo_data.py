@@ -3,14 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from benchmarks.ship_clothes import make_sheet
 from pipelines.ovd.demo.demo_data import NOVEL, SHEET, Amount, make_demo_data
 from vision_core.detection.cut_outs import CLOTHES, clothes_sheet
-from vision_core.errors import MissingDependencyError
 
 
 def test_sheet__is_small_and_holds_twenty_pieces_of_ten_classes() -> None:
@@ -20,15 +16,7 @@ def test_sheet__is_small_and_holds_twenty_pieces_of_ten_classes() -> None:
     assert [len(pool.of_label(label)) for label in range(10)] == [20] * 10
     assert len({each.picture.tobytes() for each in pool.cut_outs}) == 200
     assert set(NOVEL) < set(CLOTHES)
-
-
-@pytest.mark.slow
-def test_sheet__is_cut_from_the_detector_part_of_the_study() -> None:
-    try:
-        made = np.asarray(make_sheet())
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
-    assert np.array_equal(made, np.asarray(Image.open(SHEET)))
+    assert "Copyright (c) 2017 Zalando SE" in SHEET.with_name("clothes.LICENSE.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
