@@ -4,9 +4,9 @@ A step is forward and backward on weak and strong views of the same images, base
 method mines the candidates and weighs the regions as well. On the published R50 with a pyramid and 65 classes the image
 is two fifths as large as published in each direction, and proposals (1000) and sampled regions (512) are as many as
 published, which makes the judged regions dearer beside the backbone and the ratio harder to meet. On the demo's
-EfficientNet-Lite0 a step takes four drawn scenes. Weights are random.
+EfficientNet-Lite0 a step takes four composed scenes. Weights are random.
 
-Crops are those of 50 boxes of a drawn scene of 128 pixels at both scales. They are scored one in a pass and all in one
+Crops are those of 50 boxes of a composed scene of 128 pixels at both scales, scored one in a pass and all in one
 pass, from the picture to the probabilities: by ViT-B/32 of open_clip with random weights, and by the compact model.
 
 Seconds are those of the processor on one thread; the sides run in turn, a ratio is the median over the rounds.
@@ -27,8 +27,8 @@ from torch.nn import functional
 from benchmarks.sfod_step import PIXEL_STD, write_rows
 from benchmarks.studies import RESULTS
 from pipelines.ovd.config import PYRAMID, ImageText, Marvel
-from pipelines.ovd.demo.demo_data import DETECTOR, SIDE_PX
-from pipelines.ovd.demo.shapes import BASE, SHAPES, draw_scene
+from pipelines.ovd.demo.demo_data import DETECTOR, SHEET
+from pipelines.ovd.demo.demo_data import NOVEL as NOVEL_CLOTHES
 from pipelines.ovd.detector import OpenDetector
 from pipelines.ovd.image_text.clip import OpenClipModel
 from pipelines.ovd.image_text.compact import CompactModel
@@ -39,6 +39,8 @@ from pipelines.ovd.pseudo_labels.crop_scores import score_crops
 from pipelines.ovd.regions import OpenTargets
 from pipelines.ovd.views import OpenBatch
 from vision_core.assets import sentence_encoder
+from vision_core.detection.cut_outs import CLOTHES, clothes_sheet
+from vision_core.detection.scenes import CLOTHES_SCENES, Scene, compose
 from vision_core.environment import quiet_libraries
 from vision_core.images.augmentation import StrongView
 from vision_core.randomness import key
@@ -79,21 +81,27 @@ def published() -> tuple[OpenDetector, list[bool], OpenBatch]:
     return detector, [number < NOVEL for number in range(CLASSES)], batch
 
 
-def drawn() -> tuple[OpenDetector, list[bool], OpenBatch]:
+def scenes(count: int) -> list[Scene]:
+    """Scenes of the demo's clothing."""
+    pool = clothes_sheet(SHEET)
+    return [compose(pool, CLOTHES_SCENES, np.random.default_rng(key("step", number))) for number in range(count)]
+
+
+def composed() -> tuple[OpenDetector, list[bool], OpenBatch]:
     """The demo's detector with random weights, and four scenes whose novel objects are candidates."""
-    detector = OpenDetector(DETECTOR, SHAPES, functional.normalize(torch.randn(len(SHAPES), 64)))
-    scenes = [draw_scene(SIDE_PX, np.random.default_rng(key("step", number))) for number in range(4)]
-    view = StrongView()
+    detector = OpenDetector(DETECTOR, CLOTHES, functional.normalize(torch.randn(len(CLOTHES), 64)))
+    made, view = scenes(4), StrongView()
+    is_novel = [name in NOVEL_CLOTHES for name in CLOTHES]
     weak, strong = (
         [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]
-        for pictures in ([each.picture for each in scenes], [view(each.picture, seed=7) for each in scenes])
+        for pictures in ([each.picture for each in made], [view(each.picture, seed=7) for each in made])
     )
     found = [
-        targets(torch.from_numpy(each.boxes), torch.from_numpy(each.labels), torch.from_numpy(each.labels < len(BASE)))
-        for each in scenes
+        targets(torch.from_numpy(each.boxes), torch.from_numpy(each.labels), ~torch.tensor(is_novel)[each.labels])
+        for each in made
     ]
-    batch = OpenBatch(weak=weak, strong=strong, indices=list(range(len(scenes))), targets=found)
-    return detector, [name not in BASE for name in SHAPES], batch
+    batch = OpenBatch(weak=weak, strong=strong, indices=list(range(len(made))), targets=found)
+    return detector, is_novel, batch
 
 
 def step_row(make: Callable[[], tuple[OpenDetector, list[bool], OpenBatch]], rounds: int) -> dict[str, object]:
@@ -114,10 +122,10 @@ def step(learner: OpenLearner, batch: OpenBatch) -> None:
 def crop_row(model: ImageTextModel, target: float, rounds: int) -> dict[str, object]:
     """Seconds of scoring the crops one in a pass and all in one."""
     generator = torch.Generator().manual_seed(0)
-    corners = torch.rand(BOXES, 2, generator=generator) * (SIDE_PX - 48)
+    corners = torch.rand(BOXES, 2, generator=generator) * (CLOTHES_SCENES.side_px - 48)
     boxes = torch.cat([corners, corners + 16 + 32 * torch.rand(BOXES, 2, generator=generator)], dim=1)
     names = functional.normalize(torch.randn(NOVEL, model.embed_dim, generator=generator))
-    picture = draw_scene(SIDE_PX, np.random.default_rng(0)).picture
+    picture = scenes(1)[0].picture
 
     def score(batch_size: int) -> None:
         score_crops(model, names, picture, boxes, ImageText(batch_size=batch_size))
@@ -152,7 +160,7 @@ def compact_model() -> ImageTextModel:
 
 CASES: dict[str, Callable[[int], dict[str, object]]] = {
     "step_published": lambda rounds: step_row(published, rounds),
-    "step_demo": lambda rounds: step_row(drawn, rounds),
+    "step_demo": lambda rounds: step_row(composed, rounds),
     "crops_clip": lambda rounds: crop_row(OpenClipModel(), CROP_TARGETS["clip"], rounds),
     "crops_compact": lambda rounds: crop_row(compact_model(), CROP_TARGETS["compact"], rounds),
 }

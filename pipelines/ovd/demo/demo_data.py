@@ -39,7 +39,7 @@ SHEET_ORIGIN = (
     "200 photographs of clothing of Fashion-MNIST, copyright 2017 Zalando SE (Xiao et al. 2017, arXiv 1708.07747), "
     "licence MIT."
 )
-_PARTS = ("image_text", "train", "val")
+PARTS = ("image_text", "train", "val")
 IMAGE_TEXT, GENERATOR_FOLDER = "image-text", "generator"
 DETECTOR = DetectorSettings(
     backbone="lite0",
@@ -84,7 +84,7 @@ class Amount:
 def make_demo_data(folder: Path, amount: Amount | None = None) -> None:
     """Write ``train.json``, ``val.json``, the images, both models and ``pseudo_labels.json``."""
     amount = amount or Amount()
-    parts = divide(clothes_sheet(SHEET), _PARTS)
+    parts = divide(clothes_sheet(SHEET), PARTS)
     for split, count in (("train", amount.images), ("val", max(1, amount.images // 3))):
         write_scenes(folder, split, parts[split], CLOTHES_SCENES, count=count)
     _keep_base_boxes(folder / "train.json")

@@ -5,27 +5,26 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.ovd.demo.demo_data import SIDE_PX
-from pipelines.ovd.demo.shapes import draw_scene
+from pipelines.ovd.demo.demo_data import PARTS, SHEET, SHEET_ORIGIN
+from vision_core.detection.cut_outs import clothes_sheet, divide
+from vision_core.detection.scenes import CLOTHES_SCENES, compose
 from vision_core.images.drawing import write_png
 from vision_core.randomness import key
 
-_ORIGIN = "Scenes drawn by this program for this page."
+_ORIGIN = f"Scenes composed by this program for this page. {SHEET_ORIGIN}"
 _SHOWN = (  # number of the scene, name, words, words that are not wanted, why it is offered
-    (18, "Learned", "disc, ring", "", "Both words were learned with boxes."),
-    (15, "By name alone", "wedge, diamond", "", "No box of a wedge was ever shown to it."),
-    (3, "Strange words", "round disc, giraffe", "", "It was trained on neither of these words."),
-    (11, "Where it errs", "wedge, star", "bar", "It calls the star a wedge: it has learned both by name alone."),
+    (18, "Learned", "dress, coat", "", "Both words were learned with boxes."),
 )
 
 
 def make_examples(folder: Path) -> list[dict[str, Any]]:
-    """Draw the pictures; returns the fields of each example."""
+    """Compose the pictures, of pieces that no model was trained on; returns the fields of each example."""
     folder.mkdir(parents=True, exist_ok=True)
+    pool = divide(clothes_sheet(SHEET), PARTS)["val"]
     made: list[dict[str, Any]] = []
     for number, name, words, not_wanted, why in _SHOWN:
         path = folder / f"scene-{number}.png"
-        write_png(path, draw_scene(SIDE_PX, np.random.default_rng(key("page", number))).picture)
+        write_png(path, compose(pool, CLOTHES_SCENES, np.random.default_rng(key("page", number))).picture)
         made.append(
             {"name": name, "path": path, "origin": _ORIGIN, "why": why, "words": words, "not_wanted": not_wanted}
         )
