@@ -11,7 +11,7 @@ from tests.demos.browsing import barriers, check_layout, examples, keep, served,
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 _FIRST_WORDS = (
     "found that the source model missed",
-    "Found disc",
+    "Found coat",
     "Altered nuclei.",
     "Called",
     "Phantom organ present on",
