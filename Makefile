@@ -7,9 +7,9 @@ PIP    := $(RUN) -m pip --disable-pip-version-check
 # Tests start many processes: with bytecode each reads the package instead of compiling it anew. The plug-ins are of
 # dependencies, take a second to load, and serve no test.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -p no:hydra_pytest -p no:anyio
-# A file stays in one process, for what its tests share; in the order of their names the small files come last. One
-# process more than there are cores: browsers and child processes are waited for a quarter of the time.
-SPREAD := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file stays in one process, for what its tests share; in the order of their names the small files come last. Two
+# processes more than there are cores: browsers and child processes are waited for a fifth of the time.
+SPREAD := --numprocesses $(shell expr $$(nproc) + 2) --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 LOCKS  := requirements/build.txt requirements/lock.txt requirements/assets.txt requirements/detectron2.txt
 # Named after what was installed, so that a changed lock, not a new time stamp, sets up again.
 READY  := $(VENV)/.ready-$(shell cat $(LOCKS) pyproject.toml | sha256sum | cut -c1-16)
