@@ -35,7 +35,12 @@ from vision_core.pipeline import Predictor
 from vision_core.training.runtime import pick_device
 
 CHECKPOINTS = ROOT / "demos" / "checkpoints"
-_TITLES = {"Tree": "tree crown", "synthetic_alteration": "altered nuclei", "organ": "phantom organ", "t-shirt": "t-shirt"}
+_TITLES = {
+    "Tree": "tree crown",
+    "synthetic_alteration": "altered nuclei",
+    "organ": "phantom organ",
+    "t-shirt": "t-shirt",
+}
 _CALIBRATED = "sfod-source"
 _ABOUT = "the source's own validation list: tiles of a band of the real aerial image whose other band it was trained on"
 

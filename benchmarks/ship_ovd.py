@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.repack_demos import CHECKPOINTS
+from benchmarks.repack_demos import CHECKPOINTS, repack
 from pipelines.ovd.__main__ import main as ovd
 from pipelines.ovd.bundles import load_open_detector
 from pipelines.ovd.demo.demo_data import IMAGE_TEXT
@@ -48,6 +48,8 @@ def ship(run: Path, target: Path) -> list[str]:
         shutil.copytree(folder, target / name)
     data = {**detector.card.config["data"], "root": "data"}  # no folder of this machine
     bundle.amend(target / "detector", config={**detector.card.config, "data": data})
+    for name in folders:
+        repack(target / name)  # class names for people
     novel = ", ".join(load_open_detector(target / "detector").split.novel)
     return [*(f"{name}: {size / 1e6:.1f} MB" for name, size in sizes.items()), f"novel: {novel}"]
 
