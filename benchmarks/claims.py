@@ -8,10 +8,10 @@ import re
 import sys
 from collections.abc import Callable
 
-from benchmarks import pretrain_tables, sfod_tables, ultrasound_tables, wsi_longer_tables, wsi_tables
+from benchmarks import pretrain_tables, sfod_tables, wsi_longer_tables, wsi_tables
 from benchmarks.studies import ROOT
 
-STUDIES = (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables, ultrasound_tables)
+STUDIES = (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables)
 TABLES: dict[str, Callable[[], str]] = {name: make for study in STUDIES for name, make in study.TABLES.items()}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
