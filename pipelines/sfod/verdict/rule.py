@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import Ridge
 
 from pipelines.sfod.verdict.numbers import (
     NUMBERS,
@@ -241,8 +240,8 @@ def _left_out(differences: Floats, gains: Floats, groups: NDArray[np.str_], pena
 def _ridge(differences: Floats, gains: Floats, penalty: float) -> Floats:
     scales = np.sqrt((differences**2).mean(axis=0))
     scales[scales == 0] = 1
-    fitted = Ridge(alpha=penalty, fit_intercept=False).fit(differences / scales, gains)
-    return np.asarray(fitted.coef_ / scales)
+    scaled = differences / scales
+    return np.asarray(np.linalg.solve(scaled.T @ scaled + penalty * np.eye(len(NUMBERS)), scaled.T @ gains) / scales)
 
 
 def _known(value: float) -> float | None:

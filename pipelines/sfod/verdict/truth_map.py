@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression
 
 Floats = NDArray[np.float64]
 _SCORE_BINS, _STABILITY_BINS = 10, 4
@@ -108,9 +108,5 @@ def _monotone(table: Floats, weights: Floats) -> Floats:
 
 def _rising(table: Floats, weights: Floats, axis: int) -> Floats:
     lines, loads = np.moveaxis(table, axis, -1), np.moveaxis(weights, axis, -1)
-    places = np.arange(lines.shape[-1])
-    fitted = [
-        IsotonicRegression().fit_transform(places, line, sample_weight=load)
-        for line, load in zip(lines, loads, strict=True)
-    ]
+    fitted = [isotonic_regression(line, weights=load).x for line, load in zip(lines, loads, strict=True)]
     return np.moveaxis(np.stack(fitted), -1, axis)
