@@ -7,9 +7,9 @@ PIP    := $(RUN) -m pip --disable-pip-version-check
 # Tests start many processes: with bytecode each reads the package instead of compiling it anew. The plug-ins are of
 # dependencies, take a second to load, and serve no test.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -p no:hydra_pytest -p no:anyio
-# A file stays in one process, for what its tests share; in the order of their names the small files come last. Some
-# processes more than there are cores: browsers and child processes are waited for a fifth of the time.
-spread = --numprocesses $(shell expr $$(nproc) + $(1)) --maxprocesses 6 --dist loadfile --no-loadscope-reorder
+# A file stays in one process, for what its tests share; in the order of their names the small files come last. One
+# process more than there are cores: browsers and child processes are waited for a quarter of the time.
+SPREAD := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCKS  := requirements/build.txt requirements/lock.txt requirements/assets.txt requirements/detectron2.txt
 # Named after what was installed, so that a changed lock, not a new time stamp, sets up again.
 READY  := $(VENV)/.ready-$(shell cat $(LOCKS) pyproject.toml | sha256sum | cut -c1-16)
@@ -29,10 +29,10 @@ app: $(READY) ## open all demo pages in the browser, with the shipped models (AR
 	@$(RUN) -m apps $(ARGS)
 
 test: $(READY) ## run the tests (ARGS='-k name' for some)
-	@$(PYTEST) $(call spread,2) -m 'not slow and not gpu' $(ARGS)
+	@$(PYTEST) $(SPREAD) -m 'not slow and not gpu' $(ARGS)
 
 test-slow: $(READY) ## run the tests that take long
-	@$(PYTEST) $(call spread,1) -m 'slow and not gpu' $(ARGS)
+	@$(PYTEST) $(SPREAD) -m 'slow and not gpu' $(ARGS)
 
 test-gpu: $(READY) ## run the tests that need a GPU
 	@$(PYTEST) -m gpu tests/gpu $(ARGS)
