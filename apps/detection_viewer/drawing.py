@@ -1,7 +1,7 @@
 """Kinds of boxes: what an adaptation changed, and whose boxes they are."""
 
 from apps.boxes import GREEN, Kind, Marks, marks_of
-from vision_core.detection.changes import find_changes
+from vision_core.detection.analysis.changes import find_changes
 from vision_core.images.drawing import ORANGE, SKY_BLUE, Colour
 from vision_core.results import Detections
 

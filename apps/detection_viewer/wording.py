@@ -5,8 +5,8 @@ from typing import Any
 
 from vision_core.bundles.card import Card
 from vision_core.csv_tables import Cell, to_csv
+from vision_core.detection.analysis.changes import Changes, find_changes
 from vision_core.detection.calibration import read_calibration
-from vision_core.detection.changes import Changes, find_changes
 from vision_core.results import RESEARCH_NOTICE, Detections
 
 FIRST_SCORE = 0.5

@@ -29,7 +29,7 @@ from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.config.loading import fingerprint
 from vision_core.console import say
-from vision_core.detection.coco_results import write_results
+from vision_core.detection.analysis.coco_results import write_results
 from vision_core.detection.datasets.checks import near_name
 from vision_core.detection.datasets.coco import image_ids
 from vision_core.detection.datasets.conversion import Conversion, Layout, convert

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from vision_core.bundles.bundle import amend, read_card
 from vision_core.console import track
+from vision_core.detection.analysis.errors_by_cause import errors_by_cause
+from vision_core.detection.analysis.precision_recall import precision_recall, write_curves
 from vision_core.detection.average_precision import AveragePrecision, all_metrics, coco_ap_by_size
 from vision_core.detection.calibration import calibrate
 from vision_core.detection.datasets.reading import DetectionDataset, manifest
-from vision_core.detection.errors_by_cause import errors_by_cause
-from vision_core.detection.precision_recall import precision_recall, write_curves
 from vision_core.detection.predictor import DRAWN_SCORE
 from vision_core.errors import EnvironmentFault
 from vision_core.evaluation.rows import NUMBERS, Row

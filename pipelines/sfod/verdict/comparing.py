@@ -15,6 +15,7 @@ from pipelines.sfod.verdict.rule import Rule, Verdict, judge
 from pipelines.sfod.verdict.source import read_source, to_detections
 from vision_core.bundles import bundle as bundles
 from vision_core.bundles.card import WEIGHTS_FILE, Card
+from vision_core.detection.analysis.changes import Changes, find_changes
 from vision_core.detection.average_precision import (
     GroundTruth,
     Matches,
@@ -23,7 +24,6 @@ from vision_core.detection.average_precision import (
     pool_matches,
     recall_precision,
 )
-from vision_core.detection.changes import Changes, find_changes
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.weights.bundles import answer, build_detector, prepare
 from vision_core.errors import AllInputsError, ConfigError, InputError

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from vision_core.detection.datasets.checks import (
     decoded,
     near_name,
 )
-from vision_core.detection.datasets.coco_checks import check_annotations, extra_of
+from vision_core.detection.datasets.coco_checks import check_annotations, extra_of, refuse_oversized
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
@@ -40,7 +39,6 @@ _Id = TypeVar("_Id", int | str, str)
 
 _MARKS = {"none": False, "": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _ROBOFLOW_INDEX = "_annotations.coco.json"
-_MEMORY_PER_BYTE = 8  # bytes of Python objects for a byte of JSON, measured and rounded up
 
 
 def read_coco(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
@@ -235,7 +233,7 @@ def _indexes(root: Path) -> list[Path]:
 
 
 def _load(path: Path) -> dict[str, list[Entry]]:
-    _refuse_oversized(path)
+    refuse_oversized(path)
     try:
         content = parse_json(decoded(path))
     except json.JSONDecodeError as error:
@@ -254,16 +252,6 @@ def _named(image: Entry) -> Entry:
     """Name an image of LVIS, whose indexes have addresses instead of names: by folder and name of the address."""
     url = image.get("coco_url")
     return {**image, "file_name": "/".join(str(url).split("/")[-2:])} if url and "file_name" not in image else image
-
-
-def _refuse_oversized(path: Path) -> None:
-    needed = path.stat().st_size * _MEMORY_PER_BYTE
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > memory:
-        raise DataError(
-            f"'{path}' would take about '{needed / 1e9:.0f}' GB of memory; this machine has {memory / 1e9:.0f} GB. "
-            "Split it into several indexes."
-        )
 
 
 def _table(content: object, name: str, path: Path) -> list[Entry]:

@@ -1,13 +1,17 @@
 """Checks of what the annotations of a COCO index say beside their boxes: polygons, rotation, scores."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vision_core.detection.datasets.records import Extra, ReaderReport
+from vision_core.errors import DataError
 
 Entry = Mapping[str, Any]
 _Box = tuple[float, float, float, float]
 _MOST_LOOKED_AT = 2000  # polygons of an index
+_MEMORY_PER_BYTE = 8  # bytes of Python objects for a byte of JSON, measured and rounded up
 _READ = {"id", "image_id", "category_id", "bbox", "iscrowd"}
 _SAYS_NOTHING: tuple[Any, ...] = (None, 0, "", [], {})
 _SAME_AREA = 1e-3
@@ -104,3 +108,18 @@ def _corners(box: _Box) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def refuse_oversized(path: Path) -> None:
+    """Refuse an index that the memory of this machine cannot hold.
+
+    Raises:
+        DataError: Says what it would take.
+    """
+    needed = path.stat().st_size * _MEMORY_PER_BYTE
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise DataError(
+            f"'{path}' would take about '{needed / 1e9:.0f}' GB of memory; this machine has {memory / 1e9:.0f} GB. "
+            "Split it into several indexes."
+        )

@@ -11,8 +11,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.vision_core.detection.synthetic import SHAPES, make_coco, make_voc
+from vision_core.detection.analysis.coco_results import LABELS, write_results
 from vision_core.detection.average_precision import coco_ap, coco_ap_by_size
-from vision_core.detection.coco_results import LABELS, write_results
 from vision_core.detection.datasets.reading import read_dataset
 from vision_core.detection.settings import DetectionData
 from vision_core.results import Detections

@@ -1,6 +1,6 @@
 import numpy as np
 
-from vision_core.detection.changes import find_changes
+from vision_core.detection.analysis.changes import find_changes
 from vision_core.results import Detections
 
 ONE = (10.0, 10.0, 30.0, 30.0)

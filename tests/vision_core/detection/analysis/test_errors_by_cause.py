@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.vision_core.detection.test_average_precision import Labelled
+from vision_core.detection.analysis.errors_by_cause import CAUSES, ErrorsByCause, errors_by_cause
 from vision_core.detection.average_precision import coco_ap50
-from vision_core.detection.errors_by_cause import CAUSES, ErrorsByCause, errors_by_cause
 from vision_core.results import Detections
 
 CAR, BUS = 0, 1

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.vision_core.detection.test_average_precision import found, truth
-from vision_core.detection.precision_recall import PICTURE, TABLE, precision_recall, write_curves
+from vision_core.detection.analysis.precision_recall import PICTURE, TABLE, precision_recall, write_curves
 
 FIRST, SECOND, NOWHERE = (10.0, 10, 49, 49), (60.0, 10, 99, 49), (110.0, 110, 149, 149)
 
