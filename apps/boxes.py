@@ -12,8 +12,7 @@ from vision_core.images.drawing import Colour, draw_boxes
 from vision_core.images.reading import resize_shortest
 from vision_core.results import Detections, label_texts
 
-# With orange and sky blue, of Okabe and Ito's palette.
-GREEN: Colour = (0, 158, 115)
+# With orange, sky blue and green, of Okabe and Ito's palette.
 YELLOW: Colour = (240, 228, 66)
 PURPLE: Colour = (204, 121, 167)
 VERMILION: Colour = (213, 94, 0)

@@ -1,15 +1,14 @@
 """Kinds of boxes: what an adaptation changed, and whose boxes they are."""
 
-from apps.boxes import GREEN, Kind, Marks, marks_of
-from vision_core.detection.analysis.changes import find_changes
-from vision_core.images.drawing import ORANGE, SKY_BLUE, Colour
+from apps.boxes import Kind, Marks, marks_of
+from vision_core.detection.analysis.changes import WORDS, find_changes
+from vision_core.images.drawing import GREEN, GREY, ORANGE, SKY_BLUE
 from vision_core.results import Detections
 
-_GREY: Colour = (204, 204, 204)
-GAINED = Kind(name="found now", colour=SKY_BLUE)
-LOST = Kind(name="no longer found", colour=ORANGE, dashes="7 5")
-MOVED = Kind(name="moved", colour=GREEN, dashes="2 3")
-SAME = Kind(name="as before", colour=_GREY)
+GAINED = Kind(name=WORDS["gained"], colour=SKY_BLUE)
+LOST = Kind(name=WORDS["lost"], colour=ORANGE, dashes="7 5")
+MOVED = Kind(name=WORDS["moved"], colour=GREEN, dashes="2 3")
+SAME = Kind(name=WORDS["same"], colour=GREY)
 SOURCE = Kind(name="source model", colour=ORANGE)
 ADAPTED = Kind(name="adapted model", colour=SKY_BLUE)
 

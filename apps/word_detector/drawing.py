@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from apps.boxes import GREEN, PURPLE, VERMILION, YELLOW, Kind, Marks, marks_of
-from vision_core.images.drawing import ORANGE, SKY_BLUE
+from apps.boxes import PURPLE, VERMILION, YELLOW, Kind, Marks, marks_of
+from vision_core.images.drawing import GREEN, ORANGE, SKY_BLUE
 from vision_core.results import Detections
 
 _COLOURS = (SKY_BLUE, ORANGE, GREEN, YELLOW, VERMILION, PURPLE)

@@ -196,7 +196,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
             if is_own_validation(predictors[model].card, config, dataset) and not is_passing:
                 self._tell(calibrate_bundle(bundles[model], dataset, detections, _OWN_LIST))
                 if predictors[model].card.method == "source":
-                    self._tell(store_statistics(bundles[model], dataset, config.verdict.source_images))
+                    self._tell(store_statistics(bundles[model], dataset, config.verdict.source_images, device))
             notes = self._seen_notes(bundles[model], dataset)
             self._tell(notes)
             rows.append(score(model, dataset, detections, config.data.eval_classes or None, notes))

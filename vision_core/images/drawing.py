@@ -14,6 +14,8 @@ Colour = tuple[int, int, int]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 ORANGE: Colour = (230, 159, 0)  # Okabe and Ito's palette: distinct with every common colour blindness
 SKY_BLUE: Colour = (86, 180, 233)
+GREEN: Colour = (0, 158, 115)
+GREY: Colour = (204, 204, 204)
 _THUMBNAIL_PX = 240
 _SUPERSAMPLING = 2
 

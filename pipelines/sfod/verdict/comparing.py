@@ -77,10 +77,6 @@ class Comparison:
     operating_score: float
     notes: tuple[str, ...]
 
-    def count(self, name: str) -> int:
-        """Count the boxes of a kind of change: ``gained``, ``lost``, ``moved`` or ``same``."""
-        return sum(len(getattr(each.changes, name)) for each in self.images)
-
 
 def load_model(path: Path, device: torch.device) -> Model:
     """Load a detector and let it compute its golden pair.

@@ -4,7 +4,7 @@ All rise with a better detector. Confidence and entropy, which self-training mov
 are baselines to compare with and take no part in a verdict.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,13 +83,6 @@ def prototypes_of(probes: Sequence[Probe]) -> tuple[Floats, NDArray[np.bool_]]:
     sums = np.sum([each.feature_sums for each in probes], axis=0)
     counts = np.sum([each.feature_counts for each in probes], axis=0)
     return sums / np.maximum(counts, 1)[:, None], counts > 0
-
-
-def to_percentiles(values: Mapping[str, Floats], level: float = 0.9) -> dict[str, tuple[float, float]]:
-    """Compute the central interval of the draws ``(B,)`` of each number; draws without a value do not count."""
-    sides = (50 - 50 * level, 50 + 50 * level)
-    intervals = {name: np.nanpercentile(draws, sides) for name, draws in values.items() if np.isfinite(draws).any()}
-    return {name: (float(low), float(high)) for name, (low, high) in intervals.items()}
 
 
 def _ratio(probes: Sequence[Probe], name: str, weights: Floats) -> Floats:

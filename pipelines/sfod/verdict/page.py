@@ -10,20 +10,14 @@ from numpy.typing import NDArray
 
 from pipelines.sfod.verdict.comparing import Compared, Comparison, Labelled, Read
 from pipelines.sfod.verdict.numbers import BASELINES, NUMBERS
+from vision_core.detection.analysis.changes import WORDS
 from vision_core.files import write_atomic
-from vision_core.images.drawing import ORANGE, SKY_BLUE, Colour, draw_boxes, write_png
+from vision_core.images.drawing import GREEN, GREY, ORANGE, SKY_BLUE, Colour, draw_boxes, write_png
 from vision_core.results import RESEARCH_NOTICE, Detections, label_texts
 from vision_core.runs.report import embed
 
 _PICTURES = 6
-_GREEN: Colour = (0, 158, 115)
-_GREY: Colour = (204, 204, 204)
-_KINDS: tuple[tuple[str, str, Colour], ...] = (  # attribute of the changes, words, colour; drawn in this order
-    ("same", "as before", _GREY),
-    ("lost", "no longer found", ORANGE),
-    ("moved", "moved", _GREEN),
-    ("gained", "found now", SKY_BLUE),
-)
+_COLOURS: dict[str, Colour] = {"same": GREY, "lost": ORANGE, "moved": GREEN, "gained": SKY_BLUE}  # drawn in this order
 _WORDS = {
     "stability": ("Steady features", "Boxes stay when a tenth of the features is switched off."),
     "geometry": ("Steady under mirror and scale", "Boxes stay when the image is mirrored, shrunk or enlarged."),
@@ -93,15 +87,15 @@ def write_page(path: Path, comparison: Comparison, names: Sequence[str], labelle
         failed=[(failed.name, reason) for failed, reason in comparison.failed.items()],
         numbers=[_row(name, verdict.before[name], verdict.after[name]) for name in (*NUMBERS, *BASELINES)],
         pictures=[each for each in shown if each],
-        colours=[(words, f"rgb{colour}") for _, words, colour in reversed(_KINDS)],
+        colours=[(words, f"rgb{_COLOURS[name]}") for name, words in WORDS.items()],
     )
     write_atomic(path, content)
 
 
 def changed_words(images: Sequence[Compared]) -> str:
     """Count what changed, in words: ``3 found now, 1 no longer found, 2 moved, 9 as before``."""
-    counts = {name: sum(len(getattr(each.changes, name)) for each in images) for name, _, _ in _KINDS}
-    return ", ".join(f"{counts[name]} {words}" for name, words, _ in reversed(_KINDS) if counts[name]) or "no object"
+    counts = {name: sum(len(getattr(each.changes, name)) for each in images) for name in WORDS}
+    return ", ".join(f"{counts[name]} {words}" for name, words in WORDS.items() if counts[name]) or "no object"
 
 
 def labelled_words(labelled: Labelled) -> str:
@@ -121,7 +115,7 @@ def _row(name: str, before: float | None, after: float | None) -> dict[str, Any]
 
 
 def _draw(image: Compared, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    for name, _, colour in _KINDS:
+    for name, colour in _COLOURS.items():
         found: Detections = image.before if name == "lost" else image.after
         places = getattr(image.changes, name)
         texts = label_texts(found)

@@ -28,13 +28,14 @@ Floats = NDArray[np.float64]
 _DIGITS = 4  # significant ones of a feature
 
 
-def store_statistics(path: Path, dataset: DetectionDataset, most: int) -> tuple[str, ...]:
+def store_statistics(path: Path, dataset: DetectionDataset, most: int, device: torch.device) -> tuple[str, ...]:
     """Write the statistics of a source on its own labelled images into its card; returns what was done.
 
     Args:
         path: The bundle, calibrated on the same list. A zip or a folder that cannot be changed stays as it is.
         dataset: The labelled list.
         most: Images to look at, evenly spaced.
+        device: Where to compute.
     """
     card = read_card(path)
     calibration = read_calibration(card)
@@ -43,7 +44,7 @@ def store_statistics(path: Path, dataset: DetectionDataset, most: int) -> tuple[
     detector, _ = load_detector(path)
     count = min(most, len(dataset.records))
     records = [dataset.records[int(at)] for at in np.linspace(0, len(dataset.records) - 1, count).round()]
-    prober = Prober(detector, calibration.all.operating_score)
+    prober = Prober(detector.to(device), calibration.all.operating_score)
     probes, right = [], []
     for record in track(records, count, "statistics of the source", "image"):
         pixels, _ = read_noted_image(record.path)

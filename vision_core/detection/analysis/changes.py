@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from vision_core.detection.boxes import pairwise_iou
 from vision_core.results import Detections
 
 _SAME_OBJECT = 0.5  # IoU from which two boxes are of one object, the usual threshold of detection
 _SAME_BOX = 0.8  # IoU from which they are one box for the eye
+WORDS = {"gained": "found now", "lost": "no longer found", "moved": "moved", "same": "as before"}
 Indices = NDArray[np.int64]
 
 
@@ -50,10 +53,6 @@ def find_changes(source: Detections, adapted: Detections) -> Changes:
 
 def _ious(source: Detections, adapted: Detections) -> NDArray[np.float64]:
     """Compute IoUs ``(S, A)`` of boxes of one class; 0 between classes."""
-    one, other = source.boxes.astype(np.float64)[:, None], adapted.boxes.astype(np.float64)[None]
-    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    shared = np.clip(sides, 0, None).prod(axis=-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (one, other)]
-    union = np.maximum(areas[0] + areas[1] - shared, np.finfo(np.float64).tiny)
+    shared = pairwise_iou(*(torch.from_numpy(found.boxes.astype(np.float64)) for found in (source, adapted))).numpy()
     names = [np.array([found.classes[label] for label in found.labels], object) for found in (source, adapted)]
-    return np.asarray(np.where(names[0][:, None] == names[1][None], shared / union, 0.0), np.float64)
+    return np.asarray(np.where(names[0][:, None] == names[1][None], shared, 0.0), np.float64)

@@ -5,14 +5,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from vision_core.detection.datasets.records import DetectionDataset, ImageRecord
 from vision_core.errors import Checked, InputError, UsageError
-from vision_core.files import text_of, write_atomic
+from vision_core.files import stamp, text_of, write_atomic
 from vision_core.images.folders import suffix_notes
 from vision_core.images.notes import gathered
 from vision_core.images.untrusted import UntrustedImages
@@ -26,7 +26,7 @@ _Read = tuple[tuple[int, int], tuple[str, ...]]  # (height, width) and notes
 
 @dataclass
 class SoundImages:
-    """Memory of images that could be decoded, known by path, size and time of change.
+    """Memory of images that could be decoded, known by path and stamp.
 
     Args:
         path: JSON file that keeps it; None: nothing does.
@@ -51,16 +51,20 @@ class SoundImages:
             raise UsageError(f"--cache '{self.path}' is of another version. Take it away, or give another.")
 
     def recall(self, path: Path, max_megapixels: float) -> _Read | None:
-        """Return what was read of an image that has not changed since; None for any other."""
+        """Return what was read of an image that has not changed since; None for any other.
+
+        Raises:
+            InputError: The file is gone, or cannot be opened.
+        """
         known = self._found.get(text_of(path.absolute()))
-        if known is None or known[:2] != _mark(path) or known[2] * known[3] > max_megapixels * 1e6:
+        if known is None or known[:3] != list(astuple(stamp(path))) or known[3] * known[4] > max_megapixels * 1e6:
             return None
-        return (known[2], known[3]), tuple(known[4])
+        return (known[3], known[4]), tuple(known[5])
 
     def remember(self, path: Path, read: _Read) -> None:
         """Keep what was read of an image."""
         (height, width), notes = read
-        self._found[text_of(path.absolute())] = [*_mark(path), height, width, list(notes)]
+        self._found[text_of(path.absolute())] = [*astuple(stamp(path)), height, width, list(notes)]
 
     def save(self) -> None:
         """Write the file."""
@@ -129,11 +133,9 @@ def _decoded(
         free.put(reader)
 
     def read(record: ImageRecord) -> _Read | InputError:
-        if (known := sound.recall(record.path, max_megapixels)) is not None:
-            return known
         reader = free.get()
         try:
-            return reader.noted_size(record.path)
+            return sound.recall(record.path, max_megapixels) or reader.noted_size(record.path)
         except InputError as error:
             return error
         finally:
@@ -146,11 +148,6 @@ def _decoded(
             threads.shutdown(cancel_futures=True)
             for reader in readers:
                 reader.close()
-
-
-def _mark(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _evenly_spaced(records: Sequence[ImageRecord], sample: int | None) -> Sequence[ImageRecord]:

@@ -11,7 +11,6 @@ from pipelines.sfod.verdict.numbers import (
     compute_numbers,
     prototypes_of,
     share_divergence,
-    to_percentiles,
 )
 from pipelines.sfod.verdict.probing import Probe
 from pipelines.sfod.verdict.truth_map import TruthMap
@@ -93,8 +92,3 @@ def test_boxes_and_prototypes() -> None:
     means, known = prototypes_of(probes)
     assert means.tolist() == [[2, 0], [0, 1], [0, 0]]
     assert known.tolist() == [True, True, False]
-
-
-def test_percentiles__leave_draws_without_a_value_out() -> None:
-    draws = {"a": np.array([np.nan, *range(101)]), "b": np.full(3, np.nan)}
-    assert to_percentiles(draws) == {"a": (5.0, 95.0)}

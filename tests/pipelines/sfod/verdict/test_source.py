@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.sfod.predict import SfodPredictor
 from pipelines.sfod.verdict.source import read_source, store_statistics
@@ -16,6 +17,8 @@ from vision_core.detection.evaluation import calibrate_bundle, detect_all
 from vision_core.detection.predictor import DRAWN_SCORE
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import CheckpointError
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def calibrated(bundle: Path, dataset: DetectionDataset) -> Path:
 
 
 def test_statistics__are_stored_and_read(bundle: Path, labelled: DetectionDataset) -> None:
-    told = store_statistics(calibrated(bundle, labelled), labelled, most=4)
+    told = store_statistics(calibrated(bundle, labelled), labelled, most=4, device=CPU)
     assert "on 4 images" in told[0]
     source, lacking = read_source(read_card(bundle, "sfod"))
     assert not lacking
@@ -48,7 +51,7 @@ def test_statistics__are_stored_and_read(bundle: Path, labelled: DetectionDatase
 
 
 def test_statistics__stay_when_the_same_list_is_scored_again(bundle: Path, labelled: DetectionDataset) -> None:
-    store_statistics(calibrated(bundle, labelled), labelled, most=2)
+    store_statistics(calibrated(bundle, labelled), labelled, most=2, device=CPU)
     before = read_card(bundle).calibration
     calibrated(bundle, labelled)
     assert read_card(bundle).calibration == before
@@ -57,7 +60,7 @@ def test_statistics__stay_when_the_same_list_is_scored_again(bundle: Path, label
 @pytest.mark.parametrize("most", [0, 3])
 def test_statistics__need_a_calibration_and_images(bundle: Path, labelled: DetectionDataset, most: int) -> None:
     path = calibrated(bundle, labelled) if not most else bundle
-    assert store_statistics(path, labelled, most) == ()
+    assert store_statistics(path, labelled, most, CPU) == ()
     assert "no statistics" in read_source(read_card(bundle))[1]
 
 
@@ -71,7 +74,7 @@ def test_source__without_calibration_works_at_the_drawn_score(bundle: Path) -> N
 def test_statistics__that_cannot_be_read_are_refused(
     bundle: Path, labelled: DetectionDataset, broken: dict[str, object]
 ) -> None:
-    store_statistics(calibrated(bundle, labelled), labelled, most=2)
+    store_statistics(calibrated(bundle, labelled), labelled, most=2, device=CPU)
     calibration = json.loads(json.dumps(read_card(bundle).calibration))
     amend(bundle, calibration={**calibration, "statistics": {**calibration["statistics"], **broken}})
     with pytest.raises(CheckpointError, match=r"calibration\.statistics"):
