@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -57,14 +57,14 @@ class SoundImages:
             InputError: The file is gone, or cannot be opened.
         """
         known = self._found.get(text_of(path.absolute()))
-        if known is None or known[:3] != list(astuple(stamp(path))) or known[3] * known[4] > max_megapixels * 1e6:
+        if known is None or known[0] != stamp(path).model_dump() or known[1] * known[2] > max_megapixels * 1e6:
             return None
-        return (known[3], known[4]), tuple(known[5])
+        return (known[1], known[2]), tuple(known[3])
 
     def remember(self, path: Path, read: _Read) -> None:
         """Keep what was read of an image."""
         (height, width), notes = read
-        self._found[text_of(path.absolute())] = [*astuple(stamp(path)), height, width, list(notes)]
+        self._found[text_of(path.absolute())] = [stamp(path).model_dump(), height, width, list(notes)]
 
     def save(self) -> None:
         """Write the file."""
