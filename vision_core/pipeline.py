@@ -120,6 +120,10 @@ class Pipeline(ABC, Generic[ConfigT]):
     def demo_data(self, folder: Path) -> str:
         """Write the demo's data set; returns a sentence that describes it."""
 
+    def next_command(self, method: str, bundle: str) -> str:
+        """Say what to type next with a bundle of ``method``: the words behind ``python -m pipelines.<task>``."""
+        return f"predict --checkpoint {bundle} --input YOUR_FILES --out found"
+
     def rehearse(self, config: ConfigT) -> Prepared:
         """Prepare a run without writing files or costly work."""
         return self.prepare(config)

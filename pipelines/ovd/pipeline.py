@@ -74,6 +74,14 @@ class OvdPipeline(Pipeline[OvdConfig]):
         "learned are a guess: training pushes all that is neither labelled nor a pseudo-label towards background."
     )
 
+    def next_command(self, method: str, bundle: str) -> str:
+        """As of every task; generators and image–text models are for pseudo-labels."""
+        weights = {GENERATOR: f"proposals.weights={bundle} image_text.weights=IMAGE_TEXT"}
+        weights[IMAGE_TEXT] = f"image_text.kind=compact image_text.weights={bundle} proposals.weights=GENERATOR"
+        if method not in weights:
+            return super().next_command(method, bundle)
+        return f"pseudo-label --out labels data.root=YOUR_IMAGES data.classes=[...] data.novel=[...] {weights[method]}"
+
     def __init__(self) -> None:
         self._seen: Seen = {}  # notes on the files that were found to be sound
         self._views: OpenViews | None = None  # of the run that was prepared last

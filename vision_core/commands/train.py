@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vision_core.bundles.bundle import read_card
 from vision_core.commands.several_gpus import free_gpus, share_out, started_from, train_at_once
 from vision_core.commands.train_one import introduce, train_one
 from vision_core.config import loading as configs
@@ -164,5 +165,5 @@ def _compare(
 def _conclude(pipeline: Pipeline[Any], task: str, model: Path) -> None:
     quoted = command_line([str(model)])
     say(f"\nModel:     {quoted}")
-    say(f"Use it:    python -m pipelines.{task} predict --checkpoint {quoted} --input YOUR_FILES --out found")
+    say(f"Use it:    python -m pipelines.{task} {pipeline.next_command(read_card(model).method, quoted)}")
     say(f"Own data:  python -m pipelines.{task} train {pipeline.own_data}")

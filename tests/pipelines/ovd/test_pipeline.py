@@ -170,3 +170,16 @@ def test_main__proposals_then_pseudo_label_refuses_other_bundles(
     common = words(data, f"proposals.weights={tmp_path / 'run' / 'model'}")
     assert main(["pseudo-label", "--out", str(tmp_path / "labels"), *common]) == 2
     assert "image_text.weights is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "begins", "holds"),
+    [
+        ("marvel", "predict --checkpoint run/model", ""),
+        ("proposals", "pseudo-label", "proposals.weights=run/model"),
+        ("image_text", "pseudo-label", "image_text.weights=run/model"),
+    ],
+)
+def test_next_command__is_one_that_takes_the_bundle(method: str, begins: str, holds: str) -> None:
+    told = OvdPipeline().next_command(method, "run/model")
+    assert told.startswith(begins) and holds in told
