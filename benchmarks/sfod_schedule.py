@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.studies import RESULTS, write_result
-from benchmarks.trees import ap50, demo_data, detect, match, run
+from benchmarks.trees import adapt, ap50, demo_data, detect, match, run
 
 WORK = Path("runs") / "bench-sfod-schedule"
 SHIFTS = ("noise", "blur", "colour_cast")
@@ -46,13 +46,8 @@ def cell(setting: dict[str, float], shift: str) -> None:
         return
     data = demo_data(WORK)
     split = f"strip_{shift}_b"
-    words = [f"{key}={value}" for key, value in {**FIXED, **setting}.items()]
-    out = WORK / path.stem
     source = WORK / "source" / "model"
-    bundle = run(
-        out,
-        ["method=mt", f"data.root={data}", f"data.split=strip_{shift}_a_adapt", f"source.weights={source}", *words],
-    )
+    bundle = adapt(WORK / path.stem, data, source, f"strip_{shift}_a_adapt", {"method": "mt", **FIXED, **setting})
     scored = detect(bundle, data, [split])
     before = detect(source, data, [split])
     write_result(

@@ -1,7 +1,7 @@
 """Tables of the studies of source-free adaptation."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.studies import Rows, Study, read_results, spread
 
@@ -36,11 +36,15 @@ def missing(rows: Rows) -> list[str]:
 
 def trees_table() -> str:
     """Mean and spread over seeds, by method and target."""
-    rows = STUDY.rows()
+    return score_rows(NAMES, STUDY.rows())
+
+
+def score_rows(names: Mapping[str, str], rows: Rows) -> str:
+    """The table of mean and spread over seeds, a line for each method of ``names``."""
     boxes = {row["target"]: row["boxes"] for row in rows}
     head = [f"{title} ({boxes.get(target, 0)} boxes)" for target, title in TITLES.items()]
     lines = [f"| VOC-2007 AP50, % | {' | '.join(head)} |", f"|---|{'---|' * len(head)}"]
-    for method, name in NAMES.items():
+    for method, name in names.items():
         cells = [
             spread([row["ap50"] for row in rows if (row["method"], row["target"]) == (method, target)])
             for target in TITLES
@@ -51,20 +55,25 @@ def trees_table() -> str:
 
 def paired_table() -> str:
     """Differences within a seed, by target: what each step adds."""
-    rows = {(row["method"], row["target"], row["seed"]): row["ap50"] for row in STUDY.rows()}
-    seeds = sorted({seed for _, _, seed in rows})
     pairs = [("mt", "source"), ("mt", "source-strong"), ("lpld", "source"), ("lpld", "mt")]
+    return paired_rows(pairs, NAMES, STUDY.rows())
+
+
+def paired_rows(pairs: Sequence[tuple[str, str]], names: Mapping[str, str], rows: Rows) -> str:
+    """The table of differences within a seed, a line for each pair of methods."""
+    scores = {(row["method"], row["target"], row["seed"]): row["ap50"] for row in rows}
+    seeds = sorted({seed for _, _, seed in scores})
     lines = [f"| difference within a seed | {' | '.join(TITLES.values())} |", f"|---|{'---|' * len(TITLES)}"]
     for first, second in pairs:
         cells = []
         for target in TITLES:
             found = [
-                rows[first, target, seed] - rows[second, target, seed]
+                scores[first, target, seed] - scores[second, target, seed]
                 for seed in seeds
-                if {(first, target, seed), (second, target, seed)} <= rows.keys()
+                if {(first, target, seed), (second, target, seed)} <= scores.keys()
             ]
             cells.append(spread(found, sign="+"))
-        lines.append(f"| {NAMES[first]} − {NAMES[second]} | {' | '.join(cells)} |")
+        lines.append(f"| {names[first]} − {names[second]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

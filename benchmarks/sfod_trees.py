@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.sfod_tables import STUDY
 from benchmarks.studies import RESULTS, write_result
-from benchmarks.trees import Scored, ap50, bootstrap, boxes, demo_data, detect, match, run
+from benchmarks.trees import Scored, adapt, demo_data, detect, facts, run
 
 PROTOCOL = STUDY.protocol()
 WORK = STUDY.work_folder()
@@ -47,14 +47,12 @@ def adapted_cell(method: str, target: str, seed: int) -> None:
     source = WORK / f"source-{seed}" / "model"
     scored: Scored = []
     for seen, kept in (PROTOCOL["targets"][target], PROTOCOL["targets"][target][::-1]):
-        words = [f"method={method}", f"data.root={data}", f"data.split={seen}_adapt", f"source.weights={source}"]
-        words += [f"train.seed={seed}", *(f"{key}={value}" for key, value in settings.items())]
-        scored += detect(run(WORK / f"{method}-{seen}-{seed}", words), data, [kept])
+        keys = {"method": method, "train.seed": seed, **settings}
+        scored += detect(adapt(WORK / f"{method}-{seen}-{seed}", data, source, f"{seen}_adapt", keys), data, [kept])
     _write(method, target, seed, scored, settings)
 
 
 def _write(method: str, target: str, seed: int, scored: Scored, settings: dict[str, Any]) -> None:
-    matches = match(scored)
     write_result(
         _path(method, target, seed),
         study=STUDY.name,
@@ -63,11 +61,7 @@ def _write(method: str, target: str, seed: int, scored: Scored, settings: dict[s
         target=target,
         seed=seed,
         settings=settings,
-        images=len(matches),
-        boxes=boxes(scored),
-        ap50=ap50(matches),
-        ap50_halves=[ap50(match([half])) for half in scored],
-        interval=bootstrap(matches),
+        **facts(scored),
         command="make bench-sfod-trees",
     )
 

@@ -1,7 +1,7 @@
 """What the tree-crown studies share: ordinary runs of ``pipelines.sfod`` on one thread, and detections of halves."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,12 @@ def run(out: Path, words: Sequence[str], config: Path | None = None) -> Path:
     return out / "model"
 
 
+def adapt(out: Path, data: Path, source: Path, split: str, settings: Mapping[str, object]) -> Path:
+    """Adapt a source bundle to the images of ``split``, unless it is done; returns the bundle."""
+    words = [f"data.root={data}", f"data.split={split}", f"source.weights={source}"]
+    return run(out, [*words, *(f"{key}={value}" for key, value in settings.items())])
+
+
 def detect(bundle: Path, data: Path, splits: Sequence[str]) -> Scored:
     """Labelled lists with the detections of a bundle."""
     torch.set_num_threads(1)
@@ -51,6 +57,18 @@ def detect(bundle: Path, data: Path, splits: Sequence[str]) -> Scored:
     settings = DetectionData(root=data, classes=predictor.card.classes)
     sets = [read_dataset(settings, split, with_labels=True) for split in splits]
     return [(each, detect_all(predictor, each, f"{bundle.parent.name} on {each.name}")) for each in sets]
+
+
+def facts(scored: Scored) -> dict[str, object]:
+    """What a result file says of scored lists: boxes, AP50 pooled and of each list, and its interval."""
+    matches = match(scored)
+    return {
+        "images": len(matches),
+        "boxes": boxes(scored),
+        "ap50": ap50(matches),
+        "ap50_halves": [ap50(match([half])) for half in scored],
+        "interval": bootstrap(matches),
+    }
 
 
 def match(scored: Scored) -> list[Matches]:
