@@ -1,7 +1,8 @@
 """Conversion of labelled data sets to COCO, VOC or YOLO, and back without loss.
 
 What a format cannot hold is counted by name. ``conversion.json`` beside the converted data keeps it, with the ids,
-names and classes of the source; a conversion of that data gives it back.
+names and classes of the source and what a COCO index says beside boxes (its ``info``, licences, fields of images); a
+conversion of that data gives it back.
 """
 
 import json
@@ -35,6 +36,7 @@ _SAME_PX = 0.5
 _IMAGES = {"coco": "{split}", "voc": "JPEGImages", "yolo": "images/{split}"}
 _HOLDS = {"coco": {"crowd"}, "voc": {"difficult"}, "yolo": set[str]()}
 _MARKS = {"crowd": "crowd regions", "difficult": "boxes marked difficult"}
+_OF_IMAGES = {"id", "file_name", "width", "height"}  # fields of an image in a COCO index that are made anew
 _STAYS = {"kitti": "truncation, occlusion and boxes in space stay", "cityscapes": "polygons stay"}
 
 
@@ -64,6 +66,7 @@ class _Lists:
         datasets: The lists by name.
         names: Image names in the source, with folders where file names repeat, of each list.
         categories: Categories of a COCO index, by name; empty for other sources.
+        about: ``info`` and ``licenses`` of each COCO index, by list, and other fields of its ``images``, by id.
         lost: Numbers by plural noun of what was left out on the way here.
         notes: Lines for the user.
     """
@@ -72,6 +75,7 @@ class _Lists:
     datasets: dict[str, DetectionDataset] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     categories: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    about: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
@@ -113,8 +117,10 @@ def _read(data: DetectionData, root: Path, splits: Sequence[str]) -> _Lists:
     lists.categories = dict(kept.get("categories", {}))
     for split, dataset in read.items():
         _add(lists, split, dataset, kept.get("lists", {}).get(split, ()))
+        lists.about[split] = kept.get("about", {}).get(split, {})
         if data.format == "coco":
             lists.categories |= coco_categories(data, split, dataset.classes)
+            lists.about[split] = _about(parse_json(decoded(index_path(root, split))))
     stays = next((told for name, told in _STAYS.items() if name in data.format), None)
     lists.notes += [f"Boxes alone are converted: {stays} in the source."] if stays else []
     return lists
@@ -245,7 +251,8 @@ def _write_whole(folder: Path, lists: _Lists, order: Conversion, about: Mapping[
                     is_known = set(lists.classes) <= lists.categories.keys()
                     numbered = {name: {"id": number} for number, name in enumerate(lists.classes, start=1)}
                     categories = lists.categories if is_known else numbered
-                    index = coco_index(dataset, files[split], categories, keep_ids=bool(lists.categories))
+                    plain = coco_index(dataset, files[split], categories, keep_ids=bool(lists.categories))
+                    index = _told_again(plain, lists.about[split])
                     write_atomic(partial / f"{split}.json", json.dumps(index, ensure_ascii=False, allow_nan=False))
                 else:
                     write = write_voc if order.layout == "voc" else write_yolo
@@ -343,6 +350,22 @@ def coco_index(
     return {"images": images, "annotations": annotations, "categories": listed}
 
 
+def _about(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what an index says beside boxes and categories."""
+    about = {name: index[name] for name in ("info", "licenses") if name in index}
+    images = {
+        str(each["id"]): {name: each[name] for name in each if name not in _OF_IMAGES} for each in index["images"]
+    }
+    return about | {"images": {number: fields for number, fields in images.items() if fields}}
+
+
+def _told_again(index: dict[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what ``_about`` took to an index."""
+    others = about.get("images", {})
+    images = [{**others.get(str(each["id"]), {}), **each} for each in index["images"]]
+    return {**{name: about[name] for name in ("info", "licenses") if name in about}, **index, "images": images}
+
+
 def _coco_fields(item: LabelledBox) -> dict[str, Any]:
     left, top, right, bottom = item.box
     box = [round(edge, 4) for edge in (left, top, right - left, bottom - top)]
@@ -363,7 +386,7 @@ def _kept(lists: _Lists, files: Mapping[str, Sequence[str]], layout: Layout) -> 
                 if _marks(item, layout)
             ]
             listed[split].append({"file": file, "id": record.image_id, "name": name, "boxes": boxes})
-    return {"classes": list(lists.classes), "categories": lists.categories, "lists": listed}
+    return {"classes": list(lists.classes), "categories": lists.categories, "about": lists.about, "lists": listed}
 
 
 def _marks(item: LabelledBox, layout: Layout) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vision_core.detection.model.detectron2_parts import build_parts
+from vision_core.detection.model.vgg import DropoutHead
 from vision_core.detection.settings import DetectorSettings
 
 
@@ -143,9 +144,19 @@ class Detector(nn.Module):
             return self.roi_heads.res5(self.roi_heads.pooler(maps, regions))  # type: ignore[no-any-return]
         return self.roi_heads.box_pooler(maps, regions)  # type: ignore[no-any-return]
 
-    def embed(self, pooled: Tensor) -> Tensor:
-        """Embed pooled maps as ``(n, D)``: spatial mean on C4, else the output of the two-layer head."""
-        return pooled.mean(dim=(2, 3)) if self._is_c4 else self.roi_heads.box_head(pooled)
+    def embed(self, pooled: Tensor, draws: Sequence[tuple[int, int]] = ()) -> Tensor:
+        """Embed pooled maps as ``(n, D)``: spatial mean on C4, else the output of the two-layer head.
+
+        Args:
+            pooled: Maps ``(n, C, 7, 7)``.
+            draws: Regions of each image in turn and the seed of their dropout, where the head has any and trains;
+                torch's state if empty.
+        """
+        if self._is_c4:
+            return pooled.mean(dim=(2, 3))
+        if isinstance(self.roi_heads.box_head, DropoutHead):
+            self.roi_heads.box_head.draws = draws
+        return self.roi_heads.box_head(pooled)  # type: ignore[no-any-return]
 
     def score(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """Compute float32 class logits ``(n, classes + 1)``, background last, and deltas ``(n, 4 * classes)``."""
@@ -201,7 +212,8 @@ class Detector(nn.Module):
         Args:
             features: Of the batch.
             targets: One per image; an empty one makes everything background.
-            sampling: Seeds of anchor and region sampling, one pair per image; torch's global state if None.
+            sampling: Seeds of anchor and region sampling, one pair per image, the latter of dropout too; torch's global
+                state if None.
             append_truth: Add the target boxes to the proposals.
 
         Returns:
@@ -214,7 +226,7 @@ class Detector(nn.Module):
             losses, proposals = self._anchor_losses(features, truth)
             if append_truth:
                 proposals = add_ground_truth_to_proposals(truth, proposals)
-            return losses | self._region_losses(features, proposals, truth)
+            return losses | self._region_losses(features, proposals, truth, [seed for _, seed in sampling or ()])
 
     def detect(self, features: Features, proposals: Sequence[Proposals] | None = None) -> list[DetectionTensors]:
         """Detect objects in each image, from its own or given proposals."""
@@ -265,10 +277,12 @@ class Detector(nn.Module):
         return losses, self._propose(features, anchors, logits, deltas)
 
     def _region_losses(
-        self, features: Features, proposals: list[Instances], truth: list[Instances]
+        self, features: Features, proposals: list[Instances], truth: list[Instances], seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         sampled = self.roi_heads.label_and_sample_proposals(proposals, truth)
-        predictions = self.score(self.embed(self.pool(features, [each.proposal_boxes.tensor for each in sampled])))
+        boxes = [each.proposal_boxes.tensor for each in sampled]
+        draws = [(len(each), seed) for each, seed in zip(boxes, seeds, strict=False)]  # none without seeds
+        predictions = self.score(self.embed(self.pool(features, boxes), draws))
         return self.roi_heads.box_predictor.losses(predictions, sampled)  # type: ignore[no-any-return]
 
 

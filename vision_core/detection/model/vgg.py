@@ -4,11 +4,16 @@ Source: arXiv 1409.1556, as papers of domain adaptation use it: the maps of ``co
 7 x 7, and ``fc6`` and ``fc7`` with dropout.
 """
 
+from collections.abc import Sequence
+
+import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.roi_heads.box_head import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead
 from torch import Tensor, nn
 from torch.nn import functional
+
+from vision_core.randomness import key
 
 LEVEL = "conv5"
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # widths of the convolutions
@@ -66,12 +71,31 @@ def convolutions() -> dict[str, int]:
 
 @ROI_BOX_HEAD_REGISTRY.register()
 class DropoutHead(FastRCNNConvFCHead):
-    """Fully connected layers, each followed by an activation and, in training, by dropout."""
+    """Fully connected layers, each followed by an activation and, in training, by dropout.
+
+    Attributes:
+        draws: Regions of each image in turn, and the seed of their dropout, for the next call alone. A seed drops the
+            same numbers in any process, on any device and beside any other image; empty: torch's state drops.
+    """
+
+    draws: Sequence[tuple[int, int]] = ()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Embed pooled maps ``(n, C, 7, 7)`` as ``(n, D)``."""
-        for layer in self:
+        draws, self.draws = self.draws, ()
+        for place, layer in enumerate(self):
             maps = layer(maps)
-            if isinstance(layer, nn.ReLU):
-                maps = functional.dropout(maps, _DROPOUT, self.training)
+            if isinstance(layer, nn.ReLU) and self.training:
+                maps = _drop(maps, draws, place) if draws else functional.dropout(maps, _DROPOUT)
         return maps
+
+
+def _drop(rows: Tensor, draws: Sequence[tuple[int, int]], place: int) -> Tensor:
+    kept = torch.cat(
+        [
+            torch.rand(count, rows.shape[1], generator=torch.Generator().manual_seed(key("dropout", seed, place)))
+            for count, seed in draws
+        ]
+    )
+    mask = (kept >= _DROPOUT).to(rows.device, non_blocking=True)
+    return rows * mask / (1 - _DROPOUT)

@@ -45,6 +45,8 @@ def make_index(root: Path, seed: int, *, with_marks: bool) -> Path:
             name = f"{'ab'[number % 2]}/{number // 2:03d}.png" if split == "train" else f"x {number}.v1.png"
             write_png(root / split / name, generator.integers(0, 255, (height, width, 3), dtype=np.uint8))
             images.append({"id": 1000 - 13 * number, "file_name": name, "width": width, "height": height})
+            if with_marks and number % 2:
+                images[-1] |= {"license": 3, "date_captured": "2013-11-14 11:18:45"}
             for _ in range(int(generator.integers(0, 4)) if number else 0):
                 left, top = generator.uniform(0, [width - 4, height - 4])
                 box = [left, top, *generator.uniform(2, [width - left, height - top])]
@@ -56,6 +58,8 @@ def make_index(root: Path, seed: int, *, with_marks: bool) -> Path:
                 }
                 annotations.append(entry | {"bbox": box} | (marks if with_marks else {}))
         index = {"images": images, "annotations": annotations, "categories": categories}
+        if with_marks:
+            index |= {"info": {"description": split}, "licenses": [{"id": 3, "name": "CC BY", "url": "x"}]}
         (root / f"{split}.json").write_text(json.dumps(index))
     return root
 
@@ -94,8 +98,10 @@ def test_convert__coco_there_and_back(tmp_path: Path, between: Layout, seed: int
         assert content(last) == content(first)
         assert last.classes == first.classes
         assert_same_boxes(first, last)
-    before, after = (json.loads((each / "train.json").read_text())["categories"] for each in (root, tmp_path / "c"))
-    assert sorted(before, key=str) == sorted(after, key=str)
+    before, after = (json.loads((each / "train.json").read_text()) for each in (root, tmp_path / "c"))
+    assert sorted(before["categories"], key=str) == sorted(after["categories"], key=str)
+    for name in ("info", "licenses", "images"):
+        assert after[name] == before[name]
 
 
 @pytest.mark.parametrize(("between", "seed"), [("coco", 5), ("yolo", 6)])

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torchvision
 from detectron2.layers import ShapeSpec
+from torch import Tensor
 from torchvision.models.vgg import cfgs, make_layers
 
 from vision_core.detection.model.detector import Detector, Targets
@@ -72,6 +73,22 @@ def test_head__drops_half_in_training_alone_and_keeps_the_mean() -> None:
     gone = (dropped[0] == 0) & alive
     assert (gone.sum() / alive.sum()).item() == pytest.approx(0.5, abs=0.05)
     torch.testing.assert_close(dropped[0][alive & ~gone], 2 * whole[0][alive & ~gone])
+
+
+def test_head__a_seed_drops_the_same_numbers_beside_any_other_image() -> None:
+    torch.manual_seed(0)
+    head = DropoutHead(ShapeSpec(channels=2, height=7, width=7), conv_dims=[], fc_dims=[64, 64]).train()
+    maps = torch.rand(5, 2, 7, 7)
+
+    def embedded(rows: Tensor, *draws: tuple[int, int]) -> Tensor:
+        head.draws = draws
+        return head(rows)
+
+    both = embedded(maps, (2, 7), (3, 8))
+    assert torch.equal(both[:2], embedded(maps[:2], (2, 7)))
+    assert torch.equal(both[2:], embedded(maps[2:], (3, 8)))
+    assert not torch.equal(both[:2], embedded(maps[:2], (2, 9)))
+    assert not torch.equal(head(maps[:2]), head(maps[:2])), "seeds are of one call alone"
 
 
 def test_detector__trains_and_gives_what_methods_ask_for() -> None:
