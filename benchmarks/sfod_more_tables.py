@@ -30,9 +30,7 @@ def missing(rows: Rows) -> list[str]:
     """Cells of the study without a result."""
     protocol = STUDY.protocol()
     found = {(row["method"], row["target"], row["seed"]) for row in rows}
-    cells = [
-        (method, target, seed) for method in NAMES for target in protocol["targets"] for seed in protocol["seeds"]
-    ]
+    cells = [(method, target, seed) for method in NAMES for target in protocol["targets"] for seed in protocol["seeds"]]
     return [f"{method}-{target}-{seed}" for method, target, seed in cells if (method, target, seed) not in found]
 
 

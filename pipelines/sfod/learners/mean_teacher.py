@@ -15,6 +15,7 @@ from vision_core.config.schema import Teacher
 from vision_core.detection.model.detector import DetectionTensors, Detector, Features, Proposals, Targets
 from vision_core.detection.pseudo_labels import confident_targets
 from vision_core.detection.views import Batch, sampling_keys
+from vision_core.randomness import key
 from vision_core.training import distributed
 from vision_core.training.learner import Learner
 from vision_core.training.mean_teacher import MeanTeacher
@@ -157,10 +158,11 @@ class MeanTeacherLearner(Learner):
             features: The student's on the strong views of ``rows`` alone.
             rows: Images that are learnt from.
         """
-        return self._distil(output, labels, features, rows, self.lpld) if self.lpld else {}
+        return self._distil(batch, output, labels, features, rows, self.lpld) if self.lpld else {}
 
     def _distil(  # noqa: PLR0913 (of both models, and of what is computed already)
         self,
+        batch: Batch,
         output: "TeacherOutput",
         labels: list[Targets],
         features: Features,
@@ -171,6 +173,7 @@ class MeanTeacherLearner(Learner):
         """Average ``lpld_loss`` over images, pooling the selected regions alone.
 
         Args:
+            batch: Views of all images.
             output: The teacher's, of all images.
             labels: Pseudo labels of all images.
             features: The student's, of ``rows`` alone.
@@ -184,9 +187,10 @@ class MeanTeacherLearner(Learner):
             return {}
         if scored is None:
             boxes = [output.proposals[row].boxes[keep] for row, keep in zip(rows, kept, strict=True)]
-            embedded = self.student.embed(self.student.pool(features, boxes))
-            logits, _ = self.student.score(embedded)
             counts = [len(keep) for keep in kept]
+            maps = self.student.pool(features, boxes)
+            embedded = self.student.embed(maps, self._dropout("distil", batch, rows, counts))
+            logits, _ = self.student.score(embedded)
             chosen = list(zip(embedded.split(counts), logits.split(counts), strict=True))
         else:
             chosen = [(pooled[keep], scores[keep]) for keep, (pooled, scores) in zip(kept, scored, strict=True)]
@@ -196,6 +200,11 @@ class MeanTeacherLearner(Learner):
             if len(keep)
         ]
         return {"loss_lpld": torch.stack(terms).sum() / len(rows)}
+
+    def _dropout(self, term: str, batch: Batch, rows: list[int], counts: list[int]) -> list[tuple[int, int]]:
+        """Derive what ``Detector.embed`` needs to drop alike in any process: ``counts`` are of ``rows``."""
+        seeds = [key(term, self.seed, self.step, batch.indices[row]) for row in rows]
+        return list(zip(counts, seeds, strict=True))
 
     def _low_confidence(self, output: "TeacherOutput", row: int, confident: Tensor, settings: Lpld) -> Tensor:
         proposals, logits = output.proposals[row].boxes, output.logits[row]

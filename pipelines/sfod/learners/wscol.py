@@ -137,7 +137,7 @@ class WscolLearner(MeanTeacherLearner):
         losses: dict[str, Tensor] = {}
         if self.lpld:
             scored = [(each.embedded, each.logits) for each in regions]
-            losses |= self._distil(output, labels, features, rows, self.lpld, scored)
+            losses |= self._distil(batch, output, labels, features, rows, self.lpld, scored)
         own = dict(zip(rows, regions, strict=True))
         taught = [row for row in rows if len(labels[row].labels) and len(own[row].logits)]
         if not taught:
@@ -167,7 +167,7 @@ class WscolLearner(MeanTeacherLearner):
         boxes = [output.proposals[row].boxes for row in rows]
         counts = [len(each) for each in boxes]
         maps = self.student.pool(features, boxes)
-        embedded = self.student.embed(maps)
+        embedded = self.student.embed(maps, self._dropout("contrast", batch, rows, counts))
         logits, _ = self.student.score(embedded)
         weak: list[Tensor | None] = [None] * len(rows)
         weak_mapped = weak

@@ -316,3 +316,21 @@ def test_targets__of_a_step_are_the_confident_detections(detector: Detector) -> 
     targets: Targets = confident_targets(output.detections[0], 0.4)
     learner(_batch(0))
     assert learner.memory.bank.pushed.tolist() == torch.bincount(targets.labels, minlength=3).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["mt", "lpld", "wsco_full", "wsco_full+lpld"])
+def test_step__of_vgg_drops_alike_in_any_process(method: str) -> None:
+    words = [f"method={method}", "pseudo_labels.threshold=0.4"]
+    words += ["lpld.foreground=0", "lpld.background=1"] if "lpld" in method else []
+    config = load(SfodConfig, None, words)
+    source = make_detector(VGG, ("person", "rider", "car"))
+    found = []
+    for state in (1, 2):
+        learner = adaptation_learner(config, copy.deepcopy(source), num_images=IMAGES).train()
+        torch.manual_seed(state)  # a process with another past
+        found.append(learner(_batch(0, 1)))
+    assert found[0].keys() == found[1].keys()
+    assert ("loss_lpld" in found[0]) == ("lpld" in method)
+    for name, loss in found[0].items():
+        assert torch.equal(loss, found[1][name]), name
