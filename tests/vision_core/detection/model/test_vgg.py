@@ -85,9 +85,9 @@ def test_head__a_seed_drops_the_same_numbers_beside_any_other_image() -> None:
         return head(rows)
 
     both = embedded(maps, (2, 7), (3, 8))
-    assert torch.equal(both[:2], embedded(maps[:2], (2, 7)))
-    assert torch.equal(both[2:], embedded(maps[2:], (3, 8)))
-    assert not torch.equal(both[:2], embedded(maps[:2], (2, 9)))
+    torch.testing.assert_close(embedded(maps[:2], (2, 7)), both[:2])  # a product's last bits depend on its size
+    torch.testing.assert_close(embedded(maps[2:], (3, 8)), both[2:])
+    assert (embedded(maps[:2], (2, 9)) == 0).ne(both[:2] == 0).any()
     assert not torch.equal(head(maps[:2]), head(maps[:2])), "seeds are of one call alone"
 
 
