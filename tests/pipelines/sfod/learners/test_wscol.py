@@ -322,7 +322,7 @@ def test_targets__of_a_step_are_the_confident_detections(detector: Detector) -> 
 @pytest.mark.parametrize("method", ["mt", "lpld", "wsco_full", "wsco_full+lpld"])
 def test_step__of_vgg_drops_alike_in_any_process(method: str) -> None:
     words = [f"method={method}", "pseudo_labels.threshold=0.4"]
-    words += ["lpld.foreground=0", "lpld.background=1"] if "lpld" in method else []
+    words += ["lpld.iou=1", "lpld.foreground=0", "lpld.background=1"] if "lpld" in method else []
     config = load(SfodConfig, None, words)
     source = make_detector(VGG, ("person", "rider", "car"))
     found = []
