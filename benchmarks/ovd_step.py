@@ -41,7 +41,7 @@ from pipelines.ovd.views import OpenBatch
 from vision_core.assets import sentence_encoder
 from vision_core.detection.cut_outs import CLOTHES, clothes_sheet
 from vision_core.detection.scenes import CLOTHES_SCENES, Scene, compose
-from vision_core.environment import quiet_libraries
+from vision_core.environment import quiet_libraries, reuse_memory
 from vision_core.images.augmentation import StrongView
 from vision_core.randomness import key
 
@@ -182,6 +182,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     quiet_libraries()
+    reuse_memory()  # as in training
     torch.set_num_threads(1)
     missed = False
     for name in arguments.cases.split(","):

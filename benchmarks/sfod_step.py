@@ -38,7 +38,7 @@ from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.detection.views import Batch
 from vision_core.detection.weights.bundles import load_detector
-from vision_core.environment import quiet_libraries
+from vision_core.environment import quiet_libraries, reuse_memory
 from vision_core.images.augmentation import StrongView
 from vision_core.images.reading import read_image
 
@@ -185,6 +185,7 @@ def main() -> int:
     parser.add_argument("--kept", type=int, default=30, help="regions to distil, about")
     arguments = parser.parse_args()
     quiet_libraries()
+    reuse_memory()  # as in training
     torch.set_num_threads(1)
     names, missed = arguments.setups.split(","), False
     for setup in (each for each in SETUPS if each.name in names):

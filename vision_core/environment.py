@@ -35,6 +35,7 @@ _UNSAFE_GRADIO = (
 _MEMORY_TEXTS = ("out of memory", "can't allocate memory", "status_alloc_failed")
 _GPU_TEXTS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "CUDA driver error", "NCCL error")
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # of unshare(2)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +176,18 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def reuse_memory() -> None:
+    """Let the C library keep freed memory for the next tensor, where supported.
+
+    It would return what is beyond 32 MB to the system at once, and the system clears each page of it at the next use: a
+    sixth of the time of CLIP on a batch of crops. Up to 512 MiB of freed memory stay.
+    """
+    tune = getattr(ctypes.CDLL(None), "mallopt", None)
+    if tune is not None:
+        tune(_MMAP_THRESHOLD, 256 * 2**20)
+        tune(_TRIM_THRESHOLD, 512 * 2**20)
 
 
 def release_gpu_memory() -> None:

@@ -138,3 +138,29 @@ def test_peak_resident__is_of_this_process_alone() -> None:
     code = "from vision_core.environment import peak_resident_mib; print(peak_resident_mib())"
     child = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
     assert child < 100 < held.nbytes / 2**20 < peak_resident_mib()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library cannot be told to keep memory")
+def test_reuse_memory__a_large_block_is_cleared_by_the_system_once() -> None:
+    code = """
+import ctypes, resource
+from vision_core.environment import reuse_memory
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+library.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        block = library.malloc(64 * 2**20)
+        library.memset(block, 1, 64 * 2**20)
+        library.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first = faults()
+reuse_memory()
+faults()
+print(first, faults())
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    before, after = map(int, told)
+    assert before > 16_000
+    assert after < 1_000

@@ -13,7 +13,14 @@ from typing import Any, Literal
 import torch
 
 from vision_core.console import be_silent, say
-from vision_core.environment import Launched, launched, make_cublas_repeatable, peak_resident_mib, usable_cores
+from vision_core.environment import (
+    Launched,
+    launched,
+    make_cublas_repeatable,
+    peak_resident_mib,
+    reuse_memory,
+    usable_cores,
+)
 from vision_core.errors import EnvironmentFault, UsageError
 from vision_core.training import distributed
 
@@ -78,6 +85,8 @@ def launch(device: str = "auto", precision: str = "off", *, deterministic: bool 
     if chosen.type == "cuda":
         chosen = torch.device("cuda", chosen.index or 0)
         torch.cuda.set_device(chosen)
+    else:
+        reuse_memory()
     if where.world_size > 1:
         distributed.join(chosen)
         if where.rank:
