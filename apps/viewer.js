@@ -106,6 +106,7 @@
     const low = number(figure, "lowest"), step = number(figure, "step");
     figure.padding = new Uint8Array(bytes.length / 4).map((_, at) => bytes[4 * at + 2]);
     figure.values = new Float32Array(bytes.length / 4).map((_, at) => low + step * (256 * bytes[4 * at] + bytes[4 * at + 1]));
+    context.clearRect(0, 0, canvas.width, canvas.height);  // codes are no picture: the base shows through till one is drawn
     figure.querySelector(".base").after(canvas);
     canvas.setAttribute("aria-hidden", "true");
     tellWindow(figure);

@@ -41,6 +41,9 @@ from vision_core.results import RESEARCH_NOTICE
 pytestmark = pytest.mark.browser
 BUNDLE = ROOT / "demos" / "checkpoints" / "pretrain-demo" / "model"
 
+_DRAWN = (
+    "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.reduce((most, each) => Math.max(most, each), 0)"
+)
 _WINDOW = "figure => [figure.state.centre, figure.state.window, parseFloat(figure.dataset.window)]"
 
 
@@ -102,6 +105,8 @@ def test_upload__dicom_by_mouse_downloads_and_clear(page: Page, slice_path: Path
     page.get_by_test_id("file-upload").first.set_input_files(slice_path)
     expect(status(page)).to_contain_text("IM0001.")
     np.testing.assert_array_equal(pixels(page), read_dicom_image(slice_path))
+    drawn = figure(page).locator("canvas.grey").evaluate(_DRAWN)
+    assert drawn == 0  # codes of values, which are no picture, lie over none
     record = json.loads(download(page, ".json"))
     rows = list(csv.DictReader(io.StringIO(download(page, ".csv").decode())))
     assert record["notice"] == RESEARCH_NOTICE == rows[0]["notice"]
