@@ -117,8 +117,7 @@ def write_picture(folder: Path, view: ImageView) -> Grey | None:
     values = view.values
     if values is None or shown.shape != view.pixels.shape:
         return None
-    codes = np.stack([values.codes >> 8, values.codes & 255, np.where(values.is_image, 0, 255)], axis=-1)
-    write_png(folder / "values.png", codes.astype(np.uint8))
+    write_values(folder / "values.png", values.codes, values.is_image)
     return Grey(
         path=folder / "values.png",
         lowest=values.lowest,
@@ -126,6 +125,12 @@ def write_picture(folder: Path, view: ImageView) -> Grey | None:
         presets=[(preset.name, preset.centre, preset.width) for preset in values.presets],
         is_inverted=values.is_inverted,
     )
+
+
+def write_values(path: Path, codes: NDArray[np.uint16], is_image: NDArray[np.bool_] | None = None) -> None:
+    """Write the codes ``(H, W)`` of ``Grey`` as a PNG; pixels that are not of the image are black in every window."""
+    padding = np.zeros_like(codes) if is_image is None else np.where(is_image, 0, 255)
+    write_png(path, np.stack([codes >> 8, codes & 255, padding], axis=-1).astype(np.uint8))
 
 
 def without_scale(view: ImageView) -> ImageView:
@@ -144,6 +149,11 @@ def facts_of(name: str, view: ImageView, digits: str) -> dict[str, str]:
         "Scale": f"{um / 1000:.4g} mm per pixel" if um else "unknown",
         "Input hash": f"{digits} (SHA-256, first digits)",
     }
+
+
+def columns_of(name: str, view: ImageView, digits: str) -> dict[str, str]:
+    """List what a result is of as columns of a table: image, series, first digits of the input's hash."""
+    return {"image": name, "series": view.facts.description, "input_sha256": digits}
 
 
 def bounded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

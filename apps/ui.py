@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from apps import sessions, viewer
 from apps.serving import Serving
 from vision_core.bundles.card import Card
-from vision_core.errors import InputError, UserError
+from vision_core.errors import InputError, UserError, one_line
 from vision_core.files import sha256
 from vision_core.results import RESEARCH_NOTICE
 
@@ -29,7 +29,8 @@ _COMMAND_LINE = re.compile(
     r"(?<![\w-])--[a-z]|\bpython -m |\bpip install |\bimport-weights\b"
     r"|(?<![\w./'-])(?:data|source|train|optim|detector|teacher|strong_view|pseudo_labels|lpld|model|mhim_v1|mhim_v2"
     r"|random_teacher|tissue|tiles|encoder|read|results|policy|classifier|policy_input|policy_optim|mask|released"
-    r"|reinforce|alarm|mixing|averaging|finetune|transfer|image_text|proposals|candidates|marvel|predict)\.[a-z_]+\b"
+    r"|reinforce|alarm|mixing|averaging|finetune|transfer|image_text|proposals|candidates|marvel|predict"
+    r"|labels|screen|segmenter|loss|augment|gate|calibrate)\.[a-z_]+\b"
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s(?=[A-Z'])")
 _OTHER_REMEDY = "Choose another file, or ask who runs this page to change its settings."
@@ -261,8 +262,8 @@ def error_panel() -> gr.HTML:
 def guarded(handler: Callable[..., Sequence[Any]], blank: Sequence[Any]) -> Callable[..., tuple[Any, ...]]:
     """Return a handler that puts the error panel's update before its results; ``blank`` replaces them on failure.
 
-    A ``UserError`` is shown without traceback and folders. Any other error is a bug: it is logged, and the page reports
-    it. Either way the session goes on.
+    A ``UserError`` is shown without traceback and folders, and no mark in a file's name turns its text around. Any
+    other error is a bug: it is logged, and the page reports it. Either way the session goes on.
     """
 
     @wraps(handler)
@@ -270,7 +271,8 @@ def guarded(handler: Callable[..., Sequence[Any]], blank: Sequence[Any]) -> Call
         try:
             return (gr.update(value="", visible=False), *handler(*inputs))
         except UserError as error:
-            return (_error(without_folders(in_words_of_a_page(str(error)))), *blank)
+            told = without_folders(in_words_of_a_page(str(error)))
+            return (_error(one_line(told.replace("\n", " "))), *blank)
         except Exception as error:
             is_debugging = _log.isEnabledFor(logging.DEBUG)
             _log.error("internal error in a page: %s: %s", type(error).__name__, error, exc_info=is_debugging)

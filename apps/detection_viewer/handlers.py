@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from apps import ui
 from apps.boxes import Marks, boxes_layer, draw_marks, legend, marks_of
-from apps.cases import Example, Files, facts_of, new_folder, shown_name, without_scale, write_picture
+from apps.cases import Example, Files, columns_of, facts_of, new_folder, shown_name, without_scale, write_picture
 from apps.detection_viewer import drawing, wording
 from apps.viewer import Figure, Grey, Halves, empty_place
 from vision_core.dicom.view import ImageView
@@ -206,7 +206,7 @@ class Viewer:
             um_per_px=case.view.facts.um_per_px or 0.0,
         )
         write_png(picture, draw_marks(case.view.pixels, marks, caption))
-        write_atomic(table, wording.result_csv(source, adapted, case.name))
+        write_atomic(table, wording.result_csv(source, adapted, columns_of(case.name, case.view, case.files.digits)))
         content = wording.result_record(source, adapted, display.score, facts, case.notes)
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
         return ui.downloads(paths, stem, may_name=case.view.facts.may_name)

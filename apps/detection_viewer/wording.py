@@ -74,15 +74,21 @@ def result_record(
     }
 
 
-def result_csv(source: Detections, adapted: Detections, of: str) -> str:
-    """Format all boxes as a CSV, safe for spreadsheets: what became of each, its edges in pixels of the image."""
+def result_csv(source: Detections, adapted: Detections, of: Mapping[str, str]) -> str:
+    """Format all boxes as a CSV, safe for spreadsheets: what became of each, its edges in pixels of the image.
+
+    Args:
+        source: Boxes of the source model.
+        adapted: Boxes of the adapted model.
+        of: What the result is of, by column.
+    """
     changes = find_changes(source, adapted)
     rows = [
         *_rows(adapted, changes, ("gained", "moved", "same"), "adapted"),
         *_rows(source, changes, ("lost",), "source"),
     ]
-    header = ["image", "change", "model", "class", "score", "left", "top", "right", "bottom", "made_by", "notice"]
-    return to_csv(header, [[of, *row, RESEARCH_NOTICE] for row in rows])
+    header = [*of, "change", "model", "class", "score", "left", "top", "right", "bottom", "made_by", "notice"]
+    return to_csv(header, [[*of.values(), *row, RESEARCH_NOTICE] for row in rows])
 
 
 def _rows(found: Detections, changes: Changes, names: Sequence[str], role: str) -> list[list[Cell]]:

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image as Pillow
 
 from apps import ui
-from apps.cases import Example, Files, facts_of, new_folder, shown_name, without_scale, write_picture
+from apps.cases import Example, Files, columns_of, facts_of, new_folder, shown_name, without_scale, write_picture
 from apps.mask_explorer.drawing import draw_sheet, mask_layer, scale_of
 from apps.mask_explorer.explorer import NUM_SAMPLES, Exploration, MaskExplorer
 from apps.mask_explorer.wording import describe, describe_mask, mask_title, numbers_table, result_csv, result_record
@@ -170,9 +170,9 @@ class Viewer:
         stem = ui.stem_of("masks", case.files.digits)
         paths = {case.files.downloads / f"{stem}{ending}": about for ending, about in _ABOUT_FILES.items()}
         table, record, sheet = paths
-        write_atomic(table, result_csv(case.name, case.found, case.files.digits))
-        content = result_record(case.name, case.found, (*self.remarks, *case.notes))
-        content["input_sha256"] = case.files.digits
+        of = columns_of(case.name, case.view, case.files.digits)
+        write_atomic(table, result_csv(of, case.found))
+        content = result_record(of, case.found, (*self.remarks, *case.notes))
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
         write_png(sheet, draw_sheet(case.found, self._sheet_caption(case)))
         write_png(_sheet(case), draw_sheet(case.found))

@@ -2,6 +2,7 @@
 
 import html
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,12 @@ def numbers_table(found: Exploration) -> str:
     )
 
 
-def result_csv(name: str, found: Exploration, digits: str) -> str:
+def result_csv(of: Mapping[str, str], found: Exploration) -> str:
     """Format all scores as a CSV, a row per mask; formulas of a spreadsheet are quoted.
 
     Args:
-        name: Name of the image.
+        of: What the result is of, by column.
         found: Masks and scores.
-        digits: First digits of the hash of the image's file.
     """
     classes = found.scores[0].classes if found.scores else ()
     rows: list[list[Cell]] = []
@@ -80,13 +80,13 @@ def result_csv(name: str, found: Exploration, digits: str) -> str:
         scores = found.scores[row] if found.scores else None
         called = scores.category if scores else UNCALLED
         values: list[Cell] = [round(float(score), 6) for score in scores.scores] if scores else []
-        rows.append([name, under, *shares, called, *values, digits, found.model, RESEARCH_NOTICE])
-    header = ["image", "under", "hidden_mean", "hidden_min", "hidden_max", "called"]
-    return to_csv([*header, *(f"score {each}" for each in classes), "input_sha256", "model", "notice"], rows)
+        rows.append([*of.values(), under, *shares, called, *values, found.model, RESEARCH_NOTICE])
+    header = [*of, "under", "hidden_mean", "hidden_min", "hidden_max", "called"]
+    return to_csv([*header, *(f"score {each}" for each in classes), "model", "notice"], rows)
 
 
-def result_record(name: str, found: Exploration, remarks: tuple[str, ...]) -> dict[str, Any]:
-    """Return masks and scores as a record for JSON."""
+def result_record(of: Mapping[str, str], found: Exploration, remarks: tuple[str, ...]) -> dict[str, Any]:
+    """Return masks and scores as a record for JSON, that begins with what the result is of."""
     masks = [
         {
             "mask": mask,
@@ -99,7 +99,7 @@ def result_record(name: str, found: Exploration, remarks: tuple[str, ...]) -> di
     ]
     return {
         "notice": RESEARCH_NOTICE,
-        "image": name,
+        **of,
         "height": found.image_size[0],
         "width": found.image_size[1],
         "seen_px": found.view.shape[0],

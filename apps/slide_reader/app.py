@@ -25,7 +25,7 @@ _LAST: Literal["always_last"] = "always_last"
 _THUMBNAIL_PX = 400
 _UPLOAD_HINT = (
     f"A slide is uploaded as one file of at most {Serving.max_file_size.upper()}. Larger ones, and those of several "
-    "files, are chosen by name: start the page with --slides-root FOLDER."
+    "files, are chosen by name: ask who runs this page to offer the folder that they lie in."
 )
 
 

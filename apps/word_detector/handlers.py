@@ -11,7 +11,7 @@ import numpy as np
 
 from apps import ui
 from apps.boxes import boxes_layer, draw_marks, legend
-from apps.cases import Example, Files, facts_of, new_folder, shown_name, without_scale, write_picture
+from apps.cases import Example, Files, columns_of, facts_of, new_folder, shown_name, without_scale, write_picture
 from apps.viewer import Figure, Grey, empty_place
 from apps.word_detector import wording
 from apps.word_detector.drawing import marks_of_words
@@ -181,7 +181,7 @@ class Viewer:
             um_per_px=case.view.facts.um_per_px or 0.0,
         )
         write_png(picture, draw_marks(case.view.pixels, marks_of_words(answer.above(score)), caption))
-        write_atomic(table, wording.result_csv(answer, score, case.name))
+        write_atomic(table, wording.result_csv(answer, score, columns_of(case.name, case.view, case.files.digits)))
         content = wording.result_record(answer, score, case.facts(), case.notes)
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
         return ui.downloads(paths, stem, may_name=case.view.facts.may_name)

@@ -110,14 +110,26 @@ def result_record(answer: Answer, score: float, facts: Mapping[str, str], notes:
     }
 
 
-def result_csv(answer: Answer, score: float, of: str) -> str:
-    """Format the boxes as a CSV, safe for spreadsheets: word, score, edges in pixels of the image."""
+def result_csv(answer: Answer, score: float, of: Mapping[str, str]) -> str:
+    """Format the boxes as a CSV, safe for spreadsheets: word, score, edges in pixels of the image.
+
+    Args:
+        answer: What was asked for and found.
+        score: Boxes above it are listed.
+        of: What the result is of, by column.
+    """
     found = answer.above(score)
     rows: list[list[Cell]] = [
-        [of, found.classes[label], round(float(value), 4), *(round(float(edge), 2) for edge in box), found.model]
+        [
+            *of.values(),
+            found.classes[label],
+            round(float(value), 4),
+            *(round(float(edge), 2) for edge in box),
+            found.model,
+        ]
         for label, value, box in zip(found.labels, found.scores, found.boxes, strict=True)
     ]
-    header = ["image", "word", "score", "left", "top", "right", "bottom", "made_by", "notice"]
+    header = [*of, "word", "score", "left", "top", "right", "bottom", "made_by", "notice"]
     return to_csv(header, [[*row, RESEARCH_NOTICE] for row in rows])
 
 

@@ -12,6 +12,7 @@ import gradio as gr
 import torch
 from torch import Tensor
 
+from apps import ui
 from vision_core.pipeline import Predictor
 
 R = TypeVar("R")
@@ -47,6 +48,12 @@ def alt(figure: str) -> str:
     """What a figure says to people who do not see it."""
     found = re.search(r'alt="([^"]+)"', figure)
     return html.unescape(found[1]) if found else ""
+
+
+def commands(page: gr.Blocks) -> list[str]:
+    """What a page tells that only a command line can follow."""
+    texts = [str(getattr(block, "value", "")) for block in page.blocks.values()]
+    return [text for text in texts if ui.in_words_of_a_page(text) != text]
 
 
 def copied(page: gr.Blocks) -> list[object]:

@@ -15,7 +15,7 @@ from apps.cases import Example
 from apps.detection_viewer.app import build, scope_lines
 from apps.detection_viewer.handlers import VIEWS, Case, Display, ModelPair, Viewer, display_of
 from apps.detection_viewer.wording import headline, operating_score, totals
-from tests.apps.stand_in import StandIn, alt, copied, downloads, pictures
+from tests.apps.stand_in import StandIn, alt, commands, copied, downloads, pictures
 from tests.bad_inputs import dicoms
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.detection.calibration import calibrate
@@ -134,7 +134,8 @@ def test_upload__downloads_hold_both_models_hash_and_notice(viewer: Viewer, phot
         ("gained", "adapted", "40.0"),
         ("same", "adapted", "10.0"),
     ]
-    assert {row["notice"] for row in rows} == {RESEARCH_NOTICE}
+    of = {(row["notice"], row["image"], row["input_sha256"]) for row in rows}
+    assert of == {(RESEARCH_NOTICE, "photo.png", case.files.digits)}
     assert read_image(picture).shape[0] > read_image(picture).shape[1]  # the caption is below
     assert all(path.name.startswith("detection-") and case.files.digits in path.name for path in (picture, table))
 
@@ -157,6 +158,7 @@ def test_upload__lengths_where_the_spacing_is_known_and_a_yes_before_names_leave
     assert "may hold text that names a person" in files and files.startswith("<details")
     content = json.loads(downloads(files)[2].read_text())
     assert (content["series"], content["scale"]) == ("US, Liver", "0.2 mm per pixel")
+    assert {row["series"] for row in csv.DictReader(downloads(files)[1].open())} == {"US, Liver"}
     plain = upload(viewer, dicoms.still(photo.with_name("ct.dcm")))
     assert "<details" not in plain[4] and "data-um" not in plain[1] and "unknown" in plain[3]
 
@@ -242,5 +244,6 @@ def test_build__events_are_private(photo: Path, tmp_path: Path, monkeypatch: pyt
     assert {event.api_visibility for event in page.fns.values()} == {"private"}
     assert page.analytics_enabled is False
     assert copied(page) == []
+    assert commands(page) == []
     sliders = [block for block in page.blocks.values() if isinstance(block, gr.Slider)]
     assert [slider.value for slider in sliders] == [0.5, 1.0]

@@ -20,7 +20,7 @@ from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
 from pipelines.pretrain.weights.bundles import describe_classifier, save_classifier, save_policy
-from tests.apps.stand_in import alt, copied, downloads, pictures
+from tests.apps.stand_in import alt, commands, copied, downloads, pictures
 from tests.bad_inputs import dicoms
 from vision_core.backbones.networks import build_backbone
 from vision_core.bundles.card import Card, TrainedOn
@@ -192,7 +192,7 @@ def test_upload__every_file_carries_notice_remark_hash_and_models(viewer: Viewer
     rows = list(csv.DictReader(by_name[".csv"].open(encoding="utf-8")))
     assert [row["under"] for row in rows] == ["clean image", "mean mask", "seed 5", "seed 6", "seed 7"]
     assert {row["notice"] for row in rows} == {RESEARCH_NOTICE}
-    assert {row["input_sha256"] for row in rows} == {case.files.digits}
+    assert {(row["image"], row["series"], row["input_sha256"]) for row in rows} == {("a.png", "", case.files.digits)}
     sheet = read_image(by_name[".png"])
     columns = sheet[: 192 * 2 + 28]  # the strip with the notice is below
     assert sheet.shape[0] > columns.shape[0] + 40
@@ -322,7 +322,7 @@ def test_describe_mask__where_in_words() -> None:
 
 
 def test_result_csv__cells_that_are_formulas_are_quoted() -> None:
-    rows = list(csv.reader(result_csv("=cmd|' /C calc'!A0", exploration(), "0123abcd").splitlines()))
+    rows = list(csv.reader(result_csv({"image": "=cmd|' /C calc'!A0"}, exploration()).splitlines()))
     assert rows[1][0].startswith("'=cmd") and all(not cell.startswith("=") for row in rows for cell in row)
     assert [row[1] for row in rows[1:]] == ["clean image", "mean mask", "seed 7", "seed 8", "seed 9"]
 
@@ -349,3 +349,4 @@ def test_build__private_events_and_notices(
     assert "fine-tuned on clean images" in said and "only seen made images" not in said
     assert page.analytics_enabled is False
     assert copied(page) == []
+    assert commands(page) == []

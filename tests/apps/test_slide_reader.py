@@ -22,7 +22,7 @@ from apps.slide_reader.handlers import VIEWS, SlideReader, delete_case
 from apps.slide_reader.scoring import ConfinedScoring, score
 from apps.slide_reader.wording import numbers_table, result_csv, with_cautions, without_call
 from pipelines.wsi.predict import WsiPredictor
-from tests.apps.stand_in import StandIn, alt, copied, downloads, pictures
+from tests.apps.stand_in import StandIn, alt, commands, copied, downloads, pictures
 from vision_core.assets import aperio_slide
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import InputError
@@ -272,6 +272,7 @@ def test_build__events_are_private_and_paths_cannot_be_typed(slides: Path) -> No
     page = build(_Predictor(synthetic=True), [example(slides)], slides)
     assert {event.api_visibility for event in page.fns.values()} == {"private"}
     assert copied(page) == []
+    assert commands(page) == []
     assert not [block for block in page.blocks.values() if isinstance(block, gr.Textbox)]
     lists = [block for block in page.blocks.values() if isinstance(block, gr.Dropdown)]
     assert [name for name, _ in lists[0].choices] == ["<a>.tiff"]

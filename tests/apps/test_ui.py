@@ -16,6 +16,7 @@ from apps.viewer import Figure
 from pipelines.ovd.config import OvdConfig
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.sfod.config import SfodConfig
+from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.wsi.config import WsiConfig
 from tests.apps.stand_in import alt, downloads, pictures
 from vision_core.errors import InputError
@@ -36,6 +37,14 @@ def test_guarded__user_error_is_shown_without_folders() -> None:
     assert error["visible"] and value is None
     assert "&#x27;&lt;b&gt;.png&#x27; is empty" in error["value"]
     assert "private" not in error["value"]
+
+
+def test_guarded__a_name_cannot_turn_the_text_of_its_error() -> None:
+    def fail() -> tuple[Any, ...]:
+        raise InputError(["'/tmp/a\u202egnp.exe' is damaged.", "'b\x07' too."])
+
+    error, _ = ui.guarded(fail, (None,))()
+    assert "a\\u202egnp.exe&#x27; is damaged." in error["value"] and "b\\x07" in error["value"]
 
 
 def test_guarded__our_fault_goes_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -84,7 +93,7 @@ def test_in_words_of_a_page__keeps_what_is_wrong(message: str, shown: str) -> No
 
 
 def test_in_words_of_a_page__no_message_of_the_package_names_a_key() -> None:
-    config_keys = {name for task in (SfodConfig, WsiConfig, PretrainConfig, OvdConfig) for name in task.model_fields}
+    config_keys = {name for task in _CONFIGS for name in task.model_fields}
     config_keys -= {"profile"}  # a word, no section
     sections = re.compile(rf"(?<![\w./'-])(?:{'|'.join(config_keys)})\.[a-z_]{{3,}}\b|(?<![\w-])--[a-z]")
     texts = [text for path in _SOURCES for text in _texts(path)]
@@ -94,6 +103,7 @@ def test_in_words_of_a_page__no_message_of_the_package_names_a_key() -> None:
     assert left == []
 
 
+_CONFIGS = (SfodConfig, WsiConfig, PretrainConfig, OvdConfig, UltrasoundConfig)
 _SOURCES = [path for folder in ("vision_core", "pipelines") for path in Path(folder).rglob("*.py")]
 
 
