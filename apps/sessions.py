@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,8 @@ from vision_core.errors import InputError
 _lock = threading.Lock()
 _paths: dict[str, set[Path]] = defaultdict(set)  # folders of cases, and uploads, by session
 _unfinished: set[Path] = set()
+_left: dict[str, float] = {}  # when sessions left, for a while
+_LATE_S = 60.0  # what was taken from the queue just before begins within it; a tab that is back after it works again
 
 
 @contextmanager
@@ -24,12 +27,17 @@ def making(folder: Path, uploaded: Path | None = None) -> Iterator[None]:
     The folder is deleted if that fails, or if nobody waits for it any more.
 
     Raises:
-        InputError: The session left, or cancelled the work, while it ran.
+        InputError: The session left, or cancelled the work, while it ran; or it left just before.
     """
+    session = _session()
     with _lock:
-        _paths[_session()].update(filter(None, (folder, uploaded)))
-        _unfinished.add(folder)
+        is_late = session in _left and time.monotonic() - _left[session] < _LATE_S
+        if not is_late:
+            _paths[session].update(filter(None, (folder, uploaded)))
+            _unfinished.add(folder)
     try:
+        if is_late:
+            raise InputError("This was cancelled.")
         yield
         with _lock:
             is_wanted = folder in _unfinished
@@ -41,6 +49,16 @@ def making(folder: Path, uploaded: Path | None = None) -> Iterator[None]:
     finally:
         with _lock:
             _unfinished.discard(folder)
+
+
+def leave(request: gr.Request) -> None:
+    """Delete what a session made whose tab was closed or loaded anew; what begins for it just afterwards is refused."""
+    now = time.monotonic()
+    with _lock:
+        for session in [each for each, at in _left.items() if now - at >= _LATE_S]:
+            del _left[session]
+        _left[str(request.session_hash)] = now
+    drop(request)
 
 
 def drop(request: gr.Request) -> None:

@@ -66,7 +66,7 @@ def desk(page: Page, prompt: str) -> Iterator[gr.HTML]:
         with gr.Column(elem_classes="rail"):
             yield place
     page.load(None, js=viewer.SCRIPT, api_visibility="private")
-    page.unload(sessions.drop)
+    page.unload(sessions.leave)
 
 
 def banner(lines: Sequence[str]) -> gr.HTML:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from gradio.context import LocalContext
 
+from apps import sessions
 from apps.cases import new_folder
-from apps.sessions import drop
+from apps.sessions import drop, leave
 from vision_core.errors import InputError
 
 
@@ -54,6 +55,24 @@ def test_drop__work_that_still_runs_deletes_what_it_made_when_it_ends(folder: Pa
         (own / "late.png").write_text("a person")
     assert not own.exists() and not uploaded.exists()
     assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_leave__work_that_begins_just_after_it_makes_nothing(
+    folder: Path,
+    mine: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    LocalContext.request.set(session("gone"))
+    uploaded = upload(folder)
+    leave(session("gone"))
+    with pytest.raises(InputError, match="cancelled"), new_folder(uploaded):
+        pytest.fail("it ran")
+    assert not [path for path in folder.rglob("*") if path.is_file() or path.name.startswith("case-")]
+    monkeypatch.setattr(sessions, "_LATE_S", 0.0)
+    with new_folder() as own:  # its tab was only out of reach
+        assert own.is_dir()
+    drop(session("gone"))
+    assert not own.exists()
 
 
 def test_new_folder__what_fails_leaves_nothing(folder: Path, mine: Any) -> None:  # noqa: ANN401

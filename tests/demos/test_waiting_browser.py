@@ -56,7 +56,7 @@ def test_cancel__the_result_is_dropped_and_the_next_in_the_queue_gets_its_own(
         expect(figure(page)).to_have_count(0)
 
 
-def test_reload__what_was_dropped_is_told_once(page: Page, gate: Path) -> None:
+def test_reload__what_was_dropped_is_told_once(page: Page, gate: Path, temporary: Path) -> None:
     told = page.locator(".complaint.ours")
     example(page, "Dark").click()
     expect(page.locator(".waiting")).to_contain_text("Working…")
@@ -64,6 +64,11 @@ def test_reload__what_was_dropped_is_told_once(page: Page, gate: Path) -> None:
     page.reload(wait_until="domcontentloaded")
     expect(told).to_contain_text("that result was dropped, and its files are deleted")
     gate.touch()
+    for _ in range(100):  # until the work that nobody waits for has ended
+        if not (left := list(temporary.glob("domainsight-app-*/case-*"))):
+            break
+        page.wait_for_timeout(200)
+    assert not left
     example(page, "Light").click()
     expect(figure(page, "Light")).to_be_visible()
     expect(told).to_have_count(0)
