@@ -18,6 +18,7 @@ PURPLE: Colour = (204, 121, 167)
 VERMILION: Colour = (213, 94, 0)
 _MAX_LABELLED_BOXES = 25  # more labels would hide the objects
 _DOWNLOAD_PX = (640, 1600)
+_LETTER_WIDTH = 0.6  # of its size, as fonts without serifs have it in the mean
 Image = NDArray[np.uint8]
 
 
@@ -56,7 +57,9 @@ def boxes_layer(marks: Sequence[Marks], size: tuple[int, int]) -> str:
     height, width = size
     letter_px = min(height, width) / 36
     is_labelled = sum(len(each.boxes) for each in marks) <= _MAX_LABELLED_BOXES
-    drawn = "".join(_box(mark, place, letter_px, is_labelled=is_labelled) for mark in marks for place in _places(mark))
+    drawn = "".join(
+        _box(mark, place, width, letter_px, is_labelled=is_labelled) for mark in marks for place in _places(mark)
+    )
     return f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'
 
 
@@ -88,7 +91,7 @@ def _places(mark: Marks) -> range:
     return range(len(mark.boxes))
 
 
-def _box(mark: Marks, place: int, letter_px: float, *, is_labelled: bool) -> str:
+def _box(mark: Marks, place: int, width: int, letter_px: float, *, is_labelled: bool) -> str:
     left, top, right, bottom = (float(edge) for edge in mark.boxes[place])
     shape = (
         f'x="{left:.2f}" y="{top:.2f}" width="{max(right - left, 0):.2f}" height="{max(bottom - top, 0):.2f}" '
@@ -102,8 +105,11 @@ def _box(mark: Marks, place: int, letter_px: float, *, is_labelled: bool) -> str
     if not (is_labelled and mark.texts[place]):
         return drawn
     baseline = top - letter_px / 4 if top > letter_px * 1.3 else top + letter_px
+    # From the box's right edge to the left where it would else run out of the picture.
+    is_cut = left + _LETTER_WIDTH * letter_px * len(mark.texts[place]) > width
+    start = f'x="{min(right, width) - 1:.2f}" text-anchor="end"' if is_cut else f'x="{left + 1:.2f}"'
     return drawn + (
-        f'<text x="{left + 1:.2f}" y="{baseline:.2f}" font-size="{letter_px:.2f}" fill="{colour}" stroke="#000" '
+        f'<text {start} y="{baseline:.2f}" font-size="{letter_px:.2f}" fill="{colour}" stroke="#000" '
         f'stroke-width="{letter_px / 5:.2f}" paint-order="stroke" font-family="sans-serif">'
         f"{html.escape(mark.texts[place])}</text>"
     )

@@ -32,6 +32,9 @@ def test_layer__edges_dashes_and_texts_and_no_markup_of_names() -> None:
     assert 'x="10.00" y="20.00" width="20.00" height="30.00"' in layer
     assert layer.count("<rect") == 4 and layer.count('stroke-dasharray="7 5"') == 2
     assert "&lt;b&gt; 0.9" in layer and "<b>" not in layer
+    assert '<text x="11.00"' in layer and "text-anchor" not in layer
+    at_the_edge = Marks(kind=KIND, boxes=np.array([[190, 20, 210, 50]], np.float32), texts=["winter coat"])
+    assert '<text x="199.00" text-anchor="end"' in boxes_layer([at_the_edge], (100, 200))
     crowd = Marks(kind=KIND, boxes=np.tile(BOXES[:1], (26, 1)), texts=["tree"] * 26)
     assert "<text" not in boxes_layer([crowd], (100, 200))
 

@@ -22,6 +22,17 @@ def test_repack__shipped_bundles_are_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("path", sorted(CHECKPOINTS.rglob("card.json")), ids=lambda path: path.parent.name)
+def test_shipped_bundles__are_small(path: Path) -> None:
+    most = 12_550_000 if path.parent.name == "policy" else 10_000_000
+    assert sum(each.stat().st_size for each in path.parent.iterdir()) <= most
+
+
+def test_demos__are_thin() -> None:
+    longest = max(len(path.read_text(encoding="utf-8").splitlines()) for path in CHECKPOINTS.parent.glob("*.py"))
+    assert longest <= 40
+
+
 def test_shipped_source_detector__is_calibrated() -> None:
     made = read_calibration(bundle.read_card(CHECKPOINTS / "sfod-source"))
     assert made is not None
