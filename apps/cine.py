@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class CineFrame:
     Attributes:
         number: Number in the file, from 0.
         base: Picture in the folder of the case.
+        values: Its values for window and level, likewise; None: it has no more than 8 bits.
         over: HTML of the layer that the opacity of the page applies to.
         words: Result of the frame, a sentence or two.
         mark: Its mark in the strip.
@@ -43,6 +44,7 @@ class CineFrame:
     over: str
     words: str
     mark: Mark
+    values: Path | None = None
 
 
 def shown_numbers(count: int) -> list[int]:
@@ -52,17 +54,20 @@ def shown_numbers(count: int) -> list[int]:
     return [round(place * (count - 1) / (MOST_SHOWN - 1)) for place in range(MOST_SHOWN)]
 
 
-def cine_bar(frames: Sequence[CineFrame], addresses: Sequence[str], first: int, total: int) -> str:
+def cine_bar(frames: Sequence[CineFrame], address: Callable[[Path], str], first: int, total: int) -> str:
     """Write slider, strip and words below a picture.
 
     Args:
         frames: Frames that are shown.
-        addresses: Where the browser gets the picture of each.
+        address: Tells where the browser gets a file.
         first: Place among them of the one that is shown first.
         total: Number of frames of the file.
     """
     told = [f"Frame {each.number + 1} of {total}. {each.words}" for each in frames]
-    content = list(zip(addresses, (each.over for each in frames), told, strict=True))
+    content = [
+        (address(each.base), each.over, words, address(each.values) if each.values else "")
+        for each, words in zip(frames, told, strict=True)
+    ]
     bars = "".join(
         f'<rect x="{place + 0.08}" y="{1 - each.mark.height:.2f}" width=".84" height="{each.mark.height:.2f}" '
         f'fill="rgb{each.mark.colour}"/>'

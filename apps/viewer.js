@@ -23,6 +23,7 @@
     });
     state.scale = scale;
     figure.classList.toggle("close", scale * devicePixelRatio >= 3);
+    figure.classList.toggle("whole", state.zoom === 1);
     figure.dataset.zoom = state.zoom.toFixed(3);
     tellScale(figure);
   }
@@ -95,9 +96,9 @@
 
   // ---- window and level: the values of the file, drawn anew (DICOM PS3.3 C.11.2.1.2, the linear function)
   async function loadGrey(figure) {
-    const drawn = figure.drawn, answer = await fetch(figure.dataset.grey);
+    const {drawn, dataset: {grey}} = figure, answer = await fetch(grey);
     const bitmap = await createImageBitmap(await answer.blob(), {colorSpaceConversion: "none"});
-    if (figure.drawn !== drawn) return;
+    if (figure.drawn !== drawn || figure.dataset.grey !== grey) return;
     const canvas = document.createElement("canvas");
     Object.assign(canvas, {width: bitmap.width, height: bitmap.height, className: "grey"});
     const context = canvas.getContext("2d", {willReadFrequently: true});
@@ -107,9 +108,11 @@
     figure.padding = new Uint8Array(bytes.length / 4).map((_, at) => bytes[4 * at + 2]);
     figure.values = new Float32Array(bytes.length / 4).map((_, at) => low + step * (256 * bytes[4 * at] + bytes[4 * at + 1]));
     context.clearRect(0, 0, canvas.width, canvas.height);  // codes are no picture: the base shows through till one is drawn
+    figure.querySelector("canvas.grey")?.remove();
     figure.querySelector(".base").after(canvas);
     canvas.setAttribute("aria-hidden", "true");
     tellWindow(figure);
+    if (figure.state.centre !== number(figure, "centre") || figure.state.window !== number(figure, "window")) drawGrey(figure);
   }
   function drawGrey(figure) {
     const canvas = figure.querySelector("canvas.grey");
@@ -140,10 +143,15 @@
   const frameCount = (figure) => figure?.cine?.length ?? 0;
   function showFrame(figure, at) {
     if (!frameCount(figure)) return;
-    const place = clamp(at, 0, frameCount(figure) - 1), [source, over, words] = figure.cine[place];
+    const place = clamp(at, 0, frameCount(figure) - 1), [source, over, words, values] = figure.cine[place];
     const base = figure.querySelector(".base"), slider = figure.querySelector(".frames");
     figure.state.frame = place;
     if (base.getAttribute("src") !== source) base.src = source;
+    if (values && figure.dataset.grey !== values) {
+      figure.querySelector("canvas.grey")?.remove();  // of the frame before
+      figure.dataset.grey = values;
+      loadGrey(figure);
+    }
     figure.querySelector(".over").innerHTML = over;
     slider.value = place;
     slider.setAttribute("aria-valuetext", words);
@@ -173,14 +181,12 @@
     beginCine(figure);
     showOpacity(figure);
     place(figure);
-    if (figure.dataset.grey) loadGrey(figure).then(() => {
-      if (figure.state.centre !== number(figure, "centre") || figure.state.window !== number(figure, "window")) drawGrey(figure);
-    });
+    if (figure.dataset.grey) loadGrey(figure);
     sizes.observe(figure.querySelector(".view"));
     if (!known) {
-      const box = figure.getBoundingClientRect();
+      // To the desk, not to the picture: beside the rail that stays where it is, and the words at the rail's top do not.
       const covered = document.querySelector(".head")?.getBoundingClientRect().height ?? 0;
-      if (box.top < covered || box.bottom > innerHeight) scrollTo({top: Math.max(0, box.top + scrollY - covered - 8)});
+      scrollTo({top: Math.max(0, figure.closest(".desk").getBoundingClientRect().top + scrollY - covered)});
       if (viewer.awaited) figure.focus({preventScroll: true});
       viewer.awaited = false;
     }
@@ -215,6 +221,9 @@
   const tellWork = () => {
     tellToasts();
     drawComplaint();
+    showComplaint();
+    for (const {firstChild: name} of document.querySelectorAll(".upload .filename span"))
+      if (name && harmless(name.data) !== name.data) name.data = harmless(name.data);  // in place, where Gradio wrote it
     const tracker = document.querySelector(".words [data-testid=status-tracker]:not(.hide, :has(.error))");
     const text = tracker?.innerText || tracker?.textContent || "";
     const place = /queue: (\d+)\//.exec(text), line = document.querySelector(".waiting [role=status]");
@@ -246,6 +255,11 @@
     told.setAttribute("role", "alert");
     document.querySelector(".words")?.after(told);
   }
+  function showComplaint() {  // a new one is scrolled to
+    const told = document.querySelector(".complaint"), text = told?.textContent ?? "";
+    if (text && text !== viewer.told) told.scrollIntoView({block: "nearest"});
+    viewer.told = text;
+  }
   function tellToasts() {  // what Gradio itself says would lie over the notice
     for (const toast of document.querySelectorAll(".toast-body")) {
       const text = toast.querySelector(".toast-text, .toast-message-text")?.textContent.trim() ?? "";
@@ -254,12 +268,13 @@
       toast.querySelector(".toast-close")?.click();
     }
   }
+  const harmless = (name) => name.replace(/[\p{Cc}\p{Cf}]/gu, "\ufffd");  // also marks that turn the direction of text
   const most = () => parseInt(document.querySelector("[data-most]")?.dataset.most ?? "0");
   function refuseLarge(event, files) {
     const large = [...(files ?? [])].find((file) => most() && file.size > most());
-    complain(large ? `'${large.name}' has ${Math.ceil(large.size / 1e6)} MB: at most ${Math.floor(most() / 1e6)} MB are taken. `
+    complain(large ? `'${harmless(large.name)}' has ${Math.ceil(large.size / 1e6)} MB: at most ${Math.floor(most() / 1e6)} MB are taken. `
       + "Choose a smaller file, or ask who runs this page." : "");
-    if (large) { event.preventDefault(); event.stopImmediatePropagation(); }
+    if (large) { event.preventDefault(); event.stopImmediatePropagation(); } else choose();
   }
   document.addEventListener("change", (event) => {
     if (event.target.matches?.("input[type=file]")) refuseLarge(event, event.target.files);
@@ -317,6 +332,8 @@
     ruler: (figure) => setMode(figure, "ruler"), grey: (figure) => setMode(figure, "grey"),
     full: (figure) => document.fullscreenElement ? document.exitFullscreen() : figure.requestFullscreen(),
   };
+  const choose = (example) => document.querySelectorAll(".strip button").forEach((each) =>
+    each.classList.toggle("chosen", each === example));
   const CONTROLS = "button, a, summary, select, textarea, input, label, [role=button], [role=option], [contenteditable]";
   document.addEventListener("click", (event) => {
     const tool = event.target.closest?.("[data-tool]");
@@ -329,7 +346,7 @@
     }
     const example = event.target.closest?.(".strip button");
     if (example) {
-      document.querySelectorAll(".strip button").forEach((each) => each.classList.toggle("chosen", each === example));
+      choose(example);
       viewer.awaited = true;
     } else if (event.target.closest?.(CONTROLS)) return;
     const figure = figures()[0];

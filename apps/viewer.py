@@ -121,7 +121,7 @@ class Figure:
     def _cine(self) -> str:
         if len(self.frames) < 2:
             return ""
-        return cine_bar(self.frames, [address(each.base) for each in self.frames], self.first, self.num_frames)
+        return cine_bar(self.frames, address, self.first, self.num_frames)
 
     def _layers(self) -> str:
         if self.halves is None:

@@ -19,10 +19,10 @@ def outlines_layer(kept: NDArray[np.bool_] | None, removed: NDArray[np.bool_] | 
     return f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'
 
 
-def as_picture(image: Grey) -> NDArray[np.uint8]:
-    """Make the picture ``(H, W, 3)`` of a frame, of 8 or 16 bits."""
-    white = 65535 if image.dtype == np.uint16 else 255
-    grey = (np.asarray(image, np.float32) * (255 / white)).clip(0, 255).astype(np.uint8)
+def as_picture(image: Grey, ends: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Make the picture ``(H, W, 3)`` of a frame, of 8 or 16 bits; ``ends`` are the values of black and white."""
+    black, white = ends or (0, 65535 if image.dtype == np.uint16 else 255)
+    grey = ((np.asarray(image, np.float32) - black) * (255 / max(white - black, 1))).clip(0, 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
 
 

@@ -1,22 +1,29 @@
 """Handlers of the ultrasound reader. Each case has one folder, which is deleted when the case is cleared."""
 
+import csv
 import html
+import io
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from apps import ui
-from apps.cases import Example, Files, new_folder, shown_name
+from apps.cases import Example, Files, new_folder, shown_name, write_picture, write_values
 from apps.cine import CineFrame, legend, shown_numbers
 from apps.ultrasound_reader.drawing import as_picture, outlines_layer
 from apps.ultrasound_reader.wording import Reading, facts, frame_words, headline, lines, numbers_table
-from apps.viewer import Figure, empty_place
+from apps.viewer import Figure, Grey, empty_place
 from pipelines.ultrasound.data.files import FrameFile, is_dicom_input, open_file
 from vision_core.csv_tables import to_csv
+from vision_core.dicom.view import ImageView, range_preset
 from vision_core.files import write_atomic
 from vision_core.images.drawing import write_png
+from vision_core.images.reading import is_image_name
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import Predictor
 from vision_core.results import RESEARCH_NOTICE, CineResult
@@ -30,7 +37,8 @@ _UM_PER_MM = 1e3
 _ABOUT_FILES = {  # by the end of the name
     ".frames.csv": "A row for each frame: presence, scores, area and diameters.",
     ".json": "The result with its notes.",
-    ".masks.nii.gz": "The masks of all frames, for 3D Slicer or ITK-SNAP.",
+    ".masks.nii.gz": "The masks of all frames, for ITK-SNAP or nibabel.",
+    ".seg.nrrd": "The same as a segmentation of 3D Slicer, with name and colour.",
     ".seg.dcm": "The masks as a DICOM segmentation of this file.",
     ".overlay.png": "Some frames with the outline of their masks.",
 }
@@ -45,6 +53,8 @@ class Case:
         reading: Results with the gate and without.
         files: Folder, upload and hash.
         shown: Numbers of the frames that the browser gets.
+        grey: Values for window and level of the frames; None: they have no more than 8 bits.
+        series: Modality and description of the series; empty without.
         may_name: Whether the pixels may hold text that names a person.
         why: Why the example is offered; empty for an upload.
     """
@@ -53,6 +63,8 @@ class Case:
     reading: Reading
     files: Files
     shown: tuple[int, ...]
+    grey: Grey | None
+    series: str
     may_name: bool
     why: str = ""
 
@@ -106,16 +118,17 @@ class Reader:
             reading = Reading(
                 gated=self.gate(path), alone=self.alone(path), may_call=example.is_own or not self.is_made_only
             )
+            seen, shown = self._view(path), tuple(shown_numbers(len(reading.gated)))
             case = Case(
                 name=shown_name(example.name),
                 reading=reading,
                 files=Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(path)),
-                shown=tuple(shown_numbers(len(reading.gated))),
-                may_name=not example.is_own and self._may_name(path),
+                shown=shown,
+                grey=_write_frames(folder, shown, open_file(path, self.decoder), seen),
+                series=seen.facts.description if seen else "",
+                may_name=not example.is_own and (seen is None or not is_dicom_input(path) or seen.facts.may_name),
                 why=example.why,
             )
-            opened = open_file(path, self.decoder)
-            _write_frames(case, opened)
             if reading.may_call:
                 self.gate.write(reading.gated, path, case.files.downloads)
             else:
@@ -123,9 +136,9 @@ class Reader:
             downloads = _name_downloads(case, path.stem)
             return case, *_outputs(case, view, downloads)
 
-    def _may_name(self, path: Path) -> bool:
-        """Tell whether text may be burned into a file: it may, unless DICOM denies it."""
-        return not is_dicom_input(path) or self.decoder.view(path)[0].facts.may_name
+    def _view(self, path: Path) -> ImageView | None:
+        """Read an image, or the first frame of DICOM, as a viewer shows it; None: another kind of file."""
+        return self.decoder.view(path)[0] if is_dicom_input(path) or is_image_name(path.name) else None
 
 
 def forget(case: Case | None, kept: Path | None = None) -> None:
@@ -146,7 +159,7 @@ def _outputs(case: Case, view: str | None, downloads: dict[Path, str]) -> tuple[
     return (
         _figure(case, view),
         ui.in_words(headline(reading), *told) + (legend(reading.marks()) if is_cine else ""),
-        numbers_table(reading, case.shown) + ui.facts_list(facts(reading, case.name, case.files.digits)),
+        numbers_table(reading, case.shown) + ui.facts_list(facts(reading, case.name, case.series, case.files.digits)),
         ui.downloads(downloads, ui.stem_of("ultrasound", case.files.digits), may_name=case.may_name),
     )
 
@@ -156,7 +169,8 @@ def _figure(case: Case, view: str | None) -> str:
     frames = [
         CineFrame(
             number=number,
-            base=_picture(case, number),
+            base=_picture(case.files.folder, number),
+            values=_values(case.files.folder, number) if case.grey else None,
             over=_layer(reading, number, size, is_alone=view == VIEWS[1]),
             words=frame_words(reading, number),
             mark=reading.mark(number),
@@ -173,6 +187,7 @@ def _figure(case: Case, view: str | None) -> str:
         alt=f"{case.name}. {headline(reading)}",
         over=frames[first].over,
         um_per_px=spacing[0] * _UM_PER_MM if spacing and is_square else None,
+        grey=case.grey and replace(case.grey, path=_values(case.files.folder, frames[first].number)),
         words=f"{case.name} ({case.files.digits}). {reading.gated.model}.",
         frames=frames,
         first=first,
@@ -189,13 +204,36 @@ def _layer(reading: Reading, number: int, size: tuple[int, int], *, is_alone: bo
     return outlines_layer(reading.gated.masks[number], removed, size)
 
 
-def _picture(case: Case, number: int) -> Path:
-    return case.files.folder / f"frame-{number:05d}.png"
+def _picture(folder: Path, number: int) -> Path:
+    return folder / f"frame-{number:05d}.png"
 
 
-def _write_frames(case: Case, opened: FrameFile) -> None:
-    for number in case.shown:
-        write_png(_picture(case, number), as_picture(opened.read(number)))
+def _values(folder: Path, number: int) -> Path:
+    return folder / f"values-{number:05d}.png"
+
+
+def _write_frames(folder: Path, shown: Sequence[int], opened: FrameFile, view: ImageView | None) -> Grey | None:
+    """Write the pictures of the frames; values too where they have more than 8 bits, which window and level then show.
+
+    A single frame has the windows of its file. Frames of several are shown between the ends of all.
+    """
+    if len(shown) == 1 and view and view.values and (grey := write_picture(folder, view)):
+        (folder / "image.png").rename(_picture(folder, shown[0]))
+        grey.path.rename(_values(folder, shown[0]))
+        return grey
+    if opened.read(shown[0]).dtype != np.uint16:
+        for number in shown:
+            write_png(_picture(folder, number), as_picture(opened.read(number)))
+        return None
+    ends = [(int(image.min()), int(image.max())) for image in map(opened.read, shown)]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    for number in shown:
+        image = opened.read(number)
+        write_png(_picture(folder, number), as_picture(image, (low, high)))
+        write_values(_values(folder, number), np.asarray(image, np.uint16))
+    windows = range_preset("Whole range", low, high), range_preset("Range of 16 bits", 0, 2**16 - 1)
+    presets = [(each.name, each.centre, each.width) for each in windows]
+    return Grey(path=_values(folder, shown[0]), lowest=0.0, step=1.0, presets=presets)
 
 
 def _write_uncalled(case: Case, stem: str) -> None:
@@ -208,7 +246,6 @@ def _write_uncalled(case: Case, stem: str) -> None:
         "category": headline(case.reading).rstrip("."),
         "frames": [{"frame": name, "outside": each} for name, each in rows],
         "notes": list(found.notes),
-        "model": found.model,
         "notice": RESEARCH_NOTICE,
     }
     write_atomic(folder / f"{stem}.json", json.dumps(record, indent=1, ensure_ascii=False))
@@ -217,13 +254,25 @@ def _write_uncalled(case: Case, stem: str) -> None:
 
 
 def _name_downloads(case: Case, stem: str) -> dict[Path, str]:
-    """Name the files of a result by task, date and hash; returns them with what each is for."""
+    """Name the files of a result by task, date and hash, and say so in them; returns them with what each is for."""
     folder, named = case.files.downloads, ui.stem_of("ultrasound", case.files.digits)
+    of = {"series": case.series, "input_sha256": case.files.digits, "model": case.reading.gated.model}
     found = {}
     for written in sorted(folder.iterdir()):
         ending = written.name.removeprefix(stem)
         if ending not in _ABOUT_FILES:  # the small picture of a batch's summary
             written.unlink()
             continue
+        _label(written, of)
         found[written.rename(folder / f"{named}{ending}")] = _ABOUT_FILES[ending]
     return found
+
+
+def _label(written: Path, of: Mapping[str, str]) -> None:
+    """Write into a record, or as columns of a table, what they are of."""
+    if written.suffix == ".json":
+        content = {**json.loads(written.read_text(encoding="utf-8")), **of}
+        write_atomic(written, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+    elif written.suffix == ".csv":
+        header, *rows = csv.reader(io.StringIO(written.read_text(encoding="utf-8")))
+        write_atomic(written, to_csv([*header, *of], [[*row, *of.values()] for row in rows]))

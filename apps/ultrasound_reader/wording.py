@@ -134,8 +134,8 @@ def numbers_table(reading: Reading, shown: Sequence[int]) -> str:
     return f'<table class="numbers">{head}<tbody>{rows}</tbody></table>'
 
 
-def facts(reading: Reading, name: str, digits: str) -> Mapping[str, str]:
-    """List what the result is of."""
+def facts(reading: Reading, name: str, series: str, digits: str) -> Mapping[str, str]:
+    """List what the result is of; the series where there is one."""
     found = reading.gated
     height, width = found.size
     spacing = "unknown"
@@ -143,6 +143,7 @@ def facts(reading: Reading, name: str, digits: str) -> Mapping[str, str]:
         spacing = f"{found.spacing_mm[0]:.4g} × {found.spacing_mm[1]:.4g} mm"
     return {
         "File": f"{name}, {len(found)} × {width} × {height} px",
+        **({"Series": series} if series else {}),
         "Pixel": spacing,
         "Input hash": f"{digits} (SHA-256, first digits)",
         "Model": found.model,

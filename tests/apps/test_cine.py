@@ -1,6 +1,7 @@
 import html
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,11 +38,14 @@ def test_shown_numbers__all_of_a_short_cine_and_both_ends_of_a_long_one() -> Non
 
 
 def test_cine_bar__holds_picture_layer_and_words_of_each_frame() -> None:
-    bar = cine_bar(frames(), ["/a", "/b", "/c"], 1, 40)
+    deep = [replace(each, values=Path("/tmp/values.png")) if each.number == 10 else each for each in frames()]
+    bar = cine_bar(deep, lambda path: f"/{path.name}", 1, 40)
     found = re.search('data-frames="([^"]*)"', bar)
     assert found
     content = json.loads(html.unescape(found[1]))
-    assert content[1] == ["/b", '<svg data-of="1"></svg>', "Frame 11 of 40. It says '1' & \"more\"."]
+    words = "Frame 11 of 40. It says '1' & \"more\"."
+    assert content[1] == ["/frame 1.png", '<svg data-of="1"></svg>', words, "/values.png"]
+    assert content[0][3] == ""
     assert 'aria-valuetext="Frame 11 of 40. It says &#x27;1&#x27; &amp; &quot;more&quot;."' in bar
     assert (bar.count("<rect"), bar.count('height="1.00"')) == (3, 1)  # marks differ in height, not in colour alone
 

@@ -21,10 +21,13 @@ from apps.ultrasound_reader.handlers import VIEWS, Case, Reader, forget
 from apps.ultrasound_reader.wording import ABSENT, PRESENT, REMOVED, UNKNOWN, Reading, frame_words, headline, lines
 from pipelines.ultrasound.data.files import open_file
 from pipelines.ultrasound.result_files import write_result
-from tests.apps.stand_in import StandIn, copied, downloads
+from tests.apps.stand_in import StandIn, commands, copied, downloads
 from tests.bad_inputs.dicoms import still
 from tests.vision_core.dicom.test_spacing import region
 from vision_core.bundles.card import Card, TrainedOn
+from vision_core.dicom.reader import read_dicom_image
+from vision_core.errors import InputError
+from vision_core.images.reading import read_image
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.results import RESEARCH_NOTICE, CineResult
 
@@ -83,7 +86,12 @@ def cine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "session" / "0123").mkdir(parents=True)
     pixels = np.arange(FRAMES * HEIGHT * WIDTH, dtype=np.uint32).reshape(FRAMES, HEIGHT, WIDTH).astype(np.uint8)
     inside = region(RegionLocationMaxX1=WIDTH - 1, RegionLocationMaxY1=HEIGHT - 1)
-    values = {"Modality": "US", "StudyInstanceUID": "1.2.3", "SequenceOfUltrasoundRegions": [inside]}
+    values = {
+        "Modality": "US",
+        "StudyInstanceUID": "1.2.3",
+        "SeriesDescription": "Liver",
+        "SequenceOfUltrasoundRegions": [inside],
+    }
     return still(tmp_path / "session" / "0123" / "a.dcm", pixels, NumberOfFrames=FRAMES, **values)
 
 
@@ -153,23 +161,31 @@ def test_take__frames_with_masks_downloads_and_forget(cine: Path, decoder: Untru
     case, figure, words, details, links = viewer.take(own(cine), VIEWS[0])
     assert isinstance(case, Case)
     shown = content(figure)
-    dashed = ["stroke-dasharray" in over for _, over, _ in shown]
+    assert {values for *_, values in shown} == {""}  # of 8 bits
+    dashed = ["stroke-dasharray" in over for _, over, *_ in shown]
     assert dashed == [True, False, False, False]
-    assert ["<path" in over for _, over, _ in shown] == [True, True, False, True]
+    assert ["<path" in over for _, over, *_ in shown] == [True, True, False, True]
     assert "Phantom organ present on 2 of 4 frames." in words
     assert "It shows the point." in words
     assert "<td>90</td>" in details
     assert 'class="ask"' not in links
     [alone] = viewer.show(case, VIEWS[1])
-    assert ["<path" in over for _, over, _ in content(alone)] == [True, True, False, True]
+    case, taken, *_, links = viewer.take(own(cine), VIEWS[1], case)
+    assert [over for _, over, *_ in content(taken)] == [over for _, over, *_ in content(alone)]
+    assert ["<path" in over for _, over, *_ in content(alone)] == [True, True, False, True]
     assert "stroke-dasharray" not in alone
-    assert endings(links) == {"frames.csv", "json", "masks.nii.gz", "overlay.png", "seg.dcm"}
+    assert endings(links) == {"frames.csv", "json", "masks.nii.gz", "overlay.png", "seg.dcm", "seg.nrrd"}
     assert all(path.name.startswith("ultrasound-") and "a." not in path.name for path in downloads(links))
     [table] = [path for path in downloads(links) if path.name.endswith(".frames.csv")]
     rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
     assert [row["present"] for row in rows] == ["0", "1", "0", "1"]
     assert float(rows[1]["area_mm2"]) == pytest.approx(20 * 0.09)
     assert {row["notice"] for row in rows} == {RESEARCH_NOTICE}
+    [record] = [json.loads(path.read_text()) for path in downloads(links) if path.suffix == ".json"]
+    of = ("US, Liver", case.files.digits, "ultrasound/screen/1")
+    for each in (record, *rows):
+        assert (each["series"], each["input_sha256"], each["model"]) == of
+    assert "US, Liver" in details
     forget(case)
     assert not case.files.folder.exists()
     assert viewer.show(case, VIEWS[0])[0].startswith('<div class="viewer empty">')
@@ -182,13 +198,14 @@ def test_upload__a_model_of_made_images_says_nothing_of_files_of_others(cine: Pa
     assert "Outside what the model knows; not called" in words
     assert "mm" not in words + details
     assert "data-um" not in figure
-    assert not any(over for _, over, _ in content(figure))
+    assert not any(over for _, over, *_ in content(figure))
     assert "<table" not in details
     assert endings(links) == {"frames.csv", "json"}
     [record] = [json.loads(path.read_text()) for path in downloads(links) if path.suffix == ".json"]
     assert record["category"] == "Outside what the model knows; not called, since the model has only seen made images"
     assert record["notice"] == RESEARCH_NOTICE
     assert all(set(each) == {"frame", "outside"} and each["outside"] for each in record["frames"])
+    assert (record["input_sha256"], record["model"]) == (case.files.digits, "ultrasound/screen/1")
     assert '<details class="ask">' in links  # text may be burned into it
     assert viewer.upload(None, VIEWS[0], case)[0] is None
     assert not cine.exists()
@@ -210,6 +227,41 @@ def test_upload__a_model_of_patients_calls_and_asks_where_text_may_be_burned_in(
     assert ('<details class="ask">' in links) == asks
 
 
+def test_upload__a_still_of_more_than_8_bits_has_the_windows_of_its_file(cine: Path, decoder: UntrustedImages) -> None:
+    ramp = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 20
+    still(cine, ramp, Modality="US", BitsStored=12, HighBit=11, WindowCenter=1000, WindowWidth=500)
+    found = reader(decoder, result([True], [False]), synthetic=False)
+    alone = Reader(gate=found.gate, alone=found.gate, decoder=decoder)
+    case, figure, *_ = alone.upload(str(cine), VIEWS[0])
+    [base] = case.files.folder.glob("frame-*.png")
+    np.testing.assert_array_equal(read_image(base), read_dicom_image(cine))
+    assert '<option value="1000 500">Window of the file</option>' in figure
+    codes = read_image(case.files.folder / "values-00000.png").astype(int)
+    np.testing.assert_array_equal(256 * codes[..., 0] + codes[..., 1], ramp)
+
+
+def test_upload__frames_of_more_than_8_bits_share_a_window(cine: Path, decoder: UntrustedImages) -> None:
+    frames = np.stack([np.full((HEIGHT, WIDTH), 100 * number, np.uint16) for number in range(FRAMES)])
+    still(cine, frames, NumberOfFrames=FRAMES, Modality="US", BitsStored=12, HighBit=11)
+    case, figure, *_ = reader(decoder, synthetic=False).upload(str(cine), VIEWS[0])
+    pictures = [read_image(path) for path in sorted(case.files.folder.glob("frame-*.png"))]
+    assert [round(each.mean() / 85) for each in pictures] == [0, 1, 2, 3]
+    assert [values.endswith(f"values-0000{number}.png") for number, (*_, values) in enumerate(content(figure))] == (
+        [True] * FRAMES
+    )
+    assert ">Whole range</option>" in figure
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.dcm", "a.mp4", "a"])
+def test_upload__what_is_no_image_is_told_and_deleted(name: str, cine: Path, decoder: UntrustedImages) -> None:
+    path = cine.with_name(name)
+    path.write_text("<html>login</html>" * 20)
+    with pytest.raises(InputError, match=f"{name}'"):
+        reader(decoder).upload(str(path), VIEWS[0])
+    assert not path.exists()
+    assert not list(path.parent.parent.glob("case-*"))
+
+
 def test_page__is_built_with_its_warning(cine: Path, decoder: UntrustedImages) -> None:
     shutil.copy(cine, cine.with_name("b.dcm"))
     page = build(reader(decoder), [own(cine.with_name("b.dcm"))])
@@ -217,3 +269,4 @@ def test_page__is_built_with_its_warning(cine: Path, decoder: UntrustedImages) -
     assert any("This model has only seen made images." in text for text in texts)
     assert any(text == "Sweep" for text in texts)
     assert copied(page) == []
+    assert commands(page) == []

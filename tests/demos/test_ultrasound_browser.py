@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.bad_inputs.dicoms import still
 from tests.demos.browsing import (
     LOOKS,
     Scheme,
@@ -123,6 +124,26 @@ def test_still__one_frame_has_words_and_no_slider(page: Page) -> None:
     expect(status(page)).to_have_text(re.compile(r"^Phantom organ present\..*Area: \d+ mm²"))
     expect(figure(page).locator(".frames")).to_have_count(0)
     expect(figure(page).locator(".over path").first).to_be_visible()
+
+
+@pytest.mark.slow
+def test_window__of_frames_of_more_than_8_bits_follows_the_frame(page: Page, tmp_path: Path) -> None:
+    levels = np.arange(3, dtype=np.uint16)[:, None, None] * 1000 + np.arange(64, dtype=np.uint16)[:, None]
+    frames = np.broadcast_to(levels, (3, 64, 80)).copy()
+    path = still(tmp_path / "deep.dcm", frames, NumberOfFrames=3, Modality="US", BitsStored=12, HighBit=11)
+    page.get_by_test_id("file-upload").first.set_input_files(path)
+    expect(status(page)).to_contain_text("not called")
+    page.get_by_label("Window", exact=True).select_option(label="Range of 16 bits")
+    canvas = figure(page).locator("canvas.grey")
+    figure(page).focus()
+    for _ in range(2):
+        page.keyboard.press("ArrowLeft")
+    for number in range(3):
+        expect(_words(page)).to_have_text(re.compile(f"^Frame {number + 1} of 3"))
+        expect(canvas).to_have_attribute("data-drawn", "32768 65536")
+        shown = canvas.evaluate("c => c.getContext('2d').getImageData(0, 0, 1, 1).data[0]")
+        assert abs(shown - frames[number, 0, 0] / 4095 * 255) <= 1
+        page.keyboard.press("ArrowRight")
 
 
 @pytest.mark.slow
