@@ -18,6 +18,10 @@ _ABOUT = (
     "with all that the model has learned and with those that are not wanted: else one word alone would be found in "
     "anything. A word's own threshold is the score that 99.5 % of background regions of the training do not exceed."
 )
+_ABOUT_SCORE = (
+    f"The model has no record of a score to work at: the page opens at {FIRST_SCORE:.2f}, since a word that resembles "
+    "a learned one shares its score."
+)
 
 
 def build(detector: WordDetector, examples: Sequence[WordExample] = ()) -> gr.Blocks:
@@ -32,6 +36,9 @@ def build(detector: WordDetector, examples: Sequence[WordExample] = ()) -> gr.Bl
         ui.head("Word detector", [ui.MADE_ONLY] if detector.card.trained_on.synthetic else [])
         with ui.desk(page, PROMPT) as place:
             words, cancel, error = ui.words(PROMPT), ui.waiting(), ui.error_panel()
+            upload = ui.upload("Your image (PNG, JPEG, TIFF, DICOM)")
+            shown = [(each.name, each.why, thumbnail_file(viewer.decoder.read(each.path)[0])) for each in examples]
+            buttons = ui.example_strip(shown)
             typed = gr.Textbox(
                 label="Words to look for, separated by commas",
                 placeholder="empty: all that it has learned",
@@ -40,15 +47,13 @@ def build(detector: WordDetector, examples: Sequence[WordExample] = ()) -> gr.Bl
             not_wanted = gr.Textbox(label="Not these (they compete, and are not shown)", max_lines=1)
             look = gr.Button("Look for these words", size="sm")
             ui.banner(learned_lines(detector.split, detector.card))
-            upload = ui.upload("Your image (PNG, JPEG, TIFF, DICOM)")
-            shown = [(each.name, each.why, thumbnail_file(viewer.decoder.read(each.path)[0])) for each in examples]
-            buttons = ui.example_strip(shown)
             slider = gr.Slider(0.0, 1.0, value=FIRST_SCORE, step=0.01, label="Boxes with a score above", buttons=[])
             ui.overlay_controls("Opacity of the boxes", 1.0)
             with gr.Accordion("Downloads", open=False):
                 files = ui.downloads_place()
             with gr.Accordion("Words and details", open=False):
                 details = gr.HTML(padding=False, elem_classes="details", js_on_load=None)
+                ui.plain_lines([_ABOUT_SCORE])
             _about(detector, examples)
             ui.keys_help()
         components = _Components(

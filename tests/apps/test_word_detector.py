@@ -19,7 +19,7 @@ from apps.word_detector.wording import learned_lines
 from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.image_text.vocabulary import parse_names
 from pipelines.ovd.predict import Typed
-from tests.apps.stand_in import alt, copied, downloads
+from tests.apps.stand_in import alt, commands, copied, downloads
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import ConfigError, InputError
 from vision_core.images.drawing import write_png
@@ -124,6 +124,7 @@ def test_ask__other_words_on_the_same_image_keep_its_folder(viewer: Viewer, phot
     assert words.startswith("Found ring: 1.") and "Competing, and not shown: star." in words
     [row] = csv.DictReader(io.StringIO(next(each for each in downloads(files) if each.suffix == ".csv").read_text()))
     assert (row["word"], row["image"], row["notice"]) == ("ring", "photo.png", RESEARCH_NOTICE)
+    assert (row["series"], row["input_sha256"]) == ("", case.files.digits)
     assert figure.count("<rect") == 2
     assert viewer.ask(None, Question(words="ring"))[2] == PROMPT
 
@@ -176,5 +177,7 @@ def test_build__the_page_says_what_was_learned_and_that_images_were_made(viewer:
     page = build(viewer.detector, [WordExample(name="Two", path=photo, origin="made")])
     told = " ".join(str(block.value) for block in page.blocks.values() if isinstance(block, gr.HTML))
     assert "Learned with boxes" in told and "only seen made images" in told
+    assert "no record of a score to work at: the page opens at 0.40" in told
     assert not [each for each in page.fns.values() if each.api_visibility != "private"]
     assert copied(page) == []
+    assert commands(page) == []

@@ -46,6 +46,7 @@ _PLACES = """() => {
   const overlaps = parts.flatMap((one, at) => parts.slice(at + 1).filter((other) => shared(box(one), box(other)) > 2)
     .map((other) => [one.className, other.className]));
   return {picture: find("figure.viewer .view"), words: find(".status"), head: find(".head"), notice: find(".notice"),
+    caption: find("figure.viewer figcaption"),
     scrolls: document.documentElement.scrollWidth, width: innerWidth, height: innerHeight, overlaps};
 }"""
 expect.set_options(timeout=PATIENCE_MS)
@@ -120,7 +121,10 @@ def check_layout(page: Page) -> None:
     height, width = places["height"], places["width"]
     top, bottom = places["picture"]["top"], places["picture"]["bottom"]
     assert min(bottom, height) - max(top, places["head"]["bottom"]) >= height / 2, "half of the picture is in view"
-    assert places["words"]["top"] >= 0 and places["words"]["top"] + 20 <= height, "the words are in view"
+    top = places["words"]["top"]
+    assert top >= places["head"]["bottom"] and top + 20 <= height, "the words are in view"
+    assert places["picture"]["top"] >= places["head"]["bottom"] - 1, "the head covers the picture"
+    assert places["caption"]["bottom"] <= height, "the notice under the picture is cut"
     assert places["scrolls"] <= width, "the page scrolls sideways"
     assert places["overlaps"] == []
     assert places["notice"]["top"] >= 0 and places["notice"]["bottom"] <= height

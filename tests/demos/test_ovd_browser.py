@@ -110,6 +110,7 @@ def test_upload__real_image_and_what_is_none(page: Page, tile: Path, tmp_path: P
     (fake := tmp_path / "fake.png").write_text("<html>login</html>")
     page.get_by_test_id("file-upload").first.set_input_files(fake)
     expect(page.locator(".complaint")).to_contain_text("'fake.png' cannot be decoded")
+    expect(page.locator(".complaint")).to_be_in_viewport(ratio=1)
     example(page, "Learned").click()
     expect(page.locator(".complaint")).to_have_count(0)
 

@@ -62,7 +62,11 @@ def test_first_example__picture_and_words_are_in_view_after_one_click(
 
 
 def test_upload__real_tile_shows_the_boxes_of_both_models(page: Page, tile: Path) -> None:
+    examples(page).first.click()
+    expect(page.locator(".strip .chosen")).to_have_count(1)
     page.get_by_test_id("file-upload").first.set_input_files(tile)
+    expect(figure(page, "crowns.png")).to_be_visible()
+    expect(page.locator(".strip .chosen")).to_have_count(0)
     counts = _counts(page)
     page.get_by_role("slider", name="Boxes with a score above").fill("0.4")
     expect(status(page)).to_contain_text("Above a score of 0.40")
@@ -101,8 +105,14 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
     expect(page.get_by_role("spinbutton", name="Opacity of the boxes")).to_have_value("0.9")
     page.keyboard.press("z")
     assert float(figure(page).get_attribute("data-zoom") or 0) == pytest.approx(1.5)
+    before_pan = figure(page).locator(".paper").bounding_box()
+    page.keyboard.press("Shift+ArrowRight")
+    after_pan = figure(page).locator(".paper").bounding_box()
+    assert before_pan and after_pan and after_pan["x"] < before_pan["x"] - 40
+    expect(figure(page).locator(".view")).to_have_css("touch-action", "none")
     page.keyboard.press("0")
     assert figure(page).get_attribute("data-zoom") == "1.000"
+    expect(figure(page).locator(".view")).to_have_css("touch-action", "pan-y")  # a finger scrolls the page
     page.keyboard.press("r")
     page.keyboard.press("Enter")
     page.keyboard.press("Shift+ArrowRight")
@@ -131,11 +141,12 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
 
 @pytest.mark.slow
 def test_upload__what_is_no_image_is_told_and_the_page_lives_on(page: Page, tmp_path: Path) -> None:
-    for name, words in (("fake.png", "'fake.png' cannot be decoded"), ("letter.docx", "'letter.docx'")):
+    for name, words in (("fake.png", "'fake.png' cannot be decoded"), ("a\u202egnp.docx", "'a\\u202egnp.docx'")):
         (fake := tmp_path / name).write_text("<html>login</html>")
         page.get_by_test_id("file-upload").first.set_input_files(fake)
         alert = page.locator(".complaint")
         expect(alert).to_contain_text(words)
+        expect(page.locator(".upload .filename")).to_have_text(re.compile(re.escape(name.replace("\u202e", "\ufffd"))))
         page.get_by_role("button", name="Clear").first.click()
         expect(alert).to_have_count(0)
     example(page, "Clear day").click()
