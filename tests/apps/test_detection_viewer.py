@@ -143,6 +143,7 @@ def test_upload__downloads_hold_both_models_hash_and_notice(viewer: Viewer, phot
 def test_upload__dicom_without_a_suffix_as_a_viewer_shows_it(viewer: Viewer, photo: Path) -> None:
     ramp = np.tile(np.arange(4096, dtype=np.uint16)[::64], (64, 1))
     path = dicoms.still(photo.with_name("IM0001"), ramp, BitsStored=12, HighBit=11)
+    path.write_bytes(b"II*\0" + path.read_bytes()[4:])  # a preamble as of TIFF, which scanners write
     case, figure, *_ = upload(viewer, path)
     np.testing.assert_array_equal(read_image(pictures(figure)["base"]), read_dicom_image(path))
     assert dicoms.PERSON not in "".join(file.read_text() for file in case.files.folder.rglob("*.json"))
