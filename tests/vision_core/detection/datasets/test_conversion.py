@@ -57,7 +57,7 @@ def make_index(root: Path, seed: int, *, with_marks: bool) -> Path:
                     "category_id": int(generator.choice([7, 5, 3])),
                 }
                 annotations.append(entry | {"bbox": box} | (marks if with_marks else {}))
-        index = {"images": images, "annotations": annotations, "categories": categories}
+        index: dict[str, Any] = {"images": images, "annotations": annotations, "categories": categories}
         if with_marks:
             index |= {"info": {"description": split}, "licenses": [{"id": 3, "name": "CC BY", "url": "x"}]}
         (root / f"{split}.json").write_text(json.dumps(index))

@@ -82,7 +82,8 @@ def test_head__a_seed_drops_the_same_numbers_beside_any_other_image() -> None:
 
     def embedded(rows: Tensor, *draws: tuple[int, int]) -> Tensor:
         head.draws = draws
-        return head(rows)
+        found: Tensor = head(rows)
+        return found
 
     both = embedded(maps, (2, 7), (3, 8))
     torch.testing.assert_close(embedded(maps[:2], (2, 7)), both[:2])  # a product's last bits depend on its size
