@@ -4,7 +4,8 @@ Such a file holds weights but no architecture; that comes from the ``config.yaml
 torchvision from the tensors and the arguments of its functions. Every function returns notes on what it inferred.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from vision_core.backbones.networks import lite0_imagenet
 from vision_core.bundles.bundle import check_finite, check_numbers
 from vision_core.bundles.foreign_weights import ForeignWeights, read_weights
+from vision_core.bundles.weight_sets import is_average
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectorSettings
 from vision_core.detection.weights.detectron2_config import read_architecture
@@ -28,6 +30,9 @@ from vision_core.errors import CheckpointError
 from vision_core.files import sha256
 
 _PARTS = ("backbone.", "proposal_generator.", "roi_heads.")
+_PART = re.compile(r"(|.*?\.)(backbone|roi_heads)\.")
+_NEEDED_PARTS = {"backbone", "roi_heads"}  # of a whole detector
+_WITHOUT_PREFIX = "backbone"  # how source.weights_key names the network without a prefix beside others
 _BACKBONE_PARTS = ("backbone.", "roi_heads.res5.")  # res5 is part of the ImageNet network, also where it is the head
 # The teacher first: it is what the papers report.
 _PREFIXES = (
@@ -194,7 +199,64 @@ def _load_found(detector: Detector, found: ForeignWeights, weights: Path) -> tup
 
 
 def pick_network(tensors: Mapping[str, Tensor], key: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
-    """Pick the tensors of one network without prefixes: those under ``key``, else preferably the teacher's."""
+    """Pick the tensors of one network without prefixes: those under ``key``, else preferably the teacher's.
+
+    Raises:
+        CheckpointError: There are several detectors, and neither ``key`` nor their prefixes say which one is meant.
+    """
+    prefixes = _detector_prefixes(tensors)
+    if not prefixes:
+        return _without_prefixes(tensors, key)
+    if prefixes == [""]:
+        return dict(tensors), []
+    prefix = _choose_prefix(prefixes, key)
+    others = [each for each in prefixes if each != prefix]
+    # Those without a prefix are what begins with none of the others.
+    own = [name for name in tensors if (name.startswith(prefix) if prefix else not name.startswith(tuple(others)))]
+    notes = [f"weights: took the {len(own)} tensors {_place(prefix)}, left {len(tensors) - len(own)}"]
+    notes += [
+        f"weights: those {_place(each)} are there too; source.weights_key={_key(each)} takes them" for each in others
+    ]
+    strays = [name for name in tensors if prefix and "" not in others and not name.startswith(tuple(prefixes))]
+    notes += [f"weights: '{name}' has no place in the detector" for name in strays]
+    return {name.removeprefix(prefix): tensors[name] for name in own}, notes
+
+
+def _detector_prefixes(names: Iterable[str]) -> list[str]:
+    """List what the names of each whole detector begin with, in their order; empty of one without a prefix."""
+    parts: dict[str, set[str]] = {}
+    for found in filter(None, map(_PART.match, names)):
+        parts.setdefault(found[1], set()).add(found[2])
+    return [prefix for prefix, own in parts.items() if own >= _NEEDED_PARTS]
+
+
+def _choose_prefix(prefixes: list[str], key: str | None) -> str:
+    """Choose among detectors: that of ``key``, else an average, else one without a prefix or with a usual one."""
+    if key == _WITHOUT_PREFIX and "" in prefixes:
+        return ""
+    if f"{key}." in prefixes:
+        return f"{key}."
+    among = [each for each in prefixes if key and f".{key}." in f".{each}"] or prefixes
+    averages = [each for each in among if is_average(each)]
+    usual = [each for each in ("", *_PREFIXES) if each in among]
+    if len(among) > 1 and not averages and not usual:
+        raise CheckpointError(
+            f"The checkpoint holds several detectors, under '{', '.join(among)}'. Choose one of them: "
+            f"source.weights_key={_key(among[0])}."
+        )
+    return [*averages, *usual, *among][0]
+
+
+def _place(prefix: str) -> str:
+    return f"under '{prefix}'" if prefix else "without a prefix"
+
+
+def _key(prefix: str) -> str:
+    return prefix.rstrip(".") or _WITHOUT_PREFIX
+
+
+def _without_prefixes(tensors: Mapping[str, Tensor], key: str | None) -> tuple[dict[str, Tensor], list[str]]:
+    """Take usual prefixes off what is no whole detector, such as a backbone."""
     picked, notes = dict(tensors), []
     while not any(name.startswith(_PARTS) for name in picked):
         prefixes = (f"{key}.", *_PREFIXES) if key else _PREFIXES
@@ -234,7 +296,7 @@ def check_classes(tensors: Mapping[str, Tensor], classes: tuple[str, ...], path:
         raise CheckpointError(
             f"'{path}' does not fit: {len(classes)} vs {found} classes. '{head}' has {found + 1} rows, background "
             f"included, but {len(classes)} classes are asked for. Give the {found} names in the order of its logits, "
-            "without background."
+            "without background; an output of no class ('N/A' of torchvision) takes a name of its own, as unused-12."
         )
 
 

@@ -79,7 +79,7 @@ def test_import__teacher_is_taken_and_told(tmp_path: Path, tensors: dict[str, Te
     both = prefixed("module.modelStudent.", student) | prefixed("module.modelTeacher.", tensors)
     found = import_detector(write(tmp_path, both), None, CLASSES)
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
-    assert f"weights: took the {len(tensors)} tensors under 'modelTeacher.', left {len(tensors)}" in found.notes
+    assert f"weights: took the {len(tensors)} tensors under 'module.modelTeacher.', left {len(tensors)}" in found.notes
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "student.", "model.module."])
@@ -239,14 +239,40 @@ def test_import__average_beside_the_student(
         import_detector(path, None, CLASSES, key="best")
 
 
-def test_import__student_on_request(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize(
+    ("of_student", "of_teacher", "key"),
+    [
+        ("module.modelStudent.", "module.modelTeacher.", "modelStudent"),
+        ("", "teacher.", "backbone"),
+        ("module.", "ema.module.", "module"),
+        ("student_net.", "teacher_net.", "student_net"),
+    ],
+)
+def test_import__student_on_request(
+    of_student: str, of_teacher: str, key: str, tmp_path: Path, tensors: dict[str, Tensor]
+) -> None:
+    """The file of a program that trains both holds them under any prefixes, the student also under none."""
     student = {name: tensor + 1 for name, tensor in tensors.items()}
-    both = prefixed("module.modelStudent.", student) | prefixed("module.modelTeacher.", tensors)
-    path = write(tmp_path, both)
-    note = "weights: 'modelStudent.' are also there; source.weights_key=modelStudent takes them"
-    assert note in import_detector(path, None, CLASSES).notes
-    found = import_detector(path, None, CLASSES, key="modelStudent")
-    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in student.items())
+    path = write(tmp_path, prefixed(of_student, student) | prefixed(of_teacher, tensors))
+    found = import_detector(path, None, CLASSES)
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
+    place = f"under '{of_student}'" if of_student else "without a prefix"
+    asked = of_student.rstrip(".") or key
+    assert f"weights: those {place} are there too; source.weights_key={asked} takes them" in found.notes
+    for words in {key, asked}:
+        found = import_detector(path, None, CLASSES, key=words)
+        assert all(torch.equal(found.tensors[name], tensor) for name, tensor in student.items())
+
+
+def test_import__of_two_detectors_neither_is_guessed(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    other = {name: tensor + 1 for name, tensor in tensors.items()}
+    critic = {"critic.fc.weight": torch.ones(2)}
+    path = write(tmp_path, prefixed("online.", other) | prefixed("target.", tensors) | critic)
+    with pytest.raises(CheckpointError, match=r"several detectors, under 'online\., target\.'.*weights_key=online"):
+        import_detector(path, None, CLASSES)
+    found = import_detector(path, None, CLASSES, key="target")
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
+    assert "weights: 'critic.fc.weight' has no place in the detector" in found.notes
 
 
 @pytest.mark.slow

@@ -205,6 +205,7 @@ def test_arguments_that_do_not_fit_are_refused(line: str, told: str, model: nn.M
     ("classes", "told"),
     [
         ((), r"detects 3 classes and does not name them\. Give the 3 names .* without background"),
+        (CLASSES[:1], r"1 vs 3 classes\. .*output of no class \('N/A' of torchvision\) takes a name of its own"),
         (
             ("background", *CLASSES),
             r"4 vs 3 classes\. .* Give the 3 names in the order of its logits, without background",
