@@ -1,6 +1,7 @@
 """Strict YAML for settings: safe loader, text keys given once, no aliases, errors with their place."""
 
 import difflib
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,19 +61,25 @@ def parse_yaml(text: str, origin: str) -> Keys:
     return content
 
 
-def load_yaml(text: str) -> Any:  # noqa: ANN401 (whatever YAML can hold)
+def load_yaml(text: str, *, other_keys: bool = False) -> Any:  # noqa: ANN401 (whatever YAML can hold)
     """Load the value in YAML text.
+
+    Args:
+        text: YAML.
+        other_keys: Keys may also be numbers and the like, as in files of other programs.
 
     Raises:
         yaml.YAMLError: Not YAML, a key given twice, an alias.
         ValueError: A date that does not exist, or a number with thousands of digits.
         RecursionError: Nested too deeply.
     """
-    return yaml.load(text, Loader=_Loader)
+    return yaml.load(text, Loader=_AnyKeys if other_keys else _Loader)
 
 
 class _Loader(yaml.SafeLoader):
     """Safe loader that also refuses repeated keys, and aliases: nested ones multiply without bound."""
+
+    takes_text_alone = True
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -87,7 +94,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> Keys:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         name = loader.construct_object(key_node, deep=True)
-        if not isinstance(name, str):
+        if not isinstance(name, str) and (loader.takes_text_alone or not isinstance(name, Hashable)):
             raise yaml.MarkedYAMLError(problem=f"key {name!r} is not text", problem_mark=key_node.start_mark)
         if name in seen:
             raise yaml.MarkedYAMLError(problem=f"key '{name}' is given twice", problem_mark=key_node.start_mark)
@@ -96,6 +103,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> Keys:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+class _AnyKeys(_Loader):
+    takes_text_alone = False
 
 
 def _nearest_file(path: Path) -> str:

@@ -2,8 +2,9 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
-from vision_core.config.strict_yaml import parse_yaml, read_yaml
+from vision_core.config.strict_yaml import load_yaml, parse_yaml, read_yaml
 from vision_core.errors import ConfigError
 
 REFUSED = [
@@ -101,3 +102,10 @@ def test_read_yaml__pipe_is_read(tmp_path: Path) -> None:
         assert read_yaml(Path(f"/dev/fd/{reading}")) == {"a": 1}
     finally:
         os.close(reading)
+
+
+def test_load_yaml__keys_of_other_programs_are_each_given_once_too() -> None:
+    assert load_yaml("{0: a, 1: {yes: b}}", other_keys=True) == {0: "a", 1: {True: "b"}}
+    for text in ("{0: a, 0: b}", "a: {1: x, 1: y}", "? [a]\n: 3", "a: &b 1\nc: *b"):
+        with pytest.raises(yaml.YAMLError):
+            load_yaml(text, other_keys=True)

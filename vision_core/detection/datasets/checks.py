@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from vision_core.evaluation.class_names import (
 from vision_core.evaluation.class_names import near_name as near_name
 from vision_core.images.reading import FIRST_TURNED, IMAGE_SUFFIXES, size_and_orientation
 
+_Image = TypeVar("_Image", str, Path)
 _TOLERATED_PX = 1
 _SCALED_ALIKE_PX = 2  # difference of height and width that rounding explains
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -82,6 +84,21 @@ def check_label_files(paths: Iterable[Path], report: ReaderReport) -> None:
     if missing := [path for path in labels if not path.is_file()]:
         told = f"'{len(missing)}' of '{len(labels)}' images have no label file (first '{missing[0]}')"
         report.refuse(f"{told}. Unpack the labels again, or correct data.root.")
+
+
+def without_repeats(images: Iterable[_Image], what: str, report: ReaderReport) -> list[_Image]:
+    """Refuse a list that names an image more than once; returns each once.
+
+    Args:
+        images: Paths or ids.
+        what: The list, for the message.
+        report: Receives the problem.
+    """
+    counts = Counter(images)
+    if repeated := [each for each, count in counts.items() if count > 1]:
+        others = f", and '{len(repeated) - 1}' others" if len(repeated) > 1 else ""
+        report.refuse(f"{what} lists '{repeated[0]}' more than once{others}. Remove the repetition.")
+    return list(counts)
 
 
 def check_repeated_files(paths: Iterable[tuple[str, Path]], report: ReaderReport) -> None:

@@ -79,27 +79,40 @@ def image_name(path: Path) -> str:
     return _BETA.sub("", path.stem).removesuffix(f"_{CLEAR}")
 
 
-def of_fog(dataset: DetectionDataset, beta: float | None) -> DetectionDataset:
-    """Keep the images of one fog in a list, as of the VOC folders of published code, whose names end in it.
+def of_fog(dataset: DetectionDataset, data: DetectionData) -> DetectionDataset:
+    """Keep the images of one fog in a VOC list, as of the folders of published code, whose names end in it.
+
+    A list of another format is as it is; images of several fogs in it are told.
 
     Raises:
         ConfigError: The fog is not chosen.
-        DataError: The list has clear images, or none of this fog.
+        DataError: A list of Foggy Cityscapes has clear images, or none of this fog; one of Cityscapes has foggy ones.
     """
-    wanted = _chosen(beta)
-    fogs = {record.image_id: _BETA.search(record.image_id) for record in dataset.records}
-    if clear := [name for name, found in fogs.items() if found is None]:
+    found = {record.image_id: _BETA.search(record.image_id) for record in dataset.records}
+    fogs = {name: match[1] if match else "" for name, match in found.items()}
+    if data.format != "foggy_cityscapes":
+        return _told_fogs(dataset, Counter(fogs.values()), data.format)
+    wanted = _chosen(data.fog_beta)
+    if clear := [name for name, fog in fogs.items() if not fog]:
         told = f"'{dataset.name}' has '{len(clear)}' images without fog in their names (first '{clear[0]}')"
         raise DataError(f"{told}. Set data.format to 'voc', or data.split to a list of foggy images.")
-    kept = tuple(each for each in dataset.records if (found := fogs[each.image_id]) and float(found[1]) == wanted)
+    kept = tuple(each for each in dataset.records if float(fogs[each.image_id]) == wanted)
     if not kept:
-        there = sorted({found[1] for found in fogs.values() if found})
-        raise DataError(
-            f"'{dataset.name}' has no image of fog_beta '{wanted:g}'; there is {', '.join(there)}. Correct it."
-        )
+        there = ", ".join(sorted(set(fogs.values())))
+        raise DataError(f"'{dataset.name}' has no image of fog_beta '{wanted:g}'; there is {there}. Correct it.")
     left = len(dataset) - len(kept)
     note = [f"images of another fog than {wanted:g}, left out: {left} of {len(dataset)}"] if left else []
     return replace(dataset, records=kept).noting(*note)
+
+
+def _told_fogs(dataset: DetectionDataset, counts: Counter[str], name: str) -> DetectionDataset:
+    if not any(counts):
+        return dataset
+    listed = ", ".join(f"{fog or 'none'} ({counts[fog]})" for fog in sorted(counts))
+    remedy = "data.format=foggy_cityscapes with data.fog_beta chooses one"
+    if name == "cityscapes":
+        raise DataError(f"'{dataset.name}' has images of these fogs: {listed}. Correct data.split; {remedy}.")
+    return dataset.noting(f"SEVERAL FOGS: the images are of {listed}; {remedy}") if len(counts) > 1 else dataset
 
 
 def _chosen(beta: float | None) -> float:

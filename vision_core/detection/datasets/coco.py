@@ -18,6 +18,7 @@ from vision_core.detection.datasets.checks import (
     checked_size,
     decoded,
     near_name,
+    without_repeats,
 )
 from vision_core.detection.datasets.coco_checks import check_annotations, extra_of, refuse_oversized
 from vision_core.detection.datasets.records import (
@@ -374,7 +375,8 @@ def _note_unlisted(paths: Sequence[Path], report: ReaderReport) -> None:
 
 
 def _named_images(root: Path, listing: Path, report: ReaderReport) -> list[Path]:
-    names = [line.strip() for line in decoded(listing).splitlines() if line.strip()]
+    lines = [line.strip() for line in decoded(listing).splitlines() if line.strip()]
+    names = without_repeats(lines, f"'{listing}'", report)
     paths = list(_image_paths(root, listing.stem, {name: name for name in names}, report).values())
     if not paths and not report.problems:
         raise DataError(f"'{listing}': none of its '{len(names)}' images is under '{root}'. Correct data.root.")

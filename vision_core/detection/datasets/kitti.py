@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from vision_core.detection.datasets.checks import (
+    bare_name,
     check_class_names,
     check_label_files,
     check_missing,
     check_repeated_boxes,
     checked_size,
     decoded,
+    without_repeats,
 )
 from vision_core.detection.datasets.records import (
     ClassList,
@@ -85,10 +87,11 @@ def _images(root: Path, split: str, report: ReaderReport) -> list[Path]:
         raise DataError(f"'{listings[0]}' does not exist; there is '{known}'. Correct data.split.")
     if listing is None:
         return images
-    wanted = [line.strip() for line in decoded(listing).splitlines() if line.strip()]
+    lines = [line.strip() for line in decoded(listing).splitlines() if line.strip()]
+    wanted = without_repeats(map(bare_name, lines), f"'{listing}'", report)
     by_stem = {path.stem: path for path in images}
     check_missing([name for name in wanted if name not in by_stem], len(wanted), (path.name for path in images), report)
-    found = [by_stem[name] for name in dict.fromkeys(wanted) if name in by_stem]
+    found = [by_stem[name] for name in wanted if name in by_stem]
     if not found:
         raise DataError([*report.problems] or [f"'{listing}' lists no image. Write one id a line."])
     return found

@@ -198,7 +198,7 @@ def _read_labelled(root: Path, split: str, data: DetectionData, *, keeps_extras:
     if layout == "voc":
         own = CLASS_LISTS.get(data.format, ()) or (cityscapes.CLASSES if "cityscapes" in data.format else ())
         dataset = read_voc(root, split, data.model_copy(update={"classes": data.classes or own}))
-        return _of_fog(dataset, data)
+        return cityscapes.of_fog(dataset, data)
     if layout == "coco":
         return read_coco(root, split, data, keeps_extras=keeps_extras)
     if layout == "yolo":
@@ -206,14 +206,10 @@ def _read_labelled(root: Path, split: str, data: DetectionData, *, keeps_extras:
     return kitti.read_kitti(root, split, data) if layout == "kitti" else cityscapes.read_cityscapes(root, split, data)
 
 
-def _of_fog(dataset: DetectionDataset, data: DetectionData) -> DetectionDataset:
-    return cityscapes.of_fog(dataset, data.fog_beta) if data.format == "foggy_cityscapes" else dataset
-
-
 def _read_unlabelled(root: Path, split: str, data: DetectionData) -> DetectionDataset:
     layout = _layout(root, data)
     if layout == "voc":
-        return _of_fog(read_voc_images(root, split, data), data)
+        return cityscapes.of_fog(read_voc_images(root, split, data), data)
     if layout == "coco":
         return read_coco_images(root, split, data)
     if layout == "yolo":

@@ -25,6 +25,7 @@ from vision_core.detection.datasets.checks import (
     check_scale,
     checked_size,
     decoded,
+    without_repeats,
 )
 from vision_core.detection.datasets.records import (
     ClassList,
@@ -220,10 +221,7 @@ def _ids(root: Path, split: str, report: ReaderReport) -> list[str]:
     ids = [line for line in lines if line]
     if not ids:
         raise DataError(f"'{path}' lists no image. Write one image id a line.")
-    repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
-    for image_id in repeated:
-        report.refuse(f"'{path}' lists '{image_id}' more than once. Remove the repetition.")
-    return list(dict.fromkeys(ids))
+    return without_repeats(ids, f"'{path}'", report)
 
 
 def _missing_list(path: Path, split: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from vision_core.config.strict_yaml import load_yaml
 from vision_core.detection.datasets.checks import (
     check_class_names,
     check_missing,
@@ -24,6 +25,7 @@ from vision_core.detection.datasets.checks import (
     checked_size,
     decoded,
     near_name,
+    without_repeats,
 )
 from vision_core.detection.datasets.records import (
     Box,
@@ -144,7 +146,7 @@ def _index(root: Path) -> dict[str, Any]:
         there = f"there is '{others}': rename it" if others else "write one, with 'names' and the splits"
         raise DataError(f"'{path}' does not exist; {there}. Or correct data.root or data.format.")
     try:
-        content = yaml.safe_load(decoded(path))
+        content = load_yaml(decoded(path), other_keys=True)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DataError(f"'{path}' is not YAML: {' '.join(str(error).split())}. Correct it.") from error
     if not isinstance(content, dict) or "names" not in content:
@@ -202,6 +204,7 @@ def _listed_images(root: Path, split: str, index: Mapping[str, Any], report: Rea
         raise DataError(
             f"'{outside[0]}' lies outside '{root}'. Give the folder that holds images and labels as data.root."
         )
+    found = without_repeats(found, f"'{INDEX}': '{split}'", report)
     check_repeated_files(((path.relative_to(root).as_posix(), path) for path in found), report)
     if not found and not report.problems:
         raise DataError(f"'{root}': '{split}' has no image. Correct data.root or data.split.")

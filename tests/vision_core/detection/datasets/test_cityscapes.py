@@ -78,6 +78,19 @@ def test_read_foggy__the_voc_folder_of_published_code(tmp_path: Path) -> None:
         read(root, "train_t", "foggy_cityscapes", fog_beta=0.005)
 
 
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_read_cityscapes__foggy_images_are_no_clear_ones(tmp_path: Path, with_labels: bool) -> None:
+    root = make_city_voc(tmp_path)
+    for split, fogs in (("train_t", r"0.01 \(1\), 0.02 \(1\)"), ("test_t", r"0.02 \(1\)")):
+        with pytest.raises(DataError, match=rf"has images of these fogs: {fogs}\. .*foggy_cityscapes"):
+            read(root, split, "cityscapes", with_labels=with_labels)
+    classes = {"classes": ("car", "person")}
+    mixed = read(root, "train_t", "voc", with_labels=with_labels, **classes)
+    assert len(mixed) == 2
+    assert any(note.startswith("SEVERAL FOGS: the images are of 0.01 (1), 0.02 (1);") for note in mixed.notes)
+    assert not any("FOG" in note for note in read(root, "test_t", "voc", with_labels=with_labels, **classes).notes)
+
+
 def test_read_cityscapes__a_damaged_label_is_named(tmp_path: Path) -> None:
     root = make_cityscapes(tmp_path)
     path = next(root.glob("gtFine/train/*/*.json"))

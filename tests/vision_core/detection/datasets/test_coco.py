@@ -118,6 +118,9 @@ def test_read_coco_images__shared_folder_needs_a_list_of_names(tmp_path: Path) -
         read_coco_images(root, "train", DISC)
     (root / "train.txt").write_text("001.png\n003.png\n")
     assert [record.image_id for record in read_coco_images(root, "train", DISC).records] == ["001.png", "003.png"]
+    (root / "train.txt").write_text("001.png\n003.png\n001.png\n")
+    with pytest.raises(DataError, match=r"lists '001\.png' more than once"):
+        read_coco_images(root, "train", DISC)
 
 
 def test_read_coco_images__one_index_means_every_image_and_says_so(tmp_path: Path) -> None:

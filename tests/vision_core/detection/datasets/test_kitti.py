@@ -41,6 +41,16 @@ def test_read_kitti__cars_alone_and_lists(tmp_path: Path) -> None:
         read(root, "training", "Car")
 
 
+def test_read_kitti__ids_with_suffix_and_ids_listed_twice(tmp_path: Path) -> None:
+    root = make_kitti(tmp_path)
+    (root / "ImageSets" / "val.txt").write_text("000001.png\n000000\n")
+    assert [record.image_id for record in read(root, "val").records] == ["000001", "000000"]
+    (root / "ImageSets" / "val.txt").write_text("000001.png\n000000\n000001\n")
+    for with_labels in (True, False):
+        with pytest.raises(DataError, match="lists '000001' more than once"):
+            read(root, "val", with_labels=with_labels)
+
+
 def test_read_kitti__images_alone(tmp_path: Path) -> None:
     root = make_kitti(tmp_path)
     for path in root.glob("training/label_2/*.txt"):

@@ -84,6 +84,18 @@ def test_read_yolo__names_as_mapping_lists_and_the_places_that_tools_write(tmp_p
         read(listed, "trains")
 
 
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_read_yolo__an_image_that_is_listed_twice_is_refused(tmp_path: Path, with_labels: bool) -> None:
+    root = make(tmp_path, {"a": "0 0.5 0.5 0.2 0.4", "b": ""}, "names: [disc]\ntrain: train.txt\n")
+    (root / "train.txt").write_text("./images/train/b.png\nimages/train/a.png\nimages/train/b.png\n")
+    data = DetectionData(root=root, format="yolo", classes=("disc",))
+    with pytest.raises(DataError, match=r"'data.yaml': 'train' lists '.*b.png' more than once"):
+        read_dataset(data, "train", with_labels=with_labels)
+    (root / "data.yaml").write_text("names: [disc]\ntrain: [images, images/train]\n")
+    with pytest.raises(DataError, match=r"lists '.*a.png' more than once, and '1' others"):
+        read_dataset(data, "train", with_labels=with_labels)
+
+
 @pytest.mark.parametrize(
     ("index", "told"),
     [
@@ -93,6 +105,8 @@ def test_read_yolo__names_as_mapping_lists_and_the_places_that_tools_write(tmp_p
         ("names: [yes, disc]\n", "no list of names"),
         ("names: [disc]\nnc: 3\n", "nc is '3', and there are 1 names"),
         ("names: [a\n", "is not YAML"),
+        ("names:\n  0: disc\n  1: square\n  1: tree\n", "key '1' is given twice"),
+        ("train: images/train\ntrain: images/val\nnames: [disc]\n", "key 'train' is given twice"),
     ],
 )
 def test_read_yolo__a_bad_index_is_told(tmp_path: Path, index: str, told: str) -> None:
