@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vision_core.detection.datasets.conversion import coco_categories, coco_index
+from vision_core.detection.datasets.conversion import coco_categories, coco_index, image_names
 from vision_core.detection.datasets.reading import DetectionDataset
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
@@ -36,7 +36,7 @@ def write_results(
     """
     categories = coco_categories(data, data.eval_split or data.split, dataset.classes)
     records = tuple(replace(each, crowd=each.crowd | each.difficult, extras=()) for each in dataset.records)
-    names = [record.path.name for record in records]
+    names = image_names(records)
     try:
         index = coco_index(replace(dataset, records=records), names, categories, keep_ids=data.format == "coco")
     except DataError as error:

@@ -131,7 +131,7 @@ def _add(lists: _Lists, split: str, dataset: DetectionDataset, kept: Sequence[Ma
     numbers = np.array([lists.classes.index(name) for name in dataset.classes], dtype=np.int64)
     before = {str(each["file"]): each for each in kept}
     records, names = [], []
-    for record, name in zip(dataset.records, _names(dataset.records), strict=True):
+    for record, name in zip(dataset.records, image_names(dataset.records), strict=True):
         record = replace(record, labels=numbers[record.labels])
         earlier = before.get(name)
         if earlier is not None:
@@ -144,7 +144,7 @@ def _add(lists: _Lists, split: str, dataset: DetectionDataset, kept: Sequence[Ma
     lists.notes += [f"{split}: {note}" for note in dataset.notes]
 
 
-def _names(records: Sequence[ImageRecord]) -> list[str]:
+def image_names(records: Sequence[ImageRecord]) -> list[str]:
     """Name each image by its file, or by its path where file names repeat."""
     counts = Counter(record.path.name for record in records)
     above = Path(os.path.commonpath([record.path.parent for record in records])) if records else Path()

@@ -52,3 +52,17 @@ def test_write_results__pycocotools_computes_our_scores(kind: str, tmp_path: Pat
     by_size = coco_ap_by_size(dataset.records, found, SHAPES)
     expected = [value if value > -1 else None for value in evaluator.stats[3:6].tolist()]
     assert list(by_size.values()) == [value if value is None else pytest.approx(value, abs=1e-4) for value in expected]
+
+
+def test_write_results__images_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    root = make_coco(tmp_path / "data")
+    index = json.loads((root / "test.json").read_text())
+    for place, image in enumerate(index["images"]):
+        name = f"{place}/image.png"
+        (root / "test" / str(place)).mkdir()
+        (root / "test" / image["file_name"]).rename(root / "test" / name)
+        image["file_name"] = name
+    (root / "test.json").write_text(json.dumps(index))
+    data = DetectionData(root=root, format="coco", eval_split="test")
+    write_results(tmp_path / "out", data, read_dataset(data, "test", with_labels=True), {})
+    assert json.loads((tmp_path / "out" / LABELS).read_text())["images"] == index["images"]
