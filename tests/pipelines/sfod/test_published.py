@@ -66,6 +66,59 @@ def test_published__the_tree_of_the_data_set_itself(
     check(path, tmp_path, monkeypatch, words)
 
 
+CITY = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+PAPER_ART = ("bicycle", "bird", "car", "cat", "dog", "person")
+# Lists and classes of the target, and the seed of WSCoL's release; of a source: steps, and where the rate falls.
+TARGETS = {
+    "c2f": ("train_t", "test_t", CITY, 17731508),
+    "k2c": ("train_s", "test_s", ("car",), 17731508),
+    "s2c": ("train_s", "test_s", ("car",), 17731508),
+    "v2cl": ("train", "test", VOC_CLASSES, 17331508),
+    "v2w": ("train", "test", PAPER_ART, 17731508),
+}
+SOURCES = {
+    "source_cityscapes": ("train_s", CITY, 70_000, (50_000,)),
+    "source_kitti": ("trainval", ("car",), 70_000, (50_000,)),
+    "source_sim10k": ("val", ("car",), 70_000, (50_000,)),
+    "source_voc": ("trainval", VOC_CLASSES, 170_000, (113_333, 151_111)),
+    "source_voc6": ("trainval", PAPER_ART, 120_000, (90_000, 100_000)),
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_published__settings_are_those_of_the_specification(path: Path) -> None:
+    config = load(SfodConfig, path, [])
+    assert "Not run by us" in path.read_text()
+    assert (config.optim.lr, config.optim.momentum, config.optim.weight_decay, config.optim.clip_norm) == (
+        1e-3, 0.9, 1e-4, 0,
+    )  # fmt: skip
+    assert (config.train.batch_size, config.optim.decay_norms, config.detector) == (1, False, None)
+    if config.method == "source":
+        split, classes, steps, milestones = SOURCES[path.stem]
+        assert (config.data.split, config.data.classes, config.data.filter_empty) == (split, classes, True)
+        assert (config.train.max_steps, config.optim.schedule, config.optim.milestones) == (
+            steps, "warmup_multistep", milestones,
+        )  # fmt: skip
+        assert (config.optim.warmup_steps, config.optim.warmup_start) == (1000, 1e-3)
+        assert (config.strong_view.kind, config.teacher.keep_rate) == ("none", 0)  # flips alone, and no average
+        return
+    task, _, method = path.stem.partition("_")
+    split, scored, classes, seed = TARGETS[task]
+    has_all = path.stem == "v2w_lpld"  # the detector of 20 classes, scored on 6
+    assert (config.data.split, config.data.eval_split) == (split, scored)
+    assert config.data.classes == (VOC_CLASSES if has_all else classes)
+    assert config.data.eval_classes == (classes if has_all else ())
+    assert config.data.fog_beta == (0.02 if task == "c2f" else None)
+    assert not config.data.filter_empty
+    assert config.strong_view == SfodConfig().strong_view
+    assert (config.optim.schedule, config.train.max_steps) == ("constant", None)
+    released = {"lpld": (0.7, 0.75, 10), "mt": (0.7, 0.75, 10), "wscol": (0.9, 0.9, 20)}
+    assert (config.pseudo_labels.threshold, config.teacher.keep_rate, config.train.epochs) == released[method]
+    assert (config.method, config.teacher.every) == ("wscol_core" if method == "wscol" else method, "epoch")
+    if method == "wscol":
+        assert config.train.seed == seed
+
+
 def test_published__names_of_data_sets_bring_their_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = CONFIGS / "v2cl_lpld.yaml"
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
