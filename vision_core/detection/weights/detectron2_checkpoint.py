@@ -104,6 +104,9 @@ def import_detector(
         architecture = read_architecture(_find_config(weights, config))
     detector = Detector(architecture.settings, classes)
     renamed = _rename(tensors, detector, found.author)
+    if architecture.num_classes not in {None, len(classes)}:
+        told = f"says {architecture.num_classes} classes, and these weights detect {len(classes)}"
+        notes.append(f"CONFIGURATION OF OTHER WEIGHTS? MODEL.ROI_HEADS.NUM_CLASSES {told}")
     notes = [*found.notes, *notes, *_describe(detector), *architecture.notes, *_load_all(detector, renamed, weights)]
     return ForeignDetector(
         settings=architecture.settings, classes=classes, tensors=detector.state_dict(), notes=tuple(notes)

@@ -55,10 +55,16 @@ _RENAMED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Architecture of a detector, with notes on what was not converted."""
+    """Architecture of a detector, with notes on what was not converted.
+
+    Attributes:
+        settings: Architecture.
+        num_classes: Number of its classes, None where the configuration does not state one.
+        notes: Lines for the user.
+    """
 
     settings: DetectorSettings
-    num_classes: int
+    num_classes: int | None
     notes: tuple[str, ...]
 
 
@@ -71,7 +77,7 @@ def read_architecture(path: Path) -> Architecture:
     Raises:
         CheckpointError: No configuration, or of a detector that this package does not build.
     """
-    config, dropped = _merge_config(path)
+    config, stated, dropped = _merge_config(path)
     settings = _settings(path, config)
     num_classes = int(config.MODEL.ROI_HEADS.NUM_CLASSES)
     ours = detectron2_config(settings, num_classes)
@@ -83,19 +89,26 @@ def read_architecture(path: Path) -> Architecture:
         + (", built so" if name in dict(settings.other_keys or ()) else "")
         for name, (theirs, here) in differing.items()
     ]
-    return Architecture(settings=settings, num_classes=num_classes, notes=tuple(notes))
+    is_stated = "NUM_CLASSES" in stated.get("ROI_HEADS", {})
+    return Architecture(settings=settings, num_classes=num_classes if is_stated else None, notes=tuple(notes))
 
 
-def _merge_config(path: Path) -> tuple[CfgNode, list[str]]:
+def _merge_config(path: Path) -> tuple[CfgNode, dict[str, Any], list[str]]:
+    """Merge a configuration into the defaults; returns also what it states of the model, and its unknown keys."""
     content = _read(path, _MAX_BASES)
     known = get_cfg()
     content.pop("VERSION", None)
     dropped = _prune(content, known)
+    if not _are_sections(content.get("MODEL")) or not content["MODEL"]:
+        raise CheckpointError(
+            f"'{path}' is no detectron2 configuration: it says nothing of a MODEL. Give the config.yaml that the "
+            "training of these weights wrote."
+        )
     try:
         known.merge_from_other_cfg(CfgNode(content))
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"'{path}' does not fit detectron2: {error}") from error
-    return known, dropped
+    return known, content["MODEL"], dropped
 
 
 def _read(path: Path, bases_left: int) -> dict[str, Any]:

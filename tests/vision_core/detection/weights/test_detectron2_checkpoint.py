@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+import yaml
 from torch import Tensor
 
 from vision_core.backbones.networks import lite0_imagenet
@@ -93,6 +94,21 @@ def test_import__class_count(tmp_path: Path, tensors: dict[str, Tensor]) -> None
     """Row C1 of the bad inputs."""
     with pytest.raises(CheckpointError, match=r"8 vs 3 classes.*roi_heads\.box_predictor\.cls_score\.weight"):
         import_detector(write(tmp_path, tensors), None, tuple("abcdefgh"))
+
+
+@pytest.mark.parametrize("stated", [3, 20, None])
+def test_import__a_configuration_of_other_classes_is_told(
+    stated: int | None, tmp_path: Path, tensors: dict[str, Tensor]
+) -> None:
+    path = write(tmp_path, tensors)
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    config["MODEL"]["ROI_HEADS"] |= {"NUM_CLASSES": stated}
+    if stated is None:
+        del config["MODEL"]["ROI_HEADS"]["NUM_CLASSES"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    found = import_detector(path, None, CLASSES)
+    told = "CONFIGURATION OF OTHER WEIGHTS? MODEL.ROI_HEADS.NUM_CLASSES says 20 classes, and these weights detect 3"
+    assert (told in found.notes) == (stated == 20)
 
 
 def test_import__backbone_only(tmp_path: Path, tensors: dict[str, Tensor]) -> None:

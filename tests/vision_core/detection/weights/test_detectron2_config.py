@@ -122,6 +122,12 @@ def test_read__unsupported_detector(tmp_path: Path, model: dict[str, Any], compl
         read_architecture(write(tmp_path, {"MODEL": model}))
 
 
+@pytest.mark.parametrize("content", ["method: lpld\ndetector: {backbone: r18}", "model: {DEPTH: 50}", "MODEL: 3"])
+def test_read__configuration_of_another_program(tmp_path: Path, content: str) -> None:
+    with pytest.raises(CheckpointError, match="no detectron2 configuration: it says nothing of a MODEL"):
+        read_architecture(write(tmp_path, content))
+
+
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "!!python/object/apply:os.system ['true']"])
 def test_read__no_plain_configuration(tmp_path: Path, content: str) -> None:
     with pytest.raises(CheckpointError, match=r"config\.yaml"):
