@@ -32,7 +32,8 @@ from vision_core.console import say
 from vision_core.detection.analysis.coco_results import write_results
 from vision_core.detection.datasets.checks import near_name
 from vision_core.detection.datasets.coco import image_ids
-from vision_core.detection.datasets.conversion import Conversion, Layout, convert
+from vision_core.detection.datasets.conversion.convert import Conversion, convert
+from vision_core.detection.datasets.conversion.kept import Layout
 from vision_core.detection.datasets.readable import Seen, readable
 from vision_core.detection.datasets.reading import (
     DetectionDataset,
@@ -259,7 +260,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
     def convert_data(
         self, config: SfodConfig, layout: str, folder: Path, *, lossy: bool = False, links: bool = False
     ) -> list[str]:
-        """Write ``data.split`` and ``data.eval_split`` as COCO, VOC or YOLO; see ``datasets.conversion``."""
+        """Write ``data.split`` and ``data.eval_split`` as COCO, VOC or YOLO; see ``datasets.conversion.convert``."""
         splits = tuple(filter(None, (config.data.split, config.data.eval_split)))
         order = Conversion(splits=splits, layout=cast(Layout, layout), lossy=lossy, links=links)
         return convert(config.data, order, folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vision_core.detection.datasets.conversion import coco_categories, coco_index, image_names
+from vision_core.detection.datasets.conversion.coco_files import coco_categories, coco_index, image_names
 from vision_core.detection.datasets.reading import DetectionDataset
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError

@@ -32,8 +32,9 @@ def check_annotations(entries: Sequence[Entry], report: ReaderReport) -> None:
 
 
 def extra_of(entry: Entry) -> Extra:
-    """Keep the fields of an annotation that detectors do not use, such as its polygons, where they say something."""
+    """Keep the number of an annotation and the fields that detectors do not use, where they say something."""
     kept = {name: value for name, value in entry.items() if name not in _READ and value not in _SAYS_NOTHING}
+    kept |= {"id": entry["id"]}
     box = _box(entry)
     if box is not None and _is_number(kept.get("area")):
         size = (box[2] - box[0]) * (box[3] - box[1])

@@ -197,7 +197,8 @@ def _read_labelled(root: Path, split: str, data: DetectionData, *, keeps_extras:
         )
     if layout == "voc":
         own = CLASS_LISTS.get(data.format, ()) or (cityscapes.CLASSES if "cityscapes" in data.format else ())
-        dataset = read_voc(root, split, data.model_copy(update={"classes": data.classes or own}))
+        data = data.model_copy(update={"classes": data.classes or own})
+        dataset = read_voc(root, split, data, keeps_extras=keeps_extras)
         return cityscapes.of_fog(dataset, data)
     if layout == "coco":
         return read_coco(root, split, data, keeps_extras=keeps_extras)

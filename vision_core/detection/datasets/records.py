@@ -30,6 +30,7 @@ class ImageRecord:
         size: ``(height, width)`` in pixels, None where it is not known yet.
         extras: Further fields of each box as its format has them, by the name of the format; empty where no box has
             any, or where they were not asked for.
+        about: Further fields of the image, likewise.
     """
 
     image_id: str
@@ -40,6 +41,7 @@ class ImageRecord:
     crowd: NDArray[np.bool_]
     size: tuple[int, int] | None
     extras: tuple[Extra, ...] = ()
+    about: Extra = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

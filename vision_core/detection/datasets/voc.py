@@ -6,7 +6,7 @@ the published detectors do, so that ``xmax - xmin`` is the width.
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, tostring
@@ -57,6 +57,8 @@ CLASS_LISTS = {
 _WORDS = {"": False, "false": False, "no": False, "unspecified": False, "true": True, "yes": True}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _READ = {"name", "difficult", "bndbox"}
+_OF_IMAGE = {"filename", "size", "object"}  # fields that are made anew
+_DEPTH = "3"
 _SAYS_NOTHING = {"", "0", "false", "no", "unspecified"}
 
 
@@ -68,20 +70,22 @@ class VocAnnotation:
         size: ``(height, width)`` in pixels, None where the file leaves it out or gives zero.
         objects: All objects, of whatever class.
         image: Name of its image as the file has it; empty where it has none.
+        others: Further fields of the image, such as its source, as XML by tag.
     """
 
     size: tuple[int, int] | None
     objects: tuple[LabelledBox, ...]
     image: str = field(default="", compare=False)
+    others: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
-def read_voc(root: Path, split: str, data: DetectionData) -> DetectionDataset:
+def read_voc(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
     """Read a split with its labels; the default classes are all names, sorted.
 
     Raises:
         DataError: Folder, list or annotations have problems; the message has the first five and their number.
     """
-    report = ReaderReport(data.on_bad_box, data.on_missing)
+    report = ReaderReport(data.on_bad_box, data.on_missing, keeps_extras=keeps_extras)
     images = _listed_images(root, split, report)
     annotations = {image: _annotation_of(root, image, report) for image in images}
     objects = [item for annotation in annotations.values() for item in annotation.objects]
@@ -140,7 +144,14 @@ def read_annotation(path: Path) -> VocAnnotation:
     objects = tuple(_object(element, path) for element in tree.iter("object"))
     if not objects and tree.tag != "annotation":
         raise DataError(f"'{path}' is XML of '{tree.tag}', not a VOC annotation. Convert it, or correct data.format.")
-    return VocAnnotation(size=_declared_size(tree), objects=objects, image=(tree.findtext("filename") or "").strip())
+    others = _as_xml(each for each in tree if each.tag not in _OF_IMAGE)
+    depth = (tree.findtext("size/depth") or _DEPTH).strip()
+    return VocAnnotation(
+        size=_declared_size(tree),
+        objects=objects,
+        image=(tree.findtext("filename") or "").strip(),
+        others=others | ({} if depth == _DEPTH else {"depth": f"<depth>{escape(depth)}</depth>"}),
+    )
 
 
 def annotation_xml(annotation: VocAnnotation, image_name: str) -> str:
@@ -153,9 +164,12 @@ def annotation_xml(annotation: VocAnnotation, image_name: str) -> str:
         raise ValueError("annotation.size: expected (height, width), found None")
     height, width = annotation.size
     objects = "".join(_object_xml(item) for item in annotation.objects)
+    others = dict(annotation.others)
+    depth = others.pop("depth", f"<depth>{_DEPTH}</depth>")
     return (
         f"<annotation>\n  <filename>{escape(image_name)}</filename>\n"
-        f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>\n{objects}</annotation>\n"
+        + "".join(f"  {text}\n" for text in others.values())
+        + f"  <size><width>{width}</width><height>{height}</height>{depth}</size>\n{objects}</annotation>\n"
     )
 
 
@@ -171,7 +185,8 @@ def write_voc(folder: Path, split: str, dataset: DetectionDataset, names: Sequen
     (folder / "Annotations").mkdir(exist_ok=True)
     for record, name in zip(dataset.records, names, strict=True):
         objects = tuple(item for item in objects_of(record, dataset.classes) if not item.is_crowd)
-        text = annotation_xml(VocAnnotation(size=size_of(record), objects=objects), name)
+        others = record.about.get("voc", {})
+        text = annotation_xml(VocAnnotation(size=size_of(record), objects=objects, others=others), name)
         (folder / "Annotations" / f"{Path(name).stem}.xml").write_text(text, encoding="utf-8")
     lists = folder / "ImageSets" / "Main"
     lists.mkdir(parents=True, exist_ok=True)
@@ -251,7 +266,8 @@ def _record(path: Path, annotation: VocAnnotation, classes: ClassList, report: R
         box = report.check_box(item.box, size, f"{path.stem}.xml")
         if box is not None:
             objects.append(replace(item, box=box))
-    return classes.record(path.stem, path, objects, size)
+    about = {"voc": annotation.others} if report.keeps_extras and annotation.others else {}
+    return replace(classes.record(path.stem, path, objects, size), about=about)
 
 
 def _object(element: Element, path: Path) -> LabelledBox:
@@ -272,16 +288,18 @@ def _object(element: Element, path: Path) -> LabelledBox:
 
 def _extra(element: Element) -> Extra:
     """Keep the fields of an object that detectors do not use, as XML by tag, where they say something."""
-    fields = [
-        each
-        for each in element
-        if each.tag not in _READ and (len(each) or (each.text or "").strip().lower() not in _SAYS_NOTHING)
-    ]
-    kept: dict[str, str] = {}
-    for each in fields:
-        each.tail = None
-        kept[each.tag] = kept.get(each.tag, "") + tostring(each, encoding="unicode")
+    kept = _as_xml(each for each in element if each.tag not in _READ)
     return {"voc": kept} if kept else {}
+
+
+def _as_xml(elements: Iterable[Element]) -> dict[str, str]:
+    """Write elements that say something as XML, by tag."""
+    kept: dict[str, str] = {}
+    for each in elements:
+        if len(each) or (each.text or "").strip().lower() not in _SAYS_NOTHING:
+            each.tail = None
+            kept[each.tag] = kept.get(each.tag, "") + tostring(each, encoding="unicode")
+    return kept
 
 
 def _mark_fault(element: Element) -> str:

@@ -1,8 +1,8 @@
 """Conversion of labelled data sets to COCO, VOC or YOLO, and back without loss.
 
-What a format cannot hold is counted by name. ``conversion.json`` beside the converted data keeps it, with the ids,
-names and classes of the source and what a COCO index says beside boxes (its ``info``, licences, fields of images); a
-conversion of that data gives it back.
+What a format cannot hold is counted by name. ``conversion.json`` beside the converted data keeps it, with the ids of
+images and annotations, the names and classes of the source, and what a COCO index (its ``info``, licences, fields of
+images) or a file of VOC (source, owner, ...) says beside boxes; a conversion of that data gives it back.
 """
 
 import json
@@ -10,33 +10,44 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vision_core.detection.datasets.checks import decoded
 from vision_core.detection.datasets.coco import index_path
-from vision_core.detection.datasets.reading import DetectionDataset, ImageRecord, existing_root, read_dataset
-from vision_core.detection.datasets.records import ClassList, LabelledBox, objects_of, size_of
+from vision_core.detection.datasets.conversion.coco_files import (
+    about_index,
+    coco_categories,
+    coco_index,
+    image_names,
+    told_again,
+)
+from vision_core.detection.datasets.conversion.kept import (
+    HOLDS,
+    KEPT,
+    NUMBER,
+    VERSION,
+    Layout,
+    inside,
+    marks,
+    read_kept,
+    restored,
+)
+from vision_core.detection.datasets.reading import DetectionDataset, existing_root, read_dataset
+from vision_core.detection.datasets.records import objects_of
 from vision_core.detection.datasets.voc import write_voc
 from vision_core.detection.datasets.yolo import write_yolo
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError, EnvironmentFault, UsageError
-from vision_core.evaluation.class_names import written_name
 from vision_core.files import parse_json, to_json, write_atomic, writing
 
-Layout = Literal["coco", "voc", "yolo"]
-KEPT = "conversion.json"
-_VERSION = 1
-_SAME_PX = 0.5
 _IMAGES = {"coco": "{split}", "voc": "JPEGImages", "yolo": "images/{split}"}
-_HOLDS = {"coco": {"crowd"}, "voc": {"difficult"}, "yolo": set[str]()}
 _MARKS = {"crowd": "crowd regions", "difficult": "boxes marked difficult"}
-_OF_IMAGES = {"id", "file_name", "width", "height"}  # fields of an image in a COCO index that are made anew
 _STAYS = {"kitti": "truncation, occlusion and boxes in space stay", "cityscapes": "polygons stay"}
 
 
@@ -110,23 +121,25 @@ def convert(data: DetectionData, order: Conversion, folder: Path) -> list[str]:
 
 
 def _read(data: DetectionData, root: Path, splits: Sequence[str]) -> _Lists:
-    kept = _read_kept(root)
+    kept = read_kept(root)
     data = data.model_copy(update={"classes": data.classes or tuple(kept.get("classes", ()))})
     read = {split: read_dataset(data, split, with_labels=True, keeps_extras=True) for split in dict.fromkeys(splits)}
     lists = _Lists(classes=tuple(dict.fromkeys(name for each in read.values() for name in each.classes)))
     lists.categories = dict(kept.get("categories", {}))
     for split, dataset in read.items():
-        _add(lists, split, dataset, kept.get("lists", {}).get(split, ()))
+        _add(lists, split, dataset, kept.get("lists", {}).get(split, ()), HOLDS.get(str(kept.get("to")), ()))
         lists.about[split] = kept.get("about", {}).get(split, {})
         if data.format == "coco":
             lists.categories |= coco_categories(data, split, dataset.classes)
-            lists.about[split] = _about(parse_json(decoded(index_path(root, split))))
+            lists.about[split] = about_index(parse_json(decoded(index_path(root, split))))
     stays = next((told for name, told in _STAYS.items() if name in data.format), None)
     lists.notes += [f"Boxes alone are converted: {stays} in the source."] if stays else []
     return lists
 
 
-def _add(lists: _Lists, split: str, dataset: DetectionDataset, kept: Sequence[Mapping[str, Any]]) -> None:
+def _add(
+    lists: _Lists, split: str, dataset: DetectionDataset, kept: Sequence[Mapping[str, Any]], held: Collection[str]
+) -> None:
     """Add a list in the common classes, with the names, ids and marks that it had before an earlier conversion."""
     numbers = np.array([lists.classes.index(name) for name in dataset.classes], dtype=np.int64)
     before = {str(each["file"]): each for each in kept}
@@ -135,7 +148,9 @@ def _add(lists: _Lists, split: str, dataset: DetectionDataset, kept: Sequence[Ma
         record = replace(record, labels=numbers[record.labels])
         earlier = before.get(name)
         if earlier is not None:
-            record, name = _restored(record, earlier, lists), _inside(str(earlier["name"]))
+            record, lost = restored(record, earlier, lists.classes, held)
+            lists.lost.update(lost)
+            name = inside(str(earlier["name"]))
         records.append(record)
         names.append(name)
     lists.datasets[split] = replace(dataset, classes=lists.classes, records=tuple(records))
@@ -144,80 +159,17 @@ def _add(lists: _Lists, split: str, dataset: DetectionDataset, kept: Sequence[Ma
     lists.notes += [f"{split}: {note}" for note in dataset.notes]
 
 
-def image_names(records: Sequence[ImageRecord]) -> list[str]:
-    """Name each image by its file, or by its path where file names repeat."""
-    counts = Counter(record.path.name for record in records)
-    above = Path(os.path.commonpath([record.path.parent for record in records])) if records else Path()
-    paths = [record.path for record in records]
-    return [path.name if counts[path.name] == 1 else path.relative_to(above).as_posix() for path in paths]
-
-
-def _read_kept(root: Path) -> Mapping[str, Any]:
-    path = root / KEPT
-    if not path.is_file():
-        return {}
-    remedy = "Take it away to convert without it."
-    try:
-        content = parse_json(decoded(path))
-        version, _ = content["format"], content["lists"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"'{path}' is no record of a conversion ({error}). {remedy}") from error
-    if version != _VERSION:
-        raise DataError(f"'{path}' is of version '{version}', not {_VERSION}. {remedy}")
-    return dict(content)
-
-
-def _restored(record: ImageRecord, kept: Mapping[str, Any], lists: _Lists) -> ImageRecord:
-    """Mark boxes as before, and put those back that were left out, each at its place."""
-    objects = objects_of(record, lists.classes)
-    for each in kept.get("boxes", ()):
-        left, top, right, bottom = (float(edge) for edge in each["box"])
-        wanted = LabelledBox(
-            name=str(each["class"]),
-            box=(left, top, right, bottom),
-            is_difficult=bool(each.get("difficult", False)),
-            is_crowd=bool(each.get("crowd", False)),
-            extra=dict(each.get("extra", {})),
-        )
-        place = int(each["place"])
-        if wanted.name not in lists.classes:
-            lists.lost["marks of boxes whose class is gone since"] += 1
-        elif each.get("left_out"):
-            objects.insert(place, wanted)
-        elif place < len(objects) and _is_same(objects[place], wanted):
-            objects[place] = wanted
-        else:
-            lists.lost["marks of boxes that were changed or removed since"] += 1
-    return ClassList(names=lists.classes).record(str(kept["id"]), record.path, objects, record.size)
-
-
-def _inside(name: str) -> str:
-    """Return the name of an image as a record of a conversion has it.
-
-    Raises:
-        DataError: It leads out of the folder to write.
-    """
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise DataError(f"{KEPT} names the image '{name}', which leads out of its folder. Take the file away.")
-    return name
-
-
-def _is_same(one: LabelledBox, other: LabelledBox) -> bool:
-    far = max(abs(first - second) for first, second in zip(one.box, other.box, strict=True))
-    return one.name == other.name and far <= _SAME_PX
-
-
 def _not_held(lists: _Lists, layout: Layout) -> Counter[str]:
     """Count by name what a layout cannot hold."""
     lost: Counter[str] = Counter()
     for record in (record for dataset in lists.datasets.values() for record in dataset.records):
         for mark, name in _MARKS.items():
             number = int(getattr(record, mark).sum())
-            if number and mark not in _HOLDS[layout]:
+            if number and mark not in HOLDS[layout]:
                 lost[name] += number
         for extra in record.extras:
-            lost.update(f"boxes with '{key}' of {kind}" for kind in extra if kind != layout for key in extra[kind])
+            others = [(kind, key) for kind in extra if kind != layout for key in extra[kind] if key != NUMBER]
+            lost.update(f"boxes with '{key}' of {kind}" for kind, key in others)
     return lost
 
 
@@ -252,12 +204,12 @@ def _write_whole(folder: Path, lists: _Lists, order: Conversion, about: Mapping[
                     numbered = {name: {"id": number} for number, name in enumerate(lists.classes, start=1)}
                     categories = lists.categories if is_known else numbered
                     plain = coco_index(dataset, files[split], categories, keep_ids=bool(lists.categories))
-                    index = _told_again(plain, lists.about[split])
+                    index = told_again(plain, lists.about[split])
                     write_atomic(partial / f"{split}.json", json.dumps(index, ensure_ascii=False, allow_nan=False))
                 else:
                     write = write_voc if order.layout == "voc" else write_yolo
                     write(partial, split, dataset, files[split])
-            write_atomic(partial / KEPT, to_json({"format": _VERSION, **about, **_kept(lists, files, order.layout)}))
+            write_atomic(partial / KEPT, to_json({"format": VERSION, **about, **_kept(lists, files, order.layout)}))
             os.umask(mask := os.umask(0))
             partial.chmod(0o777 & ~mask)  # as a folder made by mkdir
             with suppress(FileNotFoundError):
@@ -307,73 +259,6 @@ def _place_images(place: Path, dataset: DetectionDataset, names: Sequence[str], 
             ) from error
 
 
-def coco_categories(data: DetectionData, split: str, classes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Find the categories of classes: those of a COCO index, else numbered from 1.
-
-    Args:
-        data: Where the list is.
-        split: Its name.
-        classes: Names.
-    """
-    numbered = {name: {"id": number, "name": name} for number, name in enumerate(classes, start=1)}
-    if data.format != "coco":
-        return dict(numbered)
-    listed = parse_json(decoded(index_path(existing_root(data), split)))["categories"]
-    known = {written_name(str(each["name"])): each for each in listed}
-    return {name: known[name] for name in classes} if set(classes) <= known.keys() else dict(numbered)
-
-
-def coco_index(
-    dataset: DetectionDataset, names: Sequence[str], categories: Mapping[str, Mapping[str, Any]], *, keep_ids: bool
-) -> dict[str, Any]:
-    """Build a COCO index.
-
-    Args:
-        dataset: The list.
-        names: File names of its images.
-        categories: Category of each class, by name.
-        keep_ids: Whether the ids of the images are those of an index; others are numbered from 1.
-    """
-    texts = [record.image_id for record in dataset.records]
-    ids: list[int | str] = list(range(1, len(texts) + 1))
-    if keep_ids:
-        ids = [int(text) if text.isdecimal() and str(int(text)) == text else text for text in texts]
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for record, name, number in zip(dataset.records, names, ids, strict=True):
-        height, width = size_of(record)
-        images.append({"id": number, "file_name": name, "width": width, "height": height})
-        for item in objects_of(record, dataset.classes):
-            known = {"id": len(annotations) + 1, "image_id": number, "category_id": categories[item.name]["id"]}
-            annotations.append(known | _coco_fields(item))
-    listed = [{**categories[name], "name": name} for name in dataset.classes]
-    return {"images": images, "annotations": annotations, "categories": listed}
-
-
-def _about(index: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what an index says beside boxes and categories."""
-    about = {name: index[name] for name in ("info", "licenses") if name in index}
-    images = {
-        str(each["id"]): {name: each[name] for name in each if name not in _OF_IMAGES} for each in index["images"]
-    }
-    return about | {"images": {number: fields for number, fields in images.items() if fields}}
-
-
-def _told_again(index: dict[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what ``_about`` took to an index."""
-    others = about.get("images", {})
-    images = [{**others.get(str(each["id"]), {}), **each} for each in index["images"]]
-    return {**{name: about[name] for name in ("info", "licenses") if name in about}, **index, "images": images}
-
-
-def _coco_fields(item: LabelledBox) -> dict[str, Any]:
-    left, top, right, bottom = item.box
-    box = [round(edge, 4) for edge in (left, top, right - left, bottom - top)]
-    fields = item.extra.get("coco", {})
-    is_crowd = int(item.is_crowd and not fields.get("ignore"))
-    return {"bbox": box, "area": round(box[2] * box[3], 4), "iscrowd": is_crowd, "segmentation": [], **fields}
-
-
 def _kept(lists: _Lists, files: Mapping[str, Sequence[str]], layout: Layout) -> dict[str, Any]:
     """List what a way back needs and the layout does not hold."""
     listed: dict[str, list[dict[str, Any]]] = {}
@@ -381,19 +266,10 @@ def _kept(lists: _Lists, files: Mapping[str, Sequence[str]], layout: Layout) -> 
         listed[split] = []
         for record, file, name in zip(dataset.records, files[split], lists.names[split], strict=True):
             boxes = [
-                {"place": place, **_marks(item, layout)}
+                {"place": place, **marks(item, layout)}
                 for place, item in enumerate(objects_of(record, lists.classes))
-                if _marks(item, layout)
+                if marks(item, layout)
             ]
-            listed[split].append({"file": file, "id": record.image_id, "name": name, "boxes": boxes})
+            about = {"about": dict(record.about)} if record.about else {}
+            listed[split].append({"file": file, "id": record.image_id, "name": name, "boxes": boxes, **about})
     return {"classes": list(lists.classes), "categories": lists.categories, "about": lists.about, "lists": listed}
-
-
-def _marks(item: LabelledBox, layout: Layout) -> dict[str, Any]:
-    """List the marks of a box; none where the layout holds them all."""
-    marks = {"difficult": item.is_difficult, "crowd": item.is_crowd}
-    strange = {name for name, is_set in marks.items() if is_set} - _HOLDS[layout]
-    if not strange and not set(item.extra) - {layout}:
-        return {}
-    told = {**marks, "extra": dict(item.extra), "left_out": "crowd" in strange}
-    return {"class": item.name, "box": list(item.box), **{name: value for name, value in told.items() if value}}

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tests.vision_core.detection.synthetic import SHAPES, make_voc
-from vision_core.detection.datasets.conversion import KEPT, Conversion, Layout, convert
+from vision_core.detection.datasets.conversion.convert import Conversion, convert
+from vision_core.detection.datasets.conversion.kept import KEPT, Layout
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError, EnvironmentFault, UsageError
@@ -60,6 +61,7 @@ def make_index(root: Path, seed: int, *, with_marks: bool) -> Path:
         index: dict[str, Any] = {"images": images, "annotations": annotations, "categories": categories}
         if with_marks:
             index |= {"info": {"description": split}, "licenses": [{"id": 3, "name": "CC BY", "url": "x"}]}
+            index |= {"videos": [{"id": 1, "name": "x"}]}
         (root / f"{split}.json").write_text(json.dumps(index))
     return root
 
@@ -100,7 +102,7 @@ def test_convert__coco_there_and_back(tmp_path: Path, between: Layout, seed: int
         assert_same_boxes(first, last)
     before, after = (json.loads((each / "train.json").read_text()) for each in (root, tmp_path / "c"))
     assert sorted(before["categories"], key=str) == sorted(after["categories"], key=str)
-    for name in ("info", "licenses", "images"):
+    for name in ("info", "licenses", "videos", "images"):
         assert after[name] == before[name]
 
 
@@ -178,6 +180,60 @@ def test_convert__a_box_that_was_changed_since_is_told(tmp_path: Path) -> None:
     label.write_text("0 0.5 0.5 0.9 0.9\n")
     with pytest.raises(UsageError, match="1 marks of boxes that were changed or removed since"):
         convert(data(tmp_path / "b", "yolo"), Conversion(splits=("train",), layout="voc"), tmp_path / "c")
+
+
+@pytest.mark.parametrize("between", ["voc", "yolo", "coco"])
+def test_convert__numbers_of_annotations_stay_and_new_ones_follow(tmp_path: Path, between: Layout) -> None:
+    root = make_index(tmp_path / "a", 8, with_marks=False)
+    index = json.loads((root / "train.json").read_text())
+    for place, entry in enumerate(index["annotations"]):
+        entry["id"] = 40 - 3 * place
+    (root / "train.json").write_text(json.dumps(index))
+    order = Conversion(splits=("train",), layout=between)
+    convert(data(root, "coco"), order, tmp_path / "b")
+    convert(data(tmp_path / "b", between), replace(order, layout="coco"), tmp_path / "c")
+    assert _numbers(tmp_path / "c") == _numbers(root)
+    if between == "yolo":
+        label = next(path for path in sorted((tmp_path / "b").glob("labels/*/*.txt")) if path.read_text())
+        first, *rest = label.read_text().splitlines()
+        label.write_text("\n".join([f"{first[0]} 0.5 0.5 1 1", *rest]))  # a box that is corrected loses its number
+        convert(data(tmp_path / "b", between), replace(order, layout="coco"), tmp_path / "d")
+        found = [number for numbers in _numbers(tmp_path / "d").values() for number in numbers]
+        assert sorted(found)[-1] == 41
+        assert len(set(found)) == len(found) == len(index["annotations"])
+
+
+def _numbers(root: Path) -> dict[int, list[int]]:
+    """Numbers of the annotations in their order, by image."""
+    found: dict[int, list[int]] = {}
+    for entry in json.loads((root / "train.json").read_text())["annotations"]:
+        found.setdefault(entry["image_id"], []).append(entry["id"])
+    return dict(sorted(found.items()))
+
+
+@pytest.mark.parametrize("between", ["voc", "yolo", "coco"])
+def test_convert__what_a_voc_file_says_of_its_image_comes_back(tmp_path: Path, between: Layout) -> None:
+    root = make_voc(tmp_path / "a")
+    fields = "<source><database>D &amp; C</database></source><segmented>1</segmented>"
+    path = root / "Annotations" / "train_000.xml"
+    path.write_text(path.read_text().replace("<size>", f"{fields}<size>").replace("<depth>3", "<depth>1"))
+    order = Conversion(splits=("train",), layout=between)
+    convert(data(root, "voc"), order, tmp_path / "b")
+    convert(data(tmp_path / "b", between), replace(order, layout="voc"), tmp_path / "c")
+    text = (tmp_path / "c" / "Annotations" / "train_000.xml").read_text().replace("\n  ", "")
+    assert fields in text
+    assert "<depth>1</depth>" in text
+    assert "<segmented>" not in (tmp_path / "c" / "Annotations" / "train_001.xml").read_text()
+
+
+def test_convert__marks_that_were_set_since_win_over_the_record(tmp_path: Path) -> None:
+    root = make_index(tmp_path / "a", 0, with_marks=True)
+    lossy = Conversion(splits=("train",), layout="voc", lossy=True)
+    convert(data(root, "coco"), lossy, tmp_path / "b")
+    path = next(each for each in sorted((tmp_path / "b").glob("Annotations/*")) if "<object>" in each.read_text())
+    path.write_text(path.read_text().replace("<difficult>0", "<difficult>1", 1))
+    told = convert(data(tmp_path / "b", "voc"), replace(lossy, layout="coco"), tmp_path / "c")
+    assert "Not in the files of 'coco': 1 boxes marked difficult." in told
 
 
 def test_convert__classes_that_are_left_out_are_a_loss(tmp_path: Path) -> None:

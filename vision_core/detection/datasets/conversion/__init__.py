@@ -1,0 +1,1 @@
+"""Conversion of labelled data sets between layouts, and back without loss."""
