@@ -1,5 +1,6 @@
 """Checks of labelled lists that the readers of all formats ask: files, names of classes, sizes, boxes."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
@@ -164,6 +165,15 @@ def checked_size(path: Path, declared: tuple[int, int] | None, report: ReaderRep
     if difference:
         report.note("images a pixel larger or smaller than their labels say", path.name)
     return actual
+
+
+def stated_px(value: object) -> int:
+    """Read a stated width or height, also one that is text; 0 where there is none."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else 0.0
+    except ValueError:
+        return 0
+    return round(number) if math.isfinite(number) and number > 0 else 0
 
 
 def check_scale(largest: float, boxes: int, report: ReaderReport) -> None:

@@ -1,7 +1,6 @@
 """COCO data sets: a JSON index of images, annotations and categories, and a folder of images."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from vision_core.detection.datasets.checks import (
     checked_size,
     decoded,
     near_name,
+    stated_px,
     without_repeats,
 )
 from vision_core.detection.datasets.coco_checks import check_annotations, extra_of, refuse_oversized
@@ -325,7 +325,7 @@ def _image_paths(root: Path, split: str, names: Mapping[_Id, str], report: Reade
 def _record(index: _Index, number: int | str, path: Path, rules: tuple[ClassList, ReaderReport]) -> ImageRecord:
     classes, report = rules
     image = index.images[number]
-    declared = _pixels(image.get("height")), _pixels(image.get("width"))
+    declared = stated_px(image.get("height")), stated_px(image.get("width"))
     size = checked_size(path, declared if all(declared) else None, report)
     objects = []
     for entry in index.annotations.get(number, ()):
@@ -356,15 +356,6 @@ def _objects(entry: Entry, index: _Index, report: ReaderReport) -> list[Labelled
         return []
     extra = extra_of(entry) if report.keeps_extras else {}
     return [LabelledBox(name=name, box=(left, top, left + width, top + height), is_crowd=any(marks), extra=extra)]
-
-
-def _pixels(value: object) -> int:
-    """Read a stated width or height, also one that is text; 0 where there is none."""
-    try:
-        number = float(value) if isinstance(value, int | float | str) else 0.0
-    except ValueError:
-        return 0
-    return round(number) if math.isfinite(number) and number > 0 else 0
 
 
 def _note_unlisted(paths: Sequence[Path], report: ReaderReport) -> None:

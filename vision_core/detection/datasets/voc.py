@@ -25,6 +25,7 @@ from vision_core.detection.datasets.checks import (
     check_scale,
     checked_size,
     decoded,
+    stated_px,
     without_repeats,
 )
 from vision_core.detection.datasets.records import (
@@ -56,6 +57,7 @@ CLASS_LISTS = {
 
 _WORDS = {"": False, "false": False, "no": False, "unspecified": False, "true": True, "yes": True}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_ONCE = {"bndbox": "boxes", "name": "names", **{f"bndbox/{corner}": f"numbers {corner}" for corner in _CORNERS}}
 _READ = {"name", "difficult", "bndbox"}
 _OF_IMAGE = {"filename", "size", "object"}  # fields that are made anew
 _DEPTH = "3"
@@ -304,8 +306,9 @@ def _as_xml(elements: Iterable[Element]) -> dict[str, str]:
 
 def _mark_fault(element: Element) -> str:
     """Find what makes a box another one than its four numbers say: the rest of a sentence, empty for nothing."""
-    if (count := len(element.findall("bndbox"))) > 1:
-        return f"has '{count}' boxes. Write each object once."
+    for tag, words in _ONCE.items():
+        if (count := len(element.findall(tag))) > 1:
+            return f"has '{count}' {words}. Write each object once."
     if (element.findtext("deleted") or "").strip().lower() in {"1", "true", "yes"}:
         return "is marked as deleted. Take it out of the file."
     for each in element.iter("attribute"):
@@ -327,10 +330,8 @@ def _is_difficult(text: str, path: Path) -> bool:
 
 
 def _declared_size(tree: Element) -> tuple[int, int] | None:
-    texts = (tree.findtext("size/height") or "", tree.findtext("size/width") or "")
-    if not all(text.strip().isdigit() and int(text) > 0 for text in texts):
-        return None
-    return int(texts[0]), int(texts[1])
+    size = stated_px(tree.findtext("size/height")), stated_px(tree.findtext("size/width"))
+    return size if all(size) else None
 
 
 def _object_xml(item: LabelledBox) -> str:

@@ -36,6 +36,8 @@ def test_annotation_xml__reads_back_the_same(tmp_path: Path) -> None:
         ("<annotation><object/></annotation>", "object without a name"),
         (MINIMAL.replace("<xmax>30</xmax>", ""), "the box of a 'car' is"),
         (MINIMAL.replace("30", "wide"), "four numbers are needed"),
+        (MINIMAL.replace("<name>", "<name>bus</name><name>"), "a 'bus' has '2' names"),
+        (MINIMAL.replace("<xmax>", "<xmax>9</xmax><xmax>"), "a 'car' has '2' numbers xmax"),
     ],
 )
 def test_read_annotation__incomplete_object(text: str, message: str, tmp_path: Path) -> None:
@@ -122,6 +124,15 @@ def test_read_voc__size_comes_from_the_image_where_the_file_leaves_it_out(tmp_pa
     path = root / "Annotations" / "train_000.xml"
     path.write_text(path.read_text().replace("<width>96</width>", "<width>0</width>"))
     assert read_voc(root, "train", DetectionData()).records[0].size == (64, 96)
+
+
+@pytest.mark.parametrize("width", ["192", "192.0", " 192 "])
+def test_read_voc__a_size_that_contradicts_the_image_is_refused(tmp_path: Path, width: str) -> None:
+    root = make_voc(tmp_path)
+    path = root / "Annotations" / "train_000.xml"
+    path.write_text(path.read_text().replace("<width>96</width>", f"<width>{width}</width>"))
+    with pytest.raises(DataError, match="is '96 x 64' px, its labels say '192 x 64'"):
+        read_voc(root, "train", DetectionData())
 
 
 def test_read_voc_images__opens_no_annotation(tmp_path: Path) -> None:
