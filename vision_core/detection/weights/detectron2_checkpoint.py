@@ -39,6 +39,8 @@ _PREFIXES = (
     *("modelTeacher.", "model_teacher.", "teacher.", "ema_model.", "model_ema.", "ema."),
     *("module.", "_orig_mod.", "model.", "modelStudent.", "model_student.", "student."),
 )
+_PYRAMID = ("backbone.fpn_", "backbone.top_block.")
+_BLOCK = re.compile(r"res([2-5])[._](\d+)[._]")
 _VGG_HEAD = "roi_heads.box_head."  # fc6 and fc7, likewise
 _CLASS_ROWS = ("cls_score.weight", "cls_score_w")
 _TORCHVISION = "torchvision"
@@ -187,11 +189,7 @@ def _load_found(detector: Detector, found: ForeignWeights, weights: Path) -> tup
     }
     if not used:
         raise CheckpointError(f"'{weights}' shares no tensor with a {detector.settings.backbone} backbone.")
-    if is_vgg and (lost := [name for name in own if name.startswith("backbone.") and name not in used]):
-        raise CheckpointError(
-            f"'{weights}' is no VGG-16 without normalisation: {len(lost)} of its tensors are missing or of another "
-            f"shape, the first '{lost[0]}'. Give the plain VGG-16."
-        )
+    _check_whole(detector, found.tensors, used, weights)
     check_numbers(used, f"'{weights}'")
     missing = detector.load_state_dict(used, strict=False).missing_keys
     random = [name for name in missing if not name.endswith(_STATISTICS)]
@@ -199,6 +197,32 @@ def _load_found(detector: Detector, found: ForeignWeights, weights: Path) -> tup
         f"backbone: {len(used)} of the {len(found.tensors)} tensors of '{weights}'",
         *(f"stays random: '{name}'" for name in random),
     )
+
+
+def _check_whole(detector: Detector, tensors: Mapping[str, Tensor], used: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a backbone of another depth or width, of which only a part fits.
+
+    Raises:
+        CheckpointError: Tensors of the backbone are missing, or the file has blocks that it lacks.
+    """
+    own, kind = detector.state_dict(), detector.settings.backbone
+    needed = [name for name in own if name.startswith(_BACKBONE_PARTS) and not name.startswith(_PYRAMID)]
+    if lost := [name for name in needed if name not in used and not name.endswith((*_STATISTICS, *_WITHOUT_ANSWER))]:
+        what, remedy = (
+            ("VGG-16 without normalisation", "Give the plain VGG-16")
+            if kind == "vgg16"
+            else (f"whole '{kind}'", "Set detector.backbone to the network of the file, or give another file")
+        )
+        raise CheckpointError(
+            f"'{path}' is no {what}: {len(lost)} of its tensors are missing or of another shape, the first "
+            f"'{lost[0]}'. {remedy}."
+        )
+    blocks = {found[0] for name in own if (found := _BLOCK.findall(name))}
+    if more := [name for name in tensors if (found := _BLOCK.findall(name)) and found[0] not in blocks]:
+        raise CheckpointError(
+            f"'{path}' is a deeper network than '{kind}': {len(more)} of its tensors have no place, the first "
+            f"'{more[0]}'. Set detector.backbone to the network of the file, or give another file."
+        )
 
 
 def pick_network(tensors: Mapping[str, Tensor], key: str | None = None) -> tuple[dict[str, Tensor], list[str]]:

@@ -1,6 +1,7 @@
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -155,22 +156,51 @@ def test_import__model_zoo_pickle(tmp_path: Path, tensors: dict[str, Tensor]) ->
 
 def test_backbone__caffe2_names_reach_backbone_and_res5(tmp_path: Path) -> None:
     path = tmp_path / "R-50.pkl"
-    blobs = {
-        "conv1_w": torch.full((64, 3, 7, 7), 0.5).numpy(),
-        "res_conv1_bn_s": torch.full((64,), 3.0).numpy(),
-        "res3_1_branch2b_w": torch.full((128, 128, 3, 3), 0.25).numpy(),
-        "res5_0_branch1_w": torch.full((2048, 1024, 1, 1), 2.0).numpy(),
-        "fc1000_w": torch.ones(1000, 2048).numpy(),
-    }
-    path.write_bytes(pickle.dumps(blobs))
+    blobs = {name: np.zeros(shape, np.float16) for name, shape in _caffe2_shapes(DetectorSettings()).items()}
+    values = {"conv1_w": 0.5, "res_conv1_bn_s": 3, "res3_1_branch2b_w": 0.25, "res5_0_branch1_w": 2}
+    for name, value in values.items():
+        blobs[name][:] = value
+    path.write_bytes(pickle.dumps(blobs | {"fc1000_w": np.ones((1000, 2048), np.float16)}))
     detector, notes = detector_on_backbone(DetectorSettings(), CLASSES, path, trust=True)
     state = detector.state_dict()
     assert (state["backbone.stem.conv1.weight"] == 0.5).all()
     assert (state["backbone.stem.conv1.norm.weight"] == 3).all()
     assert (state["backbone.res3.1.conv2.weight"] == 0.25).all()
     assert (state["roi_heads.res5.0.shortcut.weight"] == 2).all()
-    assert notes[0].startswith("backbone: 4 of the 5 tensors")
-    assert "stays random: 'backbone.res4.0.conv1.weight'" in notes
+    assert notes[0].startswith(f"backbone: {len(blobs)} of the {len(blobs) + 1} tensors")
+    assert "stays random: 'roi_heads.box_predictor.cls_score.weight'" in notes
+
+
+def _caffe2_shapes(settings: DetectorSettings) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a ResNet with folded normalisation as Caffe2 has them."""
+    parts = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shortcut": "branch1"}
+    kinds = {("weight",): "_w", ("norm", "weight"): "_bn_s", ("norm", "bias"): "_bn_b"}
+    shapes = {}
+    for name, tensor in Detector(settings, CLASSES).state_dict().items():
+        at = name.removeprefix("backbone.").removeprefix("roi_heads.").split(".")
+        if at[0] == "stem" and tuple(at[2:]) in kinds:
+            kind = kinds[tuple(at[2:])]
+            shapes[("conv1" if kind == "_w" else "res_conv1") + kind] = tuple(tensor.shape)
+        elif at[0].startswith("res") and tuple(at[3:]) in kinds:
+            shapes[f"{at[0]}_{at[1]}_{parts[at[2]]}{kinds[tuple(at[3:])]}"] = tuple(tensor.shape)
+    return shapes
+
+
+@pytest.mark.parametrize(
+    ("backbone", "given", "told"),
+    [
+        ("r18", "resnet34", r"is a deeper network than 'r18': 80 of its tensors have no place, .*res2\.2\."),
+        ("r34", "resnet18", r"is no whole 'r34': \d+ of its tensors are missing or of another shape, .*res2\.2\."),
+        ("r18", "resnet50", r"is no whole 'r18': \d+ of its tensors .*res2\.0\.conv1\.weight'.*detector\.backbone"),
+    ],
+)
+def test_backbone__of_another_depth_is_refused(backbone: str, given: str, told: str, tmp_path: Path) -> None:
+    """Its blocks have the names and shapes of the first or of all that are asked for."""
+    network = getattr(torchvision.models, given)(weights=None)
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    settings = SETTINGS.model_copy(update={"backbone": backbone})
+    with pytest.raises(CheckpointError, match=told):
+        detector_on_backbone(settings, CLASSES, tmp_path / "a.pth")
 
 
 def test_backbone__of_a_detector_leaves_its_heads(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
