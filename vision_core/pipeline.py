@@ -88,6 +88,7 @@ class Pipeline(ABC, Generic[ConfigT]):
 
     Attributes:
         own_data: Arguments of ``train`` for a user's own data, printed at the end of a run.
+        own_source: Verbs that make the bundle which these start from; empty where they start from none.
         limits: Limits of use, written on every card of this task.
         can_check: Whether its ``validate`` follows ``checking``.
         checking: How ``validate`` reads.
@@ -95,6 +96,7 @@ class Pipeline(ABC, Generic[ConfigT]):
     """
 
     own_data: ClassVar[str]
+    own_source: ClassVar[str] = ""
     limits: ClassVar[str]
     can_check: ClassVar[bool] = False
     checking: Checking = Checking()
@@ -163,6 +165,18 @@ class Pipeline(ABC, Generic[ConfigT]):
             UsageError: The task knows no other layout.
         """
         raise UsageError(f"'{config.task}' knows no layout '{layout}'.")
+
+    def conclude_run(self, config: ConfigT, folder: Path, start: Path | None) -> Sequence[str]:
+        """Look at a run whose bundle is delivered, before it is scored; returns remarks.
+
+        Called in the first process alone, by the object that prepared the run.
+
+        Args:
+            config: Settings of the run.
+            folder: Its folder, which holds the bundle ``model``.
+            start: Bundle that it started from, if any.
+        """
+        return ()
 
     def compare(self, runs: Mapping[str, Path]) -> Sequence[str]:
         """Compare the run folders of one command; returns lines to print."""

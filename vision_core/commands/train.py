@@ -65,7 +65,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
         raise
     if is_first:
         _compare(pipeline, out, rows, folders)
-        _conclude(pipeline, task, list(folders.values())[-1].model)
+        _conclude(pipeline, task, [folder.model for folder in folders.values()])
         say(f"\nReport:    {write_report(out)}")
     return 0
 
@@ -162,8 +162,13 @@ def _compare(
         say(line)
 
 
-def _conclude(pipeline: Pipeline[Any], task: str, model: Path) -> None:
-    quoted = command_line([str(model)])
-    say(f"\nModel:     {quoted}")
-    say(f"Use it:    python -m pipelines.{task} {pipeline.next_command(read_card(model).method, quoted)}")
+def _conclude(pipeline: Pipeline[Any], task: str, models: Sequence[Path]) -> None:
+    """Name every model that was made, and what to do with the last of them."""
+    quoted = [command_line([str(model)]) for model in models]
+    say("")
+    for each in quoted:
+        say(f"Model:     {each}")
+    say(f"Use it:    python -m pipelines.{task} {pipeline.next_command(read_card(models[-1]).method, quoted[-1])}")
     say(f"Own data:  python -m pipelines.{task} train {pipeline.own_data}")
+    if pipeline.own_source:
+        say(f"BUNDLE:    python -m pipelines.{task} {pipeline.own_source}")

@@ -27,6 +27,7 @@ from vision_core.evaluation.rows import Row, table, write_rows
 from vision_core.files import write_atomic
 from vision_core.pipeline import Pipeline
 from vision_core.runs.folder import RunFolder, started
+from vision_core.runs.kept_teachers import kept_steps, size_of
 from vision_core.signals import stop_signals
 from vision_core.training import distributed
 from vision_core.training.checkpoint import Counters
@@ -43,7 +44,7 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
         Rows of the source and the result on ``data.eval_split``; empty without one, and in all but the first process.
     """
     prepared = pipeline.prepare(config)
-    _check_disk(folder.path, prepared.learner, config)
+    _check_disk(folder.path, prepared, config)
     with folder.locked(), logged(folder.path / "log.txt") if runtime.is_first else nullcontext():
         changed = refuse_other_start(prepared, config, folder)
         steps = Steps(len(prepared.items), config.train, world_size=runtime.world_size)
@@ -64,16 +65,17 @@ def train_one(pipeline: Pipeline[Any], config: Config, folder: RunFolder, runtim
             with distributed.fail_together():
                 selection = _Selection(pipeline, config, folder, prepared)
                 counters = fit(prepared, config, runtime, folder, selection.evaluate())
-                rows = []
+                rows, told = [], []
                 if runtime.is_first:
                     selection.deliver()
+                    told = list(pipeline.conclude_run(config, folder.path, prepared.start))
                     rows = _evaluate(pipeline, config, folder, prepared.start)
                 distributed.wait()
         except BaseException as error:
             with stop_signals():  # torchrun ends all processes when one dies; the error is still written
                 _record_failure(folder, error)
             raise
-        remarks = [*prepared.learner.notes, *_account(counters, prepared.learner)]
+        remarks = [*prepared.learner.notes, *_account(counters, prepared.learner), *told]
         for remark in remarks:
             say(remark)
         notes = [*prepared.notes, *remarks]
@@ -150,6 +152,9 @@ def introduce(name: str, config: Config, prepared: Prepared, world_size: int = 1
         moves = {"step": per_step * train.accumulate, "epoch": per_epoch, None: 0}
         if after := moves[prepared.learner.teacher_moves]:
             say(f"  The teacher moves after every {after} items.")
+    if kept := kept_steps(steps.total, train.keep_teachers):
+        space = _kept_bytes(prepared, config) / 2**20
+        say(f"  Of the run {_count(len(kept), 'state')} will be kept in 'teachers', {space:.0f} MiB in all.")
     for remark in prepared.notes:
         say(f"  {one_line(remark)}")
 
@@ -222,17 +227,27 @@ class _Selection:
         write_atomic(self.score, json.dumps({"epoch": epoch, "value": next(iter(values.values()))}))
 
 
-def _check_disk(path: Path, learner: Learner, config: Config) -> None:
+def _check_disk(path: Path, prepared: Prepared, config: Config) -> None:
+    learner = prepared.learner
     held = sum(tensor.numel() * tensor.element_size() for tensor in learner.state_dict().values())
     trained = sum(p.numel() * p.element_size() for p in learner.parameters() if p.requires_grad)
     moments = 1 if config.optim.name == "sgd" else 2
     needed = 3 * (held + moments * trained)  # two checkpoints and the one being written; the bundle is smaller
+    needed += _kept_bytes(prepared, config)
     free = shutil.disk_usage(path).free
     if free < needed:
         raise EnvironmentFault(
             f"{path}: checkpoints need about {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free. "
             "Free some space, or choose another --out."
         )
+
+
+def _kept_bytes(prepared: Prepared, config: Config) -> int:
+    """Compute the disk space of the states that the run keeps beside its checkpoints."""
+    if not config.train.keep_teachers:
+        return 0
+    steps = Steps(len(prepared.items), config.train, world_size=distributed.world_size())
+    return size_of(prepared.learner.product(), steps.total, config.train.keep_teachers)
 
 
 def _evaluate(pipeline: Pipeline[Any], config: Config, folder: RunFolder, start: Path | None) -> list[Row]:

@@ -159,6 +159,13 @@ class Train(Section):
         description="Loader processes; 0 reads in the training process. auto: 0 on a CPU, up to 8 for a GPU.",
     )
     save_every: int = Field(200, ge=1, description="Steps between two checkpoints.")
+    keep_teachers: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Keep so many states of what the run would deliver (an adaptation: its teachers), evenly spaced, "
+        "the last one at the end, in fp16; empty: none.",
+    )
     eval_every: int = Field(
         0, ge=0, description="Epochs between two evaluations on data.eval_split; 0 evaluates at the end only."
     )

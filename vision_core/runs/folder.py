@@ -26,8 +26,11 @@ _CLEARED = (
     "best.json",
     "splits.csv",
     "classes.json",
+    "summary.json",
+    "selection.json",
+    "selection.csv",
 )
-_CLEARED_FOLDERS = ("model", "mean_teacher", "policy", "pictures", "best", "epoch", "tensorboard")
+_CLEARED_FOLDERS = ("model", "mean_teacher", "policy", "pictures", "best", "epoch", "tensorboard", "teachers")
 _FILES = {
     "model/": "The trained model, a bundle: --checkpoint of evaluate, predict and export, checked by verify.",
     "report.html": "The run on one page: settings, curves, scores.",
@@ -37,6 +40,9 @@ _FILES = {
     "log.txt, run.json": "What was printed; command, versions, machine, times, notes.",
     "last.pt, last.prev.pt": "The state that train --resume goes on from; may be deleted when the run is done.",
     "pictures/": "Pictures and tables of the report.",
+    "summary.json": "What the task says about the run, for the report.",
+    "selection.json, .csv": "With verdict.select: numbers without labels of the source and each kept teacher.",
+    "teachers/": "With train.keep_teachers: states of the run by step, fp16; may be deleted when it is done.",
 }
 _BEFORE_A_RUN = {"data", "lock.json"}
 _KNOWN = {*_CLEARED, *_CLEARED_FOLDERS, *_BEFORE_A_RUN, README}

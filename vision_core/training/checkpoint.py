@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ _FREE = (  # settings that may change between the parts of a run
     "train.on_bad_loss",
     "pseudo_labels.on_nothing",
     "verdict.source_images",
+    "verdict.images",
     "preset",  # only a choice of other settings, which are compared
 )
 _ACCEPTED = {  # what --accept-changes lets change as well, by section: the steps that are done stay what they are
@@ -160,6 +161,17 @@ def changes(state: State, config: State) -> dict[str, list[Any]]:
     ours, theirs = _flat(config), _flat(state["config"])
     names = sorted(name for name in ours.keys() | theirs.keys() if name not in _FREE)
     return {name: [theirs.get(name), ours.get(name)] for name in names if theirs.get(name) != ours.get(name)}
+
+
+def teacher_of_before(
+    counters: Mapping[str, Any], moves: Literal["step", "epoch"] | None, steps_per_epoch: int
+) -> dict[str, int]:
+    """Work out the moves of the teacher, which older checkpoints do not count."""
+    step = counters["step"]
+    epochs = step // steps_per_epoch
+    known = {"epoch": (epochs, epochs * steps_per_epoch), "step": (counters["updates"], step), None: (0, 0)}
+    count, at = known[moves]
+    return {"teacher_moves": count, "teacher_moved_at": at}
 
 
 def _read(path: Path) -> State:

@@ -18,6 +18,7 @@ from vision_core.console import Progress, note, say
 from vision_core.errors import CheckpointError, Interrupted, NotFiniteError, TrainingError
 from vision_core.randomness import key, seed_torch
 from vision_core.runs.folder import RunFolder
+from vision_core.runs.kept_teachers import KeptTeachers
 from vision_core.runs.metrics_log import RunLog
 from vision_core.signals import StopRequest, stop_signals
 from vision_core.training import checkpoint, distributed
@@ -107,8 +108,10 @@ class _Loop:
         self.forward = shared_forward(self.learner, runtime, compiled=train.compile)
         self.counters = Counters()
         self.saved_step = 0
+        self.loss = ""  # of the newest step with one, for the progress
         self.kept: list[Tensor] = []  # buffers before the step, where a step can be left out
         self.log = RunLog(run.path, tensorboard=train.tensorboard) if runtime.is_first else None
+        self.teachers = KeptTeachers(run, self.steps.total, train.keep_teachers)
 
     def resume(self) -> None:
         """Restore the newest checkpoint of the folder, if there is one."""
@@ -117,6 +120,7 @@ class _Loop:
         state = checkpoint.load(path, settings, checked=self.checked, accepts_changes=accepts)
         if state:
             self._restore(state)
+        self.teachers.forget_after(self.counters.step)
         if self.log:
             self.log.forget_after(self.counters.step)
         if not state:
@@ -140,12 +144,13 @@ class _Loop:
                 must_stop = self._step(batch, stop)
                 if counters.step % steps.per_epoch == 0:
                     self._end_epoch(counters.step // steps.per_epoch, evaluate)
+                self.teachers.keep(counters.step, self.learner.product)  # before a checkpoint of this step
                 is_at_update = steps.complete_update(counters.step)
                 if is_at_update and counters.step - self.saved_step >= train.save_every:
                     self._save()
                 # Several processes agree on a stop within the step; a single one also heeds a request made since.
                 must_stop |= self.runtime.world_size == 1 and stop.requested
-                progress.advance(self.learner.status)
+                progress.advance(", ".join(filter(None, (self.loss, self.learner.status))))
                 if self._has_settled():
                     break
                 if must_stop and is_at_update:
@@ -200,6 +205,7 @@ class _Loop:
             mean = total * self.steps.own_weight(step) / self.steps.in_update_of(step)
             self.scaler.scale(mean).backward()
             self.counters.bad_in_a_row = 0
+            self.loss = f"loss {sum(values):.3g}" if values else self.loss
         elif not is_any_bad:
             self.counters.empty_steps += 1
         self.counters.step += 1
@@ -332,21 +338,16 @@ class _Loop:
         if state["scaler"]:  # empty where the part before had another precision
             self.scaler.load_state_dict(state["scaler"])
         self.learner.notes[:] = state.get("notes", [])
-        self.counters = Counters(**self._teacher_of_before(state["counters"]) | state["counters"])
+        self.counters = Counters(
+            **checkpoint.teacher_of_before(state["counters"], self.learner.teacher_moves, self.steps.per_epoch)
+            | state["counters"]
+        )
         self.saved_step = self.counters.step
         if state["threads"] != torch.get_num_threads():
             say(
                 f"note: started with {state['threads']} threads, continuing with {torch.get_num_threads()}: "
                 "the last bits of the result can differ."
             )
-
-    def _teacher_of_before(self, counters: Mapping[str, Any]) -> dict[str, int]:
-        """Work out the moves of the teacher, which older checkpoints do not count."""
-        step = counters["step"]
-        epochs = step // self.steps.per_epoch
-        known = {"epoch": (epochs, epochs * self.steps.per_epoch), "step": (counters["updates"], step), None: (0, 0)}
-        moves, at = known[self.learner.teacher_moves]
-        return {"teacher_moves": moves, "teacher_moved_at": at}
 
     @torch.no_grad()
     def _keep_buffers(self) -> None:
