@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from vision_core.evaluation.rows import Row
+from vision_core.runs.summary import SUMMARY_FILE, Summary, read_summary
 
 JsonT = TypeVar("JsonT", dict[str, Any], list[Any])
 _MARKS = ("run.json", "metrics.jsonl", "config.yaml")
@@ -28,6 +29,7 @@ class RunRecord:
         evaluations: Scores, in the order of the file.
         pictures: Image files and their captions.
         gaps: Missing and damaged files, a sentence each.
+        summary: What its task says about it, if anything.
     """
 
     name: str
@@ -37,6 +39,7 @@ class RunRecord:
     evaluations: tuple[Row, ...]
     pictures: tuple[tuple[Path, str], ...]
     gaps: tuple[str, ...]
+    summary: Summary | None = None
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -50,6 +53,7 @@ def read_run(folder: Path) -> RunRecord:
     gaps: list[str] = []
     facts = _read_json(folder / "run.json", {}, gaps)
     rows = _read_json(folder / "evaluation.json", [], gaps)
+    summary = _read_summary(folder, gaps)
     captions = _read_json(folder / "pictures" / "captions.json", {}, [])
     return RunRecord(
         name=folder.resolve().name,
@@ -63,6 +67,7 @@ def read_run(folder: Path) -> RunRecord:
             if not path.is_symlink()
         ),
         gaps=tuple(gaps),
+        summary=summary,
     )
 
 
@@ -91,6 +96,14 @@ def _read_json(path: Path, empty: JsonT, gaps: list[str]) -> JsonT:
         gaps.append(f"{path.name} cannot be read: {error}.")
         return empty
     return found if isinstance(found, type(empty)) else empty
+
+
+def _read_summary(folder: Path, gaps: list[str]) -> Summary | None:
+    try:
+        return read_summary(folder)
+    except (ValueError, OSError) as error:
+        gaps.append(f"{SUMMARY_FILE} cannot be read: {str(error).splitlines()[0]}.")
+        return None
 
 
 def _read_settings(path: Path, gaps: list[str]) -> dict[str, Any]:

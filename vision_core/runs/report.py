@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ from vision_core.errors import DataError, UsageError
 from vision_core.evaluation.rows import Row, detail_text
 from vision_core.files import write_atomic
 from vision_core.results import RESEARCH_NOTICE
+from vision_core.runs.curves import layout_curve
 from vision_core.runs.record import RunRecord, find_runs, flatten, read_run
 
 _SMALL_LIST = 100
 _SEED = "train.seed"
 _EMBED_BYTES = 400_000
 _EMBED_PX = 1600
-_CURVE_POINTS = 300
 _ROLES = {"trained": "adapted"}  # a model trained from the start stands in the column of results
 _METRIC_NAMES = {
     "voc07_ap50": "AP50 (VOC 2007)",
@@ -87,22 +86,6 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
-    """Curve of a value over steps, in a box of 300 by 110 units.
-
-    The origin is at the top left.
-    """
-
-    name: str
-    points: str
-    low: str
-    high: str
-    first_step: int
-    last_step: int
-    words: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Picture:
     """Image embedded in the page."""
 
@@ -155,25 +138,6 @@ def compare(runs: Sequence[RunRecord]) -> list[Comparison]:
         for split in _unique(row.split for run in seeds for row in run.evaluations)
         for comparison in _compare_split(seeds, split)
     ]
-
-
-def layout_curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
-    """Scale ``(step, value)`` pairs to the box of a ``Curve``; long ones are binned."""
-    steps, values = zip(*_thin(points), strict=True)
-    low, high = min(values), max(values)
-    across = 300 / ((steps[-1] - steps[0]) or 1)
-    up = 100 / ((high - low) or 1)
-    laid = (f"{(s - steps[0]) * across:.1f},{105 - (v - low) * up:.1f}" for s, v in zip(steps, values, strict=True))
-    return Curve(
-        name=name,
-        points=" ".join(laid),
-        low=f"{low:.3g}",
-        high=f"{high:.3g}" if high > low else "",
-        first_step=int(steps[0]),
-        last_step=int(steps[-1]),
-        words=f"{name}: {values[0]:.3g} at step {steps[0]:.0f}, {values[-1]:.3g} at step {steps[-1]:.0f}, "
-        f"between {low:.3g} and {high:.3g}",
-    )
 
 
 def embed(path: Path, caption: str) -> Picture | None:
@@ -232,6 +196,7 @@ def _section(run: RunRecord) -> dict[str, Any]:
     return {
         "name": run.name,
         "status": str(run.facts.get("status", "unknown")),
+        "summary": run.summary,
         "notes": _notes(run),
         "gaps": [*run.gaps, *broken],
         "curves": [layout_curve(name, values) for name, values in run.curves.items()],
@@ -341,12 +306,6 @@ def _verb(change: float) -> str:
 
 def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
-
-
-def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    size = math.ceil(len(points) / _CURVE_POINTS)
-    bins = (points[start : start + size] for start in range(0, len(points), size))
-    return [(statistics.fmean(s for s, _ in part), statistics.fmean(v for _, v in part)) for part in bins]
 
 
 def _as_jpeg(image: Image.Image) -> bytes:

@@ -12,7 +12,7 @@ from vision_core.evaluation.rows import Row
 from vision_core.images.drawing import write_png
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.runs.record import RunRecord
-from vision_core.runs.report import compare, embed, in_points, layout_curve, write_report
+from vision_core.runs.report import compare, embed, in_points, write_report
 
 
 def _run(name: str = "night", seed: int = 0, boxes: int = 141, **scores: float | None) -> RunRecord:
@@ -86,19 +86,6 @@ def test_compare__seed_with_one_score_does_not_shift_the_pairs() -> None:
     runs = [_run("a", 0, source=0.9), _run("b", 1, source=0.3, adapted=0.4), _run("c", 2, adapted=0.9)]
     (comparison,) = compare(runs)
     assert (comparison.source, comparison.adapted) == ((0.3,), (0.4,))
-
-
-def test_layout_curve__corners_of_the_box() -> None:
-    curve = layout_curve("loss", [(10, 4.0), (20, 2.0), (30, 3.0)])
-    assert curve.points == "0.0,5.0 150.0,105.0 300.0,55.0"
-    assert curve.words == "loss: 4 at step 10, 3 at step 30, between 2 and 4"
-
-
-def test_layout_curve__one_point_and_long_curves() -> None:
-    assert layout_curve("lr", [(5, 0.1)]).points == "0.0,105.0"
-    long = layout_curve("loss", [(float(step), float(step)) for step in range(3000)])
-    assert len(long.points.split()) == 300
-    assert long.low == "4.5"  # the mean of the first bin, 0 to 9
 
 
 def test_embed__small_picture_keeps_its_bytes(tmp_path: Path) -> None:

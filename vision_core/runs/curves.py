@@ -1,0 +1,106 @@
+"""Curves of a run: laid out for a page, smoothed, with names for people."""
+
+import math
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_POINTS = 300
+_SMOOTHED_FROM = 20  # points; fewer are shown as they are
+_WINDOW = 0.1  # share of the curve that a smoothed point is the mean of
+_NAMES = {
+    "loss_rpn_cls": "Loss: is there an object (candidates)",
+    "loss_rpn_loc": "Loss: where it is (candidates)",
+    "loss_cls": "Loss: which class",
+    "loss_box_reg": "Loss: where it is exactly",
+    "loss_lpld": "Loss: distillation of unsure boxes",
+    "loss_consistency": "Loss: teacher and student agree",
+    "loss_contrast": "Loss: classes lie apart",
+    "loss_instance": "Loss: objects lie apart",
+    "loss_gradient": "Loss: gradients agree",
+    "hpl_per_image": "Pseudo labels an image",
+    "lpl_per_image": "Unsure boxes distilled an image",
+    "step_seconds": "Seconds a step",
+    "peak_memory_mib": "Memory, MiB",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Curve of a value over steps, in a box of 300 by 110 units.
+
+    The origin is at the top left.
+
+    Attributes:
+        name: For people.
+        points: Of the values.
+        smooth: Of their running mean; empty where there are few.
+        low: Least value, as text.
+        high: Largest value; empty where all are equal.
+        first_step: Of the first value.
+        last_step: Of the last.
+        words: The curve in a sentence.
+    """
+
+    name: str
+    points: str
+    smooth: str
+    low: str
+    high: str
+    first_step: int
+    last_step: int
+    words: str
+
+
+def layout_curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
+    """Scale ``(step, value)`` pairs to the box of a ``Curve``; long ones are binned."""
+    steps, values = zip(*_thin(points), strict=True)
+    low, high = min(values), max(values)
+    title = name_of(name)
+
+    def laid(heights: Sequence[float]) -> str:
+        across = 300 / ((steps[-1] - steps[0]) or 1)
+        up = 100 / ((high - low) or 1)
+        return " ".join(
+            f"{(s - steps[0]) * across:.1f},{105 - (v - low) * up:.1f}" for s, v in zip(steps, heights, strict=True)
+        )
+
+    return Curve(
+        name=title,
+        points=laid(values),
+        smooth=laid(_smoothed(values)) if len(values) >= _SMOOTHED_FROM and high > low else "",
+        low=f"{low:.3g}",
+        high=f"{high:.3g}" if high > low else "",
+        first_step=int(steps[0]),
+        last_step=int(steps[-1]),
+        words=f"{title}: {values[0]:.3g} at step {steps[0]:.0f}, {values[-1]:.3g} at step {steps[-1]:.0f}, "
+        f"between {low:.3g} and {high:.3g}",
+    )
+
+
+def name_of(metric: str) -> str:
+    """Name a metric for people; an unknown one in its own words."""
+    if metric in _NAMES:
+        return _NAMES[metric]
+    if rate := re.fullmatch(r"lr(?:_(.+))?", metric):
+        return f"Learning rate{f' of {rate[1]}' if rate[1] else ''}"
+    if scored := re.fullmatch(r"eval/(.+)", metric):
+        return f"Score between epochs: {scored[1]}"
+    loss = re.fullmatch(r"loss_(.+)", metric)
+    return f"Loss: {loss[1].replace('_', ' ')}" if loss else metric
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Average each value with its neighbours, as many on either side; fewer towards the ends."""
+    reach = max(1, round(len(values) * _WINDOW / 2))
+    return [
+        statistics.fmean(values[at - min(reach, at, last) : at + min(reach, at, last) + 1])
+        for at, last in ((at, len(values) - 1 - at) for at in range(len(values)))
+    ]
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    size = math.ceil(len(points) / _POINTS)
+    bins = (points[start : start + size] for start in range(0, len(points), size))
+    return [(statistics.fmean(s for s, _ in part), statistics.fmean(v for _, v in part)) for part in bins]
