@@ -1,6 +1,7 @@
 """Configuration sections of detection tasks: data set and detector. Pydantic only."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -15,12 +16,23 @@ class DetectionData(Data):
     """Data set of images and boxes."""
 
     format: Literal[
-        "voc", "coco", "yolo", "cityscapes", "foggy_cityscapes", "kitti", "sim10k", "clipart", "watercolor", "images"
-    ] = Field(
+        "auto",
         "voc",
-        description="voc: Annotations, ImageSets/Main, JPEGImages. coco: a folder of images with <split>.json. yolo: "
-        "data.yaml, images, labels. cityscapes, foggy_cityscapes, kitti: as published, or as a VOC folder. sim10k, "
-        "clipart, watercolor: VOC folders with their own classes. images: a plain folder, no labels.",
+        "coco",
+        "yolo",
+        "cityscapes",
+        "foggy_cityscapes",
+        "kitti",
+        "sim10k",
+        "clipart",
+        "watercolor",
+        "images",
+    ] = Field(
+        "auto",
+        description="auto: what the folder looks like. voc: Annotations, ImageSets/Main, JPEGImages. coco: a folder of "
+        "images with <split>.json. yolo: data.yaml, images, labels. cityscapes, foggy_cityscapes, kitti: as published, "
+        "or as a VOC folder. sim10k, clipart, watercolor: VOC folders with their own classes. images: a plain folder, "
+        "no labels.",
     )
     fog_beta: PositiveFloat | None = Field(
         None, description="Fog of foggy_cityscapes: 0.005, 0.01 or 0.02, of which published results mostly take 0.02."
@@ -40,6 +52,17 @@ class DetectionData(Data):
     )
     on_bad_box: Literal["refuse", "drop"] = Field("refuse", description="A labelled box without area or off the image.")
     max_megapixels: PositiveFloat = Field(100.0, description="Largest image to decode, in millions of pixels.")
+
+    @classmethod
+    def conditional_defaults(cls, keys: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Find the format of the folder where none is given, so that the settings of a run name it."""
+        root = keys.get("root")
+        given = keys.get("format", cls.model_fields["format"].default)
+        if given != "auto" or not isinstance(root, str | Path) or not str(root):
+            return keys
+        from vision_core.detection.datasets.reading import detect_format  # numbers and images: not for --help
+
+        return {**keys, "format": detect_format(Path(root))}
 
 
 class DetectorSettings(Section):

@@ -1,5 +1,6 @@
 """Reading of detection data sets of any format into records."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -15,7 +16,7 @@ from vision_core.environment import datasets_root
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256, stamp
 from vision_core.images.folders import left_out_note
-from vision_core.images.reading import list_images
+from vision_core.images.reading import is_image_name, list_images
 
 __all__ = [
     "DetectionDataset",
@@ -61,6 +62,8 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool, keeps_ex
         DataError: The data set has problems; the message has the first five and their number.
     """
     root = existing_root(data)
+    if data.format == "auto":
+        data = data.model_copy(update={"format": detect_format(root)})
     if data.fog_beta is not None and data.format != "foggy_cityscapes":
         raise ConfigError(f"data.fog_beta is for data.format=foggy_cityscapes, and data.format is '{data.format}'.")
     _refuse_other_tree(root, data)
@@ -71,6 +74,29 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool, keeps_ex
         raise ConfigError("data.classes is empty, and labels are not read here. Give the classes of the detector.")
     dataset = _read_unlabelled(root, split, data)
     return _filter_empty(dataset, root, data, split) if data.filter_empty else dataset
+
+
+def detect_format(root: Path) -> str:
+    """Say what a folder looks like, a relative one also among the published data sets; ``auto`` if it is none.
+
+    A folder without the mark of any format is one of plain images if it holds an image, else ``voc``, whose reader says
+    what is missing.
+    """
+    folder = next((each for each in _places(root) if each.is_dir()), None)
+    if folder is None:
+        return "auto"
+    if marked := next((name for name, mark in _MARKS.items() if (folder / mark).exists()), None):
+        return marked
+    if has_index(folder):
+        return "coco"
+    return "images" if any(is_image_name(path.name) for path in folder.rglob("*")) else "voc"
+
+
+def format_note(dataset: DetectionDataset, data: DetectionData) -> str:
+    """Say how a folder is read: ``my_images: 12 PNG, read as data.format=images``."""
+    kinds = Counter(record.path.suffix.lstrip(".").upper() for record in dataset.records)
+    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return f"{data.root}: {counted}, read as data.format={data.format}."
 
 
 def read_for_findings(name: str, read: Callable[[], DetectionDataset]) -> DetectionDataset:
@@ -246,8 +272,12 @@ def existing_root(data: DetectionData) -> Path:
     """
     if data.root is None:
         raise ConfigError("data.root is empty. Give the folder of the data set.")
-    tried = [data.root] if data.root.is_absolute() else [data.root, datasets_root() / data.root]
+    tried = _places(data.root)
     for folder in tried:
         if folder.is_dir():
             return folder
     raise DataError(f"'{data.root}' is not a folder (looked at {' and '.join(map(str, tried))}). Correct data.root.")
+
+
+def _places(root: Path) -> list[Path]:
+    return [root] if root.is_absolute() else [root, datasets_root() / root]

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from tests.vision_core.detection.synthetic import SHAPES, make_coco, make_voc
-from vision_core.detection.datasets.reading import drop_empty, read_dataset, refuse_without_boxes, shared_images
+from vision_core.detection.datasets.reading import (
+    detect_format,
+    drop_empty,
+    format_note,
+    read_dataset,
+    refuse_without_boxes,
+    shared_images,
+)
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import ConfigError, DataError
 
@@ -23,6 +30,37 @@ def test_read_dataset__plain_folder(tmp_path: Path) -> None:
     assert len(read_dataset(data, "ignored", with_labels=False)) == 4
     with pytest.raises(ConfigError, match="has no labels"):
         read_dataset(data, "ignored", with_labels=True)
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        (["a.png", "b.JPG", "notes.txt"], "images"),
+        (["deep/er/a.tif"], "images"),
+        (["JPEGImages/a.jpg", "ImageSets/Main/train.txt"], "voc"),
+        (["data.yaml", "images/train/a.png"], "yolo"),
+        (["train.json", "a.png"], "coco"),
+        (["train/_annotations.coco.json", "train/a.png"], "coco"),
+        (["leftImg8bit/train/a/a_leftImg8bit.png"], "cityscapes"),
+        (["training/image_2/0.png"], "kitti"),
+        (["notes.txt"], "voc"),  # whose reader says what is missing
+    ],
+)
+def test_detect_format__of_the_settings_unless_one_is_given(tmp_path: Path, files: list[str], kind: str) -> None:
+    assert detect_format(tmp_path / "nowhere") == "auto"
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert DetectionData(root=tmp_path).format == kind
+    assert DetectionData(root=tmp_path, format="sim10k").format == "sim10k"
+
+
+def test_format_note__counts_files_by_kind(tmp_path: Path) -> None:
+    root = make_coco(tmp_path) / "train"
+    data = DetectionData(root=root, classes=SHAPES)
+    dataset = read_dataset(data, "any", with_labels=False)
+    assert format_note(dataset, data) == f"{root}: 4 PNG, read as data.format=images."
+    assert len(read_dataset(data.model_copy(update={"format": "auto"}), "any", with_labels=False)) == 4
 
 
 def test_read_dataset__a_folder_of_another_format_is_told(tmp_path: Path) -> None:
