@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vision_core.bundles.bundle import amend, read_card
 from vision_core.console import track
@@ -18,12 +17,11 @@ from vision_core.detection.predictor import DRAWN_SCORE
 from vision_core.errors import EnvironmentFault
 from vision_core.evaluation.rows import NUMBERS, Row
 from vision_core.files import write_atomic
-from vision_core.images.drawing import draw_boxes, write_png
+from vision_core.images.drawing import draw_boxes, side_by_side, write_png
 from vision_core.images.reading import read_noted_image
 from vision_core.results import Detections, label_texts
 
 _PICTURES = 6
-_GAP_PX = 8
 
 Predict = Callable[[Path], Detections]
 
@@ -122,7 +120,7 @@ def draw_comparison(
         shown = {model: detections[index].above(DRAWN_SCORE) for model, detections in found.items()}
         panels = [draw_boxes(image, each.boxes, label_texts(each)) for each in shown.values()]
         name = f"{index:04d}-{record.path.stem}.png"
-        write_png(folder / name, _side_by_side(panels))
+        write_png(folder / name, side_by_side(panels))
         counts = "; ".join(f"{model}: {len(each)} above {DRAWN_SCORE:g}" for model, each in shown.items())
         captions[name] = f"{record.path.stem}, left to right {counts}; {len(record.boxes)} labelled"
     write_atomic(folder / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
@@ -142,8 +140,3 @@ def _details(
 def _mean_precision(result: AveragePrecision, counted: Sequence[str]) -> float | None:
     present = [value for name in counted if (value := result.per_class[name]) is not None]
     return float(np.mean(present)) if present else None
-
-
-def _side_by_side(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    gap = np.full((panels[0].shape[0], _GAP_PX, 3), 255, np.uint8)
-    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)

@@ -17,6 +17,7 @@ SKY_BLUE: Colour = (86, 180, 233)
 GREEN: Colour = (0, 158, 115)
 GREY: Colour = (204, 204, 204)
 _THUMBNAIL_PX = 240
+_GAP_PX = 8
 _SUPERSAMPLING = 2
 
 Picture = NDArray[np.uint8]
@@ -35,6 +36,12 @@ def write_thumbnail(path: Path, image: NDArray[np.uint8]) -> None:
     small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX, reducing_gap=2.0)
     with atomic_path(path) as partial:
         small.save(partial, format="JPEG", quality=85)
+
+
+def side_by_side(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Join pictures ``(H, W, 3)`` of one height from left to right, with a white gap."""
+    gap = np.full((panels[0].shape[0], _GAP_PX, 3), 255, np.uint8)
+    return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
 
 
 def draw_boxes(

@@ -52,8 +52,8 @@ def read_run(folder: Path) -> RunRecord:
     """Read a run folder; missing and damaged files become ``gaps``."""
     gaps: list[str] = []
     facts = _read_json(folder / "run.json", {}, gaps)
-    rows = _read_json(folder / "evaluation.json", [], gaps)
     summary = _read_summary(folder, gaps)
+    rows = _read_json(folder / "evaluation.json", [], [] if summary else gaps)  # of a list without labels there is none
     captions = _read_json(folder / "pictures" / "captions.json", {}, [])
     return RunRecord(
         name=folder.resolve().name,

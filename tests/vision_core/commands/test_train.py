@@ -108,3 +108,9 @@ def test_introduce__counts_the_items_after_which_the_teacher_moves(
     learner.teacher_moves = "epoch"
     introduce("toy", config, Prepared(learner=learner, items=ToyItems(7)))
     assert f"The teacher moves after every {items} items." in capsys.readouterr().out
+
+
+def test_introduce__states_that_will_be_kept_and_their_size(capsys: Capture) -> None:
+    config = toy_config(**{"train.epochs": 2, "train.keep_teachers": 10})
+    introduce("toy", config, Prepared(learner=ToyLearner(), items=ToyItems(7)))
+    assert "10 states will be kept in 'teachers', 0 MiB in all" in capsys.readouterr().out
