@@ -17,6 +17,15 @@ def _compare(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="also name images to label: N that differ most, and N at random",
     )
+    parser.add_argument(
+        "--labels", type=path, metavar="FILE", help="with --input: these images with boxes, as COCO, for a fair score"
+    )
+    parser.add_argument(
+        "--suggested",
+        type=path,
+        metavar="DIR",
+        help="folder of the comparison that named them (default: where FILE is)",
+    )
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 

@@ -16,23 +16,12 @@ from pipelines.sfod.verdict.source import read_source, to_detections
 from vision_core.bundles import bundle as bundles
 from vision_core.bundles.card import WEIGHTS_FILE, Card
 from vision_core.detection.analysis.changes import Changes, find_changes
-from vision_core.detection.average_precision import (
-    GroundTruth,
-    Matches,
-    eleven_points,
-    match_image,
-    pool_matches,
-    recall_precision,
-)
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.weights.bundles import answer, build_detector, prepare
 from vision_core.errors import AllInputsError, ConfigError, InputError
-from vision_core.randomness import key
 from vision_core.results import Detections
 
 Read = Callable[[Path], tuple[NDArray[np.uint8], tuple[str, ...]]]
-_DRAWS = 1000
-_INTERVAL = (2.5, 97.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,79 +124,6 @@ def compare(before: Model, after: Model, images: Iterable[Path], read: Read, rul
         operating_score=source.operating_score,
         notes=_notes(before.card, after.card, lacking),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """What labels say: VOC-2007 AP50 of both, 0 to 1, and the 95 % interval of the gain, images drawn in pairs."""
-
-    before: float
-    after: float
-    interval: tuple[float, float]
-    images: int
-
-    @property
-    def kind(self) -> str:
-        """``helped`` or ``harmful`` where the interval excludes 0, else ``unclear``."""
-        low, high = self.interval
-        return "helped" if low > 0 else "harmful" if high < 0 else "unclear"
-
-
-def gain_by_labels(
-    images: Sequence[Compared], truths: Sequence[GroundTruth], classes: tuple[str, ...], seed: int = 0
-) -> Labelled | None:
-    """Score both detectors by labels; None where no object is labelled.
-
-    Args:
-        images: The compared images.
-        truths: Their labels, in the same order.
-        classes: Names that the labels index.
-        seed: Of the bootstrap.
-    """
-    matched = [
-        _match(truths, [getattr(each, name) for each in images], classes) for name in ("before_all", "after_all")
-    ]
-
-    def scores(places: Sequence[int]) -> list[float | None]:
-        return [_mean_precision([[each[place] for place in places] for each in model]) for model in matched]
-
-    before, after = scores(range(len(images)))
-    if before is None or after is None:
-        return None
-    draws = np.random.default_rng(key("compare", seed)).integers(len(images), size=(_DRAWS, len(images)))
-    pairs = [scores(places.tolist()) for places in draws]
-    gains = [second - first for first, second in pairs if first is not None and second is not None]
-    low, high = np.percentile(gains, _INTERVAL)
-    return Labelled(before=before, after=after, interval=(float(low), float(high)), images=len(images))
-
-
-def suggest(images: Sequence[Compared], count: int, seed: int = 0) -> list[tuple[Compared, str]]:
-    """Suggest images to label: the ``count`` that differ most, and as many at random among the others.
-
-    Those at random are needed: of images chosen for their differences alone no fair score can be had.
-    """
-    order = sorted(range(len(images)), key=lambda place: (-images[place].difference, place))
-    chosen, rest = order[:count], sorted(order[count:])
-    drawn = np.random.default_rng(key("suggest", seed)).permutation(len(rest))[:count]
-    return [
-        *((images[place], "differs most") for place in chosen),
-        *((images[rest[place]], "at random") for place in sorted(drawn)),
-    ]
-
-
-def _match(truths: Sequence[GroundTruth], found: Sequence[Detections], classes: tuple[str, ...]) -> list[list[Matches]]:
-    """Match each class in each image, once for all draws."""
-    return [
-        [match_image(truth, each, label, name) for truth, each in zip(truths, found, strict=True)]
-        for label, name in enumerate(classes)
-    ]
-
-
-def _mean_precision(matched: Sequence[Sequence[Matches]]) -> float | None:
-    """Compute VOC-2007 AP50 as a mean over the classes with a labelled object; None without one."""
-    pooled = [pool_matches(each) for each in matched]
-    values = [eleven_points(*recall_precision(outcomes, count)) for count, outcomes in pooled if count]
-    return float(np.mean(values)) if values else None
 
 
 def _compared(path: Path, found: Sequence[Detections], operating_score: float) -> Compared:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.sfod.verdict.numbers import Source, prototypes_of
 from pipelines.sfod.verdict.probing import Probe, Prober
+from pipelines.sfod.verdict.rule import Rule
 from pipelines.sfod.verdict.truth_map import TruthMap, fit_truth_map
 from vision_core.bundles.bundle import amend, read_card
 from vision_core.bundles.card import Card
@@ -75,6 +76,20 @@ def read_source(card: Card) -> tuple[Source, str]:
     if calibration.statistics is None:
         return Source(operating_score=score), "no statistics of boxes and features"
     return _parsed(calibration.statistics, score), ""
+
+
+def read_rule(card: Card) -> Rule | None:
+    """Read the rule that was fitted for a source, from its statistics; None where none was.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    calibration = read_calibration(card)
+    record = ((calibration.statistics if calibration else None) or {}).get("rule")
+    try:
+        return None if record is None else Rule.from_record(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"card.json, calibration.statistics.rule: {error}. Fetch the bundle again.") from error
 
 
 def _parsed(record: Mapping[str, Any], score: float) -> Source:

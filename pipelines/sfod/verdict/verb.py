@@ -2,38 +2,47 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.sfod.config import SfodConfig
-from pipelines.sfod.verdict.comparing import (
-    Compared,
-    Comparison,
-    Labelled,
-    compare,
-    gain_by_labels,
-    load_model,
-    suggest,
-)
+from pipelines.sfod.outcome.labelling import common_folder, read_returned, suggest, to_coco, to_record
+from pipelines.sfod.verdict.by_labels import Design, Labelled, gain_by_labels
+from pipelines.sfod.verdict.comparing import Compared, Comparison, compare, load_model
 from pipelines.sfod.verdict.page import BY_LABELS, HEADLINES, changed_words, labelled_words, write_page
+from pipelines.sfod.verdict.source import read_rule
 from vision_core.config import loading as configs
-from vision_core.console import say, track
+from vision_core.console import command_line, say, track
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.errors import EXIT_PARTIAL, InputError, UsageError, one_line
 from vision_core.files import to_json, write_atomic, write_readme, writing
-from vision_core.images.reading import image_size, list_images
+from vision_core.images.reading import list_images
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.training.runtime import pick_device
 
 _PAGE, _RECORD, _TO_LABEL = "report.html", "comparison.json", "to_label.coco.json"
+_CHOSEN = (
+    "These images were chosen for their differences, or drawn by chance: what is said by labels corrects for that; the "
+    "numbers without labels, pictures and counts do not."
+)
 _FILES = {
     _PAGE: "The comparison to look at: verdict, pictures, numbers. It needs no network.",
     _RECORD: "The same as numbers, fractions.",
     _TO_LABEL: "With --suggest: the images that are worth labels, as COCO without boxes.",
     "pictures/": "The images that differ most.",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What is to be compared on: images, their labels, how they were chosen, remarks."""
+
+    paths: list[Path]
+    dataset: DetectionDataset | None = None
+    design: Design | None = None
+    notes: tuple[str, ...] = ()
 
 
 def run(arguments: argparse.Namespace, config_class: type[SfodConfig], build: Callable[[], object]) -> int:
@@ -43,48 +52,77 @@ def run(arguments: argparse.Namespace, config_class: type[SfodConfig], build: Ca
         raise UsageError(f"--out '{out}' is not empty: earlier results would be replaced. Give a new folder.")
     device = pick_device(arguments.device or "auto")
     before, after = (load_model(path, device) for path in (arguments.before, arguments.after))
-    paths, dataset = _images(arguments, config_class, before.detector.classes)
-    read = UntrustedImages().noted_image
-    comparison = compare(before, after, track(paths, len(paths), "compare", "image"), read)
-    labelled = _by_labels(comparison, dataset) if dataset else None
     names = [each.card.identity() for each in (before, after)]
+    order = _order(arguments, config_class, before.detector.classes, names)
+    read = UntrustedImages().noted_image
+    shown = track(order.paths, len(order.paths), "compare", "image")
+    comparison = compare(before, after, shown, read, read_rule(before.card))
+    comparison = replace(comparison, notes=(*comparison.notes, *order.notes))
+    labelled = _by_labels(comparison, order) if order.dataset else None
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     write_page(out / _PAGE, comparison, names, labelled, read)
-    write_atomic(out / _RECORD, to_json(_record(comparison, names, labelled)))
+    record, told = _record(comparison, names, labelled), _told(comparison, labelled)
     if arguments.suggest:
+        folder = common_folder(order.paths)
         chosen = suggest(comparison.images, arguments.suggest)
-        write_atomic(out / _TO_LABEL, to_json(_to_label(chosen, before.detector.classes)))
+        write_atomic(out / _TO_LABEL, to_json(to_coco(chosen, before.detector.classes, folder)))
+        record["suggested"] = to_record(chosen, len(comparison.images), folder)
+        told += _how_to_return(arguments, folder, len(chosen))
+    write_atomic(out / _RECORD, to_json(record))
     write_readme(out, f"Comparison of {names[0]} and {names[1]}.", _FILES)
-    for line in _told(comparison, labelled):
+    for line in told:
         say(one_line(line))
     say(one_line(f"Report: {out / _PAGE}"))
     return EXIT_PARTIAL if comparison.failed else 0
 
 
-def _images(
-    arguments: argparse.Namespace, config_class: type[SfodConfig], classes: tuple[str, ...]
-) -> tuple[list[Path], DetectionDataset | None]:
-    """List the images of ``--input``, or those of a labelled list."""
+def _order(
+    arguments: argparse.Namespace, config_class: type[SfodConfig], classes: tuple[str, ...], names: list[str]
+) -> _Order:
+    """List the images of ``--input``, those of them that came back labelled, or those of a labelled list."""
     if arguments.input and arguments.words:
         raise UsageError("Give --input, a folder without labels, or the settings of a labelled list, not both.")
+    if (arguments.labels or arguments.suggested) and not (arguments.input and arguments.labels):
+        raise UsageError("Labels of suggested images need --input FOLDER, the images, and --labels FILE.")
+    if arguments.labels:
+        suggested = (arguments.suggested or arguments.labels.parent) / _RECORD
+        returned = read_returned(arguments.labels, suggested, arguments.input, names, classes)
+        notes = (*returned.notes, _CHOSEN)
+        paths = [each.path for each in returned.dataset.records]
+        return _Order(paths=paths, dataset=returned.dataset, design=returned.design, notes=notes)
     if arguments.input:
         paths = list_images(arguments.input) if arguments.input.is_dir() else [arguments.input]
         if not paths or not paths[0].exists():
             raise InputError(f"--input '{arguments.input}' holds no image.")
-        return paths, None
+        return _Order(paths=paths)
     data = configs.load(config_class, None, arguments.words).data
     split = data.eval_split
     if not split:
         raise UsageError("Give --input FOLDER, or a labelled list: data.root=… data.format=… data.eval_split=….")
     dataset = read_dataset(data.model_copy(update={"classes": data.classes or classes}), split, with_labels=True)
-    return [record.path for record in dataset.records], dataset
+    return _Order(paths=[record.path for record in dataset.records], dataset=dataset)
 
 
-def _by_labels(comparison: Comparison, dataset: DetectionDataset) -> Labelled | None:
-    by_path = {record.path: record for record in dataset.records}
-    truths = [by_path[each.path] for each in comparison.images]
-    return gain_by_labels(comparison.images, truths, dataset.classes)
+def _by_labels(comparison: Comparison, order: _Order) -> Labelled | None:
+    """Score by labels; of images that could not be read the kind is left out with them."""
+    assert order.dataset is not None
+    places = {record.path: place for place, record in enumerate(order.dataset.records)}
+    read = [places[each.path] for each in comparison.images]
+    design = replace(order.design, kinds=order.design.kinds[read]) if order.design else None
+    truths = [order.dataset.records[place] for place in read]
+    return gain_by_labels(comparison.images, truths, order.dataset.classes, design)
+
+
+def _how_to_return(arguments: argparse.Namespace, folder: Path, count: int) -> list[str]:
+    out: Path = arguments.out
+    words = ["compare", str(arguments.before), str(arguments.after), "--input", str(folder)]
+    words += ["--labels", str(out / _TO_LABEL), "--out", f"{out}-labelled"]
+    return [
+        f"To label: the {count} images of {out / _TO_LABEL}. Draw every object in each, and save as COCO in its place; "
+        "take images out that nobody has looked at, as one without a box counts as empty. Then:",
+        f"  {command_line(['python', '-m', 'pipelines.sfod', *words])}",
+    ]
 
 
 def _told(comparison: Comparison, labelled: Labelled | None) -> list[str]:
@@ -105,22 +143,16 @@ def _record(comparison: Comparison, names: list[str], labelled: Labelled | None)
         "models": names,
         "operating_score": comparison.operating_score,
         **asdict(comparison.verdict),
-        "by_labels": {**asdict(labelled), "kind": labelled.kind} if labelled else None,
+        "by_labels": _labelled_record(labelled) if labelled else None,
         "notes": comparison.notes,
         "images": {each.path.name: _changed(each) for each in comparison.images},
         "failed": {path.name: reason for path, reason in comparison.failed.items()},
     }
 
 
+def _labelled_record(labelled: Labelled) -> dict[str, Any]:
+    return {**asdict(labelled), "kind": labelled.kind, "boxes_needed": labelled.boxes_needed}
+
+
 def _changed(image: Compared) -> dict[str, int]:
     return {name: len(getattr(image.changes, name)) for name in ("gained", "lost", "moved", "same")}
-
-
-def _to_label(chosen: list[tuple[Compared, str]], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Write the images to label as COCO; ``chosen`` says of each why."""
-    images = []
-    for number, (each, why) in enumerate(chosen, start=1):
-        height, width = image_size(each.path)
-        images.append({"id": number, "file_name": each.path.name, "width": width, "height": height, "chosen": why})
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
-    return {"info": {"description": RESEARCH_NOTICE}, "images": images, "categories": categories, "annotations": []}

@@ -25,7 +25,7 @@ def worse_bundle() -> Path:
     def make(folder: Path) -> None:
         detector, card = load_detector(source_bundle())
         adapted = card.model_copy(update={"method": "mt", "parent": read_card(source_bundle()).hashes[WEIGHTS_FILE]})
-        save_detector(folder / "model", with_noise(detector, seed=3, length=0.05), adapted)
+        save_detector(folder / "model", with_noise(detector, seed=3, length=0.15), adapted)
 
     return made_once("sfod-worse", make) / "model"
 
