@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from vision_core.config.schema import Config, Fraction, NonNegativeFloat, PositiveFloat, Section, Teacher, merged
 from vision_core.detection.settings import DetectionData, DetectorSettings
@@ -23,6 +23,7 @@ Method = Literal["source", "bn", "mt", "lpld", "fixed_pl", "wscol_core", "wsco_f
 SUPERVISED = frozenset({"source", "oracle"})
 CONTRASTING = frozenset({"wscol_core", "wsco_full", "wsco_full+lpld"})
 TEACHING = frozenset({"mt", "lpld", "fixed_pl"}) | CONTRASTING
+_KEPT_TEACHERS = 10  # to select from
 _WSCOL: dict[str, Any] = {  # as released
     "train": {"epochs": 20},
     "teacher": {"keep_rate": 0.9},
@@ -122,6 +123,19 @@ class Verdict(Section):
         description="Images of the validation list of method source on which the statistics are made that its bundle "
         "keeps for later comparisons; 0: none.",
     )
+    images: int = Field(
+        16,
+        ge=0,
+        le=100_000,
+        description="Images of the target on which the report of an adaptation without a labelled list compares the "
+        "detector before and after, evenly spaced; 0: none.",
+    )
+    select: bool | None = Field(
+        None,
+        description="true: a fifth of the target's images (at least 8) is kept out of adaptation, and on them numbers "
+        "without labels are computed of the source and each of the kept teachers (train.keep_teachers, then 10), of "
+        "which a fitted rule chooses one. With fewer than 40 images all are used for both.",
+    )
 
 
 class Results(Section):
@@ -173,4 +187,15 @@ class SfodConfig(Config):
             keys = {name: value for name, value in keys.items() if name != "wscol"}
         if isinstance(preset, str):
             defaults = merged(defaults, _PRESETS.get(preset, {}))
+        verdict = keys.get("verdict")
+        if isinstance(verdict, Mapping) and verdict.get("select") is True:
+            defaults = merged(defaults, {"train": {"keep_teachers": _KEPT_TEACHERS}})
         return merged(defaults, keys) if defaults else keys
+
+    @model_validator(mode="after")
+    def _can_select(self) -> Self:
+        if self.verdict.select and self.method not in TEACHING:
+            raise ValueError(f"verdict.select chooses among teachers, and method '{self.method}' has none")
+        if self.verdict.select and not self.train.keep_teachers:
+            raise ValueError("verdict.select chooses among kept teachers: give train.keep_teachers=10")
+        return self

@@ -18,9 +18,11 @@ from pipelines.sfod.initial_weights import (
     load_source_detector,
     new_detector,
 )
-from pipelines.sfod.learners.adaptation import adaptation_learner
+from pipelines.sfod.learners.adaptation import adaptation_learner, warnings_of
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.methods.thresholds import resolve_threshold
+from pipelines.sfod.outcome.conclusion import conclude_run
+from pipelines.sfod.outcome.held_out import Split, hold_out
 from pipelines.sfod.overlap import is_own_validation, note_seen_images
 from pipelines.sfod.predict import SfodPredictor
 from pipelines.sfod.verdict.source import store_statistics
@@ -39,6 +41,7 @@ from vision_core.detection.datasets.reading import (
     DetectionDataset,
     content_manifest,
     drop_empty,
+    format_note,
     manifest,
     read_dataset,
     read_for_findings,
@@ -68,14 +71,15 @@ from vision_core.training.runtime import pick_device
 
 _OWN_LIST = "the source's own validation list"
 _EPOCH = "epoch"  # name of the bundle of an epoch that is scored during training
-_LABELS_UNREAD = "Adaptation reads images alone; annotation files beside them are not opened."
-_ORACLE = "oracle trains on labels of the target: an upper bound for tables, no adaptation without labels."
 
 
 class SfodPipeline(Pipeline[SfodConfig]):
     """Pipeline of source-free adaptation of detectors."""
 
-    own_data = "data.root=YOUR_IMAGES data.format=images source.weights=BUNDLE"
+    own_data = "data.root=YOUR_IMAGES source.weights=BUNDLE preset=small"
+    own_source = (
+        "import-weights CHECKPOINT.pth --out BUNDLE; or train method=source data.root=LABELLED, whose model it is"
+    )
     result_files = RESULT_FILES
     can_check = True
     limits = (
@@ -89,13 +93,15 @@ class SfodPipeline(Pipeline[SfodConfig]):
         self._told: set[str] = set()  # notes on the scored list that the terminal shows already
         self._manifest: str | None = None  # of the images of the run that was prepared last
         self._shared: list[str] | None = None  # those of them that it scores on
+        self._split: Split | None = None  # those to adapt to, and those that numbers without labels are of
 
     def check_runs(self, runs: Mapping[str, SfodConfig]) -> None:
         """Read the lists of all runs whose classes are given, so that none is refused after another has trained."""
         for config in (config for config in runs.values() if config.data.classes):
             dataset = read_dataset(config.data, config.data.split, with_labels=config.method in SUPERVISED)
             if config.method in TEACHING and config.data.on_corrupt == "refuse":  # then all images are kept
-                steps = Steps(len(dataset), config.train, world_size=distributed.world_size())
+                count = len(hold_out(dataset, is_asked=config.verdict.select).adapted)
+                steps = Steps(count, config.train, world_size=distributed.world_size())
                 refuse_still_teacher(config.teacher.every, steps)
             if config.data.eval_split:
                 self.eval_set(config, config.data.classes)
@@ -117,7 +123,13 @@ class SfodPipeline(Pipeline[SfodConfig]):
             items=items,
             manifest=content_manifest(dataset),
             manifest_before=_names_hash(items),
-            notes=(*_warnings(config), *dataset.notes, *notes, *self._scored_notes(config, detector.classes, dataset)),
+            notes=(
+                format_note(dataset, config.data),
+                *warnings_of(config),
+                *dataset.notes,
+                *notes,
+                *self._scored_notes(config, detector.classes, dataset),
+            ),
         )
 
     def _prepare_target(self, config: SfodConfig) -> Prepared:
@@ -125,6 +137,9 @@ class SfodPipeline(Pipeline[SfodConfig]):
         config, told = resolve_threshold(config, start.path)
         data = config.data.model_copy(update={"classes": start.module.classes})
         dataset = self._sound(read_dataset(data, data.split, with_labels=False), data)
+        told = (format_note(dataset, data), *told)
+        self._split = hold_out(dataset, is_asked=config.verdict.select)
+        dataset = self._split.adapted
         self._manifest = manifest(dataset)
         scored = self._scored_notes(config, data.classes, dataset)
         items = build_views(TargetViews, config, dataset, start.module)
@@ -133,7 +148,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
             items=items,
             manifest=content_manifest(dataset),
             manifest_before=_names_hash(items),
-            notes=(*start.notes, *told, *_warnings(config), *dataset.notes, *scored),
+            notes=(*start.notes, *told, *warnings_of(config), *dataset.notes, *self._split.notes, *scored),
             start=start.path,
         )
 
@@ -177,6 +192,10 @@ class SfodPipeline(Pipeline[SfodConfig]):
                 limits=" ".join([self.limits, *(each for each in learner.notes if each.startswith("ALARM"))]),
             ),
         )
+
+    def conclude_run(self, config: SfodConfig, folder: Path, start: Path | None) -> tuple[str, ...]:
+        """Select a teacher where that is asked for; compare before and after where no labelled list does."""
+        return conclude_run(config, folder, start, self._split) if start and self._split else ()
 
     def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``."""
@@ -347,19 +366,6 @@ def build_views(
 def _names_hash(items: TrainingSet) -> str:
     """Hash the names of the images, by which earlier versions knew the list of a run."""
     return fingerprint(items.names(range(len(items))))
-
-
-def _warnings(config: SfodConfig) -> list[str]:
-    if config.method in SUPERVISED:
-        return [_ORACLE] if config.method == "oracle" else []
-    found = [] if config.data.filter_empty else [_LABELS_UNREAD]
-    if config.method == "bn":
-        found.append("bn assumes that the statistics in the weights are of the source images, not of ImageNet.")
-    if config.method in TEACHING and config.teacher.keep_rate == 1:
-        found.append("warning: teacher.keep_rate is 1: the teacher never moves, and the result is the source model.")
-    if config.method in TEACHING - {"fixed_pl"} and config.teacher.keep_rate == 0:
-        found.append("warning: teacher.keep_rate is 0: there is no average; the teacher jumps to the student.")
-    return found
 
 
 def _note_shared_images(config: SfodConfig, shared: Sequence[str], scored: DetectionDataset) -> list[str]:

@@ -112,7 +112,9 @@ def test_train__seeds_get_a_folder_each_and_a_table(
 ) -> None:
     assert life.train(tmp_path, "--seeds", "0,1", "train.epochs=1") == 0
     assert all((tmp_path / f"seed-{seed}" / "model" / "card.json").exists() for seed in range(2))
-    assert "over 2 seeds" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "over 2 seeds" in told
+    assert all(f"Model:     {tmp_path / f'seed-{seed}' / 'model'}\n" in told for seed in range(2))
 
 
 @pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])

@@ -1,8 +1,8 @@
-"""The choice of the learner that adapts a detector."""
+"""The choice of the learner that adapts a detector, and what to be warned of."""
 
 from pathlib import Path
 
-from pipelines.sfod.config import CONTRASTING, SfodConfig, Wscol
+from pipelines.sfod.config import CONTRASTING, SUPERVISED, TEACHING, SfodConfig, Wscol
 from pipelines.sfod.learners.fixed_labels import FixedLabelsLearner
 from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
@@ -12,6 +12,9 @@ from vision_core.detection.model.detector import Detector
 from vision_core.training import distributed
 from vision_core.training.learner import Learner
 from vision_core.training.loaders import Steps
+
+_LABELS_UNREAD = "Adaptation reads images alone; annotation files beside them are not opened."
+_ORACLE = "oracle trains on labels of the target: an upper bound for tables, no adaptation without labels."
 
 
 def adaptation_learner(
@@ -47,3 +50,17 @@ def adaptation_learner(
         learner = MeanTeacherLearner(detector, teacher=teacher, pseudo_labels=pseudo_labels, lpld=lpld, seed=seed)
     learner.watch.sure_score = read_sure_score(source)
     return learner
+
+
+def warnings_of(config: SfodConfig) -> list[str]:
+    """Warn of settings with which a method is not what its name says."""
+    if config.method in SUPERVISED:
+        return [_ORACLE] if config.method == "oracle" else []
+    found = [] if config.data.filter_empty else [_LABELS_UNREAD]
+    if config.method == "bn":
+        found.append("bn assumes that the statistics in the weights are of the source images, not of ImageNet.")
+    if config.method in TEACHING and config.teacher.keep_rate == 1:
+        found.append("warning: teacher.keep_rate is 1: the teacher never moves, and the result is the source model.")
+    if config.method in TEACHING - {"fixed_pl"} and config.teacher.keep_rate == 0:
+        found.append("warning: teacher.keep_rate is 0: there is no average; the teacher jumps to the student.")
+    return found

@@ -46,7 +46,7 @@ class LabelWatch(nn.Module):
         """Add the pseudo labels of a step of this process to what the progress shows."""
         images, labels = self._own if self._own[0] < _WINDOW_IMAGES else (0, 0)
         self._own = [images + num_images, labels + num_labels]
-        self.status = f"{self._own[1] / self._own[0]:.1f} boxes an image"
+        self.status = f"{self._own[1] / self._own[0]:.1f} pseudo labels an image"
 
     def count(self, counts: Tensor, step: int) -> None:
         """Add a step, and look at the window every 20 steps.

@@ -30,6 +30,7 @@ from vision_core.detection.model.detector import Detector
 from vision_core.detection.views import LabelledViews, TargetViews
 from vision_core.errors import Interrupted
 from vision_core.runs.folder import RunFolder
+from vision_core.runs.kept_teachers import list_kept, load_kept
 from vision_core.training.learner import Learner, Prepared, TrainingSet
 from vision_core.training.loop import fit
 from vision_core.training.runtime import Runtime
@@ -43,6 +44,7 @@ SMALL = (
     "detector.test_detections=3",
     "train.epochs=1",
     "train.log_every=1",
+    "train.keep_teachers=2",
 )
 TEACHING = ("pseudo_labels.threshold=0.6", "lpld.iou=0.9", "lpld.foreground=0.5", "lpld.background=1")
 CASES = {
@@ -152,6 +154,17 @@ def test_fit__two_processes_are_as_one(case: str, trained: tuple[Path, Path]) ->
         torch.testing.assert_close(first[name], tensor, rtol=near, atol=near, msg=partial("{}: {}".format, name))
 
 
+@pytest.mark.parametrize("case", ["mean teacher", "WSCo"])
+def test_fit__two_processes_keep_the_teachers_of_one(case: str, trained: tuple[Path, Path]) -> None:
+    one, two = (list_kept(folder / case) for folder in trained)
+    assert list(one) == list(two)
+    assert len(one) == 2
+    for step, path in one.items():
+        other = load_kept(two[step])
+        for name, tensor in load_kept(path).items():  # a millionth may fall on the other side of a half's last bit
+            torch.testing.assert_close(other[name], tensor, rtol=2e-3, atol=1e-6, msg=partial("{}: {}".format, name))
+
+
 def test_fit__the_cases_are_what_they_are_called(trained: tuple[Path, Path]) -> None:
     [empty] = states(trained[0] / "all empty", 1)
     for case in ("LPLD, some empty", "WSCo, some empty"):
@@ -170,6 +183,11 @@ def test_fit__the_cases_are_what_they_are_called(trained: tuple[Path, Path]) -> 
 def test_fit__two_processes_resume_with_the_same_bits(trained: tuple[Path, Path]) -> None:
     for whole, resumed in zip(states(trained[1] / STOPPED, 2), states(trained[1] / "parts", 2), strict=True):
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    kept = [
+        {step: path.read_bytes() for step, path in list_kept(trained[1] / name).items()} for name in (STOPPED, "parts")
+    ]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 2
 
 
 @pytest.mark.slow

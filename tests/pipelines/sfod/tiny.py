@@ -51,7 +51,8 @@ SUPERVISED = (
     "optim.clip_norm=5",
 )
 # A detector of 48 steps is sure of few things.
-ADAPTATION = ("pseudo_labels.threshold=0.5", "train.batch_size=2", "train.log_every=1")
+# Comparing before and after takes longer than these runs.
+ADAPTATION = ("pseudo_labels.threshold=0.5", "train.batch_size=2", "train.log_every=1", "verdict.images=0")
 CLASSES = SHAPES
 EXPORTED_PX = 96
 

@@ -102,7 +102,7 @@ def test_status__tells_boxes_an_image() -> None:
     watch = LabelWatch(0.7)
     watch.see(3, 2)
     watch.see(0, 2)
-    assert watch.status == "0.8 boxes an image"
+    assert watch.status == "0.8 pseudo labels an image"
 
 
 def test_counts_of__images_without_detections() -> None:
