@@ -118,6 +118,14 @@ class Pipeline(ABC, Generic[ConfigT]):
     def predictor(self, bundle: Path, device: torch.device, config: ConfigT | None = None) -> Predictor[Any]:
         """Load a bundle for inference on untrusted files; ``config`` replaces its settings."""
 
+    def answers(self, bundle: Path, device: torch.device) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
+        """Load what computes the golden output of a bundle: by default its predictor.
+
+        Raises:
+            CheckpointError: It is no sound bundle of this task.
+        """
+        return self.predictor(bundle, device).answer
+
     @abstractmethod
     def demo_data(self, folder: Path) -> str:
         """Write the demo's data set; returns a sentence that describes it."""

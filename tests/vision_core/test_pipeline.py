@@ -1,6 +1,7 @@
 """The defaults of a task: what a pipeline does that writes its five abstract methods alone."""
 
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from tests.vision_core.toy import ToyConfig, ToyItems, ToyLearner, toy_config
 from tests.vision_core.toy_classifier import write_classifier
-from vision_core.bundles.bundle import read_card
+from vision_core.bundles.bundle import Golden, Tensors, read_card, save
 from vision_core.bundles.card import Card, TrainedOn
+from vision_core.commands.bundles import verify
 from vision_core.errors import Checked, DataError, InputError, UsageError
 from vision_core.evaluation.rows import Row
 from vision_core.pipeline import Pipeline, Predictor, weights_hash
@@ -119,6 +121,23 @@ def test_inputs__a_list_or_a_folder_without_images_is_refused(tmp_path: Path) ->
         ToyPipeline().inputs(listed)
     with pytest.raises(DataError, match=r"holds 0 images; 1 \.csv"):
         ToyPipeline().inputs(tmp_path)
+
+
+def test_answers__verify_asks_for_them_so_that_a_part_without_a_predictor_is_verified_too(tmp_path: Path) -> None:
+    def doubled(inputs: Mapping[str, Tensor]) -> Tensors:
+        return {"doubled": 2 * inputs["number"]}
+
+    class OfParts(ToyPipeline):
+        def answers(self, bundle: Path, device: torch.device) -> Callable[[Mapping[str, Tensor]], Tensors]:
+            return doubled
+
+    card = ToyPipeline().card(toy_config(), "part", trained_on=TrainedOn(description="numbers", synthetic=True))
+    golden = Golden(inputs={"number": torch.ones(1)}, answer=lambda weights, inputs: doubled(inputs))
+    save(tmp_path / "part", {"factor": torch.full((1, 1), 2.0)}, card, golden)
+    arguments = Namespace(bundle=tmp_path / "part", device="cpu")
+    assert verify.run(arguments, ToyConfig, OfParts) == 0
+    with pytest.raises(NotImplementedError):  # of the predictor, which answers by default
+        verify.run(arguments, ToyConfig, ToyPipeline)
 
 
 def test_exportable_and_import_weights__refuse_in_one_line(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from vision_core.training.runtime import launch
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Check hashes and numbers, and compute the golden pair again."""
     content = bundles.load(arguments.bundle, config_class.task)
-    predictor = build().predictor(arguments.bundle, launch(arguments.device or "auto").device)
-    deviation = bundles.check_golden(content, predictor.answer)
+    answer = build().answers(arguments.bundle, launch(arguments.device or "auto").device)
+    deviation = bundles.check_golden(content, answer)
     say(f"{content.card.identity()}: hashes and numbers are sound, {len(content.tensors)} tensors.")
     say(f"Golden pair: relative deviation {deviation:.2g} (fine up to {bundles.GOLDEN_FINE:g}).")
     if deviation > bundles.GOLDEN_FINE:
