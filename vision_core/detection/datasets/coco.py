@@ -1,6 +1,5 @@
 """COCO data sets: a JSON index of images, annotations and categories, and a folder of images."""
 
-import json
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from vision_core.detection.datasets.checks import (
     stated_px,
     without_repeats,
 )
-from vision_core.detection.datasets.coco_checks import check_annotations, extra_of, refuse_oversized
+from vision_core.detection.datasets.coco_checks import check_annotations, extra_of, read_json
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
@@ -32,7 +31,6 @@ from vision_core.detection.datasets.records import (
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
 from vision_core.evaluation.class_names import written_name
-from vision_core.files import RepeatedKeyError, parse_json
 from vision_core.images.reading import IMAGE_SUFFIXES, is_image_name, list_images
 
 Entry = Mapping[str, Any]
@@ -89,7 +87,7 @@ def image_ids(index: Path, images: Sequence[Path]) -> dict[Path, int | str]:
         DataError: The index lacks an image, or has several that it may be.
     """
     by_name: dict[str, dict[int | str, str]] = {}
-    for number, entry in _by_number(_load(index)["images"], "image", "file_name", ReaderReport("refuse")).items():
+    for number, entry in _by_number(load_index(index)["images"], "image", "file_name", ReaderReport("refuse")).items():
         name = str(entry["file_name"]).replace("\\", "/")
         by_name.setdefault(PurePosixPath(name).name, {})[number] = name
     found = {}
@@ -122,7 +120,7 @@ class _Index:
 
     @classmethod
     def parse(cls, path: Path, report: ReaderReport) -> "_Index":
-        tables = _load(path)
+        tables = load_index(path)
         images = _by_number(tables["images"], "image", "file_name", report)
         categories = _by_number(tables["categories"], "category", "name", report)
         annotations = _by_number(tables["annotations"], "annotation", "bbox", report)
@@ -224,6 +222,17 @@ def index_path(root: Path, split: str) -> Path:
     raise DataError(f"{missing}; there is '{found}'. Correct data.split.{hint}")
 
 
+def load_index(path: Path) -> dict[str, list[Entry]]:
+    """Read the lists ``images``, ``annotations`` and ``categories`` of an index.
+
+    Raises:
+        DataError: It breaks off, is none, names a key twice, or needs more memory than there is.
+    """
+    content = read_json(path)
+    tables = {name: _table(content, name, path) for name in ("images", "annotations", "categories")}
+    return {**tables, "images": [_named(image) for image in tables["images"]]}
+
+
 def has_index(root: Path) -> bool:
     """Tell whether a folder holds a COCO index, by the names of its files."""
     return bool(_indexes(root))
@@ -231,22 +240,6 @@ def has_index(root: Path) -> bool:
 
 def _indexes(root: Path) -> list[Path]:
     return [*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob(f"*/{_ROBOFLOW_INDEX}")]
-
-
-def _load(path: Path) -> dict[str, list[Entry]]:
-    refuse_oversized(path)
-    try:
-        content = parse_json(decoded(path))
-    except json.JSONDecodeError as error:
-        offset = len(error.doc[: error.pos].encode())
-        size = path.stat().st_size
-        raise DataError(f"'{path}' breaks off: {error.msg} at byte '{offset}' of {size}. Copy it again.") from error
-    except RepeatedKeyError as error:
-        raise DataError(f"'{path}': {error}. Write each key once.") from error
-    except RecursionError as error:
-        raise DataError(f"'{path}' is not a COCO index: {error}. Correct data.split or data.format.") from error
-    tables = {name: _table(content, name, path) for name in ("images", "annotations", "categories")}
-    return {**tables, "images": [_named(image) for image in tables["images"]]}
 
 
 def _named(image: Entry) -> Entry:

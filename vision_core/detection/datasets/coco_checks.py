@@ -1,12 +1,15 @@
 """Checks of what the annotations of a COCO index say beside their boxes: polygons, rotation, scores."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vision_core.detection.datasets.checks import decoded
 from vision_core.detection.datasets.records import Extra, ReaderReport
 from vision_core.errors import DataError
+from vision_core.files import RepeatedKeyError, parse_json
 
 Entry = Mapping[str, Any]
 _Box = tuple[float, float, float, float]
@@ -111,12 +114,27 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def refuse_oversized(path: Path) -> None:
-    """Refuse an index that the memory of this machine cannot hold.
+def read_json(path: Path) -> Any:  # noqa: ANN401 (any JSON)
+    """Read a JSON file of a data set: an index, or the results of a detector.
 
     Raises:
-        DataError: Says what it would take.
+        DataError: It breaks off, names a key twice, is nested too deeply, or needs more memory than there is.
     """
+    _refuse_oversized(path)
+    try:
+        return parse_json(decoded(path))
+    except json.JSONDecodeError as error:
+        offset = len(error.doc[: error.pos].encode())
+        size = path.stat().st_size
+        raise DataError(f"'{path}' breaks off: {error.msg} at byte '{offset}' of {size}. Copy it again.") from error
+    except RepeatedKeyError as error:
+        raise DataError(f"'{path}': {error}. Write each key once.") from error
+    except RecursionError as error:
+        raise DataError(f"'{path}' is not a COCO index: {error}. Correct data.split or data.format.") from error
+
+
+def _refuse_oversized(path: Path) -> None:
+    """Refuse a file that the memory of this machine cannot hold."""
     needed = path.stat().st_size * _MEMORY_PER_BYTE
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
