@@ -37,8 +37,8 @@ from pipelines.ovd.bundles import load_open_detector
 from pipelines.ovd.config import ImageText, OvdConfig, OvdData, Predict, Proposals
 from pipelines.ovd.data.reading import read_base
 from pipelines.ovd.data.vocabulary_split import Split, split_classes
+from pipelines.ovd.evaluation.scores import score_groups
 from pipelines.ovd.image_text.loading import load_image_text
-from pipelines.ovd.pipeline import score_groups
 from pipelines.ovd.predict import OvdPredictor
 from pipelines.ovd.pseudo_labels.label_file import read_labels
 from vision_core.detection.datasets.reading import read_dataset

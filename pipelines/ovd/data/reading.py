@@ -1,14 +1,13 @@
 """Reading of a list with the base classes alone, for training, and with all of them, for scores."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.ovd.config import OvdData
 from pipelines.ovd.data.lvis import LvisScores, check_index, lvis_scores, lvis_split
 from pipelines.ovd.data.vocabulary_split import Split, base_dataset, check_no_leak, split_classes
 from pipelines.ovd.pseudo_labels.label_file import coco_index
-from vision_core.detection.datasets.coco import index_path
+from vision_core.detection.datasets.coco import index_path, load_index
 from vision_core.detection.datasets.reading import DetectionDataset, existing_root, read_dataset
 from vision_core.errors import ConfigError
 from vision_core.evaluation.class_names import written_name
@@ -103,7 +102,7 @@ def federated_scores(data: OvdData, dataset: DetectionDataset, found: Sequence[D
     images = {str(each["id"]): each for each in content["images"]}
     numbers = {written_name(str(each["name"])): each["id"] for each in content["categories"]}
     shown = [images[record.image_id] for record in dataset.records]
-    known, wanted = {each["id"] for each in shown}, {numbers[name] for name in dataset.classes if name in numbers}
+    wanted = {numbers[name] for name in dataset.classes if name in numbers}
     results = [
         {
             "image_id": image["id"],
@@ -115,14 +114,33 @@ def federated_scores(data: OvdData, dataset: DetectionDataset, found: Sequence[D
         for box, score, label in zip(each.boxes, each.scores, each.labels, strict=True)
         if each.classes[label] in numbers
     ]
+    return lvis_scores(_part(content, shown, wanted), results)
+
+
+def read_lvis(data: OvdData) -> dict[str, Any]:
+    """Read the index of ``data.eval_split``, an index of LVIS, with all its classes.
+
+    Raises:
+        ConfigError: No list is named.
+        DataError: It cannot be read, or is none of LVIS.
+    """
+    if not data.eval_split:
+        raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
+    content = _index(data, data.eval_split)
+    check_index(content)
+    return _part(content, content["images"], {each["id"] for each in content["categories"]})
+
+
+def _part(content: Mapping[str, Any], images: Sequence[Mapping[str, Any]], wanted: set[Any]) -> dict[str, Any]:
+    """Keep some images and categories of an index with their annotations, numbered from 1: 0 would be no match."""
+    known = {each["id"] for each in images}
     labelled = (each for each in content["annotations"] if each["image_id"] in known and each["category_id"] in wanted)
-    index = {
-        "images": shown,
-        "annotations": [{**each, "id": number} for number, each in enumerate(labelled, start=1)],  # 0: no match
+    return {
+        "images": list(images),
+        "annotations": [{**each, "id": number} for number, each in enumerate(labelled, start=1)],
         "categories": [each for each in content["categories"] if each["id"] in wanted],
     }
-    return lvis_scores(index, results)
 
 
 def _index(data: OvdData, split: str) -> dict[str, Any]:
-    return dict(json.loads(index_path(existing_root(data), split).read_text(encoding="utf-8-sig")))
+    return dict(load_index(index_path(existing_root(data), split)))

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -127,7 +127,7 @@ def save_compact(folder: Path, model: CompactModel, card: Card) -> Card:
 
 
 @torch.no_grad()
-def answer(model: CompactModel, inputs: Tensors) -> Tensors:
+def answer(model: CompactModel, inputs: Mapping[str, Tensor]) -> Tensors:
     """Compute the golden outputs: embeddings of two crops, projections of two sentences."""
     read = model.project_texts(inputs["read"].to(model.device))
     return {"images": model.encode_images(inputs["crops"]).cpu(), "texts": read.cpu()}

@@ -1,0 +1,1 @@
+"""Scores of detectors of names, and of predictions of other tools."""
