@@ -21,6 +21,27 @@ from vision_core.errors import CheckpointError
 
 GENERATOR = "proposals"  # the method of a generator, on its card
 _EMBEDDINGS, _BACKGROUND = "classifier.embeddings", "background_regions"
+_OBJECTS, _LABELS = "object_regions", "object_labels"  # which bundles written before do not have
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRegions:
+    """Projected embeddings of regions of training images, for the thresholds of typed names.
+
+    Attributes:
+        background: ``(N, D)``, of what no labelled box or candidate touches.
+        objects: ``(M, D)``, of labelled boxes.
+        labels: ``(M,)`` int64, their classes in the order of the training's.
+    """
+
+    background: Tensor
+    objects: Tensor
+    labels: Tensor
+
+    @classmethod
+    def none(cls, width: int) -> "StoredRegions":
+        """Store nothing, ``D`` wide."""
+        return cls(background=torch.zeros(0, width), objects=torch.zeros(0, width), labels=torch.zeros(0).long())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +53,18 @@ class OpenBundle:
         card: Its card.
         split: The classes of its training.
         embeddings: ``(K, D)``, of their names, whatever the detector is asked for meanwhile.
-        background: ``(N, D)``, projected embeddings of background regions, for the thresholds of typed names.
+        regions: For the thresholds of typed names.
     """
 
     detector: OpenDetector
     card: Card
     split: Split
     embeddings: Tensor
-    background: Tensor
+    regions: StoredRegions
 
 
 def save_open_detector(
-    folder: Path, detector: OpenDetector, card: Card, novel: tuple[str, ...], background: Tensor
+    folder: Path, detector: OpenDetector, card: Card, novel: tuple[str, ...], regions: StoredRegions
 ) -> Card:
     """Write a detector of names as a bundle.
 
@@ -52,7 +73,7 @@ def save_open_detector(
         detector: The detector, with the vocabulary of its training.
         card: Architecture, classes and preprocessing are filled in here.
         novel: Names of the novel classes.
-        background: ``(N, D)``, projected embeddings of background regions.
+        regions: For the thresholds of typed names.
 
     Returns:
         The card as written.
@@ -73,7 +94,8 @@ def save_open_detector(
     def compute(tensors: Tensors, inputs: Tensors) -> Tensors:
         return answer(_with_weights(detector.settings, detector.classes, classifier, tensors), inputs)
 
-    tensors = detector.state_dict() | {_BACKGROUND: background}
+    stored = {_BACKGROUND: regions.background, _OBJECTS: regions.objects, _LABELS: regions.labels}
+    tensors = detector.state_dict() | stored
     return bundle.save(folder, tensors, described, Golden(inputs=golden_inputs(), answer=compute))
 
 
@@ -119,9 +141,14 @@ def build_open_detector(content: Bundle, path: Path) -> OpenBundle:
     if any(card.preprocessing.get(name) != _listed(value) for name, value in plain.items()):
         raise CheckpointError("card.json: preprocessing is not that of the architecture. Fetch or make it again.")
     detector = _with_weights(settings, card.classes, classifier, content.tensors)
-    background = content.tensors.get(_BACKGROUND, known.new_zeros(0, known.shape[1]))
+    none, tensors = StoredRegions.none(known.shape[1]), content.tensors
+    regions = StoredRegions(
+        background=tensors.get(_BACKGROUND, none.background),
+        objects=tensors.get(_OBJECTS, none.objects),
+        labels=tensors.get(_LABELS, none.labels),
+    )
     embeddings = detector.classifier.embeddings.clone()
-    return OpenBundle(detector=detector, card=card, split=split, embeddings=embeddings, background=background)
+    return OpenBundle(detector=detector, card=card, split=split, embeddings=embeddings, regions=regions)
 
 
 def load_generator(path: Path, *, rpn_nms: float, count: int) -> tuple[Detector, Card]:
@@ -152,7 +179,7 @@ def load_generator(path: Path, *, rpn_nms: float, count: int) -> tuple[Detector,
 def _with_weights(
     settings: DetectorSettings, classes: tuple[str, ...], classifier: Classifier, tensors: Tensors
 ) -> OpenDetector:
-    own = {name: tensor for name, tensor in tensors.items() if name != _BACKGROUND}
+    own = {name: tensor for name, tensor in tensors.items() if name not in (_BACKGROUND, _OBJECTS, _LABELS)}
 
     def build() -> OpenDetector:
         embeddings = torch.nn.functional.normalize(own[_EMBEDDINGS].float(), dim=1)

@@ -161,6 +161,11 @@ class Predict(Section):
     vocabulary: Literal["open", "closed"] = Field(
         "open", description="open: typed names compete with the training's. closed: with one another alone."
     )
+    threshold_on: Literal["objects"] | None = Field(
+        None,
+        description="Ours. objects: a typed name has to exceed its scores on labelled objects of the training too, but "
+        "for those of the name that it is or resembles most; empty: on background alone.",
+    )
 
 
 class OvdConfig(Config):

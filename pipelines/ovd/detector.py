@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipelines.ovd.config import Classifier
 from pipelines.ovd.methods.text_classifier import TextClassifier
-from vision_core.detection.model.detector import Detector, Features, Targets
+from vision_core.detection.model.detector import DetectionTensors, Detector, Features, Proposals, Targets
 from vision_core.detection.settings import DetectorSettings
 from vision_core.errors import ConfigError
 
@@ -51,18 +51,26 @@ class OpenDetector(Detector):
         self.classifier_settings = chosen
         self.classes = classes
         self.num_rivals = 0
+        self.thresholds: Tensor | None = None
 
     def freeze(self) -> "OpenDetector":
         """Switch to evaluation mode without gradients."""
         return self.requires_grad_(False).eval()
 
-    def set_vocabulary(self, classes: tuple[str, ...], embeddings: Tensor, rivals: Tensor | None = None) -> None:
+    def set_vocabulary(
+        self,
+        classes: tuple[str, ...],
+        embeddings: Tensor,
+        rivals: Tensor | None = None,
+        thresholds: Tensor | None = None,
+    ) -> None:
         """Detect other names from now on; nothing that is trained changes.
 
         Args:
             classes: The names.
             embeddings: ``(K, D)``, of the names.
             rivals: ``(N, D)``, of names that compete unseen: what they win counts as background.
+            thresholds: ``(K,)``, scores that boxes of the names have to exceed, beside that of the settings.
 
         Raises:
             ValueError: There is not one embedding a name.
@@ -72,6 +80,7 @@ class OpenDetector(Detector):
         self.num_rivals = 0 if rivals is None else len(rivals)
         self.classifier.set_class_embeddings(embeddings if rivals is None else torch.cat([embeddings, rivals]))
         self.classes = classes
+        self.thresholds = None if thresholds is None else thresholds.to(self.classifier.embeddings.device)
 
     def classify(self, embedded: Tensor) -> Tensor:
         """Compute float32 logits ``(n, K + 1)`` of regions, background and what rivals win last."""
@@ -102,6 +111,13 @@ class OpenDetector(Detector):
         """
         raise TypeError("the region losses of an OpenDetector are those of its learner")
 
+    def select(
+        self, features: Features, proposals: Sequence[Proposals], logits: Tensor, deltas: Tensor
+    ) -> list[DetectionTensors]:
+        """As of every detector; what scores at or below a name's threshold is gone before boxes are counted."""
+        above = logits if self.thresholds is None else above_thresholds(logits, self.thresholds)
+        return super().select(features, proposals, above, deltas)
+
     def score_boxes(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Compute logits and deltas of regions, as ``score`` does, from feature maps."""
         return self.score(self.embed(self.pool(features, boxes)))
@@ -115,3 +131,11 @@ class OpenDetector(Detector):
 def join_rivals(logits: Tensor, shown: int) -> Tensor:
     """Add the probabilities of all but the first ``shown`` columns up to one: ``(n, shown + 1)`` logits."""
     return torch.cat([logits[:, :shown], logits[:, shown:].logsumexp(dim=1, keepdim=True)], dim=1)
+
+
+def above_thresholds(logits: Tensor, thresholds: Tensor) -> Tensor:
+    """Give background the scores that are at or below the thresholds ``(K,)`` of names: ``(n, K + 1)`` logits."""
+    scores = logits.softmax(dim=1)
+    names = scores[:, :-1].masked_fill(scores[:, :-1] <= thresholds, 0.0)
+    background = 1 - names.sum(dim=1, keepdim=True)
+    return torch.cat([names, background.clamp(min=torch.finfo(scores.dtype).tiny)], dim=1).log()

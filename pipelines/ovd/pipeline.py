@@ -1,22 +1,30 @@
 """Pipeline of open-vocabulary detection, from base boxes and pseudo-labels to a bundle. Start reading here."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pipelines.ovd.bundles import GENERATOR, build_open_detector, load_open_detector, save_open_detector
-from pipelines.ovd.config import OvdConfig, OvdData
-from pipelines.ovd.data.lvis import MOST_DETECTIONS
-from pipelines.ovd.data.reading import class_split, federated_scores, read_all, read_base, read_scored
-from pipelines.ovd.data.vocabulary_split import Split, group_means
+from pipelines.ovd.bundles import (
+    GENERATOR,
+    StoredRegions,
+    build_open_detector,
+    load_open_detector,
+    save_open_detector,
+)
+from pipelines.ovd.config import OvdConfig
+from pipelines.ovd.data.reading import class_split, read_all, read_base, read_scored
+from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.demo.demo_data import make_demo_data
 from pipelines.ovd.detector import ANYTHING, OpenDetector
+from pipelines.ovd.evaluation.scores import score_federated, score_groups
 from pipelines.ovd.image_text.compact import METHOD as IMAGE_TEXT
-from pipelines.ovd.image_text.compact import CompactModel, save_compact
+from pipelines.ovd.image_text.compact import CompactModel, load_compact, save_compact
+from pipelines.ovd.image_text.compact import answer as image_text_answer
 from pipelines.ovd.image_text.minilm import MiniLM
 from pipelines.ovd.image_text.training import ContrastiveLearner, ObjectCrops
 from pipelines.ovd.learner import OpenLearner, ProposalLearner
@@ -25,11 +33,10 @@ from pipelines.ovd.pseudo_labels.label_file import PseudoLabels, read_labels
 from pipelines.ovd.pseudo_labels.making import LABELS_FILE
 from pipelines.ovd.views import OpenViews
 from vision_core.assets import sentence_encoder
-from vision_core.bundles.bundle import load
+from vision_core.bundles.bundle import Tensors, load, read_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.config.loading import fingerprint
-from vision_core.detection.average_precision import coco_ap50
 from vision_core.detection.boxes import largest_iou
 from vision_core.detection.datasets.readable import Seen, readable
 from vision_core.detection.datasets.reading import (
@@ -45,7 +52,8 @@ from vision_core.detection.datasets.validation import SoundImages, check_dataset
 from vision_core.detection.evaluation import detect_all, draw_comparison
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coco
-from vision_core.detection.weights.bundles import save_detector
+from vision_core.detection.weights.bundles import answer as detector_answer
+from vision_core.detection.weights.bundles import load_detector, save_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone
 from vision_core.detection.weights.export import exportable
 from vision_core.errors import Checked, ConfigError, DataError, UserError
@@ -59,7 +67,7 @@ from vision_core.training.learner import Learner, Prepared
 from vision_core.training.runtime import pick_device
 
 _UNSCORED = (IMAGE_TEXT, GENERATOR)
-_BACKGROUND_REGIONS = 512
+_REGIONS, _REGION_IMAGES = 512, 128
 _FREE_OVERLAP = 0.3  # of a background region with any labelled box or candidate, at most
 
 
@@ -178,8 +186,9 @@ class OvdPipeline(Pipeline[OvdConfig]):
             return save_detector(folder, product, card)
         known = self._labels.fingerprint if self._labels else ""
         card = card.model_copy(update={"preprocessing": {"image_text": known}})
-        background = background_regions(product, self._views) if self._views else torch.zeros(0, 1)
-        return save_open_detector(folder, product, card, class_split(data).novel, background)
+        width = product.classifier.embeddings.shape[1]
+        regions = stored_regions(product, self._views) if self._views else StoredRegions.none(width)
+        return save_open_detector(folder, product, card, class_split(data).novel, regions)
 
     def evaluate(self, config: OvdConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``: AP50 of novel, base and all classes, or as LVIS does."""
@@ -204,6 +213,15 @@ class OvdPipeline(Pipeline[OvdConfig]):
     def predictor(self, bundle: Path, device: torch.device, config: OvdConfig | None = None) -> OvdPredictor:
         """Load a bundle; a child process decodes files of unknown origin."""
         return OvdPredictor.from_checkpoint(bundle, device, UntrustedImages().noted_image, config)
+
+    def answers(self, bundle: Path, device: torch.device) -> Callable[[Mapping[str, Tensor]], Tensors]:
+        """As of every task; a generator and an image–text model, which predict nothing, answer by themselves."""
+        method = read_card(bundle, OvdConfig.task).method
+        if method == IMAGE_TEXT:
+            return partial(image_text_answer, load_compact(bundle, MiniLM.read(sentence_encoder())).to(device))
+        if method == GENERATOR:
+            return partial(detector_answer, load_detector(bundle)[0].to(device))
+        return super().answers(bundle, device)
 
     def columns(self, result: Detections) -> dict[str, str | int]:
         """Count the objects above the drawing threshold, in words and by class."""
@@ -250,58 +268,6 @@ class OvdPipeline(Pipeline[OvdConfig]):
         ]
 
 
-def score_groups(
-    model: str, dataset: DetectionDataset, found: Sequence[Detections], split: Split, notes: tuple[str, ...] = ()
-) -> Row:
-    """Compute COCO AP50 of one model by class, averaged over novel, base and all classes.
-
-    All classes compete in one inference; only the scores are divided.
-
-    Args:
-        model: Its name in the row.
-        dataset: The labelled images.
-        found: Detections, one per image.
-        split: The classes.
-        notes: What is to be said beside the scores.
-    """
-    result = coco_ap50(dataset.records, found, split.classes)
-    means, empty = group_means(result.per_class, split)
-    return Row(
-        model=model,
-        split=dataset.name,
-        counts={"images": len(dataset), **dataset.left_out, "boxes": sum(result.truths.values())},
-        metrics={f"{name}_ap50": value for name, value in means.items()},
-        per_class={f"{name}.ap50": value for name, value in result.per_class.items()},
-        notes=(*dataset.notes, *notes, *empty),
-    )
-
-
-def score_federated(
-    model: str, data: OvdData, dataset: DetectionDataset, found: Sequence[Detections], notes: tuple[str, ...] = ()
-) -> Row:
-    """Compute the federated AP of LVIS of one model: over all classes, rare, common and frequent ones.
-
-    Args:
-        model: Its name in the row.
-        data: Folder of the index.
-        dataset: The labelled images.
-        found: Detections, one per image.
-        notes: What is to be said beside the scores.
-    """
-    scores = federated_scores(data, dataset, found)
-    named = {"ap": scores.mean, "ap_r": scores.rare, "ap_c": scores.common, "ap_f": scores.frequent}
-    most = max(map(len, found), default=0)
-    limited = f"warning: LVIS counts up to {MOST_DETECTIONS} detections an image, these have at most {most}: see "
-    told = (f"{limited}detector.test_detections and detector.test_score.",) if most < MOST_DETECTIONS else ()
-    return Row(
-        model=model,
-        split=dataset.name,
-        counts={"images": len(dataset), **dataset.left_out, "boxes": sum(len(each.labels) for each in dataset.records)},
-        metrics=named,
-        notes=(*dataset.notes, *notes, *told),
-    )
-
-
 def note_trained_images(config: OvdConfig, scored: DetectionDataset) -> tuple[str, ...]:
     """Say which images of a list to score are among those of the training, as far as that list can be read."""
     try:
@@ -312,24 +278,37 @@ def note_trained_images(config: OvdConfig, scored: DetectionDataset) -> tuple[st
 
 
 @torch.no_grad()
-def background_regions(detector: OpenDetector, views: OpenViews) -> Tensor:
-    """Embed up to 512 proposals of training images that no labelled box or candidate touches: ``(N, D)``."""
+def stored_regions(detector: OpenDetector, views: OpenViews) -> StoredRegions:
+    """Embed up to 512 background regions, and as many labelled objects, of images spread over the training list.
+
+    A background region is a proposal that no labelled box or candidate touches. Those of an image are spread over its
+    proposals from the most to the least object-like: the first ones show unlabelled things, the last ones plain ground.
+    """
     was_training = detector.training
     detector.eval()
-    found: list[Tensor] = []
-    for index in range(len(views)):
-        batch = views[0, index]
-        features = detector.features(batch.weak)
-        [proposals] = detector.propose(features)
-        is_free = largest_iou(proposals.boxes, batch.targets[0].boxes.to(proposals.boxes.device)) <= _FREE_OVERLAP
-        boxes = proposals.boxes[is_free]
-        if len(boxes):
-            found.append(detector.classifier.project(detector.embed(detector.pool(features, [boxes]))))
-        if sum(map(len, found)) >= _BACKGROUND_REGIONS:
-            break
-    detector.train(was_training)
     width = detector.classifier.embeddings.shape[1]
-    return torch.cat(found)[:_BACKGROUND_REGIONS].cpu() if found else torch.zeros(0, width)
+    count = min(len(views), _REGION_IMAGES)
+    share = -(-_REGIONS // max(count, 1))
+    background, objects, labels = [torch.zeros(0, width)], [torch.zeros(0, width)], [torch.zeros(0).long()]
+    for place in range(count):
+        batch = views[0, place * len(views) // count]
+        targets, features = batch.targets[0], detector.features(batch.weak)
+        [proposals] = detector.propose(features)
+        is_free = largest_iou(proposals.boxes, targets.boxes.to(proposals.boxes.device)) <= _FREE_OVERLAP
+        free = proposals.boxes[is_free]
+        chosen = free[torch.linspace(0, len(free) - 1, min(share, len(free))).long()]
+        base = targets.is_base.nonzero().squeeze(1)[:share]
+        boxes = torch.cat([chosen, targets.boxes[base].to(chosen.device)])
+        found = detector.classifier.project(detector.embed(detector.pool(features, [boxes]))).cpu()
+        background.append(found[: len(chosen)])
+        objects.append(found[len(chosen) :])
+        labels.append(targets.labels[base].cpu())
+    detector.train(was_training)
+    return StoredRegions(
+        background=torch.cat(background)[:_REGIONS],
+        objects=torch.cat(objects)[:_REGIONS],
+        labels=torch.cat(labels)[:_REGIONS],
+    )
 
 
 def _labels_file(config: OvdConfig) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from pipelines.ovd.bundles import OpenBundle, load_open_detector
 from pipelines.ovd.config import ImageText, OvdConfig
@@ -45,7 +46,7 @@ class Typed:
         names: The names.
         embeddings: ``(K, D)``.
         rivals: ``(N, D)``, of names that compete unseen.
-        thresholds: ``(K,)``, scores up to which a name fires on background.
+        thresholds: ``(K,)``, scores up to which a name fires on what it does not mean.
         notes: A sentence each.
         far: Those of the names that resemble no name of the training.
     """
@@ -76,9 +77,9 @@ class OvdPredictor(DetectorPredictor, Predictor[Detections]):
         typed: Typed | None = None,
     ) -> None:
         if typed:
-            content.detector.set_vocabulary(typed.names, typed.embeddings, typed.rivals if len(typed.rivals) else None)
+            rivals = typed.rivals if len(typed.rivals) else None
+            content.detector.set_vocabulary(typed.names, typed.embeddings, rivals, typed.thresholds)
         super().__init__(content.detector, content.card, device, read)
-        self._thresholds = typed.thresholds.numpy() if typed else None
         self._notes = typed.notes if typed else ()
 
     @classmethod
@@ -108,16 +109,7 @@ class OvdPredictor(DetectorPredictor, Predictor[Detections]):
     def __call__(self, item: str | Path | NDArray[np.uint8]) -> Detections:
         """Detect objects in an image file or an ``(H, W, 3)`` RGB array; as of the class above."""
         found = super().__call__(item)
-        if self._thresholds is None:
-            return found
-        kept = found.scores > self._thresholds[found.labels]
-        return replace(
-            found,
-            boxes=found.boxes[kept],
-            scores=found.scores[kept],
-            labels=found.labels[kept],
-            notes=(*found.notes, *self._notes),
-        )
+        return replace(found, notes=(*found.notes, *self._notes))
 
 
 class WordDetector:
@@ -180,7 +172,9 @@ def type_names(content: OpenBundle, config: OvdConfig) -> Typed | None:
         return None
     model = load_image_text(config.image_text)
     _check_model(model, content.card)
-    return embed_names(content, model, given, is_open=config.predict.vocabulary == "open")
+    settings = config.predict
+    is_open, on_objects = settings.vocabulary == "open", settings.threshold_on == "objects"
+    return embed_names(content, model, given, is_open=is_open, on_objects=on_objects)
 
 
 def _given(config: OvdConfig) -> tuple[Vocabulary, Vocabulary] | None:
@@ -199,7 +193,14 @@ def _given(config: OvdConfig) -> tuple[Vocabulary, Vocabulary] | None:
     return names, negatives
 
 
-def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, Vocabulary], *, is_open: bool) -> Typed:
+def embed_names(
+    content: OpenBundle,
+    model: TextModel,
+    words: tuple[Vocabulary, Vocabulary],
+    *,
+    is_open: bool,
+    on_objects: bool = False,
+) -> Typed:
     """Embed names and negatives, choose the rivals, and set a threshold for each name.
 
     In an open vocabulary the names compete with those of the training, which stay unseen: else one name alone would
@@ -210,21 +211,37 @@ def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, 
         model: The image–text model of its training.
         words: Names, and names that compete and are not shown.
         is_open: Whether the training's names compete.
+        on_objects: Whether the threshold is also the quantile on labelled objects, but for those of the trained name
+            that a name is or resembles most.
+
+    Raises:
+        ConfigError: The thresholds are to be set on objects, and the bundle stores none.
     """
     names, negatives = words
+    if on_objects and not len(content.regions.objects):
+        raise ConfigError(
+            "predict.threshold_on: this bundle stores no labelled objects, as those of older versions. Leave it empty."
+        )
     trained, regions = content.embeddings, content.detector.settings.rpn_post_nms_test
     counted = check_memory(len(names) + len(negatives) + len(trained), regions, trained.shape[1])
     embeddings = embed_vocabulary(model, names)
     read = model.read_names(names.names), model.read_names(content.card.classes)
-    far = far_names(names.names, embeddings if read[0] is None else read[0], trained if read[1] is None else read[1])
-    typed = {_alike(word) for synonyms in names.synonyms for word in synonyms}
-    is_rival = torch.tensor([is_open and _alike(name) not in typed for name in content.card.classes])
+    spoken = embeddings if read[0] is None else read[0], trained if read[1] is None else read[1]
+    far = far_names(names.names, *spoken)
+    meant = _meant(names, content.card.classes)  # (K, classes)
+    is_rival = ~meant.any(dim=0) & is_open
     rivals = torch.cat([trained[is_rival], embed_vocabulary(model, negatives)])
+    thresholds = background_thresholds(content, embeddings, rivals)
+    if on_objects:
+        nearest = functional.one_hot((spoken[0] @ spoken[1].T).argmax(dim=1), len(trained)).bool()
+        is_near = torch.tensor([name not in far for name in names.names])
+        own = meant | (nearest & is_near[:, None] & ~meant.any(dim=1, keepdim=True))
+        thresholds = thresholds.maximum(object_thresholds(content, embeddings, rivals, own))
     return Typed(
         names=names.names,
         embeddings=embeddings,
         rivals=rivals,
-        thresholds=background_thresholds(content, embeddings, rivals),
+        thresholds=thresholds,
         notes=(*names.notes, *negatives.notes, *counted, *_far_notes(far)),
         far=far,
     )
@@ -232,16 +249,44 @@ def embed_names(content: OpenBundle, model: TextModel, words: tuple[Vocabulary, 
 
 def background_thresholds(content: OpenBundle, embeddings: Tensor, rivals: Tensor) -> Tensor:
     """Compute the score ``(K,)`` of each name that 99.5 % of the background regions do not exceed; 0 without any."""
-    if not len(content.background):
-        return torch.zeros(len(embeddings))
+    scores = _scores(content, content.regions.background, embeddings, rivals)
+    return _quantile(scores) if len(scores) else torch.zeros(len(embeddings))
+
+
+def object_thresholds(content: OpenBundle, embeddings: Tensor, rivals: Tensor, own: Tensor) -> Tensor:
+    """Compute the score ``(K,)`` of each name that 99.5 % of the objects of other classes do not exceed.
+
+    Args:
+        content: The bundle.
+        embeddings: ``(K, D)``, of the names.
+        rivals: ``(N, D)``, of names that compete unseen.
+        own: ``(K, classes)`` bool, the classes whose objects a name may mean; 0 where no other object is stored.
+    """
+    scores = _scores(content, content.regions.objects, embeddings, rivals)
+    rows = [scores[~own[name, content.regions.labels], name] for name in range(len(embeddings))]
+    return torch.stack([_quantile(each) if len(each) else torch.zeros(()) for each in rows])
+
+
+def _scores(content: OpenBundle, regions: Tensor, embeddings: Tensor, rivals: Tensor) -> Tensor:
+    """Compute the scores ``(R, K)`` of names on stored regions ``(R, D)`` as a prediction does."""
     classifier = content.detector.classifier
     before = classifier.embeddings
     classifier.set_class_embeddings(torch.cat([embeddings, rivals]))
     with torch.no_grad():
-        logits = classifier.compare(content.background.to(before.device))
+        logits = classifier.compare(regions.to(before.device))
     classifier.set_class_embeddings(before)
-    probabilities = join_rivals(logits, len(embeddings)).softmax(dim=1)[:, :-1]
-    return probabilities.quantile(_QUANTILE, dim=0).cpu()
+    return join_rivals(logits, len(embeddings)).softmax(dim=1)[:, :-1].cpu()
+
+
+def _quantile(scores: Tensor) -> Tensor:
+    """Compute the quantile of each column; torch's own takes no more than 16 million numbers."""
+    return torch.as_tensor(np.quantile(scores.numpy(), _QUANTILE, axis=0), dtype=torch.float32)
+
+
+def _meant(names: Vocabulary, classes: Sequence[str]) -> Tensor:
+    """Tell which classes ``(K, classes)`` each name or one of its synonyms is."""
+    words = [{_alike(word) for word in synonyms} for synonyms in names.synonyms]
+    return torch.tensor([[_alike(name) in each for name in classes] for each in words]).reshape(len(names), -1)
 
 
 def far_names(names: Sequence[str], embeddings: Tensor, trained: Tensor) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipelines.ovd.__main__ import main as ovd
-from pipelines.ovd.bundles import save_open_detector
+from pipelines.ovd.bundles import StoredRegions, save_open_detector
 from pipelines.ovd.detector import OpenDetector
 from pipelines.pretrain.__main__ import main as pretrain
 from pipelines.sfod.__main__ import main as sfod
@@ -76,7 +76,7 @@ def _open_detector() -> Path:
         classes=classes,
         trained_on=TrainedOn(description="nothing: random weights", synthetic=True),
     )
-    save_open_detector(folder := kept() / "model", detector.freeze(), card, ("square",), torch.zeros(0, 8))
+    save_open_detector(folder := kept() / "model", detector.freeze(), card, ("square",), StoredRegions.none(8))
     return folder
 
 

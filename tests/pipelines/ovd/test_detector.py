@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipelines.ovd.config import Classifier
+from pipelines.ovd.detector import above_thresholds
 from tests.pipelines.ovd.loops import CLASSES, EMBEDDINGS, SETTINGS, open_detector
 from vision_core.detection.model.detector import Features, Proposals
 from vision_core.errors import ConfigError
@@ -20,6 +21,27 @@ def test_select__all_classes_share_the_boxes_of_a_region() -> None:
     torch.testing.assert_close(found.scores, torch.tensor([0.60, 0.48, 0.30, 0.07]), atol=1e-5, rtol=0)
     torch.testing.assert_close(found.boxes[[0, 2]], boxes[[0, 0]])
     torch.testing.assert_close(found.boxes[[1, 3]], torch.tensor([[50.0, 60, 110, 120]] * 2))
+
+
+def test_select__names_below_their_thresholds_leave_room_for_others() -> None:
+    """Two boxes an image at most: without thresholds they are of the first name, whose threshold none passes."""
+    detector = open_detector(SETTINGS.model_copy(update={"test_detections": 2})).eval()
+    boxes = torch.tensor([[0.0, 0, 20, 20], [30, 0, 50, 20], [60, 0, 80, 20]])
+    probabilities = torch.tensor(
+        [[0.60, 0.10, 0.04, 0.01, 0.25], [0.55, 0.30, 0.1, 0.0, 0.05], [0.5, 0.0, 0.0, 0.0, 0.5]]
+    )
+    given = Features(maps={}, sizes=[(90, 90)]), [Proposals(boxes=boxes, objectness=torch.zeros(3))]
+    [before] = detector.select(*given, probabilities.log(), torch.zeros(3, 4))
+    assert before.labels.tolist() == [0, 0]
+    thresholds = torch.tensor([0.7, 0.1, 0.0, 0.0])
+    detector.set_vocabulary(CLASSES, EMBEDDINGS, thresholds=thresholds)
+    [found] = detector.select(*given, probabilities.log(), torch.zeros(3, 4))
+    assert found.labels.tolist() == [1, 2]
+    torch.testing.assert_close(found.scores, torch.tensor([0.30, 0.10]), atol=1e-6, rtol=0)
+    kept = above_thresholds(probabilities.log(), thresholds).softmax(dim=1)
+    torch.testing.assert_close(kept[0], torch.tensor([0.0, 0.0, 0.04, 0.01, 0.95]))  # 0.10 is not above 0.10
+    torch.testing.assert_close(above_thresholds(torch.tensor([[50.0, -50, 0]]), torch.zeros(2)).softmax(dim=1)[0, 0],
+                               torch.tensor(1.0))  # fmt: skip
 
 
 def test_detect__probabilities_are_those_of_the_text_classifier() -> None:

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from pipelines.ovd import pipeline as pipeline_module
 from pipelines.ovd.__main__ import main
 from pipelines.ovd.bundles import load_open_detector
 from pipelines.ovd.config import OvdConfig
 from pipelines.ovd.learner import OpenLearner, ProposalLearner
-from pipelines.ovd.pipeline import OvdPipeline
+from pipelines.ovd.pipeline import OvdPipeline, stored_regions
 from pipelines.ovd.pseudo_labels.making import LABELS_FILE
+from pipelines.ovd.views import OpenViews
 from tests.pipelines.ovd.tiny import CLASSES, make_data, words
 from vision_core.config.loading import load
+from vision_core.detection.boxes import largest_iou
 from vision_core.errors import ConfigError, DataError
 
 
@@ -42,26 +46,60 @@ def test_prepare__a_learner_by_method(method: str, learner: type, data: Path) ->
     assert bool(pseudo) is (method != "proposals")
 
 
-def test_prepare__novel_boxes_of_the_index_change_nothing(data: Path, tmp_path: Path) -> None:
-    """Poisoned labels: boxes of novel classes are moved, added and taken out of the training list."""
-    poisoned = make_data(tmp_path / "data", count=6)
-    index = json.loads((poisoned / "train.json").read_text())
+def _poison(root: Path) -> Path:
+    """Move the novel boxes of the training list, and add one."""
+    index = json.loads((root / "train.json").read_text())
     novel = {each["id"] for each in index["categories"] if each["name"] in CLASSES[2:]}
     for number, each in enumerate([each for each in index["annotations"] if each["category_id"] in novel]):
         each["bbox"] = [1.0 + number, 2.0, 30.0, 20.0]
     extra = {"image_id": 0, "bbox": [3.0, 3.0, 20.0, 20.0], "area": 400.0, "iscrowd": 0, "category_id": max(novel)}
     index["annotations"].append({"id": 10_000, **extra})
-    (poisoned / "train.json").write_text(json.dumps(index))
+    (root / "train.json").write_text(json.dumps(index))
+    return root
+
+
+def _trained(root: Path, steps: int = 2) -> tuple[dict[str, Tensor], str]:
+    """Weights after a few steps on all images of a list, by its pseudo-labels; and what the run says it trains on."""
+    unsure = ("marvel.theta_burn=0.5", "marvel.delta=0.5")  # so that the candidate is learned in both phases
+    prepared = OvdPipeline().prepare(_config(root, "marvel.burn_in_last_iter=0", *unsure))
+    learner = prepared.learner.train()
+    optimizer = torch.optim.SGD(learner.parameters(), lr=0.01)
+    batch = prepared.items.collate([prepared.items[0, index] for index in range(len(prepared.items))])
+    for step in range(steps):  # the first in the burn-in, the second with mining
+        learner.step = step
+        optimizer.zero_grad()
+        torch.stack([*learner(batch).values()]).sum().backward()
+        optimizer.step()
+    return learner.state_dict(), prepared.manifest
+
+
+def test_prepare__novel_boxes_of_the_index_change_nothing(data: Path, tmp_path: Path) -> None:
+    """Poisoned labels: boxes of novel classes are moved and added; those of pseudo-labels alone change a weight."""
+    poisoned = _poison(make_data(tmp_path / "data", count=6))
     (poisoned / LABELS_FILE).write_bytes((data / LABELS_FILE).read_bytes())
-    losses = []
-    for root in (data, poisoned):
-        prepared = OvdPipeline().prepare(_config(root, "marvel.burn_in_last_iter=-1"))
-        batch = prepared.items.collate([prepared.items[0, index] for index in range(len(prepared.items))])
-        losses.append(prepared.learner.train()(batch))
-        manifest = prepared.manifest
-    assert manifest
-    for name, loss in losses[0].items():
-        assert torch.equal(loss, losses[1][name])
+    (weights, manifest), (others, other_manifest) = _trained(data), _trained(poisoned)
+    assert manifest == other_manifest != ""
+    assert all(torch.equal(tensor, others[name]) for name, tensor in weights.items())
+    labels = json.loads((poisoned / LABELS_FILE).read_text())
+    for each in labels["annotations"]:
+        if each["is_pseudo"]:
+            each["bbox"][0] += 9
+    (poisoned / LABELS_FILE).write_text(json.dumps(labels))
+    moved, moved_manifest = _trained(poisoned)
+    assert moved_manifest != manifest
+    assert any(not torch.equal(tensor, moved[name]) for name, tensor in weights.items())
+
+
+@pytest.mark.slow
+def test_train__poisoned_labels_leave_the_same_bundle(data: Path, tmp_path: Path) -> None:
+    """The whole command on both lists: weights, embeddings and background regions, byte for byte."""
+    poisoned = _poison(make_data(tmp_path / "data", count=6))
+    (poisoned / LABELS_FILE).write_bytes((data / LABELS_FILE).read_bytes())
+    for name, root in (("clean", data), ("poisoned", poisoned)):
+        run = words(root, "train.epochs=1", "data.eval_split=null")
+        assert main(["train", "--out", str(tmp_path / name), "--device", "cpu", *run]) == 0
+    clean, other = (tmp_path / name / "model" / "weights.safetensors" for name in ("clean", "poisoned"))
+    assert clean.read_bytes() == other.read_bytes()
 
 
 def test_prepare__without_pseudo_labels(tmp_path: Path) -> None:
@@ -122,11 +160,35 @@ def test_deliver__a_bundle_with_background_and_fingerprint(data: Path, tmp_path:
     card = pipeline.deliver(config, prepared.learner, tmp_path / "model")
     content = load_open_detector(tmp_path / "model")
     assert content.split.novel == ("round", "block")
-    assert content.background.shape[1] == 16
-    assert len(content.background) > 0
+    assert content.regions.background.shape[1] == content.regions.objects.shape[1] == 16
+    assert len(content.regions.background) > 0
+    assert set(content.regions.labels.tolist()) == {0, 1}  # the base classes alone
     assert card.preprocessing["image_text"] == "by hand"
     [row] = pipeline.evaluate(config, {"trained": tmp_path / "model"}, None)
     assert set(row.metrics) == {"novel_ap50", "base_ap50", "all_ap50"}
+
+
+def test_stored__regions_are_of_images_all_over_the_list(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve of three images: four of each, the most object-like proposal first, and up to four boxes."""
+    monkeypatch.setattr(pipeline_module, "_REGIONS", 12)
+    monkeypatch.setattr(pipeline_module, "_REGION_IMAGES", 3)
+    prepared = OvdPipeline().prepare(_config(data))
+    assert isinstance(prepared.items, OpenViews) and isinstance(prepared.learner, OpenLearner)
+    detector = prepared.learner.detector
+    found = stored_regions(detector, prepared.items)
+    assert found.background.shape == (12, 16)
+    detector.eval()
+    labels = []
+    for place, index in enumerate((0, 2, 4)):
+        batch = prepared.items[0, index]
+        with torch.no_grad():
+            features = detector.features(batch.weak)
+            [proposals] = detector.propose(features)
+            free = proposals.boxes[largest_iou(proposals.boxes, batch.targets[0].boxes) <= 0.3]
+            first = detector.classifier.project(detector.embed(detector.pool(features, [free[:1]])))
+        torch.testing.assert_close(found.background[4 * place], first[0], atol=1e-5, rtol=1e-4)
+        labels += batch.targets[0].labels[batch.targets[0].is_base][:4].tolist()
+    assert found.labels.tolist() == labels and len(found.objects) == len(labels)
 
 
 @pytest.mark.slow

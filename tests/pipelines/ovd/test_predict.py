@@ -1,5 +1,6 @@
 """Names of the training and typed names: rivals, thresholds, and what a person is told."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipelines.ovd.predict import (
 )
 from tests.pipelines.ovd.loops import CLASSES, EMBEDDINGS
 from tests.pipelines.ovd.table import TableModel
-from tests.pipelines.ovd.test_bundles import make_bundle
+from tests.pipelines.ovd.test_bundles import make_bundle, without_objects
 from vision_core.commands.parser import parse
 from vision_core.config.loading import load
 from vision_core.errors import CheckpointError, ConfigError, UsageError
@@ -33,6 +34,14 @@ from vision_core.images.drawing import write_png
 CPU = torch.device("cpu")
 NOBODY = Vocabulary(names=(), synonyms=())
 IMAGE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+
+
+class _Reader(TableModel):
+    """Reads plain names in a space of its own, where all but 'lamp' are alike, and a wheel is a ring."""
+
+    def read_names(self, names: Sequence[str]) -> torch.Tensor | None:
+        rows = {"lamp": [0.0, 1.0, 0.0], "ring": [0.8, 0.0, 0.6], "wheel": [0.8, 0.0, 0.6]}
+        return torch.tensor([rows.get(name, [1.0, 0.0, 0.0]) for name in names])
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +99,38 @@ def test_predict__scores_at_or_below_a_names_threshold_are_left_out(bundle: Path
     thresholds[label] = limit
     found = OvdPredictor(load_open_detector(bundle), CPU, typed=typed(thresholds))(IMAGE)
     assert set(found.labels.tolist()) == {label}
-    assert found.scores.tolist() == [score for score in whole.scores[whole.labels == label].tolist() if score > limit]
+    expected = [score for score in whole.scores[whole.labels == label].tolist() if score > limit]
+    np.testing.assert_allclose(found.scores, expected, atol=1e-6)
 
 
 def test_thresholds__quantile_of_the_scores_on_background(bundle: Path) -> None:
     content = load_open_detector(bundle)
     found = background_thresholds(content, EMBEDDINGS[:2], EMBEDDINGS[2:])
-    whole = (content.background @ EMBEDDINGS.T).float()
+    whole = (content.regions.background @ EMBEDDINGS.T).float()
     probabilities = torch.cat([whole, torch.zeros(20, 1)], dim=1).softmax(dim=1)
     expected = np.quantile(probabilities[:, :2].numpy(), 0.995, axis=0)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
     torch.testing.assert_close(content.detector.classifier.embeddings, EMBEDDINGS)
+
+
+def test_thresholds__on_objects_of_other_classes_too(bundle: Path, tmp_path: Path) -> None:
+    """'Disc' is a class, 'lamp' resembles none, 'wheel' the rings most: their own objects do not count against them."""
+    content, model = load_open_detector(bundle), _Reader(embed_dim=8)
+    words = parse_names("Disc, lamp, wheel"), NOBODY
+    plain, strict = (embed_names(content, model, words, is_open=True, on_objects=each) for each in (False, True))
+    regions = content.regions
+    matrix = torch.cat([strict.embeddings, strict.rivals, torch.zeros(1, 8)])
+    scores = (regions.objects @ matrix.T).softmax(dim=1)[:, :3]
+    rows = [regions.labels != 0, regions.labels >= 0, regions.labels != 2]
+    for name, kept in enumerate(rows):
+        on_objects = np.quantile(scores[kept, name].numpy(), 0.995)
+        expected = max(float(on_objects), float(plain.thresholds[name]))
+        assert float(strict.thresholds[name]) == pytest.approx(expected, abs=1e-5)
+    assert bool((strict.thresholds > plain.thresholds).any())
+    older = load_open_detector(without_objects(shutil.copytree(bundle, tmp_path / "older")))
+    assert len(embed_names(older, model, words, is_open=True).thresholds) == 3
+    with pytest.raises(ConfigError, match=r"predict\.threshold_on: this bundle stores no labelled objects"):
+        embed_names(older, model, words, is_open=True, on_objects=True)
 
 
 def test_embed__rivals_are_the_trained_names_that_are_not_typed(bundle: Path) -> None:
@@ -114,20 +144,18 @@ def test_embed__rivals_are_the_trained_names_that_are_not_typed(bundle: Path) ->
     assert len(embed_names(content, model, (words[0], NOBODY), is_open=False).rivals) == 0
 
 
-def test_embed__five_hundred_names_and_one(bundle: Path) -> None:
-    content, model = load_open_detector(bundle), TableModel(embed_dim=8)
-    names = Vocabulary.of_classes([f"thing {number}" for number in range(500)])
-    typed = embed_names(content, model, (names, NOBODY), is_open=True)
-    found = OvdPredictor(content, CPU, typed=typed)(IMAGE)
-    assert len(found.classes) == 500
-    assert any(note.startswith("504 names on ") and "GB of memory" in note for note in typed.notes)
-
-
-class _Reader(TableModel):
-    """Reads plain names in a space of its own, where all but 'lamp' are alike."""
-
-    def read_names(self, names: Sequence[str]) -> torch.Tensor | None:
-        return torch.stack([torch.tensor([0.0, 1.0] if name == "lamp" else [1.0, 0.0]) for name in names])
+@pytest.mark.parametrize("names", [1, 500])
+def test_predict__any_size_and_nothing_to_see(names: int, bundle: Path) -> None:
+    content = load_open_detector(bundle)
+    vocabulary = Vocabulary.of_classes([f"thing {number}" for number in range(names)])
+    typed = embed_names(content, TableModel(embed_dim=8), (vocabulary, NOBODY), is_open=True)
+    predictor = OvdPredictor(content, CPU, typed=typed)
+    for height, width in ((1, 1), (3, 200), (150, 40), (131, 97)):
+        found = predictor(np.full((height, width, 3), 127, np.uint8))
+        assert found.image_size == (height, width) and len(found.classes) == names
+        assert (found.boxes >= 0).all() and (found.boxes <= [width, height, width, height]).all()
+        assert (found.scores > typed.thresholds.numpy()[found.labels] - 1e-6).all()
+        assert names == 1 or any(note.startswith("504 names on ") and "GB of memory" in note for note in found.notes)
 
 
 def test_embed__strange_names_are_told_by_the_space_that_the_model_reads_names_in(bundle: Path) -> None:

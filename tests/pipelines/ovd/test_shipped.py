@@ -1,10 +1,13 @@
 """The bundles that are shipped with the demo: sound, small, of one another, silent on words that they do not know."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from benchmarks.repack_demos import CHECKPOINTS
+from pipelines.ovd.__main__ import main
 from pipelines.ovd.config import ImageText
 from pipelines.ovd.demo.examples import make_examples
 from pipelines.ovd.image_text.compact import answer, load_compact
@@ -12,6 +15,7 @@ from pipelines.ovd.image_text.minilm import MiniLM
 from pipelines.ovd.predict import OvdPredictor, WordDetector
 from vision_core.assets import sentence_encoder
 from vision_core.bundles import bundle
+from vision_core.files import sha256
 from vision_core.images.reading import read_image
 
 DEMO = CHECKPOINTS / "ovd-demo"
@@ -34,6 +38,20 @@ def test_bundles__are_small_and_give_their_golden_answers() -> None:
     model = load_compact(DEMO / "image-text", MiniLM.read(sentence_encoder()))
     bundle.check_golden(bundle.load(DEMO / "image-text"), lambda inputs: answer(model, inputs))
     assert card.preprocessing["image_text"] == model.fingerprint()
+
+
+def test_verify__the_image_text_model_answers_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(DEMO / "image-text", tmp_path / "model")
+    assert main(["verify", str(folder)]) == 0
+    assert "Golden pair: relative deviation" in capsys.readouterr().out
+    weights = folder / "weights.safetensors"
+    tensors = load_file(weights)
+    tensors["text_projection.bias"] += 1  # as if this machine computed something else
+    save_file(tensors, weights)
+    hashes = bundle.read_card(folder).hashes
+    bundle.amend(folder, hashes={**hashes, weights.name: sha256(weights)})
+    assert main(["verify", str(folder)]) == 2
+    assert "compute another output for" in capsys.readouterr().err
 
 
 def test_words__of_the_training_are_near_and_others_far(detector: WordDetector) -> None:
