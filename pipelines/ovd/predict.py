@@ -1,6 +1,6 @@
 """Inference with a detector of names: those of its training, or others that a person types."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -76,11 +76,10 @@ class OvdPredictor(DetectorPredictor, Predictor[Detections]):
         read: Read = read_noted_image,
         typed: Typed | None = None,
     ) -> None:
-        if typed:
-            rivals = typed.rivals if len(typed.rivals) else None
-            content.detector.set_vocabulary(typed.names, typed.embeddings, rivals, typed.thresholds)
         super().__init__(content.detector, content.card, device, read)
+        self._content, self._typed = content, typed
         self._notes = typed.notes if typed else ()
+        _look_for(content, typed)
 
     @classmethod
     def from_checkpoint(
@@ -110,6 +109,13 @@ class OvdPredictor(DetectorPredictor, Predictor[Detections]):
         """Detect objects in an image file or an ``(H, W, 3)`` RGB array; as of the class above."""
         found = super().__call__(item)
         return replace(found, notes=(*found.notes, *self._notes))
+
+    def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As of every detector, by the names of the training, whatever is looked for."""
+        _look_for(self._content, None)
+        found = super().answer(inputs)
+        _look_for(self._content, self._typed)
+        return found
 
 
 class WordDetector:
@@ -159,6 +165,15 @@ class WordDetector:
         """Detect the words in an ``(H, W, 3)`` RGB array."""
         with self._turn:
             return OvdPredictor(self._content, self._device, typed=typed)(image)
+
+
+def _look_for(content: OpenBundle, typed: Typed | None) -> None:
+    """Give the detector of a bundle typed names, or those of its training."""
+    if typed is None:
+        content.detector.set_vocabulary(content.card.classes, content.embeddings)
+        return
+    rivals = typed.rivals if len(typed.rivals) else None
+    content.detector.set_vocabulary(typed.names, typed.embeddings, rivals, typed.thresholds)
 
 
 def type_names(content: OpenBundle, config: OvdConfig) -> Typed | None:

@@ -26,6 +26,8 @@ from pipelines.ovd.predict import (
 from tests.pipelines.ovd.loops import CLASSES, EMBEDDINGS
 from tests.pipelines.ovd.table import TableModel
 from tests.pipelines.ovd.test_bundles import make_bundle, without_objects
+from vision_core.bundles.bundle import check_golden
+from vision_core.bundles.bundle import load as load_bundle
 from vision_core.commands.parser import parse
 from vision_core.config.loading import load
 from vision_core.errors import CheckpointError, ConfigError, UsageError
@@ -86,6 +88,19 @@ def test_predict__a_subset_of_trained_names_scores_as_before_when_the_others_com
         np.testing.assert_allclose(found.scores, before, atol=1e-5)
     else:
         assert found.scores.max() > before.max()
+
+
+def test_answer__is_that_of_the_training_whatever_is_looked_for(bundle: Path) -> None:
+    """``predict`` and ``evaluate`` compare it with the golden pair before they begin."""
+    typed = Typed(
+        names=("lamp",), embeddings=EMBEDDINGS[[3]], rivals=EMBEDDINGS[:3], thresholds=torch.full((1,), 0.1), notes=()
+    )
+    predictor = OvdPredictor(load_open_detector(bundle), CPU, typed=typed)
+    before = predictor(IMAGE)
+    assert check_golden(load_bundle(bundle, "ovd"), predictor.answer) < 1e-5
+    after = predictor(IMAGE)
+    assert after.classes == ("lamp",)
+    np.testing.assert_array_equal(after.scores, before.scores)
 
 
 def test_predict__scores_at_or_below_a_names_threshold_are_left_out(bundle: Path) -> None:
