@@ -1,6 +1,7 @@
 """Pseudo-labels of a list from real parts: a killed call goes on, and a new selection scores nothing anew."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_make__killed_and_continued_gives_the_same_file(
     assert lines[0].startswith("2 of 4 images were scored now")
     assert len(model.batches) - asked <= 2
     assert (tmp_path / "parts" / LABELS_FILE).read_bytes() == (tmp_path / "whole" / LABELS_FILE).read_bytes()
+
+
+def test_make__novel_boxes_of_the_index_change_nothing(config: OvdConfig, tmp_path: Path) -> None:
+    make_labels(config, tmp_path / "clean", CPU)
+    root = shutil.copytree(str(config.data.root), tmp_path / "data")
+    index = json.loads((root / "train.json").read_text())
+    novel = {each["id"] for each in index["categories"] if each["name"] in NOVEL}
+    for each in (each for each in index["annotations"] if each["category_id"] in novel):
+        each["bbox"] = [1.0, 2.0, 30.0, 20.0]
+    (root / "train.json").write_text(json.dumps(index))
+    poisoned = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    make_labels(poisoned, tmp_path / "poisoned", CPU)
+    assert (tmp_path / "clean" / LABELS_FILE).read_bytes() == (tmp_path / "poisoned" / LABELS_FILE).read_bytes()
 
 
 def test_make__another_selection_of_the_same_scores(config: OvdConfig, tmp_path: Path, model: TableModel) -> None:
