@@ -72,6 +72,11 @@ class OpenLearner(Learner):
         ]
         return losses | self._region_losses(features, weak, regions)
 
+    @torch.no_grad()
+    def learned_boxes(self, features: Features, batch: OpenBatch) -> list[OpenTargets]:
+        """Choose base boxes and candidates that a step would learn now, from features of the weak views."""
+        return self._choose(self._judged(features, batch.weak), [self._marked(each) for each in batch.targets])
+
     def after_step(self, step: int) -> None:
         """Move the average, if there is one; until the end of the burn-in it is a copy."""
         if self.teacher:

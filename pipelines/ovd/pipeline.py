@@ -64,6 +64,7 @@ from vision_core.pipeline import OnItem, Pipeline
 from vision_core.randomness import key, seeded
 from vision_core.results import Detections
 from vision_core.training.learner import Learner, Prepared
+from vision_core.training.loaders import to_device
 from vision_core.training.runtime import pick_device
 
 _UNSCORED = (IMAGE_TEXT, GENERATOR)
@@ -186,8 +187,9 @@ class OvdPipeline(Pipeline[OvdConfig]):
             return save_detector(folder, product, card)
         known = self._labels.fingerprint if self._labels else ""
         card = card.model_copy(update={"preprocessing": {"image_text": known}})
-        width = product.classifier.embeddings.shape[1]
-        regions = stored_regions(product, self._views) if self._views else StoredRegions.none(width)
+        regions = StoredRegions.none(product.classifier.embeddings.shape[1])
+        if self._views is not None and isinstance(learner, OpenLearner):
+            regions = stored_regions(learner, self._views)
         return save_open_detector(folder, product, card, class_split(data).novel, regions)
 
     def evaluate(self, config: OvdConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
@@ -278,32 +280,32 @@ def note_trained_images(config: OvdConfig, scored: DetectionDataset) -> tuple[st
 
 
 @torch.no_grad()
-def stored_regions(detector: OpenDetector, views: OpenViews) -> StoredRegions:
+def stored_regions(learner: OpenLearner, views: OpenViews) -> StoredRegions:
     """Embed up to 512 background regions, and as many labelled objects, of images spread over the training list.
 
-    A background region is a proposal that no labelled box or candidate touches. Those of an image are spread over its
-    proposals from the most to the least object-like: the first ones show unlabelled things, the last ones plain ground.
+    A background region is a proposal that touches neither a labelled box nor a candidate that a step would learn now;
+    most other candidates are no objects, and what looks like one is the background that matters. Those of an image are
+    spread over its proposals from the most to the least object-like.
     """
-    was_training = detector.training
-    detector.eval()
+    detector, was_training = learner.detector, learner.training
+    learner.eval()
     width = detector.classifier.embeddings.shape[1]
     count = min(len(views), _REGION_IMAGES)
     share = -(-_REGIONS // max(count, 1))
     background, objects, labels = [torch.zeros(0, width)], [torch.zeros(0, width)], [torch.zeros(0).long()]
     for place in range(count):
-        batch = views[0, place * len(views) // count]
+        batch = to_device(views[0, place * len(views) // count], detector.pixel_mean.device)
         targets, features = batch.targets[0], detector.features(batch.weak)
-        [proposals] = detector.propose(features)
-        is_free = largest_iou(proposals.boxes, targets.boxes.to(proposals.boxes.device)) <= _FREE_OVERLAP
-        free = proposals.boxes[is_free]
+        [proposals], [learned] = detector.propose(features), learner.learned_boxes(features, batch)
+        free = proposals.boxes[largest_iou(proposals.boxes, learned.boxes) <= _FREE_OVERLAP]
         chosen = free[torch.linspace(0, len(free) - 1, min(share, len(free))).long()]
         base = targets.is_base.nonzero().squeeze(1)[:share]
-        boxes = torch.cat([chosen, targets.boxes[base].to(chosen.device)])
+        boxes = torch.cat([chosen, targets.boxes[base]])
         found = detector.classifier.project(detector.embed(detector.pool(features, [boxes]))).cpu()
         background.append(found[: len(chosen)])
         objects.append(found[len(chosen) :])
         labels.append(targets.labels[base].cpu())
-    detector.train(was_training)
+    learner.train(was_training)
     return StoredRegions(
         background=torch.cat(background)[:_REGIONS],
         objects=torch.cat(objects)[:_REGIONS],

@@ -81,6 +81,14 @@ def test_step__mining_changes_the_targets() -> None:
     assert strict.metrics["mined"] == 0
 
 
+def test_learned__base_boxes_and_what_a_step_would_mine() -> None:
+    learner, batch = _learner(), _batch()
+    kept, none = learner.learned_boxes(learner.detector.features(batch.weak), batch)
+    learner(batch)
+    assert int(kept.is_base.sum()) == 2 and len(none) == 0
+    assert int((~kept.is_base).sum()) == learner.metrics["mined"] < 4
+
+
 def test_step__phases_follow_the_number_of_updates() -> None:
     learner = _learner(step=500)
     assert learner.is_burn_in
