@@ -20,8 +20,9 @@ from vision_core.detection.weights.bundles import answer, build_detector, golden
 from vision_core.errors import CheckpointError
 
 GENERATOR = "proposals"  # the method of a generator, on its card
-_EMBEDDINGS, _BACKGROUND = "classifier.embeddings", "background_regions"
-_OBJECTS, _LABELS = "object_regions", "object_labels"  # which bundles written before do not have
+# Beside the weights; bundles written before have the first alone.
+REGION_TENSORS = _BACKGROUND, _OBJECTS, _LABELS = "background_regions", "object_regions", "object_labels"
+_EMBEDDINGS = "classifier.embeddings"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +180,7 @@ def load_generator(path: Path, *, rpn_nms: float, count: int) -> tuple[Detector,
 def _with_weights(
     settings: DetectorSettings, classes: tuple[str, ...], classifier: Classifier, tensors: Tensors
 ) -> OpenDetector:
-    own = {name: tensor for name, tensor in tensors.items() if name not in (_BACKGROUND, _OBJECTS, _LABELS)}
+    own = {name: tensor for name, tensor in tensors.items() if name not in REGION_TENSORS}
 
     def build() -> OpenDetector:
         embeddings = torch.nn.functional.normalize(own[_EMBEDDINGS].float(), dim=1)
