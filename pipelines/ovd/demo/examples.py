@@ -14,9 +14,15 @@ from vision_core.randomness import key
 _ORIGIN = f"Scenes composed by this program for this page. {SHEET_ORIGIN}"
 _SHOWN = (  # number of the scene, name, words, words that are not wanted, why it is offered
     (44, "Learned", "coat, ankle boot", "", "Both words were learned with boxes."),
-    (31, "By name alone", "bag, sneaker", "", "No box of a bag or a sneaker was ever shown to it. One box is wrong."),
+    (
+        31,
+        "By name alone",
+        "bag, sneaker",
+        "",
+        "No box of a bag or a sneaker was ever shown to it. It misses a sneaker.",
+    ),
     (44, "Strange words", "winter coat, giraffe", "", "It was trained on neither of these words."),
-    (52, "Where it errs", "bag", "", "It calls two coats bags: bags it has learned by name alone."),
+    (52, "Where it errs", "bag", "", "It calls a piece of clothing a bag: bags it has learned by name alone."),
 )
 
 

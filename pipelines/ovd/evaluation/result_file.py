@@ -92,14 +92,14 @@ def _checked(entry: object, sizes: Mapping[Any, tuple[Any, Any]], categories: se
     """Check a detection; a ValueError says what is wrong with it."""
     if not isinstance(entry, dict):
         raise ValueError("is no object with fields.")
-    image, category, score = (entry.get(name) for name in ("image_id", "category_id", "score"))
+    image, category, score = entry.get("image_id"), entry.get("category_id"), entry.get("score")
     if _as_key(image) not in sizes:
         raise ValueError(f"is of image '{image}', which the index does not have.")
     if _as_key(category) not in categories:
         raise ValueError(f"is of category '{category}', which the index does not have.")
     if not _are_numbers([score]):
         raise ValueError(f"has the score '{score}': expected a number.")
-    checked = {"image_id": image, "category_id": category, "score": float(score)}
+    checked = {"image_id": image, "category_id": category, "score": score}
     if _has_mask(entry):
         checked["segmentation"] = _run_lengths(entry["segmentation"], sizes[image])
     box = entry.get("bbox")

@@ -6,15 +6,21 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from benchmarks.ovd_scenes_tables import STUDY
+from benchmarks.ovd_words import Remembering, is_missed, measure
 from benchmarks.repack_demos import CHECKPOINTS
 from pipelines.ovd.__main__ import main
+from pipelines.ovd.bundles import load_open_detector
 from pipelines.ovd.config import ImageText
+from pipelines.ovd.demo.demo_data import PARTS, SHEET
 from pipelines.ovd.demo.examples import make_examples
 from pipelines.ovd.image_text.compact import answer, load_compact
 from pipelines.ovd.image_text.minilm import MiniLM
 from pipelines.ovd.predict import OvdPredictor, WordDetector
 from vision_core.assets import sentence_encoder
 from vision_core.bundles import bundle
+from vision_core.detection.cut_outs import clothes_sheet, divide
+from vision_core.detection.scenes import CLOTHES_SCENES, write_scenes
 from vision_core.files import sha256
 from vision_core.images.reading import read_image
 
@@ -63,3 +69,15 @@ def test_examples__the_first_finds_what_its_words_name(detector: WordDetector, t
     [first, *_] = make_examples(tmp_path)
     found = detector(read_image(first["path"]), detector.look_for(first["words"])).above(0.4)
     assert sorted(found.classes[label] for label in found.labels) == ["ankle boot", "coat"]
+
+
+@pytest.mark.slow
+def test_typed_names__few_boxes_where_they_are_not_and_scores_that_stay(tmp_path: Path) -> None:
+    """At the default thresholds, on scenes of pieces that no model was trained on; with 5 of the 100 names added."""
+    pool = divide(clothes_sheet(SHEET), PARTS)["val"]
+    scenes = write_scenes(tmp_path, "val", pool, CLOTHES_SCENES, count=20).records
+    model = load_compact(DEMO / "image-text", MiniLM.read(sentence_encoder()))
+    others = STUDY.protocol()["drift"]["names"][::20]
+    facts = measure(load_open_detector(DEMO / "detector"), Remembering(model), scenes, others)
+    assert not is_missed(facts)
+    assert facts["objects"]["each_class_mean"] < facts["background"]["each_class_mean"] < 0.98  # as it was before
