@@ -43,6 +43,7 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 NAMES_PATIENT = "has the patient's name or number in its own name"
+_MACHINE_LETTERS = 64
 _TELLING = 3  # letters: shorter parts of a name stand in many words
 _LOG = logging.getLogger("domainsight")
 
@@ -57,6 +58,8 @@ class DicomFacts:
         num_frames: Frames; 1 for a still.
         modality: Such as CT, MR or US; may be empty.
         patient: A hash that is equal for equal patient numbers; empty where the file has none.
+        instance: The same of the number of this file (SOPInstanceUID).
+        machine: Manufacturer and model; empty where the file states neither.
         notes: What the header leaves open about the picture; each begins with the file's name.
         spacing: Size of a pixel, or why it is not known.
         times_ms: When each frame begins, from the first; None where it is not known.
@@ -68,6 +71,8 @@ class DicomFacts:
     num_frames: int
     modality: str
     patient: str
+    instance: str = ""
+    machine: str = ""
     notes: tuple[str, ...] = ()
     spacing: Spacing
     times_ms: tuple[float, ...] | None = None
@@ -91,18 +96,24 @@ def inspect_dicom(path: Path, max_megapixels: float = 100.0, *, key: str = "") -
     with _opened(path) as opened:
         frames, notes = _check_pixels(opened, max_megapixels, key)
         header = opened.header
-        number = str(header.get("PatientID", "") or "")
         return DicomFacts(
             height=int(header.Rows),
             width=int(header.Columns),
             num_frames=frames,
             modality=str(header.get("Modality", "") or ""),
-            patient=blake2b(number.encode(), digest_size=8).hexdigest() if number.strip() else "",
+            patient=hashed_number(str(header.get("PatientID", "") or "")),
+            instance=hashed_number(str(header.get("SOPInstanceUID", "") or "")),
+            machine=_machine(header),
             notes=(*notes, *_notes(path, header)),
             spacing=read_spacing(header),
             times_ms=frame_times(header) if frames > 1 else None,
             place=stack_place(header),
         )
+
+
+def hashed_number(number: str) -> str:
+    """Hash the number of a patient or a file, which no log may hold; empty for none."""
+    return blake2b(number.encode(), digest_size=8).hexdigest() if number.strip() else ""
 
 
 def read_dicom_image(
@@ -203,6 +214,11 @@ def read_dicom_view(path: Path, max_megapixels: float = 100.0) -> tuple[ImageVie
             pixels, told = to_display(stored, header, 0)
             view = ImageView(pixels=pixels, values=read_values(stored, header, 0), facts=read_facts(header, 0))
         return view, (*_frame_note(frames), *stored.notes, *told, *_notes(path, header))
+
+
+def _machine(header: "Dataset") -> str:
+    words = [str(header.get(name, "") or "").split() for name in ("Manufacturer", "ManufacturerModelName")]
+    return " ".join(" ".join(each) for each in words if each)[:_MACHINE_LETTERS]
 
 
 def _frame_note(frames: int) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import gzip
 import logging
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from vision_core.results import MaskStack
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MAX_EDGE = 32_767  # of an image in NIfTI-1, which more tools read than NIfTI-2
 _TYPES = ("uint8", "uint16")
+MASK_TYPES = (*_TYPES, "int8", "int16", "int32", "float32", "float64")  # of label maps, whose values are checked anyway
 _MILLIMETRES = 2  # code of the unit
 _SCANNER = 1  # code of a place in the scanner's axes
 
@@ -79,10 +81,12 @@ class NiftiFrames:
     Args:
         path: The file.
         max_megapixels: Larger frames are refused by the header.
+        types: Types of value that are read.
 
     Attributes:
         count: Number of frames.
         size: Height and width.
+        place: ``(4, 4)`` takes column, row, frame and 1 to the axes of the file.
         spacing_mm: Height and width of a pixel; None where the file does not say.
 
     Raises:
@@ -90,13 +94,14 @@ class NiftiFrames:
         MissingDependencyError: nibabel is not installed.
     """
 
-    def __init__(self, path: Path, max_megapixels: float = 100.0) -> None:
+    def __init__(self, path: Path, max_megapixels: float = 100.0, types: Sequence[str] = _TYPES) -> None:
         self._path = path
         try:
             image = _nibabel().load(path, keep_file_open=True)  # else each frame would unpack the file from its start
             shape, kind = tuple(map(int, image.shape)), image.get_data_dtype().newbyteorder("=").name
             self._values: Any = image.dataobj
             scale = float(self._values.slope), float(self._values.inter)
+            self.place: NDArray[np.float64] = np.asarray(image.affine, np.float64)
         except MissingDependencyError:
             raise
         except Exception as error:  # a header may say anything, and nibabel then raises anything
@@ -108,10 +113,8 @@ class NiftiFrames:
             raise InputError(
                 f"'{path}' has frames of '{width} x {height}' pixels; {max_megapixels:g} million are read."
             )
-        if kind not in _TYPES:
-            raise InputError(
-                f"'{path}' holds values of type '{kind}'; 8 or 16 bits without a sign are read. Convert it."
-            )
+        if kind not in types:
+            raise InputError(f"'{path}' holds values of type '{kind}'; {', '.join(types)} are read. Convert it.")
         if scale != (1, 0):
             raise InputError(
                 f"'{path}' scales its values by '{scale[0]:g}' and {scale[1]:g}. Save the grey values themselves."
@@ -122,7 +125,7 @@ class NiftiFrames:
         is_known = is_known and all(0 < each < np.inf for each in (row_mm, column_mm))
         self.spacing_mm = (row_mm, column_mm) if is_known else None
 
-    def read(self, frame: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    def read(self, frame: int) -> NDArray[Any]:
         """Read a frame ``(H, W)``.
 
         Raises:

@@ -13,7 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 from tests.bad_inputs import dicoms
 from tests.bad_inputs.dicoms import ramp, still
 from vision_core.dicom.display import Window
-from vision_core.dicom.reader import inspect_dicom, is_dicom, read_dicom_image, read_noted_dicom
+from vision_core.dicom.reader import hashed_number, inspect_dicom, is_dicom, read_dicom_image, read_noted_dicom
 from vision_core.errors import InputError
 
 Make = Callable[[Path], Path]
@@ -227,6 +227,14 @@ def test_inspect__tells_what_is_needed_and_no_name(tmp_path: Path) -> None:
     assert facts.patient == inspect_dicom(still(tmp_path / "b.dcm", ramp(np.uint16))).patient
     assert facts.patient != inspect_dicom(still(tmp_path / "c.dcm", PatientID="another")).patient
     assert inspect_dicom(still(tmp_path / "d.dcm", PatientID="")).patient == ""
+
+
+def test_inspect__machine_and_number_of_the_file(tmp_path: Path) -> None:
+    made = {"Manufacturer": "ACME  Ultrasound", "ManufacturerModelName": "X 1", "SOPInstanceUID": "1.2.3"}
+    facts = inspect_dicom(still(tmp_path / "a.dcm", **made))
+    assert (facts.machine, facts.instance) == ("ACME Ultrasound X 1", hashed_number("1.2.3"))
+    assert "1.2.3" not in repr(facts)
+    assert inspect_dicom(still(tmp_path / "b.dcm")).machine == ""
 
 
 @pytest.mark.parametrize("make", [dicoms.f02_huge, dicoms.f05_truncated, dicoms.f07_high_throughput])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vision_core.errors import InputError
-from vision_core.images.nifti import NiftiFrames, write_masks
+from vision_core.images.nifti import MASK_TYPES, NiftiFrames, write_masks
 
 
 def test_write_masks__header_and_order_of_nifti(tmp_path: Path) -> None:
@@ -92,3 +92,13 @@ def test_frames__equal_to_what_nibabel_wrote(kind: type, dtype: str, shape: tupl
     for number in range(frames.count):
         assert np.array_equal(frames.read(number), values.reshape(7, 5, -1)[..., number].T)
         assert frames.read(number).dtype.isnative
+
+
+def test_frames__other_types_where_they_are_asked_for(tmp_path: Path) -> None:
+    values = np.arange(6, dtype=np.int16).reshape(3, 2, 1)
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([0.2, 0.3, 1, 1])), tmp_path / "a.nii")
+    with pytest.raises(InputError, match="values of type 'int16'; uint8, uint16 are read"):
+        NiftiFrames(tmp_path / "a.nii")
+    frames = NiftiFrames(tmp_path / "a.nii", types=MASK_TYPES)
+    assert np.array_equal(frames.read(0), values[..., 0].T)
+    assert np.allclose(np.diag(frames.place), [0.2, 0.3, 1, 1])
