@@ -72,10 +72,14 @@ class Shares(Section):
 class UltrasoundData(Data):
     """Frames with the masks of their observers."""
 
-    format: Literal["auto", "hdf5", "folders", "dicom"] = Field(
+    format: Literal["auto", "hdf5", "folders", "cines", "dicom"] = Field(
         "auto",
         description="hdf5: a file, or a folder of one, or of one for each list (train.h5). folders: SUBJECT/FRAME.png "
-        "with FRAME_obs00.png. dicom: SUBJECT/CINE.dcm with CINE_000_obs00.png. auto: what lies there.",
+        "with FRAME_obs00.png. cines: SUBJECT/CINE.dcm, NIfTI or a video, with CINE_000_obs00.png; dicom: its earlier "
+        "name. auto: what lies there.",
+    )
+    finding: Literal["b_lines", "pleura_lines"] | None = Field(
+        None, description="Which lines of 3D Slicer's AnnotateUltrasound (CINE.RATER.json) are the masks."
     )
     val_split: str = Field("val", description="List that chooses the epoch, and the threshold of the gate.")
     eval_split: str | None = Field("test", description="List to report on; it chooses nothing.")

@@ -12,7 +12,7 @@ from pipelines.ultrasound.config import LEAST_SIDE, UltrasoundConfig
 from pipelines.ultrasound.data.files import list_inputs
 from pipelines.ultrasound.data.items import TrainingFrames
 from pipelines.ultrasound.data.lists import SPLITS_FILE, FrameList, Lists, read_lists
-from pipelines.ultrasound.data.nnunet import from_nnunet, to_nnunet
+from pipelines.ultrasound.data.formats.nnunet import from_nnunet, to_nnunet
 from pipelines.ultrasound.data.survey import Survey, refuse_shared_frames, survey
 from pipelines.ultrasound.evaluation.gate_report import report_gates
 from pipelines.ultrasound.evaluation.list_report import write_list_report
@@ -193,7 +193,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
     def convert_data(
         self, config: UltrasoundConfig, layout: str, folder: Path, *, lossy: bool = False, links: bool = False
     ) -> Sequence[str]:
-        """Write the lists as nnU-Net's raw layout, or such data as folders; see ``data.nnunet``."""
+        """Write the lists as nnU-Net's raw layout, or such data as folders; see ``data.formats.nnunet``."""
         return to_nnunet(config, folder) if layout == "nnunet" else from_nnunet(config, folder)
 
     def validate(self, config: UltrasoundConfig, sample: int | None, on_item: OnItem) -> Sequence[Checked]:

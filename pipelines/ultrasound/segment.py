@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.ultrasound.data.folders import read_grey
+from pipelines.ultrasound.data.formats.folders import read_grey
 from pipelines.ultrasound.data.frames import to_mask as read_mask
 from pipelines.ultrasound.weights.bundles import TASK, Frames, SegmentModel, load_network, quicken, raw_outputs
 from vision_core.bundles import bundle

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.ultrasound.data.folders import read_grey
+from pipelines.ultrasound.data.formats.folders import read_grey
+from pipelines.ultrasound.data.formats.hdf5 import H5Frames
 from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Grey, grey_of, white_of
-from pipelines.ultrasound.data.hdf5 import H5Frames
 from pipelines.ultrasound.data.lists import HDF5_SUFFIXES
 from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, is_dicom, open_cine
 from vision_core.errors import DataError, InputError
@@ -42,6 +42,8 @@ class FrameFile:
         spacing_mm: Height and width of a pixel; None where it is not known.
         times_ms: When each frame begins, from the first; None where it is not known.
         place: ``(4, 4)`` takes column, row, frame and 1 to mm in the patient, in DICOM's axes; None without a place.
+        machine: Manufacturer and model of the machine; empty where it is not known.
+        is_recording: Whether it is of a kind that machines write, text and all: DICOM, NIfTI or a video.
     """
 
     texts: tuple[str, ...]
@@ -50,6 +52,8 @@ class FrameFile:
     spacing_mm: tuple[float, float] | None = None
     times_ms: tuple[float, ...] | None = None
     place: NDArray[np.float64] | None = None
+    machine: str = ""
+    is_recording: bool = False
 
 
 def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
@@ -73,6 +77,8 @@ def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
         spacing_mm=facts.spacing.mm,
         times_ms=facts.times_ms,
         place=facts.place,
+        machine=facts.machine,
+        is_recording=True,
     )
 
 
@@ -169,6 +175,7 @@ def _open_stack(path: Path, reader: UntrustedImages) -> FrameFile:
         notes=tuple(f"The file {note}." for note in told),
         spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
         times_ms=times,
+        is_recording=True,
     )
 
 

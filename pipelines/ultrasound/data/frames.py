@@ -28,11 +28,15 @@ class FrameName:
         subject: Whose frame it is; None where the layout does not say.
         number: Number of the frame: of the subject, or of the file where there are no subjects.
         text: How the file calls it.
+        file: Where it lies among frames that follow each other; empty where frames are single.
+        machine: Manufacturer and model of the machine; empty where it is not known.
     """
 
     subject: str | None
     number: int
     text: str
+    file: str = ""
+    machine: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

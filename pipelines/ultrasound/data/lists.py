@@ -7,12 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from pipelines.ultrasound.config import UltrasoundData
-from pipelines.ultrasound.data.cines import CineFrames
-from pipelines.ultrasound.data.folders import FolderFrames
+from pipelines.ultrasound.data.formats.cines import CINE_SUFFIXES, CineFrames
+from pipelines.ultrasound.data.formats.folders import FolderFrames
+from pipelines.ultrasound.data.formats.hdf5 import H5Frames
 from pipelines.ultrasound.data.frames import Frame, FrameName, Frames, frames_of
-from pipelines.ultrasound.data.hdf5 import H5Frames
 from pipelines.ultrasound.data.subjects import Splits, read_splits, refuse_shared, split_subjects
-from vision_core.dicom.reader import DICOM_SUFFIXES
 from vision_core.errors import ConfigError, DataError
 
 SPLITS_FILE = "splits.json"
@@ -88,8 +87,8 @@ def read_lists(data: UltrasoundData, wanted: Iterable[str]) -> Lists:
     kind = _kind_of(data)
     apart = {name: path for name in names if (path := _path_of_list(data.root, name, kind))}
     if apart:
-        return Lists(by_name=_apart(data.root, apart, names, kind), splits=None)
-    frames = _open(_single(data.root, kind), kind)
+        return Lists(by_name=_apart(data, apart, names, kind), splits=None)
+    frames = _open(_single(data.root, kind), kind, data)
     splits = _splits(data, frames)
     missing = [name for name in names if not splits.lists.get(name)]
     if missing:
@@ -110,12 +109,13 @@ def read_lists(data: UltrasoundData, wanted: Iterable[str]) -> Lists:
     return Lists(by_name=lists, splits=splits)
 
 
-def _apart(root: Path, paths: Mapping[str, Path], names: Sequence[str], kind: str) -> dict[str, FrameList]:
+def _apart(data: UltrasoundData, paths: Mapping[str, Path], names: Sequence[str], kind: str) -> dict[str, FrameList]:
     """Open lists that are files or folders of their own."""
+    root = data.root
     if missing := [name for name in names if name not in paths]:
         found = ", ".join(path.name for path in paths.values())
         raise ConfigError(f"'{root}' holds {found}, and nothing for the list '{missing[0]}'. Add it, or name another.")
-    opened = {name: _open(path, kind) for name, path in paths.items()}
+    opened = {name: _open(path, kind, data) for name, path in paths.items()}
     subjects = {
         name: sorted({each.subject for each in frames.names if each.subject is not None})
         for name, frames in opened.items()
@@ -151,14 +151,14 @@ def _kind_of(data: UltrasoundData) -> str:
     if not root.exists():
         raise DataError(f"data.root '{root}' does not exist. Give a file or folder of frames.")
     if data.format != "auto":
-        return data.format
+        return "cines" if data.format == "dicom" else data.format
     if root.is_file() or any(path.suffix.lower() in HDF5_SUFFIXES for path in root.iterdir()):
         return "hdf5"
-    return "dicom" if _holds_dicom(root) else "folders"
+    return "cines" if _holds_cines(root) else "folders"
 
 
-def _holds_dicom(root: Path) -> bool:
-    return any(Path(name).suffix.lower() in DICOM_SUFFIXES for _, _, names in os.walk(root) for name in names)
+def _holds_cines(root: Path) -> bool:
+    return any(name.lower().endswith(CINE_SUFFIXES) for _, _, names in os.walk(root) for name in names)
 
 
 def _path_of_list(root: Path, name: str, kind: str) -> Path | None:
@@ -180,10 +180,10 @@ def _single(root: Path, kind: str) -> Path:
     return files[0]
 
 
-def _open(path: Path, kind: str) -> Frames:
+def _open(path: Path, kind: str, data: UltrasoundData) -> Frames:
     if kind == "hdf5":
         return H5Frames(path)
-    return CineFrames(path) if kind == "dicom" else FolderFrames(path)
+    return CineFrames(path, data.finding) if kind == "cines" else FolderFrames(path)
 
 
 def _has_subjects(frames: Frames) -> bool:

@@ -154,6 +154,33 @@ def read_subjects(path: Path, numbers: Sequence[int]) -> dict[tuple[int, ...], s
     return found
 
 
+def subjects_of_files(root: Path, column: str, files: Sequence[Path]) -> dict[Path, str]:
+    """Read the subjects of the files of a folder from its CSV of ``column`` and ``subject``; none without it.
+
+    Raises:
+        DataError: A column is missing, a row is of no file or of one that had a row before, or a file has no subject.
+    """
+    path = root / SUBJECTS
+    if not path.exists():
+        return {}
+    by_name = {each.name: each for each in files}
+    found: dict[Path, str] = {}
+    problems = []
+    for row, (name, subject) in named_rows(path, (column, "subject")):
+        if name not in by_name:
+            problems.append(f"'{path}' row {row}: there is no {column} '{name}'. Correct or remove the row.")
+        elif by_name[name] in found:
+            problems.append(f"'{path}' row {row}: {column} '{name}' is listed twice. Keep one of them.")
+        elif not subject:
+            problems.append(f"'{path}' row {row}: {column} '{name}' has no subject. Name one.")
+        else:
+            found[by_name[name]] = subject
+    if not problems:
+        problems = [f"'{path}' names no subject for '{each.name}'. Add it." for each in files if each not in found]
+    refuse(str(path), problems)
+    return found
+
+
 def named_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, list[str]]]:
     """Read the cells of some columns, with the number of each row.
 

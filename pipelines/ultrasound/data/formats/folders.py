@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Frame, FrameName, Grey, grey_of, refuse, to_mask, white_of
-from pipelines.ultrasound.data.subjects import SUBJECTS, named_rows
+from pipelines.ultrasound.data.subjects import subjects_of_files
 from vision_core.errors import DataError, InputError
 from vision_core.images.reading import is_image_name, list_files, read_image
 
@@ -54,10 +54,15 @@ class FolderFrames:
                 if path not in self._masks
             ]
         refuse(str(root), problems)
-        subjects = _subjects(root, images) if flat else {path: path.parent.name for path in images}
+        subjects = subjects_of_files(root, "image", images) if flat else {path: path.parent.name for path in images}
         self._images = sorted(images, key=lambda path: (_natural(subjects.get(path, "")), _natural(path.stem)))
         self.names = tuple(
-            FrameName(subject=subjects.get(path), number=number, text=str(path.relative_to(root)))
+            FrameName(
+                subject=subjects.get(path),
+                number=number,
+                text=str(path.relative_to(root)),
+                file=subjects.get(path, ""),
+            )
             for number, path in enumerate(self._images)
         )
         self.notes: tuple[str, ...] = ()
@@ -115,28 +120,6 @@ def _sorted(files: list[Path]) -> tuple[list[Path], dict[Path, dict[int, Path]],
     ]
     by_image = {images[key]: dict(sorted(own.items())) for key, own in masks.items() if key in images and own}
     return list(images.values()), by_image, problems
-
-
-def _subjects(root: Path, images: list[Path]) -> dict[Path, str]:
-    path = root / SUBJECTS
-    if not path.exists():
-        return {}
-    by_name = {each.name: each for each in images}
-    found: dict[Path, str] = {}
-    problems = []
-    for row, (name, subject) in named_rows(path, ("image", "subject")):
-        if name not in by_name:
-            problems.append(f"'{path}' row {row}: there is no image '{name}'. Correct or remove the row.")
-        elif by_name[name] in found:
-            problems.append(f"'{path}' row {row}: image '{name}' is listed twice. Keep one row an image.")
-        elif not subject:
-            problems.append(f"'{path}' row {row}: image '{name}' has no subject. Name one.")
-        else:
-            found[by_name[name]] = subject
-    if not problems:
-        problems = [f"'{path}' names no subject for '{each.name}'. Add it." for each in images if each not in found]
-    refuse(str(path), problems)
-    return found
 
 
 def _natural(text: str) -> tuple[list[int], str]:

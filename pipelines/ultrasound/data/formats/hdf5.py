@@ -90,7 +90,7 @@ class H5Frames:
         else:
             subjects = read_subjects(self.path.parent / SUBJECTS, [each[0] for each in numbers])
         return tuple(
-            FrameName(subject=subjects.get(each), number=each[-1], text=key)
+            FrameName(subject=subjects.get(each), number=each[-1], text=key, file=subjects.get(each, ""))
             for each, key in zip(numbers, self._frames, strict=True)
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.ultrasound.config import UltrasoundConfig
-from pipelines.ultrasound.data.folders import read_grey
+from pipelines.ultrasound.data.formats.folders import read_grey
 from pipelines.ultrasound.data.frames import Frame, Grey, refuse, to_mask
 from pipelines.ultrasound.data.lists import SPLITS_FILE, read_lists
 from pipelines.ultrasound.data.observers import vote

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipelines.ultrasound.data.hdf5 import H5Frames
+from pipelines.ultrasound.data.formats.hdf5 import H5Frames
 from pipelines.ultrasound.data.observers import is_present, pairwise_dice, vote
 from pipelines.ultrasound.data.subjects import read_splits
 from pipelines.ultrasound.phantom.machines import OTHER

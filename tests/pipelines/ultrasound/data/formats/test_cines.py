@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.ultrasound.data.cines import CineFrames
+from pipelines.ultrasound.data.formats.cines import CineFrames
 from tests.bad_inputs import dicoms
 from tests.bad_inputs.dicoms import still
 from vision_core.errors import DataError
@@ -44,8 +44,8 @@ def test_read__labelled_frames_of_cines_and_stills(root: Path) -> None:
     ("name", "told"),
     [
         ("loop_003_obs00.png", r"is the mask of frame '3', 'loop\.dcm' has 3, counted from 0"),
-        ("other_000_obs00.png", "has masks of 'other' and no such DICOM file"),
-        ("loop_000.png", "is no mask of a DICOM file"),
+        ("other_000_obs00.png", "has masks of 'other' and no such cine"),
+        ("loop_000.png", "is no mask of a cine"),
     ],
 )
 def test_open__masks_of_nothing_are_refused(name: str, told: str, root: Path) -> None:
@@ -63,5 +63,5 @@ def test_open__a_damaged_file_is_refused_by_its_header(root: Path) -> None:
 def test_open__nothing_labelled(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     still(tmp_path / "p" / "a.dcm")
-    with pytest.raises(DataError, match="holds '0' labelled frames in DICOM"):
+    with pytest.raises(DataError, match="holds '0' labelled frames in DICOM, NIfTI or videos"):
         CineFrames(tmp_path)

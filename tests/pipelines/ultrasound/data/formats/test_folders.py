@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.ultrasound.data.folders import FolderFrames, read_grey
+from pipelines.ultrasound.data.formats.folders import FolderFrames, read_grey
 from vision_core.errors import DataError, InputError
 
 IMAGE = np.arange(30, dtype=np.uint8).reshape(5, 6)

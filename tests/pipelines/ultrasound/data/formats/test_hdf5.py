@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipelines.ultrasound.data.formats.hdf5 import H5Frames
 from pipelines.ultrasound.data.frames import frames_of, one_a_subject
-from pipelines.ultrasound.data.hdf5 import H5Frames
 from vision_core.errors import DataError, InputError
 
 Write = Callable[[Mapping[str, Any]], Path]

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.ultrasound.__main__ import main
 from pipelines.ultrasound.config import UltrasoundData
-from pipelines.ultrasound.data.folders import read_grey
+from pipelines.ultrasound.data.formats.folders import read_grey
 from pipelines.ultrasound.data.lists import read_lists
 from pipelines.ultrasound.data.observers import vote
 from tests.pipelines.ultrasound.tiny import FRAMES, SUBJECTS, frame, make_h5

@@ -1,0 +1,1 @@
+"""Layouts of frames with masks of observers, one a file."""
