@@ -81,6 +81,11 @@ class UltrasoundData(Data):
     finding: Literal["b_lines", "pleura_lines"] | None = Field(
         None, description="Which lines of 3D Slicer's AnnotateUltrasound (CINE.RATER.json) are the masks."
     )
+    outside: Literal["mask", "keep"] | None = Field(
+        None,
+        description="Pixels outside the sector, where text is burned in. mask: black for the networks. keep: as they "
+        "are. Empty: mask in DICOM, NIfTI and videos; keep in HDF5 and images, which are cut as a rule.",
+    )
     val_split: str = Field("val", description="List that chooses the epoch, and the threshold of the gate.")
     eval_split: str | None = Field("test", description="List to report on; it chooses nothing.")
     calibration_split: str | None = Field(
@@ -135,7 +140,7 @@ class UltrasoundConfig(Config):
     """Configuration of screens and segmenters of ultrasound frames."""
 
     task: ClassVar[str] = "ultrasound"
-    at_inference: ClassVar[tuple[str, ...]] = ("segment", "gate.", "results.")
+    at_inference: ClassVar[tuple[str, ...]] = ("segment", "gate.", "results.", "data.outside")
 
     method: Literal["screen", "segment", "segment_frame_aware"] = Field(
         "segment",

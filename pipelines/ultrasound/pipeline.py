@@ -10,9 +10,10 @@ import torch
 
 from pipelines.ultrasound.config import LEAST_SIDE, UltrasoundConfig
 from pipelines.ultrasound.data.files import list_inputs
+from pipelines.ultrasound.data.formats.nnunet import from_nnunet, to_nnunet
 from pipelines.ultrasound.data.items import TrainingFrames
 from pipelines.ultrasound.data.lists import SPLITS_FILE, FrameList, Lists, read_lists
-from pipelines.ultrasound.data.formats.nnunet import from_nnunet, to_nnunet
+from pipelines.ultrasound.data.sector.known import SECTORS, write_sectors
 from pipelines.ultrasound.data.survey import Survey, refuse_shared_frames, survey
 from pipelines.ultrasound.evaluation.gate_report import report_gates
 from pipelines.ultrasound.evaluation.list_report import write_list_report
@@ -107,8 +108,12 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         if not isinstance(learner, FrameLearner):
             raise TypeError(f"expected a FrameLearner, got {type(learner).__name__}")
         lists, surveys = self._check(config)
-        if lists.splits and RunFolder(folder.parent).is_used():
-            lists.splits.write(folder.parent / SPLITS_FILE)
+        sectors = {sector: image for each in lists.by_name.values() for sector, image in each.sectors().items()}
+        if RunFolder(folder.parent).is_used():
+            if lists.splits:
+                lists.splits.write(folder.parent / SPLITS_FILE)
+            if sectors:
+                write_sectors(folder.parent / SECTORS, sectors)
         data = config.data
         about = data.about or f"list '{data.split}' of '{data.root and data.root.name}'"
         labels = "presence by its observers" if config.is_screen else f"labels '{config.labels.sampling}'"
@@ -122,7 +127,9 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         card = self.card(config, config.method, trained_on=trained_on, classes=data.classes, parent=parent)
         network = learner.product().eval()
         scope = guard_record(model_of(network, data.size_px), lists[data.split], lists[data.val_split])
-        return save_network(folder, network, describe(card, network, config).model_copy(update={"scope": scope}))
+        described = describe(card, network, config)
+        seen = {**described.preprocessing, **({"sectors": [each.to_record() for each in sectors]} if sectors else {})}
+        return save_network(folder, network, described.model_copy(update={"scope": scope, "preprocessing": seen}))
 
     def evaluate(self, config: UltrasoundConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``; a screen with ``segment`` as a gate beside the segmenter alone.

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.files import FrameFile, open_file
 from pipelines.ultrasound.data.frames import Grey, grey_of, white_of
+from pipelines.ultrasound.data.sector.known import KnownSectors, sectors_of_card
 from pipelines.ultrasound.result_files import write_result
 from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
 from pipelines.ultrasound.screening.gate import accepted
@@ -78,6 +79,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
         else:
             refuse_gate(config)
             self._masking = ModelMasks(loaded.model, identity=loaded.card.identity())
+        self._sectors = KnownSectors(config.data.outside, sectors_of_card(loaded.card))
         self._with_video = bool(config.results.video)
         self._reader = UntrustedImages()
 
@@ -102,7 +104,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
             InputError: The file cannot be read, its frames differ in size, or are too small.
         """
         if isinstance(item, str | Path):
-            return self._predict(Path(item).name, open_file(Path(item), self._reader))
+            return self._predict(Path(item).name, self._sectors.applied(open_file(Path(item), self._reader)))
         grey = grey_of(item)
         return self._predict("frame", FrameFile(texts=("frame",), read=lambda _: grey))
 
@@ -114,7 +116,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
         Raises:
             InputError: As for a file.
         """
-        file = open_file(Path(path), self._reader)
+        file = self._sectors.applied(open_file(Path(path), self._reader))
         for number, image, began in _ahead(file):
             part = self._part([image], [file.texts[number]])
             yield StreamedFrame(
@@ -131,6 +133,10 @@ class UltrasoundPredictor(Predictor[CineResult]):
         """Write the files of a result, see ``result_files``."""
         file = open_file(Path(path), self._reader)
         return write_result(result, file, Path(path), Path(folder), with_video=self._with_video)
+
+    def resume_in(self, folder: Path) -> None:
+        """Remember sectors beside the results, of whose unfinished ones this is the folder."""
+        self._sectors.remember_in(folder.parent)
 
     def close(self) -> None:
         """End the child process that decodes; the next file starts another."""

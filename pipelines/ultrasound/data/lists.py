@@ -10,7 +10,9 @@ from pipelines.ultrasound.config import UltrasoundData
 from pipelines.ultrasound.data.formats.cines import CINE_SUFFIXES, CineFrames
 from pipelines.ultrasound.data.formats.folders import FolderFrames
 from pipelines.ultrasound.data.formats.hdf5 import H5Frames
-from pipelines.ultrasound.data.frames import Frame, FrameName, Frames, frames_of
+from pipelines.ultrasound.data.frames import Frame, FrameName, Frames, Grey, frames_of
+from pipelines.ultrasound.data.sector.find import Sector
+from pipelines.ultrasound.data.sector.training import MaskedFrames
 from pipelines.ultrasound.data.subjects import Splits, read_splits, refuse_shared, split_subjects
 from vision_core.errors import ConfigError, DataError
 
@@ -52,6 +54,15 @@ class FrameList:
         """Subject of each frame; None where they are not known."""
         subjects = tuple(name.subject for name in self.names)
         return tuple(str(each) for each in subjects) if None not in subjects else None
+
+    def sectors(self) -> dict[Sector, Grey]:
+        """List the sectors outside which the file or folder is masked, each with a frame of it; raises as ``read``."""
+        found = self.frames.found if isinstance(self.frames, MaskedFrames) else None
+        return (
+            {each: self.frames.read(found.examples[place]).image for place, each in found.sectors.items()}
+            if found
+            else {}
+        )
 
     def read(self, index: int) -> Frame:
         """Read one frame of the list; raises as ``Frames.read``."""
@@ -115,7 +126,10 @@ def _apart(data: UltrasoundData, paths: Mapping[str, Path], names: Sequence[str]
     if missing := [name for name in names if name not in paths]:
         found = ", ".join(path.name for path in paths.values())
         raise ConfigError(f"'{root}' holds {found}, and nothing for the list '{missing[0]}'. Add it, or name another.")
-    opened = {name: _open(path, kind, data) for name, path in paths.items()}
+    opened: dict[str, Frames] = {}
+    for name, path in paths.items():  # one sector a machine: that of the first list, where it fits the others
+        known = [each.found.sectors for each in opened.values() if isinstance(each, MaskedFrames)]
+        opened[name] = _open(path, kind, data, [sector for each in known for sector in each.values()])
     subjects = {
         name: sorted({each.subject for each in frames.names if each.subject is not None})
         for name, frames in opened.items()
@@ -180,12 +194,17 @@ def _single(root: Path, kind: str) -> Path:
     return files[0]
 
 
-def _open(path: Path, kind: str, data: UltrasoundData) -> Frames:
+def _open(path: Path, kind: str, data: UltrasoundData, known: Sequence[Sector] = ()) -> Frames:
+    frames: Frames
     if kind == "hdf5":
-        return H5Frames(path)
-    return CineFrames(path, data.finding) if kind == "cines" else FolderFrames(path)
+        frames = H5Frames(path)
+    else:
+        frames = CineFrames(path, data.finding) if kind == "cines" else FolderFrames(path)
+    is_masked = data.outside == "mask" or (data.outside is None and kind == "cines")
+    return MaskedFrames(frames, path, known) if is_masked else frames
 
 
 def _has_subjects(frames: Frames) -> bool:
+    frames = frames.inner if isinstance(frames, MaskedFrames) else frames
     is_flat = isinstance(frames, H5Frames) and frames.layout == "flat"
     return not is_flat and all(name.subject is not None for name in frames.names)
