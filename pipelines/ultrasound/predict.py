@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.files import FrameFile, open_file
-from pipelines.ultrasound.data.frames import Grey, grey_of, white_of
+from pipelines.ultrasound.data.frames import Grey, count_repeats, grey_of, white_of
 from pipelines.ultrasound.data.sector.known import KnownSectors, sectors_of_card
 from pipelines.ultrasound.result_files import write_result
 from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
@@ -21,6 +22,7 @@ from pipelines.ultrasound.screening.gate import accepted
 from pipelines.ultrasound.screening.scope_guard import OUTSIDE_NOTE, guard_of, outside_frames
 from pipelines.ultrasound.segment import Masking, ModelMasks, masks_of, open_masking
 from pipelines.ultrasound.weights.bundles import Frames, Loaded, ScreenModel, load_network, quicken, raw_outputs
+from vision_core.console import Progress
 from vision_core.errors import InputError, UsageError
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import Predictor
@@ -148,18 +150,27 @@ class UltrasoundPredictor(Predictor[CineResult]):
 
     def _predict(self, name: str, file: FrameFile) -> CineResult:
         began, stored, parts = time.perf_counter(), StoredMasks(), []
-        for numbers in _chunks(len(file.texts)):
-            found = self._part([file.read(number) for number in numbers], [file.texts[number] for number in numbers])
-            if len(stored) and found.masks.shape[1:] != stored.shape[1:]:
-                raise InputError(f"'{name}' holds frames of several sizes. Give a file for each.")
-            for mask in found.masks:
-                stored.append(mask)
-            parts.append(replace(found, masks=_NO_MASKS))  # an empty slice of its masks would keep them all
+        before: list[Grey] = []
+        repeated = 0
+        with closing(Progress(len(file.texts), name, "frame", is_passing=True)) as bar:
+            for numbers in _chunks(len(file.texts)):
+                images = [file.read(number) for number in numbers]
+                found = self._part(images, [file.texts[number] for number in numbers])
+                if len(stored) and found.masks.shape[1:] != stored.shape[1:]:
+                    raise InputError(f"'{name}' holds frames of several sizes. Give a file for each.")
+                for mask in found.masks:
+                    stored.append(mask)
+                parts.append(replace(found, masks=_NO_MASKS))  # an empty slice of its masks would keep them all
+                repeated += count_repeats([*before, *images])
+                before = images[-1:]
+                bar.reach(numbers.stop)
         _, height, width = stored.shape
         models = [self.card.identity(), *([self._masking.identity] if self.threshold and self._masking else [])]
         blank = sum(each.blank for each in parts)
         outside = np.concatenate([each.outside for each in parts])
         told = [f"{blank} frames hold a single value, black or saturated: not segmented."] if blank else []
+        if repeated:
+            told.append(f"{repeated} frames repeat the one before: the cine was frozen, or frames were stored twice.")
         if outside.any():
             told.append(f"{int(outside.sum())} of {len(outside)} frames are {OUTSIDE_NOTE}.")
         return CineResult(

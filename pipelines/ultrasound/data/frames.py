@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -106,6 +107,13 @@ def grey_of(rgb: Grey) -> Grey:
     if (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all():
         return np.asarray(rgb[..., 0])
     return np.asarray(np.rint(rgb @ _LUMINANCE), np.uint8)
+
+
+def count_repeats(images: Sequence[Grey]) -> int:
+    """Count frames that repeat the one before, pixel by pixel; those of one value, such as black ones, are left out."""
+    return sum(
+        np.array_equal(first, second) and bool(second.min() != second.max()) for first, second in pairwise(images)
+    )
 
 
 def white_of(image: Grey, where: str) -> float:

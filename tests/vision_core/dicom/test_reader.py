@@ -230,8 +230,10 @@ def test_inspect__tells_what_is_needed_and_no_name(tmp_path: Path) -> None:
 
 
 def test_inspect__machine_and_number_of_the_file(tmp_path: Path) -> None:
-    made = {"Manufacturer": "ACME  Ultrasound", "ManufacturerModelName": "X 1", "SOPInstanceUID": "1.2.3"}
-    facts = inspect_dicom(still(tmp_path / "a.dcm", **made))
+    path = still(
+        tmp_path / "a.dcm", Manufacturer="ACME  Ultrasound", ManufacturerModelName="X 1", SOPInstanceUID="1.2.3"
+    )
+    facts = inspect_dicom(path)
     assert (facts.machine, facts.instance) == ("ACME Ultrasound X 1", hashed_number("1.2.3"))
     assert "1.2.3" not in repr(facts)
     assert inspect_dicom(still(tmp_path / "b.dcm")).machine == ""

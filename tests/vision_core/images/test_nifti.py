@@ -1,6 +1,7 @@
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -96,7 +97,8 @@ def test_frames__equal_to_what_nibabel_wrote(kind: type, dtype: str, shape: tupl
 
 def test_frames__other_types_where_they_are_asked_for(tmp_path: Path) -> None:
     values = np.arange(6, dtype=np.int16).reshape(3, 2, 1)
-    nibabel.save(nibabel.Nifti1Image(values, np.diag([0.2, 0.3, 1, 1])), tmp_path / "a.nii")
+    image: Any = nibabel.Nifti1Image
+    nibabel.save(image(values, np.diag([0.2, 0.3, 1, 1])), tmp_path / "a.nii")
     with pytest.raises(InputError, match="values of type 'int16'; uint8, uint16 are read"):
         NiftiFrames(tmp_path / "a.nii")
     frames = NiftiFrames(tmp_path / "a.nii", types=MASK_TYPES)

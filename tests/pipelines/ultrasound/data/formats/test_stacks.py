@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -23,7 +24,8 @@ SIZE = (48, 64)  # of the videos
 def volume(path: Path, values: NDArray[np.generic], spacing: float = 0.3) -> Path:
     """NIfTI of ``(F, H, W)`` values."""
     path.parent.mkdir(exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), np.diag([spacing, spacing, 1, 1])), path)
+    image: Any = nibabel.Nifti1Image
+    nibabel.save(image(values.transpose(2, 1, 0), np.diag([spacing, spacing, 1, 1])), path)
     return path
 
 
@@ -71,12 +73,16 @@ def test_video__images_of_masks_and_volumes_beside_it(tmp_path: Path) -> None:
 
 
 def test_read__a_packed_file_is_opened_once_for_all_its_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_video((tmp_path / "p1").mkdir() or tmp_path / "p1" / "a.avi", 5)  # type: ignore[func-returns-value]
     volume(tmp_path / "p1" / "a_obs00.nii.gz", marked(5))
+    make_video(tmp_path / "p1" / "a.avi", 5)
     frames, opened = CineFrames(tmp_path), []
     for kind in (NiftiFrames, VideoFrames):
-        real = kind.__init__
-        monkeypatch.setattr(kind, "__init__", lambda self, *given, real=real: opened.append(1) or real(self, *given))
+
+        def counted(self: Any, *given: Any, real: Any = kind.__init__) -> None:  # noqa: ANN401
+            opened.append(1)
+            real(self, *given)
+
+        monkeypatch.setattr(kind, "__init__", counted)
     shuffled = [int(frames.read(place).image[0, 0]) for place in (4, 0, 3, 1, 2)]
     assert len(opened) == 2
     child = os.fork()

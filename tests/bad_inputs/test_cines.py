@@ -1,0 +1,88 @@
+"""Rows F15 and F17: cines with missing, doubled or uneven frames; files of more dimensions, or of hours."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from pipelines.ultrasound.config import UltrasoundConfig
+from pipelines.ultrasound.data.files import open_file
+from pipelines.ultrasound.predict import UltrasoundPredictor
+from tests.bad_inputs.dicoms import still
+from tests.pipelines.ultrasound.tiny import frame, make_bundle
+from tests.vision_core.images.test_video import make_video
+from vision_core import console
+from vision_core.config.loading import load
+from vision_core.errors import InputError
+from vision_core.images.untrusted import UntrustedImages
+from vision_core.images.video import VideoFrames
+from vision_core.segmentation.networks import ResidualUNet
+from vision_core.segmentation.settings import Segmenter
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> UltrasoundPredictor:
+    torch.manual_seed(0)
+    path = make_bundle(tmp_path_factory.mktemp("bundle") / "model", ResidualUNet(Segmenter(layers=2, first=4)))
+    return UltrasoundPredictor.from_checkpoint(path, "cpu", load(UltrasoundConfig, None, ["results.video=true"]))
+
+
+def test_f15__uneven_frames_keep_their_times_and_the_video_its_length(
+    predictor: UltrasoundPredictor, tmp_path: Path
+) -> None:
+    steps = [0, 20, 60, 20, 0, 100]
+    cine = np.stack([frame(0, number)[0] for number in range(6)])
+    path = still(tmp_path / "a.dcm", cine, NumberOfFrames=6, FrameTimeVector=steps)
+    found = predictor(path)
+    assert found.times_ms == (0, 20, 80, 100, 100, 200)
+    told = " ".join(found.notes)
+    assert "has 2 gaps between frames of more than 1.5 times the usual 20 ms" in told
+    assert "has 1 frames that begin no later than the one before" in told
+    assert "repeat the one before" not in told
+    predictor.write(found, path, tmp_path)
+    times = [row.split(",")[1] for row in (tmp_path / "a.frames.csv").read_text().splitlines()[1:]]
+    assert [float(each) for each in times] == [0, 20, 80, 100, 100, 200]
+    video = VideoFrames(tmp_path / "a.overlay.mp4", max_frames=6)
+    assert np.diff(video.times_ms) == pytest.approx([40] * 5, abs=0.1)  # five steps in 200 ms
+
+
+def test_f15__frames_that_are_there_twice_are_told(predictor: UltrasoundPredictor, tmp_path: Path) -> None:
+    cine = np.stack([frame(0, number // 2)[0] for number in range(40)])  # over the end of a chunk, too
+    cine[4:6] = 0
+    found = predictor(still(tmp_path / "a.dcm", cine, NumberOfFrames=40, FrameTime=40))
+    assert "19 frames repeat the one before: the cine was frozen, or frames were stored twice." in found.notes
+    assert "2 frames hold a single value, black or saturated: not segmented." in found.notes
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 3, 4), (8, 6, 3, 1, 2)])
+def test_f17__volumes_in_time_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.uint8), np.eye(4)), tmp_path / "a.nii.gz")  # type: ignore[no-untyped-call]
+    with (
+        UntrustedImages() as reader,
+        pytest.raises(InputError, match=r"has the shape .* expected width x height x fra"),
+    ):
+        open_file(tmp_path / "a.nii.gz", reader)
+
+
+def test_f17__hours_of_video_are_refused_by_what_they_declare(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.avi", 6)
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"avih", 24), (b"strh", 40)):  # total frames; length of the stream
+        at = content.index(mark) + offset
+        assert int.from_bytes(content[at : at + 4], "little") == 6
+        content[at : at + 4] = (90_000).to_bytes(4, "little")
+    path.write_bytes(content)
+    with UntrustedImages() as reader, pytest.raises(InputError, match="declares '90000' frames; 32767 at most"):
+        open_file(path, reader)
+
+
+def test_f17__the_frames_of_a_long_cine_have_a_progress(
+    predictor: UltrasoundPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_PLAIN_SECONDS", 0.0)
+    cine = np.stack([frame(0, number)[0] for number in range(40)])
+    predictor(still(tmp_path / "long.dcm", cine, NumberOfFrames=40))
+    told = [line.split(" frame,")[0] for line in capsys.readouterr().err.splitlines() if "long.dcm" in line]
+    assert told == ["long.dcm: 16/40", "long.dcm: 32/40", "long.dcm: 40/40"]
