@@ -1,14 +1,18 @@
-"""Rows F15 and F17: cines with missing, doubled or uneven frames; files of more dimensions, or of hours."""
+"""Rows F14, F15 and F17: frames of another kind, missing, doubled or uneven ones, files of more dimensions or hours."""
 
 from pathlib import Path
 
+import cv2
 import nibabel
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from benchmarks.repack_demos import CHECKPOINTS
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.files import open_file
+from pipelines.ultrasound.phantom.study import Phantom
 from pipelines.ultrasound.predict import UltrasoundPredictor
 from tests.bad_inputs.dicoms import still
 from tests.pipelines.ultrasound.tiny import frame, make_bundle
@@ -18,6 +22,7 @@ from vision_core.config.loading import load
 from vision_core.errors import InputError
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.images.video import VideoFrames
+from vision_core.results import OUTSIDE
 from vision_core.segmentation.networks import ResidualUNet
 from vision_core.segmentation.settings import Segmenter
 
@@ -27,6 +32,40 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> UltrasoundPredictor:
     torch.manual_seed(0)
     path = make_bundle(tmp_path_factory.mktemp("bundle") / "model", ResidualUNet(Segmenter(layers=2, first=4)))
     return UltrasoundPredictor.from_checkpoint(path, "cpu", load(UltrasoundConfig, None, ["results.video=true"]))
+
+
+def other_kinds() -> dict[str, NDArray[np.uint8]]:
+    """Frames of the phantom put together as other views, and made ones: ``(H, W)``."""
+    plain = next(iter(Phantom(7).cine(3))).image
+    height, width = plain.shape
+    generator, (rows, columns) = np.random.default_rng(0), np.mgrid[:height, :width]
+    small = cv2.resize(plain, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    dual, words, spectrum = (np.zeros_like(plain) for _ in range(3))
+    dual[height // 4 :][: height // 2] = np.hstack([small, small[:, ::-1]])
+    flat = cv2.resize(plain, (width, height // 2), interpolation=cv2.INTER_AREA)
+    for line in range(6):
+        cv2.putText(words, f"LINE {line} 12.3", (6, 20 + 18 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 230, 1)
+    is_flow = (height - 10 - 0.3 * height * (1.2 + np.abs(np.sin(columns / 20))) < rows) & (rows < height - 10)
+    spectrum[is_flow] = generator.integers(60, 255, int(is_flow.sum()))
+    stripes = (120 + 100 * np.sin(rows / 4 + 3 * np.sin(columns / 12))) * generator.uniform(0.7, 1, plain.shape)
+    return {
+        "dual-screen": dual,
+        "biplane": np.vstack([flat, flat[::-1]]),
+        "M-mode": stripes.clip(0, 255).astype(np.uint8),
+        "words alone": words,
+        "spectrum": spectrum,
+    }
+
+
+def test_f14__frames_of_another_kind_are_told_and_not_segmented() -> None:
+    gate = UltrasoundPredictor.from_checkpoint(
+        CHECKPOINTS / "ultrasound-demo" / "screen",
+        "cpu",
+        UltrasoundConfig(segment=CHECKPOINTS / "ultrasound-demo" / "segment"),
+    )
+    found = {name: gate(np.repeat(image[..., None], 3, axis=2)) for name, image in other_kinds().items()}
+    assert {name: each.category for name, each in found.items()} == dict.fromkeys(found, OUTSIDE)
+    assert not any(np.asarray(each.masks).any() for each in found.values())
 
 
 def test_f15__uneven_frames_keep_their_times_and_the_video_its_length(
