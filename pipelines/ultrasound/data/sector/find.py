@@ -16,10 +16,11 @@ from pipelines.ultrasound.data.frames import Grey, Mask
 
 UNKNOWN = "unknown machine"
 MOST_HIDDEN = 0.05  # of what moves: a mask that hides more does not fit
-_MOVES, _BRIGHT = 10 / 255, 16 / 255  # of white: beyond the noise of JPEG and videos
+_MOVES, _BRIGHT, _ROUGH = 10 / 255, 16 / 255, 5 / 255  # of white: beyond the noise of JPEG and videos
 _DENSE = 0.5  # share of the surroundings; of text it is a fifth to two fifths
 _AROUND = 40  # times the surroundings go into the longer side
 _LEAST, _SOLID = 0.05, 0.05  # least sector, of the frame; largest other picture, of the sector
+_THICK = 10  # times the least side of a picture goes into the longer side
 _SHOWN = 8
 _FIRST = 64  # frames of a cine among which some are taken: a video would be decoded to its end for the last
 
@@ -80,11 +81,13 @@ class Motion:
     Attributes:
         moving: ``(H, W)`` whether a pixel differs between frames of a cine.
         bright: ``(H, W)`` whether it is ever not black.
+        rough: ``(H, W)`` whether it is bright and differs from its neighbours, as pictures do and buttons do not.
         has_several: Whether there were several frames of a cine.
     """
 
     moving: Mask
     bright: Mask
+    rough: Mask
     has_several: bool
 
     def joined(self, other: "Motion") -> "Motion":
@@ -92,6 +95,7 @@ class Motion:
         return Motion(
             moving=self.moving | other.moving,
             bright=self.bright | other.bright,
+            rough=self.rough | other.rough,
             has_several=self.has_several or other.has_several,
         )
 
@@ -120,9 +124,12 @@ def motion_of(images: Sequence[Grey], white: float) -> Motion:
     lowest, highest = images[0].astype(np.float32), images[0].astype(np.float32)
     for image in images[1:]:
         lowest, highest = np.minimum(lowest, image), np.maximum(highest, image)
+    bright = np.asarray(highest > _BRIGHT * white)
+    first, around = images[0].astype(np.float32), np.ones((3, 3), np.uint8)
     return Motion(
         moving=np.asarray(highest - lowest > _MOVES * white),
-        bright=np.asarray(highest > _BRIGHT * white),
+        bright=bright,
+        rough=bright & (cv2.dilate(first, around) - cv2.erode(first, around) > _ROUGH * white),
         has_several=len(images) > 1,
     )
 
@@ -164,7 +171,7 @@ def told(sector: Sector) -> str:
 
 def _of_single(motion: Motion) -> Decision:
     """Decide for a single frame: nothing is masked, and it is told where something lies beside the largest picture."""
-    core = _largest(_dense(motion.bright))
+    core = _largest(_dense(motion.rough))
     inside = _drawn(core.shape, _outline(core)) if core.any() else core
     beside = (motion.bright & ~inside).any()
     return Decision(reason="a single frame does not tell text from the sector" if beside else "")
@@ -174,7 +181,8 @@ def _misfit(motion: Motion, inside: Mask) -> str:
     hidden = float((motion.moving & ~inside).sum() / max(int(motion.moving.sum()), 1))
     if hidden > MOST_HIDDEN:
         return f"the sector found would hide '{hidden:.1%}' of what moves, {MOST_HIDDEN:.0%} at most are text or traces"
-    other = _largest(_dense(motion.bright & ~inside))
+    thick = np.ones((max(inside.shape) // _THICK,) * 2, np.uint8)  # bars of buttons and of greys are thinner
+    other = _largest(cv2.morphologyEx(_dense(motion.rough & ~inside).astype(np.uint8), cv2.MORPH_OPEN, thick) > 0)
     if other.sum() > _SOLID * inside.sum():
         return f"another picture lies beside the sector, of '{other.mean():.1%}' of the frame"
     return ""

@@ -22,19 +22,16 @@ _Place = tuple[str, _Size]  # machine and size
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """Some frames of one cine: packed bits of what moves and what is bright, and the first frame's number."""
+    """Some frames of one cine: what they show as packed bits, and the first frame's index."""
 
-    moving: NDArray[np.uint8]
-    bright: NDArray[np.uint8]
+    bits: tuple[NDArray[np.uint8], ...]
     has_several: bool
     first: int
 
     def motion(self, size: _Size) -> Motion:
         count = size[0] * size[1]
-        moving, bright = (
-            np.unpackbits(each, count=count).view(bool).reshape(size) for each in (self.moving, self.bright)
-        )
-        return Motion(moving=moving, bright=bright, has_several=self.has_several)
+        moving, bright, rough = (np.unpackbits(each, count=count).view(bool).reshape(size) for each in self.bits)
+        return Motion(moving=moving, bright=bright, rough=rough, has_several=self.has_several)
 
 
 class MaskedFrames:
@@ -147,7 +144,7 @@ def _whole(frames: Frames, cines: Sequence[_Seen], size: _Size) -> Motion:
         whole = whole.joined(each)
     if not whole.has_several and len(cines) > 1:  # text differs between stills, too, but is thin
         read = [frames.read(cines[place].first) for place in sampled(len(cines), _FILES)]
-        whole = replace(motion_of([each.image for each in read], read[0].white), bright=whole.bright)
+        whole = replace(motion_of([each.image for each in read], read[0].white), bright=whole.bright, rough=whole.rough)
     return whole
 
 
@@ -168,8 +165,7 @@ def _seen(frames: Frames) -> dict[_Place, dict[str, _Seen]]:
         for size, some in read.items():
             motion = motion_of([frame.image for _, frame in some], some[0][1].white)
             found[some[0][1].name.machine, size][file] = _Seen(
-                moving=np.packbits(motion.moving),
-                bright=np.packbits(motion.bright),
+                bits=tuple(np.packbits(each) for each in (motion.moving, motion.bright, motion.rough)),
                 has_several=motion.has_several,
                 first=some[0][0],
             )

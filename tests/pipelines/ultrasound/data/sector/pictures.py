@@ -18,10 +18,12 @@ def fan(size: tuple[int, int] = SIZE) -> NDArray[np.bool_]:
 
 
 def words(size: tuple[int, int] = SIZE, name: str = "QUILL^Z 1952") -> NDArray[np.uint8]:
-    """Words in two corners, and a scale of ticks."""
+    """Words in two corners, a scale of ticks, and a bar of buttons."""
     picture = np.zeros(size, np.uint8)
     cv2.putText(picture, name, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 230, 1)
     cv2.putText(picture, "12 cm  MI 1.1", (int(0.68 * size[1]), size[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 230, 1)
+    picture[size[0] - 44 : size[0] - 24, -90:-12] = 60
+    cv2.putText(picture, "Gen  Page 1", (size[1] - 88, size[0] - 30), cv2.FONT_HERSHEY_SIMPLEX, 0.35, 160, 1)
     picture[20 : size[0] - 20 : 20, size[1] - 6 :] = 200
     return picture
 

@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from pydicom.data import get_testdata_file
 
+from pipelines.ultrasound.data.frames import grey_of
 from pipelines.ultrasound.data.sector.find import MOST_HIDDEN, Sector, decide, misfit, motion_of, sampled
 from tests.pipelines.ultrasound.data.sector.pictures import SIZE, cine, fan, words
+from vision_core.dicom.reader import open_cine
 
 
 def found(frames: np.ndarray) -> Sector:
@@ -85,3 +90,17 @@ def test_sampled__frames_of_the_beginning_without_one_twice() -> None:
     assert sampled(1) == [0]
     assert sampled(3) == [0, 1, 2]
     assert (len(sampled(10_000)), max(sampled(10_000))) == (8, 56)
+
+
+def test_decide__a_real_cine_loses_words_scale_and_buttons_and_no_tissue() -> None:
+    path = get_testdata_file("examples_ybr_color.dcm")
+    with open_cine(Path(str(path))) as cine_file:
+        images = [grey_of(cine_file.read_full(number)) for number in sampled(cine_file.num_frames)]
+    motion = motion_of(images, 255)
+    sector = decide(motion, "SonoSite, Inc. Turbo").sector
+    assert sector is not None
+    assert (motion.moving & ~sector.inside).sum() <= 0.001 * motion.moving.sum()
+    shown = sector.shown(images[0])
+    for words_at in (np.s_[:30, :40], np.s_[:, 290:], np.s_[225:, :]):
+        assert images[0][words_at].max() > 60
+        assert shown[words_at].max() == 0
