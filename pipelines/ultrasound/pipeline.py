@@ -72,6 +72,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
 
     def __init__(self) -> None:
         self._surveyed: dict[str, dict[str, Survey]] = {}  # runs of a command share their lists
+        self._told: set[str] = set()  # of the data, by the runs of this command
 
     def check_runs(self, runs: Mapping[str, UltrasoundConfig]) -> None:
         """Read the lists of all runs before the first trains."""
@@ -92,6 +93,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         val = lists[config.data.val_split]
         score = partial(_validate, config, learner, val) if config.train.eval_every else None
         notes = [*start.notes, *(note for each in surveys.values() for note in each.notes)]
+        self._told |= set(lists.notes)
         if items.is_one_a_subject:
             notes.append("An epoch has one random frame of each subject (data.frames_per_subject).")
         return Prepared(
@@ -161,7 +163,8 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
                 thresholds |= {model: chosen.value} if masking else {}
                 row = replace(row, notes=(*row.notes, *chosen.notes))
             rows.append(replace(row, notes=(*_seen_before(found.card, config, name), *row.notes)))
-        for note in dict.fromkeys(note for row in rows for note in row.notes):
+        new = [note for note in frames.notes if note not in self._told]
+        for note in dict.fromkeys([*new, *(note for row in rows for note in row.notes)]):
             say(f"  {note}")
         if folder:
             write_list_report(folder, frames, lists, thresholds, synthetic=config.data.synthetic)

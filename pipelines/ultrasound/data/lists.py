@@ -84,6 +84,11 @@ class Lists:
     def __getitem__(self, name: str) -> FrameList:
         return self.by_name[name]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the files and folders, among them what is masked."""
+        return tuple(dict.fromkeys(note for each in self.by_name.values() for note in each.notes))
+
 
 def read_lists(data: UltrasoundData, wanted: Iterable[str]) -> Lists:
     """Open the data and find the frames of some lists; no frame is read.

@@ -54,7 +54,7 @@ def calibrate(config: UltrasoundConfig, screen: Path, device: torch.device) -> l
     seen = {each for name in (data.split, data.val_split) for each in lists[name].subjects or ()}
     record = calibration_of(found, config.calibrate, masking.identity, apart, seen)
     amend(screen, calibration=record)
-    return [*_curve_lines(record), *_other_training(loaded.card, masking)]
+    return [*lists.notes, *_curve_lines(record), *_other_training(loaded.card, masking)]
 
 
 def calibration_of(

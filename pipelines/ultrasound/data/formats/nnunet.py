@@ -62,7 +62,7 @@ def to_nnunet(config: UltrasoundConfig, folder: Path) -> list[str]:
     }
     write_atomic(folder / _DATASET, json.dumps(described, indent=1) + "\n")
     write_atomic(folder / _SPLITS, json.dumps([{"train": train, "val": val}], indent=1) + "\n")
-    lines = [f"{name}: {len(own)} frames" for name, own in cases.items()]
+    lines = [*(f"{name}: {len(own)} frames" for name, own in cases.items()), *lists.notes]
     if observers > 1:
         lines.append(f"nnU-Net takes one label a frame: the majority of up to {observers} observers is written.")
     lines.append(

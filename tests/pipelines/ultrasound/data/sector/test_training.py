@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.ultrasound.config import UltrasoundData
+from pipelines.ultrasound.__main__ import main
+from pipelines.ultrasound.config import UltrasoundConfig, UltrasoundData
+from pipelines.ultrasound.data.formats.folders import read_grey
+from pipelines.ultrasound.data.formats.nnunet import to_nnunet
 from pipelines.ultrasound.data.lists import read_lists
 from tests.pipelines.ultrasound.data.sector.pictures import SIZE, cine, fan
 from tests.pipelines.ultrasound.data.sector.test_known import BESIDE, write
@@ -87,12 +90,24 @@ def test_lists__a_file_that_does_not_fit_is_left_and_told(tmp_path: Path) -> Non
     assert any("p1/a.dcm' and 0 others of 'ACME X1' at 240 x 320 are not masked" in note for note in notes)
 
 
+def test_convert_data__frames_of_nnunet_are_masked_and_it_is_told(tmp_path: Path) -> None:
+    data = {"root": make(tmp_path / "data"), "shares": SHARES, "eval_split": None}
+    lines = to_nnunet(UltrasoundConfig.model_validate({"data": data}), tmp_path / "out")
+    assert any("Outside the sector of 'ACME X1'" in line for line in lines)
+    images = [read_grey(path) for path in (tmp_path / "out" / "imagesTr").iterdir()]
+    assert (np.stack(images)[:, BESIDE] > 0).mean() < 0.02
+
+
+@pytest.mark.slow
 def test_train__the_sector_goes_into_bundle_and_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path / "data", subjects=4)
     shares = ["data.shares.train=0.5", "data.shares.val=0.25", "data.shares.test=0.25"]
     more = ["data.size_px=[32,36]", "train.batch_size=2", "train.epochs=1", *shares]
     assert train(tmp_path / "out", tmp_path / "data", *more) == 0
-    assert "Outside the sector of 'ACME X1'" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("Outside the sector of 'ACME X1'") == 1
+    bundle = str(tmp_path / "out" / "model")
+    assert main(["evaluate", "--checkpoint", bundle]) == 0
+    assert capsys.readouterr().out.count("Outside the sector of 'ACME X1'") == 1
     card = json.loads((tmp_path / "out" / "model" / "card.json").read_text())
     [record] = card["preprocessing"]["sectors"]
     assert (record["machine"], record["size"]) == ("ACME X1", list(SIZE))
