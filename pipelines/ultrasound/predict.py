@@ -45,7 +45,7 @@ class StreamedFrame:
         is_accepted: Whether it passed the screen and lies in the scope of the model.
         is_outside: Whether it lies outside that scope.
         score: Probability of the screen; NaN without one.
-        seconds: Time from reading it to its mask.
+        seconds: Time from when it came, or was begun to be read, to its mask.
     """
 
     number: int
@@ -110,16 +110,21 @@ class UltrasoundPredictor(Predictor[CineResult]):
         grey = grey_of(item)
         return self._predict("frame", FrameFile(texts=("frame",), read=lambda _: grey))
 
-    def stream(self, path: str | Path) -> Iterator[StreamedFrame]:
+    def stream(self, path: str | Path, rate: float | None = None) -> Iterator[StreamedFrame]:
         """Screen and segment the frames of a file one at a time, as they come; none is left out and none is kept.
 
         The next frame is read meanwhile.
+
+        Args:
+            path: The file.
+            rate: Frames a second of a camera that gives them: none is read before it comes, and one that has to wait is
+                counted from when it came. None: each is read as soon as the one before is taken.
 
         Raises:
             InputError: As for a file.
         """
         file = self._sectors.applied(open_file(Path(path), self._reader))
-        for number, image, began in _ahead(file):
+        for number, image, began in _ahead(file, rate):
             part = self._part([image], [file.texts[number]])
             yield StreamedFrame(
                 number=number,
@@ -247,20 +252,27 @@ def refuse_gate(config: UltrasoundConfig) -> None:
         )
 
 
-def _ahead(file: FrameFile) -> Iterator[tuple[int, Grey, float]]:
-    """Read the frames of a file, each while the one before is in use: number, frame, and when its reading began."""
+def _ahead(file: FrameFile, rate: float | None) -> Iterator[tuple[int, Grey, float]]:
+    """Read the frames of a file, each while the one before is in use: number, frame, and when it came.
 
-    def read(number: int) -> tuple[int, Grey, float]:
+    The camera of a ``rate`` gives its second frame a step after the first was read, which starts the decoder.
+    """
+
+    def read(number: int, comes: float | None = None) -> tuple[int, Grey, float]:
         began = time.perf_counter()
-        return number, file.read(number), began
+        if comes is not None and comes > began:
+            time.sleep(comes - began)
+        return number, file.read(number), began if comes is None else comes
 
     with ThreadPoolExecutor(1, thread_name_prefix="frames") as thread:
         coming = thread.submit(read, 0)
-        for number in range(1, len(file.texts) + 1):
-            found = coming.result()
-            if number < len(file.texts):
-                coming = thread.submit(read, number)
+        found = coming.result()
+        ready = time.perf_counter()
+        for number in range(1, len(file.texts)):
+            coming = thread.submit(read, number, ready + number / rate if rate else None)
             yield found
+            found = coming.result()
+        yield found
 
 
 def _chunks(count: int) -> list[range]:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import shutil
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import nrrd
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+from pipelines.ultrasound import predict
 from pipelines.ultrasound.__main__ import main
 from pipelines.ultrasound.config import ScreenNetwork, UltrasoundConfig
 from pipelines.ultrasound.data.files import FrameFile
@@ -193,6 +196,27 @@ def test_stream__every_frame_comes_once_with_the_mask_of_the_whole_file(segmente
     assert max(different) <= 2  # a batch of one is summed in another order
     assert min(each.seconds for each in streamed) > 0
     assert whole.seconds is not None and whole.seconds > 0
+
+
+def test_stream__at_the_pace_of_a_camera_counts_from_when_a_frame_comes(
+    segmenter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, image, begun = UltrasoundPredictor.from_checkpoint(segmenter, "cpu"), frame(0, 1)[0], []
+
+    def read(_: int) -> NDArray[np.uint8]:
+        begun.append(time.perf_counter())
+        return image
+
+    cine = FrameFile(texts=tuple(map(str, range(8))), read=read)
+    monkeypatch.setattr(predict, "open_file", lambda *_: cine)
+    streamed = []
+    for found in predictor.stream("cine", rate=10.0):
+        streamed.append(found)
+        if found.number == 3:
+            time.sleep(0.75)  # frames 4 to 7 come meanwhile, and only one of them is read ahead
+    assert [each.number for each in streamed] == list(range(8))
+    assert all(at - begun[0] >= 0.1 * number for number, at in enumerate(begun))  # none is read before it comes
+    assert streamed[7].seconds > 0.3  # it had to wait to be read, and is counted from when it came
 
 
 def test_stream__may_be_left_early(segmenter: Path) -> None:
