@@ -19,7 +19,7 @@ from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.predict import SfodPredictor
 from pipelines.ultrasound.predict import UltrasoundPredictor
 from pipelines.ultrasound.weights.bundles import load_network as load_frames_network
-from pipelines.ultrasound.weights.bundles import save_network as save_frames_network
+from pipelines.ultrasound.weights.bundles import save_networks as save_frames_networks
 from pipelines.wsi.predict import WsiPredictor
 from pipelines.wsi.weights.bundles import load_network, save_network
 from vision_core.bundles import bundle
@@ -83,7 +83,7 @@ def _save(card: Card, folder: Path, anew: Path) -> None:
     elif card.task == "wsi":
         save_network(anew, load_network(folder, pick_device("cpu")).network, card)
     elif card.task == "ultrasound":
-        save_frames_network(anew, load_frames_network(folder).model.network, card)
+        save_frames_networks(anew, load_frames_network(folder).model.networks, card)
     elif card.method == POLICY:
         save_policy(anew, load_policy(folder)[0], of_bundle(PretrainConfig, card.config, (), str(folder)), card)
     else:

@@ -22,10 +22,13 @@ _SWEEP_FRAMES = 24
 Grey = NDArray[np.uint8]
 
 
-def sweep_frames(subject: int, size: tuple[int, int] = SIZE, rule: int = cv2.INTER_LINEAR) -> list[Grey]:
-    """Make the frames ``(H, W)`` of a synthetic subject's sweep, enlarged to ``size`` by a rule of OpenCV."""
+def sweep_frames(subject: int, size: tuple[int, int] = SIZE) -> list[Grey]:
+    """Make the frames ``(H, W)`` of a synthetic subject's sweep, enlarged to ``size``.
+
+    By repeating pixels: a scope guard that has learned the speckle of the phantom calls smoothed frames outside.
+    """
     frames = Phantom(subject).cine(_SWEEP_FRAMES)
-    return [np.asarray(cv2.resize(each.image, size[::-1], interpolation=rule)) for each in frames]
+    return [np.asarray(cv2.resize(each.image, size[::-1], interpolation=cv2.INTER_NEAREST)) for each in frames]
 
 
 def write_jpeg_cine(path: Path, images: Sequence[Grey], frames: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from vision_core.backbones.settings import BackboneName
+from vision_core.config.loading import replace
 from vision_core.config.schema import Config, Data, Fraction, NonNegativeFloat, Optim, Section, Train, merged
 from vision_core.segmentation.settings import THIN, FrameAware, SegmentationLoss, Segmenter
 
@@ -97,6 +98,14 @@ class UltrasoundData(Data):
     )
     shares: Shares = Shares()
     split_seed: int = Field(0, ge=0, lt=2**63, description="Seed of the lists; both networks of a gate need the same.")
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="Networks of an ensemble: each is trained without one part of the subjects in split, and that part "
+        "chooses its epoch, not val_split.",
+    )
+    fold: int | None = Field(None, ge=0, description="The one fold of a run, from 0; folds sets it.")
     frames_per_subject: Literal["auto", "one_random", "all"] = Field(
         "auto",
         description="Frames of a subject in an epoch of training. auto: one_random, as published, where frames are "
@@ -184,9 +193,23 @@ class UltrasoundConfig(Config):
         """Whether this run trains a classifier of frames."""
         return self.method == "screen"
 
+    def expand(self) -> dict[str, Config]:
+        """Expand to a run for each fold, with a seed of its own: networks of an ensemble start apart."""
+        if not self.data.folds or self.data.fold is not None:
+            return {"": self}
+        return {
+            f"fold-{fold}": replace(self, {"data.fold": fold, "train.seed": self.train.seed + fold})
+            for fold in range(self.data.folds)
+        }
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = []
+        if self.data.fold is not None and self.data.fold >= (self.data.folds or 0):
+            problems.append(
+                f"data.fold '{self.data.fold}' is none of data.folds '{self.data.folds}', counted from 0. "
+                "Set data.folds alone."
+            )
         if bool(self.loss.frame_aware.weight) != (self.method == "segment_frame_aware"):
             problems.append(
                 f"loss.frame_aware.weight '{self.loss.frame_aware.weight:g}' does not fit method '{self.method}': "

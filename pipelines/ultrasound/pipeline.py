@@ -26,11 +26,12 @@ from pipelines.ultrasound.evaluation.rows import (
     segment_row,
     validation_scores,
 )
+from pipelines.ultrasound.folds import read_run_lists
 from pipelines.ultrasound.learner import FrameLearner, make_learner
 from pipelines.ultrasound.phantom.study import write_demo
 from pipelines.ultrasound.predict import UltrasoundPredictor, refuse_gate
 from pipelines.ultrasound.result_files import RESULT_FILES, columns
-from pipelines.ultrasound.screening.calibration import chosen_threshold
+from pipelines.ultrasound.screening.calibration import calibrate, chosen_threshold
 from pipelines.ultrasound.screening.scope_guard import guard_of, guard_record
 from pipelines.ultrasound.screening.screen import Screen
 from pipelines.ultrasound.segment import ModelMasks, open_masking
@@ -41,16 +42,19 @@ from pipelines.ultrasound.weights.bundles import (
     describe,
     load_network,
     model_of,
-    save_network,
+    save_networks,
 )
+from pipelines.ultrasound.weights.ensembles import ENSEMBLE, save_ensembles
 from pipelines.ultrasound.weights.export import exportable
 from pipelines.ultrasound.weights.initial import initial_network
+from vision_core.bundles.bundle import add_metrics
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
+from vision_core.config import loading as configs
 from vision_core.config.loading import fingerprint
-from vision_core.console import say
+from vision_core.console import command_line, say
 from vision_core.errors import Checked, ConfigError, DataError, Finding
-from vision_core.evaluation.rows import Row
+from vision_core.evaluation.rows import Row, table
 from vision_core.pipeline import OnItem, Pipeline, weights_hash
 from vision_core.results import CineResult
 from vision_core.runs.folder import RunFolder
@@ -92,8 +96,11 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         _check_last_step(config, len(items))
         val = lists[config.data.val_split]
         score = partial(_validate, config, learner, val) if config.train.eval_every else None
-        notes = [*start.notes, *(note for each in surveys.values() for note in each.notes)]
         self._told |= set(lists.notes)
+        fold = config.data.fold
+        parts = f"Fold {fold} of {config.data.folds}: {len(set(val.subjects or ()))} subjects of '{config.data.split}'"
+        told = [] if fold is None else [f"{parts} choose the epoch."]
+        notes = [*told, *start.notes, *(note for each in surveys.values() for note in each.notes)]
         if items.is_one_a_subject:
             notes.append("An epoch has one random frame of each subject (data.frames_per_subject).")
         return Prepared(
@@ -118,6 +125,8 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
                 write_sectors(folder.parent / SECTORS, sectors)
         data = config.data
         about = data.about or f"list '{data.split}' of '{data.root and data.root.name}'"
+        if data.fold is not None:
+            about += f" without fold {data.fold} of {data.folds}"
         labels = "presence by its observers" if config.is_screen else f"labels '{config.labels.sampling}'"
         trained_on = TrainedOn(
             description=f"{about}, {labels}",
@@ -131,7 +140,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         scope = guard_record(model_of(network, data.size_px), lists[data.split], lists[data.val_split])
         described = describe(card, network, config)
         seen = {**described.preprocessing, **({"sectors": [each.to_record() for each in sectors]} if sectors else {})}
-        return save_network(folder, network, described.model_copy(update={"scope": scope, "preprocessing": seen}))
+        return save_networks(folder, [network], described.model_copy(update={"scope": scope, "preprocessing": seen}))
 
     def evaluate(self, config: UltrasoundConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``; a screen with ``segment`` as a gate beside the segmenter alone.
@@ -171,8 +180,33 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         return rows
 
     def compare(self, runs: Mapping[str, Path]) -> list[str]:
-        """Calibrate and score the gates that screens and segmenters of one command make; see ``report_gates``."""
-        return report_gates(runs)
+        """Calibrate and score the gates that screens and segmenters of one command make; see ``report_gates``.
+
+        Runs that differ in seed or fold alone become one bundle, scored, and of a screen calibrated, as they are.
+        """
+        return [*report_gates(runs), *self._ensembles(runs)]
+
+    def _ensembles(self, runs: Mapping[str, Path]) -> list[str]:
+        """Write, score and calibrate the ensembles of one command; returns lines to print."""
+        lines: list[str] = []
+        made: dict[Path, UltrasoundConfig] = {}
+        for folder, names in save_ensembles(runs).items():
+            made[folder] = config = configs.load(UltrasoundConfig, runs[names[0]] / "config.yaml")
+            lines.append(f"\nEnsemble:  {command_line([str(folder)])}, the mean probability of {', '.join(names)}")
+            if config.data.eval_split:
+                [row] = self.evaluate(config, {ENSEMBLE: folder}, None)
+                add_metrics(folder, {row.split: row.metrics})
+                lines.append(table([row]))
+        segmenters = {config.data.root: folder for folder, config in made.items() if not config.is_screen}
+        for folder, config in made.items():
+            behind = segmenters.get(config.data.root)
+            words = [str(folder), "--input", "YOUR_FILES", "--out", "found"]
+            if config.is_screen and behind:
+                gate = configs.replace(config, {"segment": behind})
+                lines += calibrate(gate, folder, pick_device(config.train.device))
+                words.append(f"segment={behind}")
+            lines.append(f"Use it:    python -m pipelines.{config.task} predict --checkpoint {command_line(words)}")
+        return lines
 
     def predictor(
         self, bundle: Path, device: torch.device, config: UltrasoundConfig | None = None
@@ -239,7 +273,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         Raises:
             DataError: A frame cannot be used, or is in two lists.
         """
-        lists = read_lists(config.data, _lists_of(config))
+        lists = read_run_lists(config.data, _lists_of(config))
         known = fingerprint([config.data.model_dump(mode="json"), config.labels.presence])
         if known not in self._surveyed:
             surveys = {name: survey(each, config.labels.presence) for name, each in lists.by_name.items()}
@@ -311,6 +345,6 @@ def _seen_before(card: Card, config: UltrasoundConfig, name: str) -> tuple[str, 
         return ()
     if name == data.get("split"):
         return (f"TRAINED ON: '{name}' is the list of the training. Its scores say nothing about other frames.",)
-    if name == data.get("val_split"):
+    if name == data.get("val_split") and not data.get("folds"):  # whose epochs a part of the training list has chosen
         return (f"CALIBRATED ON: '{name}' has chosen the epoch, and perhaps the threshold. Say so beside the figures.",)
     return ()

@@ -13,13 +13,12 @@ from pipelines.ultrasound.data.observers import is_present, vote
 from pipelines.ultrasound.evaluation.band import LEVEL, Bands, compare_bands
 from pipelines.ultrasound.evaluation.scores import Segmented, by_subject, interval_over_subjects
 from pipelines.ultrasound.screening.gate import FrameCounts, accepted, count_frames
-from pipelines.ultrasound.screening.scope_guard import outside_frames
+from pipelines.ultrasound.screening.scope_guard import Guard, outside_frames
 from pipelines.ultrasound.segment import Masking, Masks
 from pipelines.ultrasound.weights.bundles import Frames, ScreenModel
 from vision_core.console import track
 from vision_core.evaluation.classification import binary_auc
 from vision_core.evaluation.rows import Row
-from vision_core.evaluation.scope import Scope
 from vision_core.segmentation.metrics import average_precision, overlaps, surface_distances
 
 Floats = NDArray[np.float64]
@@ -85,7 +84,7 @@ class Models:
 
     screen: ScreenModel | None = None
     masking: Masking | None = None
-    guard: Scope | None = None
+    guard: Guard = ()
 
 
 def score_list(

@@ -11,6 +11,8 @@ from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError, NotFiniteError
 from vision_core.evaluation.scope import Scope, fit_scope, outside
 
+Guard = tuple[Scope, ...]  # of each network of a bundle
+MEMBERS = "members"  # in the card of several networks
 MOST_FRAMES = 256  # of a list, evenly spaced: neighbours of a cine are alike, and a large network takes long
 _AT_ONCE = 16
 _AXES = 16  # with four, CT slices of a head lie among the frames of a phantom
@@ -33,28 +35,36 @@ def guard_record(model: Model, training: FrameList, held_out: FrameList) -> dict
     return fit_scope(known, new, num_axes=_AXES).to_record()
 
 
-def guard_of(card: Card) -> Scope | None:
-    """Read the guard of a card; None where it has none, as bundles of earlier versions.
+def guard_of(card: Card) -> Guard:
+    """Read the guard of a card; empty where it has none, as bundles of earlier versions.
 
     Raises:
         CheckpointError: It is damaged.
     """
-    return Scope.from_record(card.scope) if card.scope else None
+    if not card.scope:
+        return ()
+    return tuple(Scope.from_record(each) for each in card.scope.get(MEMBERS, [card.scope]))
 
 
-def outside_frames(guard: Scope | None, features: NDArray[np.float32]) -> NDArray[np.bool_]:
+def outside_frames(guard: Guard, features: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Tell which frames ``(n,)`` with features ``(n, D)`` lie outside; none without a guard.
+
+    Of several networks, whose features follow each other, at least half must say so: each of them has learned from
+    frames of its own, and sets its threshold on others.
 
     Raises:
         CheckpointError: The guard is of other features than the network's.
     """
-    if guard is None:
+    if not guard:
         return np.zeros(len(features), bool)
-    if features.shape[1] != len(guard.mean):
+    ends = np.cumsum([len(each.mean) for each in guard])
+    if features.shape[1] != ends[-1]:
         raise CheckpointError(
-            f"The card's scope is of '{len(guard.mean)}' features, the network has {features.shape[1]}. Train it again."
+            f"The card's scope is of '{ends[-1]}' features, the network has {features.shape[1]}. Train it again."
         )
-    return outside(guard, features)
+    parts = np.split(features, ends[:-1], axis=1)
+    votes = np.sum([outside(each, part) for each, part in zip(guard, parts, strict=True)], axis=0)
+    return np.asarray(2 * votes >= len(guard))
 
 
 def _features(model: Model, frames: FrameList) -> NDArray[np.float32]:

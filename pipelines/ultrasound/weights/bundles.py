@@ -1,4 +1,7 @@
-"""Bundles of screens and segmenters, each with a golden pair of a frame's bytes and raw outputs."""
+"""Bundles of screens and segmenters, each with a golden pair of a frame's bytes and raw outputs.
+
+A bundle holds one network, or several whose probabilities are averaged; its card then names them as ``members``.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
@@ -23,6 +27,7 @@ from vision_core.bundles.card import Card, refuse_unapplied
 from vision_core.errors import CheckpointError, InputError
 from vision_core.randomness import key
 from vision_core.segmentation.networks import ResidualUNet, spread_of
+from vision_core.segmentation.postprocess import mean_of_members
 from vision_core.segmentation.settings import Segmenter
 
 TASK = "ultrasound"
@@ -49,11 +54,16 @@ class ScreenModel:
     """Screen from a bundle, or of a run.
 
     Args:
-        network: The screen.
+        networks: The screen; of several, alike in their settings, the mean probability counts.
     """
 
-    def __init__(self, network: Screen) -> None:
-        self.network = network
+    def __init__(self, *networks: Screen) -> None:
+        self.networks = networks
+
+    @property
+    def side_px(self) -> int | None:
+        """Side of the square that frames are resized to; None: their own size."""
+        return self.networks[0].settings.side_px
 
     def __call__(self, frames: Frames) -> Floats:
         """Compute the probability ``(n,)`` of each frame that it shows the organ.
@@ -65,30 +75,38 @@ class ScreenModel:
 
     @torch.inference_mode()
     def with_features(self, frames: Frames) -> tuple[Floats, Floats]:
-        """Compute the probabilities as above, and the features ``(n, D)`` that the guard goes by."""
-        side = self.network.settings.side_px
-        _refuse_small(frames.images[0].shape, LEAST_SIDE if side is None else 1, "screen")
-        views = [screen_view(image, white, side) for image, white in zip(frames.images, frames.white, strict=True)]
-        logits, features = self.network.with_features(torch.stack(views).to(_device(self.network)))
-        return logits.float().sigmoid().cpu().numpy(), features.cpu().numpy()
+        """Compute the probabilities as above, and the features ``(n, D)`` that the guard goes by, of all networks."""
+        _refuse_small(frames.images[0].shape, LEAST_SIDE if self.side_px is None else 1, "screen")
+        pairs = zip(frames.images, frames.white, strict=True)
+        views = torch.stack([screen_view(image, white, self.side_px) for image, white in pairs])
+        found = [network.with_features(views.to(_device(network))) for network in self.networks]
+        scores = mean_of_members([logits.float().sigmoid().cpu().numpy() for logits, _ in found])
+        return scores, np.concatenate([features.cpu().numpy() for _, features in found], axis=1)
 
     def raw(self, image: Grey) -> Tensor:
         """Compute the logit ``(1,)`` of a frame of 8 bits."""
-        view = screen_view(image, 255.0, self.network.settings.side_px)
-        logits: Tensor = self.network(view[None].to(_device(self.network)))
-        return logits
+        return self.logits(screen_view(image, 255.0, self.side_px)[None])
+
+    def logits(self, views: Tensor) -> Tensor:
+        """Compute the logits ``(n,)`` of prepared frames ``(n, 1, H, W)``."""
+        return logit_of_mean([network(views.to(_device(network))) for network in self.networks])
 
 
 class SegmentModel:
     """Segmenter from a bundle, or of a run.
 
     Args:
-        network: The segmenter.
+        networks: The segmenter; of several, alike in their settings, the mean probability counts.
         size_px: Height and width to which frames are resized; None: their own.
     """
 
-    def __init__(self, network: ResidualUNet, size_px: tuple[int, int] | None) -> None:
-        self.network, self.size_px = network, size_px
+    def __init__(self, *networks: ResidualUNet, size_px: tuple[int, int] | None) -> None:
+        self.networks, self.size_px = networks, size_px
+
+    @property
+    def least_side(self) -> int:
+        """Smallest height and width of a frame in pixels."""
+        return self.networks[0].least_side
 
     def __call__(self, frames: Frames) -> Floats:
         """Compute the probability ``(n, H, W)`` of each pixel, in the pixels of the frames.
@@ -99,28 +117,34 @@ class SegmentModel:
         return self._found(frames)[0]
 
     def with_features(self, frames: Frames) -> tuple[Floats, Floats]:
-        """Compute the probabilities as above, and the features ``(n, D)`` that the guard goes by."""
+        """Compute the probabilities as above, and the features ``(n, D)`` that the guard goes by, of all networks."""
         found, maps = self._found(frames)
-        return found, spread_of(maps).cpu().numpy()
+        return found, np.concatenate([spread_of(each).cpu().numpy() for each in maps], axis=1)
 
     @torch.inference_mode()
-    def _found(self, frames: Frames) -> tuple[Floats, list[Tensor]]:
-        """Compute the probabilities, and the maps of all scales."""
+    def _found(self, frames: Frames) -> tuple[Floats, list[list[Tensor]]]:
+        """Compute the probabilities, and the maps of all scales of each network."""
         height, width = frames.images[0].shape
-        _refuse_small(self.size_px or (height, width), self.network.least_side, "segmenter")
+        _refuse_small(self.size_px or (height, width), self.least_side, "segmenter")
         views = torch.stack([segmenter_view(fitted(image, self.size_px)) for image in frames.images])
-        maps, skips = self.network.encode(views.to(_device(self.network)))
-        logits = self.network.decode(maps, skips, (views.shape[-2], views.shape[-1]))
-        found: Floats = logits.float().sigmoid()[:, 0].cpu().numpy()
+        probabilities, all_maps = [], []
+        for network in self.networks:
+            maps, skips = network.encode(views.to(_device(network)))
+            logits = network.decode(maps, skips, (views.shape[-2], views.shape[-1]))
+            probabilities.append(logits.float().sigmoid()[:, 0].cpu().numpy())
+            all_maps.append([*skips, maps])
+        found: Floats = mean_of_members(probabilities)
         if found.shape[1:] != (height, width):
             found = np.stack([cv2.resize(each, (width, height), interpolation=cv2.INTER_LINEAR) for each in found])
-        return found, [*skips, maps]
+        return found, all_maps
 
     def raw(self, image: Grey) -> Tensor:
         """Compute the logits ``(1, 1, H, W)`` of a frame, at the size that the network sees."""
-        view = segmenter_view(fitted(image, self.size_px))
-        logits: Tensor = self.network(view[None].to(_device(self.network)))
-        return logits
+        return self.logits(segmenter_view(fitted(image, self.size_px))[None])
+
+    def logits(self, views: Tensor) -> Tensor:
+        """Compute the logits ``(n, 1, H, W)`` of prepared frames ``(n, 1, H, W)``."""
+        return logit_of_mean([network(views.to(_device(network))) for network in self.networks])
 
 
 Model = ScreenModel | SegmentModel
@@ -136,7 +160,16 @@ class Loaded:
 
 def model_of(network: Network, size_px: tuple[int, int] | None) -> Model:
     """Make the model of a network; ``size_px`` is for a segmenter."""
-    return ScreenModel(network) if isinstance(network, Screen) else SegmentModel(network, size_px)
+    return ScreenModel(network) if isinstance(network, Screen) else SegmentModel(network, size_px=size_px)
+
+
+def logit_of_mean(logits: Sequence[Tensor]) -> Tensor:
+    """Compute the logit of the mean of the probabilities that ``logits`` stand for; that of a single one is itself."""
+    if len(logits) == 1:
+        return logits[0]
+    every = torch.stack(tuple(logits))
+    # By logarithms: the mean of probabilities close to 0 or 1 would be rounded to a logit of infinity.
+    return F.logsigmoid(every).logsumexp(0) - F.logsigmoid(-every).logsumexp(0)
 
 
 def describe(card: Card, network: Network, config: UltrasoundConfig) -> Card:
@@ -150,18 +183,24 @@ def describe(card: Card, network: Network, config: UltrasoundConfig) -> Card:
     return card.model_copy(update={"architecture": architecture, "preprocessing": preprocessing})
 
 
-def save_network(folder: Path, network: Network, card: Card) -> Card:
-    """Write a network as a bundle; ``card`` is from ``describe``."""
+def save_networks(folder: Path, networks: Sequence[Network], card: Card) -> Card:
+    """Write a network as a bundle, or several of one architecture; ``card`` is as from ``describe``."""
 
     def answer(tensors: Tensors, inputs: Tensors) -> Tensors:
         return raw_outputs(_built(folder, card, tensors), inputs)
 
-    golden = Golden(inputs=golden_inputs(network), answer=answer)
-    return bundle.save(folder, network.state_dict(), card, golden)
+    golden = Golden(inputs=golden_inputs(networks[0]), answer=answer)
+    prefixes = [""] if len(networks) == 1 else [f"{number}." for number in range(len(networks))]
+    tensors = {
+        f"{prefix}{name}": tensor
+        for prefix, network in zip(prefixes, networks, strict=True)
+        for name, tensor in network.state_dict().items()
+    }
+    return bundle.save(folder, tensors, card, golden)
 
 
 def load_network(path: Path, device: torch.device | str = "cpu", kind: str | None = None) -> Loaded:
-    """Load a screen or segmenter from a bundle; its weights are frozen.
+    """Load a screen or segmenter, or several as one, from a bundle; the weights are frozen.
 
     Args:
         path: The bundle, a folder or its zip.
@@ -177,7 +216,8 @@ def load_network(path: Path, device: torch.device | str = "cpu", kind: str | Non
     if content.card.architecture.get("kind") != "screen":  # which alone is calibrated
         refuse_unapplied(content.card, "calibration")
     model = _built(path, content.card, content.tensors)
-    model.network.to(device)
+    for network in model.networks:
+        network.to(device)
     return Loaded(model=model, card=content.card)
 
 
@@ -187,9 +227,10 @@ def quicken(model: Model) -> None:
     The norms of a screen go into its convolutions, and weights lie as convolutions on a CPU take them best. Results
     differ by what rounding does; the weights are no longer those of the bundle.
     """
-    if isinstance(model, ScreenModel):
-        fold_norms(model.network)
-    model.network.to(memory_format=torch.channels_last)
+    for network in model.networks:
+        if isinstance(network, Screen):
+            fold_norms(network)
+        network.to(memory_format=torch.channels_last)
 
 
 def check_kind(path: Path, card: Card, kind: str) -> None:
@@ -218,26 +259,44 @@ def golden_inputs(network: Network) -> Tensors:
 
 
 def _built(path: Path, card: Card, tensors: Tensors) -> Model:
-    network, size_px = _network(path, card)
+    networks, size_px = _networks(path, card)
+    is_single = len(networks) == 1
     try:
-        network.load_state_dict(tensors, strict=True)
+        for number, network in enumerate(networks):
+            own = (
+                tensors
+                if is_single
+                else {
+                    name.removeprefix(f"{number}."): each
+                    for name, each in tensors.items()
+                    if name.startswith(f"{number}.")
+                }
+            )
+            network.load_state_dict(own, strict=True)
     except RuntimeError as error:
         first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
         raise CheckpointError(f"'{path}': the weights do not fit the architecture: {first[:200]}") from error
-    return model_of(network.eval().requires_grad_(False), size_px)
+    for network in networks:
+        network.eval().requires_grad_(False)
+    screens = [each for each in networks if isinstance(each, Screen)]
+    segmenters = [each for each in networks if isinstance(each, ResidualUNet)]
+    return ScreenModel(*screens) if screens else SegmentModel(*segmenters, size_px=size_px)
 
 
-def _network(path: Path, card: Card) -> tuple[Network, tuple[int, int] | None]:
+def _networks(path: Path, card: Card) -> tuple[list[Network], tuple[int, int] | None]:
     settings = dict(card.architecture)
-    kind = settings.pop("kind", None)
+    kind, members = settings.pop("kind", None), settings.pop("members", None)
     try:
+        count = len(members) if members else 1
         if kind == "screen":
             rules = card.preprocessing["rgb"]
             given = Preprocessing.model_validate(rules) if rules else None
-            return Screen(ScreenNetwork.model_validate(settings), given), None
+            screen = ScreenNetwork.model_validate(settings)
+            return [Screen(screen, given) for _ in range(count)], None
         if kind == "segmenter":
             size = card.preprocessing["size_px"]
-            return ResidualUNet(Segmenter.model_validate(settings)), (int(size[0]), int(size[1])) if size else None
+            segmenter = Segmenter.model_validate(settings)
+            return [ResidualUNet(segmenter) for _ in range(count)], (int(size[0]), int(size[1])) if size else None
     except (KeyError, TypeError, ValueError, IndexError, ValidationError) as error:
         told = " ".join(str(error).split())[:200]
         raise CheckpointError(f"'{path}': card.json does not describe a network ({told}). Make it again.") from error

@@ -15,20 +15,20 @@ _EXAMPLES, _SIDE = 2, 128
 
 
 class Probabilities(nn.Module):
-    """Network with probabilities as output: of each frame ``(B,)``, or of each pixel ``(B, 1, H, W)``.
+    """Networks with their mean probability as output: of each frame ``(B,)``, or of each pixel ``(B, 1, H, W)``.
 
     Args:
-        network: Screen or segmenter.
+        networks: Screen or segmenter, or several.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, *networks: Network) -> None:
         super().__init__()
-        self.network = network
+        self.networks = nn.ModuleList(networks)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Compute the probabilities of prepared frames ``(B, 1, H, W)``."""
-        logits: Tensor = self.network(frames)
-        return logits.sigmoid()
+        found = [network(frames).sigmoid() for network in self.networks]
+        return torch.stack(found).mean(0) if len(found) > 1 else found[0]
 
 
 def exportable(path: Path, size: int | None) -> Exportable:
@@ -49,7 +49,7 @@ def exportable(path: Path, size: int | None) -> Exportable:
     shape = (_EXAMPLES, 1, height, width)
     frames = torch.rand(shape, generator=generator) if is_screen else torch.randn(shape, generator=generator)
     return Exportable(
-        module=Probabilities(found.model.network),
+        module=Probabilities(*found.model.networks),
         inputs={"frames": frames},
         outputs=("probabilities",),
         dynamic={"frames": {0: "batch"}},
@@ -61,9 +61,9 @@ def exportable(path: Path, size: int | None) -> Exportable:
 
 def _own_size(found: Loaded) -> tuple[int, int]:
     if isinstance(found.model, ScreenModel):
-        side = found.model.network.settings.side_px or _SIDE
+        side = found.model.side_px or _SIDE
         return side, side
-    least = max(_SIDE, found.model.network.least_side)
+    least = max(_SIDE, found.model.least_side)
     return found.model.size_px or (least, least)
 
 
@@ -77,7 +77,7 @@ def _golden(path: Path, found: Loaded, size: tuple[int, int]) -> tuple[Tensors, 
     pixels = content.inputs()[GOLDEN_PIXELS].numpy()
     image = fitted(pixels, size)
     view = screen_view(image, 255.0) if isinstance(found.model, ScreenModel) else segmenter_view(image)
-    own = found.model.network.settings.side_px if isinstance(found.model, ScreenModel) else None
+    own = found.model.side_px if isinstance(found.model, ScreenModel) else None
     is_stored = size in (pixels.shape, found.model.size_px if not isinstance(found.model, ScreenModel) else (own, own))
-    logits = content.outputs()["logits"] if is_stored else found.model.network(view[None])
+    logits = content.outputs()["logits"] if is_stored else found.model.logits(view[None])
     return {"frames": view[None]}, {"probabilities": logits.sigmoid()}

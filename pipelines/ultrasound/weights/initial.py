@@ -31,7 +31,10 @@ def initial_network(config: UltrasoundConfig) -> Start[Network]:
     if card.task != TASK:
         return _from_classifier(config, path)
     check_kind(path, card, "screen" if config.is_screen else "segmenter")
-    network = load_network(path).model.network.requires_grad_(True)
+    network, *others = load_network(path).model.networks
+    if others:
+        raise CheckpointError(f"'{path}' holds '{1 + len(others)}' networks, a run starts from one. Give one of them.")
+    network.requires_grad_(True)
     wanted = config.screen if config.is_screen else config.segmenter
     if network.settings != wanted:
         raise CheckpointError(

@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines.ultrasound.__main__ import main
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.phantom import study
-from pipelines.ultrasound.weights.bundles import Network, describe, save_network
+from pipelines.ultrasound.weights.bundles import Network, describe, save_networks
 from tests.pipelines.contract import TinyTask
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.config.loading import load
@@ -124,7 +124,7 @@ def make_bundle(folder: Path, network: Network, *more: str) -> Path:
         classes=config.data.classes,
         trained_on=TrainedOn(description="nothing: random weights", synthetic=True),
     )
-    save_network(folder, network.eval(), describe(card, network, config))
+    save_networks(folder, [network.eval()], describe(card, network, config))
     return folder
 
 

@@ -75,16 +75,16 @@ def test_predict__some_frames_outside_leave_the_others_their_result(pair: Pair) 
 def test_evaluate__tells_how_many_frames_predict_would_leave_out(pair: Pair) -> None:
     lists = read_lists(load(UltrasoundConfig, None, [f"data.root={pair.data}"]).data, ["val"])
     loaded = load_network(pair.screen)
-    guard = guard_of(loaded.card)
-    assert isinstance(loaded.model, ScreenModel) and guard is not None
+    assert isinstance(loaded.model, ScreenModel)
+    [scope] = guard_of(loaded.card)
 
     def notes(scope: Scope) -> tuple[str, ...]:
-        models = Models(screen=loaded.model, guard=scope)  # type: ignore[arg-type]
+        models = Models(screen=loaded.model, guard=(scope,))  # type: ignore[arg-type]
         found = score_list(lists["val"], "observer_majority", models, "test", with_distances=False)
         return screen_row("a", found, 0.5).notes
 
-    assert notes(guard) == ()
-    assert notes(replace(guard, threshold=0.0)) == (
+    assert notes(scope) == ()
+    assert notes(replace(scope, threshold=0.0)) == (
         "8 of 8 frames lie outside the scope of the screen: predict does not segment them; they are scored here.",
     )
 
@@ -92,10 +92,9 @@ def test_evaluate__tells_how_many_frames_predict_would_leave_out(pair: Pair) -> 
 def test_guard__older_bundles_have_none_and_a_damaged_one_is_refused(pair: Pair) -> None:
     card = read_card(pair.screen)
     without = card.model_copy(update={"scope": None})
-    assert guard_of(without) is None
-    assert not outside_frames(None, np.full((2, 3), np.nan, np.float32)).any()
+    assert guard_of(without) == ()
+    assert not outside_frames((), np.full((2, 3), np.nan, np.float32)).any()
     with pytest.raises(CheckpointError, match="scope is damaged"):
         guard_of(card.model_copy(update={"scope": {"mean": "?"}}))
-    scope = guard_of(card)
     with pytest.raises(CheckpointError, match="features, the network has 3"):
-        outside_frames(scope, np.zeros((1, 3), np.float32))
+        outside_frames(guard_of(card), np.zeros((1, 3), np.float32))
