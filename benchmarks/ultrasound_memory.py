@@ -1,8 +1,9 @@
 """Peak memory of ``predict`` on a short and a long cine: ``make bench-ultrasound-memory``.
 
-Cines of 640 x 480 JPEG frames go through the bedside pair of the demo, results written. Each is predicted in a process
-of its own, which a child process decodes for; both peaks count. Beside it stands what reading the whole cine at once
-takes, as ``pixel_array`` of pydicom does. Written to ``results/ultrasound_memory.json``.
+Cines of 640 x 480 JPEG frames go through the bedside pair of the demo, results written; some frames have a mask, which
+is counted. Each is predicted in a process of its own, which a child process decodes for; both peaks count. Beside it
+stands what reading the whole cine at once takes, as ``pixel_array`` of pydicom does. Written to
+``results/ultrasound_memory.json``.
 """
 
 import json
@@ -23,8 +24,8 @@ _SUBJECT = 64
 _PAIR = ROOT / "demos" / "checkpoints" / "ultrasound-demo"
 
 
-def ours(path: Path) -> int:
-    """Predict a cine and write its results; returns the number of frames."""
+def ours(path: Path) -> dict[str, int]:
+    """Predict a cine and write its results; returns the number of frames, and of those with a mask."""
     from pipelines.ultrasound.config import UltrasoundConfig
     from pipelines.ultrasound.predict import UltrasoundPredictor
 
@@ -35,18 +36,18 @@ def ours(path: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         predictor.write(found, path, folder)
     predictor.close()
-    return len(found)
+    return {"frames": len(found), "marked": int(found.present.sum())}
 
 
-def at_once(path: Path) -> int:
+def at_once(path: Path) -> dict[str, int]:
     """Read all frames into memory; returns their number."""
     from pydicom import dcmread
 
-    return len(dcmread(path).pixel_array)
+    return {"frames": len(dcmread(path).pixel_array)}
 
 
 def measure(name: str, path: Path) -> dict[str, float]:
-    """Run one of both in a process of its own: frames, seconds, peak of the process and of its child in MiB."""
+    """Run one of both in a process of its own: its answer, seconds, peak of the process and of its child in MiB."""
     command = [sys.executable, "-m", "benchmarks.ultrasound_memory", "--one", name, str(path)]
     began = time.monotonic()
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -57,11 +58,11 @@ def measure(name: str, path: Path) -> dict[str, float]:
 def main(arguments: list[str]) -> int:
     """Measure all, print and write the figures; 1 if ours grows by more than 5 %."""
     if arguments[:1] == ["--one"]:
-        frames = {"ours": ours, "at once": at_once}[arguments[1]](Path(arguments[2]))
+        found = {"ours": ours, "at once": at_once}[arguments[1]](Path(arguments[2]))
         own, child = (
             resource.getrusage(each).ru_maxrss / 1024 for each in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         )
-        print(json.dumps({"frames": frames, "peak_mib": round(own, 1), "child_mib": round(child, 1)}))
+        print(json.dumps({**found, "peak_mib": round(own, 1), "child_mib": round(child, 1)}))
         return 0
     from benchmarks.ultrasound_cines import SIZE, sweep_frames, write_jpeg_cine
 
