@@ -6,7 +6,8 @@ interleaved. Their weights are random: the time does not depend on them. End to 
 decoded in the child process, through the shipped pair to a drawn outline, a frame at a time, twice. As fast as it goes
 gives the frames a second that can be kept up; there every frame waits for the one before, so that its latency would
 measure the queue. At the pace of a camera, 25 a second, gives the latency: from when a frame comes to its outline. All
-frames are synthetic. Written to ``results/ultrasound_fps.json``.
+frames are synthetic. Streams take one thread of torch: single frames of 128 pixels are too small for two, which would
+wait for each other and for the decoder. Written to ``results/ultrasound_fps.json``.
 """
 
 import argparse
@@ -38,7 +39,7 @@ _PAIR = ROOT / "demos" / "checkpoints" / "ultrasound-demo"
 _SUBJECTS = (64, 65, 66, 67)
 _SIDE, _AT_ONCE = 256, 16
 _CAMERA, _WAITING = 25.0, 2  # frames a second of a camera, and the frames that may wait
-_WINDOW = 250
+_WINDOW, _STREAM_THREADS = 250, 1
 _TARGETS = {
     "gate_ratio": 1.6,
     "thin_ratio": 4.5,
@@ -148,7 +149,8 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(usable_cores())
     load = os.getloadavg()[0]
-    found = time_networks(arguments.parts, arguments.rounds)
+    found = time_networks(arguments.parts, arguments.rounds) | {"threads_of_a_stream": _STREAM_THREADS}
+    torch.set_num_threads(_STREAM_THREADS)
     predictor = UltrasoundPredictor.from_checkpoint(
         _PAIR / "screen", "cpu", UltrasoundConfig(segment=_PAIR / "segment")
     )

@@ -113,7 +113,8 @@ class UltrasoundPredictor(Predictor[CineResult]):
     def stream(self, path: str | Path, rate: float | None = None) -> Iterator[StreamedFrame]:
         """Screen and segment the frames of a file one at a time, as they come; none is left out and none is kept.
 
-        The next frame is read meanwhile.
+        The next frame is read meanwhile. On a CPU, small networks take a frame quicker on one thread
+        (``torch.set_num_threads(1)``): several wait for each other and take cores from the decoder.
 
         Args:
             path: The file.
