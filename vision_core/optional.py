@@ -12,6 +12,7 @@ _PACKAGES_OF = {
     "apps": ("gradio",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
     "cluster": ("ray",),
+    "simulation": ("pymust",),
 }
 _REMEDY_OF = {
     "detectron2": "run 'make setup' (detectron2 is not on the package index; see CONTRIBUTING.md)",
