@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from requirements.lock import EXTRAS
 
 FOLDER = Path(__file__).parents[2] / "requirements"
-FILES = ("build.txt", "lock.txt", "assets.txt", "detectron2.txt")
+FILES = ("build.txt", "lock.txt", "assets.txt", "detectron2.txt", "pymust.txt")
 
 
 def pins(*files: str) -> dict[str, str]:
@@ -25,6 +25,14 @@ def declared() -> list[Requirement]:
 @pytest.mark.parametrize("requirement", declared(), ids=lambda requirement: requirement.name)
 def test_lock__pins_a_version_that_the_project_allows(requirement: Requirement) -> None:
     assert requirement.specifier.contains(pins("lock.txt")[requirement.name])
+
+
+def test_lock__the_simulator_of_a_benchmark_is_pinned_apart() -> None:
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
+    [requirement] = map(Requirement, project["optional-dependencies"]["simulation"])
+    assert requirement.specifier.contains(pins("pymust.txt")[requirement.name])
+    assert requirement.name not in pins("lock.txt")
+    assert "simulation" not in project["optional-dependencies"]["all"][0]
 
 
 def test_lock__no_package_is_pinned_twice() -> None:
