@@ -12,11 +12,20 @@ from benchmarks import (
     pretrain_tables,
     sfod_tables,
     ultrasound_tables,
+    ultrasound_thin_tables,
     wsi_longer_tables,
     wsi_tables,
 )
 
-_TABLES = (sfod_tables, ovd_scenes_tables, wsi_tables, wsi_longer_tables, pretrain_tables, ultrasound_tables)
+_TABLES = (
+    sfod_tables,
+    ovd_scenes_tables,
+    wsi_tables,
+    wsi_longer_tables,
+    pretrain_tables,
+    ultrasound_tables,
+    ultrasound_thin_tables,
+)
 STUDIES = {each.STUDY.name: each.STUDY for each in _TABLES}
 
 
