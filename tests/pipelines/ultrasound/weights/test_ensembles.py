@@ -54,6 +54,7 @@ def test_ensemble__averages_probabilities(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(loaded.model(SEEN), found, atol=1e-4)
 
     prepared = exportable(tmp_path / "ensemble", None)
+    assert prepared.golden is not None
     inputs, outputs = prepared.golden
     with torch.no_grad():
         exported = prepared.module(inputs["frames"])
