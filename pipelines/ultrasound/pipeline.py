@@ -80,8 +80,11 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
 
     def check_runs(self, runs: Mapping[str, UltrasoundConfig]) -> None:
         """Read the lists of all runs before the first trains."""
+        is_pair = len({config.is_screen for config in runs.values()}) > 1
         for config in runs.values():
             self._check(config)
+            if is_pair and config.data.folds:
+                read_lists(config.data, [config.data.val_split])  # no fold reads it, the gate's threshold will
 
     def prepare(self, config: UltrasoundConfig) -> Prepared:
         """Build learner, training frames and validation of a run, whose frames are all read once."""
@@ -195,7 +198,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
             lines.append(f"\nEnsemble:  {command_line([str(folder)])}, the mean probability of {', '.join(names)}")
             if config.data.eval_split:
                 [row] = self.evaluate(config, {ENSEMBLE: folder}, None)
-                add_metrics(folder, {row.split: row.metrics})
+                add_metrics(folder, {row.split: {**row.counts, **row.metrics}})
                 lines.append(table([row]))
         segmenters = {config.data.root: folder for folder, config in made.items() if not config.is_screen}
         for folder, config in made.items():

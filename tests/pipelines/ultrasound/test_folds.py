@@ -10,6 +10,7 @@ from pipelines.ultrasound.__main__ import main
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.lists import read_lists
 from pipelines.ultrasound.folds import read_run_lists
+from pipelines.ultrasound.pipeline import UltrasoundPipeline
 from tests.pipelines.ultrasound.tiny import make_data, make_h5, words
 from vision_core.bundles.bundle import read_card
 from vision_core.config.loading import load
@@ -52,6 +53,17 @@ def test_config__folds_are_runs_with_seeds_of_their_own() -> None:
         load(UltrasoundConfig, None, ["data.fold=0"])
 
 
+def test_check_runs__the_list_of_a_gate_is_asked_for_before_folds_of_a_pair_train(tmp_path: Path) -> None:
+    data = make_h5(tmp_path, {"train": 4, "test": 2})
+    folds = [
+        load(UltrasoundConfig, None, words(data, "data.folds=2", f"method={kind}")) for kind in ("segment", "screen")
+    ]
+    runs = {f"{each.method}-{name}": run for each in folds for name, run in each.expand().items()}
+    with pytest.raises(ConfigError, match="The list 'val' has '0' subjects"):
+        UltrasoundPipeline().check_runs(runs)  # type: ignore[arg-type]
+    UltrasoundPipeline().check_runs({name: run for name, run in runs.items() if "segment" in name})  # type: ignore[misc]
+
+
 def test_train__folds_become_one_bundle_that_predicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = make_data(tmp_path / "data"), tmp_path / "out"
     assert main(["train", "--out", str(out), *words(data, "data.folds=2", "train.epochs=1")]) == 0
@@ -74,3 +86,22 @@ def test_train__folds_become_one_bundle_that_predicts(tmp_path: Path, capsys: py
         rows = list(csv.DictReader(file))
     assert [row["model"] for row in rows] == [card.identity()] * 3
     assert main(["verify", str(out / "ensemble")]) == 0
+
+
+@pytest.mark.slow
+def test_train__a_pair_over_two_seeds_becomes_two_ensembles_and_their_gate(tmp_path: Path) -> None:
+    data, out, found = make_data(tmp_path / "data"), tmp_path / "out", tmp_path / "found"
+    (tmp_path / "pair.yaml").write_text("runs:\n  segment: {method: segment}\n  screen: {method: screen}\n")
+    arguments = ["train", "--config", str(tmp_path / "pair.yaml"), "--seeds", "0,1", "--out", str(out)]
+    assert main([*arguments, *words(data, "train.epochs=1")]) == 0
+    screen, segment = out / "screen-ensemble", out / "segment-ensemble"
+    calibration = read_card(screen).calibration
+    assert calibration is not None
+    assert calibration["segment"] == read_card(segment).identity()
+    assert read_card(screen).scope is not None and len(read_card(screen).scope["members"]) == 2  # type: ignore[index]
+    bundle = ["--checkpoint", str(screen), "--input", str(data / "pictures"), "--out", str(found)]
+    assert main(["predict", *bundle, f"segment={segment}"]) == 0
+    with (found / "results.csv").open(newline="", encoding="utf-8") as file:
+        [model] = {row["model"] for row in csv.DictReader(file)}
+    assert model == f"{read_card(screen).identity()} + {read_card(segment).identity()}"
+    assert main(["export", "--checkpoint", str(segment), "--out", str(tmp_path / "segment.onnx")]) == 0
