@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from pipelines.ultrasound.data.sector.known import sectors_of_card
 from pipelines.ultrasound.screening.scope_guard import MEMBERS
 from pipelines.ultrasound.weights.bundles import Network, load_network, save_networks
 from vision_core.bundles.card import Card
@@ -49,7 +51,7 @@ def save_ensemble(folder: Path, bundles: Mapping[str, Path]) -> Card:
     cards = [each.card for each in loaded.values()]
     first = cards[0]
     for name, each in loaded.items():
-        if (each.card.architecture, each.card.preprocessing) != (first.architecture, first.preprocessing):
+        if (each.card.architecture, _own(each.card)) != (first.architecture, _own(first)):
             raise CheckpointError(
                 f"'{bundles[name]}' has another architecture than '{next(iter(bundles.values()))}': their "
                 "probabilities are not averaged. Give networks of the same settings."
@@ -71,13 +73,20 @@ def _card(cards: Sequence[Card], names: Sequence[str]) -> Card:
         }
     )
     scopes = [each.scope for each in cards]
+    sectors = {(each.machine, each.size): each.to_record() for card in cards for each in sectors_of_card(card)}
     return first.model_copy(
         update={
             "config": {**first.config, "data": data},
             "architecture": {**first.architecture, MEMBERS: [each.identity() for each in cards]},
+            "preprocessing": _own(first) | ({"sectors": list(sectors.values())} if sectors else {}),
             "trained_on": trained_on,
             "metrics": {},  # those of the first are not theirs
             "calibration": None,
             "scope": {MEMBERS: scopes} if all(scopes) else None,
         }
     )
+
+
+def _own(card: Card) -> dict[str, Any]:
+    """Take the preprocessing that members must share: of sectors, each fold has seen those of its machines."""
+    return {name: value for name, value in card.preprocessing.items() if name != "sectors"}

@@ -108,3 +108,13 @@ def test_ensemble__other_networks_and_starts_are_refused(tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match="the weights do not fit the architecture"):
         load_network(tmp_path / "ensemble")
     assert isinstance(load_network(members(tmp_path / "screens", "screen", 1)["seed-0"]).model, ScreenModel)
+
+
+def test_ensemble__remembers_the_sectors_that_any_member_has_seen(tmp_path: Path) -> None:
+    paths = members(tmp_path, "segment")
+    one, other = (
+        {"machine": name, "size": [32, 32], "corners": [[0, 0], [31, 0], [31, 31]]} for name in ("M 1", "M 2")
+    )
+    for path, seen in zip(paths.values(), ([one], [one, other], []), strict=True):
+        amend(path, preprocessing={**read_card(path).preprocessing, **({"sectors": seen} if seen else {})})
+    assert save_ensemble(tmp_path / "ensemble", paths).preprocessing["sectors"] == [one, other]
