@@ -132,10 +132,13 @@ def check_class_names(classes: Sequence[str], found: Mapping[str, int], report: 
 def check_own_names(classes: Sequence[str], found: Mapping[str, int], report: ReaderReport) -> None:
     """Check the names of the files where data.classes is empty.
 
-    Refuse those that differ in case, blanks or hyphens alone, and objects of a name that stands for a missing value.
+    Refuse those that differ in case, blanks or hyphens alone, and objects of a name that stands for a missing value;
+    tell names without an object, as some tools write one above all others.
     """
     for problem in (*variant_problems(classes, "the files"), *missing_value_problems(found, (), "objects")):
         report.refuse(problem)
+    for name in (name for name in classes if not found.get(name)):
+        report.note("names without an object in this list, which are classes all the same (data.classes chooses)", name)
 
 
 def checked_size(path: Path, declared: tuple[int, int] | None, report: ReaderReport) -> tuple[int, int] | None:

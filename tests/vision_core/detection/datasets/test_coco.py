@@ -37,6 +37,18 @@ def test_read_coco__classes_without_category_are_told_and_none_at_all_is_refused
         read_coco(tmp_path, "train", DetectionData(classes=("cone",)))
 
 
+def test_read_coco__a_category_above_all_others_is_told(tmp_path: Path) -> None:
+    root = make_coco(tmp_path)
+    index = json.loads((root / "train.json").read_text())
+    index["categories"].insert(0, {"id": 0, "name": "shapes", "supercategory": "none"})
+    (root / "train.json").write_text(json.dumps(index))
+    found = read_coco(root, "train", DetectionData())
+    assert found.classes == ("shapes", "disc", "square")
+    told = "names without an object in this list, which are classes all the same (data.classes chooses): 1 (shapes)"
+    assert told in found.notes
+    assert not any("without an object" in note for note in read_coco(root, "train", DISC).notes)
+
+
 def test_read_coco__folder_without_an_index(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no COCO index\. Correct data\.root or data\.format"):
         read_coco(tmp_path, "train", DetectionData())

@@ -121,6 +121,8 @@ def test_read_yolo__classes_are_chosen_by_name(tmp_path: Path) -> None:
     assert found.left_out == {"objects of other classes": 1}
     with pytest.raises(DataError, match="no class of the files"):
         read(root, classes=("tree",))
+    (root / "data.yaml").write_text("names: [disc, square, tree]\ntrain: images/train\n")
+    assert any(note.endswith("(data.classes chooses): 1 (tree)") for note in read(root).notes)
 
 
 def test_read_yolo__images_alone_open_no_label(tmp_path: Path) -> None:
