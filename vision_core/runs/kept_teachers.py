@@ -27,9 +27,9 @@ def kept_steps(total: int, count: int | None) -> tuple[int, ...]:
 
 def size_of(module: nn.Module, total: int, count: int | None) -> int:
     """Compute the bytes on disk of the kept states of a run."""
-    halves = sum(
-        each.numel() * (2 if each.dtype in _CAST else each.element_size()) for each in module.state_dict().values()
-    )
+    halves = 0
+    for each in module.state_dict().values():
+        halves += each.numel() * (2 if each.dtype in _CAST else each.element_size())
     return halves * len(kept_steps(total, count))
 
 
