@@ -38,9 +38,9 @@ def conclude_run(config: SfodConfig, run: Path, start: Path, split: Split) -> tu
     """
     if config.method in SUPERVISED:
         return ()
-    device, told = pick_device(config.train.device), ()
+    told: tuple[str, ...] = ()
     if config.verdict.select:
-        told = select(run, start, split.compared, device, read_rule(read_card(start)))
+        told = select(run, start, split.compared, pick_device(config.train.device), read_rule(read_card(start)))
     images = _evenly(split.compared, config.verdict.images)
     if config.data.eval_split or not images:
         return told

@@ -89,7 +89,7 @@ def read_returned(
 
     Raises:
         UsageError: The record suggests nothing, or for other detectors.
-        DataError: The labels cannot be read, or one kind of image is not labelled at all.
+        DataError: The labels cannot be read, there is none, or one kind of image is not labelled at all.
     """
     if labels.suffix != ".json":
         raise UsageError(f"--labels '{labels}' is no .json: give the suggested images as one COCO file.")
@@ -108,6 +108,8 @@ def read_returned(
                 f"'{labels}' holds no image that was chosen as '{_KINDS[kind]}': a fair score takes both kinds. Label "
                 "some of each."
             )
+    if not any(len(each.boxes) for each in kept.values()):
+        raise DataError(f"'{labels}' holds no box on the suggested images. Draw the objects in them first.")
     notes = []
     if other := len(names) - len(kept):
         notes.append(f"{other} images of '{labels.name}' were not suggested, and are left out.")

@@ -63,6 +63,8 @@ def run(arguments: argparse.Namespace, config_class: type[SfodConfig], build: Ca
         out.mkdir(parents=True, exist_ok=True)
     write_page(out / _PAGE, comparison, names, labelled, read)
     record, told = _record(comparison, names, labelled), _told(comparison, labelled)
+    if order.dataset and not labelled:
+        told.append("By labels nothing can be said: no object is labelled.")
     if arguments.suggest:
         folder = common_folder(order.paths)
         chosen = suggest(comparison.images, arguments.suggest)

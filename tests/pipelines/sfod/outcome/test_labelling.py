@@ -54,7 +54,7 @@ def labelled(out: Path, truth: DetectionDataset, change: Callable[[dict[str, lis
         {"id": 100 - place, "file_name": each["file_name"], "width": each["width"], "height": each["height"]}
         for place, each in enumerate(content["images"])
     ]
-    boxes = []
+    boxes: list[dict[str, object]] = []
     for image in images:
         record = records[image["file_name"]]
         for box, label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True):
@@ -69,6 +69,7 @@ def labelled(out: Path, truth: DetectionDataset, change: Callable[[dict[str, lis
     return path
 
 
+@pytest.mark.slow
 def test_return__the_printed_command_runs_and_corrects_for_the_choice(
     suggested: tuple[Path, list[str]], truth: DetectionDataset
 ) -> None:
@@ -90,8 +91,14 @@ def test_return__the_printed_command_runs_and_corrects_for_the_choice(
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
-        (lambda content: content["images"].pop(), 0, "1 suggested images are not in 'mine.json'"),
-        (lambda content: content.update(images=content["images"][:2], annotations=[]), 3, "chosen as 'at random'"),
+        pytest.param(
+            lambda content: content["images"].pop(),
+            0,
+            "1 suggested images are not in 'mine.json'",
+            marks=pytest.mark.slow,
+        ),
+        (lambda content: content.update(images=content["images"][:2]), 3, "chosen as 'at random'"),
+        (lambda content: content.update(annotations=[]), 3, "holds no box on the suggested images"),
     ],
 )
 def test_return__images_that_nobody_labelled(  # noqa: PLR0913 (two fixtures, three cases)

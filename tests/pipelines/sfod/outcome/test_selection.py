@@ -80,6 +80,7 @@ def test_train__without_a_rule_the_last_teacher_is_delivered_and_said() -> None:
         torch.testing.assert_close(tensor, last[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_select__a_rule_chooses_the_earliest_that_is_as_good(run: Path) -> None:
     record, told = selected(run, rule(stability=1.0))
     rows = record["candidates"]
@@ -96,6 +97,7 @@ def test_select__a_rule_chooses_the_earliest_that_is_as_good(run: Path) -> None:
     assert all(torch.equal(tensor, delivered.tensors[name]) for name, tensor in kept.items())
 
 
+@pytest.mark.slow
 def test_select__where_the_numbers_speak_against_all_the_source_is_delivered(run: Path) -> None:
     record, _ = selected(run, None)
     first, *others = record["candidates"]
