@@ -232,6 +232,7 @@ class Config(Section):
         by_name: Prefixes of those among them whose files are found by the names of the inputs.
         input_list: Key that takes a CSV given as ``predict --input``; empty: the task takes none.
         data_keys: Sets of keys of which one names a person's own data.
+        demo_format: Value of ``data.format`` that the demo's own settings may give; empty: its default alone.
     """
 
     task: ClassVar[str]
@@ -246,6 +247,7 @@ class Config(Section):
     by_name: ClassVar[tuple[str, ...]] = ()
     input_list: ClassVar[str] = ""
     data_keys: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"data.root"}),)
+    demo_format: ClassVar[str] = ""
 
     def has_data(self) -> bool:
         """Tell whether the settings name a person's own data; else the demo's are made."""

@@ -70,7 +70,8 @@ def refuse_data_without_root(runs: Runs, words: Sequence[str]) -> None:
 
 
 def _is_given(config: Config, name: str, value: object) -> bool:
-    return bool(value != type(config.data).model_fields[name].default)
+    ours = config.demo_format if name == "format" else None
+    return bool(value not in (type(config.data).model_fields[name].default, ours))
 
 
 def show(runs: Runs) -> str:
