@@ -153,6 +153,7 @@ class SfodConfig(Config):
     task: ClassVar[str] = "sfod"
     at_inference: ClassVar[tuple[str, ...]] = ("results.",)
     by_name: ClassVar[tuple[str, ...]] = ("results.index",)
+    demo_format: ClassVar[str] = "voc"
     method: Method = Field(
         "lpld",
         description="source: train a detector on labels. bn: re-estimate normalisation statistics. mt: mean teacher. "

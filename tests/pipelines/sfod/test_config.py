@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.sfod.config import SfodConfig
-from vision_core.config.loading import load, replace
-from vision_core.errors import ConfigError
+from vision_core.config.loading import load, load_runs, replace
+from vision_core.errors import ConfigError, UsageError
+from vision_core.runs.planned import refuse_data_without_root
 
 
 def test_defaults__are_those_of_the_released_lpld() -> None:
@@ -87,3 +88,12 @@ def test_preset__small_sets_defaults_that_given_keys_replace() -> None:
     assert (small.teacher.every, small.teacher.keep_rate, small.pseudo_labels.threshold) == ("step", 0.99, 0.6)
     assert small.lpld == SfodConfig().lpld
     assert load(SfodConfig, None, []) == SfodConfig()
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "demo_source.yaml"])
+def test_demo__its_settings_name_no_data_of_a_person(name: str) -> None:
+    runs = load_runs(SfodConfig, Path(__file__).resolve().parents[3] / "configs" / "sfod" / name)
+    refuse_data_without_root(runs, [])
+    other = {name: replace(each, {"data.format": "coco"}) for name, each in runs.items()}
+    with pytest.raises(UsageError, match=r"data\.root is missing"):
+        refuse_data_without_root(other, [])
