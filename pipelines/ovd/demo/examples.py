@@ -19,7 +19,7 @@ _SHOWN = (  # number of the scene, name, words, words that are not wanted, why i
         "By name alone",
         "bag, sneaker",
         "",
-        "No box of a bag or a sneaker was ever shown to it. It misses a sneaker.",
+        "It was never shown a box of a bag or a sneaker. It misses a sneaker.",
     ),
     (44, "Strange words", "winter coat, giraffe", "", "It was trained on neither of these words."),
     (52, "Where it errs", "bag", "", "It calls a piece of clothing a bag: bags it has learned by name alone."),
