@@ -1,6 +1,7 @@
 """Typed names on scenes: boxes are those of the predictor, what is counted, and sentences that are embedded once."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,10 @@ def test_measure__all_figures_are_there_and_targets_are_told(scenes: DetectionDa
     facts = measure(content, Remembering(TableModel(embed_dim=8)), scenes.records, ["lamp", "cup"])
     assert set(facts) == {"scenes", "background", "objects", "drift"}
     assert facts["objects"]["each_class_mean"] <= facts["background"]["each_class_mean"]
-    good = {"background": {"by_name_alone": {"false_boxes": 0.2}}, "drift": {"median": 0.02, "p95": 0.1}}
+    good: dict[str, Any] = {
+        "background": {"by_name_alone": {"false_boxes": 0.2}},
+        "drift": {"median": 0.02, "p95": 0.1},
+    }
     assert not is_missed(good)
     for place, value in (("median", 0.021), ("p95", 0.11)):
         assert is_missed(good | {"drift": {**good["drift"], place: value}})
