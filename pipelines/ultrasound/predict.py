@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.files import FrameFile, open_file
-from pipelines.ultrasound.data.frames import Grey, count_repeats, grey_of, white_of
+from pipelines.ultrasound.data.frames import Grey, count_repeats, grey_of, has_flow, white_of
 from pipelines.ultrasound.data.sector.known import KnownSectors, sectors_of_card
 from pipelines.ultrasound.result_files import write_result
 from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
@@ -108,7 +108,9 @@ class UltrasoundPredictor(Predictor[CineResult]):
         if isinstance(item, str | Path):
             return self._predict(Path(item).name, self._sectors.applied(open_file(Path(item), self._reader)))
         grey = grey_of(item)
-        return self._predict("frame", FrameFile(texts=("frame",), read=lambda _: grey))
+        return self._predict(
+            "frame", FrameFile(texts=("frame",), read=lambda _: grey, has_flow=lambda _: has_flow(item))
+        )
 
     def stream(self, path: str | Path, rate: float | None = None) -> Iterator[StreamedFrame]:
         """Screen and segment the frames of a file one at a time, as they come; none is left out and none is kept.
@@ -126,7 +128,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
         """
         file = self._sectors.applied(open_file(Path(path), self._reader))
         for number, image, began in _ahead(file, rate):
-            part = self._part([image], [file.texts[number]])
+            part = self._part([image], [file.texts[number]], [file.has_flow(number)])
             yield StreamedFrame(
                 number=number,
                 image=image,
@@ -161,7 +163,8 @@ class UltrasoundPredictor(Predictor[CineResult]):
         with closing(Progress(len(file.texts), name, "frame", is_passing=True)) as bar:
             for numbers in _chunks(len(file.texts)):
                 images = [file.read(number) for number in numbers]
-                found = self._part(images, [file.texts[number] for number in numbers])
+                flow = [file.has_flow(number) for number in numbers]
+                found = self._part(images, [file.texts[number] for number in numbers], flow)
                 if len(stored) and found.masks.shape[1:] != stored.shape[1:]:
                     raise InputError(f"'{name}' holds frames of several sizes. Give a file for each.")
                 for mask in found.masks:
@@ -177,8 +180,10 @@ class UltrasoundPredictor(Predictor[CineResult]):
         told = [f"{blank} frames hold a single value, black or saturated: not segmented."] if blank else []
         if repeated:
             told.append(f"{repeated} frames repeat the one before: the cine was frozen, or frames were stored twice.")
-        if outside.any():
-            told.append(f"{int(outside.sum())} of {len(outside)} frames are {OUTSIDE_NOTE}.")
+        if flow_frames := sum(each.flow for each in parts):
+            told.append(f"{flow_frames} frames have colours over grey, as Doppler: no B-mode frames, not segmented.")
+        if outside.sum() > flow_frames:
+            told.append(f"{int(outside.sum()) - flow_frames} of {len(outside)} frames are {OUTSIDE_NOTE}.")
         return CineResult(
             name=name,
             frames=file.texts,
@@ -186,7 +191,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
             classes=(self.card.classes[0],),
             scores=np.concatenate([each.scores for each in parts]),
             accepted=np.concatenate([each.accepted for each in parts]),
-            outside=outside if self._guard else None,
+            outside=outside if self._guard or flow_frames else None,
             masks=stored if self._masking else None,
             confidence=np.concatenate([each.confidence for each in parts]),
             spacing_mm=file.spacing_mm,
@@ -197,7 +202,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
             seconds=time.perf_counter() - began,
         )
 
-    def _part(self, images: Sequence[Grey], texts: Sequence[str]) -> "_Part":
+    def _part(self, images: Sequence[Grey], texts: Sequence[str], flow: Sequence[bool] = ()) -> "_Part":
         """Compute scope, scores, acceptance and masks of a few frames."""
         if len({each.shape for each in images}) > 1:
             raise InputError(f"'{texts[0]}' and the frames after it differ in size. Give a file for each size.")
@@ -207,6 +212,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
         has_values = np.array([each.min() != each.max() for each in images])
         outputs, features = self._model.with_features(frames)
         outside = outside_frames(self._guard, features) & has_values
+        outside |= np.array(flow or [False] * len(images))
         scores, passed = np.full(len(images), np.nan, np.float32), has_values & ~outside
         masks = np.zeros((len(images), *images[0].shape), bool)
         confidence = np.full(len(images), np.nan, np.float32)
@@ -226,12 +232,13 @@ class UltrasoundPredictor(Predictor[CineResult]):
             masks=masks,
             confidence=confidence,
             blank=int((~has_values).sum()),
+            flow=sum(flow),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A few frames, as in ``CineResult``, and how many of them hold a single value."""
+    """A few frames, as in ``CineResult``, and how many of them hold a single value, or colours over grey."""
 
     scores: NDArray[np.float32]
     accepted: NDArray[np.bool_]
@@ -239,6 +246,7 @@ class _Part:
     masks: NDArray[np.bool_]
     confidence: NDArray[np.float32]
     blank: int
+    flow: int
 
 
 def refuse_gate(config: UltrasoundConfig) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydicom.data import get_testdata_file
 
 from benchmarks.repack_demos import CHECKPOINTS
 from pipelines.ultrasound.config import UltrasoundConfig
@@ -20,6 +21,7 @@ from tests.vision_core.images.test_video import make_video
 from vision_core import console
 from vision_core.config.loading import load
 from vision_core.errors import InputError
+from vision_core.images.drawing import write_png
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.images.video import VideoFrames
 from vision_core.results import OUTSIDE
@@ -66,6 +68,45 @@ def test_f14__frames_of_another_kind_are_told_and_not_segmented() -> None:
     found = {name: gate(np.repeat(image[..., None], 3, axis=2)) for name, image in other_kinds().items()}
     assert {name: each.category for name, each in found.items()} == dict.fromkeys(found, OUTSIDE)
     assert not any(np.asarray(each.masks).any() for each in found.values())
+
+
+def coloured(kind: str) -> NDArray[np.uint8]:
+    """A frame of the phantom with flow, a tint, or words in colours: ``(H, W, 3)``."""
+    plain = next(iter(Phantom(7).cine(3))).image
+    picture = np.repeat(plain[..., None], 3, axis=2)
+    if kind == "flow":
+        rows, columns = np.mgrid[: plain.shape[0], : plain.shape[1]]
+        away = np.hypot(rows - 64, columns - 64)
+        picture[away < 18], picture[away < 9] = (220, 60, 0), (0, 70, 220)
+    if kind == "tint":
+        picture = (picture * np.array([1, 0.7, 0.35])).astype(np.uint8)
+    if kind == "words":
+        cv2.putText(picture, "12 cm", (2, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.35, (255, 160, 0), 1)
+    return picture
+
+
+@pytest.mark.parametrize("kind", ["flow", "tint", "words", "plain"])
+def test_f14__flow_over_grey_is_no_b_mode_frame(kind: str, predictor: UltrasoundPredictor, tmp_path: Path) -> None:
+    picture = coloured(kind)
+    write_png(tmp_path / "a.png", picture)
+    rgb = {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0, "NumberOfFrames": 2}
+    frames = np.stack([coloured("plain"), picture])
+    path = still(tmp_path / "a.dcm", frames, Rows=picture.shape[0], Columns=picture.shape[1], **rgb)
+    single, cine, array = predictor(tmp_path / "a.png"), predictor(path), predictor(picture)
+    is_flow = kind == "flow"
+    assert [each.category == OUTSIDE for each in (single, array)] == [is_flow, is_flow]
+    assert cine.accepted.tolist() == [True, not is_flow]
+    told = "1 frames have colours over grey, as Doppler: no B-mode frames, not segmented."
+    assert [told in each.notes for each in (single, cine, array)] == [is_flow] * 3
+    assert [each.is_accepted for each in predictor.stream(path)] == [True, not is_flow]
+
+
+def test_f14__real_frames_with_flow_and_without() -> None:
+    with UntrustedImages() as reader:
+        for name, is_flow in {"rgb_color": True, "jpeg2k": True, "palette": False, "ybr_color": False}.items():
+            file = open_file(Path(str(get_testdata_file(f"examples_{name}.dcm"))), reader)
+            file.read(0)
+            assert (name, file.has_flow(0)) == (name, is_flow)
 
 
 def test_f15__uneven_frames_keep_their_times_and_the_video_its_length(

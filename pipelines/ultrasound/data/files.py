@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from pipelines.ultrasound.data.formats.folders import read_grey
 from pipelines.ultrasound.data.formats.hdf5 import H5Frames
-from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Grey, grey_of, white_of
+from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Grey, grey_of, has_flow, white_of
 from pipelines.ultrasound.data.lists import HDF5_SUFFIXES
 from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, is_dicom, open_cine
 from vision_core.errors import DataError, InputError
 from vision_core.images.nifti import MAX_EDGE, NIFTI_SUFFIXES, NiftiFrames
-from vision_core.images.reading import is_image_name, list_files
+from vision_core.images.reading import is_image_name, list_files, read_image
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.images.video import VIDEO_SUFFIXES, VideoFrames
 
@@ -43,6 +43,7 @@ class FrameFile:
         times_ms: When each frame begins, from the first; None where it is not known.
         place: ``(4, 4)`` takes column, row, frame and 1 to mm in the patient, in DICOM's axes; None without a place.
         machine: Manufacturer and model of the machine; empty where it is not known.
+        has_flow: Tells of a frame that was read whether colours lie over its grey, as those of Doppler.
         is_recording: Whether it is of a kind that machines write, text and all: DICOM, NIfTI or a video.
     """
 
@@ -54,6 +55,7 @@ class FrameFile:
     place: NDArray[np.float64] | None = None
     machine: str = ""
     is_recording: bool = False
+    has_flow: Callable[[int], bool] = lambda _: False
 
 
 def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
@@ -67,12 +69,15 @@ def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
     if _has_suffix(path, (*NIFTI_SUFFIXES, *VIDEO_SUFFIXES)):
         return _open_stack(path, reader)
     if not is_dicom_input(path):
-        return FrameFile(texts=(path.name,), read=lambda _: _grey(path, _GREY, reader))
+        read = _Reading(path, _GREY, reader)
+        return FrameFile(texts=(path.name,), read=lambda _: read(), has_flow=lambda _: read.has_flow(None))
     facts = inspect_dicom(path, MAX_MEGAPIXELS)
     told = (*facts.notes, *filter(None, [facts.spacing.reason]), *_uneven(facts.times_ms))
+    read = _Reading(path, _FRAME, reader)
     return FrameFile(
         texts=_texts(path, facts.num_frames),
-        read=lambda number: _grey(path, _FRAME, reader, frame=number),
+        read=read,
+        has_flow=read.has_flow,
         notes=tuple(f"The file {note}." for note in told),
         spacing_mm=facts.spacing.mm,
         times_ms=facts.times_ms,
@@ -106,9 +111,10 @@ def list_inputs(folder: Path) -> list[Path]:
     return found
 
 
-def grey_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], None]:
-    """Read an image as the sandbox answers."""
-    return {"": read_grey(path)}, None
+def grey_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], bool]:
+    """Read an image as the sandbox answers, and whether it has colours over grey."""
+    grey = read_grey(path)
+    return {"": grey}, grey.dtype == np.uint8 and has_flow(read_image(path, MAX_MEGAPIXELS))
 
 
 def facts_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:
@@ -119,9 +125,12 @@ def facts_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, An
     return {}, {"count": found.count, "spacing_mm": spacing, "times_ms": times, "notes": getattr(found, "notes", ())}
 
 
-def frame_in_child(path: Path, *, frame: int) -> tuple[Mapping[str, NDArray[Any]], None]:
-    """Read a frame as the sandbox answers; the file stays open in this process for the next one."""
-    return {"": grey_of(_opened(path).read(frame))}, None
+def frame_in_child(path: Path, *, frame: int) -> tuple[Mapping[str, NDArray[Any]], bool]:
+    """Read a frame as ``grey_in_child``; the file stays open in this process for the next one."""
+    found = _opened(path).read(frame)
+    grey = grey_of(found)
+    is_grey = grey is found or grey.base is not None  # one channel of equal ones: most frames, and no time is lost
+    return {"": grey}, not is_grey and has_flow(found)
 
 
 class _DicomFrames:
@@ -169,9 +178,11 @@ def _open_stack(path: Path, reader: UntrustedImages) -> FrameFile:
     facts = reader.sandbox.run(_FACTS, path).value
     spacing, times = facts["spacing_mm"], tuple(map(float, facts["times_ms"] or ())) or None
     told = (*facts["notes"], *([] if spacing else [_NO_SPACING]), *_uneven(times))
+    read = _Reading(path, _FRAME, reader)
     return FrameFile(
         texts=_texts(path, int(facts["count"])),
-        read=lambda number: _grey(path, _FRAME, reader, frame=number),
+        read=read,
+        has_flow=read.has_flow,
         notes=tuple(f"The file {note}." for note in told),
         spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
         times_ms=times,
@@ -212,12 +223,25 @@ def _is_input(path: Path) -> bool:
         return False
 
 
-def _grey(path: Path, function: str, reader: UntrustedImages, **arguments: int) -> Grey:
-    image = reader.sandbox.run(function, path, **arguments).array
-    if image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"'{path}' was not decoded to a grey image. Save it again as PNG.")
-    white_of(image, f"'{path}'")
-    return image
+class _Reading:
+    """Reader of the frames of a file in the child, which remembers where colours lie over grey."""
+
+    def __init__(self, path: Path, function: str, reader: UntrustedImages) -> None:
+        self._path, self._function, self._reader = path, function, reader
+        self._flow: set[int | None] = set()
+
+    def __call__(self, number: int | None = None) -> Grey:
+        arguments = {} if number is None else {"frame": number}
+        answer = self._reader.sandbox.run(self._function, self._path, **arguments)
+        if answer.value:
+            self._flow.add(number)
+        if answer.array.dtype not in (np.uint8, np.uint16):
+            raise InputError(f"'{self._path}' was not decoded to a grey image. Save it again as PNG.")
+        white_of(answer.array, f"'{self._path}'")
+        return answer.array
+
+    def has_flow(self, number: int | None) -> bool:
+        return number in self._flow
 
 
 def _open_hdf5(path: Path) -> FrameFile:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,8 @@ _WHITE_OF = {"u1": 255.0, "u2": 65535.0}
 _FOREGROUND = (1.0, 255.0, 65535.0)
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _SHOWN = 4
+_COLOURED = 60  # difference of channels: more than the usual tints of grey
+_LEAST_FLOW, _LEAST_GREY, _DENSE_FLOW, _AROUND = 0.005, 0.2, 0.5, 40  # shares; the longer side over the surroundings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,22 @@ def grey_of(rgb: Grey) -> Grey:
     if (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all():
         return np.asarray(rgb[..., 0])
     return np.asarray(np.rint(rgb @ _LUMINANCE), np.uint8)
+
+
+def has_flow(rgb: Grey) -> bool:
+    """Tell whether colours lie over the grey of an RGB image ``(H, W, 3)`` of 8 bits, as those of Doppler do.
+
+    A tint of the whole picture does not count, nor do letters, traces and small marks.
+    """
+    if rgb.ndim == 2:
+        return False
+    highest = rgb.max(axis=2)
+    spread = highest - rgb.min(axis=2)
+    coloured, bright = spread > _COLOURED, highest > _COLOURED
+    if coloured.mean() < _LEAST_FLOW or (bright & ~coloured).sum() < _LEAST_GREY * bright.sum():
+        return False
+    side = max(max(coloured.shape) // _AROUND, 3)
+    return bool((cv2.blur(coloured.astype(np.float32), (side, side)) >= _DENSE_FLOW).mean() >= _LEAST_FLOW)
 
 
 def count_repeats(images: Sequence[Grey]) -> int:
