@@ -110,7 +110,7 @@ def test_ensemble__other_networks_and_starts_are_refused(tmp_path: Path) -> None
 
 
 def test_ensemble__remembers_the_sectors_that_any_member_has_seen(tmp_path: Path) -> None:
-    paths = members(tmp_path, "segment")
+    paths = members(tmp_path, "segment", 2)
     one, other = (
         {"machine": name, "size": [32, 32], "corners": [[0, 0], [31, 0], [31, 31]]} for name in ("M 1", "M 2")
     )
