@@ -124,6 +124,29 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_digits(path: Path) -> str:
+    """Compute the first eight digits of a file's SHA-256, by which results name their input."""
+    return sha256(path)[:8]
+
+
+def origin_text(model: str, digits: str = "", part: str = "") -> str:
+    """Write what a file of results is of, for a field of that file; it names no file and no person.
+
+    Args:
+        model: Identity of the model.
+        digits: First digits of the input's hash; empty where it was not taken.
+        part: What part of the input is shown, such as ``frame 1`` or ``level 0``; empty: all of it.
+
+    Returns:
+        A line of sentences; the same for the same arguments and the same version of this software.
+    """
+    from importlib.metadata import version
+
+    of = ", ".join(filter(None, (digits and f"Input {digits}", part)))
+    told = (f"{of[:1].upper()}{of[1:]}", f"Model {model}", f"DomainSight {version('domainsight')}")
+    return f"{'. '.join(filter(None, told))}."
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove temporary files of killed processes of this machine from ``folder``.
 

@@ -206,6 +206,7 @@ class SlideResult:
         notes: Remarks for the user, a sentence each.
         model: Model that made it: method, version, hash of its weights.
         titles: Words for people, by class; may be empty.
+        digits: First digits of the slide's hash; empty where it was not taken.
     """
 
     slide: str
@@ -223,6 +224,7 @@ class SlideResult:
     evidence: NDArray[np.float32] | None = None
     evidence_for: str = ""
     titles: Mapping[str, str] = field(default_factory=dict)
+    digits: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -263,6 +265,7 @@ class SlideResult:
             "tile_side": self.tile_side,
             "facts": dict(self.facts),
             "notes": list(self.notes),
+            **({"input_sha256": self.digits} if self.digits else {}),
             "model": self.model,
             "notice": RESEARCH_NOTICE,
         }
@@ -288,6 +291,7 @@ class CineResult:
         model: Models that made it: method, version, hash of the weights.
         titles: Words for people, by class; may be empty.
         seconds: Time from reading the first frame to the last mask; None where it was not taken.
+        digits: First digits of the file's hash; empty where it was not taken.
     """
 
     name: str
@@ -305,6 +309,7 @@ class CineResult:
     model: str = "unknown"
     titles: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
+    digits: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.frames)
@@ -366,6 +371,7 @@ class CineResult:
                 for name, present, accepted, is_outside, score, confidence in rows
             ],
             "notes": list(self.notes),
+            **({"input_sha256": self.digits} if self.digits else {}),
             "model": self.model,
             "notice": RESEARCH_NOTICE,
         }

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -15,7 +16,9 @@ from vision_core.errors import EnvironmentFault
 from vision_core.files import (
     RepeatedKeyError,
     atomic_path,
+    hash_digits,
     is_our_readme,
+    origin_text,
     parse_json,
     remove_leftovers,
     sha256,
@@ -148,3 +151,12 @@ def test_to_json__what_json_does_not_have_is_null() -> None:
 
 def test_parse_json__constants_as_the_caller_takes_them() -> None:
     assert parse_json("[NaN]", parse_constant=str) == ["NaN"]
+
+
+def test_origin_text__input_part_model_and_version(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert hash_digits(tmp_path / "a") == "ba7816bf"
+    assert re.fullmatch(r"Input ba7816bf, frame 1\. Model a/b/12\. DomainSight \d+\.\d+\.\d+\.",
+                        origin_text("a/b/12", "ba7816bf", "frame 1"))  # fmt: skip
+    assert origin_text("a/b/12", part="level 0").startswith("Level 0. Model a/b/12. ")
+    assert origin_text("a/b/12").startswith("Model a/b/12. ")

@@ -19,7 +19,7 @@ from vision_core.detection.boxes import scale_boxes
 from vision_core.detection.model.detector import DetectionTensors, Detector
 from vision_core.detection.weights.bundles import answer
 from vision_core.errors import NotFiniteError
-from vision_core.files import text_of, write_atomic
+from vision_core.files import hash_digits, origin_text, text_of, write_atomic
 from vision_core.images.drawing import draw_boxes, write_png, write_thumbnail
 from vision_core.images.notes import tell
 from vision_core.images.reading import read_noted_image, resize_shortest, shrink_notes
@@ -92,7 +92,7 @@ class DetectorPredictor(FileProcessor[Detections]):
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False))
         shown = result.above(DRAWN_SCORE)
         drawn = draw_boxes(pixels, shown.boxes, label_texts(shown))
-        write_png(picture, drawn)
+        write_png(picture, drawn, origin_text(result.model, hash_digits(path), "frame 1"))
         write_thumbnail(small, drawn)
         return [record, picture, small]
 

@@ -68,11 +68,13 @@ class Segment:
         label: Name of the object.
         algorithm: Model that made the masks.
         spacing_mm: Height and width of a pixel; None where it is not known.
+        digits: First digits of the hash of the source; empty: not told.
     """
 
     label: str
     algorithm: str
     spacing_mm: tuple[float, float] | None = None
+    digits: str = ""
 
 
 def write_segmentation(path: Path, source: Path, masks: MaskStack, segment: Segment) -> bool:
@@ -151,7 +153,7 @@ def _write_placed(path: Path, source: Path, header: "Dataset", masks: MaskStack,
             sop_instance_uid=_uid(*origin, "object"),
             instance_number=1,
             content_label="SEGMENTATION",
-            content_description=RESEARCH_NOTICE,
+            content_description=_description(segment),
             **_EQUIPMENT,
             software_versions=version("domainsight"),
         )
@@ -159,6 +161,7 @@ def _write_placed(path: Path, source: Path, header: "Dataset", masks: MaskStack,
         raise InputError(
             f"'{source}' has a header by which highdicom cannot place a segmentation. Export it again."
         ) from error
+    found.SeriesDescription = _series(segment)
     with atomic_path(path) as partial:
         found.save_as(partial, enforce_file_format=True)
     return True
@@ -285,7 +288,8 @@ def _dataset(header: "Dataset", shape: tuple[int, int, int], digest: str, segmen
     found.Manufacturer, found.ManufacturerModelName, found.DeviceSerialNumber = _EQUIPMENT.values()
     found.SoftwareVersions = version("domainsight")
     found.ContentDate, found.ContentTime = time.strftime("%Y%m%d"), time.strftime("%H%M%S")
-    found.ContentLabel, found.ContentDescription, found.ContentCreatorName = "SEGMENTATION", RESEARCH_NOTICE, ""
+    found.ContentLabel, found.ContentDescription, found.ContentCreatorName = "SEGMENTATION", _description(segment), ""
+    found.SeriesDescription = _series(segment)
     found.ImageType = ["DERIVED", "PRIMARY"]
     found.NumberOfFrames, found.Rows, found.Columns = shape
     found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -307,6 +311,15 @@ def _dataset(header: "Dataset", shape: tuple[int, int, int], digest: str, segmen
     if series := header.get("SeriesInstanceUID"):
         found.ReferencedSeriesSequence = [_item(SeriesInstanceUID=series, ReferencedInstanceSequence=[reference])]
     return found
+
+
+def _description(segment: Segment) -> str:
+    return f"{RESEARCH_NOTICE} Input {segment.digits}." if segment.digits else RESEARCH_NOTICE
+
+
+def _series(segment: Segment) -> str:
+    """Describe the series as its viewers list it: what it is of, and by what; never by a name of the source."""
+    return f"Masks of {segment.digits or 'frames'} by {segment.algorithm}"[:_LONGEST_LABEL].rstrip()
 
 
 def _segment(segment: Segment) -> "Dataset":

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from vision_core.files import atomic_path
 
@@ -24,18 +25,21 @@ Picture = NDArray[np.uint8]
 OPACITY = 0.5
 
 
-def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write ``(H, W, 3)`` uint8 as PNG, atomically."""
+def write_png(path: Path, image: NDArray[np.uint8], told: str = "") -> None:
+    """Write ``(H, W, 3)`` uint8 as PNG, atomically; ``told`` says within the file what it is of."""
+    info = PngInfo()
+    if told:
+        info.add_text("Description", told)
     with atomic_path(path) as partial:
-        Image.fromarray(image).save(partial, format="PNG", compress_level=1)
+        Image.fromarray(image).save(partial, format="PNG", compress_level=1, pnginfo=info)
 
 
-def write_thumbnail(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write ``(H, W, 3)`` uint8 as a JPEG of at most 240 pixels, atomically, for ``summary.html``."""
+def write_thumbnail(path: Path, image: NDArray[np.uint8], told: str = "") -> None:
+    """Write ``(H, W, 3)`` uint8 as a JPEG of at most 240 pixels, atomically, for ``summary.html``; as ``write_png``."""
     small = Image.fromarray(image)
     small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX, reducing_gap=2.0)
     with atomic_path(path) as partial:
-        small.save(partial, format="JPEG", quality=85)
+        small.save(partial, format="JPEG", quality=85, comment=told)
 
 
 def side_by_side(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

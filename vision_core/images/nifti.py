@@ -21,6 +21,7 @@ MAX_EDGE = 32_767  # of an image in NIfTI-1, which more tools read than NIfTI-2
 _TYPES = ("uint8", "uint16")
 MASK_TYPES = (*_TYPES, "int8", "int16", "int32", "float32", "float64")  # of label maps, whose values are checked anyway
 _MILLIMETRES = 2  # code of the unit
+_LONGEST_DESCRIPTION = 79  # and a zero
 _SCANNER = 1  # code of a place in the scanner's axes
 
 
@@ -29,6 +30,7 @@ def write_masks(
     masks: MaskStack,
     spacing_mm: tuple[float, float] | None = None,
     place: NDArray[np.float64] | None = None,
+    told: str = "",
 ) -> None:
     """Write the masks ``(F, H, W)`` of frames as one file of ``W x H x F`` voxels of 0 and 1, atomically.
 
@@ -43,6 +45,7 @@ def write_masks(
         spacing_mm: Height and width of a pixel.
         place: ``(4, 4)`` takes column, row, frame and 1 to mm (left, posterior, superior), as DICOM has them; None
             where the frames have no place, else it holds the spacing too.
+        told: What the masks are of; the description of the header holds its beginning, a comment all of it.
 
     Raises:
         InputError: There are more frames than the format holds.
@@ -58,7 +61,10 @@ def write_masks(
     header.set_data_shape((width, height, frames))
     header.set_zooms((column_mm, row_mm, 1))
     header.set_slope_inter(1, 0)
-    header.set_data_offset(header.single_vox_offset)
+    if told:
+        header["descrip"] = told.encode("ascii", "replace")[:_LONGEST_DESCRIPTION]
+        header.extensions.append(_nibabel().nifti1.Nifti1Extension("comment", told.encode()))
+    header.set_data_offset(header.single_vox_offset + header.extensions.get_sizeondisk())
     if place is not None:
         axes = np.diag([-1.0, -1.0, 1.0, 1.0]) @ place  # right, anterior, superior
         header.set_qform(axes, code=_SCANNER, strip_shears=True)
@@ -70,7 +76,7 @@ def write_masks(
         partial.open("wb") as file,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed,
     ):
-        header.write_to(packed)  # without extensions, as its last four bytes say
+        header.write_to(packed)
         for number in range(frames):  # the last axis, columns, runs fastest, as in the file
             packed.write(np.ascontiguousarray(masks[number], np.uint8).tobytes())
 

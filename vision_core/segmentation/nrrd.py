@@ -16,12 +16,13 @@ Triple = tuple[float, float, float]
 _ORANGE: Triple = (0.902, 0.624, 0.0)  # as the pictures draw it
 
 
-def write_seg_nrrd(
+def write_seg_nrrd(  # noqa: PLR0913 (what the header says)
     path: Path,
     masks: MaskStack,
     name: str,
     spacing_mm: tuple[float, float] | None = None,
     place: NDArray[np.float64] | None = None,
+    told: str = "",
 ) -> None:
     """Write masks ``(F, H, W)`` of one object as ``W x H x F`` voxels of 0 and 1, atomically; taken one at a time.
 
@@ -33,6 +34,7 @@ def write_seg_nrrd(
         name: Of the object.
         spacing_mm: Height and width of a pixel.
         place: ``(4, 4)`` takes column, row, frame and 1 to mm (left, posterior, superior); it holds the spacing too.
+        told: What the masks are of, for the key ``Description``, which 3D Slicer passes over.
 
     Raises:
         EnvironmentFault: It cannot be written.
@@ -57,6 +59,7 @@ def write_seg_nrrd(
         "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
         "Segmentation_MasterRepresentation:=Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset:=0 0 0",
+        *([f"Description:={_escaped(told)}"] if told else []),
     ]
     with atomic_path(path) as partial, partial.open("wb") as file:
         file.write(("\n".join(lines) + "\n\n").encode())

@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vision_core.dicom.segmentation_objects import Segment, write_segmentation
 from vision_core.dicom.spacing import frame_places, stack_place
 from vision_core.errors import InputError
 from vision_core.images.nifti import write_masks
+from vision_core.results import RESEARCH_NOTICE
 
 DCIODVFY = "dciodvfy"
 needs_dciodvfy = pytest.mark.skipif(
@@ -62,6 +64,16 @@ def test_write__read_back_frame_by_frame_with_its_references(cine: Path, tmp_pat
         again[origin.ReferencedFrameNumber - 1] = pixels[place]
     assert np.array_equal(again, masks)
     assert found.SegmentSequence[0].SegmentLabel == "prostate"
+    assert found.ContentDescription == RESEARCH_NOTICE  # without a hash
+
+
+@pytest.mark.parametrize("name", ["examples_ybr_color.dcm", "CT_small.dcm"])
+def test_write__says_what_it_is_of_without_a_name(name: str, tmp_path: Path) -> None:
+    organ = replace(ORGAN, digits="1a2b3c4d", algorithm="+".join([ORGAN.algorithm] * 3))
+    assert write_segmentation(tmp_path / "a.dcm", real(name), masks_of(real(name)), organ)
+    found = dcmread(tmp_path / "a.dcm")
+    assert found.ContentDescription == f"{RESEARCH_NOTICE} Input 1a2b3c4d."
+    assert found.SeriesDescription == f"Masks of 1a2b3c4d by {organ.algorithm}"[:64]
 
 
 def test_write__a_still_with_a_spacing(tmp_path: Path) -> None:

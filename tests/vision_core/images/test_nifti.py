@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vision_core.errors import InputError
+from vision_core.files import origin_text
 from vision_core.images.nifti import MASK_TYPES, NiftiFrames, write_masks
 
 
@@ -34,6 +35,22 @@ def test_write_masks__the_same_bytes_again_and_no_unit_where_the_spacing_is_unkn
     first = (tmp_path / "a.nii.gz").read_bytes()
     assert first == (tmp_path / "b.nii.gz").read_bytes()
     assert gzip.decompress(first)[123] == 0
+
+
+def test_write_masks__say_in_the_header_what_they_are_of(tmp_path: Path) -> None:
+    masks = np.random.default_rng(0).random((3, 4, 5)) > 0.5
+    told = origin_text(" + ".join(["ultrasound/screen/0123456789ab"] * 2), "1a2b3c4d", "frames 1 to 3")
+    for name in "ab":
+        write_masks(tmp_path / f"{name}.nii.gz", masks, told=told)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    found = nibabel.load(tmp_path / "a.nii.gz")
+    assert isinstance(found, nibabel.Nifti1Image)
+    assert bytes(found.header["descrip"]).decode() == f"{told[:79]}\0"
+    [comment] = found.header.extensions
+    assert (comment.get_code(), comment.text.rstrip("\0")) == (6, told)
+    assert np.array_equal(np.asarray(found.dataobj).T > 0, masks)
+    frames = NiftiFrames(tmp_path / "a.nii.gz")
+    assert np.array_equal(frames.read(2) > 0, masks[2])
 
 
 def test_frames__masks_that_were_written_come_back(tmp_path: Path) -> None:

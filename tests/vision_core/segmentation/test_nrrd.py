@@ -4,6 +4,7 @@ import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_core.files import origin_text
 from vision_core.segmentation.nrrd import extent, write_seg_nrrd
 
 
@@ -29,6 +30,15 @@ def test_write__spacing_only_where_it_is_known(tmp_path: Path) -> None:
     assert header["spacings"].tolist() == [0.2, 0.3, 1]
     assert header["units"] == ["mm", "mm", ""]
     assert "space origin" not in header
+    assert "Description" not in header
+
+
+def test_write__what_the_masks_are_of_is_a_key(tmp_path: Path) -> None:
+    told = origin_text("ultrasound/screen/0123", "1a2b3c4d", "frames 1 to 5")
+    write_seg_nrrd(tmp_path / "a.seg.nrrd", masks(), "organ", told=told)
+    voxels, header = nrrd.read(str(tmp_path / "a.seg.nrrd"))
+    assert header["Description"] == told
+    assert np.array_equal(voxels.transpose(2, 1, 0), masks())
 
 
 def test_write__place_in_the_axes_of_dicom(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from vision_core.files import write_atomic
+from vision_core.files import origin_text, write_atomic
 from vision_core.images.drawing import OPACITY, Picture
 from vision_core.optional import require
 from vision_core.results import RESEARCH_NOTICE, SlideResult
@@ -66,5 +66,6 @@ def write_overlay(
 
 def _description(result: SlideResult) -> str:
     facts = {"notice": RESEARCH_NOTICE, "result": result.category, "model": result.model}
+    facts["origin"] = origin_text(result.model, result.digits, "whole slide")
     facts |= {"tiles": standing(result), "scale": colour_legend(result)} if len(result) else {}
     return json.dumps({name: text for name, text in facts.items() if text}, ensure_ascii=True)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.files import atomic_path
+from vision_core.files import atomic_path, origin_text
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 from vision_core.slides.outputs.heatmap import (
     blended_colour,
@@ -60,6 +60,7 @@ def qupath_import_script() -> str:
 
 def _document(result: SlideResult, kind: str) -> Iterator[bytes]:
     facts = {"notice": RESEARCH_NOTICE, "result": result.category, "model": result.model, "mpp": result.mpp or None}
+    facts |= {"origin": origin_text(result.model, result.digits, "level 0")}
     words = {"tiles": standing(result), "scale": colour_legend(result)} if len(result) else {}
     words = {name: text for name, text in words.items() if text}
     head = json.dumps({"type": "FeatureCollection", **facts, **words}, allow_nan=False)

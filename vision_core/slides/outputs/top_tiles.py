@@ -82,7 +82,9 @@ def draw_tile_sheet(slide: Slide, result: SlideResult, selection: TileSelection 
         for title, selected in sections.items()
         if len(selected)
     ]
-    words = Caption(headline=result_headline(result), lines=_lines(result), model=result.model)
+    drawn_px = _scale_for_sheet(np.empty((selection.tile_px, selection.tile_px, 3), np.uint8)).shape[0]
+    um_per_px = result.mpp * result.tile_side / drawn_px if blocks and result.classes else None
+    words = Caption(headline=result_headline(result), lines=_lines(result), model=result.model, um_per_px=um_per_px)
     return add_caption(np.concatenate(blocks or [np.full((1, 1, 3), 255, np.uint8)]), words)
 
 

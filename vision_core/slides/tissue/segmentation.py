@@ -122,8 +122,8 @@ def saturation_threshold(counts: NDArray[np.int64]) -> int:
     return round(palest) + _MIN_MEAN_DISTANCE if limit is None else limit
 
 
-def write_tissue(path: Path, tissue: Tissue, slide: Slide) -> None:
-    """Write the regions as annotations for QuPath, atomically.
+def write_tissue(path: Path, tissue: Tissue, slide: Slide, digits: str = "") -> None:
+    """Write the regions as annotations for QuPath, atomically; ``digits`` are the first of the slide's hash.
 
     Raises:
         EnvironmentFault: The disk is full or cannot be written.
@@ -133,6 +133,7 @@ def write_tissue(path: Path, tissue: Tissue, slide: Slide) -> None:
         "type": "FeatureCollection",
         "notice": RESEARCH_NOTICE,
         "slide": {"width": width, "height": height},
+        **({"input_sha256": digits} if digits else {}),
         "flags": dict(tissue.flags),
         "notes": list(tissue.notes),
         "features": [_feature(region) for region in tissue.regions],

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import openslide
 import pytest
 
 from tests.vision_core.slides.outputs.scored import scored
+from vision_core.files import origin_text
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 from vision_core.slides.outputs.heatmap import colour_legend, overlay_heatmap
 from vision_core.slides.outputs.heatmap_tiff import overlay_longest_px, write_overlay
@@ -36,11 +38,12 @@ def test_write_overlay__openslide_reads_scale_field_and_pixels_back(tmp_path: Pa
 
 
 def test_write_overlay__carries_notice_and_result_but_no_name(tmp_path: Path) -> None:
-    result = large()
+    result = replace(large(), digits="1a2b3c4d")
     write_overlay(tmp_path / "a.tiff", thumbnail_of(result, 500), result)
     with openslide.OpenSlide(tmp_path / "a.tiff") as slide:
         said = json.loads(slide.properties["tiff.ImageDescription"])
     facts = {"notice": RESEARCH_NOTICE, "result": "tumour", "model": result.model}
+    facts["origin"] = origin_text(result.model, "1a2b3c4d", "whole slide")
     assert said == facts | {"tiles": "No tile stands out.", "scale": colour_legend(result)}
     assert b"patient" not in (tmp_path / "a.tiff").read_bytes()
 

@@ -1,6 +1,7 @@
 import gzip
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.vision_core.slides.outputs.scored import scored
 from vision_core.errors import EnvironmentFault
+from vision_core.files import origin_text
 from vision_core.images.drawing import blend
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 from vision_core.slides.outputs.heatmap import colour_legend, heatmap_layer, percentile_ranks, prominence
@@ -59,10 +61,11 @@ def test_write_tiles__agree_with_the_heatmap_and_say_its_scale(tmp_path: Path) -
 
 
 def test_write_tiles__notice_result_and_model_but_no_name(tmp_path: Path) -> None:
-    result = scored([(0, 0)], [1.0], category='Tumör "x"')
+    result = replace(scored([(0, 0)], [1.0], category='Tumör "x"'), digits="1a2b3c4d")
     document = written(tmp_path / "a.geojson.gz", result)
     stated = {name: document[name] for name in ("notice", "result", "model", "mpp")}
     assert stated == {"notice": RESEARCH_NOTICE, "result": 'Tumör "x"', "model": result.model, "mpp": 0.5}
+    assert document["origin"] == origin_text(result.model, "1a2b3c4d", "level 0")
     assert b"patient" not in gzip.decompress((tmp_path / "a.geojson.gz").read_bytes())
 
 

@@ -90,6 +90,7 @@ def test_draw_tile_sheet__says_rank_percentile_place_and_notice_but_no_name(
         said = texts(monkeypatch, slide, grid())
     assert "1 of 80 percentile 99.4 x 1152, y 896" in said and "80 of 80 percentile 0.6 x 0, y 0" in said
     assert "Result: tumour" in said and "Tiles of 64 microns" in said
+    assert " 50 µm" in said
     assert RESEARCH_NOTICE in said and "wsi/mhim_v1/0123456789ab" in said and "patient" not in said
 
 
