@@ -45,7 +45,7 @@ def write_masks(
         spacing_mm: Height and width of a pixel.
         place: ``(4, 4)`` takes column, row, frame and 1 to mm (left, posterior, superior), as DICOM has them; None
             where the frames have no place, else it holds the spacing too.
-        told: What the masks are of; the description of the header holds its beginning, a comment all of it.
+        told: What the masks are of; the description in the header holds its first 79 characters.
 
     Raises:
         InputError: There are more frames than the format holds.
@@ -63,8 +63,7 @@ def write_masks(
     header.set_slope_inter(1, 0)
     if told:
         header["descrip"] = told.encode("ascii", "replace")[:_LONGEST_DESCRIPTION]
-        header.extensions.append(_nibabel().nifti1.Nifti1Extension("comment", told.encode()))
-    header.set_data_offset(header.single_vox_offset + header.extensions.get_sizeondisk())
+    header.set_data_offset(header.single_vox_offset)
     if place is not None:
         axes = np.diag([-1.0, -1.0, 1.0, 1.0]) @ place  # right, anterior, superior
         header.set_qform(axes, code=_SCANNER, strip_shears=True)
@@ -76,7 +75,7 @@ def write_masks(
         partial.open("wb") as file,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed,
     ):
-        header.write_to(packed)
+        header.write_to(packed)  # without extensions, as its last four bytes say: many read voxels from byte 352 on
         for number in range(frames):  # the last axis, columns, runs fastest, as in the file
             packed.write(np.ascontiguousarray(masks[number], np.uint8).tobytes())
 
