@@ -27,7 +27,7 @@ from pipelines.pretrain.weights.bundles import (
 from vision_core.batch.summary import THUMBNAIL
 from vision_core.bundles.card import Card
 from vision_core.errors import CheckpointError, NotFiniteError
-from vision_core.files import write_atomic
+from vision_core.files import hash_digits, origin_text, write_atomic
 from vision_core.images.drawing import write_png, write_thumbnail
 from vision_core.images.notes import tell
 from vision_core.images.untrusted import read_any_noted
@@ -83,7 +83,7 @@ class PolicyPredictor(Predictor[Picture]):
     def write(self, result: Picture, path: str | Path, folder: str | Path) -> list[Path]:
         """Write ``<name>.masks.png``."""
         picture = Path(folder) / f"{Path(path).stem}.masks.png"
-        write_png(picture, result)
+        write_png(picture, result, origin_text(self.card.identity(), hash_digits(Path(path)), "frame 1"))
         return [picture]
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from pipelines.ultrasound.segment import Masking, ModelMasks, masks_of, open_mas
 from pipelines.ultrasound.weights.bundles import Frames, Loaded, ScreenModel, load_network, quicken, raw_outputs
 from vision_core.console import Progress
 from vision_core.errors import InputError, UsageError
+from vision_core.files import hash_digits
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import Predictor
 from vision_core.results import CineResult
@@ -106,7 +107,8 @@ class UltrasoundPredictor(Predictor[CineResult]):
             InputError: The file cannot be read, its frames differ in size, or are too small.
         """
         if isinstance(item, str | Path):
-            return self._predict(Path(item).name, self._sectors.applied(open_file(Path(item), self._reader)))
+            file = self._sectors.applied(open_file(Path(item), self._reader))
+            return replace(self._predict(Path(item).name, file), digits=hash_digits(Path(item)))
         grey = grey_of(item)
         return self._predict(
             "frame", FrameFile(texts=("frame",), read=lambda _: grey, has_flow=lambda _: has_flow(item))

@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 
 from pipelines.ultrasound.data.files import FrameFile, is_dicom_input
 from pipelines.ultrasound.data.frames import Grey
+from pipelines.ultrasound.segmentation_object import write_object
 from vision_core.batch.summary import THUMBNAIL
 from vision_core.csv_tables import Cell, to_csv
-from vision_core.dicom.segmentation_objects import Segment, write_segmentation
-from vision_core.errors import InputError
-from vision_core.files import write_atomic
+from vision_core.dicom.segmentation_objects import Segment
+from vision_core.files import origin_text, write_atomic
 from vision_core.images.captions import Caption, add_caption
 from vision_core.images.drawing import ORANGE, SKY_BLUE, write_png, write_thumbnail
 from vision_core.images.nifti import write_masks
-from vision_core.images.notes import tell
 from vision_core.images.video import write_video
 from vision_core.results import RESEARCH_NOTICE, CineResult, as_share
 from vision_core.segmentation.metrics import size_of
@@ -40,6 +39,7 @@ _HEADER = (
 )  # fmt: skip
 _SHOWN, _COLUMNS = 12, 4
 _UNKNOWN = "spacing unknown"
+_UM_PER_MM, _SQUARE = 1e3, 1e-3
 _VIDEO_PX, _USUAL_RATE = 1024, 25.0
 
 
@@ -53,17 +53,26 @@ def write_result(
     if result.masks is None:
         del files[".masks.nii.gz"], files[".seg.nrrd"]
     else:
-        write_masks(files[".masks.nii.gz"], result.masks, result.spacing_mm, file.place)
-        write_seg_nrrd(files[".seg.nrrd"], result.masks, result.classes[0], result.spacing_mm, file.place)
-    if not _write_segmentation(files[".seg.dcm"], result, path):
+        told = origin_text(result.model, result.digits, _frames(range(len(result))))
+        write_masks(files[".masks.nii.gz"], result.masks, result.spacing_mm, file.place, told)
+        write_seg_nrrd(files[".seg.nrrd"], result.masks, result.classes[0], result.spacing_mm, file.place, told)
+    segment = Segment(
+        label=result.classes[0], algorithm=result.model, spacing_mm=result.spacing_mm, digits=result.digits
+    )
+    masks, sandbox = files.get(".masks.nii.gz"), file.sandbox
+    if not (
+        masks and sandbox and is_dicom_input(path) and write_object(files[".seg.dcm"], path, masks, segment, sandbox)
+    ):
         del files[".seg.dcm"]
-    write_png(files[".overlay.png"], _sheet(result, file.read))
+    shown = sorted({place * len(result) // _SHOWN for place in range(_SHOWN)})
+    told = origin_text(result.model, result.digits, _frames(shown))
+    write_png(files[".overlay.png"], _sheet(result, file.read, shown), told)
     if with_video and len(result) > 1:
         write_video(files[".overlay.mp4"], _shown_frames(result, file.read), _rate(result.times_ms))
     else:
         del files[".overlay.mp4"]
-    shown = int(np.argmax(result.present))
-    write_thumbnail(files[THUMBNAIL], outlined(file.read(shown), _mask(result, shown)))
+    first = int(np.argmax(result.present))
+    write_thumbnail(files[THUMBNAIL], outlined(file.read(first), _mask(result, first)))
     return list(files.values())
 
 
@@ -109,27 +118,41 @@ def sheet(pictures: list[NDArray[np.uint8]], num_columns: int = _COLUMNS) -> NDA
     return found
 
 
-def _write_segmentation(target: Path, result: CineResult, path: Path) -> bool:
-    """Write the masks of a DICOM file as a segmentation; returns whether there is one."""
-    if result.masks is None or not is_dicom_input(path):
-        return False
-    segment = Segment(label=result.classes[0], algorithm=result.model, spacing_mm=result.spacing_mm)
-    try:
-        return write_segmentation(target, path, result.masks, segment)
-    except InputError as error:  # no identifiers to refer to; the masks are in the other files all the same
-        tell(path, [f"has no DICOM segmentation: {' '.join(error.problems)}"])
-        return False
+def _frames(numbers: Sequence[int]) -> str:
+    """Name frames, counted from 1 as people do."""
+    if len(numbers) > 1 and list(numbers) == list(range(len(numbers))):
+        return f"frames 1 to {len(numbers)}"
+    return f"frame{'s' * (len(numbers) > 1)} {', '.join(str(number + 1) for number in numbers)}"
 
 
-def _sheet(result: CineResult, read: Callable[[int], Grey]) -> NDArray[np.uint8]:
-    numbers = sorted({place * len(result) // _SHOWN for place in range(_SHOWN)})
+def _sheet(result: CineResult, read: Callable[[int], Grey], numbers: Sequence[int]) -> NDArray[np.uint8]:
     drawn = sheet([outlined(read(number), _mask(result, number)) for number in numbers])
     caption = Caption(
         headline=f"{result.verdict[:1].upper()}{result.verdict[1:]}.",
-        lines=[f"Frames {', '.join(str(number + 1) for number in numbers)}.", *result.notes],
+        lines=[_of(result, numbers), *_shape(result), *result.notes],
         model=result.model,
+        um_per_px=_um_across(result),
     )
     return add_caption(drawn, caption)
+
+
+def _of(result: CineResult, numbers: Sequence[int]) -> str:
+    """Tell frames and input of a picture."""
+    frames = _frames(numbers)
+    return f"{frames[:1].upper()}{frames[1:]}{f' of input {result.digits}' if result.digits else ''}."
+
+
+def _um_across(result: CineResult) -> float:
+    """Return the width of a pixel in µm; 0 where it is not known."""
+    return _UM_PER_MM * result.spacing_mm[1] if result.spacing_mm else 0.0
+
+
+def _shape(result: CineResult) -> list[str]:
+    """Tell of pixels that are no squares, for which a scale bar holds across alone."""
+    if result.spacing_mm is None or np.isclose(*result.spacing_mm, rtol=_SQUARE):
+        return []
+    height, width = result.spacing_mm
+    return [f"Pixels are {height:.4g} mm high and {width:.4g} mm wide: the bar holds across."]
 
 
 def _shown_frames(result: CineResult, read: Callable[[int], Grey]) -> Iterator[NDArray[np.uint8]]:
@@ -145,7 +168,12 @@ def _shown_frames(result: CineResult, read: Callable[[int], Grey]) -> Iterator[N
             mask = None if mask is None else cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
         drawn = outlined(image, mask)
         if page is None:
-            told = Caption(headline=f"{result.verdict[:1].upper()}{result.verdict[1:]}.", model=result.model)
+            told = Caption(
+                headline=f"{result.verdict[:1].upper()}{result.verdict[1:]}.",
+                lines=[_of(result, range(len(result))), *_shape(result)],
+                model=result.model,
+                um_per_px=_um_across(result) * width / size[0],
+            )
             page = add_caption(drawn, told)
             page[: size[1]] = 0  # also beside a narrow picture
         page[: size[1], : size[0]] = drawn

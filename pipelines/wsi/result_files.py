@@ -8,7 +8,7 @@ import numpy as np
 from pipelines.wsi.config import WsiConfig
 from pipelines.wsi.features.slide_processing import ProcessedSlide
 from vision_core.batch.summary import THUMBNAIL
-from vision_core.files import to_json, write_atomic
+from vision_core.files import origin_text, to_json, write_atomic
 from vision_core.images.captions import add_caption
 from vision_core.images.drawing import Picture, write_png, write_thumbnail
 from vision_core.results import SlideResult
@@ -63,7 +63,7 @@ class SlideFiles:
         """
         allowed = config.read.max_bad_tiles
         self._write_heatmap(thumbnail(slide, THUMBNAIL_PX, Gaps(allowed=allowed)), result, processed.tissue)
-        write_tissue(self._file(".tissue.geojson"), processed.tissue, slide)
+        write_tissue(self._file(".tissue.geojson"), processed.tissue, slide, result.digits)
         if not len(result):
             return
         picture = thumbnail(slide, overlay_longest_px(result, config.results.heatmap_mpp), Gaps(allowed=allowed))
@@ -73,7 +73,8 @@ class SlideFiles:
         if config.results.top_tiles:
             tile_px = min(processed.tiles.tile_px, result.tile_side)
             selection = TileSelection(highest=config.results.top_tiles, tile_px=tile_px)
-            write_png(self._file(".top.png"), draw_tile_sheet(slide, result, selection))
+            told = origin_text(result.model, result.digits, "tiles of level 0")
+            write_png(self._file(".top.png"), draw_tile_sheet(slide, result, selection), told)
         if config.results.features:
             write_features(self._file(".h5"), processed.features)
 
@@ -88,8 +89,9 @@ class SlideFiles:
         """Write the heatmap with its caption, and small without it for the summary."""
         mask = _mask(tissue, picture, result) if tissue else None
         drawn = overlay_heatmap(picture, result, OPACITY, tissue=mask) if len(result) else picture
-        write_png(self._file(".heatmap.png"), add_caption(drawn, heatmap_caption(result, drawn.shape[1])))
-        write_thumbnail(self._file(THUMBNAIL), drawn)
+        told = origin_text(result.model, result.digits, "whole slide")
+        write_png(self._file(".heatmap.png"), add_caption(drawn, heatmap_caption(result, drawn.shape[1])), told)
+        write_thumbnail(self._file(THUMBNAIL), drawn, told)
 
     def _file(self, ending: str) -> Path:
         self.written.append(self.folder / f"{self.stem}{ending}")

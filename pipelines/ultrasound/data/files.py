@@ -1,6 +1,6 @@
-"""Files to predict: an image, DICOM, NIfTI, a video, an HDF5 file of frames; decoded in a child process, as they come.
+"""Files to predict: an image, DICOM, NIfTI, a video, an HDF5 file of frames.
 
-HDF5 is read in this process: its layout is checked, and its links are refused.
+Headers, layouts and frames are read in a child process, frames as they come; in this one no format is parsed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +22,7 @@ from vision_core.images.nifti import MAX_EDGE, NIFTI_SUFFIXES, NiftiFrames
 from vision_core.images.reading import is_image_name, list_files, read_image
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.images.video import VIDEO_SUFFIXES, VideoFrames
+from vision_core.sandbox import Sandbox
 
 _GREY = "pipelines.ultrasound.data.files:grey_in_child"
 _GAP = 1.5
@@ -45,6 +46,7 @@ class FrameFile:
         machine: Manufacturer and model of the machine; empty where it is not known.
         has_flow: Tells of a frame that was read whether colours lie over its grey, as those of Doppler.
         is_recording: Whether it is of a kind that machines write, text and all: DICOM, NIfTI or a video.
+        sandbox: The child process that may parse the file; None where the frames are of no file.
     """
 
     texts: tuple[str, ...]
@@ -56,6 +58,7 @@ class FrameFile:
     machine: str = ""
     is_recording: bool = False
     has_flow: Callable[[int], bool] = lambda _: False
+    sandbox: Sandbox | None = None
 
 
 def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
@@ -64,26 +67,27 @@ def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
     Raises:
         InputError: It is of no known kind, or damaged.
     """
-    if path.suffix.lower() in HDF5_SUFFIXES:
-        return _open_hdf5(path)
-    if _has_suffix(path, (*NIFTI_SUFFIXES, *VIDEO_SUFFIXES)):
-        return _open_stack(path, reader)
-    if not is_dicom_input(path):
+    if is_image_name(path.name):
         read = _Reading(path, _GREY, reader)
-        return FrameFile(texts=(path.name,), read=lambda _: read(), has_flow=lambda _: read.has_flow(None))
-    facts = inspect_dicom(path, MAX_MEGAPIXELS)
-    told = (*facts.notes, *filter(None, [facts.spacing.reason]), *_uneven(facts.times_ms))
+        return FrameFile(
+            texts=(path.name,), read=lambda _: read(), has_flow=lambda _: read.has_flow(None), sandbox=reader.sandbox
+        )
+    answer = reader.sandbox.run(_FACTS, path)
+    facts, place = answer.value, answer.arrays.get("place")
+    spacing, times = facts["spacing_mm"], tuple(map(float, facts["times_ms"] or ())) or None
+    told = [f"The file {note}." for note in (*facts["notes"], *_uneven(times))]
     read = _Reading(path, _FRAME, reader)
     return FrameFile(
-        texts=_texts(path, facts.num_frames),
+        texts=tuple(map(str, facts["texts"])),
         read=read,
         has_flow=read.has_flow,
-        notes=tuple(f"The file {note}." for note in told),
-        spacing_mm=facts.spacing.mm,
-        times_ms=facts.times_ms,
-        place=facts.place,
-        machine=facts.machine,
-        is_recording=True,
+        notes=(*(str(note).replace(str(path.absolute()), path.name) for note in facts["sentences"]), *told),
+        spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
+        times_ms=times,
+        place=None if place is None else np.asarray(place, np.float64),
+        machine=str(facts["machine"]),
+        is_recording=path.suffix.lower() not in HDF5_SUFFIXES,
+        sandbox=reader.sandbox,
     )
 
 
@@ -118,11 +122,21 @@ def grey_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], bool]:
 
 
 def facts_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:
-    """Read number of frames, spacing and notes of NIfTI or a video, as the sandbox answers."""
+    """Read names of the frames, spacing, times, place and notes of any other file, as the sandbox answers."""
+    told: dict[str, Any] = {"spacing_mm": None, "times_ms": None, "notes": (), "sentences": (), "machine": ""}
+    if is_dicom_input(path):
+        facts = inspect_dicom(path, MAX_MEGAPIXELS)
+        told |= {"texts": _texts(path, facts.num_frames), "spacing_mm": facts.spacing.mm, "times_ms": facts.times_ms}
+        told |= {"notes": (*facts.notes, *filter(None, [facts.spacing.reason])), "machine": facts.machine}
+        return {} if facts.place is None else {"place": facts.place}, told
     found = _opened(path)
-    spacing = found.spacing_mm if isinstance(found, NiftiFrames) else None
-    times = found.times_ms if isinstance(found, VideoFrames) else None
-    return {}, {"count": found.count, "spacing_mm": spacing, "times_ms": times, "notes": getattr(found, "notes", ())}
+    told["texts"] = _texts(path, found.count)
+    if isinstance(found, _Hdf5Frames):
+        return {}, told | {"texts": found.texts, "sentences": found.notes}
+    told["spacing_mm"] = found.spacing_mm if isinstance(found, NiftiFrames) else None
+    told["times_ms"] = found.times_ms if isinstance(found, VideoFrames) else None
+    told["notes"] = (*getattr(found, "notes", ()), *([] if told["spacing_mm"] else [_NO_SPACING]))
+    return {}, told
 
 
 def frame_in_child(path: Path, *, frame: int) -> tuple[Mapping[str, NDArray[Any]], bool]:
@@ -148,7 +162,27 @@ class _DicomFrames:
         self._stack.close()
 
 
-_Frames = NiftiFrames | VideoFrames | _DicomFrames
+class _Hdf5Frames:
+    """Frames of an open HDF5 file."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._frames = H5Frames(path, allow_unlabelled=True)
+        except InputError:
+            raise
+        except DataError as error:
+            raise InputError(error.problems) from error  # one of many inputs here
+        self.texts = tuple(name.text for name in self._frames.names)
+        self.count, self.notes = len(self.texts), self._frames.notes
+
+    def read(self, frame: int) -> Grey:
+        return self._frames.read(frame).image
+
+    def close(self) -> None:
+        self._frames.close()
+
+
+_Frames = NiftiFrames | VideoFrames | _DicomFrames | _Hdf5Frames
 
 
 def _opened(path: Path) -> _Frames:
@@ -164,6 +198,8 @@ def _opened(path: Path) -> _Frames:
             found = NiftiFrames(path, MAX_MEGAPIXELS)
         elif _has_suffix(path, VIDEO_SUFFIXES):
             found = VideoFrames(path, MAX_EDGE, MAX_MEGAPIXELS)
+        elif _has_suffix(path, HDF5_SUFFIXES):
+            found = _Hdf5Frames(path)
         else:
             found = _DicomFrames(path)
         _open = (identity, found)
@@ -171,23 +207,6 @@ def _opened(path: Path) -> _Frames:
 
 
 _open: tuple[tuple[Any, ...], _Frames] | None = None
-
-
-def _open_stack(path: Path, reader: UntrustedImages) -> FrameFile:
-    """Open NIfTI or a video in the child."""
-    facts = reader.sandbox.run(_FACTS, path).value
-    spacing, times = facts["spacing_mm"], tuple(map(float, facts["times_ms"] or ())) or None
-    told = (*facts["notes"], *([] if spacing else [_NO_SPACING]), *_uneven(times))
-    read = _Reading(path, _FRAME, reader)
-    return FrameFile(
-        texts=_texts(path, int(facts["count"])),
-        read=read,
-        has_flow=read.has_flow,
-        notes=tuple(f"The file {note}." for note in told),
-        spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
-        times_ms=times,
-        is_recording=True,
-    )
 
 
 def _uneven(times_ms: tuple[float, ...] | None) -> tuple[str, ...]:
@@ -242,14 +261,3 @@ class _Reading:
 
     def has_flow(self, number: int | None) -> bool:
         return number in self._flow
-
-
-def _open_hdf5(path: Path) -> FrameFile:
-    try:
-        frames = H5Frames(path, allow_unlabelled=True)
-    except InputError:
-        raise
-    except DataError as error:
-        raise InputError(error.problems) from error  # one of many inputs here
-    texts = tuple(name.text for name in frames.names)
-    return FrameFile(texts=texts, read=lambda number: frames.read(number).image, notes=frames.notes)

@@ -1,6 +1,8 @@
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,6 +98,29 @@ def test_open_file__damage_is_of_the_one_input(tmp_path: Path, reader: Untrusted
         open_file(tmp_path / "a.h5", reader)
     with pytest.raises(InputError, match=r"a\.png"):
         open_file(tmp_path / "a.png", reader).read(0)
+
+
+def test_open_file__a_header_that_holds_the_parser_up_costs_one_line(tmp_path: Path) -> None:
+    path = still(tmp_path / "a.dcm")
+    content = path.read_bytes()
+    at = content.index(struct.pack("<HH", 0x0010, 0x0010))  # of the patient's name, the first behind the private ones
+    many = b"".join(struct.pack("<HH2sH", 9, 0x1000 + number % 0xE000, b"LO", 0) for number in range(600_000))
+    path.write_bytes(content[:at] + many + content[at:])
+    with (
+        UntrustedImages(seconds=1) as hurried,
+        pytest.raises(InputError, match=r"a\.dcm' took longer than 1 s to decode\. Open") as told,
+    ):
+        open_file(path, hurried)
+    assert len(told.value.problems) == 1
+
+
+def test_open_file__hdf5_says_what_it_leaves_out_by_its_own_name(tmp_path: Path, reader: UntrustedImages) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["frame_00000"] = np.arange(12, dtype=np.uint16).reshape(3, 4)
+        file["about"] = "text"
+    found = open_file(tmp_path / "a.h5", reader)
+    assert found.notes == ("'a.h5': 1 keys are neither frame nor label and left out ('about').",)
+    assert found.read(0).tolist() == np.arange(12).reshape(3, 4).tolist()
 
 
 def test_list_inputs__images_dicom_and_hdf5_of_the_folder_itself(tmp_path: Path) -> None:
