@@ -19,6 +19,7 @@ import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -219,7 +220,8 @@ def private_folder() -> Iterator[Path]:
 
 
 def _launch_options(serving: Serving) -> dict[str, Any]:
-    themes = require("gradio.themes", _WHY)
+    themes, middleware = require("gradio.themes", _WHY), require("starlette.middleware", _WHY)
+    sessions = import_module("apps.sessions")  # which imports Gradio
     return {
         "server_name": serving.host,
         "server_port": serving.port,
@@ -245,6 +247,7 @@ def _launch_options(serving: Serving) -> dict[str, Any]:
         "state_session_capacity": 32,
         "theme": _theme(themes),
         "css_paths": [Path(__file__).with_name("page.css")],
+        "app_kwargs": {"middleware": [middleware.Middleware(sessions.RefusedUploads)]},
         "quiet": True,
         "prevent_thread_lock": True,
     }

@@ -1,5 +1,6 @@
 """Whose files are whose: what a session made is deleted when its tab is closed, loaded anew, or its work cancelled."""
 
+import json
 import shutil
 import threading
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.context import LocalContext
+from gradio.utils import get_upload_folder
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vision_core.errors import InputError
 
@@ -17,6 +20,7 @@ _lock = threading.Lock()
 _paths: dict[str, set[Path]] = defaultdict(set)  # folders of cases, and uploads, by session
 _unfinished: set[Path] = set()
 _left: dict[str, float] = {}  # when sessions left, for a while
+_FULL = 503
 _LATE_S = 60.0  # what was taken from the queue just before begins within it; a tab that is back after it works again
 
 
@@ -70,6 +74,52 @@ def drop(request: gr.Request) -> None:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
+            delete_upload(path)
+
+
+class RefusedUploads:
+    """Layer around the server: an upload that the full queue refuses is deleted at once, for no event will.
+
+    Args:
+        app: The server below.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; look at those that join the queue."""
+        if scope["type"] != "http" or not scope["path"].endswith("/queue/join"):
+            await self._app(scope, receive, send)
+            return
+        parts: list[bytes] = []
+
+        async def heard() -> Message:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            return message
+
+        async def told(message: Message) -> None:
+            if message.get("status") == _FULL:
+                _delete_refused(b"".join(parts))
+            await send(message)
+
+        await self._app(scope, heard, told)
+
+
+def _delete_refused(question: bytes) -> None:
+    """Delete the uploads that an event was to get, unless a case has them."""
+    try:
+        values = json.loads(question)["data"]
+    except (ValueError, LookupError, TypeError):
+        return
+    named = [each["path"] for each in values if isinstance(each, dict) and isinstance(each.get("path"), str)]
+    root = Path(get_upload_folder()).resolve()
+    with _lock:
+        used = set().union(*_paths.values())
+    for path in map(Path, named):
+        # Uploads lie in folders whose names cannot be guessed; whoever knows one has sent the file.
+        if path not in used and path.resolve().parent.parent == root:
             delete_upload(path)
 
 

@@ -20,7 +20,6 @@ from apps import sessions, viewer
 from apps.serving import Serving
 from vision_core.bundles.card import Card
 from vision_core.errors import InputError, UserError, one_line
-from vision_core.files import sha256
 from vision_core.results import RESEARCH_NOTICE
 
 Page = gr.Blocks
@@ -212,11 +211,6 @@ def downloads(files: Mapping[Path, str], stem: str, *, may_name: bool = False) -
 def stem_of(task: str, digits: str) -> str:
     """Name the downloads of a page: by task, date and first digits of the input's hash, never by the input's name."""
     return f"{task}-{date.today().isoformat()}-{digits}"
-
-
-def hash_digits(path: Path) -> str:
-    """Return the first eight digits of a file's SHA-256; of a folder's, those of its names and sizes."""
-    return sha256(path)[:8]
 
 
 def case_place(forget: Callable[[Any], None]) -> gr.State:

@@ -13,7 +13,7 @@ from apps.cases import Example, Files, columns_of, facts_of, new_folder, shown_n
 from apps.detection_viewer import drawing, wording
 from apps.viewer import Figure, Grey, Halves, empty_place
 from vision_core.dicom.view import ImageView
-from vision_core.files import write_atomic
+from vision_core.files import hash_digits, origin_text, write_atomic
 from vision_core.images.captions import Caption
 from vision_core.images.drawing import write_png
 from vision_core.images.untrusted import UntrustedImages
@@ -147,7 +147,7 @@ class Viewer:
                 grey=write_picture(folder, view),
                 source=pair.source(image),
                 adapted=pair.adapted(image),
-                files=Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(example.path)),
+                files=Files(folder=folder, uploaded=uploaded, digits=hash_digits(example.path)),
                 why=example.why,
                 notes=(*notes, *(f"The image {remark}." for remark in told)),
             )
@@ -205,7 +205,8 @@ class Viewer:
             model=f"{source.model}; {adapted.model}",
             um_per_px=case.view.facts.um_per_px or 0.0,
         )
-        write_png(picture, draw_marks(case.view.pixels, marks, caption))
+        told = origin_text(caption.model, case.files.digits, "frame 1")
+        write_png(picture, draw_marks(case.view.pixels, marks, caption), told)
         write_atomic(table, wording.result_csv(source, adapted, columns_of(case.name, case.view, case.files.digits)))
         content = wording.result_record(source, adapted, display.score, facts, case.notes)
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))

@@ -31,6 +31,12 @@ def draw_sheet(found: Exploration, caption: Caption | None = None) -> Image:
     return joined if caption is None else add_caption(joined, caption)
 
 
+def sheet_px(found: Exploration) -> int:
+    """Return the side of a panel of the sheet."""
+    side = found.view.shape[0]
+    return side * _times(side)
+
+
 def scale_of(found: Exploration) -> tuple[float, float]:
     """Return the smallest and the largest hidden share over all masks."""
     hidden = 1 - found.masks
@@ -45,15 +51,19 @@ def _coloured(hidden: NDArray[np.float32], low: float, high: float) -> Image:
 
 
 def _column(title: str, above: Image | None, below: Image) -> Image:
-    view = _enlarged(below, _PANEL_PX)
+    view = _enlarged(below)
     side = view.shape[0]
     # Between the rows: the page puts buttons over the corners of a picture.
     strip = Pillow.new("RGB", (side, _CAPTION_PX), "white")
     ImageDraw.Draw(strip).text((side / 2, _CAPTION_PX / 2), title, "black", font(15), anchor="mm")
-    mask = np.full_like(view, 255) if above is None else _enlarged(above, _PANEL_PX)
+    mask = np.full_like(view, 255) if above is None else _enlarged(above)
     return np.concatenate([mask, np.asarray(strip), view])
 
 
-def _enlarged(image: Image, wanted_px: int) -> Image:
-    times = max(1, round(wanted_px / image.shape[0]))
+def _times(side: int) -> int:
+    return max(1, round(_PANEL_PX / side))
+
+
+def _enlarged(image: Image) -> Image:
+    times = _times(image.shape[0])
     return image.repeat(times, axis=0).repeat(times, axis=1)

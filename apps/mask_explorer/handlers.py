@@ -12,12 +12,12 @@ from PIL import Image as Pillow
 
 from apps import ui
 from apps.cases import Example, Files, columns_of, facts_of, new_folder, shown_name, without_scale, write_picture
-from apps.mask_explorer.drawing import draw_sheet, mask_layer, scale_of
+from apps.mask_explorer.drawing import draw_sheet, mask_layer, scale_of, sheet_px
 from apps.mask_explorer.explorer import NUM_SAMPLES, Exploration, MaskExplorer
 from apps.mask_explorer.wording import describe, describe_mask, mask_title, numbers_table, result_csv, result_record
 from apps.viewer import Figure, Grey, empty_place, image_layer
 from vision_core.dicom.view import ImageView
-from vision_core.files import write_atomic
+from vision_core.files import hash_digits, origin_text, write_atomic
 from vision_core.images.captions import Caption
 from vision_core.images.drawing import colour_map, write_png
 from vision_core.images.untrusted import UntrustedImages
@@ -143,7 +143,7 @@ class Viewer:
             found = self.explorer(view.pixels, display.first_seed)
             if self.explorer.card.trained_on.synthetic and not example.is_own:
                 found, view = replace(found, scores=()), without_scale(view)
-            files = Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(example.path))
+            files = Files(folder=folder, uploaded=uploaded, digits=hash_digits(example.path))
             grey, name = write_picture(folder, view), shown_name(example.name)
             case = Case(name=name, view=view, grey=grey, found=found, files=files, why=example.why, notes=notes)
             return self._shown(case, display)
@@ -174,7 +174,9 @@ class Viewer:
         write_atomic(table, result_csv(of, case.found))
         content = result_record(of, case.found, (*self.remarks, *case.notes))
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
-        write_png(sheet, draw_sheet(case.found, self._sheet_caption(case)))
+        caption = self._sheet_caption(case)
+        told = origin_text(caption.model, case.files.digits, "frame 1")
+        write_png(sheet, draw_sheet(case.found, caption), told)
         write_png(_sheet(case), draw_sheet(case.found))
         return paths
 
@@ -186,7 +188,8 @@ class Viewer:
             with Pillow.open(base) as sheet:
                 size = (sheet.height, sheet.width)
             alt = f"Every mask on {case.name}, above the image under it. {describe_mask(case.found, 0)}"
-            return Figure(key=f"{folder.name}-sheet", base=base, size=size, alt=alt, words=told).html()
+            um = self._um_on_sheet(case)
+            return Figure(key=f"{folder.name}-sheet", base=base, size=size, alt=alt, um_per_px=um, words=told).html()
         text = f"{mask_title(case.found, display.which)} over {case.name}. {describe_mask(case.found, display.which)}"
         return Figure(
             key=folder.name,
@@ -215,7 +218,13 @@ class Viewer:
             lines=[*lines, *self.remarks],
             colours=colour_map(),
             model=", ".join(card.identity() for card in cards),
+            um_per_px=self._um_on_sheet(case) or 0.0,
         )
+
+    def _um_on_sheet(self, case: Case) -> float | None:
+        """Return the microns of a pixel of the sheet, whose panels show the part that both networks see."""
+        um, size = case.view.facts.um_per_px, case.found.image_size
+        return um and um * self.explorer.seen_part(size)[2] * size[1] / sheet_px(case.found)
 
 
 def empty_outputs() -> Sequence[Any]:

@@ -1,7 +1,6 @@
 """Handlers of the slide reader. Each case has one folder, which is deleted when the case is cleared."""
 
 import html
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from apps.slide_reader.scoring import ConfinedScoring, score
 from apps.slide_reader.wording import describe, numbers_table, result_csv
 from apps.viewer import Figure, empty_place, image_layer
 from vision_core.errors import InputError
-from vision_core.files import write_atomic
+from vision_core.files import hash_digits, write_atomic
 from vision_core.pipeline import Predictor
 from vision_core.results import SlideResult
 from vision_core.slides.outputs.heatmap import (
@@ -134,7 +133,7 @@ class SlideReader:
 
     def _score(self, example: Example, folder: Path, uploaded: Path | None = None) -> Case:
         path, is_trusted = example.path, example.origin not in {UPLOADED, CHOSEN}
-        files = Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(path))
+        files = Files(folder=folder, uploaded=uploaded, digits=hash_digits(path))
         may_call = example.is_own or not self.predictor.card.trained_on.synthetic
         with self._lock:
             if self.confined and not is_trusted:
@@ -175,13 +174,10 @@ def _link_into(path: Path, folder: Path) -> Path:
 
 
 def _name_downloads(case: Case, path: Path) -> None:
-    """Name the files of a result by task, date and hash, and write the hash into its record."""
+    """Name the files of a result by task, date and hash, and add its table."""
     folder, stem = case.files.downloads, ui.stem_of("slide", case.files.digits)
     for written in sorted(folder.iterdir()):
         written.rename(folder / f"{stem}{written.name.removeprefix(path.stem)}")
-    record = folder / f"{stem}.json"
-    content = json.loads(record.read_text(encoding="utf-8"))
-    write_atomic(record, json.dumps({**content, "input_sha256": case.files.digits}, indent=1, ensure_ascii=False))
     write_atomic(folder / f"{stem}.csv", result_csv(case.result, case.files.digits))
 
 

@@ -1,6 +1,7 @@
 """Scoring of one slide into the folder of its case: our own slides here, those of others in a confined child."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image as Pillow
 
 from apps.slide_reader.wording import with_cautions, without_call
 from pipelines.wsi.predict import WsiPredictor
+from vision_core.files import hash_digits, origin_text
 from vision_core.images.drawing import write_png
 from vision_core.pipeline import Predictor
 from vision_core.results import SlideResult
@@ -41,14 +43,14 @@ def score(predictor: Predictor[SlideResult], path: Path, folder: Path, *, may_ca
         InputError: The slide cannot be read.
     """
     found = predictor(path)
-    result = with_cautions(found if may_call else without_call(found))
+    result = replace(with_cautions(found if may_call else without_call(found)), digits=hash_digits(path))
     predictor.write(result, path, folder / "files")
     with open_slide(path) as slide:
         display = thumbnail(slide, DISPLAY_PX)
         selection = TileSelection(highest=_TOP_TILES, tile_px=min(_TILE_PX, result.tile_side))
         sheet = draw_tile_sheet(slide, result, selection)
     write_png(folder / "slide.png", display)
-    write_png(folder / "tiles.png", sheet)
+    write_png(folder / "tiles.png", sheet, origin_text(result.model, result.digits, "tiles of level 0"))
     layer = heatmap_layer(result, display.shape[:2], not_glass(display))
     Pillow.fromarray(layer).save(folder / "heat.png", compress_level=1)
     return result

@@ -21,7 +21,7 @@ from apps.viewer import Figure, Grey, empty_place
 from pipelines.ultrasound.data.files import FrameFile, is_dicom_input, open_file
 from vision_core.csv_tables import to_csv
 from vision_core.dicom.view import ImageView, range_preset
-from vision_core.files import write_atomic
+from vision_core.files import hash_digits, write_atomic
 from vision_core.images.drawing import write_png
 from vision_core.images.reading import is_image_name
 from vision_core.images.untrusted import UntrustedImages
@@ -115,14 +115,14 @@ class Reader:
     def _new(self, example: Example, view: str | None, uploaded: Path | None = None) -> tuple[Any, ...]:
         path = example.path
         with new_folder(uploaded) as folder, self._turn:
-            reading = Reading(
-                gated=self.gate(path), alone=self.alone(path), may_call=example.is_own or not self.is_made_only
-            )
+            digits = hash_digits(path)
+            gated, alone = (replace(each(path), digits=digits) for each in (self.gate, self.alone))
+            reading = Reading(gated=gated, alone=alone, may_call=example.is_own or not self.is_made_only)
             seen, shown = self._view(path), tuple(shown_numbers(len(reading.gated)))
             case = Case(
                 name=shown_name(example.name),
                 reading=reading,
-                files=Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(path)),
+                files=Files(folder=folder, uploaded=uploaded, digits=digits),
                 shown=shown,
                 grey=_write_frames(folder, shown, open_file(path, self.decoder), seen),
                 series=seen.facts.description if seen else "",

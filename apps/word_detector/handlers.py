@@ -19,7 +19,7 @@ from apps.word_detector.wording import Answer
 from pipelines.ovd.predict import WordDetector
 from vision_core.dicom.view import ImageView
 from vision_core.errors import InputError
-from vision_core.files import write_atomic
+from vision_core.files import hash_digits, origin_text, write_atomic
 from vision_core.images.captions import Caption
 from vision_core.images.drawing import write_png
 from vision_core.images.untrusted import UntrustedImages
@@ -134,7 +134,7 @@ class Viewer:
                 view=view,
                 grey=write_picture(folder, view),
                 answer=self._answer(view, question),
-                files=Files(folder=folder, uploaded=uploaded, digits=ui.hash_digits(example.path)),
+                files=Files(folder=folder, uploaded=uploaded, digits=hash_digits(example.path)),
                 why=example.why,
                 notes=(*notes, *(f"The image {remark}." for remark in self.detector.remarks_on((height, width)))),
             )
@@ -180,7 +180,8 @@ class Viewer:
             model=answer.found.model,
             um_per_px=case.view.facts.um_per_px or 0.0,
         )
-        write_png(picture, draw_marks(case.view.pixels, marks_of_words(answer.above(score)), caption))
+        told = origin_text(caption.model, case.files.digits, "frame 1")
+        write_png(picture, draw_marks(case.view.pixels, marks_of_words(answer.above(score)), caption), told)
         write_atomic(table, wording.result_csv(answer, score, columns_of(case.name, case.view, case.files.digits)))
         content = wording.result_record(answer, score, case.facts(), case.notes)
         write_atomic(record, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))

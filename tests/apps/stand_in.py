@@ -1,5 +1,6 @@
 """A predictor without a bundle, for pages whose model answers what a test wants."""
 
+import gzip
 import html
 import re
 from collections.abc import Mapping
@@ -36,6 +37,17 @@ def downloads(text: str) -> list[Path]:
     """The files that a page's list of downloads links to, without the archive of all."""
     links = re.findall(r'<a href="[^"]*file=([^"]+)" download', text)
     return [Path(unquote(link)) for link in links if not link.endswith(".zip")]
+
+
+def unsaid(text: str, *wanted: str) -> list[str]:
+    """The downloads, by the end of their names, that do not hold all of these texts."""
+    found = []
+    for path in downloads(text):
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        if not all(each.encode() in content for each in wanted):
+            found.append(path.name.split(".", 1)[1])
+    return found
 
 
 def pictures(figure: str) -> dict[str, Path]:

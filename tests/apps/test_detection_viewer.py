@@ -15,7 +15,7 @@ from apps.cases import Example
 from apps.detection_viewer.app import build, scope_lines
 from apps.detection_viewer.handlers import VIEWS, Case, Display, ModelPair, Viewer, display_of
 from apps.detection_viewer.wording import headline, operating_score, totals
-from tests.apps.stand_in import StandIn, alt, commands, copied, downloads, pictures
+from tests.apps.stand_in import StandIn, alt, commands, copied, downloads, pictures, unsaid
 from tests.bad_inputs import dicoms
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.detection.calibration import calibrate
@@ -137,6 +137,9 @@ def test_upload__downloads_hold_both_models_hash_and_notice(viewer: Viewer, phot
     of = {(row["notice"], row["image"], row["input_sha256"]) for row in rows}
     assert of == {(RESEARCH_NOTICE, "photo.png", case.files.digits)}
     assert read_image(picture).shape[0] > read_image(picture).shape[1]  # the caption is below
+    assert unsaid(files, case.files.digits, case.source.model, case.adapted.model) == []
+    assert Image.open(picture).info["Description"].startswith(f"Input {case.files.digits}, frame 1. Model ")
+    assert unsaid(files, "photo.png") == ["png"]  # a picture names no file
     assert all(path.name.startswith("detection-") and case.files.digits in path.name for path in (picture, table))
 
 

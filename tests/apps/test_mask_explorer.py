@@ -20,7 +20,7 @@ from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.noise_mask.policy import NoisePolicy
 from pipelines.pretrain.predict import PolicyPredictor, PretrainPredictor
 from pipelines.pretrain.weights.bundles import describe_classifier, save_classifier, save_policy
-from tests.apps.stand_in import alt, commands, copied, downloads, pictures
+from tests.apps.stand_in import alt, commands, copied, downloads, pictures, unsaid
 from tests.bad_inputs import dicoms
 from vision_core.backbones.networks import build_backbone
 from vision_core.bundles.card import Card, TrainedOn
@@ -187,6 +187,8 @@ def test_upload__every_file_carries_notice_remark_hash_and_models(viewer: Viewer
     record = json.loads(by_name[".json"].read_text())
     assert (record["notice"], record["remarks"]) == (RESEARCH_NOTICE, ["same-subject: an illustration"])
     assert record["input_sha256"] == hashlib.sha256(upload.read_bytes()).hexdigest()[:8]
+    assert unsaid(files, case.files.digits, case.found.model) == []
+    assert unsaid(files, "a.png") == ["png"]  # a picture names no file
     assert [mask["mask"] for mask in record["masks"]] == ["mean mask", "seed 5", "seed 6", "seed 7"]
     assert set(record["clean"]["scores"]) == set(CLASSES) and record["model"] == case.found.model
     rows = list(csv.DictReader(by_name[".csv"].open(encoding="utf-8")))

@@ -2,11 +2,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 from gradio.context import LocalContext
+from gradio.routes import App
+from starlette.testclient import TestClient
 
 from apps import sessions
 from apps.cases import new_folder
+from apps.serving import Serving, _launch_options
 from apps.sessions import drop, leave
 from vision_core.errors import InputError
 
@@ -15,6 +19,33 @@ from vision_core.errors import InputError
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "session"))
     return tmp_path / "session"
+
+
+def test_refused__what_the_full_queue_does_not_take_is_deleted_at_once(folder: Path) -> None:
+    with gr.Blocks() as page:
+        given = gr.File()
+        given.upload(lambda path: None, given, None)
+    page.max_file_size = None  # which the launch sets
+    page.queue(max_size=0)  # always full
+    app = App.create_app(page, app_kwargs=_launch_options(Serving())["app_kwargs"])
+    folder.mkdir()
+    (other := folder / "other.png").write_text("of the page")
+    (outside := folder.parent / "outside.png").write_text("of the machine")
+    with TestClient(app) as client:
+        [kept, sent] = client.post(
+            "/gradio_api/upload", files=[("files", (name, name.encode())) for name in ("a.png", "b.png")]
+        ).json()
+        assert Path(kept).is_file() and Path(sent).is_file()
+        for path in (sent, str(other), str(outside), f"{folder}/0123/../../outside.png"):
+            question = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": 0}
+            answer = client.post("/gradio_api/queue/join", json=question | {"session_hash": "mine"})
+            assert answer.status_code == 503
+        assert not Path(sent).parent.exists()
+        assert Path(kept).is_file() and other.is_file() and outside.is_file()
+        sessions._paths["mine"].add(Path(kept))
+        client.post("/gradio_api/queue/join", json={"data": [{"path": kept}], "fn_index": 0, "session_hash": "mine"})
+        assert Path(kept).is_file()  # a case has it
+        drop(session("mine"))
 
 
 def session(name: str) -> Any:  # noqa: ANN401

@@ -13,20 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from apps.cases import Example
 from apps.ultrasound_reader.app import build
 from apps.ultrasound_reader.drawing import outlines_layer
 from apps.ultrasound_reader.handlers import VIEWS, Case, Reader, forget
 from apps.ultrasound_reader.wording import ABSENT, PRESENT, REMOVED, UNKNOWN, Reading, frame_words, headline, lines
+from pipelines.ultrasound.data import files
 from pipelines.ultrasound.data.files import open_file
 from pipelines.ultrasound.result_files import write_result
-from tests.apps.stand_in import StandIn, commands, copied, downloads
+from tests.apps.stand_in import StandIn, commands, copied, downloads, unsaid
 from tests.bad_inputs.dicoms import still
 from tests.vision_core.dicom.test_spacing import region
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.dicom.reader import read_dicom_image
 from vision_core.errors import InputError
+from vision_core.files import origin_text
 from vision_core.images.reading import read_image
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.results import RESEARCH_NOTICE, CineResult
@@ -72,7 +75,8 @@ class Fixed(StandIn[CineResult]):
         return self.found
 
     def write(self, result: CineResult, path: str | Path, folder: str | Path) -> list[Path]:
-        return write_result(result, open_file(Path(path), UntrustedImages()), Path(path), Path(folder))
+        with UntrustedImages() as decoder:
+            return write_result(result, open_file(Path(path), decoder), Path(path), Path(folder))
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +190,11 @@ def test_take__frames_with_masks_downloads_and_forget(cine: Path, decoder: Untru
     for each in (record, *rows):
         assert (each["series"], each["input_sha256"], each["model"]) == of
     assert "US, Liver" in details
+    assert unsaid(links, case.files.digits, "ultrasound/screen/1") == []
+    assert unsaid(links, "a.dcm") == ["masks.nii.gz", "overlay.png", "seg.dcm", "seg.nrrd"]  # pictures name no file
+    [sheet] = [path for path in downloads(links) if path.name.endswith(".overlay.png")]
+    frames = "frames 1 to 4"
+    assert Image.open(sheet).info["Description"] == origin_text("ultrasound/screen/1", case.files.digits, frames)
     forget(case)
     assert not case.files.folder.exists()
     assert viewer.show(case, VIEWS[0])[0].startswith('<div class="viewer empty">')
@@ -260,6 +269,18 @@ def test_upload__what_is_no_image_is_told_and_deleted(name: str, cine: Path, dec
         reader(decoder).upload(str(path), VIEWS[0])
     assert not path.exists()
     assert not list(path.parent.parent.glob("case-*"))
+
+
+def test_upload__a_file_that_kills_the_parser_is_one_line_and_the_next_is_read(
+    cine: Path, decoder: UntrustedImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_FACTS", "tests.apps.crashing:facts_or_crash")
+    viewer = reader(decoder)
+    (bad := cine.with_name("crash.h5")).write_bytes(b"0")
+    with pytest.raises(InputError, match=r"crash\.h5' made the decoder crash"):
+        viewer.upload(str(bad), VIEWS[0])
+    assert not bad.exists()
+    assert "present on 2 of 4 frames" in viewer.take(own(cine), VIEWS[0])[2]
 
 
 def test_page__is_built_with_its_warning(cine: Path, decoder: UntrustedImages) -> None:

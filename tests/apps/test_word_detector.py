@@ -19,7 +19,7 @@ from apps.word_detector.wording import learned_lines
 from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.image_text.vocabulary import parse_names
 from pipelines.ovd.predict import Typed
-from tests.apps.stand_in import alt, commands, copied, downloads
+from tests.apps.stand_in import alt, commands, copied, downloads, unsaid
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import ConfigError, InputError
 from vision_core.images.drawing import write_png
@@ -101,6 +101,8 @@ def test_upload__words_are_counted_and_each_has_a_colour(viewer: Viewer, photo: 
     assert "photo.png. Found disc: 1; star: 1." in alt(figure)
     assert "0.125" in details and case.files.digits in details
     assert len(downloads(files)) == 3
+    assert unsaid(files, case.files.digits, case.answer.found.model) == []
+    assert unsaid(files, "photo.png") == ["png"]  # a picture names no file
 
 
 def test_upload__a_word_that_is_strange_is_answered_in_words_and_not_marked(viewer: Viewer, photo: Path) -> None:
