@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from apps.cases import Example
 from apps.ultrasound_reader.app import build
@@ -199,6 +199,28 @@ def test_take__frames_with_masks_downloads_and_forget(cine: Path, decoder: Untru
     assert not case.files.folder.exists()
     assert viewer.show(case, VIEWS[0])[0].startswith('<div class="viewer empty">')
     assert cine.exists()  # an example stays
+
+
+@pytest.mark.parametrize(
+    ("spacing", "words"),
+    [
+        ((0.3, 0.3), ("2 cm",)),
+        ((0.3, 0.2), ("2 cm", "Pixels are 0.3 mm high and 0.2 mm wide: the bar holds across.")),
+        (None, ("Scale unknown",)),
+    ],
+)
+def test_take__the_sheet_of_frames_has_a_scale_bar(
+    spacing: tuple[float, float] | None,
+    words: tuple[str, ...],
+    cine: Path,
+    decoder: UntrustedImages,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, xy, text, *rest, **more: drawn.append(text))
+    case, *_ = reader(decoder, result([False, True, False, True], spacing=spacing)).take(own(cine), VIEWS[0])
+    assert f"Frames 1 to 4 of input {case.files.digits}." in " ".join(drawn)
+    assert all(each in " ".join(drawn) for each in words)
 
 
 def test_upload__a_model_of_made_images_says_nothing_of_files_of_others(cine: Path, decoder: UntrustedImages) -> None:
