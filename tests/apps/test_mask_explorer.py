@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from apps.cases import Example
 from apps.mask_explorer.app import build
-from apps.mask_explorer.explorer import Exploration, MaskExplorer
+from apps.mask_explorer.explorer import NUM_SAMPLES, Exploration, MaskExplorer
 from apps.mask_explorer.handlers import Case, Display, Viewer
 from apps.mask_explorer.wording import describe, describe_mask, numbers_table, region_name, result_csv
 from pipelines.pretrain.config import PretrainConfig
@@ -262,6 +262,16 @@ def test_upload__dicom_without_a_suffix_as_a_viewer_shows_it(viewer: Viewer, upl
     assert len(np.unique(whole)) == 64  # nothing is saturated
     np.testing.assert_array_equal(case.found.view, viewer.explorer(whole, 0).view)
     assert dicoms.PERSON not in "".join(file.read_text() for file in case.files.folder.rglob("*.json"))
+
+
+def test_take__the_sheet_of_masks_has_the_scale_of_its_panels(viewer: Viewer, upload: Path) -> None:
+    image = np.zeros((96, 64), np.uint8)
+    image[40] = 200
+    path = dicoms.still(upload.with_name("a.dcm"), image, PixelSpacing=[0.5, 0.5])
+    given = Example(name="Slice", path=path, origin="made")
+    [figure] = viewer.show(viewer.take(given, Display())[0], Display(which=NUM_SAMPLES + 1))
+    # 64 pixels of 0.5 mm are a view of 32 pixels, and 6 times as many on the sheet.
+    assert f'data-um="{64 * 500 / (32 * 6):.9g}"' in figure
 
 
 def test_upload__first_frame_of_many_is_told(viewer: Viewer, upload: Path) -> None:
