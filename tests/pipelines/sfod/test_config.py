@@ -7,7 +7,7 @@ import pytest
 from pipelines.sfod.config import SfodConfig
 from vision_core.config.loading import load, load_runs, replace
 from vision_core.errors import ConfigError, UsageError
-from vision_core.runs.planned import refuse_data_without_root
+from vision_core.runs.planned import Runs, refuse_data_without_root
 
 
 def test_defaults__are_those_of_the_released_lpld() -> None:
@@ -92,8 +92,8 @@ def test_preset__small_sets_defaults_that_given_keys_replace() -> None:
 
 @pytest.mark.parametrize("name", ["demo.yaml", "demo_source.yaml"])
 def test_demo__its_settings_name_no_data_of_a_person(name: str) -> None:
-    runs = load_runs(SfodConfig, Path(__file__).resolve().parents[3] / "configs" / "sfod" / name)
+    runs: Runs = {**load_runs(SfodConfig, Path(__file__).resolve().parents[3] / "configs" / "sfod" / name)}
     refuse_data_without_root(runs, [])
-    other = {name: replace(each, {"data.format": "coco"}) for name, each in runs.items()}
+    other: Runs = {name: replace(each, {"data.format": "coco"}) for name, each in runs.items()}
     with pytest.raises(UsageError, match=r"data\.root is missing"):
         refuse_data_without_root(other, [])
