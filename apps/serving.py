@@ -247,7 +247,7 @@ def _launch_options(serving: Serving) -> dict[str, Any]:
         "state_session_capacity": 32,
         "theme": _theme(themes),
         "css_paths": [Path(__file__).with_name("page.css")],
-        "app_kwargs": {"middleware": [middleware.Middleware(sessions.RefusedUploads)]},
+        "app_kwargs": {"middleware": [middleware.Middleware(sessions.Uploads)]},
         "quiet": True,
         "prevent_thread_lock": True,
     }

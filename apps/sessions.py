@@ -20,7 +20,7 @@ _lock = threading.Lock()
 _paths: dict[str, set[Path]] = defaultdict(set)  # folders of cases, and uploads, by session
 _unfinished: set[Path] = set()
 _left: dict[str, float] = {}  # when sessions left, for a while
-_FULL = 503
+_TAKEN, _FULL = 200, 503
 _LATE_S = 60.0  # what was taken from the queue just before begins within it; a tab that is back after it works again
 
 
@@ -77,8 +77,10 @@ def drop(request: gr.Request) -> None:
             delete_upload(path)
 
 
-class RefusedUploads:
-    """Layer around the server: an upload that the full queue refuses is deleted at once, for no event will.
+class Uploads:
+    """Layer around the server that sees what joins the queue: whose upload it is, so that it goes with its session.
+
+    One that the full queue refuses is deleted at once, for no event will.
 
     Args:
         app: The server below.
@@ -88,7 +90,7 @@ class RefusedUploads:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; look at those that join the queue."""
+        """Pass a request on; look at those that join the queue, and at the answer."""
         if scope["type"] != "http" or not scope["path"].endswith("/queue/join"):
             await self._app(scope, receive, send)
             return
@@ -100,27 +102,28 @@ class RefusedUploads:
             return message
 
         async def told(message: Message) -> None:
-            if message.get("status") == _FULL:
-                _delete_refused(b"".join(parts))
+            if message.get("status") in {_TAKEN, _FULL}:
+                _joined(b"".join(parts), is_taken=message["status"] == _TAKEN)
             await send(message)
 
         await self._app(scope, heard, told)
 
 
-def _delete_refused(question: bytes) -> None:
-    """Delete the uploads that an event was to get, unless a case has them."""
-    try:
-        values = json.loads(question)["data"]
-    except (ValueError, LookupError, TypeError):
-        return
-    named = [each["path"] for each in values if isinstance(each, dict) and isinstance(each.get("path"), str)]
+def _joined(question: bytes, *, is_taken: bool) -> None:
+    """Note the uploads that an event is to get, or delete them; those that another session has stay."""
+    content = json.loads(question)  # the server has read it too
+    session, values = str(content["session_hash"]), content["data"]
+    named = [Path(each["path"]) for each in values if isinstance(each, dict) and isinstance(each.get("path"), str)]
     root = Path(get_upload_folder()).resolve()
+    # Uploads lie in folders whose names cannot be guessed; whoever knows one has sent the file.
+    uploads = {path for path in named if path.resolve().parent.parent == root and path.is_file()}
     with _lock:
-        used = set().union(*_paths.values())
-    for path in map(Path, named):
-        # Uploads lie in folders whose names cannot be guessed; whoever knows one has sent the file.
-        if path not in used and path.resolve().parent.parent == root:
-            delete_upload(path)
+        if is_taken:
+            _paths[session].update(uploads)
+            return
+        uploads -= set().union(*(paths for other, paths in _paths.items() if other != session))
+    for path in uploads:
+        delete_upload(path)
 
 
 def delete_upload(uploaded: Path) -> None:

@@ -129,21 +129,35 @@ def waiting() -> gr.Button:
         return gr.Button("Cancel", size="sm", elem_id="cancel")
 
 
-def cancels(button: gr.Button, events: Sequence[Any], outputs: Sequence[Any], cleared: Sequence[Any]) -> None:
-    """Let a button cancel events of its session, and leave a page without a case and without its files.
+def cancels(
+    button: gr.Button, error: gr.HTML, events: Sequence[Any], outputs: Sequence[Any], cleared: Sequence[Any]
+) -> None:
+    """Let Cancel, and Clear of the upload, end events of a session, and leave a page without a case and its files.
+
+    Neither waits for the queue, in which others may have long work.
 
     Args:
         button: The button of ``waiting``.
-        events: What it cancels.
-        outputs: Case, and what shows it.
+        error: The panel of ``error_panel``.
+        events: What is cancelled.
+        outputs: The upload, the case, and what shows it.
         cleared: Their values without a case.
     """
 
     def clear(request: gr.Request) -> tuple[Any, ...]:
         sessions.drop(request)
-        return tuple(cleared)
+        return gr.update(value="", visible=False), *cleared
 
-    button.click(clear, None, list(outputs), cancels=list(events), queue=False, api_visibility="private")
+    gr.on(
+        [button.click, outputs[0].clear],
+        clear,
+        None,
+        [error, *outputs],
+        cancels=list(events),
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
 def in_words(headline: str, *lines: str) -> str:

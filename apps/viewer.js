@@ -264,7 +264,7 @@
     for (const toast of document.querySelectorAll(".toast-body")) {
       const text = toast.querySelector(".toast-text, .toast-message-text")?.textContent.trim() ?? "";
       if (text) complain(/currently busy/.test(text) ? "Too many analyses wait already, so this one was not begun. "
-        + "Try again in a minute." : text);
+        + "Try again in a minute; choose a file of your own anew." : text);
       toast.querySelector(".toast-close")?.click();
     }
   }

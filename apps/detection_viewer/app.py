@@ -73,8 +73,7 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
     display = [components.score, components.view]
     nothing = (None, *cleared())
     events = [
-        gr.on(
-            [components.upload.upload, components.upload.clear],
+        components.upload.upload(
             ui.guarded(partial(_upload, viewer), nothing),
             [components.picker, components.upload, case, *display],
             [components.error, case, *components.shown],
@@ -97,7 +96,11 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
         **ui.ANALYSIS,
     )
     ui.cancels(
-        components.cancel, [*events, chosen], [components.upload, case, *components.shown], (None, None, *cleared())
+        components.cancel,
+        components.error,
+        [*events, chosen],
+        [components.upload, case, *components.shown],
+        (None, None, *cleared()),
     )
     redrawn: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_visibility": "private"}
     components.score.change(

@@ -86,8 +86,7 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
     nothing = (None, *empty_outputs())
     last: dict[str, Any] = {"trigger_mode": "always_last", "api_visibility": "private"}
     events = [
-        gr.on(
-            [components.upload.upload, components.upload.clear],
+        components.upload.upload(
             ui.guarded(partial(_upload, viewer), nothing),
             [components.upload, *case_and_display],
             everything,
@@ -102,7 +101,7 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
             **ui.ANALYSIS,
         )
         events.append(event)
-    ui.cancels(components.cancel, events, [components.upload, *everything[1:]], (None, *nothing))
+    ui.cancels(components.cancel, components.error, events, [components.upload, *everything[1:]], (None, *nothing))
     components.seed.change(
         ui.guarded(partial(_resample, viewer), nothing), case_and_display, everything, **{**ui.ANALYSIS, **last}
     )

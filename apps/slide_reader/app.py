@@ -93,8 +93,7 @@ def _connect(components: _Components, reader: SlideReader, examples: Sequence[tu
     everything = [components.error, case, *components.shown]
     nothing = (None, *empty_outputs())
     # An upload clears the list of slides, and a choice from the list clears the upload.
-    uploaded = gr.on(
-        [components.upload.upload, components.upload.clear],
+    uploaded = components.upload.upload(
         ui.guarded(partial(_prepend, (None,), reader.score_upload), (None, *nothing)),
         [components.upload, components.view, case],
         [components.error, components.chosen, *everything[1:]],
@@ -113,7 +112,7 @@ def _connect(components: _Components, reader: SlideReader, examples: Sequence[tu
         take = partial(_prepend, (None, None), partial(reader.score_example, example))
         handler = ui.guarded(take, (None, None, *nothing))
         events.append(button.click(handler, [components.view, case], replaced, **ui.ANALYSIS))
-    ui.cancels(components.cancel, events, replaced[1:], (None, None, *nothing))
+    ui.cancels(components.cancel, components.error, events, replaced[1:], (None, None, *nothing))
     components.view.change(
         ui.guarded(reader.show, (None,)),
         [case, components.view],

@@ -66,8 +66,7 @@ def _connect(components: _Components, reader: Reader, examples: Sequence[tuple[g
     everything = [components.error, case, *components.shown]
     nothing = (None, *cleared())
     events = [
-        gr.on(
-            [components.upload.upload, components.upload.clear],
+        components.upload.upload(
             ui.guarded(reader.upload, nothing),
             [components.upload, components.view, case],
             everything,
@@ -82,7 +81,7 @@ def _connect(components: _Components, reader: Reader, examples: Sequence[tuple[g
             **ui.ANALYSIS,
         )
         events.append(event)
-    ui.cancels(components.cancel, events, [components.upload, *everything[1:]], (None, *nothing))
+    ui.cancels(components.cancel, components.error, events, [components.upload, *everything[1:]], (None, *nothing))
     components.view.change(
         ui.guarded(reader.show, (None,)),
         [case, components.view],

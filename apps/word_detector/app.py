@@ -84,8 +84,7 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
     result = [case, *components.shown]
     nothing = (None, *cleared())
     events = [
-        gr.on(
-            [components.upload.upload, components.upload.clear],
+        components.upload.upload(
             ui.guarded(partial(_upload, viewer), nothing),
             [components.upload, case, *question],
             [components.error, *result],
@@ -107,7 +106,7 @@ def _connect(components: _Components, viewer: Viewer, examples: Sequence[tuple[g
             **ui.ANALYSIS,
         )
         events.append(event)
-    ui.cancels(components.cancel, events, [components.upload, *result], (None, *nothing))
+    ui.cancels(components.cancel, components.error, events, [components.upload, *result], (None, *nothing))
     components.score.change(
         ui.guarded(partial(_show, viewer), cleared()),
         [case, components.score],

@@ -42,10 +42,27 @@ def test_refused__what_the_full_queue_does_not_take_is_deleted_at_once(folder: P
             assert answer.status_code == 503
         assert not Path(sent).parent.exists()
         assert Path(kept).is_file() and other.is_file() and outside.is_file()
-        sessions._paths["mine"].add(Path(kept))
+        sessions._paths["another"].add(Path(kept))
         client.post("/gradio_api/queue/join", json={"data": [{"path": kept}], "fn_index": 0, "session_hash": "mine"})
-        assert Path(kept).is_file()  # a case has it
-        drop(session("mine"))
+        assert Path(kept).is_file()  # another session has it
+        drop(session("another"))
+
+
+def test_queued__an_upload_that_waits_still_goes_with_its_session(folder: Path) -> None:
+    with gr.Blocks() as page:
+        given = gr.File()
+        given.upload(lambda path: None, given, None)
+    page.max_file_size = None
+    page.queue()  # nothing works through it
+    app = App.create_app(page, app_kwargs=_launch_options(Serving())["app_kwargs"])
+    client = TestClient(app)
+    [sent] = client.post("/gradio_api/upload", files=[("files", ("a.png", b"a person"))]).json()
+    question = {"data": [{"path": sent, "meta": {"_type": "gradio.FileData"}}], "fn_index": 0, "session_hash": "mine"}
+    assert client.post("/gradio_api/queue/join", json=question).status_code == 200
+    drop(session("another"))
+    assert Path(sent).is_file()
+    drop(session("mine"))
+    assert not Path(sent).parent.exists()
 
 
 def session(name: str) -> Any:  # noqa: ANN401

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.demos.browsing import example, examples, figure, keep, served, session, status
 from tests.demos.waiting_page import GATE
+from vision_core.images.drawing import write_png
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PROMPT = "Give an image, or try an example."
@@ -79,6 +81,24 @@ def test_reload__what_was_dropped_is_told_once(page: Page, gate: Path, temporary
     expect(told).to_have_count(0)
 
 
+def test_clear__waits_for_nobodys_work(page: Page, browser: Browser, address: str, gate: Path, temporary: Path) -> None:
+    own = _own(gate.parent)
+    gate.touch()
+    page.get_by_test_id("file-upload").first.set_input_files(own)
+    expect(figure(page, own.name)).to_be_visible()
+    assert list(temporary.rglob(own.name))
+    gate.unlink()
+    with session(browser, address) as other:
+        example(other, "Dark").click()
+        expect(other.locator(".waiting")).to_contain_text("Working…")
+        page.get_by_role("button", name="Clear").first.click()
+        expect(status(page)).to_have_text(PROMPT)
+        expect(other.locator(".waiting")).to_contain_text("Working…")
+        assert not list(temporary.rglob(own.name))
+        gate.touch()
+        expect(figure(other, "Dark")).to_be_visible()
+
+
 def test_button__twenty_clicks_are_one_job(page: Page, gate: Path) -> None:
     calls = gate.with_name(f"{gate.name}.calls")
     calls.unlink(missing_ok=True)
@@ -92,7 +112,9 @@ def test_button__twenty_clicks_are_one_job(page: Page, gate: Path) -> None:
     assert calls.read_text().splitlines() == ["called"] * 2  # source and adapted model
 
 
-def test_queue__fifty_at_once_are_not_all_kept_and_a_person_is_told(page: Page, address: str, gate: Path) -> None:
+def test_queue__fifty_at_once_are_not_all_kept_and_a_person_is_told(
+    page: Page, address: str, gate: Path, temporary: Path
+) -> None:
     config = httpx.get(f"{address}/config").json()
     event = next(each for each in config["dependencies"] if _is_click_on(each, "Dark", config))
     values = {each["id"]: each["props"].get("value") for each in config["components"]}
@@ -111,11 +133,22 @@ def test_queue__fifty_at_once_are_not_all_kept_and_a_person_is_told(page: Page, 
     expect(page.locator(".waiting")).to_be_hidden()
     expect(page.locator(".toast-body")).to_have_count(0)
     keep(page, "demo-sfod-full-queue")
+    own = _own(gate.parent)
+    page.get_by_test_id("file-upload").first.set_input_files(own)
+    expect(page.locator(".upload .filename")).to_be_visible()
+    expect(page.locator(".waiting")).to_be_hidden()
+    assert not list(temporary.rglob(own.name))  # the upload that was refused
     gate.touch()
     page.wait_for_timeout(2000)  # those that wait take a moment each
     example(page, "Light").click()
     expect(figure(page, "Light")).to_be_visible()
     expect(page.locator(".complaint.ours")).to_have_count(0)
+
+
+def _own(folder: Path) -> Path:
+    """A person's image."""
+    write_png(folder / "own.png", np.full((60, 70, 3), 120, np.uint8))
+    return folder / "own.png"
 
 
 def _is_click_on(event: dict[str, Any], name: str, config: dict[str, Any]) -> bool:
