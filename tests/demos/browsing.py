@@ -49,6 +49,33 @@ _PLACES = """() => {
     caption: find("figure.viewer figcaption"),
     scrolls: document.documentElement.scrollWidth, width: innerWidth, height: innerHeight, overlaps};
 }"""
+# Marks every control that is to be seen, and tells its name and the key that uses it.
+_CONTROLS = """() => {
+  const keyOf = (part) => {
+    if (part.type === "range") return part.valueAsNumber < part.max ? "ArrowRight" : "ArrowLeft";
+    if (part.type === "radio") return part.checked ? "" : "Space";  // each of Gradio's is a stop of Tab
+    if (part.type === "checkbox") return "Space";
+    if (part.matches("select")) return part.selectedIndex < part.length - 1 ? "ArrowDown" : "ArrowUp";
+    if (part.matches("input, textarea")) return part.readOnly ? "" : "1";
+    return part.matches("a, button, summary") ? "Enter" : "";
+  };
+  const isSeen = (part) => part.tabIndex >= 0 && !part.disabled && part.checkVisibility({visibilityProperty: true});
+  const all = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")];
+  return Object.fromEntries(all.filter(isSeen).map((part, at) => {
+    const mark = part.dataset.walk = `${at}`;
+    const name = part.ariaLabel || part.innerText?.trim() || part.title || part.labels?.[0]?.innerText || "";
+    return [mark, [name || part.outerHTML.slice(0, 120), keyOf(part)]];
+  }));
+}"""
+# From now on keys reach the controls, and the controls nothing else: what they would do is noted.
+_LISTEN = """() => {
+  window.heard = new Set();
+  for (const kind of ["click", "input", "change"]) addEventListener(kind, (event) => {
+    heard.add(event.target.closest?.("[data-walk]")?.dataset.walk);
+    event.stopImmediatePropagation();
+    event.preventDefault();
+  }, true);
+}"""
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -138,6 +165,29 @@ def tab_to(page: Page, wanted: str, *, backwards: bool = False) -> None:
         if wanted in focused:
             return
     pytest.fail(f"the keyboard does not reach '{wanted}'")
+
+
+def walk_every_control(page: Page) -> None:
+    """Every control is reached by Tab alone and answers its key; the page is of no use afterwards."""
+    for closed in (".label-wrap:not(.open)", "details:not([open]) > summary"):
+        while (next_one := page.locator(closed).filter(visible=True)).count():
+            next_one.first.focus()
+            page.keyboard.press("Enter")
+            page.wait_for_timeout(100)
+    controls: dict[str, tuple[str, str]] = page.evaluate(_CONTROLS)
+    page.evaluate(_LISTEN)
+    missing = dict(controls)
+    for _ in range(2 * len(controls) + 10):
+        page.keyboard.press("Tab")
+        mark = page.evaluate("document.activeElement.dataset.walk")
+        if mark in missing and (pressed := missing.pop(mark)[1]):
+            page.keyboard.press(pressed)
+        if not missing:
+            break
+    heard = page.evaluate("[...heard]")
+    silent = {mark: name for mark, (name, key) in controls.items() if key and mark not in heard}
+    assert not missing, f"the keyboard does not reach {missing}"
+    assert not silent, f"these do not answer: {silent}"
 
 
 def pixels(page: Page, layer: str = ".base") -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from tests.demos.browsing import (
     session,
     status,
     tab_to,
+    walk_every_control,
 )
 from vision_core.assets import tree_crowns
 from vision_core.images.drawing import write_png
@@ -73,6 +74,7 @@ def test_keyboard__words_are_typed_and_answered_without_a_mouse(page: Page) -> N
     expect(figure(page).locator("rect")).to_have_count(0)
     expect_opacity(page, 1)
     assert barriers(page) == []
+    walk_every_control(page)
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ from tests.demos.browsing import (
     session,
     status,
     tab_to,
+    walk_every_control,
 )
 from vision_core.assets import radiology_files
 from vision_core.dicom.reader import read_dicom_image
@@ -97,6 +98,7 @@ def test_keyboard__example_masks_and_opacity_without_a_mouse(page: Page) -> None
     tab_to(page, "Scores and details")
     page.keyboard.press("Enter")
     expect(page.get_by_role("columnheader", name="seed 5")).to_be_visible()
+    walk_every_control(page)
 
 
 def test_upload__dicom_by_mouse_downloads_and_clear(page: Page, slice_path: Path, temporary: Path) -> None:

@@ -23,6 +23,7 @@ from tests.demos.browsing import (
     session,
     status,
     tab_to,
+    walk_every_control,
 )
 from vision_core.assets import tree_crowns
 from vision_core.images.drawing import write_png
@@ -137,6 +138,7 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
     expect(figure(page)).to_be_focused()
     page.keyboard.press("Space")
     expect_opacity(page, 0)
+    walk_every_control(page)
 
 
 @pytest.mark.slow

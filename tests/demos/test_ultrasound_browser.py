@@ -28,6 +28,7 @@ from tests.demos.browsing import (
     session,
     status,
     tab_to,
+    walk_every_control,
 )
 from vision_core.assets import radiology_files
 from vision_core.dicom.reader import read_dicom_image
@@ -81,6 +82,7 @@ def test_keyboard__frames_views_and_opacity_without_a_mouse(page: Page) -> None:
     expect(figure(page)).to_be_visible()
     assert _number(page) == 1  # another view stays at the frame
     assert barriers(page) == []
+    walk_every_control(page)
 
 
 def test_upload__real_cine_is_told_as_unknown_and_has_no_mask(page: Page, temporary: Path) -> None:

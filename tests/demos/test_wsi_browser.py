@@ -29,6 +29,7 @@ from tests.demos.browsing import (
     session,
     status,
     tab_to,
+    walk_every_control,
 )
 from vision_core.assets import aperio_slide
 from vision_core.results import RESEARCH_NOTICE
@@ -102,6 +103,7 @@ def test_keyboard__every_control_without_a_mouse(page: Page) -> None:
     expect(page.get_by_role("row", name="Probability of normal")).to_be_visible()
     page.keyboard.press("End")
     expect(page.get_by_role("note").filter(has_text=RESEARCH_NOTICE)).to_be_in_viewport()
+    walk_every_control(page)
 
 
 @pytest.mark.slow
