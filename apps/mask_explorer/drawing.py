@@ -33,7 +33,7 @@ def draw_sheet(found: Exploration, caption: Caption | None = None) -> Image:
 
 def sheet_px(found: Exploration) -> int:
     """Return the side of a panel of the sheet."""
-    side = int(found.view.shape[0])
+    side: int = found.view.shape[0]
     return side * _times(side)
 
 
