@@ -174,6 +174,9 @@ def walk_every_control(page: Page) -> None:
             next_one.first.focus()
             page.keyboard.press("Enter")
             page.wait_for_timeout(100)
+    drawn = ""
+    while drawn != (drawn := page.locator(".desk").inner_html()):  # a result may still come, which replaces controls
+        page.wait_for_timeout(1500)
     controls: dict[str, tuple[str, str]] = page.evaluate(_CONTROLS)
     page.evaluate(_LISTEN)
     missing = dict(controls)
