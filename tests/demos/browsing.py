@@ -70,8 +70,9 @@ _CONTROLS = """() => {
 # From now on keys reach the controls, and the controls nothing else: what they would do is noted.
 _LISTEN = """() => {
   window.heard = new Set();
-  for (const kind of ["click", "input", "change"]) addEventListener(kind, (event) => {
-    heard.add(event.target.closest?.("[data-walk]")?.dataset.walk);
+  // A number that is left is sent too, and its answer would replace controls.
+  for (const kind of ["click", "input", "change", "blur"]) addEventListener(kind, (event) => {
+    if (kind !== "blur") heard.add(event.target.closest?.("[data-walk]")?.dataset.walk);
     event.stopImmediatePropagation();
     event.preventDefault();
   }, true);
