@@ -39,6 +39,7 @@ LOOKS = (
 _PLACES = """() => {
   const box = (part) => (({top, bottom, left, right}) => ({top, bottom, left, right}))(part.getBoundingClientRect());
   const find = (name) => box(document.querySelector(name));
+  const hidden = (part) => part.scrollHeight - part.clientHeight;
   const isSeen = (part) => part.offsetParent && part.getBoundingClientRect().height > 4;
   const parts = [document.querySelector(".stage"), ...[...document.querySelector(".rail").children].filter(isSeen)];
   const shared = (a, b) => Math.min(Math.min(a.right, b.right) - Math.max(a.left, b.left),
@@ -46,7 +47,7 @@ _PLACES = """() => {
   const overlaps = parts.flatMap((one, at) => parts.slice(at + 1).filter((other) => shared(box(one), box(other)) > 2)
     .map((other) => [one.className, other.className]));
   return {picture: find("figure.viewer .view"), words: find(".status"), head: find(".head"), notice: find(".notice"),
-    caption: find("figure.viewer figcaption"),
+    caption: find("figure.viewer figcaption"), hidden: hidden(document.querySelector("figure.viewer figcaption")),
     scrolls: document.documentElement.scrollWidth, width: innerWidth, height: innerHeight, overlaps};
 }"""
 # Marks every control that is to be seen, and tells its name and the key that uses it.
@@ -153,6 +154,7 @@ def check_layout(page: Page) -> None:
     assert top >= places["head"]["bottom"] and top + 20 <= height, "the words are in view"
     assert places["picture"]["top"] >= places["head"]["bottom"] - 1, "the head covers the picture"
     assert places["caption"]["bottom"] <= height, "the notice under the picture is cut"
+    assert places["hidden"] <= 2, "the words under the picture are cut"
     assert places["scrolls"] <= width, "the page scrolls sideways"
     assert places["overlaps"] == []
     assert places["notice"]["top"] >= 0 and places["notice"]["bottom"] <= height
