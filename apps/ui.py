@@ -29,7 +29,7 @@ _COMMAND_LINE = re.compile(
     r"|(?<![\w./'-])(?:data|source|train|optim|detector|teacher|strong_view|pseudo_labels|lpld|model|mhim_v1|mhim_v2"
     r"|random_teacher|tissue|tiles|encoder|read|results|policy|classifier|policy_input|policy_optim|mask|released"
     r"|reinforce|alarm|mixing|averaging|finetune|transfer|image_text|proposals|candidates|marvel|predict"
-    r"|labels|screen|segmenter|loss|augment|gate|calibrate)\.[a-z_]+\b"
+    r"|labels|screen|segmenter|loss|augment|gate|calibrate|verdict)\.[a-z_]+\b"
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s(?=[A-Z'])")
 _OTHER_REMEDY = "Choose another file, or ask who runs this page to change its settings."

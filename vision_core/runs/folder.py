@@ -41,7 +41,7 @@ _FILES = {
     "last.pt, last.prev.pt": "The state that train --resume goes on from; may be deleted when the run is done.",
     "pictures/": "Pictures and tables of the report.",
     "summary.json": "What the task says about the run, for the report.",
-    "selection.json, .csv": "With verdict.select: numbers without labels of the source and each kept teacher.",
+    "selection.json, .csv": "Numbers without labels of the source and of each kept teacher, where one is selected.",
     "teachers/": "With train.keep_teachers: states of the run by step, fp16; may be deleted when it is done.",
 }
 _BEFORE_A_RUN = {"data", "lock.json"}
