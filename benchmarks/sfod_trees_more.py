@@ -58,7 +58,9 @@ def cell(method: str, target: str, seed: int) -> None:
     scored: Scored = []
     for seen, kept in (PROTOCOL["targets"][target], PROTOCOL["targets"][target][::-1]):
         scored += detect(adapt(WORK / f"{method}-{seen}-{seed}", data, start, f"{seen}_adapt", words), data, [kept])
-    told = {"method": method, "target": target, "seed": seed, "settings": settings}
+    # The same seed gives another source model on another processor: the one that this cell started from is scored too.
+    before = ap50(match(detect(start, data, PROTOCOL["targets"][target])))
+    told = {"method": method, "target": target, "seed": seed, "settings": settings, "source_ap50": before}
     write_result(path, study=STUDY.name, protocol=STUDY.protocol_hash(), **told, **facts(scored), command=COMMAND)
 
 
