@@ -60,7 +60,7 @@ class DetectionData(Data):
         given = keys.get("format", cls.model_fields["format"].default)
         if given != "auto" or not isinstance(root, str | Path) or not str(root):
             return keys
-        from vision_core.detection.datasets.reading import detect_format  # numbers and images: not for --help
+        from vision_core.detection.datasets.formats import detect_format  # images: not for --help
 
         return {**keys, "format": detect_format(Path(root))}
 

@@ -19,6 +19,7 @@ from vision_core.detection.datasets.checks import (
     checked_size,
     decoded,
 )
+from vision_core.detection.datasets.formats import CITYSCAPES, FOGGY_CITYSCAPES
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
@@ -33,7 +34,7 @@ from vision_core.files import parse_json
 from vision_core.images.reading import list_files
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
-CLEAR, FOGGY, LABELS = "leftImg8bit", "leftImg8bit_foggy", "gtFine"
+LABELS = "gtFine"
 _POLYGONS = f"_{LABELS}_polygons.json"
 _GROUP = "group"
 _BETA = re.compile(r"_foggy_beta_([0-9.]+)$")
@@ -76,7 +77,7 @@ def read_cityscapes_images(root: Path, split: str, data: DetectionData) -> Detec
 
 def image_name(path: Path) -> str:
     """Take what names kind of picture and fog off the name of an image: ``aachen_000000_000019``."""
-    return _BETA.sub("", path.stem).removesuffix(f"_{CLEAR}")
+    return _BETA.sub("", path.stem).removesuffix(f"_{CITYSCAPES}")
 
 
 def of_fog(dataset: DetectionDataset, data: DetectionData) -> DetectionDataset:
@@ -125,8 +126,8 @@ def _chosen(beta: float | None) -> float:
 
 def _images(root: Path, split: str, data: DetectionData) -> list[Path]:
     is_foggy = data.format == "foggy_cityscapes"
-    folder = root / (FOGGY if is_foggy else CLEAR) / split
-    ending = f"_{FOGGY}_beta_{_chosen(data.fog_beta):g}" if is_foggy else f"_{CLEAR}"
+    folder = root / (FOGGY_CITYSCAPES if is_foggy else CITYSCAPES) / split
+    ending = f"_{FOGGY_CITYSCAPES}_beta_{_chosen(data.fog_beta):g}" if is_foggy else f"_{CITYSCAPES}"
     if not folder.is_dir():
         there = sorted(path.name for path in folder.parent.iterdir()) if folder.parent.is_dir() else []
         known = f"there is '{', '.join(there)}'" if there else f"'{root}' has no '{folder.parent.name}'"

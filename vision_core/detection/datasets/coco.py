@@ -20,6 +20,7 @@ from vision_core.detection.datasets.checks import (
     without_repeats,
 )
 from vision_core.detection.datasets.coco_checks import check_annotations, extra_of, read_json
+from vision_core.detection.datasets.formats import ROBOFLOW_INDEX, coco_indexes
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
@@ -37,7 +38,6 @@ Entry = Mapping[str, Any]
 _Id = TypeVar("_Id", int | str, str)
 
 _MARKS = {"none": False, "": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-_ROBOFLOW_INDEX = "_annotations.coco.json"
 
 
 def read_coco(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
@@ -208,16 +208,16 @@ def index_path(root: Path, split: str) -> Path:
     """
     candidates = [root / f"{split}.json"]
     candidates += [root / "annotations" / f"{name}.json" for name in (split, f"instances_{split}")]
-    candidates.append(root / split / _ROBOFLOW_INDEX)
+    candidates.append(root / split / ROBOFLOW_INDEX)
     for path in candidates:
         if path.is_file():
             return path
-    indexes = _indexes(root)
+    indexes = coco_indexes(root)
     missing = f"'{candidates[0]}' does not exist, nor '{candidates[1]}'"
     if not indexes:
         raise DataError(f"{missing}; '{root}' holds no COCO index. Correct data.root or data.format.")
     found = ", ".join(sorted(str(path.relative_to(root)) for path in indexes))
-    near = near_name(split, [path.parent.name if path.name == _ROBOFLOW_INDEX else path.stem for path in indexes])
+    near = near_name(split, [path.parent.name if path.name == ROBOFLOW_INDEX else path.stem for path in indexes])
     hint = f" {near}" if near.startswith("Did") else ""
     raise DataError(f"{missing}; there is '{found}'. Correct data.split.{hint}")
 
@@ -231,15 +231,6 @@ def load_index(path: Path) -> dict[str, list[Entry]]:
     content = read_json(path)
     tables = {name: _table(content, name, path) for name in ("images", "annotations", "categories")}
     return {**tables, "images": [_named(image) for image in tables["images"]]}
-
-
-def has_index(root: Path) -> bool:
-    """Tell whether a folder holds a COCO index, by the names of its files."""
-    return bool(_indexes(root))
-
-
-def _indexes(root: Path) -> list[Path]:
-    return [*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob(f"*/{_ROBOFLOW_INDEX}")]
 
 
 def _named(image: Entry) -> Entry:
@@ -371,7 +362,7 @@ def _images_of_folder(root: Path, split: str, report: ReaderReport) -> list[Path
     for folder in (root / split, root / "images" / split):
         if folder.is_dir():
             return list_images(folder)
-    if len(_indexes(root)) > 1:
+    if len(coco_indexes(root)) > 1:
         raise DataError(
             f"'{root}': only a file with labels, which is not opened here, says which images belong to '{split}'. "
             f"Put the images into '{split}/', or their names into '{split}.txt'."

@@ -20,6 +20,7 @@ from vision_core.detection.datasets.checks import (
     decoded,
     without_repeats,
 )
+from vision_core.detection.datasets.formats import KITTI_IMAGES
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
@@ -33,7 +34,7 @@ from vision_core.errors import DataError
 from vision_core.images.reading import list_images
 
 CLASSES = ("car", "van", "truck", "pedestrian", "person_sitting", "cyclist", "tram", "misc")
-IMAGES, LABELS = "image_2", "label_2"
+LABELS = "label_2"
 _ALL = ("training", "trainval")  # splits that are all labelled images
 _IGNORED = "dontcare"
 _COLUMNS, _SCORE_COLUMNS = 15, 16
@@ -76,9 +77,9 @@ def read_kitti_images(root: Path, split: str, data: DetectionData) -> DetectionD
 
 def _images(root: Path, split: str, report: ReaderReport) -> list[Path]:
     part = "testing" if split == "testing" else "training"
-    folder = next((each for each in (root / part / IMAGES, root / IMAGES) if each.is_dir()), None)
+    folder = next((each for each in (root / part / KITTI_IMAGES, root / KITTI_IMAGES) if each.is_dir()), None)
     if folder is None:
-        raise DataError(f"'{root / part / IMAGES}' does not exist. Correct data.root or data.format.")
+        raise DataError(f"'{root / part / KITTI_IMAGES}' does not exist. Correct data.root or data.format.")
     images = list_images(folder)
     listings = [each / "ImageSets" / f"{split}.txt" for each in (root, folder.parent)]
     listing = next((each for each in listings if each.is_file()), None)

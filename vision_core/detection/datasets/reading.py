@@ -8,15 +8,15 @@ from pathlib import Path
 
 from vision_core.config.loading import fingerprint
 from vision_core.detection.datasets import cityscapes, kitti, yolo
-from vision_core.detection.datasets.coco import has_index, read_coco, read_coco_images
+from vision_core.detection.datasets.coco import read_coco, read_coco_images
+from vision_core.detection.datasets.formats import MARKS, coco_indexes, detect_format, places
 from vision_core.detection.datasets.records import DetectionDataset, ImageRecord, RefusedDataset, unlabelled
 from vision_core.detection.datasets.voc import CLASS_LISTS, read_voc, read_voc_images
 from vision_core.detection.settings import DetectionData
-from vision_core.environment import datasets_root
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256, stamp
 from vision_core.images.folders import left_out_note
-from vision_core.images.reading import is_image_name, list_images
+from vision_core.images.reading import list_images
 
 __all__ = [
     "DetectionDataset",
@@ -36,13 +36,6 @@ _CLASS_LISTS = {
     **CLASS_LISTS,
     **dict.fromkeys(("cityscapes", "foggy_cityscapes"), cityscapes.CLASSES),
     "kitti": kitti.CLASSES,
-}
-_MARKS = {  # what a folder of a format holds
-    "yolo": yolo.INDEX,
-    "voc": "ImageSets/Main",
-    "cityscapes": cityscapes.CLEAR,
-    "foggy_cityscapes": cityscapes.FOGGY,
-    "kitti": f"training/{kitti.IMAGES}",
 }
 
 
@@ -74,22 +67,6 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool, keeps_ex
         raise ConfigError("data.classes is empty, and labels are not read here. Give the classes of the detector.")
     dataset = _read_unlabelled(root, split, data)
     return _filter_empty(dataset, root, data, split) if data.filter_empty else dataset
-
-
-def detect_format(root: Path) -> str:
-    """Say what a folder looks like, a relative one also among the published data sets; ``auto`` if it is none.
-
-    A folder without the mark of any format is one of plain images if it holds an image, else ``voc``, whose reader says
-    what is missing.
-    """
-    folder = next((each for each in _places(root) if each.is_dir()), None)
-    if folder is None:
-        return "auto"
-    if marked := next((name for name, mark in _MARKS.items() if (folder / mark).exists()), None):
-        return marked
-    if has_index(folder):
-        return "coco"
-    return "images" if any(is_image_name(path.name) for path in folder.rglob("*")) else "voc"
 
 
 def format_note(dataset: DetectionDataset, data: DetectionData) -> str:
@@ -195,7 +172,7 @@ def _ends(path: Path) -> str:
 def _layout(root: Path, data: DetectionData) -> str:
     """Find the layout of a folder: published data sets also come as VOC folders, converted by others."""
     has_own_layout = data.format in {"voc", "coco", "yolo", "images"}
-    is_voc = data.format in CLASS_LISTS or (root / _MARKS["voc"]).is_dir()
+    is_voc = data.format in CLASS_LISTS or (root / MARKS["voc"]).is_dir()
     return data.format if has_own_layout or not is_voc else "voc"
 
 
@@ -206,12 +183,12 @@ def _refuse_other_tree(root: Path, data: DetectionData) -> None:
         DataError: The message names the other.
     """
     layout = _layout(root, data)
-    if layout == "images" or (has_index(root) if layout == "coco" else (root / _MARKS[layout]).exists()):
+    if layout == "images" or (coco_indexes(root) if layout == "coco" else (root / MARKS[layout]).exists()):
         return
-    others = [name for name, mark in _MARKS.items() if (root / mark).exists()]
-    others += ["coco"] if not others and has_index(root) else []
+    others = [name for name, mark in MARKS.items() if (root / mark).exists()]
+    others += ["coco"] if not others and coco_indexes(root) else []
     if others:
-        mark = _MARKS.get(layout, "<split>.json")
+        mark = MARKS.get(layout, "<split>.json")
         raise DataError(f"'{root}' has no '{mark}', and looks like '{others[0]}'. Correct data.format or data.root.")
 
 
@@ -272,12 +249,8 @@ def existing_root(data: DetectionData) -> Path:
     """
     if data.root is None:
         raise ConfigError("data.root is empty. Give the folder of the data set.")
-    tried = _places(data.root)
+    tried = places(data.root)
     for folder in tried:
         if folder.is_dir():
             return folder
     raise DataError(f"'{data.root}' is not a folder (looked at {' and '.join(map(str, tried))}). Correct data.root.")
-
-
-def _places(root: Path) -> list[Path]:
-    return [root] if root.is_absolute() else [root, datasets_root() / root]

@@ -27,6 +27,7 @@ from vision_core.detection.datasets.checks import (
     near_name,
     without_repeats,
 )
+from vision_core.detection.datasets.formats import YOLO_INDEX
 from vision_core.detection.datasets.records import (
     Box,
     ClassList,
@@ -42,7 +43,6 @@ from vision_core.errors import DataError
 from vision_core.evaluation.class_names import written_name
 from vision_core.images.reading import is_image_name, list_files
 
-INDEX = "data.yaml"
 _OTHER_KEYS = {"path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels"}
 _COLUMNS = 5
 _SCORE_COLUMNS = 6
@@ -58,7 +58,7 @@ def read_yolo(root: Path, split: str, data: DetectionData) -> DetectionDataset:
     """
     report = ReaderReport(data.on_bad_box, data.on_missing)
     index = _index(root)
-    names = _names(index, root / INDEX)
+    names = _names(index, root / YOLO_INDEX)
     sizes, objects = {}, {}
     for path in _listed_images(root, split, index, report):
         labels = label_path(path, root)
@@ -133,14 +133,14 @@ def write_yolo(folder: Path, split: str, dataset: DetectionDataset, names: Seque
     # A list, since a folder does not hold the order of its files.
     listed = "".join(f"./images/{split}/{name}\n" for name in names)
     (folder / f"{split}.txt").write_text(listed, encoding="utf-8")
-    before = _index(folder) if (folder / INDEX).is_file() else {}
+    before = _index(folder) if (folder / YOLO_INDEX).is_file() else {}
     before.pop("names", None)
     content = {**before, split: f"{split}.txt", "names": dict(enumerate(dataset.classes))}
-    (folder / INDEX).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (folder / YOLO_INDEX).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _index(root: Path) -> dict[str, Any]:
-    path = root / INDEX
+    path = root / YOLO_INDEX
     if not path.is_file():
         others = ", ".join(sorted(each.name for each in root.glob("*.y*ml")))
         there = f"there is '{others}': rename it" if others else "write one, with 'names' and the splits"
@@ -196,7 +196,9 @@ def _listed_images(root: Path, split: str, index: Mapping[str, Any], report: Rea
         place = _place(root, base, each)
         if place is None:
             splits = [key for key, value in index.items() if key not in _OTHER_KEYS and isinstance(value, str | list)]
-            known = f" '{INDEX}' names the splits '{', '.join(splits)}'. {near_name(split, splits)}" if splits else ""
+            known = (
+                f" '{YOLO_INDEX}' names the splits '{', '.join(splits)}'. {near_name(split, splits)}" if splits else ""
+            )
             raise DataError(f"'{root / each}' does not exist. Correct data.root or data.split.{known}")
         found += _images_below(place) if place.is_dir() else _images_of_list(place, root, base, report)
     inside = root.resolve()
@@ -204,7 +206,7 @@ def _listed_images(root: Path, split: str, index: Mapping[str, Any], report: Rea
         raise DataError(
             f"'{outside[0]}' lies outside '{root}'. Give the folder that holds images and labels as data.root."
         )
-    found = without_repeats(found, f"'{INDEX}': '{split}'", report)
+    found = without_repeats(found, f"'{YOLO_INDEX}': '{split}'", report)
     check_repeated_files(((path.relative_to(root).as_posix(), path) for path in found), report)
     if not found and not report.problems:
         raise DataError(f"'{root}': '{split}' has no image. Correct data.root or data.split.")
@@ -271,7 +273,7 @@ def _fault(line: str, columns: Sequence[str], names: Sequence[str]) -> str:
     if len(columns) != _COLUMNS:
         return f"has {len(columns)} columns, not class, x, y, width, height. Correct it."
     if not columns[0].isdecimal() or int(columns[0]) >= len(names):
-        return f"has the class '{columns[0]}'; '{INDEX}' names {len(names)}, from 0 on. Correct one of the two."
+        return f"has the class '{columns[0]}'; '{YOLO_INDEX}' names {len(names)}, from 0 on. Correct one of the two."
     try:
         shares = [float(column) for column in columns[1:]]
     except ValueError:

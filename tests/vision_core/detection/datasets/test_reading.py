@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.vision_core.detection.synthetic import SHAPES, make_coco, make_voc
+from vision_core.detection.datasets.formats import detect_format
 from vision_core.detection.datasets.reading import (
-    detect_format,
     drop_empty,
     format_note,
     read_dataset,
