@@ -48,22 +48,22 @@ def cut_crops(image: NDArray[np.uint8], boxes: Tensor, side: int, mode: CropMode
     picture = Image.fromarray(image)
     crops = np.empty((len(boxes), side, side, 3), np.uint8)
     for row, box in enumerate(boxes.tolist()):
-        crops[row] = np.asarray(_square(picture, box, side, mode))
+        crops[row] = _square(picture, box, side, mode)
     return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
-def _square(picture: Image.Image, box: Sequence[float], side: int, mode: CropMode) -> Image.Image:
+def _square(picture: Image.Image, box: Sequence[float], side: int, mode: CropMode) -> NDArray[np.uint8]:
     left, top, right, bottom = (round(edge) for edge in box)
     crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
     if mode == "squash":
-        return crop.resize((side, side), Image.Resampling.BICUBIC)
+        return np.asarray(crop.resize((side, side), Image.Resampling.BICUBIC))
     edge = (min if mode == "center" else max)(crop.size)
     width, height = (max(1, int(side * length / edge)) for length in crop.size)
     resized = crop.resize((width, height), Image.Resampling.BICUBIC)
     # Rounded halves, as the usual chain of resizing and cutting out the middle does.
     left, top = round((width - side) / 2), round((height - side) / 2)
     if mode == "center":
-        return resized.crop((left, top, left + side, top + side))
+        return np.asarray(resized)[top : top + side, left : left + side]
     square = Image.new("RGB", (side, side), _GREY)
     square.paste(resized, (-left, -top))
-    return square
+    return np.asarray(square)
