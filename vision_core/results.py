@@ -287,6 +287,7 @@ class CineResult:
         confidence: ``(F,)`` float32 mean probability within the mask; NaN where it is not known.
         spacing_mm: Height and width of a pixel; None where it is not known.
         times_ms: ``(F,)`` when each frame begins, from the first; None where it is not known.
+        reasons: ``(F,)`` why a frame was turned away whatever its score, empty for others; may be empty.
         notes: Remarks for the user, a sentence each.
         model: Models that made it: method, version, hash of the weights.
         titles: Words for people, by class; may be empty.
@@ -305,6 +306,7 @@ class CineResult:
     outside: NDArray[np.bool_] | None = None
     spacing_mm: tuple[float, float] | None = None
     times_ms: Sequence[float] | None = None
+    reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     model: str = "unknown"
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -313,6 +315,10 @@ class CineResult:
 
     def __post_init__(self) -> None:
         count = len(self.frames)
+        if self.reasons and len(self.reasons) != count:
+            raise ValueError(f"reasons: expected {count}, found {len(self.reasons)}")
+        if any(reason and accepted for reason, accepted in zip(self.reasons, self.accepted, strict=False)):
+            raise ValueError("accepted: expected no frame that was turned away, found one")
         _check("scores", self.scores, (count,), np.float32)
         _check("accepted", self.accepted, (count,), np.bool_)
         _check("confidence", self.confidence, (count,), np.float32)
@@ -351,7 +357,10 @@ class CineResult:
     def to_record(self) -> dict[str, Any]:
         """Convert to a JSON-ready record without masks, with one entry a frame."""
         outside = [False] * len(self) if self.outside is None else self.outside
-        rows = zip(self.frames, self.present, self.accepted, outside, self.scores, self.confidence, strict=True)
+        reasons = self.reasons or [""] * len(self)
+        rows = zip(
+            self.frames, self.present, self.accepted, outside, reasons, self.scores, self.confidence, strict=True
+        )
         return {
             "file": self.name,
             "width": self.size[1],
@@ -365,10 +374,11 @@ class CineResult:
                     "present": bool(present),
                     "accepted": bool(accepted),
                     "outside": bool(is_outside),
+                    "reason": reason,
                     "score": None if np.isnan(score) else as_share(score),
                     "confidence": None if np.isnan(confidence) else as_share(confidence),
                 }
-                for name, present, accepted, is_outside, score, confidence in rows
+                for name, present, accepted, is_outside, reason, score, confidence in rows
             ],
             "notes": list(self.notes),
             **({"input_sha256": self.digits} if self.digits else {}),

@@ -218,6 +218,7 @@ def test_cine__record_has_what_is_not_known_as_nothing() -> None:
         "present": True,
         "accepted": True,
         "outside": False,
+        "reason": "",
         "score": 0.9,
         "confidence": 0.75,
     }
@@ -236,6 +237,13 @@ def test_cine__is_outside_where_all_frames_are() -> None:
     )
     with pytest.raises(ValueError, match="expected no frame outside the scope"):
         cine(outside=np.array([False, True, False]))
+
+
+def test_cine__a_frame_that_was_turned_away_is_not_accepted() -> None:
+    with pytest.raises(ValueError, match="expected no frame that was turned away"):
+        cine(reasons=("", "a single value", ""))
+    with pytest.raises(ValueError, match="reasons: expected 3, found 1"):
+        cine(reasons=("a single value",))
 
 
 def test_cine__a_mask_on_a_rejected_frame_is_a_fault() -> None:
