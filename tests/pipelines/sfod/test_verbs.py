@@ -19,16 +19,20 @@ def test_convert_data__published_trees_by_the_command(tmp_path: Path, capsys: py
     out = tmp_path / "coco"
     assert main(["convert-data", "--to", "coco", "--images", "link", "--out", str(out), *words]) == 0
     told = capsys.readouterr().out
-    assert "Boxes alone are converted: polygons stay in the source." in told
+    assert "polygons of labels without instances, which stay in the source: 2 (road)" in told
     assert "val: 2 images, 4 boxes." in told
     index = json.loads((out / "train.json").read_text())
     assert [each["iscrowd"] for each in index["annotations"]] == [0, 1, 0, 1]
+    assert index["annotations"][0]["segmentation"] == [[10, 5, 40, 8, 38, 30, 12, 28]]
+    assert index["annotations"][0]["area"] == 630
+    assert index["annotations"][1]["segmentation"] == [[0, 8, 20, 8, 20, 32]]  # cut at the edge, as its box
     first = out / "train" / index["images"][0]["file_name"]
     assert first.samefile(root / "leftImg8bit" / "train" / "aachen" / first.name)
     assert main(["convert-data", "--to", "coco", "--out", str(out), *words]) == 2
     assert "not empty" in capsys.readouterr().err
     assert main(["convert-data", "--to", "voc", "--out", str(tmp_path / "voc"), *words]) == 2
-    assert "4 crowd regions" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "4 crowd regions; 8 boxes with 'segmentation' of coco" in told
 
 
 def test_evaluate__two_bundles_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

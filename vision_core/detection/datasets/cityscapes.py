@@ -1,16 +1,19 @@
 """Cityscapes and Foggy Cityscapes: ``leftImg8bit[_foggy]/<split>/<city>/``, polygons in ``gtFine/<split>/<city>/``.
 
 A box is the extent of a polygon, cut at the image's edge: corners of polygons may lie a few pixels beyond it. A polygon
-of a group (``cargroup``) is a crowd region of its class. Only the eight classes with instances are objects.
+of a group (``cargroup``) is a crowd region of its class. Only the eight classes with instances are objects; polygons of
+other labels (road, sky) are told where polygons are kept.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vision_core.detection.datasets.checks import (
     check_class_names,
@@ -23,6 +26,7 @@ from vision_core.detection.datasets.formats import CITYSCAPES, FOGGY_CITYSCAPES
 from vision_core.detection.datasets.records import (
     ClassList,
     DetectionDataset,
+    Extra,
     ImageRecord,
     LabelledBox,
     ReaderReport,
@@ -41,14 +45,17 @@ _BETA = re.compile(r"_foggy_beta_([0-9.]+)$")
 _FEWEST_CORNERS = 3
 
 
-def read_cityscapes(root: Path, split: str, data: DetectionData) -> DetectionDataset:
+def read_cityscapes(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
     """Read a split of the published tree with its labels; the default classes are the eight with instances.
+
+    With ``keeps_extras`` polygons are kept, cut at the image's edge, with their areas: as fields of COCO, which holds
+    them.
 
     Raises:
         ConfigError: The fog is not chosen.
         DataError: Folders or labels have problems; the message has the first five and their number.
     """
-    report = ReaderReport(data.on_bad_box, data.on_missing)
+    report = ReaderReport(data.on_bad_box, data.on_missing, keeps_extras=keeps_extras)
     images = _images(root, split, data)
     folder = root / LABELS / split
     if not folder.is_dir():
@@ -64,6 +71,8 @@ def read_cityscapes(root: Path, split: str, data: DetectionData) -> DetectionDat
         report.refuse(f"'{folder}' {told}. Set data.split or data.eval_split to 'val' or 'train'.")
     classes = ClassList(names=data.classes or CLASSES)
     check_class_names(classes.names, found, report)
+    if keeps_extras:
+        _tell_others(polygons, report)
     records = [_record(path, polygons[path], (objects[path], classes), report) for path in polygons]
     check_repeated_boxes(records, report)
     return report.dataset(f"{root.name}:{split}", classes.names, records, has_labels=True)
@@ -166,8 +175,27 @@ def _objects(content: Mapping[str, Any]) -> list[LabelledBox]:
         if name in CLASSES and len(corners) >= _FEWEST_CORNERS:
             xs, ys = ([corner[axis] for corner in corners] for axis in (0, 1))
             box = min(xs), min(ys), max(xs), max(ys)
-            found.append(LabelledBox(name=name, box=box, is_crowd=label != name))
+            extra = {"coco": {"segmentation": corners}}
+            found.append(LabelledBox(name=name, box=box, is_crowd=label != name, extra=extra))
     return found
+
+
+def _tell_others(polygons: Mapping[Path, Mapping[str, Any]], report: ReaderReport) -> None:
+    labels = [label for content in polygons.values() for label, _ in content["objects"]]
+    others = Counter(label for label in labels if label.removesuffix(_GROUP) not in CLASSES)
+    if others:
+        told = ", ".join(sorted(others))
+        report.note(f"polygons of labels without instances, which stay in the source: {others.total()} ({told})")
+
+
+def _segmentation(corners: Sequence[tuple[float, float]], size: tuple[int, int] | None) -> Extra:
+    """Make fields of COCO of a polygon, cut at the edge of an image ``(height, width)``."""
+    points = np.asarray(corners, dtype=np.float64)
+    if size is not None:
+        points = points.clip(0, (size[1], size[0]))
+    (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
+    area = abs(float((x * next_y - next_x * y).sum())) / 2
+    return {"coco": {"segmentation": [points.ravel().tolist()], "area": round(area, 4)}}
 
 
 def _record(
@@ -182,5 +210,6 @@ def _record(
         edge = (float(size[0]), float(size[1])) if size else (bottom, right)
         inside = (max(left, 0.0), max(top, 0.0), min(right, edge[1]), min(bottom, edge[0]))
         box = report.check_box(inside, size, image_name(path))
-        kept += [replace(item, box=box)] if box is not None else []
+        extra = _segmentation(item.extra["coco"]["segmentation"], size) if report.keeps_extras else {}
+        kept += [replace(item, box=box, extra=extra)] if box is not None else []
     return classes.record(path.stem, path, kept, size)

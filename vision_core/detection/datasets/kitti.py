@@ -39,10 +39,13 @@ _ALL = ("training", "trainval")  # splits that are all labelled images
 _IGNORED = "dontcare"
 _COLUMNS, _SCORE_COLUMNS = 15, 16
 _BOX = slice(4, 8)
+_OTHERS = {"truncated": slice(1, 2), "occluded": slice(2, 3), "alpha": slice(3, 4), "box in space": slice(8, 15)}
 
 
-def read_kitti(root: Path, split: str, data: DetectionData) -> DetectionDataset:
+def read_kitti(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
     """Read a list, or all of ``training``, with its labels; the default classes are the eight types.
+
+    With ``keeps_extras`` the other columns of each object are kept as they are written.
 
     Raises:
         DataError: Folders, list or labels have problems; the message has the first five and their number.
@@ -51,7 +54,7 @@ def read_kitti(root: Path, split: str, data: DetectionData) -> DetectionDataset:
         raise DataError(
             "The labels of KITTI's 'testing' are not published. Set data.split to 'training', or to a list."
         )
-    report = ReaderReport(data.on_bad_box, data.on_missing)
+    report = ReaderReport(data.on_bad_box, data.on_missing, keeps_extras=keeps_extras)
     images = _images(root, split, report)
     folder = images[0].parent.with_name(LABELS)
     labels = {path: folder / f"{path.stem}.txt" for path in images}
@@ -109,7 +112,10 @@ def _read_labels(path: Path, report: ReaderReport) -> list[LabelledBox]:
             report.refuse(f"'{path}' line {number} has {told}, not the {_COLUMNS} of a label. Correct it.")
             continue
         name = columns[0].lower()
-        found.append(LabelledBox(name=name, box=box, is_crowd=name == _IGNORED))
+        has_others = report.keeps_extras and name != _IGNORED  # where they are -1 and -10
+        others = {field: " ".join(columns[place]) for field, place in _OTHERS.items()} if has_others else {}
+        extra = {"kitti": others} if others else {}
+        found.append(LabelledBox(name=name, box=box, is_crowd=name == _IGNORED, extra=extra))
     return found
 
 

@@ -207,7 +207,8 @@ def _read_labelled(root: Path, split: str, data: DetectionData, *, keeps_extras:
         return read_coco(root, split, data, keeps_extras=keeps_extras)
     if layout == "yolo":
         return yolo.read_yolo(root, split, data)
-    return kitti.read_kitti(root, split, data) if layout == "kitti" else cityscapes.read_cityscapes(root, split, data)
+    read = kitti.read_kitti if layout == "kitti" else cityscapes.read_cityscapes
+    return read(root, split, data, keeps_extras=keeps_extras)
 
 
 def _read_unlabelled(root: Path, split: str, data: DetectionData) -> DetectionDataset:

@@ -48,7 +48,6 @@ from vision_core.files import parse_json, to_json, write_atomic, writing
 
 _IMAGES = {"coco": "{split}", "voc": "JPEGImages", "yolo": "images/{split}"}
 _MARKS = {"crowd": "crowd regions", "difficult": "boxes marked difficult"}
-_STAYS = {"kitti": "truncation, occlusion and boxes in space stay", "cityscapes": "polygons stay"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +131,6 @@ def _read(data: DetectionData, root: Path, splits: Sequence[str]) -> _Lists:
         if data.format == "coco":
             lists.categories |= coco_categories(data, split, dataset.classes)
             lists.about[split] = about_index(parse_json(decoded(index_path(root, split))))
-    stays = next((told for name, told in _STAYS.items() if name in data.format), None)
-    lists.notes += [f"Boxes alone are converted: {stays} in the source."] if stays else []
     return lists
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.vision_core.detection.datasets.published import make_kitti
 from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.datasets.conversion.convert import Conversion, convert
 from vision_core.detection.datasets.conversion.kept import KEPT, Layout
@@ -261,3 +262,26 @@ def test_convert__a_damaged_record_is_told(tmp_path: Path) -> None:
     (root / KEPT).write_text('{"format": 1}')
     with pytest.raises(DataError, match="is no record of a conversion"):
         convert(data(root, "voc"), Conversion(splits=("train",), layout="coco"), tmp_path / "b")
+
+
+def test_convert__columns_of_kitti_are_counted_and_kept(tmp_path: Path) -> None:
+    source = data(make_kitti(tmp_path / "kitti"), "kitti", classes=("car", "pedestrian"))
+    with pytest.raises(
+        UsageError, match="2 boxes with 'truncated' of kitti; 2 boxes with 'occluded' of kitti; 2 boxes"
+    ):
+        convert(source, Conversion(splits=("training",), layout="coco"), tmp_path / "coco")
+    told = convert(source, Conversion(splits=("training",), layout="coco", lossy=True), tmp_path / "coco")
+    assert "Not in the files of 'coco': 2 boxes with 'box in space' of kitti." in told
+    [car] = json.loads((tmp_path / "coco" / KEPT).read_text())["lists"]["training"][0]["boxes"]
+    space = "1.5 1.6 3.9 1.0 1.5 20.0 0.1"
+    wanted = {"truncated": "0.00", "occluded": "0", "alpha": "1.55", "box in space": space}
+    assert car["extra"] == {"kitti": wanted}
+    [again] = read_again(tmp_path / "coco", tmp_path / "voc")["lists"]["training"][0]["boxes"][:1]
+    assert again["extra"]["kitti"] == wanted
+
+
+def read_again(root: Path, folder: Path) -> dict[str, Any]:
+    """Convert converted data on, and read what is kept."""
+    convert(data(root, "coco"), Conversion(splits=("training",), layout="voc", lossy=True), folder)
+    kept: dict[str, Any] = json.loads((folder / KEPT).read_text())
+    return kept
