@@ -1,6 +1,7 @@
 """Inference with bundles: a screen scores every frame of a file, accepted frames are segmented."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.files import FrameFile, open_file
-from pipelines.ultrasound.data.frames import Grey, count_repeats, grey_of, has_flow, white_of
+from pipelines.ultrasound.data.frames import Grey, grey_of, has_flow, repeats, white_of
 from pipelines.ultrasound.data.sector.known import KnownSectors, sectors_of_card
 from pipelines.ultrasound.result_files import write_result
 from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
@@ -33,6 +34,8 @@ from vision_core.training.runtime import pick_device
 
 _AT_ONCE = 16  # frames
 _NO_MASKS = np.zeros((0, 0, 0), bool)
+_BLANK, _FROZEN, _FLOW = "a single value", "repeats the frame before", "colours over grey"
+_OUTSIDE = "outside what the model knows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +132,10 @@ class UltrasoundPredictor(Predictor[CineResult]):
             InputError: As for a file.
         """
         file = self._sectors.applied(open_file(Path(path), self._reader))
+        before: Grey | None = None
         for number, image, began in _ahead(file, rate):
-            part = self._part([image], [file.texts[number]], [file.has_flow(number)])
+            part = self._part([image], [file.texts[number]], [file.has_flow(number)], before)
+            before = image
             yield StreamedFrame(
                 number=number,
                 image=image,
@@ -160,29 +165,30 @@ class UltrasoundPredictor(Predictor[CineResult]):
 
     def _predict(self, name: str, file: FrameFile) -> CineResult:
         began, stored, parts = time.perf_counter(), StoredMasks(), []
-        before: list[Grey] = []
-        repeated = 0
+        before: Grey | None = None
         with closing(Progress(len(file.texts), name, "frame", is_passing=True)) as bar:
             for numbers in _chunks(len(file.texts)):
                 images = [file.read(number) for number in numbers]
                 flow = [file.has_flow(number) for number in numbers]
-                found = self._part(images, [file.texts[number] for number in numbers], flow)
+                found = self._part(images, [file.texts[number] for number in numbers], flow, before)
                 if len(stored) and found.masks.shape[1:] != stored.shape[1:]:
                     raise InputError(f"'{name}' holds frames of several sizes. Give a file for each.")
                 for mask in found.masks:
                     stored.append(mask)
                 parts.append(replace(found, masks=_NO_MASKS))  # an empty slice of its masks would keep them all
-                repeated += count_repeats([*before, *images])
-                before = images[-1:]
+                before = images[-1]
                 bar.reach(numbers.stop)
         _, height, width = stored.shape
         models = [self.card.identity(), *([self._masking.identity] if self.threshold and self._masking else [])]
-        blank = sum(each.blank for each in parts)
         outside = np.concatenate([each.outside for each in parts])
-        told = [f"{blank} frames hold a single value, black or saturated: not segmented."] if blank else []
-        if repeated:
-            told.append(f"{repeated} frames repeat the one before: the cine was frozen, or frames were stored twice.")
-        if flow_frames := sum(each.flow for each in parts):
+        reasons = tuple(reason for each in parts for reason in each.reasons)
+        counts = Counter(reasons)
+        told = []
+        if blank := counts[_BLANK]:
+            told.append(f"{blank} frames hold a single value, black or saturated: not segmented.")
+        if repeated := counts[_FROZEN]:
+            told.append(f"{repeated} frames repeat the one before (a frozen cine, or stored twice): not segmented.")
+        if flow_frames := counts[_FLOW]:
             told.append(f"{flow_frames} frames have colours over grey, as Doppler: no B-mode frames, not segmented.")
         if outside.sum() > flow_frames:
             told.append(f"{int(outside.sum()) - flow_frames} of {len(outside)} frames are {OUTSIDE_NOTE}.")
@@ -198,24 +204,29 @@ class UltrasoundPredictor(Predictor[CineResult]):
             confidence=np.concatenate([each.confidence for each in parts]),
             spacing_mm=file.spacing_mm,
             times_ms=file.times_ms,
+            reasons=reasons,
             notes=(*file.notes, *(self.threshold.notes if self.threshold else ()), *told),
             model=" + ".join(models),
             titles=self.card.class_titles,
             seconds=time.perf_counter() - began,
         )
 
-    def _part(self, images: Sequence[Grey], texts: Sequence[str], flow: Sequence[bool] = ()) -> "_Part":
-        """Compute scope, scores, acceptance and masks of a few frames."""
+    def _part(
+        self, images: Sequence[Grey], texts: Sequence[str], flow: Sequence[bool] = (), before: Grey | None = None
+    ) -> "_Part":
+        """Compute scope, scores, acceptance and masks of a few frames; ``before`` is the one before the first."""
         if len({each.shape for each in images}) > 1:
             raise InputError(f"'{texts[0]}' and the frames after it differ in size. Give a file for each size.")
         white = [white_of(each, f"'{text}'") for each, text in zip(images, texts, strict=True)]
         frames = Frames(images=images, white=white)
         # A frame of one value, black or saturated, shows nothing, whatever a network makes of it.
-        has_values = np.array([each.min() != each.max() for each in images])
+        is_blank = np.array([each.min() == each.max() for each in images])
+        is_frozen, has_colours = repeats(images, before) & ~is_blank, np.array(flow or [False] * len(images))
         outputs, features = self._model.with_features(frames)
-        outside = outside_frames(self._guard, features) & has_values
-        outside |= np.array(flow or [False] * len(images))
-        scores, passed = np.full(len(images), np.nan, np.float32), has_values & ~outside
+        outside = outside_frames(self._guard, features) & ~is_blank | has_colours
+        whys = {_BLANK: is_blank, _FLOW: has_colours, _FROZEN: is_frozen, _OUTSIDE: outside}
+        reasons = [next((why for why in whys if whys[why][each]), "") for each in range(len(images))]
+        scores, passed = np.full(len(images), np.nan, np.float32), np.array([not each for each in reasons])
         masks = np.zeros((len(images), *images[0].shape), bool)
         confidence = np.full(len(images), np.nan, np.float32)
         if self.threshold:
@@ -233,22 +244,20 @@ class UltrasoundPredictor(Predictor[CineResult]):
             outside=outside,
             masks=masks,
             confidence=confidence,
-            blank=int((~has_values).sum()),
-            flow=sum(flow),
+            reasons=reasons,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A few frames, as in ``CineResult``, and how many of them hold a single value, or colours over grey."""
+    """A few frames, as in ``CineResult``."""
 
     scores: NDArray[np.float32]
     accepted: NDArray[np.bool_]
     outside: NDArray[np.bool_]
     masks: NDArray[np.bool_]
     confidence: NDArray[np.float32]
-    blank: int
-    flow: int
+    reasons: list[str]
 
 
 def refuse_gate(config: UltrasoundConfig) -> None:

@@ -34,8 +34,8 @@ RESULT_FILES = {
     THUMBNAIL: "The small picture in summary.html.",
 }
 _HEADER = (
-    "frame", "time_ms", "present", "accepted", "outside", "score", "confidence", "area_px", "longest_px", "across_px",
-    "area_mm2", "longest_mm", "across_mm", "notice",
+    "frame", "time_ms", "present", "accepted", "outside", "reason", "score", "confidence", "area_px", "longest_px",
+    "across_px", "area_mm2", "longest_mm", "across_mm", "notice",
 )  # fmt: skip
 _SHOWN, _COLUMNS = 12, 4
 _UNKNOWN = "spacing unknown"
@@ -207,6 +207,7 @@ def _row(result: CineResult, number: int) -> list[Cell]:
         int(result.present[number]),
         int(result.accepted[number]),
         "" if result.outside is None else int(result.outside[number]),
+        result.reasons[number] if result.reasons else "",
         "" if np.isnan(score) else as_share(score),
         "" if np.isnan(confidence) else as_share(confidence),
         *(as_share(each) if isinstance(each, float) else each for each in sizes),

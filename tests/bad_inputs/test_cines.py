@@ -1,5 +1,7 @@
 """Rows F14, F15 and F17: frames of another kind, missing, doubled or uneven ones, files of more dimensions or hours."""
 
+import csv
+import json
 from pathlib import Path
 
 import cv2
@@ -90,7 +92,7 @@ def test_f14__flow_over_grey_is_no_b_mode_frame(kind: str, predictor: Ultrasound
     picture = coloured(kind)
     write_png(tmp_path / "a.png", picture)
     rgb = {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0, "NumberOfFrames": 2}
-    frames = np.stack([coloured("plain"), picture])
+    frames = np.stack([coloured("plain")[:, ::-1], picture])
     path = still(tmp_path / "a.dcm", frames, Rows=picture.shape[0], Columns=picture.shape[1], **rgb)
     single, cine, array = predictor(tmp_path / "a.png"), predictor(path), predictor(picture)
     is_flow = kind == "flow"
@@ -128,12 +130,21 @@ def test_f15__uneven_frames_keep_their_times_and_the_video_its_length(
     assert np.diff(video.times_ms) == pytest.approx([40] * 5, abs=0.1)  # five steps in 200 ms
 
 
-def test_f15__frames_that_are_there_twice_are_told(predictor: UltrasoundPredictor, tmp_path: Path) -> None:
+def test_f18__frames_that_are_there_twice_are_turned_away(predictor: UltrasoundPredictor, tmp_path: Path) -> None:
     cine = np.stack([frame(0, number // 2)[0] for number in range(40)])  # over the end of a chunk, too
     cine[4:6] = 0
-    found = predictor(still(tmp_path / "a.dcm", cine, NumberOfFrames=40, FrameTime=40))
-    assert "19 frames repeat the one before: the cine was frozen, or frames were stored twice." in found.notes
+    path = still(tmp_path / "a.dcm", cine, NumberOfFrames=40, FrameTime=40)
+    found = predictor(path)
+    assert "19 frames repeat the one before (a frozen cine, or stored twice): not segmented." in found.notes
     assert "2 frames hold a single value, black or saturated: not segmented." in found.notes
+    repeated = "repeats the frame before"
+    assert found.reasons == ("", repeated) * 2 + ("a single value",) * 2 + ("", repeated) * 17
+    assert not found.accepted[[bool(reason) for reason in found.reasons]].any()
+    assert [each.is_accepted for each in predictor.stream(path)] == found.accepted.tolist()
+    predictor.write(found, path, tmp_path)
+    table = list(csv.DictReader((tmp_path / "a.frames.csv").open()))
+    assert tuple(row["reason"] for row in table) == found.reasons
+    assert json.loads((tmp_path / "a.json").read_text())["frames"][1]["reason"] == repeated
 
 
 @pytest.mark.parametrize("shape", [(8, 6, 3, 4), (8, 6, 3, 1, 2)])

@@ -128,11 +128,19 @@ def has_flow(rgb: Grey) -> bool:
     return bool((cv2.blur(coloured.astype(np.float32), (side, side)) >= _DENSE_FLOW).mean() >= _LEAST_FLOW)
 
 
-def count_repeats(images: Sequence[Grey]) -> int:
-    """Count frames that repeat the one before, pixel by pixel; those of one value, such as black ones, are left out."""
-    return sum(
-        np.array_equal(first, second) and bool(second.min() != second.max()) for first, second in pairwise(images)
-    )
+def repeats(images: Sequence[Grey], before: Grey | None = None) -> NDArray[np.bool_]:
+    """Find frames that repeat the one before, pixel by pixel, as those of a frozen cine do.
+
+    Args:
+        images: ``(H, W)`` each, in the order of the cine.
+        before: The frame before the first; None at the start.
+
+    Returns:
+        ``(F,)``.
+    """
+    pairs = pairwise(images) if before is None else pairwise([before, *images])
+    found = [np.array_equal(first, second) for first, second in pairs]
+    return np.array(found if before is not None else [False, *found], bool)[: len(images)]
 
 
 def white_of(image: Grey, where: str) -> float:
