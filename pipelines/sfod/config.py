@@ -54,6 +54,11 @@ class PseudoLabels(Section):
         description="Detections with a score strictly above are pseudo labels. auto: the score from which on nine of "
         "ten detections of the source are right on its validation list, as its card tells.",
     )
+    per_image: PositiveFloat | None = Field(
+        None,
+        description="Ours: the threshold is the score that this many detections an image of the source exceed on the "
+        "images to adapt to (64 at most, evenly spaced), whatever the scores are; empty: threshold.",
+    )
     on_nothing: Literal["stop", "continue"] = Field(
         "stop",
         description="A teacher without any pseudo label in the first 200 images, epoch or run. stop: the run ends, "
@@ -67,6 +72,12 @@ class PseudoLabels(Section):
         description="Ours: when pseudo labels die out or fall into one class, deliver the teacher of the epoch before.",
     )
     append_boxes: bool = Field(False, description="Add pseudo boxes to the student's proposals.")
+
+    @model_validator(mode="after")
+    def _has_one_threshold(self) -> Self:
+        if self.per_image is not None and self.threshold == "auto":
+            raise ValueError("pseudo_labels.threshold is auto, and per_image sets it too: leave one of them out")
+        return self
 
 
 class Lpld(Section):

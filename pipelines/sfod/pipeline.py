@@ -20,7 +20,7 @@ from pipelines.sfod.initial_weights import (
 )
 from pipelines.sfod.learners.adaptation import adaptation_learner, warnings_of
 from pipelines.sfod.learners.source import SourceLearner
-from pipelines.sfod.methods.thresholds import resolve_threshold
+from pipelines.sfod.methods.thresholds import resolve_threshold, threshold_of_images
 from pipelines.sfod.outcome.conclusion import conclude_run
 from pipelines.sfod.outcome.held_out import Split, hold_out
 from pipelines.sfod.overlap import is_own_validation, note_seen_images
@@ -29,7 +29,7 @@ from pipelines.sfod.verdict.source import store_statistics
 from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
-from vision_core.config.loading import fingerprint
+from vision_core.config.loading import fingerprint, replace
 from vision_core.console import say
 from vision_core.detection.analysis.coco_results import write_results
 from vision_core.detection.datasets.checks import near_name
@@ -94,6 +94,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         self._manifest: str | None = None  # of the images of the run that was prepared last
         self._shared: list[str] | None = None  # those of them that it scores on
         self._split: Split | None = None  # those to adapt to, and those that numbers without labels are of
+        self._threshold: float | str = "auto"  # of the pseudo labels of the run that was prepared last
 
     def check_runs(self, runs: Mapping[str, SfodConfig]) -> None:
         """Read the lists of all runs whose classes are given, so that none is refused after another has trained."""
@@ -112,6 +113,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def _prepare_labelled(self, config: SfodConfig) -> Prepared:
         dataset = read_dataset(config.data, config.data.split, with_labels=True)
+        self._threshold = config.pseudo_labels.threshold
         dataset = self._sound(dataset, config.data)
         refuse_without_boxes(dataset)
         dataset = drop_empty(dataset) if config.data.filter_empty else dataset
@@ -141,6 +143,8 @@ class SfodPipeline(Pipeline[SfodConfig]):
         self._split = hold_out(dataset, is_asked=config.verdict.select)
         dataset = self._split.adapted
         self._manifest = manifest(dataset)
+        config, from_images = threshold_of_images(config, dataset, start.path)
+        self._threshold = config.pseudo_labels.threshold
         scored = self._scored_notes(config, data.classes, dataset)
         items = build_views(TargetViews, config, dataset, start.module)
         return Prepared(
@@ -148,7 +152,15 @@ class SfodPipeline(Pipeline[SfodConfig]):
             items=items,
             manifest=content_manifest(dataset),
             manifest_before=_names_hash(items),
-            notes=(*start.notes, *told, *warnings_of(config), *dataset.notes, *self._split.notes, *scored),
+            notes=(
+                *start.notes,
+                *told,
+                *from_images,
+                *warnings_of(config),
+                *dataset.notes,
+                *self._split.notes,
+                *scored,
+            ),
             start=start.path,
         )
 
@@ -176,7 +188,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         detector = learner.product()
         if not isinstance(detector, Detector):
             raise TypeError(f"expected a Detector, got {type(detector).__name__}")
-        config, _ = resolve_threshold(config, config.source.weights or DEMO_BUNDLE)
+        config = replace(config, {"pseudo_labels.threshold": self._threshold})
         data = config.data
         trained_on = TrainedOn(
             description=_describe_data(config), synthetic=data.synthetic, licence=data.licence, manifest=self._manifest

@@ -1,13 +1,24 @@
-"""Threshold of the pseudo labels, where it follows from the calibration of the source model."""
+"""Threshold of the pseudo labels, where it follows from the calibration of the source model or from its detections."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.sfod.config import TEACHING, SfodConfig
+from pipelines.sfod.predict import SfodPredictor
 from vision_core.bundles.bundle import read_card
 from vision_core.config.loading import replace
+from vision_core.detection.datasets.records import DetectionDataset
+from vision_core.detection.evaluation import detect_all
 from vision_core.errors import ConfigError
+from vision_core.training import distributed
+from vision_core.training.runtime import pick_device
+
+_MOST_LOOKED_AT = 64  # images
 
 
 def read_sure_score(bundle: Path | None) -> float | None:
@@ -51,3 +62,51 @@ def resolve_threshold(config: SfodConfig, source: Path | None) -> tuple[SfodConf
         "validation list."
     )
     return replace(config, {"pseudo_labels.threshold": score}), (told,)
+
+
+def threshold_of_images(
+    config: SfodConfig, dataset: DetectionDataset, source: Path
+) -> tuple[SfodConfig, tuple[str, ...]]:
+    """Take the threshold from what the source detects on the images, where ``pseudo_labels.per_image`` asks for it.
+
+    The first process looks for all.
+
+    Args:
+        config: Settings of a run.
+        dataset: The images to adapt to; 64 of them at most are looked at.
+        source: Bundle that it starts from.
+
+    Returns:
+        The settings with a number as their threshold, and a note on it.
+    """
+    wanted = config.pseudo_labels.per_image
+    if wanted is None or config.method not in TEACHING:
+        return config, ()
+    score, told = 0.0, ""
+    if distributed.rank() == 0:
+        places = np.unique(np.linspace(0, len(dataset.records) - 1, _MOST_LOOKED_AT).round().astype(int))
+        some = replace_fields(dataset, records=tuple(dataset.records[place] for place in places.tolist()))
+        predictor = SfodPredictor.from_checkpoint(source, pick_device(config.train.device))
+        score, told = score_of_rank([each.scores for each in detect_all(predictor, some, "threshold")], wanted)
+    score, told = distributed.broadcast_from_first((score, told))
+    return replace(config, {"pseudo_labels.threshold": score, "pseudo_labels.per_image": None}), (told,)
+
+
+def score_of_rank(scores: Sequence[NDArray[np.float32]], per_image: float) -> tuple[float, str]:
+    """Find the score that so many detections an image exceed; returns a note on it.
+
+    Args:
+        scores: Of all detections of each image.
+        per_image: How many an image, on average over the images.
+
+    Returns:
+        The score; 0 where there are no more detections than that.
+    """
+    ordered = np.sort(np.concatenate(scores))[::-1]
+    wanted = round(per_image * len(scores))
+    score = float(ordered[wanted]) if wanted < len(ordered) else 0.0
+    told = (
+        f"pseudo_labels.per_image={per_image:g}: the threshold is {score:.3f}, which {(ordered > score).sum()} "
+        f"detections of the source on {len(scores)} images exceed."
+    )
+    return score, told
