@@ -65,7 +65,7 @@ def resolve_threshold(config: SfodConfig, source: Path | None) -> tuple[SfodConf
 
 
 def threshold_of_images(
-    config: SfodConfig, dataset: DetectionDataset, source: Path
+    config: SfodConfig, dataset: DetectionDataset, source: Path | None
 ) -> tuple[SfodConfig, tuple[str, ...]]:
     """Take the threshold from what the source detects on the images, where ``pseudo_labels.per_image`` asks for it.
 
@@ -80,7 +80,7 @@ def threshold_of_images(
         The settings with a number as their threshold, and a note on it.
     """
     wanted = config.pseudo_labels.per_image
-    if wanted is None or config.method not in TEACHING:
+    if wanted is None or config.method not in TEACHING or source is None:
         return config, ()
     score, told = 0.0, ""
     if distributed.rank() == 0:
