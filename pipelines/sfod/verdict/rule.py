@@ -100,7 +100,7 @@ def fit_rule(differences: Floats, gains: Floats, groups: Sequence[str]) -> Rule:
     differences, gains, names = differences[known], gains[known], np.asarray(groups)[known]
     if len(set(names)) < 2:
         raise ValueError("The rule is judged on a corruption that it was not fitted on: give at least two.")
-    misses = {penalty: _left_out(differences, gains, names, penalty) for penalty in _PENALTIES.tolist()}
+    misses = {penalty: left_out_errors(differences, gains, names, penalty) for penalty in _PENALTIES.tolist()}
     penalty = min(misses, key=lambda each: float(np.mean(misses[each] ** 2)))
     return Rule(
         coefficients=_ridge(differences, gains, penalty),
@@ -192,6 +192,25 @@ def choose(gains: Sequence[Floats]) -> int:
     return next(place for place, mean in enumerate(means) if mean >= least)
 
 
+def left_out_errors(differences: Floats, gains: Floats, groups: NDArray[np.str_], penalty: float) -> Floats:
+    """Compute what a ridge misses on each row when its group is left out.
+
+    Args:
+        differences: ``(M, K)`` of some numbers, all known.
+        gains: ``(M,)``.
+        groups: ``(M,)``, two at least.
+        penalty: Of the ridge.
+
+    Returns:
+        ``(M,)`` prediction minus gain.
+    """
+    missed = np.empty(len(gains))
+    for name in np.unique(groups):
+        out = groups == name
+        missed[out] = differences[out] @ _ridge(differences[~out], gains[~out], penalty) - gains[out]
+    return missed
+
+
 def _kind(differences: Floats, interval: tuple[float, float], vetoes: Sequence[str]) -> tuple[Kind, tuple[str, ...]]:
     low, high = interval
     not_lower = int((differences >= 0).sum())
@@ -228,20 +247,11 @@ def _vetoes(
     return vetoes
 
 
-def _left_out(differences: Floats, gains: Floats, groups: NDArray[np.str_], penalty: float) -> Floats:
-    """Return what the rule misses on each row when its group is left out."""
-    missed = np.empty(len(gains))
-    for name in np.unique(groups):
-        out = groups == name
-        missed[out] = differences[out] @ _ridge(differences[~out], gains[~out], penalty) - gains[out]
-    return missed
-
-
 def _ridge(differences: Floats, gains: Floats, penalty: float) -> Floats:
     scales = np.sqrt((differences**2).mean(axis=0))
     scales[scales == 0] = 1
     scaled = differences / scales
-    return np.asarray(np.linalg.solve(scaled.T @ scaled + penalty * np.eye(len(NUMBERS)), scaled.T @ gains) / scales)
+    return np.asarray(np.linalg.solve(scaled.T @ scaled + penalty * np.eye(scaled.shape[1]), scaled.T @ gains) / scales)
 
 
 def _known(value: float) -> float | None:
