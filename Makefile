@@ -13,6 +13,9 @@ SPREAD := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loa
 LOCKS  := requirements/build.txt requirements/lock.txt requirements/assets.txt requirements/detectron2.txt
 # Named after what was installed, so that a changed lock, not a new time stamp, sets up again.
 READY  := $(VENV)/.ready-$(shell cat $(LOCKS) pyproject.toml | sha256sum | cut -c1-16)
+# benchmarks/sfod/trees_more.py is bench-sfod-trees-more, and a room's study.py is called as the room is.
+BENCHES := $(shell grep -rl --include='*.py' '^if __name__' benchmarks | LC_ALL=C sort)
+bench    = bench-$(subst /,-,$(subst _,-,$(patsubst benchmarks/%.py,%,$(1:/study.py=.py))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo app test test-slow test-gpu lint format bench repack-demos doctor lock clean
@@ -48,10 +51,12 @@ format: $(READY) ## put the code into shape
 	$(RUN) -m ruff format .
 
 bench: ## list the benchmarks; `make bench-startup` runs that one
-	@grep -l '^if __name__' benchmarks/*.py | sed 's|benchmarks/\(.*\).py|  make bench-\1|; s|_|-|g'
+	@printf '  make %s\n' $(foreach each,$(BENCHES),$(call bench,$(each)))
 
-bench-%: $(READY)
-	@$(RUN) -m benchmarks.$(subst -,_,$*) $(ARGS)
+$(foreach each,$(BENCHES),$(eval $(call bench,$(each)): $(READY); @$$(RUN) -m $(subst /,.,$(each:.py=)) $$(ARGS)))
+
+bench-%:
+	$(error There is no '$@': `make bench` lists what there is)
 
 repack-demos: $(READY) ## bring the shipped bundles to the format of this version
 	@$(RUN) -m benchmarks.repack_demos

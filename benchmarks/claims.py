@@ -8,8 +8,11 @@ import re
 import sys
 from collections.abc import Callable
 
-from benchmarks import pretrain_tables, sfod_tables, wsi_longer_tables, wsi_tables
+from benchmarks.pretrain import tables as pretrain_tables
+from benchmarks.sfod import tables as sfod_tables
 from benchmarks.studies import ROOT
+from benchmarks.wsi import longer_tables as wsi_longer_tables
+from benchmarks.wsi import tables as wsi_tables
 
 STUDIES = (sfod_tables, wsi_tables, wsi_longer_tables, pretrain_tables)
 TABLES: dict[str, Callable[[], str]] = {name: make for study in STUDIES for name, make in study.TABLES.items()}

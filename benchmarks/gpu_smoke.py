@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.sfod_step import make_detector, thresholds
+from benchmarks.sfod.step import make_detector, thresholds
 from pipelines.pretrain.config import PretrainConfig
 from pipelines.pretrain.data.views import Batch as ImageBatch
 from pipelines.pretrain.learner import Goal

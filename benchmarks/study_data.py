@@ -7,15 +7,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import (
-    ovd_scenes_tables,
-    pretrain_tables,
-    sfod_tables,
-    ultrasound_tables,
-    ultrasound_thin_tables,
-    wsi_longer_tables,
-    wsi_tables,
-)
+from benchmarks.ovd.scenes import tables as ovd_scenes_tables
+from benchmarks.pretrain import tables as pretrain_tables
+from benchmarks.sfod import tables as sfod_tables
+from benchmarks.ultrasound import tables as ultrasound_tables
+from benchmarks.ultrasound import thin_tables as ultrasound_thin_tables
+from benchmarks.wsi import longer_tables as wsi_longer_tables
+from benchmarks.wsi import tables as wsi_tables
 
 _TABLES = (
     sfod_tables,
@@ -36,7 +34,7 @@ def make_data(study: str, folder: Path) -> None:
 
         make_demo_data(folder)
     elif study.startswith("ovd"):
-        from benchmarks.ovd_scenes_data import SCENES, make_scenes
+        from benchmarks.ovd.scenes.data import SCENES, make_scenes
 
         for world in SCENES:
             make_scenes(folder, world, STUDIES[study].protocol())
@@ -45,7 +43,7 @@ def make_data(study: str, folder: Path) -> None:
 
         make_slides(folder)
     elif study.startswith("ultrasound"):
-        from benchmarks.ultrasound_phantom import make_frames
+        from benchmarks.ultrasound.phantom import make_frames
 
         make_frames(folder, STUDIES[study].protocol())
     else:

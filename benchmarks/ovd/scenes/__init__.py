@@ -1,0 +1,1 @@
+"""The study of the open-vocabulary ladder on composed scenes."""

@@ -1,0 +1,1 @@
+"""The study of ``pipelines.pretrain``, and what a step costs."""

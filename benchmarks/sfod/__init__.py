@@ -1,0 +1,1 @@
+"""Measurements of ``pipelines.sfod`` and of detection: studies, steps, validation."""

@@ -1,0 +1,1 @@
+"""What makes the bundles and pictures that are shipped with the demos."""

@@ -1,0 +1,1 @@
+"""Measurements of ``pipelines.ultrasound``: studies on the phantom, speed, memory."""

@@ -1,0 +1,1 @@
+"""Measurements of ``pipelines.wsi`` and of slides: studies, steps, reading, features."""
