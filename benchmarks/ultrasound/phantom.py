@@ -56,7 +56,7 @@ _EXACT = ("scores",)
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """The study in its folders.
+    """A study on the phantom in its folders.
 
     Attributes:
         protocol: Its keys.
@@ -80,12 +80,16 @@ class Bench:
 
 def prepare(bench: Bench) -> None:
     """Make the frames, and write what the observers say of them; both once."""
-    protocol = bench.protocol
-    if not (bench.work / "data" / "phantom.json").exists():  # written last
-        say(make_frames(bench.work / "data", protocol))
+    prepare_frames(bench)
     if not bench.path(TRUTH).exists():
         frames = {name: _truth_columns(each) for name, each in _lists(bench).items()}
         _write(bench, TRUTH, group=TRUTH, frames=frames)
+
+
+def prepare_frames(bench: Bench) -> None:
+    """Make the frames, once."""
+    if not (bench.work / "data" / "phantom.json").exists():  # written last
+        say(make_frames(bench.work / "data", bench.protocol))
 
 
 def make_frames(folder: Path, protocol: Mapping[str, Any]) -> str:
@@ -94,23 +98,27 @@ def make_frames(folder: Path, protocol: Mapping[str, Any]) -> str:
     return write_study(folder, size=(height, width), frames=protocol["frames"], lists=protocol["subjects"])
 
 
-def run_cell(bench: Bench, cell: Cell) -> tuple[str, float]:
-    """Train a network of the study by the task's own command and keep what it makes of every frame.
-
-    A training that was stopped goes on with the same bits; the seconds are then those since.
+def train(out: Path, words: Sequence[str]) -> bool:
+    """Train a network by the task's own command, on one thread; one that was stopped goes on with the same bits.
 
     Returns:
-        Its name, and the CPU seconds that it took.
+        Whether it went on: its seconds are then those since.
 
     Raises:
         RuntimeError: The training failed.
     """
     torch.set_num_threads(1)
-    begun, out = time.process_time(), bench.work / cell.name
-    words, is_resumed = words_of(bench, cell), RunFolder(out).is_used()
+    is_resumed = RunFolder(out).is_used()
     how = ["--resume"] if is_resumed else []
     if code := ultrasound(["train", "--out", str(out), *how, "--device", "cpu", *words]):
-        raise RuntimeError(f"{cell.name}: exit code {code}")
+        raise RuntimeError(f"{out.name}: exit code {code}")
+    return is_resumed
+
+
+def run_cell(bench: Bench, cell: Cell) -> tuple[str, float]:
+    """Train a network of the study and keep what it makes of every frame; returns its name and CPU seconds."""
+    begun, out, words = time.process_time(), bench.work / cell.name, words_of(bench, cell)
+    is_resumed = train(out, words)
     trained = time.process_time()
     loaded = load_network(out / "model")
     if isinstance(loaded.model, ScreenModel):

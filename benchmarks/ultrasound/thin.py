@@ -8,21 +8,15 @@ and the table; ``ARGS=--check`` exits 1 unless all cells are there and the thin 
 import argparse
 import sys
 import time
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
-
-import torch
 
 from benchmarks.studies import RESULTS, write_result
 from benchmarks.ultrasound import cells
 from benchmarks.ultrasound.cells import Cell, columns_of
-from benchmarks.ultrasound.phantom import Bench, make_frames, words_of
+from benchmarks.ultrasound.phantom import Bench, prepare_frames, train, words_of
 from benchmarks.ultrasound.thin_tables import CELLS, PROTOCOL, STUDY, is_within, table
-from pipelines.ultrasound.__main__ import main as ultrasound
 from pipelines.ultrasound.config import UltrasoundData
 from pipelines.ultrasound.data.lists import read_lists
 from pipelines.ultrasound.evaluation.rows import Models, score_list
@@ -30,70 +24,34 @@ from pipelines.ultrasound.phantom.study import NOTICE
 from pipelines.ultrasound.segment import ModelMasks
 from pipelines.ultrasound.weights.bundles import SegmentModel, load_network
 from vision_core.console import say
-from vision_core.runs.folder import RunFolder
 
 _TEST = "test"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Folders:
-    """Where the study lies.
-
-    Attributes:
-        protocol: Its keys.
-        work: Folder of data and runs.
-        results: Folder of the result files.
-    """
-
-    protocol: Mapping[str, Any]
-    work: Path
-    results: Path
-
-    def as_phantom(self, network: str) -> Bench:
-        """Return the study of the phantom with this one's data and settings, and a network of it as its segmenter."""
-        main = cells.PROTOCOL
-        own = {
-            **main,
-            **{name: self.protocol[name] for name in ("subjects", "frames", "size_px")},
-            "networks": {**main["networks"], "segmenter": self.protocol["networks"][network]},
-            "settings": {**main["settings"], **self.protocol["settings"]},
-        }
-        return Bench(protocol=own, work=self.work, results=self.results)
-
-    def path(self, network: str, seed: int) -> Path:
-        """Return the result file of a cell."""
-        return self.results / f"{network}-{seed}.json"
+def as_phantom(bench: Bench, network: str) -> Bench:
+    """Return the study of the phantom with this one's data and settings, and a network of it as its segmenter."""
+    main, own = cells.PROTOCOL, bench.protocol
+    changed = {
+        **{name: own[name] for name in ("subjects", "frames", "size_px")},
+        "networks": {**main["networks"], "segmenter": own["networks"][network]},
+        "settings": {**main["settings"], **own["settings"]},
+    }
+    return replace(bench, protocol={**main, **changed})
 
 
-def prepare(folders: Folders) -> None:
-    """Make the frames, once."""
-    if not (folders.work / "data" / "phantom.json").exists():  # written last
-        say(make_frames(folders.work / "data", folders.protocol))
-
-
-def run_cell(folders: Folders, network: str, seed: int) -> tuple[str, float]:
-    """Train a network and score it on the test list; a training that was stopped goes on.
-
-    Returns:
-        Its name, and the CPU seconds that it took.
-
-    Raises:
-        RuntimeError: The training failed.
-    """
-    torch.set_num_threads(1)
+def run_cell(bench: Bench, network: str, seed: int) -> tuple[str, float]:
+    """Train a network and score it on the test list; returns its name and CPU seconds."""
     begun, name = time.process_time(), f"{network}-{seed}"
-    bench, out = folders.as_phantom(network), folders.work / name
-    words, is_resumed = words_of(bench, Cell(seed, "all_frames", folders.protocol["labels"])), RunFolder(out).is_used()
-    how = ["--resume"] if is_resumed else []
-    if code := ultrasound(["train", "--out", str(out), *how, "--device", "cpu", *words]):
-        raise RuntimeError(f"{name}: exit code {code}")
+    out, cell = bench.work / name, Cell(seed, "all_frames", bench.protocol["labels"])
+    words = words_of(as_phantom(bench, network), cell)
+    is_resumed = train(out, words)
     model = load_network(out / "model", kind="segmenter").model
     assert isinstance(model, SegmentModel)
     frames = read_lists(UltrasoundData(root=bench.frames), [_TEST])[_TEST]
     found = score_list(frames, "observer_majority", Models(masking=ModelMasks(model)), name, with_distances=False)
     assert found.subjects is not None
     write_result(
-        folders.path(network, seed),
+        bench.path(name),
         study=STUDY.name,
         protocol=STUDY.protocol_hash(),
         synthetic=NOTICE,
@@ -115,12 +73,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--check", action="store_true", help="run nothing; exit 1 unless it is within a point")
     arguments = parser.parse_args()
-    folders = Folders(protocol=PROTOCOL, work=STUDY.work_folder(), results=RESULTS / STUDY.name)
-    left = [cell for cell in CELLS if not folders.path(*cell).exists()]
+    bench = Bench(protocol=PROTOCOL, work=STUDY.work_folder(), results=RESULTS / STUDY.name)
+    left = [cell for cell in CELLS if not bench.path("{}-{}".format(*cell)).exists()]
     if left and not arguments.check:
-        prepare(folders)
+        prepare_frames(bench)
         with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as workers:
-            for name, seconds in workers.map(run_cell, [folders] * len(left), *zip(*left, strict=True)):
+            for name, seconds in workers.map(run_cell, [bench] * len(left), *zip(*left, strict=True)):
                 say(f"{name}: {seconds / 60:.1f} CPU minutes")
     print(table())
     return int(arguments.check and not is_within(STUDY.rows()))

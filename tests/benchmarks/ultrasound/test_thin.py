@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from benchmarks.ultrasound.cells import Cell, packed
-from benchmarks.ultrasound.phantom import words_of
-from benchmarks.ultrasound.thin import Folders, prepare, run_cell
+from benchmarks.ultrasound.phantom import Bench, prepare_frames, words_of
+from benchmarks.ultrasound.thin import as_phantom, run_cell
 from benchmarks.ultrasound.thin_tables import CELLS, PROTOCOL, difference, is_within, missing, table
 from pipelines.ultrasound.config import UltrasoundConfig
 from vision_core.config.loading import load
 from vision_core.segmentation.settings import THIN, Segmenter
 
-FOLDERS = Folders(protocol=PROTOCOL, work=Path("work"), results=Path("results"))
+BENCH = Bench(protocol=PROTOCOL, work=Path("work"), results=Path("results"))
 
 
 @pytest.mark.parametrize(("network", "wanted"), [("standard", Segmenter()), ("thin", THIN)])
 def test_words__differ_in_the_network_alone(network: str, wanted: Segmenter) -> None:
-    config = load(UltrasoundConfig, None, words_of(FOLDERS.as_phantom(network), Cell(1, "all_frames", "combination")))
+    config = load(UltrasoundConfig, None, words_of(as_phantom(BENCH, network), Cell(1, "all_frames", "combination")))
     assert config.segmenter == wanted
     assert (config.method, config.train.seed, config.train.batch_size, config.train.epochs) == ("segment", 1, 16, 18)
     assert (config.labels.sampling, config.data.only_present) == ("combination", False)
@@ -63,9 +63,9 @@ def test_run_cell__a_small_study_resumes_per_cell(tmp_path: Path) -> None:
     lists = {"train": 3, "val": 2, "test": 2}
     small = {**PROTOCOL, "subjects": lists, "frames": 6, "size_px": [64, 64], "settings": {"train.epochs": 1}}
     small["settings"] |= {"train.batch_size": 6, "train.eval_every": 1}
-    folders = Folders(protocol=small, work=tmp_path / "work", results=tmp_path / "results")
-    prepare(folders)
+    bench = Bench(protocol=small, work=tmp_path / "work", results=tmp_path / "results")
+    prepare_frames(bench)
     for network in ("standard", "thin"):
-        name, seconds = run_cell(folders, network, 0)
+        name, seconds = run_cell(bench, network, 0)
         assert name == f"{network}-0" and seconds > 0
-        assert folders.path(network, 0).exists()
+        assert bench.path(f"{network}-0").exists()
