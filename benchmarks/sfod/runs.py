@@ -1,8 +1,10 @@
 """What the tree-crown studies share: ordinary runs of ``pipelines.sfod`` on one thread, and detections of halves."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +50,12 @@ def adapt(out: Path, data: Path, source: Path, split: str, settings: Mapping[str
     """Adapt a source bundle to the images of ``split``, unless it is done; returns the bundle."""
     words = [f"data.root={data}", f"data.split={split}", f"source.weights={source}"]
     return run(out, [*words, *(f"{key}={value}" for key, value in settings.items())])
+
+
+def run_cells(pool: Executor, task: Callable[..., object], cells: Iterable[tuple[Any, ...]]) -> None:
+    """Run a task on every cell; the first failure ends all."""
+    for future in [pool.submit(task, *arguments) for arguments in cells]:
+        future.result()
 
 
 def detect(bundle: Path, data: Path, splits: Sequence[str]) -> Scored:

@@ -9,14 +9,12 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from benchmarks.sfod.more_tables import SEARCH, STUDY, Setting, best_setting, name_of
-from benchmarks.sfod.runs import Scored, adapt, ap50, demo_data, detect, facts, match, run
+from benchmarks.sfod.runs import Scored, adapt, ap50, demo_data, detect, facts, match, run, run_cells
 from benchmarks.studies import RESULTS, write_result
 
 PROTOCOL = STUDY.protocol()
@@ -77,15 +75,12 @@ def main() -> int:
     settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     demo_data(WORK)
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-
-        def each(task: Callable[..., object], cells: Iterable[tuple[Any, ...]]) -> None:
-            for future in [pool.submit(task, *arguments) for arguments in cells]:
-                future.result()
-
-        each(source, [(seed,) for seed in {search["seed"], *seeds}])
-        each(try_setting, itertools.product(search["methods"], settings, search["shifts"]))
+        run_cells(pool, source, [(seed,) for seed in {search["seed"], *seeds}])
+        run_cells(pool, try_setting, itertools.product(search["methods"], settings, search["shifts"]))
         for seed in seeds:
-            each(cell, [(method, target, seed) for target in PROTOCOL["targets"] for method in PROTOCOL["methods"]])
+            run_cells(
+                pool, cell, [(method, target, seed) for target in PROTOCOL["targets"] for method in PROTOCOL["methods"]]
+            )
     print(json.dumps({path.stem: round(json.loads(path.read_text())["ap50"], 1) for path in _results()}, indent=1))
     return 0
 

@@ -1,0 +1,1 @@
+"""The meta-set on which the rule of the verdict without labels is fitted."""
