@@ -45,7 +45,7 @@ def best_epochs(source: str) -> int:
     Raises:
         LookupError: Runs of the search are missing.
     """
-    scores = {row["epochs"]: row["ap50"] for row in read_results(SEARCH) if row["source"] == source}
+    scores: dict[int, float] = {row["epochs"]: row["ap50"] for row in read_results(SEARCH) if row["source"] == source}
     if len(scores) < len(STUDY.protocol()["search"]["train.epochs"]):
         raise LookupError(f"{SEARCH}: runs of the {source} source are missing")
     return min(epochs for epochs, ap50 in scores.items() if ap50 >= max(scores.values()) - _TIE)

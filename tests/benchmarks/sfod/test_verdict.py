@@ -79,6 +79,7 @@ def test_corruptions__are_none_of_the_studies_and_change_the_picture() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (64, 48, 3), dtype=np.uint8)
     for corrupt in strip.MORE.values():
         found = corrupt(picture, 0)
-        assert (found.shape, found.dtype) == (picture.shape, np.uint8)
+        assert found.shape == picture.shape
+        assert found.dtype == np.uint8
         assert (found != picture).mean() > 0.5
     assert (strip.grey(picture, 0).std(axis=2) == 0).all()
