@@ -93,6 +93,7 @@ class Pipeline(ABC, Generic[ConfigT]):
         can_check: Whether its ``validate`` follows ``checking``.
         checking: How ``validate`` reads.
         result_files: Purpose of the files of a result by their ending, for ``README.txt``.
+        curve_names: Names for people of what its learners log, by key, for the curves of the report.
     """
 
     own_data: ClassVar[str]
@@ -101,6 +102,7 @@ class Pipeline(ABC, Generic[ConfigT]):
     can_check: ClassVar[bool] = False
     checking: Checking = Checking()
     result_files: ClassVar[Mapping[str, str]] = {}
+    curve_names: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def prepare(self, config: ConfigT) -> Prepared:

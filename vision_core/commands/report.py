@@ -10,5 +10,5 @@ from vision_core.runs.report import write_report
 
 def run(arguments: argparse.Namespace, config_class: type[Config], build: Build) -> int:
     """Write the report into the folder of the runs."""
-    say(f"Report: {write_report(arguments.run)}")
+    say(f"Report: {write_report(arguments.run, build().curve_names)}")
     return 0

@@ -66,7 +66,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
     if is_first:
         _compare(pipeline, out, rows, folders)
         _conclude(pipeline, task, [folder.model for folder in folders.values()])
-        say(f"\nReport:    {write_report(out)}")
+        say(f"\nReport:    {write_report(out, pipeline.curve_names)}")
     return 0
 
 

@@ -3,7 +3,7 @@
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _POINTS = 300
@@ -53,11 +53,11 @@ class Curve:
     words: str
 
 
-def layout_curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
-    """Scale ``(step, value)`` pairs to the box of a ``Curve``; long ones are binned."""
+def layout_curve(name: str, points: Sequence[tuple[float, float]], names: Mapping[str, str]) -> Curve:
+    """Scale ``(step, value)`` pairs to the box of a ``Curve``; long ones are binned. ``names`` as in ``name_of``."""
     steps, values = zip(*_thin(points), strict=True)
     low, high = min(values), max(values)
-    title = name_of(name)
+    title = name_of(name, names)
 
     def laid(heights: Sequence[float]) -> str:
         across = 300 / ((steps[-1] - steps[0]) or 1)
@@ -79,10 +79,10 @@ def layout_curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
     )
 
 
-def name_of(metric: str) -> str:
-    """Name a metric for people; an unknown one in its own words."""
-    if metric in _NAMES:
-        return _NAMES[metric]
+def name_of(metric: str, names: Mapping[str, str]) -> str:
+    """Name a metric for people, by the ``names`` of its task first; an unknown one in its own words."""
+    if known := names.get(metric, _NAMES.get(metric)):
+        return known
     if rate := re.fullmatch(r"lr(?:_(.+))?", metric):
         return f"Learning rate{f' of {rate[1]}' if rate[1] else ''}"
     if scored := re.fullmatch(r"eval/(.+)", metric):

@@ -93,10 +93,10 @@ class Picture:
     caption: str
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, names: Mapping[str, str]) -> Path:
     """Write ``report.html`` into a run folder, or the parent of several.
 
-    Metrics are fractions and shown times 100.
+    Metrics are fractions and shown times 100. ``names`` are those of the task's curves for people.
 
     Raises:
         DataError: There is no run in ``folder``.
@@ -107,7 +107,7 @@ def write_report(folder: Path) -> Path:
     if not paths:
         raise DataError(f"'{folder}' holds no run: expected run.json, metrics.jsonl or config.yaml in it or one below.")
     report = folder / "report.html"
-    write_atomic(report, _render(folder.resolve().name, [read_run(path) for path in paths]))
+    write_atomic(report, _render(folder.resolve().name, [read_run(path) for path in paths], names))
     return report
 
 
@@ -170,7 +170,7 @@ def in_points(values: Sequence[float], *, sign: bool = False) -> str:
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
-def _render(name: str, runs: Sequence[RunRecord]) -> str:
+def _render(name: str, runs: Sequence[RunRecord], names: Mapping[str, str]) -> str:
     comparisons = compare(runs)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vision_core.runs"),
@@ -185,12 +185,12 @@ def _render(name: str, runs: Sequence[RunRecord]) -> str:
         notice=RESEARCH_NOTICE,
         comparisons=comparisons,
         headlines=_headlines(comparisons),
-        runs=[_section(run) for run in runs],
+        runs=[_section(run, names) for run in runs],
         small=_SMALL_LIST,
     )
 
 
-def _section(run: RunRecord) -> dict[str, Any]:
+def _section(run: RunRecord, names: Mapping[str, str]) -> dict[str, Any]:
     embedded = [(path, embed(path, caption)) for path, caption in run.pictures]
     broken = [f"Picture {path.name} cannot be read." for path, picture in embedded if picture is None]
     return {
@@ -199,7 +199,7 @@ def _section(run: RunRecord) -> dict[str, Any]:
         "summary": run.summary,
         "notes": _notes(run),
         "gaps": [*run.gaps, *broken],
-        "curves": [layout_curve(name, values) for name, values in run.curves.items()],
+        "curves": [layout_curve(name, values, names) for name, values in run.curves.items()],
         "pictures": [picture for _, picture in embedded if picture is not None],
         "classes": _per_class(run.evaluations),
         "details": _details(run.evaluations),

@@ -112,7 +112,7 @@ def test_embed__what_only_claims_to_be_png_is_left_out(tmp_path: Path) -> None:
 
 def test_write_report__stands_alone_and_escapes_text(tmp_path: Path) -> None:
     run = _write_run(tmp_path / "run", {"notes": ["<script>alert(1)</script>"]})
-    text = write_report(run).read_text()
+    text = write_report(run, {}).read_text()
     assert "<script" not in text and "&lt;script&gt;" in text
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:)|url\(|https?:""", text)
     assert RESEARCH_NOTICE in text and "rose from 32.0 to 43.0" in text
@@ -122,7 +122,7 @@ def test_write_report__parent_of_runs_gives_one_page(tmp_path: Path) -> None:
     for name in ("night", "fog"):
         _write_run(tmp_path / name)
         (tmp_path / name / "config.yaml").write_text(f"data: {{split: {name}}}\ntrain: {{seed: 0}}\n")
-    report = write_report(tmp_path)
+    report = write_report(tmp_path, {})
     assert report == tmp_path / "report.html"
     assert [name for name in ("fog", "night") if f"<strong>{name}</strong>" in report.read_text()] == ["fog", "night"]
 
@@ -132,14 +132,14 @@ def test_write_report__interrupted_run_says_what_is_missing(tmp_path: Path) -> N
     (run / "evaluation.json").unlink()
     (run / "pictures").mkdir()
     (run / "pictures" / "broken.png").write_bytes(b"\x89PNG")
-    text = write_report(run).read_text()
+    text = write_report(run, {}).read_text()
     assert "did not finish" in text and "There is no evaluation.json." in text
     assert "broken.png cannot be read" in text and "No scores" in text
 
 
 def test_write_report__folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no run: expected run\.json"):
-        write_report(tmp_path)
+        write_report(tmp_path, {})
 
 
 def test_write_report__details_of_both_models_stand_in_one_table(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_write_report__details_of_both_models_stand_in_one_table(tmp_path: Path)
     for row, number in zip(rows, (5, 3), strict=True):
         row["details"] = {"errors (number)": {"missed": number}, "AP by size": {"small": 0.25, "large": None}}
     (folder / "evaluation.json").write_text(json.dumps(rows))
-    page = write_report(folder).read_text()
+    page = write_report(folder, {}).read_text()
     assert "<summary>errors (number), night_b</summary>" in page
     cells = re.findall(r'<th scope="row">(source|adapted)</th>((?:<td class="number">[^<]*</td>)+)', page)
     texts = [(model, re.findall(r">([^<]+)<", found)) for model, found in cells]

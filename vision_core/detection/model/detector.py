@@ -18,6 +18,13 @@ from vision_core.detection.model.detectron2_parts import build_parts
 from vision_core.detection.model.vgg import DropoutHead
 from vision_core.detection.settings import DetectorSettings
 
+LOSS_NAMES = {  # for people
+    "loss_rpn_cls": "Loss: is there an object (candidates)",
+    "loss_rpn_loc": "Loss: where it is (candidates)",
+    "loss_cls": "Loss: which class",
+    "loss_box_reg": "Loss: where it is exactly",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:

@@ -66,10 +66,10 @@ def test_report__its_commands_run(work: Path) -> None:
 
 def test_report__damage_to_the_summary_is_told_on_the_page(work: Path) -> None:
     (work / "run" / "summary.json").write_text('{"headline": ["<script>"]}')
-    page = write_report(work / "run").read_text()
+    page = write_report(work / "run", {}).read_text()
     assert "summary.json cannot be read" in page
     (work / "run" / "summary.json").write_text(json.dumps({"headline": "<script>", "legend": [["a", "red;b:url(x)"]]}))
-    assert "<script" not in write_report(work / "run").read_text()
+    assert "<script" not in write_report(work / "run", {}).read_text()
 
 
 @pytest.mark.parametrize("words", [("data.eval_split=test", "verdict.images=24"), ("verdict.images=0",)])
