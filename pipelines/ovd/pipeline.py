@@ -50,7 +50,7 @@ from vision_core.detection.datasets.reading import (
 )
 from vision_core.detection.datasets.validation import SoundImages, check_dataset
 from vision_core.detection.evaluation import detect_all, draw_comparison
-from vision_core.detection.model.detector import Detector
+from vision_core.detection.model.detector import LOSS_NAMES, Detector
 from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coco
 from vision_core.detection.weights.bundles import answer as detector_answer
 from vision_core.detection.weights.bundles import load_detector, save_detector
@@ -78,6 +78,7 @@ class OvdPipeline(Pipeline[OvdConfig]):
     own_data = "data.root=YOUR_IMAGES data.classes=[...] data.novel=[...] candidates.file=pseudo_labels.json"
     can_check = True
     result_files = RESULT_FILES
+    curve_names = LOSS_NAMES
     limits = (
         "Detects what names of its training mean, on images like those named here. Typed names that it has never "
         "learned are a guess: training pushes all that is neither labelled nor a pseudo-label towards background."

@@ -18,7 +18,7 @@ from pipelines.sfod.initial_weights import (
     load_source_detector,
     new_detector,
 )
-from pipelines.sfod.learners.adaptation import adaptation_learner, warnings_of
+from pipelines.sfod.learners.adaptation import CURVE_NAMES, adaptation_learner, warnings_of
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.methods.thresholds import resolve_threshold, threshold_of_images
 from pipelines.sfod.outcome.conclusion import conclude_run
@@ -81,6 +81,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         "import-weights CHECKPOINT.pth --out BUNDLE; or train method=source data.root=LABELLED, whose model it is"
     )
     result_files = RESULT_FILES
+    curve_names = CURVE_NAMES
     can_check = True
     limits = (
         "Trained or adapted on the images named here; elsewhere its scores are not known. Adaptation can also make a "

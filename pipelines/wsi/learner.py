@@ -17,6 +17,7 @@ from vision_core.training.learner import Learner
 from vision_core.training.mean_teacher import MeanTeacher
 
 STUDENT, TEACHER = "student", "mean_teacher"
+CURVE_NAMES = {"loss_cls": "Loss: which class", "loss_consistency": "Loss: teacher and student agree"}
 
 
 class BagLearner(Learner):

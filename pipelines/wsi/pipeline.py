@@ -46,7 +46,7 @@ from pipelines.wsi.features.extraction_job import (
 from pipelines.wsi.features.origin import trained_with
 from pipelines.wsi.features.slide_processing import SlideProcessor, mpps_of
 from pipelines.wsi.features.survey import Survey, find_same
-from pipelines.wsi.learner import STUDENT, TEACHER, BagLearner, make_learner
+from pipelines.wsi.learner import CURVE_NAMES, STUDENT, TEACHER, BagLearner, make_learner
 from pipelines.wsi.mhim.released_weights import read_released
 from pipelines.wsi.mhim.student_teacher import MHIM
 from pipelines.wsi.model_selection import Validation
@@ -88,6 +88,7 @@ class WsiPipeline(Pipeline[WsiConfig]):
     own_data = "data.root=YOUR_SLIDES data.labels=LABELS.csv data.protocol=stratified"
     limits = LIMITS
     result_files = RESULT_FILES
+    curve_names = CURVE_NAMES
 
     def __init__(self) -> None:
         self._run_data: tuple[WsiConfig, _RunData] | None = None

@@ -8,11 +8,21 @@ from pipelines.sfod.learners.mean_teacher import MeanTeacherLearner
 from pipelines.sfod.learners.statistics import StatisticsLearner
 from pipelines.sfod.learners.wscol import WscolLearner
 from pipelines.sfod.methods.thresholds import read_sure_score
-from vision_core.detection.model.detector import Detector
+from vision_core.detection.model.detector import LOSS_NAMES, Detector
 from vision_core.training import distributed
 from vision_core.training.learner import Learner
 from vision_core.training.loaders import Steps
 
+CURVE_NAMES = {
+    **LOSS_NAMES,
+    "loss_lpld": "Loss: distillation of unsure boxes",
+    "loss_consistency": "Loss: teacher and student agree",
+    "loss_contrast": "Loss: classes lie apart",
+    "loss_instance": "Loss: objects lie apart",
+    "loss_gradient": "Loss: gradients agree",
+    "hpl_per_image": "Pseudo labels an image",
+    "lpl_per_image": "Unsure boxes distilled an image",
+}
 _LABELS_UNREAD = "Adaptation reads images alone; annotation files beside them are not opened."
 _ORACLE = "oracle trains on labels of the target: an upper bound for tables, no adaptation without labels."
 
