@@ -9,18 +9,7 @@ from dataclasses import dataclass
 _POINTS = 300
 _SMOOTHED_FROM = 20  # points; fewer are shown as they are
 _WINDOW = 0.1  # share of the curve that a smoothed point is the mean of
-_NAMES = {
-    "loss_rpn_cls": "Loss: is there an object (candidates)",
-    "loss_rpn_loc": "Loss: where it is (candidates)",
-    "loss_cls": "Loss: which class",
-    "loss_box_reg": "Loss: where it is exactly",
-    "loss_lpld": "Loss: distillation of unsure boxes",
-    "loss_consistency": "Loss: teacher and student agree",
-    "loss_contrast": "Loss: classes lie apart",
-    "loss_instance": "Loss: objects lie apart",
-    "loss_gradient": "Loss: gradients agree",
-    "hpl_per_image": "Pseudo labels an image",
-    "lpl_per_image": "Unsure boxes distilled an image",
+_NAMES = {  # of what the loop of training logs
     "step_seconds": "Seconds a step",
     "peak_memory_mib": "Memory, MiB",
 }
