@@ -1,5 +1,6 @@
 """Initial weights of a run: a source detector, a backbone, or random numbers."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from pipelines.sfod.config import SfodConfig
 from vision_core.backbones.bundles import is_classifier
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import refuse_other_task
+from vision_core.detection.datasets.checks import near_name
 from vision_core.detection.datasets.reading import DetectionDataset
 from vision_core.detection.model.detector import Detector
-from vision_core.detection.settings import DetectorSettings
+from vision_core.detection.settings import DetectionData, DetectorSettings
 from vision_core.detection.weights.bundles import build_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone
 from vision_core.detection.weights.from_classifier import detector_from_classifier
@@ -100,6 +102,20 @@ def check_source(config: SfodConfig, classes: tuple[str, ...]) -> None:
     """
     if config.source.weights:
         new_detector(config, classes)
+
+
+def check_eval_classes(data: DetectionData) -> None:
+    """Refuse names in ``data.eval_classes`` that are none of the classes, or stand there twice.
+
+    Raises:
+        ConfigError: One does.
+    """
+    for name, count in Counter(data.eval_classes).items():
+        if name not in data.classes:
+            hint = near_name(name, data.classes)
+            raise ConfigError(f"data.eval_classes names '{name}', which is no class of the detector. {hint}")
+        if count > 1:
+            raise ConfigError(f"data.eval_classes names '{name}' more than once. Name each class once.")
 
 
 def check_scored_classes(model: str, found: tuple[str, ...], wanted: tuple[str, ...]) -> None:

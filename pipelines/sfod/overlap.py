@@ -39,6 +39,12 @@ def note_seen_images(
     )
 
 
+def note_shared_images(config: SfodConfig, shared: Sequence[str], scored: DetectionDataset) -> list[str]:
+    """Say which scored images, by their ids, the training list of a run contains too."""
+    kind: Kind = "TRAINED ON" if config.method in SUPERVISED else "TRANSDUCTIVE"
+    return list(note_overlap(kind, shared, len(scored), "images"))
+
+
 def _shared_with_training(path: Path, card: Card, scored: DetectionDataset) -> list[str]:
     if card.method not in _TRAINED:
         return []

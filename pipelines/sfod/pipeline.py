@@ -11,6 +11,7 @@ from pipelines.sfod.config import SUPERVISED, TEACHING, SfodConfig
 from pipelines.sfod.demo.demo_data import make_demo_data
 from pipelines.sfod.initial_weights import (
     DEMO_BUNDLE,
+    check_eval_classes,
     check_scored_classes,
     check_source,
     in_classes,
@@ -23,7 +24,7 @@ from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.methods.thresholds import resolve_threshold, threshold_of_images
 from pipelines.sfod.outcome.conclusion import conclude_run
 from pipelines.sfod.outcome.held_out import Split, hold_out
-from pipelines.sfod.overlap import is_own_validation, note_seen_images
+from pipelines.sfod.overlap import is_own_validation, note_seen_images, note_shared_images
 from pipelines.sfod.predict import SfodPredictor
 from pipelines.sfod.verdict.source import store_statistics
 from vision_core.bundles.bundle import read_card
@@ -32,7 +33,6 @@ from vision_core.bundles.export import Exportable
 from vision_core.config.loading import fingerprint, replace
 from vision_core.console import say
 from vision_core.detection.analysis.coco_results import write_results
-from vision_core.detection.datasets.checks import near_name
 from vision_core.detection.datasets.coco import image_ids
 from vision_core.detection.datasets.conversion.convert import Conversion, convert
 from vision_core.detection.datasets.conversion.kept import Layout
@@ -58,7 +58,6 @@ from vision_core.detection.weights.bundles import save_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone, import_detector
 from vision_core.detection.weights.export import exportable_detector
 from vision_core.errors import Checked, ConfigError, DataError
-from vision_core.evaluation.overlaps import Kind, note_overlap
 from vision_core.evaluation.rows import Row
 from vision_core.files import sha256
 from vision_core.images.untrusted import UntrustedImages
@@ -179,7 +178,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
             return []
         scored = self._sound(self.eval_set(config, classes), config.data)
         self._shared = shared_images(dataset, scored)
-        shared = _note_shared_images(config, self._shared, scored)
+        shared = note_shared_images(config, self._shared, scored)
         notes = [*shared, *(f"{scored.name}: {note}" for note in scored.notes)]
         self._told.update(notes)
         return notes
@@ -252,7 +251,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         if not config.data.eval_split:
             raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
         data = config.data.model_copy(update={"classes": config.data.classes or classes})
-        _check_eval_classes(data)
+        check_eval_classes(data)
         return read_dataset(data, config.data.eval_split, with_labels=True)
 
     def predictor(self, bundle: Path, device: torch.device, config: SfodConfig | None = None) -> SfodPredictor:
@@ -311,7 +310,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         if data.eval_split:
             classes = data.classes or train.classes
             scored = read_for_findings(data.eval_split, lambda: self.eval_set(config, classes))
-            lists.append(scored.noting(*_note_shared_images(config, shared_images(train, scored), scored)))
+            lists.append(scored.noting(*note_shared_images(config, shared_images(train, scored), scored)))
         sound, workers = SoundImages(self.checking.cache), self.checking.workers
         return [
             check_dataset(
@@ -379,21 +378,6 @@ def build_views(
 def _names_hash(items: TrainingSet) -> str:
     """Hash the names of the images, by which earlier versions knew the list of a run."""
     return fingerprint(items.names(range(len(items))))
-
-
-def _note_shared_images(config: SfodConfig, shared: Sequence[str], scored: DetectionDataset) -> list[str]:
-    kind: Kind = "TRAINED ON" if config.method in SUPERVISED else "TRANSDUCTIVE"
-    return list(note_overlap(kind, shared, len(scored), "images"))
-
-
-def _check_eval_classes(data: DetectionData) -> None:
-    """Refuse names in ``data.eval_classes`` that are none of the classes, or stand there twice."""
-    for name, count in Counter(data.eval_classes).items():
-        if name not in data.classes:
-            hint = near_name(name, data.classes)
-            raise ConfigError(f"data.eval_classes names '{name}', which is no class of the detector. {hint}")
-        if count > 1:
-            raise ConfigError(f"data.eval_classes names '{name}' more than once. Name each class once.")
 
 
 def _describe_data(config: SfodConfig) -> str:
