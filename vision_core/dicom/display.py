@@ -13,6 +13,7 @@ from vision_core.dicom.header import (
     UnfitError,
     frame_header,
     is_signed,
+    num_frames,
     number,
     numbers,
     stored_bits,
@@ -187,6 +188,8 @@ def _to_grey(stored: "Stored", display: GreyDisplay, header: "Dataset") -> tuple
     is_padding = padding_of(stored, display.padding, header)
     values = stored.values[~is_padding] if is_padding.any() else stored.values
     if not values.size:
+        if num_frames(header) > 1:  # black frames of a cine are no fault of the others
+            return np.zeros(stored.values.shape, np.uint8), ()
         raise UnfitError("holds nothing but padding: no pixel is image. Leave it out.")
     if not np.isfinite(values).all():
         raise UnfitError("has pixels that are not finite. Export it again.")

@@ -110,6 +110,8 @@ def read_values(stored: "Stored", header: "Dataset", frame: int) -> GreyValues |
         return None
     display = read_grey_display(header, frame)
     is_image = ~padding_of(stored, display.padding, header)
+    if not is_image.any():
+        return None
     values = stored.values[is_image]
     first = _first_preset(display, values)
     if first is None:

@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from tests.bad_inputs.dicoms import still
-from vision_core.dicom.reader import open_cine, read_noted_dicom
+from vision_core.dicom.reader import open_cine, read_dicom_view, read_noted_dicom
 from vision_core.errors import InputError
 
 FRAMES = 5
@@ -30,6 +30,18 @@ def jpeg(frame: NDArray[np.uint8]) -> bytes:
     content = BytesIO()
     Image.fromarray(frame).save(content, "JPEG")
     return content.getvalue() + b"\0" * (content.tell() % 2)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_read__frames_of_padding_alone_are_black_and_the_others_are_read(bits: int, tmp_path: Path) -> None:
+    cine = np.zeros((3, 16, 16), f"u{bits // 8}")
+    cine[1] = np.arange(256).reshape(16, 16)
+    path = still(tmp_path / "a.dcm", cine, NumberOfFrames=3, PixelPaddingValue=0)
+    with open_cine(path) as opened:
+        for read in (opened.read_full, lambda number: opened.read(number)[0]):
+            assert [bool(np.any(read(number))) for number in range(3)] == [False, True, False]
+    view, _ = read_dicom_view(path)
+    assert not view.pixels.any() and view.values is None
 
 
 @pytest.mark.parametrize("syntax", [None, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
