@@ -92,6 +92,8 @@ class NiftiFrames:
         count: Number of frames.
         size: Height and width.
         place: ``(4, 4)`` takes column, row, frame and 1 to the axes of the file.
+        place_mm: The same to mm in the patient's axes as DICOM has them (left, posterior, superior); None where the
+            file states no place, or one that is not sound.
         spacing_mm: Height and width of a pixel; None where the file does not say.
 
     Raises:
@@ -129,6 +131,7 @@ class NiftiFrames:
         is_known = int(image.header["xyzt_units"]) & 7 == _MILLIMETRES
         is_known = is_known and all(0 < each < np.inf for each in (row_mm, column_mm))
         self.spacing_mm = (row_mm, column_mm) if is_known else None
+        self.place_mm = _patient_place(image.header, self.place)
 
     def read(self, frame: int) -> NDArray[Any]:
         """Read a frame ``(H, W)``.
@@ -152,6 +155,14 @@ class NiftiFrames:
     def close(self) -> None:
         """Close the file."""
         self._values = None
+
+
+def _patient_place(header: Any, place: NDArray[np.float64]) -> NDArray[np.float64] | None:  # noqa: ANN401
+    is_stated = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    is_mm = int(header["xyzt_units"]) & 7 in (0, _MILLIMETRES)  # many files name no unit, and mean mm
+    if not (is_stated and is_mm and np.isfinite(place).all() and abs(np.linalg.det(place[:3, :3])) > 0):
+        return None
+    return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ place, np.float64)
 
 
 def _nibabel() -> ModuleType:

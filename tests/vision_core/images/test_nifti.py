@@ -6,6 +6,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from vision_core.errors import InputError
 from vision_core.files import origin_text
@@ -121,3 +122,23 @@ def test_frames__other_types_where_they_are_asked_for(tmp_path: Path) -> None:
     frames = NiftiFrames(tmp_path / "a.nii", types=MASK_TYPES)
     assert np.array_equal(frames.read(0), values[..., 0].T)
     assert np.allclose(np.diag(frames.place), [0.2, 0.3, 1, 1])
+
+
+def test_frames__place_in_the_patient_where_one_is_stated(tmp_path: Path) -> None:
+    values, image = np.zeros((4, 3, 2), np.uint8), nibabel.Nifti1Image
+    axes = np.array([[0, -0.3, 0, 10], [0.3, 0, 0, 20], [0, 0, 2, -5], [0, 0, 0, 1]])
+
+    def place_of(affine: NDArray[np.float64] | None, unit: str = "unknown") -> NDArray[np.float64] | None:
+        made: Any = image(values, affine)
+        made.header.set_xyzt_units(unit)
+        nibabel.save(made, tmp_path / "a.nii")
+        return NiftiFrames(tmp_path / "a.nii").place_mm
+
+    for unit in ("unknown", "mm"):
+        found = place_of(axes, unit)
+        assert found is not None
+        assert np.allclose(found, np.diag([-1, -1, 1, 1]) @ axes)
+    write_masks(tmp_path / "masks.nii.gz", np.zeros((2, 3, 4), bool), place=found)
+    assert np.allclose(NiftiFrames(tmp_path / "masks.nii.gz").place, axes)
+    assert place_of(axes, "micron") is None
+    assert place_of(None) is None
