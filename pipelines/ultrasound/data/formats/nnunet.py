@@ -7,7 +7,7 @@ Source: nnU-Net v2, documentation/dataset_format.md and manual_data_splits.md.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,9 @@ def from_nnunet(config: UltrasoundConfig, folder: Path) -> list[str]:
         {name: sorted(own) for name, own in {**(lists or {"train": subjects["Tr"]}), "test": subjects["Ts"]}.items()},
         str(root),
     )
-    written, unlabelled = [], 0
+    written: list[str] = []
+    used: set[str] = set()
+    unlabelled = 0
     for ending, own in cases.items():
         for case in own:
             label = root / f"labels{ending}" / f"{case}{_ENDING}"
@@ -106,9 +108,10 @@ def from_nnunet(config: UltrasoundConfig, folder: Path) -> list[str]:
             _write(folder / subject / f"{number}{_ENDING}", image)
             _write(folder / subject / f"{number}_obs00{_ENDING}", mask.astype(np.uint8) * 255)
             written.append(f"{subject}/{number}")
-    lines = [f"{len(written)} frames of {len(subjects['Tr'] | subjects['Ts'])} subjects"]
+            used.add(subject)
+    lines = [f"{len(written)} frames of {len(used)} subjects"]
     if lists:
-        named = {**{name: tuple(sorted(own)) for name, own in lists.items()}, "test": tuple(sorted(subjects["Ts"]))}
+        named = {name: tuple(sorted(own & used)) for name, own in {**lists, "test": subjects["Ts"]}.items()}
         Splits(seed=0, lists=named, keys_sha256=hash_keys(written)).write(folder / SPLITS_FILE)
         lines.append(
             f"{SPLITS_FILE}: fold 0 of {_SPLITS}" + ("" if len(splits or []) == 1 else f" of {len(splits or [])}")
@@ -117,7 +120,7 @@ def from_nnunet(config: UltrasoundConfig, folder: Path) -> list[str]:
         lines.append(f"'{root}' has no {_SPLITS}: lists will be drawn by data.shares.")
     if unlabelled:
         lines.append(f"{unlabelled} cases have no label and are left out.")
-    return lines
+    return [*lines, *_left_out(root, cases)]
 
 
 def _case_of(frame: Frame) -> str:
@@ -140,10 +143,24 @@ def _named(root: Path, case: str) -> tuple[str, str]:
 
 
 def _cases(root: Path, ending: str) -> list[str]:
-    folder = root / f"images{ending}"
-    if not folder.is_dir():
-        return []
-    return [path.stem[: -len(_CHANNEL)] for path in list_files(folder, lambda name: name.endswith(_CHANNEL + _ENDING))]
+    tail = _CHANNEL + _ENDING
+    return [path.name.removesuffix(tail) for path in _files(root / f"images{ending}") if path.name.endswith(tail)]
+
+
+def _left_out(root: Path, cases: Mapping[str, Sequence[str]]) -> list[str]:
+    """Tell of files that are no case's image or label."""
+    told = []
+    for ending, own in cases.items():
+        for name, tail in ((f"images{ending}", _CHANNEL), (f"labels{ending}", "")):
+            known = {f"{case}{tail}{_ENDING}" for case in own}
+            other = [path.name for path in _files(root / name) if path.name not in known]
+            if other:
+                told.append(f"{len(other)} files of {name}, such as '{other[0]}', are of no case and left out.")
+    return told
+
+
+def _files(folder: Path) -> list[Path]:
+    return list_files(folder, lambda _: True) if folder.is_dir() else []
 
 
 def _fold(root: Path, splits: Any, cases: Sequence[str]) -> dict[str, set[str]]:  # noqa: ANN401 (JSON)

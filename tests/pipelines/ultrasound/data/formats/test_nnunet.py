@@ -1,6 +1,7 @@
 """nnU-Net's raw layout, to and from, through the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,23 @@ def test_back__same_frames_and_lists(raw: Path) -> None:
     found = lists["train"].read(1)
     assert np.array_equal(found.image, frame(0, 1)[0])
     assert np.array_equal(found.masks[0], vote(frame(0, 1)[1]))
+
+
+def test_back__what_has_no_label_or_no_image_is_counted_and_in_no_list(
+    raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(raw / "labelsTs")  # those of a test list are rarely given
+    gone = sorted((raw / "imagesTr").glob("0000_*"))
+    (raw / "imagesTr" / "0000_00009.png").write_bytes(gone[0].read_bytes())
+    (raw / "labelsTr" / "0777_00000.png").write_bytes(gone[0].read_bytes())
+    assert convert(raw) == 0
+    told = capsys.readouterr().out
+    assert f"{FRAMES * SUBJECTS['test']} cases have no label and are left out." in told
+    assert "1 files of imagesTr, such as '0000_00009.png', are of no case and left out." in told
+    assert "1 files of labelsTr, such as '0777_00000.png', are of no case and left out." in told
+    lists = read_lists(UltrasoundData(root=raw.parent / "back"), ["train", "val"])
+    assert lists.splits is not None and lists.splits.lists["test"] == ()
+    assert len(lists["val"]) == FRAMES * SUBJECTS["val"]
 
 
 def test_back__refusals(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
