@@ -14,6 +14,7 @@ NOT_CALLED = "not called, since the model has only seen made images"
 PRESENT = Mark(name="present", colour=ORANGE, height=1.0)
 REMOVED = Mark(name="not present; the gate removes a mask", colour=SKY_BLUE, height=0.6)
 ABSENT = Mark(name="not present", colour=(156, 163, 175), height=0.25)
+TURNED_AWAY = Mark(name="turned away", colour=(156, 163, 175), height=0.12)
 UNKNOWN = Mark(name="outside what the model knows", colour=(204, 121, 167), height=0.45)
 SILENT = Mark(name="not called", colour=(156, 163, 175), height=0.12)
 
@@ -45,12 +46,14 @@ class Reading:
             return SILENT
         if self.gated.present[number]:
             return PRESENT
+        if self.gated.reasons and self.gated.reasons[number]:
+            return TURNED_AWAY
         return REMOVED if self.removed(number) else ABSENT
 
     def marks(self) -> list[tuple[Mark, int]]:
         """Count the frames of each mark."""
         found = [self.mark(number) for number in range(len(self.gated))]
-        return [(mark, found.count(mark)) for mark in (PRESENT, REMOVED, ABSENT, UNKNOWN, SILENT)]
+        return [(mark, found.count(mark)) for mark in (PRESENT, REMOVED, ABSENT, TURNED_AWAY, UNKNOWN, SILENT)]
 
     def first(self) -> int:
         """Choose the frame to open at: where the gate removes most, else the largest mask, else the middle."""
@@ -100,6 +103,8 @@ def frame_words(reading: Reading, number: int) -> str:
     found, mark = reading.gated, reading.mark(number)
     if mark in (UNKNOWN, SILENT):
         return f"{mark.name[:1].upper()}{mark.name[1:]}."
+    if mark == TURNED_AWAY:
+        return f"Turned away: {found.reasons[number]}."
     title = _title(found)
     if mark == PRESENT:
         return f"{title} present: {area_words(found, number)}."

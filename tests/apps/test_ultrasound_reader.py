@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,17 @@ from apps.cases import Example
 from apps.ultrasound_reader.app import build
 from apps.ultrasound_reader.drawing import outlines_layer
 from apps.ultrasound_reader.handlers import VIEWS, Case, Reader, forget
-from apps.ultrasound_reader.wording import ABSENT, PRESENT, REMOVED, UNKNOWN, Reading, frame_words, headline, lines
+from apps.ultrasound_reader.wording import (
+    ABSENT,
+    PRESENT,
+    REMOVED,
+    TURNED_AWAY,
+    UNKNOWN,
+    Reading,
+    frame_words,
+    headline,
+    lines,
+)
 from pipelines.ultrasound.data import files
 from pipelines.ultrasound.data.files import open_file
 from pipelines.ultrasound.result_files import write_result
@@ -135,6 +146,13 @@ def test_words__presence_before_numbers_and_what_the_gate_removes() -> None:
     assert frame_words(in_mm, 1) == "Phantom organ present: 5 mm²."
     one = Reading(gated=result([False], [False]), alone=result([False], [False]))
     assert (headline(one), lines(one)) == ("Phantom organ not present.", [])
+
+
+def test_words__a_frame_that_is_turned_away_is_not_called_absent() -> None:
+    gated = replace(GATED, reasons=("", "", "repeats the frame before", ""))
+    reading = Reading(gated=gated, alone=ALONE)
+    assert [reading.mark(number) for number in range(FRAMES)] == [REMOVED, PRESENT, TURNED_AWAY, PRESENT]
+    assert frame_words(reading, 2) == "Turned away: repeats the frame before."
 
 
 def test_words__outside_comes_before_everything() -> None:
