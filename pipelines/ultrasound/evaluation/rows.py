@@ -46,6 +46,7 @@ class ListScores:
         true_areas: Pixels of the consensus.
         bands: Of the model and the observers; None where distances are not compared.
         outside: Whether the frame lies outside the scope of the screen; None without a guard.
+        unjudged: Whether it holds a single value or repeats the one before, as frames that predict turns away.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ListScores:
     true_areas: Floats | None = None
     bands: Bands | None = None
     outside: Flags | None = None
+    unjudged: Flags | None = None
 
     @property
     def segmented(self) -> Segmented:
@@ -105,6 +107,8 @@ def score_list(
     rows: list[dict[str, float]] = []
     bands: list[dict[str, float]] = []
     outside: list[Flags] = []
+    unjudged: list[bool] = []
+    before: Frame | None = None
     for some in track(_alike(frames), _num_parts(frames), label, "part"):
         seen = Frames(images=[each.image for each in some], white=[each.white for each in some])
         scores = np.full(len(some), np.nan, np.float32)
@@ -113,6 +117,8 @@ def score_list(
             outside.append(outside_frames(models.guard, features))
         masks = models.masking(seen, [each.name.text for each in some]) if models.masking else None
         for place, frame in enumerate(some):
+            unjudged.append(_is_unjudged(frame, before))
+            before = frame
             true_area = float(vote(frame.masks).sum())
             row = {
                 "present": is_present(frame.masks, rule),
@@ -133,6 +139,7 @@ def score_list(
         scores=columns.pop("scores").astype(np.float32),
         bands=Bands(**{name: np.array([each[name] for each in bands]) for name in bands[0]}) if bands else None,
         outside=np.concatenate(outside) if models.guard and outside else None,
+        unjudged=np.array(unjudged, bool),
         **columns,
     )
 
@@ -164,7 +171,7 @@ def screen_row(model: str, found: ListScores, threshold: float) -> Row:
         "frame_accuracy": counts.accuracy,
         **_decisions(counts),
     }
-    return _row(model, found, metrics, {}, _out_of_scope(found))
+    return _row(model, found, metrics, {}, _turned_away(found))
 
 
 def segment_row(model: str, found: ListScores) -> Row:
@@ -179,7 +186,7 @@ def segment_row(model: str, found: ListScores) -> Row:
     }
     if found.bands:
         chosen |= {"band_coverage": found.bands.coverage, "observers_band_coverage": found.bands.observers_coverage}
-    notes = (_distances(found), *_band_widths(found))
+    notes = (_distances(found), *_band_widths(found), *_turned_away(found))
     return _row(model, found, _decisions(count_frames(has_mask, found.present)), chosen, notes)
 
 
@@ -198,7 +205,7 @@ def gate_row(model: str, found: ListScores, threshold: float) -> Row:
     both = {key: value for name in gated for key, value in ((name, gated[name]), (f"alone_{name}", alone[name]))}
     share = {"accepted_share": float(passed.mean())}
     note = f"Threshold {threshold:g}. {_distances(found, passed)}"
-    return _row(model, found, {**both, **share}, chosen, (note, *_out_of_scope(found)))
+    return _row(model, found, {**both, **share}, chosen, (note, *_turned_away(found)))
 
 
 def end_to_end_dice(found: ListScores, threshold: float) -> Floats:
@@ -243,11 +250,21 @@ def _decisions(counts: FrameCounts) -> dict[str, float]:
     }
 
 
-def _out_of_scope(found: ListScores) -> tuple[str, ...]:
-    """Tell how many frames predict would not segment, since they lie outside the scope; here they are scored."""
-    count = 0 if found.outside is None else int(found.outside.sum())
-    told = f"{count} of {len(found.present)} frames lie outside the scope of the screen: predict does not segment them"
-    return (f"{told}; they are scored here.",) if count else ()
+def _turned_away(found: ListScores) -> tuple[str, ...]:
+    """Tell how many frames predict would not segment, whatever their score; here they are scored."""
+    kinds = {
+        "lie outside the scope of the screen: predict does not segment them": found.outside,
+        "hold a single value or repeat the one before: predict does not segment such frames of a cine": found.unjudged,
+    }
+    counts = {told: int(each.sum()) for told, each in kinds.items() if each is not None}
+    of = len(found.present)
+    return tuple(f"{count} of {of} frames {told}; they are scored here." for told, count in counts.items() if count)
+
+
+def _is_unjudged(frame: Frame, before: Frame | None) -> bool:
+    is_next = before is not None and frame.name.file != "" and frame.name.file == before.name.file
+    is_repeat = before is not None and is_next and np.array_equal(frame.image, before.image)
+    return is_repeat or bool(frame.image.min() == frame.image.max())
 
 
 def _distances(found: ListScores, passed: Flags | None = None) -> str:

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,6 +49,19 @@ def test_score_list__masks_against_the_consensus(tmp_path: Path) -> None:
     assert "observers_band_coverage: of the band between the other observers, " in row.notes[1]
     low, high = row.intervals["dice"]
     assert low <= scored.dice.mean() <= high
+
+
+def test_score_list__frames_that_predict_turns_away_are_told(tmp_path: Path) -> None:
+    root = make_h5(tmp_path)
+    with h5py.File(root / "frames.h5", "a") as file:
+        file["frame_0009_001"][...] = file["frame_0009_000"][...]
+        file["frame_0009_003"][...] = 7
+        file["frame_0010_000"][...] = 7  # of another subject
+    scored = score_list(read_lists(UltrasoundData(root=root), ["test"])["test"], "observer_majority", Models(), "test")
+    assert scored.unjudged is not None
+    assert np.flatnonzero(scored.unjudged).tolist() == [1, 3, 4]
+    told = "3 of 8 frames hold a single value or repeat the one before: predict does not segment such frames of a cine;"
+    assert f"{told} they are scored here." in segment_row("m", scored).notes
 
 
 def test_rows__published_decisions_of_screen_segmenter_and_gate() -> None:
