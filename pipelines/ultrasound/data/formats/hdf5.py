@@ -50,7 +50,8 @@ class H5Frames:
         self._open: tuple[int, Any] | None = None
         with _opened(path) as file:
             keys, links = list(file), _links(file)
-        refuse(str(path), [f"'{path}': key '{key}' is {kind}. Store each frame as a dataset." for key, kind in links])
+        advice = "Store each frame as a dataset of this file."
+        refuse(str(path), [f"'{path}': key '{key}' is {kind}. {advice}" for key, kind in links])
         frames, labels, other = _sorted(path, keys)
         self.layout = _layout(path, frames)
         self._labels = _by_frame(path, labels, frames, allow_unlabelled=allow_unlabelled)
@@ -143,7 +144,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _links(file: Any) -> list[tuple[str, str]]:  # noqa: ANN401
-    """List keys that are no datasets of this file: groups, and links, which may lead to another file."""
+    """List keys that are no datasets of this file: groups, and links and values that may lead to another file."""
     h5py = require("h5py", "frames in HDF5 are read by it")
     found = []
     for key in file:
@@ -151,6 +152,8 @@ def _links(file: Any) -> list[tuple[str, str]]:  # noqa: ANN401
             found.append((key, "a link"))
         elif file.get(key, getclass=True) is not h5py.Dataset:
             found.append((key, "a group"))
+        elif file[key].is_virtual or file[key].external:
+            found.append((key, "a dataset whose values are taken from other files"))
     return found
 
 

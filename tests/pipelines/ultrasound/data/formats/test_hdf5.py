@@ -87,6 +87,26 @@ def test_open__keys_that_fit_no_layout_are_refused_by_name(write: Write, changed
         H5Frames(write(nested((0, 0)) | changed))
 
 
+@pytest.mark.parametrize("key", ["frame_0000_001", "label_0000_000_02"])
+def test_open__values_that_lie_in_other_files_are_refused(key: str, write: Write, tmp_path: Path) -> None:
+    """Else a file of frames could show what lies elsewhere on the machine."""
+    path = write(nested((0, 0)))
+    (tmp_path / "elsewhere.bin").write_bytes(bytes(IMAGE))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = IMAGE
+    with h5py.File(path, "a") as file:
+        file.create_dataset(key, IMAGE.shape, "u1", external=[(str(tmp_path / "elsewhere.bin"), 0, IMAGE.size)])
+    with pytest.raises(DataError, match=f"key '{key}' is a dataset whose values are taken from other files"):
+        H5Frames(path)
+    layout = h5py.VirtualLayout(IMAGE.shape, "u1")
+    layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "x", IMAGE.shape)
+    with h5py.File(path, "a") as file:
+        del file[key]
+        file.create_virtual_dataset(key, layout)
+    with pytest.raises(DataError, match=f"key '{key}' is a dataset whose values are taken from other files"):
+        H5Frames(path)
+
+
 def test_open__other_keys_are_left_out_and_told(write: Write) -> None:
     frames = H5Frames(write(nested((0, 0)) | {"about": "text", "spacing": 0.3}))
     assert len(frames.names) == 1
