@@ -176,10 +176,18 @@ class _Hdf5Frames:
         self.count, self.notes = len(self.texts), self._frames.notes
 
     def read(self, frame: int) -> Grey:
-        return self._frames.read(frame).image
+        return _plain(self._frames.read(frame).image)
 
     def close(self) -> None:
         self._frames.close()
+
+
+def _plain(image: Grey) -> Grey:
+    """Give grey from 0 to 255 of any other type in 8 bits, or where it has fractions in single precision."""
+    if image.dtype.str[1:] in {"u1", "u2"}:
+        return image.astype(image.dtype.newbyteorder("="), copy=False)
+    whole = image.astype(np.uint8)
+    return whole if np.array_equal(whole, image) else image.astype(np.float32)
 
 
 _Frames = NiftiFrames | VideoFrames | _DicomFrames | _Hdf5Frames
@@ -254,7 +262,7 @@ class _Reading:
         answer = self._reader.sandbox.run(self._function, self._path, **arguments)
         if answer.value:
             self._flow.add(number)
-        if answer.array.dtype not in (np.uint8, np.uint16):
+        if answer.array.dtype not in (np.uint8, np.uint16, np.float32):
             raise InputError(f"'{self._path}' was not decoded to a grey image. Save it again as PNG.")
         white_of(answer.array, f"'{self._path}'")
         return answer.array

@@ -158,6 +158,8 @@ def white_of(image: Grey, where: str) -> float:
     low, high = float(image.min()), float(image.max())
     if not (low >= 0 and high <= 255):  # NaN fails both
         raise InputError(f"{where} holds values from '{low:g}' to '{high:g}'; expected 0 to 255. Store it as uint8.")
+    if image.dtype.kind == "f" and high <= 1 and (image % 1).any():  # black, for a network that knows 0 to 255
+        raise InputError(f"{where} holds fractions from '{low:g}' to '{high:g}'; expected 0 to 255. Store it as uint8.")
     return 255.0
 
 

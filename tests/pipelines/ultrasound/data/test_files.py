@@ -9,6 +9,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from pipelines.ultrasound.data.files import list_inputs, open_file
+from pipelines.ultrasound.data.formats.hdf5 import H5Frames
+from pipelines.ultrasound.data.frames import white_of
 from tests.bad_inputs.dicoms import still
 from tests.pipelines.ultrasound.tiny import make_h5
 from vision_core.errors import DataError, InputError
@@ -121,6 +123,21 @@ def test_open_file__hdf5_says_what_it_leaves_out_by_its_own_name(tmp_path: Path,
     found = open_file(tmp_path / "a.h5", reader)
     assert found.notes == ("'a.h5': 1 keys are neither frame nor label and left out ('about').",)
     assert found.read(0).tolist() == np.arange(12).reshape(3, 4).tolist()
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">u2", "<i8", "<f4", "<f8"])
+def test_open_file__hdf5_has_the_values_that_training_reads_whatever_their_type(
+    kind: str, tmp_path: Path, reader: UntrustedImages
+) -> None:
+    values = (np.arange(12).reshape(3, 4) + (0.5 if "f" in kind else 0)).astype(kind)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["frame_00000"], file["frame_00001"] = values, np.zeros((3, 4), kind)
+    found = open_file(tmp_path / "a.h5", reader)
+    trained = H5Frames(tmp_path / "a.h5", allow_unlabelled=True)
+    for number in (0, 1):
+        image, frame = found.read(number), trained.read(number)
+        assert np.array_equal(image, frame.image)
+        assert white_of(image, "it") == frame.white
 
 
 def test_list_inputs__images_dicom_and_hdf5_of_the_folder_itself(tmp_path: Path) -> None:

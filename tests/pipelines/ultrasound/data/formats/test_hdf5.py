@@ -183,6 +183,7 @@ def test_read__other_masks_are_refused_with_what_was_found(write: Write, values:
         (np.full((5, 6), -3.0), "holds values from '-3'"),
         (np.full((5, 6), 700, np.int32), "holds values from '700' to '700'"),
         (np.zeros((5, 6), complex), "has the type 'complex128'"),
+        (IMAGE / np.float32(255), "holds fractions from '0' to '0.113725'; expected 0 to 255"),
     ],
 )
 def test_read__other_images_are_refused_with_what_was_found(write: Write, values: NDArray[Any], told: str) -> None:
