@@ -136,7 +136,8 @@ def facts_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, An
     told["spacing_mm"] = found.spacing_mm if isinstance(found, NiftiFrames) else None
     told["times_ms"] = found.times_ms if isinstance(found, VideoFrames) else None
     told["notes"] = (*getattr(found, "notes", ()), *([] if told["spacing_mm"] else [_NO_SPACING]))
-    return {}, told
+    place = found.place_mm if isinstance(found, NiftiFrames) else None
+    return {} if place is None else {"place": place}, told
 
 
 def frame_in_child(path: Path, *, frame: int) -> tuple[Mapping[str, NDArray[Any]], bool]:

@@ -1,8 +1,10 @@
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,10 +12,12 @@ from pydicom.data import get_testdata_file
 
 from pipelines.ultrasound.data.files import list_inputs, open_file
 from pipelines.ultrasound.data.formats.hdf5 import H5Frames
+from pipelines.ultrasound.data.formats.stacks import place_of
 from pipelines.ultrasound.data.frames import white_of
 from tests.bad_inputs.dicoms import still
 from tests.pipelines.ultrasound.tiny import make_h5
 from vision_core.errors import DataError, InputError
+from vision_core.images.nifti import write_masks
 from vision_core.images.untrusted import UntrustedImages
 
 
@@ -138,6 +142,18 @@ def test_open_file__hdf5_has_the_values_that_training_reads_whatever_their_type(
         image, frame = found.read(number), trained.read(number)
         assert np.array_equal(image, frame.image)
         assert white_of(image, "it") == frame.white
+
+
+def test_open_file__nifti_keeps_its_place_for_the_masks(tmp_path: Path, reader: UntrustedImages) -> None:
+    """Else they lie beside the image in every viewer."""
+    image: Any = nibabel.Nifti1Image
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    axes = np.array([[0, -0.3, 0, 10], [0.3, 0, 0, 20], [0, 0, 2, -5], [0, 0, 0, 1]])
+    nibabel.save(image(values, axes), tmp_path / "a.nii.gz")
+    file = open_file(tmp_path / "a.nii.gz", reader)
+    write_masks(tmp_path / "masks.nii.gz", np.ones((4, 3, 2), bool), file.spacing_mm, file.place)
+    for name in ("a", "masks"):
+        assert np.allclose(place_of(tmp_path / f"{name}.nii.gz"), axes)
 
 
 def test_list_inputs__images_dicom_and_hdf5_of_the_folder_itself(tmp_path: Path) -> None:
