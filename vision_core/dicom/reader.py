@@ -23,7 +23,7 @@ from vision_core.dicom.cine import FramePixels
 from vision_core.dicom.decoding import Stored, decode_frame
 from vision_core.dicom.display import OTHER_PROFILE, full_range, is_other_profile, read_grey_display, to_display
 from vision_core.dicom.header import UnfitError, frame_times, is_signed, num_frames
-from vision_core.dicom.spacing import Spacing, pixel_ratio, read_spacing, stack_place
+from vision_core.dicom.spacing import Spacing, cine_spacing, pixel_ratio, stack_place
 from vision_core.dicom.structure import (
     data_set_offset,
     find_pixels,
@@ -105,7 +105,7 @@ def inspect_dicom(path: Path, max_megapixels: float = 100.0, *, key: str = "") -
             instance=hashed_number(str(header.get("SOPInstanceUID", "") or "")),
             machine=_machine(header),
             notes=(*notes, *_notes(path, header)),
-            spacing=read_spacing(header),
+            spacing=cine_spacing(header),
             times_ms=frame_times(header) if frames > 1 else None,
             place=stack_place(header),
         )

@@ -67,6 +67,22 @@ def read_spacing(header: "Dataset", frame: int = 0) -> Spacing:
     return Spacing(mm=sizes[0])
 
 
+def cine_spacing(header: "Dataset") -> Spacing:
+    """Read the size of a pixel of all frames, as ``read_spacing``; it is not known where it differs between them."""
+    first = read_spacing(header)
+    groups = header.get("PerFrameFunctionalGroupsSequence") or ()
+    if first.mm is None:
+        return first
+    for frame in range(1, len(groups)):
+        other = read_spacing(header, frame)
+        if other.mm is None:
+            return other
+        if not math.isclose(first.mm[0], other.mm[0], rel_tol=_AGREES):
+            told = f"has frames with spacings that disagree ('{first.mm[0]:g}' and '{other.mm[0]:g}' mm)"
+            return Spacing(mm=None, reason=f"{told}; sizes are in pixels")
+    return first
+
+
 def pixel_ratio(header: "Dataset") -> tuple[float, float] | None:
     """Read height and width of pixels that are no squares, in any unit; None where they are, or nothing tells.
 

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom import dcmwrite
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
@@ -135,3 +136,15 @@ def test_stack_place__of_one_frame_and_of_many() -> None:
 @pytest.mark.parametrize("origins", [[[0, 0, 0], [0, 1, 4], [0, 2, 9]], [[0, 0, 0]] * 2, [[0, 0, 0], [1, 0, 0]]])
 def test_stack_place__frames_that_are_no_even_stack(origins: list[list[float]]) -> None:
     assert stack_place(enhanced(origins)) is None
+
+
+def test_spacing__of_frames_that_differ_is_not_known(tmp_path: Path) -> None:
+    image, measures = enhanced([[0, 0, 0], [0, 0, 1], [0, 0, 2]], spacing=(0.5, 0.5)), Dataset()
+    dcmwrite(tmp_path / "even.dcm", image)
+    assert inspect_dicom(tmp_path / "even.dcm").spacing.mm == (0.5, 0.5)
+    measures.PixelSpacing = [0.25, 0.25]
+    image.PerFrameFunctionalGroupsSequence[2].PixelMeasuresSequence = [measures]
+    dcmwrite(tmp_path / "zoomed.dcm", image)
+    found = inspect_dicom(tmp_path / "zoomed.dcm").spacing
+    told = "has frames with spacings that disagree ('0.5' and '0.25' mm); sizes are in pixels"
+    assert found == Spacing(mm=None, reason=told)
