@@ -103,7 +103,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
         fold = config.data.fold
         parts = f"Fold {fold} of {config.data.folds}: {len(set(val.subjects or ()))} subjects of '{config.data.split}'"
         told = [] if fold is None else [f"{parts} choose the epoch."]
-        notes = [*told, *start.notes, *(note for each in surveys.values() for note in each.notes)]
+        notes = [*told, *start.notes, *(note for each in surveys.values() for note in each.notes), *lists.notes]
         if items.is_one_a_subject:
             notes.append("An epoch has one random frame of each subject (data.frames_per_subject).")
         return Prepared(
@@ -263,11 +263,14 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
             )
             for name, found in surveys.items()
         ]
+        told = {note for found in surveys.values() for note in found.notes}
+        between = [Finding(severity="note", text=note) for note in lists.notes if note not in told]
         try:
             refuse_shared_frames(surveys, str(config.data.root))
         except DataError as error:
-            findings = tuple(Finding(severity="refuse", text=text) for text in error.problems)
-            checked.append(Checked(name="between the lists", unit="frames", findings=findings))
+            between += [Finding(severity="refuse", text=text) for text in error.problems]
+        if between:
+            checked.append(Checked(name="between the lists", unit="frames", findings=tuple(between)))
         return checked
 
     def _check(self, config: UltrasoundConfig) -> tuple[Lists, dict[str, Survey]]:

@@ -34,6 +34,7 @@ class FrameName:
         text: How the file calls it.
         file: Where it lies among frames that follow each other; empty where frames are single.
         machine: Manufacturer and model of the machine; empty where it is not known.
+        patient: Hash of the patient's number; empty where the file has none.
     """
 
     subject: str | None
@@ -41,6 +42,7 @@ class FrameName:
     text: str
     file: str = ""
     machine: str = ""
+    patient: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

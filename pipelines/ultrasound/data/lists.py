@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 from pipelines.ultrasound.config import UltrasoundData
@@ -86,8 +87,9 @@ class Lists:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks on the files and folders, among them what is masked."""
-        return tuple(dict.fromkeys(note for each in self.by_name.values() for note in each.notes))
+        """Remarks on the files and folders, among them what is masked, and on what lies between the lists."""
+        own = dict.fromkeys(note for each in self.by_name.values() for note in each.notes)
+        return (*own, *_shared_patients(self.by_name))
 
 
 def read_lists(data: UltrasoundData, wanted: Iterable[str]) -> Lists:
@@ -207,6 +209,24 @@ def _open(path: Path, kind: str, data: UltrasoundData, known: Sequence[Sector] =
         frames = CineFrames(path, data.finding) if kind == "cines" else FolderFrames(path)
     is_masked = data.outside == "mask" or (data.outside is None and kind == "cines")
     return MaskedFrames(frames, path, known) if is_masked else frames
+
+
+def _shared_patients(lists: Mapping[str, FrameList]) -> list[str]:
+    """Tell of patients in two lists, by the numbers in DICOM files; one number of all files is a placeholder."""
+    subjects = {
+        name: {each.patient: each.subject for each in found.names if each.patient} for name, found in lists.items()
+    }
+    if len({patient for own in subjects.values() for patient in own}) < 2:
+        return []
+    told = []
+    for (one, first), (other, second) in combinations(subjects.items(), 2):
+        if shared := sorted(first.keys() & second.keys()):
+            told.append(
+                f"{len(shared)} patients are in '{one}' and in '{other}' by their PatientID, such as '"
+                f"{first[shared[0]]}' and '{second[shared[0]]}': the score is too good. Put all files of a patient "
+                "under one subject."
+            )
+    return told
 
 
 def _has_subjects(frames: Frames) -> bool:

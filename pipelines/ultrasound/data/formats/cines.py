@@ -141,6 +141,7 @@ class CineFrames:
                 text=f"{cine.path.relative_to(root)}#{frame}",
                 file=str(cine.path),
                 machine=cine.facts.machine if cine.facts else "",
+                patient=cine.facts.patient if cine.facts else "",
             )
             for place, (subject, cine, frame) in enumerate(
                 (subject, cine, frame) for subject, cine in ordered for frame in cine.labelled

@@ -73,6 +73,22 @@ def test_read_lists__dicom_is_found_by_its_suffix(tmp_path: Path) -> None:
     assert lists["train"].read(0).image[3, 2] == 50
 
 
+def test_read_lists__a_patient_under_two_names_in_two_lists_is_told(tmp_path: Path) -> None:
+    def notes(**numbers: str) -> list[str]:
+        for subject, number in numbers.items():
+            folder = tmp_path / ("val" if subject == "c" else "train") / subject
+            folder.mkdir(parents=True, exist_ok=True)
+            still(folder / "x.dcm", PatientID=number)
+            Image.fromarray(np.ones((16, 16), np.uint8)).save(folder / "x_obs00.png")
+        found = read_lists(UltrasoundData(root=tmp_path, outside="keep"), ["train", "val"])
+        return [note for note in found.notes if "PatientID" in note]
+
+    [told] = notes(a="7", b="8", c="8")
+    assert told.startswith("1 patients are in 'train' and in 'val' by their PatientID, such as 'b' and 'c': the score")
+    assert not notes(a="7", b="8", c="9")
+    assert not notes(a="0", b="0", c="0")  # of files without a person's number
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
