@@ -16,9 +16,11 @@ from pipelines.ultrasound.data.sector.find import Sector
 from pipelines.ultrasound.data.sector.training import MaskedFrames
 from pipelines.ultrasound.data.subjects import Splits, read_splits, refuse_shared, split_subjects
 from vision_core.errors import ConfigError, DataError
+from vision_core.images.reading import is_image_name
 
 SPLITS_FILE = "splits.json"
 HDF5_SUFFIXES = (".h5", ".hdf5")
+_DEPTH = 2  # of SUBJECT/FILE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,9 +208,26 @@ def _open(path: Path, kind: str, data: UltrasoundData, known: Sequence[Sector] =
     if kind == "hdf5":
         frames = H5Frames(path)
     else:
-        frames = CineFrames(path, data.finding) if kind == "cines" else FolderFrames(path)
+        found: CineFrames | FolderFrames
+        found = CineFrames(path, data.finding) if kind == "cines" else FolderFrames(path)
+        found.notes += _too_deep(path, kind)
+        frames = found
     is_masked = data.outside == "mask" or (data.outside is None and kind == "cines")
     return MaskedFrames(frames, path, known) if is_masked else frames
+
+
+def _too_deep(root: Path, kind: str) -> tuple[str, ...]:
+    """Tell of files below the folders of the subjects, which are not looked for."""
+
+    def is_wanted(name: str) -> bool:
+        return name.lower().endswith(CINE_SUFFIXES) if kind == "cines" else is_image_name(name)
+
+    paths = (
+        Path(folder, name).relative_to(root) for folder, _, names in os.walk(root) for name in filter(is_wanted, names)
+    )
+    found = sorted(path for path in paths if len(path.parts) > _DEPTH)
+    told = f"'{root}': {len(found)} files lie below the folders of the subjects and are left out"
+    return (f"{told}, such as '{found[0]}'.",) if found else ()
 
 
 def _shared_patients(lists: Mapping[str, FrameList]) -> list[str]:

@@ -62,6 +62,22 @@ def test_read_lists__folders_of_subjects_and_folders_of_lists(tmp_path: Path) ->
         read_lists(UltrasoundData(root=tmp_path), ["train", "val"])
 
 
+@pytest.mark.parametrize("kind", ["folders", "cines"])
+def test_read_lists__files_below_the_folders_of_the_subjects_are_counted(kind: str, tmp_path: Path) -> None:
+    for folder in (tmp_path / "train" / "p1", tmp_path / "train" / "p2" / "series"):
+        if kind == "folders":
+            labelled(folder)
+            continue
+        folder.mkdir(parents=True)
+        still(folder / "a.dcm")
+        Image.fromarray(np.ones((16, 16), np.uint8)).save(folder / "a_obs00.png")
+    found = read_lists(UltrasoundData(root=tmp_path, outside="keep"), ["train"])
+    assert found["train"].subjects == ("p1",)
+    place, count = (Path("p2", "series", "a.png"), 2) if kind == "folders" else (Path("p2", "series", "a.dcm"), 1)
+    told = f"{count} files lie below the folders of the subjects and are left out, such as '{place}'."
+    assert f"'{tmp_path / 'train'}': {told}" in found.notes
+
+
 def test_read_lists__dicom_is_found_by_its_suffix(tmp_path: Path) -> None:
     for subject in ("p1", "p2"):
         (tmp_path / subject).mkdir()
