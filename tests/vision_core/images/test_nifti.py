@@ -125,7 +125,8 @@ def test_frames__other_types_where_they_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_frames__place_in_the_patient_where_one_is_stated(tmp_path: Path) -> None:
-    values, image = np.zeros((4, 3, 2), np.uint8), nibabel.Nifti1Image
+    image: Any = nibabel.Nifti1Image
+    values = np.zeros((4, 3, 2), np.uint8)
     axes = np.array([[0, -0.3, 0, 10], [0.3, 0, 0, 20], [0, 0, 2, -5], [0, 0, 0, 1]])
 
     def place_of(affine: NDArray[np.float64] | None, unit: str = "unknown") -> NDArray[np.float64] | None:
