@@ -22,6 +22,7 @@ from pipelines.ovd.image_text.vocabulary import (
     Vocabulary,
     check_memory,
     embed_vocabulary,
+    name_key,
     parse_names,
     read_names,
     spoken_name,
@@ -203,7 +204,8 @@ def _given(config: OvdConfig) -> tuple[Vocabulary, Vocabulary] | None:
         return None
     names = read_names(settings.classes_file) if settings.classes_file else parse_names(settings.classes or "")
     negatives = parse_names(settings.negatives) if settings.negatives else Vocabulary(names=(), synonyms=())
-    if both := {_alike(name) for name in names.names} & {_alike(name) for name in negatives.names}:
+    wanted, unwanted = ({name_key(word) for words in each.synonyms for word in words} for each in (names, negatives))
+    if both := wanted & unwanted:
         raise ConfigError(f"'{min(both)}' is to be detected, and is among what is not wanted. Take it out of one.")
     return names, negatives
 
@@ -299,9 +301,18 @@ def _quantile(scores: Tensor) -> Tensor:
 
 
 def _meant(names: Vocabulary, classes: Sequence[str]) -> Tensor:
-    """Tell which classes ``(K, classes)`` each name or one of its synonyms is."""
-    words = [{_alike(word) for word in synonyms} for synonyms in names.synonyms]
-    return torch.tensor([[_alike(name) in each for name in classes] for each in words]).reshape(len(names), -1)
+    """Tell which classes ``(K, classes)`` each name or one of its synonyms is.
+
+    What stands in brackets counts only where both have some: a bow may be either bow, one bow is not the other.
+    """
+    written = [({name_key(word) for word in words}, set(map(_spoken_key, words))) for words in names.synonyms]
+    known = [(name_key(name), _spoken_key(name)) for name in classes]
+    rows = [[key in keys or spoken in keys or key in bare for key, spoken in known] for keys, bare in written]
+    return torch.tensor(rows, dtype=torch.bool).reshape(len(names), -1)
+
+
+def _spoken_key(name: str) -> str:
+    return name_key(spoken_name(name))
 
 
 def far_names(names: Sequence[str], embeddings: Tensor, trained: Tensor) -> tuple[str, ...]:
@@ -333,7 +344,3 @@ def _check_model(model: TextModel, card: Card) -> None:
             "image_text.weights: this is another image–text model than the detector was trained with, whose embeddings "
             "it cannot compare. Give the one of the training."
         )
-
-
-def _alike(name: str) -> str:
-    return spoken_name(name).casefold()

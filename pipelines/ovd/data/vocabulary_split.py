@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.ovd.image_text.vocabulary import spoken_name
+from pipelines.ovd.image_text.vocabulary import name_key
 from vision_core.detection.datasets.checks import near_name
 from vision_core.detection.datasets.records import DetectionDataset
 from vision_core.errors import ConfigError, DataError
@@ -49,12 +49,12 @@ def split_classes(classes: Sequence[str], novel: Sequence[str]) -> Split:
         if name not in classes
     ]
     split = Split(classes=tuple(classes), novel=tuple(name for name in classes if name in novel))
-    spelled = {_alike(name): name for name in split.base}
+    spelled = {name_key(name): name for name in split.base}
     problems += [
-        f"data.novel names '{name}', and '{spelled[_alike(name)]}' is a base class: its boxes would be read. Take one "
-        "of the two out."
+        f"data.novel names '{name}', and '{spelled[name_key(name)]}' is a base class: its boxes would be read. Take "
+        "one of the two out."
         for name in split.novel
-        if _alike(name) in spelled
+        if name_key(name) in spelled
     ]
     if not problems and not (split.base and split.novel):
         missing = "novel" if split.base else "base"
@@ -109,7 +109,3 @@ def group_means(per_class: Mapping[str, float | None], split: Split) -> tuple[di
     shown = ", ".join(empty[:_SHOWN]) + (", ..." if len(empty) > _SHOWN else "")
     told = f"warning: {len(empty)} classes have no labelled object and take no part in the means: {shown}."
     return means, (told,) if empty else ()
-
-
-def _alike(name: str) -> str:
-    return spoken_name(name).casefold()

@@ -84,7 +84,12 @@ def read_names(path: Path) -> Vocabulary:
 
 def spoken_name(name: str) -> str:
     """Write a name of LVIS as one says it: no underscores, ``/`` as or, nothing in brackets."""
-    return _plain(_BRACKETED.sub("", name.replace("_", " ")).replace("/", " or "))
+    return _plain(_BRACKETED.sub("", _in_words(name)))
+
+
+def name_key(name: str) -> str:
+    """Return what all spellings of a name share; what stands in brackets tells one thing from another and counts."""
+    return _in_words(name).casefold()
 
 
 def embed_vocabulary(model: TextModel, vocabulary: Vocabulary, folder: Path | None = None) -> Tensor:
@@ -177,6 +182,10 @@ def _vocabulary(lines: Sequence[Sequence[str]], where: str) -> Vocabulary:
     return Vocabulary(
         names=tuple(words[0] for words in found.values()), synonyms=tuple(found.values()), notes=tuple(notes)
     )
+
+
+def _in_words(name: str) -> str:
+    return _plain(name.replace("_", " ").replace("/", " or "))
 
 
 def _plain(word: str) -> str:

@@ -18,6 +18,7 @@ from pipelines.ovd.predict import (
     OvdPredictor,
     Typed,
     WordDetector,
+    _meant,
     background_thresholds,
     embed_names,
     far_names,
@@ -148,6 +149,13 @@ def test_thresholds__on_objects_of_other_classes_too(bundle: Path, tmp_path: Pat
         embed_names(older, model, words, is_open=True, on_objects=True)
 
 
+def test_meant__brackets_count_where_both_have_some() -> None:
+    classes = ("bow_(ribbon)", "bow_(weapon)", "mug", "coffee/tea")
+    names = parse_names("Bow, bow (weapon), mug (cup), coffee or tea, lamp")
+    expected = [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert _meant(names, classes).int().tolist() == expected
+
+
 def test_embed__rivals_are_the_trained_names_that_are_not_typed(bundle: Path) -> None:
     content, model = load_open_detector(bundle), TableModel(embed_dim=8)
     words = parse_names("Square, lamp"), parse_names("shadow")
@@ -219,9 +227,12 @@ def test_far__names_that_resemble_no_trained_one() -> None:
         (['predict.classes=" , "'], "no name to detect"),
         (["predict.classes=a"], "image_text.weights is empty"),
         (['predict.classes="a, Lamp"', "predict.negatives=lamp"], "'lamp' is to be detected, and is among"),
+        (["predict.classes_file={folder}/names.txt", "predict.negatives=night_light"], "'night light' is to be"),
     ],
 )
-def test_type__refused(words: list[str], told: str, bundle: Path) -> None:
+def test_type__refused(words: list[str], told: str, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a\nlamp, Night light\n")
+    words = [word.replace("{folder}", str(tmp_path)) for word in words]
     with pytest.raises(ConfigError, match=told):
         type_names(load_open_detector(bundle), load(OvdConfig, None, words))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.ovd.data.lvis import lvis_split
 from pipelines.ovd.data.vocabulary_split import Split, base_dataset, check_no_leak, group_means, split_classes
 from vision_core.detection.datasets.records import ClassList, DetectionDataset, LabelledBox
 from vision_core.errors import ConfigError, DataError
@@ -36,6 +37,21 @@ def test_split__refused(novel: tuple[str, ...], told: str) -> None:
 def test_split__a_novel_class_in_another_spelling_among_the_base_classes() -> None:
     with pytest.raises(ConfigError, match="'Hair_drier', and 'hair drier' is a base class"):
         split_classes(("person", "hair drier", "Hair_drier"), ("Hair_drier",))
+
+
+def test_split__what_stands_in_brackets_tells_classes_apart() -> None:
+    """As LVIS has them, where the one is rare and the other is not."""
+    classes = ("bow_(decorative_ribbons)", "salmon_(fish)", "bow_(weapon)", "salmon_(food)", "fish", "fish_(food)")
+    assert split_classes(classes, ("bow_(weapon)", "salmon_(food)")).base == (*classes[:2], *classes[4:])
+    with pytest.raises(ConfigError, match=r"and 'bow_\(weapon\)' is a base class"):
+        split_classes((*classes, "Bow (weapon)"), ("Bow (weapon)",))
+
+
+def test_split__of_the_published_index_of_lvis() -> None:
+    from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
+
+    split = lvis_split(LVIS_CATEGORIES)
+    assert (len(split.base), len(split.novel)) == (866, 337)
 
 
 def _dataset(classes: tuple[str, ...], *names: str) -> DetectionDataset:
