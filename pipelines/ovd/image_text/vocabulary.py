@@ -14,10 +14,11 @@ from torch import Tensor
 from pipelines.ovd.image_text.model import TextModel
 from pipelines.ovd.image_text.prompts import ensemble_ragged, expand, prompts_hash
 from vision_core.errors import ConfigError, DataError, EnvironmentFault
+from vision_core.evaluation.class_names import clean_name
 from vision_core.files import write_atomic
 
 _BRACKETED = re.compile(r"\s*\([^)]*\)")
-_BLANKS = re.compile(r"\s+")
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")  # and characters that are none
 _KEY = "prompts"  # in the header of a file of embeddings
 _NAMES_AT_ONCE = 64  # of 63 prompts each
 _SHOWN = 5
@@ -157,19 +158,19 @@ def _known(path: Path, key: str, shape: tuple[int, int]) -> Tensor | None:
 
 
 def _vocabulary(lines: Sequence[Sequence[str]], where: str) -> Vocabulary:
-    found: dict[str, tuple[str, ...]] = {}  # by the name in small letters
+    found: dict[str, tuple[str, ...]] = {}  # by the key of the name: spellings of one would share its score
     merged, owners = [], dict[str, str]()
     for line in lines:
         words = [word for word in map(_plain, line) if word]
         if not words:
             continue
-        name = words[0].casefold()
+        name = name_key(words[0])
         if name in owners:
             merged.append(words[0])
         owner = owners.get(name, name)
         kept: dict[str, str] = {}
         for word in (*found.get(owner, ()), *words):  # as first written
-            kept.setdefault(word.casefold(), word)
+            kept.setdefault(name_key(word), word)
         found[owner] = tuple(kept.values())
         owners |= {word: owner for word in kept if word not in owners}
     if not found:
@@ -189,7 +190,7 @@ def _in_words(name: str) -> str:
 
 
 def _plain(word: str) -> str:
-    return _BLANKS.sub(" ", word).strip()
+    return _BLANKS.sub(" ", clean_name(word)).strip()
 
 
 def _shown(words: Sequence[str]) -> str:

@@ -27,7 +27,21 @@ def test_parse__blanks_and_repeated_names() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", " , ,", "\n"])
+def test_parse__spellings_of_one_name_are_one() -> None:
+    """They have one embedding: each would get half of the score."""
+    found = parse_names(
+        "folding_chair, Folding chair, caf\u00e9, cafe\u0301, cat\u200b, cat, coffee/tea, coffee or tea"
+    )
+    assert found.names == ("folding_chair", "caf\u00e9", "cat", "coffee/tea")
+    assert "merged: 'Folding chair', 'caf\u00e9', 'cat', 'coffee or tea'" in found.notes[0]
+    assert parse_names("bow (weapon), bow (ribbon)").names == ("bow (weapon)", "bow (ribbon)")
+
+
+def test_parse__characters_that_are_none() -> None:
+    assert parse_names("cat\x00, \x1b[31mdog\x07, \x1b").names == ("cat", "[31mdog")
+
+
+@pytest.mark.parametrize("text", ["", " , ,", "\n", "\u200b,\x00"])
 def test_parse__nothing_to_detect(text: str) -> None:
     with pytest.raises(ConfigError, match="no name to detect"):
         parse_names(text)
