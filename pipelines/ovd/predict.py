@@ -241,7 +241,7 @@ def embed_names(
         )
     trained, regions = content.embeddings, content.detector.settings.rpn_post_nms_test
     counted = check_memory(len(names) + len(negatives) + len(trained), regions, trained.shape[1])
-    embeddings = embed_vocabulary(model, names)
+    embeddings = embed_vocabulary(model, replace(names, beside=content.card.classes))
     read = model.read_names(names.names), model.read_names(content.card.classes)
     spoken = embeddings if read[0] is None else read[0], trained if read[1] is None else read[1]
     far = far_names(names.names, *spoken)

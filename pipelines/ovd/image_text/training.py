@@ -10,7 +10,8 @@ from torch.nn import functional
 from pipelines.ovd.image_text.compact import CompactModel
 from pipelines.ovd.image_text.contrastive import contrastive_loss
 from pipelines.ovd.image_text.crops import cut_crops
-from pipelines.ovd.image_text.prompts import TEMPLATES, expand
+from pipelines.ovd.image_text.prompts import TEMPLATES
+from pipelines.ovd.image_text.vocabulary import Vocabulary
 from vision_core.detection.datasets.records import DetectionDataset
 from vision_core.errors import DataError
 from vision_core.images.reading import read_noted_image
@@ -99,7 +100,8 @@ class ContrastiveLearner(Learner):
         super().__init__()
         self.model = model
         # All prompts of all names, (K, 63, 384): the encoder that reads them is frozen.
-        self.register_buffer("sentences", torch.stack([model.read_texts(expand(name)) for name in classes]), False)
+        prompts = Vocabulary.of_classes(classes).prompts()
+        self.register_buffer("sentences", torch.stack([model.read_texts(lines) for lines in prompts]), False)
         self.sentences: Tensor
 
     def training_step(self, batch: CropBatch) -> dict[str, Tensor]:

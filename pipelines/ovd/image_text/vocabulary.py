@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -35,23 +35,44 @@ class Vocabulary:
         names: Shown names, each once.
         synonyms: Of each name the words that are embedded, itself first.
         notes: What was merged, dropped or is doubtful, a sentence each.
+        beside: Other names that they have to stay apart from.
     """
 
     names: tuple[str, ...]
     synonyms: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
     @classmethod
     def of_classes(cls, names: Sequence[str]) -> "Vocabulary":
-        """Take the classes of a data set as they are."""
-        return cls(names=tuple(names), synonyms=tuple((name,) for name in names))
+        """Take the classes of a data set as they are; a note tells which are embedded in other words."""
+        taken = cls(names=tuple(names), synonyms=tuple((name,) for name in names))
+        said = taken._said()
+        other = [f"'{name}' as '{said[name]}'" for name in names if said[name] != _plain(name.replace("_", " "))]
+        more = ", ..." if len(other) > _SHOWN else ""
+        told = f"{len(other)} names are embedded as one says them: {', '.join(other[:_SHOWN])}{more}."
+        return replace(taken, notes=(told,) if other else ())
 
     def prompts(self) -> list[list[str]]:
-        """Write the prompts of each name, those of its synonyms behind its own."""
-        return [[prompt for word in words for prompt in expand(word)] for words in self.synonyms]
+        """Write the prompts of each name as one says it, those of its synonyms behind its own.
+
+        What stands in brackets is left out, but for names that would be one without it.
+        """
+        said = self._said()
+        return [[prompt for word in words for prompt in expand(said[word])] for words in self.synonyms]
+
+    def _said(self) -> dict[str, str]:
+        own = [word for words in self.synonyms for word in words]
+        keys: dict[str, set[str]] = {}
+        for word in (*own, *self.beside):
+            keys.setdefault(name_key(spoken_name(word)), set()).add(name_key(word))
+        bare = {word: spoken_name(word) for word in own}
+        return {
+            word: said if said and len(keys[name_key(said)]) == 1 else _in_words(word) for word, said in bare.items()
+        }
 
     def fingerprint(self) -> str:
         """Hash all prompts in order, name by name."""

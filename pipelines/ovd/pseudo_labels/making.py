@@ -78,7 +78,8 @@ def make_labels(
     ids = [record.image_id for record in sound.records]
     count = write_shards(out / _SCORES, _header(config, split.novel, model), ids, score, shard_images)
     header, scored = read_shards(out / _SCORES)
-    embeddings = embed_vocabulary(model, Vocabulary.of_classes(split.classes), out / _EMBEDDINGS)
+    classes = Vocabulary.of_classes(split.classes)
+    embeddings = embed_vocabulary(model, classes, out / _EMBEDDINGS)
     path = out / LABELS_FILE
     index = read_index(config.data, dataset, split)
     candidates, notes = write_labels(path, index, scored, split, embeddings, config.candidates, header)
@@ -86,6 +87,7 @@ def make_labels(
         f"{count} of {len(ids)} images were scored now; the others were before.",
         f"{candidates} candidates of {len(split.novel)} novel classes: {path}",
         *sound.notes,
+        *classes.notes,
         *notes,
     ]
 

@@ -1,5 +1,6 @@
 """Names typed and listed, and embeddings that are kept under a fingerprint."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_read__no_text_and_no_file(tmp_path: Path) -> None:
 )
 def test_spoken__names_of_lvis(name: str, spoken: str) -> None:
     assert spoken_name(name) == spoken
+
+
+def test_prompts__names_of_lvis_as_one_says_them_and_apart() -> None:
+    found = Vocabulary.of_classes(["hair_drier", "crab_(animal)", "bow_(weapon)", "bow_(ribbon)", "coffee/tea", "(x)"])
+    said = ["hair drier", "crab", "bow (weapon)", "bow (ribbon)", "coffee or tea", "(x)"]
+    assert found.prompts() == [list(expand(name)) for name in said]
+    assert found.notes == (
+        "2 names are embedded as one says them: 'crab_(animal)' as 'crab', 'coffee/tea' as 'coffee or tea'.",
+    )
+    assert Vocabulary.of_classes(["tie", "hair_drier"]).notes == ()
+    typed = parse_names("bow (weapon), crab (animal)")
+    trained = ("bow_(ribbon)", "bow_(weapon)", "crab_(animal)")
+    assert [lines[3] for lines in typed.prompts()] == [expand("bow")[3], expand("crab")[3]]
+    assert replace(typed, beside=trained).prompts() == [list(expand("bow (weapon)")), list(expand("crab"))]
 
 
 def test_embed__ensemble_over_prompts_and_synonyms() -> None:
