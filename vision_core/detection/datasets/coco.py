@@ -233,6 +233,21 @@ def load_index(path: Path) -> dict[str, list[Entry]]:
     return {**tables, "images": [_named(image) for image in tables["images"]]}
 
 
+def with_listed_ids(index: Mapping[str, list[Entry]]) -> dict[str, list[Entry]]:
+    """Write the ids that annotations name as images and categories have them, as text or as numbers."""
+    told = ReaderReport("refuse")  # by the reader of the list
+    annotations = index["annotations"]
+    for name, table in (("image_id", "images"), ("category_id", "categories")):
+        ids = {_id_of(entry, "id") for entry in index[table]}
+        known = ids, _numbers(ids)
+        found = [_matched(entry, name, known, told) for entry in annotations]
+        annotations = [
+            entry if entry.get(name) == number else {**entry, name: number}
+            for entry, number in zip(annotations, found, strict=True)
+        ]
+    return {**index, "annotations": annotations}
+
+
 def _named(image: Entry) -> Entry:
     """Name an image of LVIS, whose indexes have addresses instead of names: by folder and name of the address."""
     url = image.get("coco_url")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.vision_core.detection.synthetic import make_coco
-from vision_core.detection.datasets.coco import image_ids, read_coco, read_coco_images
+from vision_core.detection.datasets.coco import image_ids, read_coco, read_coco_images, with_listed_ids
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import DataError
 
@@ -178,3 +178,20 @@ def test_image_ids__what_is_not_one_image_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=told):
         image_ids(_listed(tmp_path, *names), [Path(path) for path in paths])
+
+
+def test_ids__annotations_name_them_as_they_are_listed() -> None:
+    index = {
+        "images": [{"id": 7}, {"id": "b"}],
+        "categories": [{"id": "3"}, {"id": 4.0}],
+        "annotations": [
+            {"id": 1, "image_id": "7", "category_id": 3, "bbox": []},
+            {"id": 2, "image_id": "b", "category_id": "4"},
+            {"id": 3, "image_id": 9, "category_id": 4},
+        ],
+    }
+    before = [dict(each) for each in index["annotations"]]
+    found = with_listed_ids(index)["annotations"]
+    assert [(each["image_id"], each["category_id"]) for each in found] == [(7, "3"), ("b", 4), (9, 4)]
+    assert found[0]["bbox"] == []
+    assert index["annotations"] == before
