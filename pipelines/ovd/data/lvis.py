@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.ovd.data.vocabulary_split import Split, split_classes
 from vision_core.errors import DataError
+from vision_core.evaluation.class_names import written_name
 
 MOST_DETECTIONS = 300  # an image
 _FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
@@ -43,12 +44,11 @@ def lvis_split(categories: Sequence[Mapping[str, Any]]) -> Split:
     Raises:
         DataError: A category has no frequency, as in other COCO files.
     """
-    ordered = sorted(categories, key=lambda each: int(each["id"]))
+    ordered = sorted(categories, key=_place)
     if strange := [each["name"] for each in ordered if each.get("frequency") not in _FREQUENCIES]:
         raise DataError(f"category '{strange[0]}' has no frequency r, c or f: this is no index of LVIS.")
-    return split_classes(
-        [str(each["name"]) for each in ordered], [str(each["name"]) for each in ordered if each["frequency"] == "r"]
-    )
+    names = [written_name(str(each["name"])) for each in ordered]
+    return split_classes(names, [name for name, each in zip(names, ordered, strict=True) if each["frequency"] == "r"])
 
 
 def without_rare(index: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,9 @@ def check_index(index: Mapping[str, Any]) -> None:
         DataError: The index is none of LVIS.
     """
     lists = ("neg_category_ids", "not_exhaustive_category_ids")
-    if lacking := [image["id"] for image in index["images"] if any(name not in image for name in lists)]:
+    if lacking := [
+        image["id"] for image in index["images"] if not all(isinstance(image.get(name), list) for name in lists)
+    ]:
         raise DataError(f"image '{lacking[0]}' lacks {' or '.join(lists)}: this is no index of LVIS.")
     if strange := [each["name"] for each in index["categories"] if each.get("frequency") not in _FREQUENCIES]:
         raise DataError(f"category '{strange[0]}' has no frequency r, c or f: this is no index of LVIS.")
@@ -119,6 +121,12 @@ def _highest(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         for found in by_image.values()
         for each in sorted(found, key=lambda each: -float(each["score"]))[:MOST_DETECTIONS]
     ]
+
+
+def _place(category: Mapping[str, Any]) -> tuple[bool, int | str]:
+    """Order categories by their ids, numbers first, also those written as text."""
+    text = str(category["id"])
+    return (False, int(text)) if text.isdecimal() else (True, text)
 
 
 def _mean(precision: NDArray[np.float64]) -> float | None:

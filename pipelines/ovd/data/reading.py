@@ -7,7 +7,7 @@ from pipelines.ovd.config import OvdData
 from pipelines.ovd.data.lvis import LvisScores, check_index, lvis_scores, lvis_split
 from pipelines.ovd.data.vocabulary_split import Split, base_dataset, check_no_leak, split_classes
 from pipelines.ovd.pseudo_labels.label_file import coco_index
-from vision_core.detection.datasets.coco import index_path, load_index
+from vision_core.detection.datasets.coco import index_path, load_index, with_listed_ids
 from vision_core.detection.datasets.reading import DetectionDataset, existing_root, read_dataset
 from vision_core.errors import ConfigError
 from vision_core.evaluation.class_names import written_name
@@ -80,9 +80,10 @@ def read_index(data: OvdData, dataset: DetectionDataset, split: Split) -> dict[s
     content = _index(data, data.split)
     known = {record.image_id for record in dataset.records}
     images = [image for image in content["images"] if str(image["id"]) in known]
-    categories = [each for each in content["categories"] if each["name"] in split.classes]
+    named = [{**each, "name": written_name(str(each["name"]))} for each in content["categories"]]
+    categories = [each for each in named if each["name"] in split.classes]
     extra = [name for name in split.classes if name not in {each["name"] for each in categories}]
-    largest = max((int(each["id"]) for each in content["categories"]), default=0)
+    largest = max((int(each["id"]) for each in named if str(each["id"]).isdecimal()), default=0)
     categories += [{"id": largest + number, "name": name} for number, name in enumerate(extra, start=1)]
     return {"images": images, "annotations": content["annotations"], "categories": categories}
 
@@ -143,4 +144,4 @@ def _part(content: Mapping[str, Any], images: Sequence[Mapping[str, Any]], wante
 
 
 def _index(data: OvdData, split: str) -> dict[str, Any]:
-    return dict(load_index(index_path(existing_root(data), split)))
+    return dict(with_listed_ids(load_index(index_path(existing_root(data), split))))

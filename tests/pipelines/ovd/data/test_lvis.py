@@ -48,6 +48,8 @@ def test_split__rare_classes_are_novel_in_the_order_of_the_ids() -> None:
     split = lvis_split(CATEGORIES)
     assert split.classes == ("cat", "mug", "bolt")
     assert split.novel == ("bolt",)
+    text = [{**each, "id": str(each["id"] + 8), "name": f"{each['name']} "} for each in CATEGORIES]
+    assert lvis_split([*text, {"id": "b", "name": "cup", "frequency": "r"}]).classes == (*split.classes, "cup")
     with pytest.raises(DataError, match="'cat' has no frequency"):
         lvis_split([{"id": 1, "name": "cat"}])
 
@@ -103,6 +105,9 @@ def test_scores__another_index_is_refused() -> None:
     index = _index({"id": 1, "width": 9, "height": 9})
     with pytest.raises(DataError, match="image '1' lacks neg_category_ids or not_exhaustive"):
         lvis_scores(index, [])
+    empty = _index({**_image(1), "neg_category_ids": None})
+    with pytest.raises(DataError, match="image '1' lacks neg_category_ids"):
+        lvis_scores(empty, [])
 
 
 def test_scores__nothing_found_is_zero_and_not_an_error() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.ovd.config import OvdData
-from pipelines.ovd.data.reading import class_split, read_base, read_index, read_scored
+from pipelines.ovd.data.reading import class_split, read_base, read_index, read_lvis, read_scored
 from tests.pipelines.ovd.tiny import CLASSES, NOVEL
 from tests.vision_core.detection.synthetic import make_coco, make_voc
 from vision_core.errors import ConfigError
@@ -46,6 +46,39 @@ def test_index__of_coco_keeps_ids_and_fields(tmp_path: Path) -> None:
     }
     assert index["annotations"] == content["annotations"]
     assert index["images"] == content["images"]
+
+
+def test_index__ids_as_text_and_blanks_in_names_lose_no_base_box(tmp_path: Path) -> None:
+    make_coco(tmp_path, count=4, classes=CLASSES)
+    content = json.loads((tmp_path / "train.json").read_text())
+    for each in content["annotations"]:
+        each["category_id"] = str(each["category_id"])
+    for each in content["categories"]:
+        each["name"] += " "
+    content["categories"].append({"id": "other", "name": "other"})
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    data = _data(tmp_path)
+    dataset, split = read_base(data)
+    index = read_index(data, dataset, split)
+    assert [each["name"] for each in index["categories"]] == list(CLASSES)
+    base = {each["id"] for each in index["categories"] if each["name"] in split.base}
+    kept = sum(each["category_id"] in base for each in index["annotations"])
+    assert kept == sum(len(record.labels) for record in dataset.records) > 0
+
+
+@pytest.mark.parametrize("name", ["image_id", "category_id"])
+def test_lvis__ids_as_text_lose_no_object(name: str, tmp_path: Path) -> None:
+    make_coco(tmp_path, count=4, classes=CLASSES)
+    content = json.loads((tmp_path / "train.json").read_text())
+    for each in content["annotations"]:
+        each[name] = str(each[name])
+    for each in content["images"]:
+        each |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    for each in content["categories"]:
+        each["frequency"] = "f"
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    found = read_lvis(_data(tmp_path, eval_split="train"))
+    assert len(found["annotations"]) == len(content["annotations"]) > 0
 
 
 def test_index__of_voc_is_written_as_coco(tmp_path: Path) -> None:
