@@ -244,10 +244,13 @@ def embed_names(
     embeddings = embed_vocabulary(model, replace(names, beside=content.card.classes))
     read = model.read_names(names.names), model.read_names(content.card.classes)
     spoken = embeddings if read[0] is None else read[0], trained if read[1] is None else read[1]
-    far = far_names(names.names, *spoken)
     meant = _meant(names, content.card.classes)  # (K, classes)
+    strange = set(far_names(names.names, *spoken))
+    far = tuple(name for name, own in zip(names.names, meant, strict=True) if name in strange and not own.any())
     is_rival = ~meant.any(dim=0) & is_open
-    rivals = torch.cat([trained[is_rival], embed_vocabulary(model, negatives)])
+    # A rival that is not wanted competes already; a second time it would take twice as much.
+    is_new = ~(_meant(negatives, content.card.classes) & is_rival).any(dim=1)
+    rivals = torch.cat([trained[is_rival], embed_vocabulary(model, negatives)[is_new]])
     thresholds = background_thresholds(content, embeddings, rivals)
     if on_objects:
         nearest = functional.one_hot((spoken[0] @ spoken[1].T).argmax(dim=1), len(trained)).bool()
@@ -308,7 +311,7 @@ def _meant(names: Vocabulary, classes: Sequence[str]) -> Tensor:
     written = [({name_key(word) for word in words}, set(map(_spoken_key, words))) for words in names.synonyms]
     known = [(name_key(name), _spoken_key(name)) for name in classes]
     rows = [[key in keys or spoken in keys or key in bare for key, spoken in known] for keys, bare in written]
-    return torch.tensor(rows, dtype=torch.bool).reshape(len(names), -1)
+    return torch.tensor(rows, dtype=torch.bool).reshape(len(names), len(classes))
 
 
 def _spoken_key(name: str) -> str:

@@ -188,6 +188,21 @@ def test_embed__strange_names_are_told_by_the_space_that_the_model_reads_names_i
     assert any("has not learned words like 'lamp'; what it finds" in note for note in typed.notes)
 
 
+def test_embed__a_name_is_not_strange_where_a_synonym_is_a_trained_one(bundle: Path) -> None:
+    words = Vocabulary(names=("lamp",), synonyms=(("lamp", "Ring"),)), NOBODY
+    assert embed_names(load_open_detector(bundle), _Reader(embed_dim=8), words, is_open=True).far == ()
+
+
+def test_embed__a_trained_name_that_is_not_wanted_competes_once(bundle: Path) -> None:
+    content, model = load_open_detector(bundle), TableModel(embed_dim=8)
+    typed, unwanted = parse_names("square"), parse_names("Disc, shadow")
+    plain = embed_names(content, model, (typed, NOBODY), is_open=True)
+    found = embed_names(content, model, (typed, unwanted), is_open=True)
+    assert len(found.rivals) == len(plain.rivals) + 1
+    torch.testing.assert_close(found.rivals[: len(plain.rivals)], plain.rivals)
+    assert len(embed_names(content, model, (typed, unwanted), is_open=False).rivals) == 2
+
+
 def test_words__one_detector_is_asked_for_others_time_after_time(bundle: Path) -> None:
     content = load_open_detector(bundle)
     card = content.card.model_copy(update={"preprocessing": {**content.card.preprocessing, "image_text": ""}})
