@@ -1,9 +1,10 @@
 """File of pseudo-labels: a COCO index of the base boxes and the candidates, which other tools read too."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.pseudo_labels.selection import select_candidates
 from pipelines.ovd.pseudo_labels.shards import ScoredImage
 from vision_core.config.loading import fingerprint
+from vision_core.detection.datasets.checks import stated_px
 from vision_core.detection.datasets.records import DetectionDataset
 from vision_core.errors import DataError
 from vision_core.files import write_atomic
 
 _PIXEL_DIGITS = 4
+_UNIT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +154,11 @@ def read_labels(path: Path, dataset: DetectionDataset, split: Split) -> PseudoLa
     """Read the candidates of a file of pseudo-labels; its base boxes are not used.
 
     Raises:
-        DataError: It cannot be read, is of other images or other classes, or has a pseudo-label of a base class.
+        DataError: It cannot be read, is damaged, is of other images, also of such that have the same ids, or of other
+            classes, or has a pseudo-label of a base class.
     """
     content = _content(path)
-    names = [str(each["name"]) for each in content["categories"]]
+    names = [str(each.get("name")) for each in content["categories"]]
     if tuple(names) != split.classes:
         raise DataError(
             f"'{path}' is for {len(names)} classes ({', '.join(names[:5])}, ...), the data have {len(split.classes)} "
@@ -165,6 +169,37 @@ def read_labels(path: Path, dataset: DetectionDataset, split: Split) -> PseudoLa
     expected = images_hash(record.image_id for record in dataset.records)
     if content["info"].get("images_hash") != expected:
         raise DataError(f"'{path}' was made for other images than '{dataset.name}'. Make the pseudo-labels anew.")
+    _check_images(path, content["images"], dataset)
+    try:
+        return _read_candidates(path, content, names, split)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"'{path}' is damaged: a category or an annotation lacks a field, or has another value than a number there "
+            f"({type(error).__name__}: {error}). Make the pseudo-labels anew."
+        ) from error
+
+
+def _check_images(path: Path, listed: Sequence[Mapping[str, Any]], dataset: DetectionDataset) -> None:
+    """Refuse labels of images that have the ids of others, as most lists number theirs from 1."""
+    stated = {str(each.get("id")): each for each in listed if isinstance(each, dict)}
+    for record in dataset.records:
+        entry = stated.get(record.image_id, {})
+        name = PureWindowsPath(str(entry.get("file_name") or record.path.name)).name
+        if name != record.path.name:
+            raise DataError(
+                f"'{path}' was made for other images than '{dataset.name}': image '{record.image_id}' is '{name}' "
+                f"there and '{record.path.name}' here. Make the pseudo-labels anew."
+            )
+        height, width = stated_px(entry.get("height")), stated_px(entry.get("width"))
+        here = record.size or (height, width)
+        if height and width and max(abs(height - here[0]), abs(width - here[1])) > 1:
+            raise DataError(
+                f"'{path}' was made for '{name}' of {width} x {height} px, which has {here[1]} x {here[0]} px here. "
+                "Make the pseudo-labels anew."
+            )
+
+
+def _read_candidates(path: Path, content: Mapping[str, Any], names: list[str], split: Split) -> PseudoLabels:
     numbers = {each["id"]: names.index(str(each["name"])) for each in content["categories"]}
     grouped: dict[str, list[tuple[list[float], int, float, float]]] = {}
     for entry in content["annotations"]:
@@ -175,10 +210,15 @@ def read_labels(path: Path, dataset: DetectionDataset, split: Split) -> PseudoLa
             raise DataError(
                 f"'{path}': annotation '{entry['id']}' is a pseudo-label of the base class '{names[label]}'."
             )
-        left, top, width, height = entry["bbox"]
-        row = [left, top, left + width, top + height], label, entry["clip_score"], entry["confidence"]
+        left, top, width, height = map(float, entry["bbox"])
+        scores = float(entry["clip_score"]), float(entry["confidence"])
+        if not all(map(math.isfinite, (left, top, width, height))) or not all(0 <= each <= 1 for each in scores):
+            raise ValueError(f"annotation '{entry.get('id')}' has the box {entry['bbox']} and the scores {scores}")
+        row = [left, top, left + width, top + height], label, *scores
         grouped.setdefault(str(entry["image_id"]), []).append(row)
     embeddings = torch.tensor([each["text_emb"] for each in content["categories"]], dtype=torch.float32)
+    if not (embeddings.norm(dim=1) - 1).abs().max() < _UNIT_TOLERANCE:  # nor where it is no number
+        raise ValueError("text_emb are not of length 1")
     return PseudoLabels(
         by_image={image: _joined(rows) for image, rows in grouped.items()},
         embeddings=embeddings,

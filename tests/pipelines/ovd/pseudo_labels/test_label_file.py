@@ -141,9 +141,50 @@ def _other_novel(content: dict[str, Any]) -> None:
     content["info"]["novel"] = ["dog"]
 
 
+def _other_names(content: dict[str, Any]) -> None:
+    content["images"][1]["file_name"] = "train/c.png"
+
+
+def _other_size(content: dict[str, Any]) -> None:
+    content["images"][0] |= {"height": "160", "width": 180}
+
+
+def _no_score(content: dict[str, Any]) -> None:
+    del content["annotations"][1]["clip_score"]
+
+
+def _no_number(content: dict[str, Any]) -> None:
+    content["annotations"][1]["confidence"] = float("nan")
+
+
+def _no_category(content: dict[str, Any]) -> None:
+    content["annotations"][1]["category_id"] = 9
+
+
+def _no_unit(content: dict[str, Any]) -> None:
+    content["categories"][0]["text_emb"] = [0.5] * 6
+
+
+def _shorter(content: dict[str, Any]) -> None:
+    content["categories"][0]["text_emb"].pop()
+
+
+def _no_rows(content: dict[str, Any]) -> None:
+    for each in content["categories"]:
+        each["text_emb"] = 1.0
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        (_no_rows, "is damaged: .*IndexError"),
+        (_other_names, "other images than 'list:train': image 'b' is 'c.png' there and 'b.png' here"),
+        (_other_size, "made for 'a.png' of 180 x 160 px, which has 90 x 80 px here"),
+        (_no_score, "is damaged: .*KeyError: 'clip_score'"),
+        (_no_number, "is damaged: .*annotation '-1' has the box"),
+        (_no_category, "is damaged: .*KeyError: 9"),
+        (_no_unit, "is damaged: .*text_emb are not of length 1"),
+        (_shorter, "is damaged: .*ValueError"),
         (_other_order, "for 4 classes .dog, car, cat"),
         (_other_images, "made for other images than 'list:train'"),
         (_base_label, "a pseudo-label of the base class 'person'"),
