@@ -22,7 +22,8 @@ from vision_core.bundles.card import WEIGHTS_FILE
 from vision_core.console import say
 from vision_core.detection.datasets.readable import readable
 from vision_core.detection.model.detector import Detector
-from vision_core.errors import ConfigError
+from vision_core.errors import ConfigError, UsageError
+from vision_core.files import stamp
 from vision_core.images.reading import read_noted_image
 
 LABELS_FILE = "pseudo_labels.json"
@@ -54,12 +55,14 @@ def make_labels(
 
     Raises:
         ConfigError: There is no generator or no image–text model.
+        UsageError: A file of pseudo-labels that was not made here would be replaced.
         EnvironmentFault: The names take more memory than there is.
         DataError: The list cannot be read, or the folder holds scores that were made otherwise.
     """
     settings = config.proposals
     if settings.weights is None:
         raise ConfigError("proposals.weights is empty: give the bundle of a generator, trained with method=proposals.")
+    _refuse_foreign(out / LABELS_FILE)
     dataset, split = read_base(config.data)
     sound = readable(dataset, config.data, {})
     model = load_image_text(config.image_text).to(device)
@@ -76,7 +79,8 @@ def make_labels(
         return scored
 
     ids = [record.image_id for record in sound.records]
-    count = write_shards(out / _SCORES, _header(config, split.novel, model), ids, score, shard_images)
+    stamps = [_stamped(record.path) for record in sound.records]
+    count = write_shards(out / _SCORES, _header(config, split.novel, model), ids, score, shard_images, stamps)
     header, scored = read_shards(out / _SCORES)
     classes = Vocabulary.of_classes(split.classes)
     embeddings = embed_vocabulary(model, classes, out / _EMBEDDINGS)
@@ -108,6 +112,28 @@ def _score(
         clip_scores=found.scores.tolist(),
         classes=found.classes.tolist(),
     )
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse to replace a file that was not made here.
+
+    Raises:
+        UsageError: There is one.
+    """
+    if not path.exists():
+        return
+    try:
+        is_ours = "scored_with" in json.loads(path.read_text(encoding="utf-8"))["info"]
+    except (OSError, ValueError, KeyError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise UsageError(f"'{path}' was not made by pseudo-label and is not replaced. Give another --out.")
+
+
+def _stamped(path: Path) -> str:
+    """Write name, size and ends of an image file: most lists number theirs from 1, so that ids tell nothing apart."""
+    found = stamp(path)
+    return f"{path.name} {found.size} {found.ends}"
 
 
 def _header(config: OvdConfig, novel: tuple[str, ...], model: ImageTextModel) -> dict[str, Any]:

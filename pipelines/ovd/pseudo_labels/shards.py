@@ -11,6 +11,7 @@ from vision_core.files import write_atomic
 
 SHARD_IMAGES = 1000
 _LISTS = ("img_ids", "boxes", "rpn_scores", "clip_scores", "clip_category_ids")
+_STAMPS = "img_stamps"  # shards written before have none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +33,13 @@ class ScoredImage:
     classes: list[list[int]]
 
 
-def write_shards(
+def write_shards(  # noqa: PLR0913 (where to, what of, and how)
     folder: Path,
     header: Mapping[str, Any],
     image_ids: Sequence[str],
     score: Callable[[int], ScoredImage],
     size: int = SHARD_IMAGES,
+    stamps: Sequence[str] = (),
 ) -> int:
     """Score a list of images into shards; what is there already is not made again.
 
@@ -47,6 +49,7 @@ def write_shards(
         image_ids: The list.
         score: Scores the image of a number in it.
         size: Images a shard.
+        stamps: Of the file of each image, whose id other images have too; empty: not compared.
 
     Returns:
         The number of images that were scored in this call.
@@ -54,12 +57,18 @@ def write_shards(
     Raises:
         DataError: A shard in the folder has another header or other images.
     """
-    starts = range(0, len(image_ids), size)
-    missing = [first for first in starts if not _is_done(_path(folder, first), header, image_ids[first : first + size])]
+    parts = {first: slice(first, first + size) for first in range(0, len(image_ids), size)}
+    missing = [
+        first
+        for first, part in parts.items()
+        if not _is_done(_path(folder, first), header, image_ids[part], stamps[part])
+    ]
     scored = 0
     for first in missing:
         images = [score(number) for number in range(first, min(first + size, len(image_ids)))]
-        content = {"header": dict(header), **_columns(images)}
+        content = {"header": dict(header), **_columns(images)} | (
+            {_STAMPS: list(stamps[parts[first]])} if stamps else {}
+        )
         write_atomic(_path(folder, first), json.dumps(content, sort_keys=True))
         scored += len(images)
     return scored
@@ -87,13 +96,19 @@ def _path(folder: Path, first: int) -> Path:
     return folder / f"scores-{first:08d}.json"
 
 
-def _is_done(path: Path, header: Mapping[str, Any], image_ids: Sequence[str]) -> bool:
+def _is_done(path: Path, header: Mapping[str, Any], image_ids: Sequence[str], stamps: Sequence[str]) -> bool:
     if not path.exists():
         return False
     content = _read(path)
     _check_header(path, content["header"], json.loads(json.dumps(dict(header))))
     if content["img_ids"] != list(image_ids):
         raise DataError(f"'{path}' holds the scores of other images. Score into an empty folder.")
+    before = content.get(_STAMPS, [])
+    if changed := [name for name, one, other in zip(image_ids, before, stamps, strict=False) if one != other]:
+        raise DataError(
+            f"'{path}' holds the scores of other files, or of files that have changed since: '{len(changed)}' of "
+            f"'{len(image_ids)}' images (first '{changed[0]}'). Score into an empty folder."
+        )
     return True
 
 

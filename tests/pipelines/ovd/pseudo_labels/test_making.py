@@ -19,7 +19,9 @@ from tests.pipelines.ovd.test_bundles import make_generator
 from tests.pipelines.ovd.tiny import CLASSES, NOVEL
 from tests.vision_core.detection.synthetic import make_coco
 from vision_core.config.loading import dump, load
-from vision_core.errors import ConfigError, DataError
+from vision_core.errors import ConfigError, DataError, UsageError
+from vision_core.images.drawing import write_png
+from vision_core.images.reading import read_noted_image
 
 CPU = torch.device("cpu")
 
@@ -106,6 +108,24 @@ def test_make__other_settings_of_the_scores_are_refused(config: OvdConfig, tmp_p
     warmer = config.model_copy(update={"image_text": config.image_text.model_copy(update={"temperature": 0.1})})
     with pytest.raises(DataError, match=r"scored with other settings: temperature is '0.01', expected '0.1'"):
         make_labels(warmer, tmp_path, CPU)
+
+
+def test_make__other_images_of_the_same_ids_are_refused(config: OvdConfig, tmp_path: Path) -> None:
+    make_labels(config, tmp_path / "out", CPU)
+    root = shutil.copytree(str(config.data.root), tmp_path / "data")
+    first = min((root / "train").glob("*.png"))
+    write_png(first, 255 - read_noted_image(first)[0])
+    other = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    with pytest.raises(DataError, match="holds the scores of other files, or of files that have changed since: '1' of"):
+        make_labels(other, tmp_path / "out", CPU)
+
+
+@pytest.mark.parametrize("text", ['{"images": [], "annotations": [], "categories": []}', "by hand", "[]"])
+def test_make__a_file_made_elsewhere_is_not_replaced(text: str, config: OvdConfig, tmp_path: Path) -> None:
+    (tmp_path / LABELS_FILE).write_text(text)
+    with pytest.raises(UsageError, match="was not made by pseudo-label and is not replaced"):
+        make_labels(config, tmp_path, CPU)
+    assert [path.name for path in tmp_path.iterdir()] == [LABELS_FILE]
 
 
 def test_verb__writes_the_file_and_tells_what_was_made(

@@ -60,6 +60,18 @@ def test_write__of_other_images_is_refused(tmp_path: Path) -> None:
         write_shards(tmp_path, HEADER, IDS[::-1], _score, size=3)
 
 
+def test_write__of_other_files_of_the_same_ids_is_refused(tmp_path: Path) -> None:
+    stamps = [f"{name}.png 9 ab" for name in IDS]
+    assert write_shards(tmp_path, HEADER, IDS, _score, size=3, stamps=stamps) == 7
+    assert write_shards(tmp_path, HEADER, IDS, _score, size=3, stamps=stamps) == 0
+    assert read_shards(tmp_path)[1] == [_score(number) for number in range(7)]
+    stamps[4] = "image 4.png 8 ab"
+    with pytest.raises(DataError, match=r"00000003.json' holds the scores of other files.*'1' of '3' images .*image 4"):
+        write_shards(tmp_path, HEADER, IDS, _score, size=3, stamps=stamps)
+    write_shards(tmp_path / "before", HEADER, IDS, _score, size=3)
+    assert write_shards(tmp_path / "before", HEADER, IDS, _score, size=3, stamps=stamps) == 0
+
+
 def test_read__headers_that_differ(tmp_path: Path) -> None:
     write_shards(tmp_path, HEADER, IDS, _score, size=3)
     path = tmp_path / "scores-00000003.json"
