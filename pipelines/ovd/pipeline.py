@@ -59,6 +59,7 @@ from vision_core.detection.weights.export import exportable
 from vision_core.errors import Checked, ConfigError, DataError, UserError
 from vision_core.evaluation.overlaps import note_overlap
 from vision_core.evaluation.rows import Row
+from vision_core.files import sha256
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import OnItem, Pipeline
 from vision_core.randomness import key, seeded
@@ -226,6 +227,13 @@ class OvdPipeline(Pipeline[OvdConfig]):
             return partial(detector_answer, load_detector(bundle)[0].to(device))
         return super().answers(bundle, device)
 
+    def follows(self, config: OvdConfig | None) -> Callable[[Path], str]:
+        """Make the function that hashes the list of names, which may change under its path."""
+        names = config.predict.classes_file if config else None
+        if names is None or not names.is_file():
+            return super().follows(config)
+        return partial(_same_for_all, sha256(names))
+
     def columns(self, result: Detections) -> dict[str, str | int]:
         """Count the objects above the drawing threshold, in words and by class."""
         counts = Counter(result.classes[label] for label in result.above(DRAWN_SCORE).labels)
@@ -269,6 +277,10 @@ class OvdPipeline(Pipeline[OvdConfig]):
             )
             for each in lists
         ]
+
+
+def _same_for_all(digest: str, path: Path) -> str:
+    return digest
 
 
 def note_trained_images(config: OvdConfig, scored: DetectionDataset) -> tuple[str, ...]:

@@ -235,6 +235,20 @@ def test_main__proposals_then_pseudo_label_refuses_other_bundles(
     assert "image_text.weights is empty" in capsys.readouterr().err
 
 
+def test_follows__the_list_of_names_which_may_change_under_its_path(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+
+    def digest(*words: str) -> str:
+        return OvdPipeline().follows(load(OvdConfig, None, list(words)))(tmp_path / "image.png")
+
+    names.write_text("cat")
+    before = digest(f"predict.classes_file={names}")
+    names.write_text("dog")
+    assert before != digest(f"predict.classes_file={names}") != ""
+    assert digest() == digest(f"predict.classes_file={tmp_path / 'none.txt'}") == ""
+    assert OvdPipeline().follows(None)(names) == ""
+
+
 @pytest.mark.parametrize(
     ("method", "begins", "holds"),
     [
