@@ -17,7 +17,7 @@ from pipelines.ovd.bundles import (
     save_open_detector,
 )
 from pipelines.ovd.config import OvdConfig
-from pipelines.ovd.data.reading import class_split, read_all, read_base, read_scored
+from pipelines.ovd.data.reading import check_scored_classes, class_split, read_all, read_base, read_scored
 from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.demo.demo_data import make_demo_data
 from pipelines.ovd.detector import ANYTHING, OpenDetector
@@ -198,10 +198,10 @@ class OvdPipeline(Pipeline[OvdConfig]):
         """Score bundles on ``data.eval_split``: AP50 of novel, base and all classes, or as LVIS does."""
         device = pick_device(config.train.device)
         rows = []
-        for model, path in bundles.items():
-            if config.method in _UNSCORED:
-                continue
-            content = load_open_detector(path)
+        scored: Mapping[str, Path] = {} if config.method in _UNSCORED else bundles
+        contents = {model: load_open_detector(path) for model, path in scored.items()}
+        check_scored_classes(config.data, {model: each.split for model, each in contents.items()})
+        for model, content in contents.items():
             dataset = readable(read_scored(config.data, content.split), config.data, self._seen)
             found = detect_all(OvdPredictor(content, device), dataset, f"evaluate {model}")
             if folder:

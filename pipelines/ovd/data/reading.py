@@ -13,6 +13,8 @@ from vision_core.errors import ConfigError
 from vision_core.evaluation.class_names import written_name
 from vision_core.results import Detections
 
+_SHOWN = 5
+
 
 def class_split(data: OvdData) -> Split:
     """Divide ``data.classes`` by ``data.novel``; where LVIS scores and both are empty, its index by frequency.
@@ -21,11 +23,29 @@ def class_split(data: OvdData) -> Split:
         ConfigError: One of them is empty, or a name of one is missing in the other.
         DataError: The index is none of LVIS.
     """
+    _refuse_unread(data)
     if data.evaluator and not data.classes and not data.novel:
         return lvis_split(_index(data, data.split)["categories"])
     if not data.classes:
         raise ConfigError("data.classes is empty: name base and novel classes, in the order of the logits.")
     return split_classes(data.classes, data.novel)
+
+
+def check_scored_classes(data: OvdData, splits: Mapping[str, Split]) -> None:
+    """Refuse classes that are those of no model to score: its own would count, whatever is stated.
+
+    Raises:
+        ConfigError: ``data.classes`` or ``data.novel`` differ from those of all models.
+    """
+    stated = set(data.classes), set(data.novel)
+    if not data.classes or not splits or stated in [(set(each.classes), set(each.novel)) for each in splits.values()]:
+        return
+    model, split = next(iter(splits.items()))
+    raise ConfigError(
+        f"data.classes and data.novel are not those of '{model}', which is scored by its own: {len(split.classes)} "
+        f"classes ({', '.join(split.classes[:_SHOWN])}, ...), novel {', '.join(split.novel[:_SHOWN])}, .... Leave both "
+        "out."
+    )
 
 
 def read_base(data: OvdData) -> tuple[DetectionDataset, Split]:
@@ -62,6 +82,7 @@ def read_scored(data: OvdData, split: Split) -> DetectionDataset:
     """
     if not data.eval_split:
         raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
+    _refuse_unread(data)
     if data.evaluator:
         check_index(_index(data, data.eval_split))  # before hours of detection
     return read_dataset(data.model_copy(update={"classes": split.classes}), data.eval_split, with_labels=True)
@@ -130,6 +151,13 @@ def read_lvis(data: OvdData) -> dict[str, Any]:
     content = _index(data, data.eval_split)
     check_index(content)
     return _part(content, content["images"], {each["id"] for each in content["categories"]})
+
+
+def _refuse_unread(data: OvdData) -> None:
+    """Refuse keys of other detection tasks, which would be passed over."""
+    stated = {"data.eval_classes": data.eval_classes, "data.filter_empty": data.filter_empty}
+    if found := [f"{name} has no effect in this task. Leave it out." for name, value in stated.items() if value]:
+        raise ConfigError(found)
 
 
 def _part(content: Mapping[str, Any], images: Sequence[Mapping[str, Any]], wanted: set[Any]) -> dict[str, Any]:

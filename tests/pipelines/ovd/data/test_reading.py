@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from pipelines.ovd.config import OvdData
-from pipelines.ovd.data.reading import class_split, read_base, read_index, read_lvis, read_scored
+from pipelines.ovd.data.reading import (
+    check_scored_classes,
+    class_split,
+    read_base,
+    read_index,
+    read_lvis,
+    read_scored,
+)
+from pipelines.ovd.data.vocabulary_split import Split
 from tests.pipelines.ovd.tiny import CLASSES, NOVEL
 from tests.vision_core.detection.synthetic import make_coco, make_voc
 from vision_core.errors import ConfigError
@@ -89,6 +97,24 @@ def test_index__of_voc_is_written_as_coco(tmp_path: Path) -> None:
     assert [each["name"] for each in index["categories"]] == list(CLASSES)
     assert len(index["annotations"]) == sum(len(record.labels) for record in dataset.records)
     assert {each["category_id"] for each in index["annotations"]} <= {1, 2}
+
+
+def test_scored__stated_classes_are_those_of_a_model(tmp_path: Path) -> None:
+    split = class_split(_data(tmp_path))
+    other = Split(classes=("a", "b"), novel=("b",))
+    for classes in (CLASSES, CLASSES[::-1], ()):
+        check_scored_classes(_data(tmp_path, classes=classes), {"one": other, "two": split})
+    for changed in ({"classes": (*CLASSES, "more")}, {"novel": NOVEL[:1]}):
+        with pytest.raises(ConfigError, match=r"data\.novel are not those of 'one', which is scored by its own: 4"):
+            check_scored_classes(_data(tmp_path, **changed), {"one": split})
+
+
+@pytest.mark.parametrize("words", [{"eval_classes": ("disc",)}, {"filter_empty": True}])
+def test_split__keys_of_other_tasks_are_not_passed_over(words: dict[str, object], tmp_path: Path) -> None:
+    split = class_split(_data(tmp_path))
+    for read in (class_split, lambda data: read_scored(data, split)):
+        with pytest.raises(ConfigError, match=f"data.{next(iter(words))} has no effect in this task"):
+            read(_data(tmp_path, **words))
 
 
 def test_split__classes_have_to_be_named(tmp_path: Path) -> None:
