@@ -17,6 +17,7 @@ from pipelines.ovd.bundles import (
     save_open_detector,
 )
 from pipelines.ovd.config import OvdConfig
+from pipelines.ovd.data.ovd_coco import published_notes
 from pipelines.ovd.data.reading import check_scored_classes, class_split, read_all, read_base, read_scored
 from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.demo.demo_data import make_demo_data
@@ -125,14 +126,14 @@ class OvdPipeline(Pipeline[OvdConfig]):
         )
         self._views = views
         scored: tuple[str, ...] = ()
-        if config.data.eval_split:
-            found = read_scored(config.data, split)
+        found = read_scored(config.data, split) if config.data.eval_split else None
+        if found:
             scored = (*found.notes, *note_trained_images(config, found))
         return Prepared(
             learner=learner,
             items=views,
             manifest=_manifest(views),
-            notes=(*dataset.notes, *notes, *scored),
+            notes=(*dataset.notes, *notes, *scored, *published_notes(dataset, found, split)),
         )
 
     def _image_text(self, config: OvdConfig) -> Prepared:

@@ -7,6 +7,7 @@ it. It is made by name; the order is that of COCO's own ids.
 from collections.abc import Mapping
 
 from pipelines.ovd.data.vocabulary_split import Split, split_classes
+from vision_core.detection.datasets.records import DetectionDataset
 from vision_core.errors import DataError
 
 NOVEL = (
@@ -36,6 +37,19 @@ def coco_split(categories: Mapping[int, str]) -> Split:
     if missing := [name for name in (*BASE, *NOVEL) if name not in kept]:
         raise DataError(f"{len(missing)} classes of OVD-COCO are missing in the index, the first '{missing[0]}'.")
     return split_classes(kept, NOVEL)
+
+
+def published_notes(training: DetectionDataset, scored: DetectionDataset | None, split: Split) -> tuple[str, ...]:
+    """Tell how many images have boxes, beside what papers count; empty for other classes than OVD-COCO's."""
+    if (set(split.base), set(split.novel)) != (set(BASE), set(NOVEL)):
+        return ()
+    counted = [(training, TRAINING_IMAGES, "training images with base boxes")]
+    counted += [(scored, VALIDATION_IMAGES, "validation images with boxes")] if scored else []
+    return tuple(
+        note
+        for dataset, expected, what in counted
+        for note in count_notes(sum(not each.crowd.all() for each in dataset.records), expected, what)
+    )
 
 
 def count_notes(images: int, expected: int, what: str) -> tuple[str, ...]:

@@ -1,8 +1,12 @@
 """The classes of OVD-COCO in their order (P17)."""
 
+from pathlib import Path
+
 import pytest
 
-from pipelines.ovd.data.ovd_coco import BASE, NOVEL, coco_split, count_notes
+from pipelines.ovd.data.ovd_coco import BASE, NOVEL, coco_split, count_notes, published_notes
+from pipelines.ovd.data.vocabulary_split import Split
+from vision_core.detection.datasets.records import ClassList, DetectionDataset, LabelledBox
 from vision_core.errors import DataError
 
 # COCO's own names by id; the gaps are ids that it never used.
@@ -45,3 +49,16 @@ def test_split__a_class_is_missing() -> None:
 def test_counts__differences_are_told() -> None:
     assert count_notes(4836, 4836, "validation") == ("validation: 4836 images.",)
     assert count_notes(12, 4836, "validation") == ("validation: 12 images; warning: papers count 4836.",)
+
+
+def test_counts__of_the_images_are_told_for_these_classes_alone() -> None:
+    split = coco_split(CATEGORIES)
+    kinds, box = ClassList(names=split.base), LabelledBox(name="person", box=(0.0, 0, 9, 9))
+    records = tuple(kinds.record(str(count), Path("a.png"), [box] * count, (20, 20)) for count in range(3))
+    listed = DetectionDataset(name="list", classes=split.base, records=records, has_labels=True)
+    assert published_notes(listed, listed, split) == (
+        "training images with base boxes: 2 images; warning: papers count 107761.",
+        "validation images with boxes: 2 images; warning: papers count 4836.",
+    )
+    assert len(published_notes(listed, None, split)) == 1
+    assert published_notes(listed, listed, Split(classes=split.classes, novel=split.novel[1:])) == ()
