@@ -242,7 +242,7 @@ def with_listed_ids(index: Mapping[str, list[Entry]]) -> dict[str, list[Entry]]:
         known = ids, _numbers(ids)
         found = [_matched(entry, name, known, told) for entry in annotations]
         annotations = [
-            entry if entry.get(name) == number else {**entry, name: number}
+            entry if (type(entry.get(name)), entry.get(name)) == (type(number), number) else {**entry, name: number}
             for entry, number in zip(annotations, found, strict=True)
         ]
     return {**index, "annotations": annotations}

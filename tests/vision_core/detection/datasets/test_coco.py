@@ -187,11 +187,12 @@ def test_ids__annotations_name_them_as_they_are_listed() -> None:
         "annotations": [
             {"id": 1, "image_id": "7", "category_id": 3, "bbox": []},
             {"id": 2, "image_id": "b", "category_id": "4"},
-            {"id": 3, "image_id": 9, "category_id": 4},
+            {"id": 3, "image_id": 9, "category_id": 4.0},
         ],
     }
     before = [dict(each) for each in index["annotations"]]
     found = with_listed_ids(index)["annotations"]
     assert [(each["image_id"], each["category_id"]) for each in found] == [(7, "3"), ("b", 4), (9, 4)]
     assert found[0]["bbox"] == []
+    assert type(found[2]["category_id"]) is int
     assert index["annotations"] == before
