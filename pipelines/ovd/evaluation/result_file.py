@@ -8,6 +8,7 @@ from typing import Any
 
 from faster_coco_eval.core import mask as masks
 
+from vision_core.detection.datasets.coco import with_listed_ids
 from vision_core.detection.datasets.coco_checks import read_json
 from vision_core.errors import NUM_EXAMPLES, DataError
 
@@ -29,7 +30,7 @@ class ResultFile:
 
 
 def read_result_file(path: Path, index: Mapping[str, Any]) -> ResultFile:
-    """Read a list of detections, or an index whose annotations carry scores.
+    """Read a list of detections, or an index whose annotations carry scores; ids may be text or numbers.
 
     Masks are polygons or run lengths, as numbers or as COCO's letters; a detection without a box gets that of its mask.
 
@@ -44,6 +45,8 @@ def read_result_file(path: Path, index: Mapping[str, Any]) -> ResultFile:
     entries = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise DataError(f"'{path}' is no list of detections, as COCO defines results.")
+    if all(isinstance(entry, dict) for entry in entries):
+        entries = with_listed_ids({**index, "annotations": entries})["annotations"]
     sizes = {each["id"]: (each.get("height"), each.get("width")) for each in index["images"]}
     categories = {each["id"] for each in index["categories"]}
     masked = sum(_has_mask(entry) for entry in entries)

@@ -73,6 +73,12 @@ def test_file__an_index_with_scores_and_boxes_alone(tmp_path: Path) -> None:
     assert read_result_file(_write(tmp_path), INDEX).results == []
 
 
+@pytest.mark.parametrize(("image", "category"), [("7", "3"), (7.0, 3.0)])
+def test_file__ids_in_another_writing_are_those_of_the_index(image: object, category: object, tmp_path: Path) -> None:
+    entry = _entry(image_id=image, category_id=category, bbox=[1, 2, 3, 4])
+    assert read_result_file(_write(tmp_path, entry), INDEX).results == [_entry(bbox=[1, 2, 3, 4])]
+
+
 @pytest.mark.parametrize(
     ("entries", "told"),
     [
