@@ -52,12 +52,15 @@ class OpenClipModel(ImageTextModel):
         if weights is not None:
             _load(library, self.network, weights)
         self._tokenize = library.get_tokenizer(name)
-        self._fingerprint = fingerprint(["open_clip", name, "random" if weights is None else sha256(weights)])
+        made_of = ["open_clip", name, "random" if weights is None else sha256(weights)]
         self.embed_dim = int(settings["embed_dim"])
         side = self.network.visual.image_size
         self.image_size = int(side[0] if isinstance(side, tuple) else side)
-        self.pixel_mean = library.OPENAI_DATASET_MEAN
-        self.pixel_std = library.OPENAI_DATASET_STD
+        trained = library.get_pretrained_cfg(name, tag) or {}  # few models were trained with other values than CLIP
+        self.pixel_mean = tuple(trained.get("mean") or library.OPENAI_DATASET_MEAN)
+        self.pixel_std = tuple(trained.get("std") or library.OPENAI_DATASET_STD)
+        is_usual = self.pixel_mean == library.OPENAI_DATASET_MEAN and self.pixel_std == library.OPENAI_DATASET_STD
+        self._fingerprint = fingerprint(made_of if is_usual else [*made_of, self.pixel_mean, self.pixel_std])
         self.requires_grad_(False).eval()
 
     def fingerprint(self) -> str:
@@ -112,3 +115,7 @@ def _load(library: Any, network: torch.nn.Module, weights: Path) -> None:  # noq
             f"image_text.weights: '{weights}' holds no weights of this configuration: {first[:160]}. TorchScript "
             "archives, as OpenAI gave them out, are not opened; take the safetensors file of the same weights."
         ) from error
+    if strange := [key for key, each in network.state_dict().items() if not each.isfinite().all()]:
+        raise CheckpointError(
+            f"image_text.weights: '{weights}' has numbers that are not finite, in '{strange[0]}'. Fetch it again."
+        )

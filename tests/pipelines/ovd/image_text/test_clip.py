@@ -37,8 +37,19 @@ def test_weights__from_a_local_file(tmp_path: Path) -> None:
     loaded = OpenClipModel(weights=file)
     torch.testing.assert_close(loaded.encode_images(crops), images)
     assert loaded.fingerprint() != made.fingerprint()
+    damaged = {**safetensors.load_file(file), "logit_scale": torch.tensor(float("nan"))}
+    safetensors.save_file(damaged, tmp_path / "damaged.safetensors")
+    with pytest.raises(CheckpointError, match="not finite, in 'logit_scale'"):
+        OpenClipModel(weights=tmp_path / "damaged.safetensors")
     with pytest.raises(CheckpointError, match="no file"):
         OpenClipModel(weights=tmp_path / "none.safetensors")
     safetensors.save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match="holds no weights of this configuration"):
         OpenClipModel(weights=tmp_path / "other.safetensors")
+
+
+def test_normalisation__is_that_of_the_weights() -> None:
+    clip, mobile = OpenClipModel(), OpenClipModel("MobileCLIP-S1", tag="datacompdr")
+    assert clip.pixel_mean == pytest.approx((0.4815, 0.4578, 0.4082), abs=1e-4)
+    assert (mobile.pixel_mean, mobile.pixel_std) == ((0, 0, 0), (1, 1, 1))
+    assert mobile.fingerprint() != OpenClipModel("MobileCLIP-S1", tag="own").fingerprint()
