@@ -315,15 +315,14 @@ class CineResult:
 
     def __post_init__(self) -> None:
         count = len(self.frames)
-        if self.reasons and len(self.reasons) != count:
-            raise ValueError(f"reasons: expected {count}, found {len(self.reasons)}")
         if any(reason and accepted for reason, accepted in zip(self.reasons, self.accepted, strict=False)):
             raise ValueError("accepted: expected no frame that was turned away, found one")
         _check("scores", self.scores, (count,), np.float32)
         _check("accepted", self.accepted, (count,), np.bool_)
         _check("confidence", self.confidence, (count,), np.float32)
-        if self.times_ms is not None and len(self.times_ms) != count:
-            raise ValueError(f"times_ms: expected {count}, found {len(self.times_ms)}")
+        for name, each in (("times_ms", self.times_ms), ("reasons", self.reasons or None)):
+            if each is not None and len(each) != count:
+                raise ValueError(f"{name}: expected {count}, found {len(each)}")
         if self.outside is not None:
             _check("outside", self.outside, (count,), np.bool_)
             if (self.outside & self.accepted).any():
@@ -356,11 +355,15 @@ class CineResult:
 
     def to_record(self) -> dict[str, Any]:
         """Convert to a JSON-ready record without masks, with one entry a frame."""
-        outside = [False] * len(self) if self.outside is None else self.outside
-        reasons = self.reasons or [""] * len(self)
-        rows = zip(
-            self.frames, self.present, self.accepted, outside, reasons, self.scores, self.confidence, strict=True
-        )
+        columns = {
+            "frame": self.frames,
+            "present": self.present.tolist(),
+            "accepted": self.accepted.tolist(),
+            "outside": [False] * len(self) if self.outside is None else self.outside.tolist(),
+            "reason": self.reasons or [""] * len(self),
+            "score": [None if np.isnan(each) else as_share(each) for each in self.scores],
+            "confidence": [None if np.isnan(each) else as_share(each) for each in self.confidence],
+        }
         return {
             "file": self.name,
             "width": self.size[1],
@@ -368,18 +371,7 @@ class CineResult:
             "category": self.category,
             "verdict": self.verdict,
             "spacing_mm": self.spacing_mm,
-            "frames": [
-                {
-                    "frame": name,
-                    "present": bool(present),
-                    "accepted": bool(accepted),
-                    "outside": bool(is_outside),
-                    "reason": reason,
-                    "score": None if np.isnan(score) else as_share(score),
-                    "confidence": None if np.isnan(confidence) else as_share(confidence),
-                }
-                for name, present, accepted, is_outside, reason, score, confidence in rows
-            ],
+            "frames": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
             "notes": list(self.notes),
             **({"input_sha256": self.digits} if self.digits else {}),
             "model": self.model,

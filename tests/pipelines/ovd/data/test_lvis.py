@@ -8,7 +8,7 @@ import pytest
 from pipelines.ovd.data.lvis import MOST_DETECTIONS, lvis_scores, lvis_split, without_rare
 from vision_core.errors import DataError
 
-CATEGORIES = [
+CATEGORIES: list[dict[str, Any]] = [
     {"id": 3, "name": "bolt", "frequency": "r"},
     {"id": 1, "name": "cat", "frequency": "f"},
     {"id": 2, "name": "mug", "frequency": "c"},

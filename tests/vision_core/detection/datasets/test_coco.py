@@ -1,5 +1,7 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,7 +183,7 @@ def test_image_ids__what_is_not_one_image_is_refused(
 
 
 def test_ids__annotations_name_them_as_they_are_listed() -> None:
-    index = {
+    index: dict[str, list[Mapping[str, Any]]] = {
         "images": [{"id": 7}, {"id": "b"}],
         "categories": [{"id": "3"}, {"id": 4.0}],
         "annotations": [
