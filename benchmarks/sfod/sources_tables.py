@@ -15,7 +15,7 @@ STUDY = Study(
     name="sfod-sources",
     protocol_file="sfod_sources.yaml",
     makers=tables.STUDY.makers,
-    settings=("configs/sfod/ordinary_source.yaml", "configs/sfod/strong_source.yaml"),
+    settings=("configs/sfod/demo_ordinary.yaml", "configs/sfod/demo_strong.yaml"),
 )
 SEARCH, LABELS = "sfod-sources-search", "sfod-sources-labels"
 NAMES = {"ordinary": "ordinary source", "strong": "strong source"}

@@ -94,7 +94,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         self._manifest: str | None = None  # of the images of the run that was prepared last
         self._shared: list[str] | None = None  # those of them that it scores on
         self._split: Split | None = None  # those to adapt to, and those that numbers without labels are of
-        self._threshold: float | str = "auto"  # of the pseudo labels of the run that was prepared last
+        self._threshold: float | str | None = None  # of the pseudo labels of the run that was prepared last
 
     def check_runs(self, runs: Mapping[str, SfodConfig]) -> None:
         """Read the lists of all runs whose classes are given, so that none is refused after another has trained."""
@@ -188,7 +188,8 @@ class SfodPipeline(Pipeline[SfodConfig]):
         detector = learner.product()
         if not isinstance(detector, Detector):
             raise TypeError(f"expected a Detector, got {type(detector).__name__}")
-        config = replace(config, {"pseudo_labels.threshold": self._threshold})
+        if self._threshold is not None:
+            config = replace(config, {"pseudo_labels.threshold": self._threshold})
         data = config.data
         trained_on = TrainedOn(
             description=_describe_data(config), synthetic=data.synthetic, licence=data.licence, manifest=self._manifest
