@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.sfod.runs import adapt, ap50, demo_data, detect, match, run
+from benchmarks.sfod.runs import adapt, ap50, demo_data, detect, match, run, run_cells
 from benchmarks.studies import RESULTS, write_result
 
 WORK = Path("runs") / "bench-sfod-schedule"
@@ -83,10 +83,8 @@ def main() -> int:
     if not arguments.table:
         data = demo_data(WORK)
         run(WORK / "source", [f"data.root={data}"], Path("configs/sfod/demo_source.yaml"))
-        cells = list(itertools.product(settings(), SHIFTS))
         with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-            for future in [pool.submit(cell, *each) for each in cells]:
-                future.result()
+            run_cells(pool, cell, itertools.product(settings(), SHIFTS))
     print(table())
     return 0
 

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sfod.runs import Scored, adapt, demo_data, detect, facts, run
+from benchmarks.sfod.runs import Scored, adapt, demo_data, detect, facts, run, run_cells
 from benchmarks.sfod.tables import STUDY
 from benchmarks.studies import RESULTS, write_result
 
@@ -79,11 +79,9 @@ def main() -> int:
     demo_data(WORK)
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         for seed in map(int, arguments.seeds.split(",")):
-            for future in [pool.submit(source_cells, name, seed) for name in PROTOCOL["sources"]]:
-                future.result()
+            run_cells(pool, source_cells, [(name, seed) for name in PROTOCOL["sources"]])
             cells = [(method, target, seed) for target in PROTOCOL["targets"] for method in PROTOCOL["methods"]]
-            for future in [pool.submit(adapted_cell, *cell) for cell in cells]:
-                future.result()
+            run_cells(pool, adapted_cell, cells)
     results = sorted((RESULTS / STUDY.name).glob("*.json"))
     print(json.dumps({path.stem: round(json.loads(path.read_text())["ap50"], 1) for path in results}, indent=1))
     return 0
