@@ -69,7 +69,8 @@ class PseudoLabels(Section):
     )
     collapse_guard: bool = Field(
         True,
-        description="Ours: when pseudo labels die out or fall into one class, deliver the teacher of the epoch before.",
+        description="Ours: when pseudo labels, or the boxes on eight images that are looked at now and then, die out "
+        "or fall into one class, deliver the teacher from before.",
     )
     append_boxes: bool = Field(False, description="Add pseudo boxes to the student's proposals.")
 

@@ -148,7 +148,9 @@ class SfodPipeline(Pipeline[SfodConfig]):
         scored = self._scored_notes(config, data.classes, dataset)
         items = build_views(TargetViews, config, dataset, start.module)
         return Prepared(
-            learner=adaptation_learner(config, start.module, start.path, num_images=len(items)),
+            learner=adaptation_learner(
+                config, start.module, start.path, num_images=len(items), looked_at=self._split.compared
+            ),
             items=items,
             manifest=content_manifest(dataset),
             manifest_before=_names_hash(items),

@@ -19,12 +19,19 @@ import torch
 from benchmarks.sfod.runs import Scored, adapt, ap50, demo_data, match, run, run_cells
 from benchmarks.sfod.sources_tables import best_epochs, label_gains
 from benchmarks.sfod.verdict.strip import strip_data
-from benchmarks.sfod.verdict.tables import RULE, STUDY, fitted
+from benchmarks.sfod.verdict.tables import STUDY, fitted
 from benchmarks.studies import RESULTS, write_result
 from pipelines.sfod.verdict.comparing import load_model
-from pipelines.sfod.verdict.numbers import BASELINES, NUMBERS, Source, boxes_per_image, compute_numbers
+from pipelines.sfod.verdict.numbers import (
+    BASELINES,
+    NUMBERS,
+    Source,
+    boxes_per_image,
+    compute_numbers,
+    mirror_agreement,
+)
 from pipelines.sfod.verdict.probing import Prober
-from pipelines.sfod.verdict.source import read_source, to_detections
+from pipelines.sfod.verdict.source import RULE_FILE, read_source, to_detections
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.settings import DetectionData
@@ -90,6 +97,7 @@ def look(detector: Detector, known: Source, scored: DetectionDataset) -> dict[st
     return {
         "ap50": ap50(match(pairs)),
         "boxes_per_image": boxes_per_image(probes).tolist(),
+        "mirror": mirror_agreement(probes),
         **{each: _finite(numbers[each][0]) for each in (*NUMBERS, *BASELINES)},
     }
 
@@ -98,10 +106,10 @@ def main() -> int:
     """Run the cells that are missing, or fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--fit", action="store_true", help=f"fit the rule on all cells and write {RULE.name}")
+    parser.add_argument("--fit", action="store_true", help=f"fit the rule on all cells and write {RULE_FILE.name}")
     arguments = parser.parse_args()
     if arguments.fit:
-        write_atomic(RULE, to_json(fitted()))
+        write_atomic(RULE_FILE, to_json(fitted()))
         return 0
     strip_data(WORK)
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:

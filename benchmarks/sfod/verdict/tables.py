@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.sfod import sources_tables
-from benchmarks.studies import ROOT, Rows, Study
+from benchmarks.studies import Rows, Study
 from pipelines.sfod.verdict.numbers import NUMBERS
 from pipelines.sfod.verdict.rule import fit_rule, left_out_errors
 
@@ -19,7 +19,6 @@ STUDY = Study(
     makers=(*sources_tables.STUDY.makers, "benchmarks/sfod/verdict/strip.py"),
     settings=sources_tables.STUDY.settings,
 )
-RULE = ROOT / "pipelines" / "sfod" / "verdict" / "rule.json"
 
 
 def missing(rows: Rows) -> list[str]:

@@ -8,8 +8,9 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from pipelines.sfod.config import Lpld, PseudoLabels
+from pipelines.sfod.methods import collapse, label_watch
 from pipelines.sfod.methods.collapse import CollapseGuard
-from pipelines.sfod.methods.label_watch import LabelWatch, counts_of, upgrade
+from pipelines.sfod.methods.label_watch import LabelWatch, counts_of
 from pipelines.sfod.methods.lpld import distance_weights, distil, select_low_confidence, teacher_boxes
 from vision_core.config.schema import Teacher
 from vision_core.detection.model.detector import DetectionTensors, Detector, Features, Proposals, Targets
@@ -59,9 +60,7 @@ class MeanTeacherLearner(Learner):
         self.teacher_moves = self.averaging.every
         self.guard = CollapseGuard(self.teacher, detector.num_classes) if self.pseudo_labels.collapse_guard else None
         self.watch = LabelWatch(self.threshold, stops=self.pseudo_labels.on_nothing == "stop")
-        self.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call]
-            lambda _, state, prefix, *__: upgrade(state, prefix, "watch")
-        )
+        self.register_load_state_dict_pre_hook(self._upgrade)  # type: ignore[no-untyped-call]
         self._step_counts: Tensor | None = None
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -79,23 +78,28 @@ class MeanTeacherLearner(Learner):
         self._exchange_counts()
 
     def after_step(self, step: int) -> None:
-        """Move the teacher, if it moves per step."""
+        """Move the teacher, if it moves per step, and look at it now and then."""
+        if self.guard:
+            self.guard.begin(self._teacher)
         if self.averaging.every == "step":
             self.teacher.update(self.student, self.averaging.keep_rate)
+        if self.guard:
+            self._note_fault(self.guard.after_update(self.teacher, self.update), f"step {step}")
 
     def after_epoch(self, epoch: int) -> None:
         """Judge the epoch's pseudo labels; move a teacher that moves per epoch."""
         fault = self.guard.end_epoch(epoch) if self.guard else ""
         if self.averaging.every == "epoch":
             self.teacher.update(self.student, self.averaging.keep_rate)
-        if self.guard and self.guard.is_healthy:
+        if self.guard and self.guard.is_healthy and not self.guard.looks:
             self.guard.keep(self.teacher)
         self.watch.end_epoch(epoch)
-        if fault:
-            self.notes.append(f"ALARM after epoch {epoch}: {fault}. The teacher before it is delivered.")
+        self._note_fault(fault, f"epoch {epoch}")
 
     def conclude(self) -> None:
-        """Note what the teacher did not find; a run without any pseudo label has no result."""
+        """Look at the last teacher, and note what it did not find; a run without any pseudo label has no result."""
+        if self.guard:
+            self._note_fault(self.guard.look(self.teacher), "the last step")
         if (alarm := self.watch.conclude()) and alarm not in self.notes:
             self.notes.append(alarm)
 
@@ -103,6 +107,14 @@ class MeanTeacherLearner(Learner):
         """Return the teacher; after a collapse, the last healthy one."""
         teacher = self.guard.before if self.guard and not self.guard.is_healthy else self.teacher
         return teacher.module  # type: ignore[return-value]
+
+    def _note_fault(self, fault: str, moment: str) -> None:
+        if fault:
+            self.notes.append(f"ALARM after {moment}: {fault}. The teacher before it is delivered.")
+
+    def _upgrade(self, _: object, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+        label_watch.upgrade(state, prefix, "watch")
+        collapse.upgrade(state, f"{prefix}guard.", self.student.num_classes)
 
     @property
     def _teacher(self) -> Detector:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.sfod.verdict.probing import Probe
+from pipelines.sfod.verdict.probing import Glance, Probe
 from pipelines.sfod.verdict.prototypes import distance_ratio
 from pipelines.sfod.verdict.truth_map import TruthMap
 
@@ -59,9 +59,15 @@ def compute_numbers(probes: Sequence[Probe], source: Source, weights: Floats | N
     }
 
 
-def boxes_per_image(probes: Sequence[Probe]) -> Floats:
+def boxes_per_image(probes: Sequence[Glance]) -> Floats:
     """Compute mean detections from the operating score on by class, ``(C,)``."""
     return np.asarray(np.mean([each.counts for each in probes], axis=0))
+
+
+def mirror_agreement(glances: Sequence[Glance]) -> float | None:
+    """Compute the agreement of the boxes of all images with those of the mirrored ones; None without any box."""
+    above, below = np.sum([each.mirror for each in glances], axis=0)
+    return float(above / below) if below > 0 else None
 
 
 def share_divergence(first: Floats, second: Floats) -> float:

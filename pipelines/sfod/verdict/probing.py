@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,11 +27,23 @@ _LEAST = 1e-12  # probability in a logarithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
-    """What is kept of one image; sums are pairs ``(2,)`` of a numerator and its denominator.
+class Glance:
+    """What a plain and a mirrored pass say of one image, cheap enough for a look during training.
 
     Attributes:
         counts: ``(C,)`` detections from the operating score on, by class.
+        mirror: Agreement with the mirrored image, mapped back: a pair ``(2,)`` of a numerator and its denominator.
+    """
+
+    counts: Floats
+    mirror: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(Glance):
+    """What is kept of one image; sums are pairs ``(2,)`` of a numerator and its denominator.
+
+    Attributes:
         stability: Agreement of the plain pass with passes under dropout of the feature maps: box stability (arXiv
             2403.13803).
         geometry: Agreement with the mirrored and the rescaled image, mapped back: views of cumulative consensus (arXiv
@@ -50,7 +63,6 @@ class Probe:
         stabilities: ``(K,)`` mean IoU of each with its partner under dropout, 0 without one.
     """
 
-    counts: Floats
     stability: Floats
     geometry: Floats
     flatness: Floats
@@ -92,7 +104,17 @@ class Prober:
         self.detector = detector
         self.operating_score = operating_score
         self._seed = seed
-        self._noisy = [with_noise(detector, key("weight noise", seed, draw)) for draw in range(_DRAWS)]
+
+    @cached_property
+    def _noisy(self) -> list[Detector]:
+        return [with_noise(self.detector, key("weight noise", self._seed, draw)) for draw in range(_DRAWS)]
+
+    @torch.inference_mode()
+    def glance(self, image: Tensor, name: str) -> Glance:
+        """Look at an image plainly and mirrored; arguments and errors as of a call."""
+        plain = self._pass(self.detector, self.detector.features([image]), name)
+        mirrored = self._mirrored(image, name)
+        return Glance(counts=self._counts(plain), mirror=match(plain.kept, mirrored).sums)
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, name: str) -> Probe:
@@ -116,10 +138,12 @@ class Prober:
         matched = [match(plain.kept, each.kept) for each in noisy]
         kept = plain.probabilities[_regions(plain.kept)]
         divergences = [_divergence(plain, each, pairs) for each, pairs in zip(noisy, matched, strict=True)]
+        mirror, *rescaled = (match(plain.kept, each).sums for each in self._views(image, name))
         return Probe(
-            counts=np.bincount(plain.kept.labels.cpu().numpy(), minlength=self.detector.num_classes).astype(np.float64),
+            counts=self._counts(plain),
+            mirror=mirror,
             stability=_sum(match(plain.kept, each.kept).sums for each in dropped),
-            geometry=_sum(match(plain.kept, each).sums for each in self._views(image, name)),
+            geometry=_sum([mirror, *rescaled]),
             flatness=_sum(pairs.sums for pairs in matched),
             divergence=_sum(divergences),
             consistency=np.array([self._consistency(plain), len(kept)]),
@@ -159,9 +183,7 @@ class Prober:
     def _views(self, image: Tensor, name: str) -> list[DetectionTensors]:
         """Detect in the mirrored and the rescaled image; boxes lie in the image itself."""
         height, width = image.shape[1:]
-        mirrored = self._pass(self.detector, self.detector.features([image.flip(2)]), name).kept
-        left, top, right, bottom = mirrored.boxes.unbind(dim=1)
-        views = [_moved(mirrored, torch.stack([width - right, top, width - left, bottom], dim=1))]
+        views = [self._mirrored(image, name)]
         for scale in _SCALES:
             size = max(round(height * scale), 1), max(round(width * scale), 1)
             resized = functional.interpolate(
@@ -170,6 +192,16 @@ class Prober:
             kept = self._pass(self.detector, self.detector.features([resized]), name).kept
             views.append(_moved(kept, scale_boxes(kept.boxes, size, (height, width))))
         return views
+
+    def _mirrored(self, image: Tensor, name: str) -> DetectionTensors:
+        width = image.shape[2]
+        kept = self._pass(self.detector, self.detector.features([image.flip(2)]), name).kept
+        left, top, right, bottom = kept.boxes.unbind(dim=1)
+        return _moved(kept, torch.stack([width - right, top, width - left, bottom], dim=1))
+
+    def _counts(self, plain: _Pass) -> Floats:
+        labels = plain.kept.labels.cpu().numpy()
+        return np.bincount(labels, minlength=self.detector.num_classes).astype(np.float64)
 
     def _consistency(self, plain: _Pass) -> float:
         """Sum over kept boxes how well the candidates they suppressed lie on them, and how sure those are."""

@@ -128,7 +128,10 @@ def judge(
     numbers = [compute_numbers(probes, source) for probes in (before, after)]
     counts = [boxes_per_image(probes) for probes in (before, after)]
     first, second = ({name: _known(values[0]) for name, values in each.items()} for each in numbers)
-    vetoes = _vetoes(counts, first, second, source.noise_floor)
+    boxes = float(counts[0].sum()), float(counts[1].sum())
+    vetoes = signs_of_harm(counts, (first["geometry"], second["geometry"]), source.noise_floor)
+    if boxes[1] > _BOXES[1] * boxes[0]:
+        vetoes.insert(0, f"Boxes an image rose from {boxes[0]:.2f} to {boxes[1]:.2f}, above three times.")
     verdict = Verdict(
         kind="harmful" if vetoes else "unclear",
         gain=None,
@@ -136,7 +139,7 @@ def judge(
         reasons=tuple(vetoes),
         before=first,
         after=second,
-        boxes=(float(counts[0].sum()), float(counts[1].sum())),
+        boxes=boxes,
     )
     differences = np.array([numbers[1][name][0] - numbers[0][name][0] for name in NUMBERS])
     if rule is None or not np.isfinite(differences).all():
@@ -175,6 +178,28 @@ def predicted_gains(
     draws = np.random.default_rng(key("verdict", seed)).multinomial(count, np.full(count, 1 / count), _DRAWS)
     drawn = [compute_numbers(probes, source, draws.astype(np.float64)) for probes in (before, after)]
     return rule(np.stack([drawn[1][name] - drawn[0][name] for name in NUMBERS], axis=1))
+
+
+def signs_of_harm(counts: Sequence[Floats], agreement: Sequence[float | None], noise_floor: float | None) -> list[str]:
+    """Say what speaks against an adapted detector, whatever gain is predicted; empty if nothing does.
+
+    Args:
+        counts: Boxes an image by class, ``(C,)``, of the source and of the adapted detector.
+        agreement: Of the boxes of each with those of the mirrored or rescaled image; None where not known.
+        noise_floor: How far it may fall; None: it is not judged.
+    """
+    before, after = (float(each.sum()) for each in counts)
+    signs = []
+    if after < _BOXES[0] * before:
+        signs.append(f"Boxes an image fell from {before:.2f} to {after:.2f}, below a third.")
+    if (shares := share_divergence(*counts)) > _SHARES:
+        signs.append(f"The shares of the classes moved: Jensen–Shannon divergence {shares:.2f}, above {_SHARES:g}.")
+    first, second = agreement
+    if noise_floor is not None and first is not None and second is not None and first - second > noise_floor:
+        signs.append(
+            f"Boxes agree less with those of the mirrored and rescaled image: {first:.2f} before, {second:.2f} after."
+        )
+    return signs
 
 
 def choose(gains: Sequence[Floats]) -> int:
@@ -220,31 +245,6 @@ def _kind(differences: Floats, interval: tuple[float, float], vetoes: Sequence[s
     if low > 0 and not_lower >= _FEWEST_NOT_LOWER:
         return "helped", (f"{told}; {not_lower} of {len(NUMBERS)} numbers are not lower.",)
     return "unclear", (f"{told}; {not_lower} of {len(NUMBERS)} numbers are not lower.",)
-
-
-def _vetoes(
-    counts: Sequence[Floats],
-    first: Mapping[str, float | None],
-    second: Mapping[str, float | None],
-    noise_floor: float | None,
-) -> list[str]:
-    before, after = (float(each.sum()) for each in counts)
-    vetoes = []
-    if after < _BOXES[0] * before:
-        vetoes.append(f"Boxes an image fell from {before:.2f} to {after:.2f}, below a third.")
-    if after > _BOXES[1] * before:
-        vetoes.append(f"Boxes an image rose from {before:.2f} to {after:.2f}, above three times.")
-    if (shares := share_divergence(*counts)) > _SHARES:
-        vetoes.append(f"The shares of the classes moved: Jensen–Shannon divergence {shares:.2f}, above {_SHARES:g}.")
-    stable = first["geometry"], second["geometry"]
-    if noise_floor is not None and stable[0] is not None and stable[1] is not None:
-        fell = stable[0] - stable[1]
-        if fell > noise_floor:
-            vetoes.append(
-                f"Boxes agree less with those of the mirrored and rescaled image: {stable[0]:.2f} before, "
-                f"{stable[1]:.2f} after."
-            )
-    return vetoes
 
 
 def _ridge(differences: Floats, gains: Floats, penalty: float) -> Floats:

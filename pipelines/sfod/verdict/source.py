@@ -1,5 +1,6 @@
 """What a source detector leaves to those that start from it: how its boxes and features look at home."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from vision_core.images.reading import read_noted_image
 from vision_core.results import Detections
 
 Floats = NDArray[np.float64]
+RULE_FILE = Path(__file__).with_name("rule.json")  # written by ``make bench-sfod-verdict ARGS=--fit``
 _DIGITS = 4  # significant ones of a feature
 
 
@@ -79,17 +81,20 @@ def read_source(card: Card) -> tuple[Source, str]:
 
 
 def read_rule(card: Card) -> Rule | None:
-    """Read the rule that was fitted for a source, from its statistics; None where none was.
+    """Read the fitted rule of the package, for a source whose card has statistics; None for another one.
+
+    None also where no rule was fitted yet.
 
     Raises:
-        CheckpointError: It cannot be read.
+        CheckpointError: The file of the package cannot be read.
     """
     calibration = read_calibration(card)
-    record = ((calibration.statistics if calibration else None) or {}).get("rule")
+    if calibration is None or calibration.statistics is None or not RULE_FILE.exists():
+        return None
     try:
-        return None if record is None else Rule.from_record(record)
+        return Rule.from_record(json.loads(RULE_FILE.read_text(encoding="utf-8")))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"card.json, calibration.statistics.rule: {error}. Fetch the bundle again.") from error
+        raise CheckpointError(f"'{RULE_FILE}' is damaged: {error}. Install the package again.") from error
 
 
 def _parsed(record: Mapping[str, Any], score: float) -> Source:

@@ -14,6 +14,7 @@ import torch
 from pipelines.sfod.config import SfodConfig
 from pipelines.sfod.outcome.selection import select
 from pipelines.sfod.predict import SfodPredictor
+from pipelines.sfod.verdict import source as statistics
 from pipelines.sfod.verdict.numbers import NUMBERS
 from pipelines.sfod.verdict.rule import Rule
 from pipelines.sfod.verdict.source import read_rule, store_statistics
@@ -129,20 +130,21 @@ def test_config__select_keeps_ten_teachers_of_methods_that_have_one(tmp_path: Pa
         config.load(SfodConfig, None, ["verdict.select=true", "method=bn"])
 
 
-def test_read_rule__a_rule_on_the_card_is_read_a_damaged_one_refused(tmp_path: Path) -> None:
-    source = source_with_statistics(tmp_path / "source")
-    card = bundle.read_card(source)
-    assert read_rule(card) is None
-    fitted = rule(stability=0.4, expected_f1=0.2)
-    calibration = card.calibration or {}
-    statistics = {**calibration["statistics"], "rule": fitted.to_record()}
-    bundle.amend(source, calibration={**calibration, "statistics": statistics})
-    found = read_rule(bundle.read_card(source))
+def test_read_rule__that_of_the_package_serves_sources_with_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, fitted = source_with_statistics(tmp_path / "source"), rule(stability=0.4, expected_f1=0.2)
+    file = tmp_path / "rule.json"
+    monkeypatch.setattr(statistics, "RULE_FILE", file)
+    assert read_rule(bundle.read_card(card)) is None
+    file.write_text(json.dumps(fitted.to_record() | {"protocol": "a"}))
+    found = read_rule(bundle.read_card(card))
     assert found is not None
     assert found.coefficients.tolist() == fitted.coefficients.tolist()
-    bundle.amend(source, calibration={**calibration, "statistics": {**statistics, "rule": {"spread": 1}}})
-    with pytest.raises(CheckpointError, match="rule"):
-        read_rule(bundle.read_card(source))
+    assert read_rule(bundle.read_card(source_bundle())) is None
+    file.write_text('{"spread": 1}')
+    with pytest.raises(CheckpointError, match="is damaged"):
+        read_rule(bundle.read_card(card))
 
 
 @pytest.mark.slow
