@@ -6,7 +6,7 @@ Objects and grounds are divided in three before anything is composed: for the im
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +44,21 @@ _MADE = "made.json"  # stands once a folder is whole
 
 
 def check_packages(sums: dict[str, str]) -> None:
-    """Compare what the packages hold with the protocol.
+    """Compare what the packages that a protocol names hold with it.
 
     Raises:
         MissingDependencyError: One is not installed.
         DataError: One holds other bytes.
     """
-    found = {"dataset-fashion-mnist": package_sum(clothing()), "tuxpaint-stamps-default": package_sum(_stamp_files())}
-    for package, digest in found.items():
-        if digest != sums[package]:
+    files: dict[str, Callable[[], Sequence[Path]]] = {
+        "dataset-fashion-mnist": clothing,
+        "tuxpaint-stamps-default": _stamp_files,
+    }
+    for package, expected in sums.items():
+        if (digest := package_sum(files[package]())) != expected:
             raise DataError(
                 f"The package '{package}' holds other files than the study was fixed for: '{digest}' instead of "
-                f"'{sums[package]}'. Install the version of Debian 12, or fix another study."
+                f"'{expected}'. Install the version of Debian 12, or fix another study."
             )
 
 

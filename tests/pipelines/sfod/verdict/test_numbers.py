@@ -19,6 +19,7 @@ from pipelines.sfod.verdict.truth_map import TruthMap
 def probe(**changed: list[Any]) -> Probe:
     values: dict[str, Any] = {
         "counts": [1, 1],
+        "mirror": [1, 2],
         "stability": [3, 4],
         "geometry": [2, 4],
         "flatness": [4, 8],

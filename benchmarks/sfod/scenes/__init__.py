@@ -1,0 +1,1 @@
+"""Study of adaptation with ten classes, on composed scenes."""
