@@ -12,6 +12,8 @@ from pipelines.sfod.verdict.numbers import NUMBERS
 from pipelines.sfod.verdict.rule import fit_rule, left_out_errors
 
 Floats = NDArray[np.float64]
+Candidate = dict[str, Any]  # the source or a teacher of a cell
+_COLLAPSED = 0.8  # of the source's AP50
 
 STUDY = Study(
     name="sfod-verdict",
@@ -76,6 +78,53 @@ def rule_table() -> str:
     return "\n".join(lines)
 
 
+def alarm_table() -> str:
+    """What each sign of the alarm would have done: collapses it leaves little of, and gains it would have cut short.
+
+    A run collapses where its last teacher has lost a fifth of the source's AP50, and gains where it is above the
+    source. With an alarm the teacher before it counts.
+    """
+    rows = STUDY.rows()
+    lines = ["| alarm by | collapses after which 80 % are left | gaining runs with an alarm |", "|---|---|---|"]
+    for name, is_sign in ALARMS.items():
+        kept, cut = [], []
+        for source, *teachers in (row["candidates"] for row in rows):
+            fired = next((at for at, each in enumerate(teachers) if is_sign(source, each)), None)
+            left = teachers[-1] if fired is None else [source, *teachers][fired]
+            if teachers[-1]["ap50"] < _COLLAPSED * source["ap50"]:
+                kept.append(left["ap50"] >= _COLLAPSED * source["ap50"])
+            elif teachers[-1]["ap50"] > source["ap50"]:
+                cut.append(fired is not None)
+        lines.append(f"| {name} | {sum(kept)} of {len(kept)} | {sum(cut)} of {len(cut)} |")
+    return "\n".join(lines)
+
+
+def _fewer(source: Candidate, teacher: Candidate) -> bool:
+    return sum(teacher["boxes_per_image"]) < sum(source["boxes_per_image"]) / 3
+
+
+def _more(source: Candidate, teacher: Candidate) -> bool:
+    return sum(teacher["boxes_per_image"]) > 3 * sum(source["boxes_per_image"])
+
+
+def _fewer_or_unsteady(fall: float) -> Callable[[Candidate, Candidate], bool]:
+    def is_sign(source: Candidate, teacher: Candidate) -> bool:
+        return _fewer(source, teacher) or _difference(teacher["mirror"], source["mirror"]) < -fall
+
+    return is_sign
+
+
+ALARMS: dict[str, Callable[[Candidate, Candidate], bool]] = {
+    "nothing": lambda *_: False,
+    "fewer than a third of the boxes": _fewer,
+    "that, or more than three times": lambda *pair: _fewer(*pair) or _more(*pair),
+    **{
+        f"the first, or agreement with the mirrored image lower by {fall:g}": _fewer_or_unsteady(fall)
+        for fall in (0.05, 0.1, 0.15, 0.2)
+    },
+}
+
+
 def _by_group(errors: Floats, names: NDArray[np.str_], groups: list[str]) -> str:
     return " | ".join(f"{100 * np.sqrt(np.mean(errors[names == group] ** 2)):.1f}" for group in groups)
 
@@ -84,4 +133,4 @@ def _difference(after: float | None, before: float | None) -> float:
     return float("nan") if after is None or before is None else after - before
 
 
-TABLES: dict[str, Callable[[], str]] = {"sfod-verdict-rule": rule_table}
+TABLES: dict[str, Callable[[], str]] = {"sfod-verdict-rule": rule_table, "sfod-verdict-alarm": alarm_table}

@@ -66,6 +66,25 @@ def test_differences__of_a_number_that_is_not_known_is_not_known(results: Path) 
     assert "nan" not in tables.rule_table()
 
 
+def test_alarms__leave_the_teacher_before_and_cut_no_gain(results: Path) -> None:
+    """Of two runs that collapse one is caught by its boxes, one by its mirror; the one that gains has more boxes."""
+    for path in (results / tables.STUDY.name).glob("*.json"):
+        path.unlink()
+    runs = {
+        "boxes": [(20.0, 6.0, 0.8), (19.0, 5.0, 0.8), (3.0, 1.0, 0.8)],
+        "mirror": [(20.0, 6.0, 0.8), (17.0, 6.0, 0.6), (5.0, 6.0, 0.3)],
+        "gain": [(20.0, 6.0, 0.8), (25.0, 12.0, 0.8), (30.0, 20.0, 0.79)],
+    }
+    for name, states in runs.items():
+        rows = [{"ap50": ap50, "boxes_per_image": [boxes], "mirror": mirror} for ap50, boxes, mirror in states]
+        (results / tables.STUDY.name / f"{name}.json").write_text(json.dumps({"candidates": rows}))
+    found = {line.split(" | ")[0].lstrip("| "): line.split(" | ")[1:] for line in tables.alarm_table().splitlines()[2:]}
+    assert found["nothing"] == ["0 of 2", "0 of 1 |"]
+    assert found["fewer than a third of the boxes"] == ["1 of 2", "0 of 1 |"]
+    assert found["that, or more than three times"] == ["1 of 2", "1 of 1 |"]
+    assert found["the first, or agreement with the mirrored image lower by 0.15"] == ["2 of 2", "0 of 1 |"]
+
+
 def test_protocol__settings_are_those_that_runs_take() -> None:
     assert len(cells()) == len(set(cells())) == 5 * (3 * 5 + 1)
     for setting, own in PROTOCOL["settings"].items():
