@@ -17,7 +17,8 @@ from vision_core.errors import NotFiniteError
 from vision_core.training.mean_teacher import MeanTeacher
 
 _COLLAPSE_FACTOR = 10
-_NOT_LOOKED_AT = -1.0  # by a run that began before there were looks
+_NOT_KNOWN = -1.0  # as no number of boxes and no agreement is
+_NOT_LOOKED_AT = -2.0  # nor will be: the run began before there were looks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class CollapseGuard(nn.Module):
         self.register_buffer("now", torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer("healthy", torch.ones((), dtype=torch.bool))
         # Boxes an image of the source by class, and their agreement with those of the mirrored images.
-        self.register_buffer("source", torch.full((num_classes + 1,), torch.nan, dtype=torch.float64))
+        self.register_buffer("source", torch.full((num_classes + 1,), _NOT_KNOWN, dtype=torch.float64))
         self._has_begun = False
 
     @property
@@ -101,10 +102,10 @@ class CollapseGuard(nn.Module):
         if self._has_begun:
             return
         self._has_begun = True
-        if self.looks and bool(self.source[0].isnan()):
+        if self.looks and bool(self.source[0] == _NOT_KNOWN):
             glances = self.looks.at(teacher)
             agreement = mirror_agreement(glances)
-            known = [*boxes_per_image(glances), np.nan if agreement is None else agreement]
+            known = [*boxes_per_image(glances), _NOT_KNOWN if agreement is None else agreement]
             self.source.copy_(torch.tensor(known, dtype=torch.float64))
 
     def after_update(self, teacher: MeanTeacher, update: int) -> str:
@@ -119,14 +120,14 @@ class CollapseGuard(nn.Module):
     def look(self, teacher: MeanTeacher) -> str:
         """Compare the teacher with the source; describe what speaks against it the first time."""
         *counts, agreement = self.source.tolist()
-        if self.looks is None or not self.is_healthy or not counts[0] >= 0:
+        if self.looks is None or not self.is_healthy or counts[0] < 0:
             return ""
         try:
             glances = self.looks.at(teacher.module)  # type: ignore[arg-type]
         except NotFiniteError:
             return self._fail("its outputs are not finite")
         before, after = np.array(counts), boxes_per_image(glances)
-        agreements = None if np.isnan(agreement) else agreement, mirror_agreement(glances)
+        agreements = None if agreement == _NOT_KNOWN else agreement, mirror_agreement(glances)
         return self._fail(" ".join(signs_of_harm((before, after), agreements, self.looks.noise_floor)).rstrip("."))
 
     def end_epoch(self, epoch: int) -> str:
