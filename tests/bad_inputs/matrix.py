@@ -73,7 +73,7 @@ def cases(kinds: Sequence[Kind]) -> list[Any]:
     ]  # fmt: skip
 
 
-def meet(kind: Kind, verb: Verb, entry: Entry, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def assert_told(kind: Kind, verb: Verb, entry: Entry, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The verb gives its code and the finding, in lines of ours alone, and changes nothing that was there."""
     (tmp_path / "work").mkdir()
     folder = tmp_path / kind.place

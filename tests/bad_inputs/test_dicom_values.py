@@ -169,16 +169,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", EXACT)
 def test_read__right_value(name: str, tmp_path: Path) -> None:
     make, note = EXACT[name]
-    _check(make(tmp_path), note, tolerance=0)
+    assert_shows(make(tmp_path), note, tolerance=0)
 
 
 @pytest.mark.parametrize("name", NEAR)
 def test_read__right_colours(name: str, tmp_path: Path) -> None:
     make, note = NEAR[name]
-    _check(make(tmp_path), note, tolerance=6)
+    assert_shows(make(tmp_path), note, tolerance=6)
 
 
-def _check(made: museum.Shown, note: str | None, tolerance: int) -> None:
+def assert_shows(made: museum.Shown, note: str | None, tolerance: int) -> None:
     path, right = made
     pixels, notes = read_noted_dicom(path, inspect_dicom(path).num_frames - 1)
     difference = np.abs(pixels.astype(int) - right)

@@ -139,7 +139,9 @@ def test_read_dataset__difficult_in_other_words(value: str, tmp_path: Path) -> N
     root = make_voc(tmp_path)
     for path in (root / "Annotations").iterdir():
         path.write_text(path.read_text().replace("<difficult>0<", f"<difficult>{value}<"))
-    assert all(record.difficult.all() for record in _read(root, "voc").records)
+    records = _read(root, "voc").records
+    assert len(records) == 4
+    assert all(len(record.boxes) and record.difficult.all() for record in records)
 
 
 @pytest.mark.parametrize(("value", "count"), [("0", 0), ("1", 1), (True, 1), (None, 0), (0.0, 0)])

@@ -21,7 +21,7 @@ from pipelines.ultrasound.config import ScreenNetwork
 from pipelines.ultrasound.screening.screen import Screen
 from pipelines.wsi.__main__ import main as wsi
 from tests.bad_inputs import frames as bad_frames
-from tests.bad_inputs.matrix import Entry, Kind, Verb, cases, classifier, kept, meet
+from tests.bad_inputs.matrix import Entry, Kind, Verb, assert_told, cases, classifier, kept
 from tests.bad_inputs.test_detection_commands import BAD_IMAGES
 from tests.bad_inputs.test_labelled_lists import REFUSED as BAD_LISTS
 from tests.bad_inputs.test_pretraining import REFUSED as BAD_CLASSIFIED
@@ -261,4 +261,4 @@ def _dicom_words(path: Path) -> Words:
 
 @pytest.mark.parametrize(("kind", "verb", "entry"), cases(KINDS))
 def test_museum(kind: Kind, verb: Verb, entry: Entry, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    meet(kind, verb, entry, tmp_path, capfd)
+    assert_told(kind, verb, entry, tmp_path, capfd)

@@ -15,7 +15,7 @@ from pipelines.wsi.__main__ import main as wsi
 from tests.bad_inputs import feature_files as features
 from tests.bad_inputs import weight_files as weights
 from tests.bad_inputs.bundles import change_card, change_tensors, make_bundle
-from tests.bad_inputs.matrix import Entry, Kind, Main, Verb, Words, cases, classifier, kept, meet
+from tests.bad_inputs.matrix import Entry, Kind, Main, Verb, Words, assert_told, cases, classifier, kept
 from tests.bad_inputs.seen import Seen
 from tests.pipelines.pretrain import tiny as tiny_pretrain
 from tests.pipelines.sfod import tiny as tiny_sfod
@@ -265,7 +265,7 @@ KINDS = [
 
 @pytest.mark.parametrize(("kind", "verb", "entry"), cases(KINDS))
 def test_museum(kind: Kind, verb: Verb, entry: Entry, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    meet(kind, verb, entry, tmp_path, capfd)
+    assert_told(kind, verb, entry, tmp_path, capfd)
     assert not Path(weights.PROOF).exists()
     assert not list((tmp_path / "work").glob("model*"))
 

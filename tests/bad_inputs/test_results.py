@@ -141,10 +141,12 @@ def test_predict__every_out_folder_says_what_its_files_are_for(declined: tuple[s
     _, out, _ = declined
     text = (out / "README.txt").read_text()
     assert text.startswith("Written by DomainSight. For research use. Not for diagnosis.\n")
-    for path in out.rglob("*"):
-        if path.is_file() and not path.name.startswith("."):
-            ending = path.name.removeprefix("a.").removeprefix("glass.")
-            assert any(name in text for name in (path.name, f".{ending}", path.parent.name)), path
+    files = {path.relative_to(out) for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")}
+    for path in files - {Path("README.txt")}:
+        ending = path.name.removeprefix("a").removeprefix("glass")
+        told = {"outputs": f"outputs/<name>{ending} ", "ledger": "ledger,"}.get(path.parent.name, path.name)
+        assert told in text, path
+    assert {path.parent.name for path in files} == {"", "outputs", "ledger"}
     assert max(map(len, text.splitlines())) <= 110
 
 

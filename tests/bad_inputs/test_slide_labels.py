@@ -42,8 +42,15 @@ def _train(folder: Path, **data: object) -> tuple[str, ...]:
     cohort = read_cohort(config, list_features(folder / "features"))
     train, val = training_bags(config, cohort)
     test = whole_bags(cohort.test, cohort.classes, config, train.feature_dim)
-    assert [len(bags[0, place].features) for bags in (train, val, test) for place in range(len(bags))]
+    assert all(len(bags[0, place].features) for bags in (train, val, test) for place in range(len(bags)))
     return (*cohort.notes, *train.notes, *test.notes)
+
+
+def _labels(folder: Path) -> list[tuple[str, str, int]]:
+    """The list, slide and number of the class of every row."""
+    cohort = read_cohort(config_of({"root": folder, "format": "features"}), list_features(folder / "features"))
+    lists = {"train": cohort.train, "val": cohort.val, "test": cohort.test}
+    return [(name, record.slide, record.label) for name, records in lists.items() for record in records]
 
 
 def _damage(name: str, change: Callable[[Path], object]) -> Make:
@@ -126,7 +133,11 @@ def test_train__refused(make: Make, message: str, tmp_path: Path) -> None:
     ids=["BOM", "semicolon", "tabs of UTF-16", "CRLF", "names of files", "other names", "1.0 of a table with gaps"],
 )
 def test_train__accepted(text: str, encoding: str, tmp_path: Path) -> None:
-    _train(_write(tmp_path / "data", text, encoding))
+    plain = _labels(_write(tmp_path / "plain"))
+    assert len(plain) == 6
+    folder = _write(tmp_path / "data", text, encoding)
+    assert _labels(folder) == plain
+    _train(folder)
 
 
 def test_train__all_faults_of_a_list_at_once(tmp_path: Path) -> None:

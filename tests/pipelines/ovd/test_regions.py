@@ -46,8 +46,8 @@ def test_sample__in_one_stratum_the_pseudo_label_keeps_its_own_box() -> None:
 def test_sample__matched_boxes_are_those_of_the_targets() -> None:
     found = sample_regions(_proposals(), TARGETS, ALL, K)
     wanted = {(61.0, 60, 90, 90): [60.0, 60, 90, 90], (30.0, 30, 50, 50): [30.0, 30, 50, 50]}
-    for box, matched in zip(found.boxes.tolist(), found.matched.tolist(), strict=True):
-        assert wanted.get(tuple(box), matched) == matched
+    matched = dict(zip(map(tuple, found.boxes.tolist()), found.matched.tolist(), strict=True))
+    assert {box: matched[box] for box in wanted} == wanted
 
 
 def test_sample__share_of_foreground_and_equal_seeds() -> None:

@@ -120,7 +120,9 @@ def test_stages__resume_of_the_whole_command_changes_nothing(stages: Path) -> No
 
 def test_stages__entropy_and_the_three_accuracies_are_logged(stages: Path) -> None:
     lines = [json.loads(line) for line in (stages / "pretrain" / "metrics.jsonl").read_text().splitlines()]
-    assert all("policy_entropy" in line for line in lines if "loss_policy" in line)
+    learned = [line for line in lines if "loss_policy" in line]
+    assert learned
+    assert all("policy_entropy" in line for line in learned)
     [scored] = [line for line in lines if "eval/macro_f1" in line]
     assert {"eval/accuracy", "eval/mean_mask_accuracy", "eval/random_mask_accuracy"} <= scored.keys()
 

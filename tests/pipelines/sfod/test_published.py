@@ -33,7 +33,7 @@ OWN_TREES = {
 FILES = sorted(path for path in CONFIGS.glob("*.yaml") if "demo" not in path.name)
 
 
-def check(path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+def assert_read(path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.setenv("DETECTRON2_DATASETS", str(root))
     monkeypatch.chdir(root)
     config = load(SfodConfig, path, words)
@@ -50,7 +50,7 @@ def check(path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, words: list[s
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_published__the_folder_of_the_papers(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(path, tmp_path, monkeypatch, [])
+    assert_read(path, tmp_path, monkeypatch, [])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_published__the_tree_of_the_data_set_itself(
 ) -> None:
     words = OWN_TREES[str(load(SfodConfig, path, []).data.root)]
     assert all(word in path.read_text() for word in words)  # the file offers them
-    check(path, tmp_path, monkeypatch, words)
+    assert_read(path, tmp_path, monkeypatch, words)
 
 
 CITY = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")

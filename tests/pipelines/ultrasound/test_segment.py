@@ -28,6 +28,7 @@ def test_open_masking__a_folder_of_runs_is_an_ensemble_of_mean_probability(tmp_p
     mean = np.mean([each.probabilities for each in alone if each.probabilities is not None], axis=0)
     assert found.probabilities is not None
     np.testing.assert_allclose(found.probabilities, mean, atol=1e-6)
+    assert np.any(found.masks)
     for place, mask in enumerate(found.masks):
         if mask.any():
             assert (mean[place][mask] > 0.5).all()

@@ -75,6 +75,7 @@ def test_predict__killed_in_mid_run_ends_with_the_same_files(
     assert 7 <= finished < GOOD + len(BAD)
     names = [json.loads(line)["name"] for line in ledger.read_bytes().splitlines()[:finished]]
     before = {path: path.stat().st_mtime_ns for path in (out / "outputs").iterdir() if path.name.split(".")[0] in names}
+    assert before
     assert main(words) == 4
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
     ours, theirs = _contents(out / "outputs"), _contents(undisturbed / "outputs")

@@ -203,7 +203,7 @@ def test_help__describes_every_verb(verb: str, capsys: pytest.CaptureFixture[str
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: python -m pipelines.toy {verb}".rstrip())
-    assert all(name in text for name in VERBS) or "--debug" in text
+    assert all(name in text for name in (["--debug"] if verb else VERBS))
 
 
 @pytest.mark.parametrize(

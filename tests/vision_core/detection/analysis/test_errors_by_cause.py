@@ -43,20 +43,20 @@ def errors(truth: Boxes, found: Scored, difficult: Sequence[bool] = ()) -> Error
     return errors_by_cause([labelled(truth, difficult)], [detections(found)], ("car", "bus"))
 
 
-def check(found: ErrorsByCause, ap50: float, **gains: float) -> None:
+def assert_errors(found: ErrorsByCause, ap50: float, **gains: float) -> None:
     assert found.ap50 == pytest.approx(ap50)
     assert found.gains == pytest.approx({cause: gains.get(cause, 0.0) for cause in CAUSES})
 
 
 def test_errors__classification() -> None:
     found = errors([(FIRST, CAR), (SECOND, BUS)], [(FIRST, CAR, 0.9), (SECOND, CAR, 0.8)])
-    check(found, 0.5, classification=0.5)  # cars 1, buses 0; corrected, both 1
+    assert_errors(found, 0.5, classification=0.5)  # cars 1, buses 0; corrected, both 1
     assert {cause: number for cause, number in found.counts.items() if number} == {"classification": 1}
 
 
 def test_errors__localisation() -> None:
     found = errors([(FIRST, CAR), (SECOND, CAR)], [(FIRST, CAR, 0.9), (BESIDE_SECOND, CAR, 0.8)])
-    check(found, HALF, localisation=1 - HALF)
+    assert_errors(found, HALF, localisation=1 - HALF)
     assert found.counts["localisation"] == 1
     assert found.counts["missed"] == 0  # an error points at it
 
@@ -64,47 +64,47 @@ def test_errors__localisation() -> None:
 def test_errors__duplicate() -> None:
     found = errors([(FIRST, CAR), (SECOND, CAR)], [(FIRST, CAR, 0.9), (FIRST, CAR, 0.8), (SECOND, CAR, 0.7)])
     ap50 = HALF + (1 - HALF) * 2 / 3  # precision 1 up to one half, then two of three
-    check(found, ap50, duplicate=1 - ap50)
+    assert_errors(found, ap50, duplicate=1 - ap50)
     assert found.counts["duplicate"] == 1
 
 
 def test_errors__background() -> None:
     found = errors([(FIRST, CAR), (SECOND, CAR)], [(FIRST, CAR, 0.9), (NOWHERE, CAR, 0.8), (SECOND, CAR, 0.7)])
     ap50 = HALF + (1 - HALF) * 2 / 3
-    check(found, ap50, background=1 - ap50)
+    assert_errors(found, ap50, background=1 - ap50)
     empty = errors_by_cause(
         [labelled([]), labelled([(FIRST, CAR)])],
         [detections([(FIRST, CAR, 0.9)]), detections([(FIRST, CAR, 0.8)])],
         ("car", "bus"),
     )
-    check(empty, 0.5, background=0.5)  # a detection on an image without objects
+    assert_errors(empty, 0.5, background=0.5)  # a detection on an image without objects
 
 
 def test_errors__both_class_and_place() -> None:
     found = errors([(FIRST, CAR), (SECOND, BUS)], [(BESIDE_FIRST, BUS, 0.9), (SECOND, BUS, 0.8)])
     # Buses: one of two right, 0.5; cars: 0. Without the error buses have 1; without the car, which is missed, no cars.
-    check(found, 0.25, both=0.25, missed=0.25)
+    assert_errors(found, 0.25, both=0.25, missed=0.25)
     assert (found.counts["both"], found.counts["missed"]) == (1, 1)
 
 
 def test_errors__missed() -> None:
     found = errors([(FIRST, CAR), (SECOND, CAR)], [(FIRST, CAR, 0.9)])
-    check(found, HALF, missed=1 - HALF)
+    assert_errors(found, HALF, missed=1 - HALF)
     assert found.counts["missed"] == 1
 
 
 def test_errors__of_two_that_point_at_an_object_the_better_is_corrected() -> None:
     again = (25.0, 0.0, 35.0, 10.0)  # IoU 5 / 15
     found = errors([(SECOND, CAR)], [(again, CAR, 0.9), (BESIDE_SECOND, CAR, 0.8)])
-    check(found, 0.0, localisation=1.0)
+    assert_errors(found, 0.0, localisation=1.0)
     assert found.counts["localisation"] == 2
     taken = errors([(SECOND, CAR)], [(BESIDE_SECOND, CAR, 0.9), (SECOND, CAR, 0.8)])
-    check(taken, 0.5, localisation=0.5)  # of an object that is found: taken out
+    assert_errors(taken, 0.5, localisation=0.5)  # of an object that is found: taken out
 
 
 def test_errors__difficult_objects_are_neither_right_nor_wrong() -> None:
     found = errors([(FIRST, CAR), (SECOND, CAR)], [(FIRST, CAR, 0.9), (SECOND, CAR, 0.95)], [False, True])
-    check(found, 1.0)
+    assert_errors(found, 1.0)
     assert not any(found.counts.values())
 
 

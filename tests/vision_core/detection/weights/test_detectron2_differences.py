@@ -111,7 +111,7 @@ def boxes(detector: Detector, image: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(("key", "value"), SAME, ids=[f"{key}={value}" for key, value in SAME])
 def test_boxes_are_those_of_detectron2(tmp_path: Path, key: str, value: object) -> None:
-    check(tmp_path, PYRAMID, key, value)
+    assert_same_boxes(tmp_path, PYRAMID, key, value)
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_boxes_are_those_of_detectron2(tmp_path: Path, key: str, value: object) 
     ],
 )
 def test_boxes_are_those_of_detectron2__c4(tmp_path: Path, key: str, value: object) -> None:
-    check(tmp_path, C4, key, value)
+    assert_same_boxes(tmp_path, C4, key, value)
 
 
-def check(folder: Path, settings: DetectorSettings, key: str, value: object) -> None:
+def assert_same_boxes(folder: Path, settings: DetectorSettings, key: str, value: object) -> None:
     config = configured(settings, key, value)
     path, model = written(folder, config)
     found = import_detector(path, None, CLASSES)
