@@ -137,11 +137,6 @@ def passed_off_as_format_1(bundle: Path) -> None:
     edit_card(bundle, lambda card: card.update(format=1, sha256=None), sealed=False)
 
 
-def other_task(bundle: Path) -> None:
-    """A sound bundle of a task that is none of ours."""
-    change_card(bundle, task="caption")
-
-
 def one_class_less(bundle: Path) -> None:
     """A sealed card that does not fit the weights."""
     change_card(bundle, classes=Card.model_validate_json((bundle / "card.json").read_text()).classes[:-1])

@@ -15,7 +15,6 @@ IOU = torch.tensor(
     ]
 )
 BASE = torch.tensor([True, True, False, False])
-MATCHED = [True, True, True, True, True, True, False, True]
 
 
 def _matched(found: tuple[Tensor, Tensor]) -> list[int | None]:
