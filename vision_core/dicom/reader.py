@@ -201,7 +201,7 @@ def _unusable(path: Path) -> Iterator[None]:
 
 
 def read_dicom_view(path: Path, max_megapixels: float = 100.0) -> tuple[ImageView, tuple[str, ...]]:
-    """Read the first image as ``read_noted_dicom``, with what a viewer needs beyond the picture; returns it with notes.
+    """Read the first image with what a viewer needs beyond the picture; returns it with notes.
 
     Raises:
         InputError: As ``read_dicom_image``.

@@ -35,7 +35,7 @@ def write_png(path: Path, image: NDArray[np.uint8], told: str = "") -> None:
 
 
 def write_thumbnail(path: Path, image: NDArray[np.uint8], told: str = "") -> None:
-    """Write ``(H, W, 3)`` uint8 as a JPEG of at most 240 pixels, atomically, for ``summary.html``; as ``write_png``."""
+    """Write ``(H, W, 3)`` uint8 as a JPEG of at most 240 pixels, for ``summary.html``. Atomic, as ``write_png``."""
     small = Image.fromarray(image)
     small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX, reducing_gap=2.0)
     with atomic_path(path) as partial:

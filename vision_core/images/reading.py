@@ -110,7 +110,7 @@ def read_noted_image(
 
 
 def read_deep_grey(path: Path, max_megapixels: float = 100.0) -> DeepGrey | None:
-    """Read the values of a grey image of more than 8 bits, as stored; None for any other; raises as ``read_image``."""
+    """Read the stored values of a grey image of more than 8 bits; None for any other. Raises as ``read_image``."""
     with _opened(path, max_megapixels, "") as image:
         return to_deep_grey(path, image)
 

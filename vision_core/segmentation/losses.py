@@ -60,7 +60,7 @@ def dice_loss(
 
 
 def presence_loss(logits: Tensor, present: Tensor, settings: FrameAware) -> Tensor:
-    """Compute the weighted cross-entropy of the frame's probability, as ``presence_logits`` takes it from the pixels.
+    """Compute the weighted cross-entropy of the frame's probability, by ``presence_logits``.
 
     Args:
         logits: ``(B, 1, H, W)``.

@@ -127,7 +127,7 @@ def size_of(mask: Masks, spacing: tuple[float, float] = (1.0, 1.0)) -> Size:
 
 
 def boundary(mask: Masks) -> Masks:
-    """Mark the pixels of a mask ``(H, W)`` beside which, in its row or column, lies one outside or the image's end."""
+    """Mark the pixels of a mask ``(H, W)`` with a neighbour in row or column that is outside it or the image."""
     padded = np.pad(mask, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return np.asarray(mask & ~inside)

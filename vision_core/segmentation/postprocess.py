@@ -13,7 +13,7 @@ THRESHOLD = 0.5
 
 
 def mean_of_members(probabilities: Sequence[Floats]) -> NDArray[np.float32]:
-    """Average the probabilities of an ensemble's members, arrays of one shape; those of a single one are returned."""
+    """Average the probabilities of an ensemble's members, arrays of one shape; a single one is returned."""
     if len(probabilities) == 1:
         return np.asarray(probabilities[0], np.float32)
     return np.asarray(np.mean(np.stack(probabilities), axis=0, dtype=np.float64), np.float32)

@@ -88,7 +88,7 @@ def is_end_of(parts: Sequence[str], of: Sequence[str]) -> bool:
 
 
 def read_instance(path: Path) -> DicomInstance | None:
-    """Read the few elements of a DICOM header that tell a slide, up to the size of the image; None if it has none.
+    """Read the elements of a DICOM header that identify a slide, up to the image's size; None if there are none.
 
     Raises:
         MissingDependencyError: pydicom is not installed.

@@ -109,7 +109,7 @@ def label_path(image: Path, root: Path) -> Path:
 
 
 def write_yolo(folder: Path, split: str, dataset: DetectionDataset, names: Sequence[str]) -> None:
-    """Write label files and list of a split, and ``data.yaml``; crowd regions, which the format lacks, are left out.
+    """Write a split's label files and list, and ``data.yaml``; crowd regions, which it lacks, are left out.
 
     Args:
         folder: Of the data set, which is being made: nothing is written atomically.

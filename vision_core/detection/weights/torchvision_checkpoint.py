@@ -76,7 +76,7 @@ def is_torchvision(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def refuse_other_torchvision(tensors: Mapping[str, Tensor], weights: Path) -> None:
-    """Refuse by name what is another detector of torchvision than Faster R-CNN with a ResNet and a plain pyramid.
+    """Refuse any torchvision detector but a Faster R-CNN with a ResNet and a plain pyramid, by name.
 
     Raises:
         CheckpointError: It is.
