@@ -56,7 +56,7 @@ def making(folder: Path, uploaded: Path | None = None) -> Iterator[None]:
 
 
 def leave(request: gr.Request) -> None:
-    """Delete what a session made whose tab was closed or loaded anew; what begins for it just afterwards is refused."""
+    """Delete what the session of a closed or reloaded tab made, and refuse what begins for it afterwards."""
     now = time.monotonic()
     with _lock:
         for session in [each for each, at in _left.items() if now - at >= _LATE_S]:

@@ -132,7 +132,7 @@ def waiting() -> gr.Button:
 def cancels(
     button: gr.Button, error: gr.HTML, events: Sequence[Any], outputs: Sequence[Any], cleared: Sequence[Any]
 ) -> None:
-    """Let Cancel, and Clear of the upload, end events of a session, and leave a page without a case and its files.
+    """Let Cancel, and Clear of the upload, end a session's events and remove its case with its files.
 
     Neither waits for the queue, in which others may have long work.
 
@@ -228,7 +228,7 @@ def stem_of(task: str, digits: str) -> str:
 
 
 def case_place(forget: Callable[[Any], None]) -> gr.State:
-    """Make the place of a session's case, at first None; within the hour after its tab was closed it is forgotten.
+    """Make the place of a session's case, at first None; it is forgotten within the hour after its tab was closed.
 
     Args:
         forget: Deletes the files of a case.

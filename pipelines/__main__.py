@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def overview(folder: Path) -> str:
-    """How to call the command, and a line for each task in ``folder``."""
+    """Say how to call the command, with a line for each task in ``folder``."""
     found = tasks(folder)
     width = max(map(len, found), default=0)
     listed = "".join(f"  {name:<{width}}  {summary}\n" for name, summary in found.items())

@@ -114,7 +114,7 @@ class OpenDetector(Detector):
     def select(
         self, features: Features, proposals: Sequence[Proposals], logits: Tensor, deltas: Tensor
     ) -> list[DetectionTensors]:
-        """As of every detector; what scores at or below a name's threshold is gone before boxes are counted."""
+        """Select boxes as every detector; what scores at or below its name's threshold goes before they are counted."""
         above = logits if self.thresholds is None else above_thresholds(logits, self.thresholds)
         return super().select(features, proposals, above, deltas)
 

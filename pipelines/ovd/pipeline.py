@@ -87,7 +87,7 @@ class OvdPipeline(Pipeline[OvdConfig]):
     )
 
     def next_command(self, method: str, bundle: str) -> str:
-        """As of every task; generators and image–text models are for pseudo-labels."""
+        """Name the next command as every task; generators and image–text models are for pseudo-labels."""
         weights = {GENERATOR: f"proposals.weights={bundle} image_text.weights=IMAGE_TEXT"}
         weights[IMAGE_TEXT] = f"image_text.kind=compact image_text.weights={bundle} proposals.weights=GENERATOR"
         if method not in weights:
@@ -220,7 +220,7 @@ class OvdPipeline(Pipeline[OvdConfig]):
         return OvdPredictor.from_checkpoint(bundle, device, UntrustedImages().noted_image, config)
 
     def answers(self, bundle: Path, device: torch.device) -> Callable[[Mapping[str, Tensor]], Tensors]:
-        """As of every task; a generator and an image–text model, which predict nothing, answer by themselves."""
+        """Answer as every task; a generator and an image–text model, which predict nothing, answer by themselves."""
         method = read_card(bundle, OvdConfig.task).method
         if method == IMAGE_TEXT:
             return partial(image_text_answer, load_compact(bundle, MiniLM.read(sentence_encoder())).to(device))

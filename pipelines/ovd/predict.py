@@ -112,7 +112,7 @@ class OvdPredictor(DetectorPredictor, Predictor[Detections]):
         return replace(found, notes=(*found.notes, *self._notes))
 
     def answer(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As of every detector, by the names of the training, whatever is looked for."""
+        """Answer as every detector, by the names of the training, whatever is looked for."""
         _look_for(self._content, None)
         found = super().answer(inputs)
         _look_for(self._content, self._typed)

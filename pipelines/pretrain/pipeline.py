@@ -242,7 +242,7 @@ class PretrainPipeline(Pipeline[PretrainConfig]):
         return make_demo_data(folder)
 
     def validate(self, config: PretrainConfig, sample: int | None, on_item: OnItem) -> Sequence[Checked]:
-        """Read every image of the training list and of the scored lists once; a list that is refused hides no other."""
+        """Read every image of the training list and of the scored lists once; a refused list hides no other."""
         data, lists, refused = config.data, [], []
         for split in (data.split, *scored_splits(config)):
             try:

@@ -262,7 +262,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         return SfodPredictor.from_checkpoint(bundle, device, read=UntrustedImages().noted_image)
 
     def remarks(self, path: Path, inputs: Sequence[Path], config: SfodConfig | None = None) -> Sequence[str]:
-        """As of every task; also find the ids of the inputs in ``results.index``."""
+        """Remark as every task; also find the ids of the inputs in ``results.index``."""
         index = config.results.index if config else None
         self._ids = image_ids(index, inputs) if index else None
         return super().remarks(path, inputs, config)

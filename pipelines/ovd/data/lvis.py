@@ -59,7 +59,7 @@ def without_rare(index: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_index(index: Mapping[str, Any]) -> None:
-    """Refuse an index that does not say of each image what it is labelled for, and of each class how frequent it is.
+    """Refuse an index without the federated labels of its images or the frequency of its classes.
 
     Raises:
         DataError: The index is none of LVIS.

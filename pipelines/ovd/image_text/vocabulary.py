@@ -110,7 +110,10 @@ def spoken_name(name: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """Return what all spellings of a name share; what stands in brackets tells one thing from another and counts."""
+    """Return what all spellings of a name share.
+
+    What stands in brackets tells one thing from another, and counts.
+    """
     return _in_words(name).casefold()
 
 

@@ -166,7 +166,10 @@ def manifest(images: Images) -> str:
 
 
 def content_manifest(images: Images) -> str:
-    """Hash the list and the sizes of its files; of not too many also their last bytes, where compression sums stand."""
+    """Hash the list and the sizes of its files.
+
+    Of not too many files the last bytes count too, where compression sums stand.
+    """
     digest = blake2b(manifest(images).encode(), digest_size=16)
     for path in dict.fromkeys(images.pixels.path(index) for index in range(len(images))):
         size = path.stat().st_size

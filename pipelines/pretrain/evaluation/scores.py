@@ -89,7 +89,7 @@ def score(model: str, split: str, predictions: Predictions, classes: tuple[str, 
 def predict_masked(
     network: nn.Module, views: CentreViews, label: str, masks: SharedMasks | None, workers: int = 0
 ) -> tuple[Predictions, dict[str, float]]:
-    """Predict a list clean and, given ``masks``, under the mean mask and under random masks; each image is read once.
+    """Predict a list clean and, given ``masks``, under the mean mask and random ones. Each image is read once.
 
     Returns:
         The predictions on clean images, and the accuracies under masks, which are not comparable with theirs.

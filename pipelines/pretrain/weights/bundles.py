@@ -112,7 +112,7 @@ def load_classifier(path: Path, device: torch.device | str = "cpu") -> Classifie
 
 
 def has_independent_classes(card: Card) -> bool:
-    """Whether the classifier was trained on images that may have several classes."""
+    """Tell whether the classifier was trained on images that may have several classes."""
     return bool(card.architecture.get(_INDEPENDENT))
 
 

@@ -61,7 +61,7 @@ def relabelled(images: Images, classes: tuple[str, ...]) -> Images:
 
 
 def in_order(tensors: Mapping[str, Tensor], head: str, theirs: Sequence[str], ours: Sequence[str]) -> dict[str, Tensor]:
-    """Put the rows of a classifier's head, in the order of ``theirs``, into that of ``ours``, which name the same.
+    """Reorder the rows of a classifier's head from the class names ``theirs`` to ``ours``.
 
     Args:
         tensors: State dict of the classifier.

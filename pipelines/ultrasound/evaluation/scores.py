@@ -122,7 +122,10 @@ def by_subject(values: Floats, subjects: Sequence[str]) -> NDArray[np.float64]:
 def interval_over_subjects(
     values: Floats, *, coverage: float = 0.95, samples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Compute a percentile bootstrap interval of the mean over subjects ``(n,)``, whose frames are not independent."""
+    """Compute a percentile bootstrap interval of the mean over subjects ``(n,)``.
+
+    Not over frames: those of a subject are not independent.
+    """
     known = values[~np.isnan(values)]
     if not len(known):
         return float("nan"), float("nan")

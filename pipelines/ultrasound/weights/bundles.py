@@ -164,7 +164,7 @@ def model_of(network: Network, size_px: tuple[int, int] | None) -> Model:
 
 
 def logit_of_mean(logits: Sequence[Tensor]) -> Tensor:
-    """Compute the logit of the mean of the probabilities that ``logits`` stand for; that of a single one is itself."""
+    """Compute the logit of the mean probability of ``logits``; a single one is returned."""
     if len(logits) == 1:
         return logits[0]
     every = torch.stack(tuple(logits))

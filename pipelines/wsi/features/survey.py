@@ -69,7 +69,7 @@ def survey_features(
     trained: Mapping[str, Any] | None = None,
     by_first: bool = False,
 ) -> Survey:
-    """Read and compare all feature files; one that this process has read is not read again while its stamp stays.
+    """Read and compare all feature files; one read in this process is not read again while its stamp stays.
 
     Args:
         records: Slides and their feature files.

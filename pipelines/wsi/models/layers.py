@@ -68,9 +68,9 @@ def full_precision(tensor: Tensor) -> Tensor:
 
 
 def is_sparing(tensor: Tensor) -> bool:
-    """Tell whether to compute in stretches that fit a processor's cache, where no gradient or graph needs the whole.
+    """Tell whether to compute in stretches that fit a processor's cache.
 
-    A GPU takes the whole at once: for each stretch it would have to be started anew.
+    Not where a gradient or graph needs the whole, and not on a GPU, which would be started anew for each stretch.
     """
     return tensor.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
