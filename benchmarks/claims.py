@@ -21,7 +21,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def problems() -> list[str]:
-    """What does not follow from the files."""
+    """List what does not follow from the result files, a sentence each."""
     found = []
     for study in STUDIES:
         rows, name = study.STUDY.rows(), study.STUDY.name
@@ -38,7 +38,7 @@ def problems() -> list[str]:
 
 
 def filled(text: str) -> str:
-    """A page with its tables made anew, between ``<!-- name -->`` and ``<!-- end -->``."""
+    """Return a page with its tables made anew, between ``<!-- name -->`` and ``<!-- end -->``."""
     for name, make in TABLES.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         if pattern.search(text):
@@ -48,7 +48,7 @@ def filled(text: str) -> str:
 
 
 def main() -> int:
-    """Write or check."""
+    """Write the tables, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something does not follow")
     arguments = parser.parse_args()

@@ -82,7 +82,7 @@ class Measured:
     idle: float | None = None
 
     def line(self) -> str:
-        """One row of the printed table."""
+        """Format one row of the printed table."""
         if self.peak_mib is None or self.idle is None:
             return f"{self.name:28} {self.seconds:9.4f} s"
         return (
@@ -91,7 +91,7 @@ class Measured:
 
 
 def actions(runtime: Runtime, sizes: Sizes) -> Iterator[tuple[str, Action]]:
-    """Everything to measure, by name; each is made when it is asked for, and freed before the next."""
+    """List everything to measure, by name; each is made when it is asked for, and freed before the next."""
     for make in (_detection, _bags, _images, _inference):
         yield from make(runtime, sizes)
 
@@ -217,7 +217,7 @@ def _idle(action: Action, device: torch.device) -> float:
 
 
 def run_tests() -> dict[str, object]:
-    """``make test-gpu``: whether it passed, its last line, its seconds."""
+    """Run ``make test-gpu``; returns whether it passed, its last line, and its seconds."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", "tests/gpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

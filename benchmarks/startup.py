@@ -22,7 +22,7 @@ except SystemExit:
 
 
 def seconds(words: list[str]) -> float:
-    """Wall time of one process."""
+    """Measure the wall time of one process."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *words], check=True, capture_output=True)
     return time.perf_counter() - start

@@ -18,7 +18,7 @@ Row = dict[str, str]
 
 
 def identity_scores(folder: Path) -> dict[str, float]:
-    """Accuracies in percent, for the classes of pretraining (``seen_``) and the held-out ones (``held_out_``).
+    """Score by the file alone: accuracies in percent, of pretraining (``seen_``) and held-out (``held_out_``).
 
     ``file``: the file is named from an image's colours; ``concept``: the class is; ``guess``: the file is known and one
     of its classes is guessed.
@@ -40,13 +40,13 @@ def identity_scores(folder: Path) -> dict[str, float]:
 
 
 def colours(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean, spread and histogram of each channel of an image ``(H, W, 3)``: ``(54,)``."""
+    """Compute mean, spread and histogram of each channel of an image ``(H, W, 3)``: ``(54,)``."""
     values = image.reshape(-1, 3)
     shares = [np.histogram(values[:, channel], _BINS, (0, 256))[0] / len(values) for channel in range(3)]
     return np.concatenate([values.mean(axis=0), values.std(axis=0), *shares])
 
 
 def guess(rows: Sequence[Row]) -> float:
-    """Expected accuracy of one who knows the file and chooses one of its classes at random."""
+    """Compute the expected accuracy of one who knows the file and guesses one of its classes."""
     classes = {row["source"]: {each["concept"] for each in rows if each["source"] == row["source"]} for row in rows}
     return float(np.mean([1 / len(classes[row["source"]]) for row in rows]))

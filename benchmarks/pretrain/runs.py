@@ -47,20 +47,20 @@ class Scored:
 
 
 def prepare() -> None:
-    """The images, made once."""
+    """Make the images, once."""
     if not (DATA / "ATTRIBUTION.txt").exists():
         make_small_real(DATA, PROTOCOL["longest_px"])
 
 
 def method_settings(method: str, rate: float) -> Settings:
-    """All settings of a method at a base learning rate."""
+    """Collect all settings of a method at a base learning rate."""
     settings = {**PROTOCOL["settings"], **PROTOCOL["methods"][method]}
     settings |= {key: share * rate for key, share in PROTOCOL["rates"].items()}
     return settings | {"optim.lr": PROTOCOL["raised_rate"].get(method, 1) * rate}
 
 
 def as_words(root: Path, seed: int, settings: Mapping[str, Any]) -> list[str]:
-    """Settings as the command line takes them."""
+    """Format settings as the command line takes them."""
     return [
         *(f"{key}={json.dumps(value)}" for key, value in settings.items()),
         f"data.root={root}",
@@ -69,7 +69,7 @@ def as_words(root: Path, seed: int, settings: Mapping[str, Any]) -> list[str]:
 
 
 def run(out: Path, root: Path, seed: int, settings: Mapping[str, Any]) -> Path:
-    """``python -m pipelines.pretrain train`` with these settings, on one thread, unless it is done; returns ``out``.
+    """Train with these settings, on one thread, unless it is done; returns ``out``.
 
     Raises:
         RuntimeError: The run failed.
@@ -85,7 +85,7 @@ def run(out: Path, root: Path, seed: int, settings: Mapping[str, Any]) -> Path:
 
 
 def score(bundle: Path, root: Path, part: str) -> Scored:
-    """A classifier on a list, clean images, centre crop."""
+    """Score a classifier on a list, on the centre crop of clean images."""
     model = load_classifier(bundle)
     sizes = {key: model.card.preprocessing[key] for key in ("image_px", "resize_px")}
     images = read_images(PretrainData(root=root, cache=None, classes=model.card.classes, **sizes), part)
@@ -96,7 +96,7 @@ def score(bundle: Path, root: Path, part: str) -> Scored:
 
 
 def scored(found: Predictions) -> Scored:
-    """Percents of given answers, with an interval over images."""
+    """Score given answers in percent, with an interval over images."""
     truth, called = found.truth, found.scores.argmax(axis=1)
     values = macro_scores(truth, called)
     draw = np.random.default_rng(0)
@@ -110,13 +110,13 @@ def scored(found: Predictions) -> Scored:
 
 
 def is_stopped(run_folder: Path) -> bool:
-    """Whether the policy of a run was stopped on the way."""
+    """Tell whether the policy of a run was stopped on the way."""
     notes = json.loads((run_folder / "run.json").read_text(encoding="utf-8")).get("notes", [])
     return any("ALARM" in note for note in notes)
 
 
 def last_entropy(run_folder: Path) -> float | None:
-    """Mean entropy of the policy's cells when it was last logged."""
+    """Read the mean entropy of the policy's cells when it was last logged."""
     lines = (run_folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     values = [json.loads(line).get("policy_entropy") for line in lines]
     return next((value for value in reversed(values) if value is not None), None)

@@ -13,7 +13,7 @@ from benchmarks.studies import RESULTS, read_results, write_result
 
 
 def try_rate(rate: float) -> None:
-    """Both stages of the baseline at a learning rate, scored on the validation list."""
+    """Train both stages of the baseline at a learning rate, and score them on the validation list."""
     path = RESULTS / SEARCH / f"lr{rate:g}.json"
     if path.exists():
         return
@@ -35,7 +35,7 @@ def try_rate(rate: float) -> None:
 
 
 def best_rate() -> float:
-    """The rate with the best score.
+    """Choose the rate with the best score.
 
     Raises:
         RuntimeError: A value was not tried yet.

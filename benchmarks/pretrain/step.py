@@ -47,7 +47,7 @@ class Stepper:
         self.optimizers: list[Optimizer] = make_optimizers(self.learner.trained(config.optim))
 
     def step(self, batch: Batch) -> float:
-        """Processor seconds of one step."""
+        """Take one step; returns its processor seconds."""
         start = time.process_time()
         torch.stack(list(self.learner(batch).values())).sum().backward()
         for optimizer in self.optimizers:
@@ -59,7 +59,7 @@ class Stepper:
 
 
 def random_batch(size: int) -> Batch:
-    """Bytes that look like nothing, with labels."""
+    """Draw images that look like nothing, with labels."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (size, 3, IMAGE_PX, IMAGE_PX), generator=generator, dtype=torch.uint8)
     return Batch(images=images, labels=torch.arange(size) % CLASSES, indices=torch.arange(size))

@@ -30,7 +30,7 @@ CONTROLS = ("none", "lr_x8.5", "unlearned")
 
 
 def missing(rows: Rows) -> list[str]:
-    """Cells of the study without a result."""
+    """List the cells of the study without a result."""
     found = {(row["method"], row["seed"]) for row in rows}
     methods = (*METHODS, SCRATCH, UNTRAINED, *INPUTS)
     wanted = [(method, seed) for seed in STUDY.protocol()["seeds"] for method in methods]
@@ -38,7 +38,7 @@ def missing(rows: Rows) -> list[str]:
 
 
 def scores_table() -> str:
-    """Mean and spread over seeds: the classes of pretraining, and the held-out ones."""
+    """Format mean and spread over seeds, on the classes of pretraining and the held-out ones."""
     rows = STUDY.rows()
     lines = [
         "| same-subject: an illustration; macro F1, % | seeds | fine-tuned | before it | held out, linear probe "
@@ -58,7 +58,7 @@ def scores_table() -> str:
 
 
 def paired_table() -> str:
-    """Differences within a seed: each learned policy against each control, and in how many seeds it is ahead."""
+    """Compare each learned policy with each control within a seed; tells in how many seeds it is ahead."""
     rows = {(row["method"], row["seed"]): row for row in STUDY.rows()}
     lines = [
         "| difference in macro F1 within a seed | fine-tuned | ahead in | held out, linear probe | ahead in "
@@ -76,13 +76,13 @@ def paired_table() -> str:
 
 
 def differences(rows: dict[tuple[str, int], dict[str, float]], first: str, second: str, key: str) -> list[float]:
-    """``first`` less ``second`` in every seed that has both."""
+    """Subtract ``second`` from ``first`` in every seed that has both."""
     seeds = sorted(seed for method, seed in rows if method == first and (second, seed) in rows)
     return [rows[first, seed][key] - rows[second, seed][key] for seed in seeds]
 
 
 def verdict() -> str:
-    """One sentence on the question of the study, as the files have it."""
+    """Answer the question of the study in one sentence, as the files have it."""
     rows = {(row["method"], row["seed"]): row for row in STUDY.rows()}
     told = []
     for first in LEARNED:
@@ -99,7 +99,7 @@ def verdict() -> str:
 
 
 def interval_table() -> str:
-    """How sure one seed is of its own number."""
+    """Format how sure one seed is of its own number."""
     rows = {(row["method"], row["seed"]): row for row in STUDY.rows()}
     seeds = STUDY.protocol()["seeds"]
     lines = [
@@ -114,7 +114,7 @@ def interval_table() -> str:
 
 
 def identity_table() -> str:
-    """How far the file alone gets, beside what the networks reach in accuracy."""
+    """Format what the file alone scores, beside the networks' accuracy."""
     rows = STUDY.rows()
     lines = ["| same-subject: an illustration; accuracy, % | 28 classes | 10 held-out classes |", "|---|---|---|"]
     control = next((row for row in rows if row["method"] == IDENTITY), None)
@@ -134,7 +134,7 @@ def identity_table() -> str:
 
 
 def input_table() -> str:
-    """What a policy that sees fewer pixels costs in accuracy, and what it saves."""
+    """Format what a policy that sees fewer pixels costs in accuracy, and what it saves."""
     rows = STUDY.rows()
     lines = [
         "| what the policy sees | seeds | macro F1, % | accuracy, % | processor seconds, both stages |",
@@ -149,7 +149,7 @@ def input_table() -> str:
 
 
 def schedule_table() -> str:
-    """The search of the learning rate."""
+    """Format the search of the learning rate."""
     rows = sorted(read_results(SEARCH), key=lambda row: float(row["settings"]["optim.lr"]))
     lines = ["| learning rate | macro F1 on validation, % |", "|---|---|"]
     return "\n".join([*lines, *(f"| {row['settings']['optim.lr']:g} | {row['val_f1']:.1f} |" for row in rows)])

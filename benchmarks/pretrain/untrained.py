@@ -17,7 +17,7 @@ from vision_core.training.loaders import EpochBatches, batches
 
 @torch.no_grad()
 def untrained_entropy(root: Path, seed: int, settings: Mapping[str, Any]) -> float:
-    """Mean entropy of the cells after the first stage of a run whose policy stays at its random weights.
+    """Measure the mean entropy of the cells after the first stage of a run whose policy stays random.
 
     Its running bases and the statistics of its norms move as in the run, on the same images in the same order.
 

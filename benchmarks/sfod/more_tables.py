@@ -27,7 +27,7 @@ _SEARCHED = ("optim.lr", "pseudo_labels.threshold")
 
 
 def missing(rows: Rows) -> list[str]:
-    """Cells of the study without a result."""
+    """List the cells of the study without a result."""
     protocol = STUDY.protocol()
     found = {(row["method"], row["target"], row["seed"]) for row in rows}
     cells = [(method, target, seed) for method in NAMES for target in protocol["targets"] for seed in protocol["seeds"]]
@@ -35,12 +35,12 @@ def missing(rows: Rows) -> list[str]:
 
 
 def name_of(setting: Setting) -> str:
-    """A file name for a point of the search."""
+    """Name the file of a point of the search."""
     return "-".join(f"{key.rpartition('.')[2]}{value:g}" for key, value in setting.items())
 
 
 def gains(method: str) -> list[tuple[Setting, dict[str, float]]]:
-    """Points of a method's search with their gain over the source model on every shift, best mean first.
+    """List the points of a method's search with their gain over the source on every shift, best mean first.
 
     Raises:
         LookupError: Runs of the search are missing.
@@ -59,25 +59,25 @@ def gains(method: str) -> list[tuple[Setting, dict[str, float]]]:
 
 
 def best_setting(method: str) -> Setting:
-    """What the search found for a method; the other methods of contrast take what was found for ``wscol_core``."""
+    """Choose a method's setting by the search; other methods of contrast take that of ``wscol_core``."""
     searched: list[str] = STUDY.protocol()["search"]["methods"]
     return gains(method if method in searched else "wscol_core")[0][0]
 
 
 def more_table() -> str:
-    """Mean and spread over seeds, by method and target, under the rows that they are compared with."""
+    """Format mean and spread over seeds, under the rows that they are compared with."""
     return score_rows({**{name: tables.NAMES[name] for name in ("source", "mt", "lpld")}, **NAMES}, _rows())
 
 
 def more_paired_table() -> str:
-    """Differences within a seed."""
+    """Format the differences within a seed."""
     pairs = [("fixed_pl", "mt"), ("wscol_core", "mt"), ("wsco_full", "mt"), ("wsco_full+lpld", "mt")]
     pairs += [("wsco_full+lpld", "lpld"), ("wsco_full", "wscol_core")]
     return paired_rows(pairs, {**tables.NAMES, **NAMES}, _rows())
 
 
 def search_table() -> str:
-    """The search on other shifts: gain by method and setting."""
+    """Format the search on other shifts: gain by method and setting."""
     shifts: list[str] = STUDY.protocol()["search"]["shifts"]
     head = ["method", "learning rate", "threshold", *(shift.replace("_", " ") for shift in shifts), "mean gain"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]

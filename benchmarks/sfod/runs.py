@@ -22,7 +22,7 @@ Scored = list[tuple[DetectionDataset, list[Detections]]]
 
 
 def demo_data(folder: Path) -> Path:
-    """The demo's data below ``folder``, made once."""
+    """Make the demo's data below ``folder``, once."""
     data = folder / "data"
     if not (data / "ATTRIBUTION.txt").exists():
         make_demo_data(data)
@@ -30,7 +30,7 @@ def demo_data(folder: Path) -> Path:
 
 
 def run(out: Path, words: Sequence[str], config: Path | None = None) -> Path:
-    """``python -m pipelines.sfod train`` with these words, on one thread, unless it is done; returns the bundle.
+    """Train with these words, on one thread, unless it is done; returns the bundle.
 
     Raises:
         RuntimeError: The run failed.
@@ -59,7 +59,7 @@ def run_cells(pool: Executor, task: Callable[..., object], cells: Iterable[tuple
 
 
 def detect(bundle: Path, data: Path, splits: Sequence[str]) -> Scored:
-    """Labelled lists with the detections of a bundle."""
+    """Detect with a bundle on labelled lists; returns both."""
     torch.set_num_threads(1)
     predictor = SfodPredictor.from_checkpoint(bundle)
     settings = DetectionData(root=data, classes=predictor.card.classes)
@@ -68,7 +68,7 @@ def detect(bundle: Path, data: Path, splits: Sequence[str]) -> Scored:
 
 
 def facts(scored: Scored) -> dict[str, object]:
-    """What a result file says of scored lists: boxes, AP50 pooled and of each list, and its interval."""
+    """Collect what a result file says of scored lists: boxes, AP50 pooled and of each list, its interval."""
     matches = match(scored)
     return {
         "images": len(matches),
@@ -80,7 +80,7 @@ def facts(scored: Scored) -> dict[str, object]:
 
 
 def match(scored: Scored) -> list[Matches]:
-    """Every tile's detections against its boxes, in the order of the lists."""
+    """Match every tile's detections with its boxes, in the order of the lists."""
     return [
         match_image(record, found, 0, dataset.classes[0])
         for dataset, detections in scored
@@ -89,13 +89,13 @@ def match(scored: Scored) -> list[Matches]:
 
 
 def ap50(matches: Sequence[Matches]) -> float:
-    """VOC-2007 AP50 in percent over tiles."""
+    """Compute the VOC-2007 AP50 over tiles, in percent."""
     num_truths, outcomes = pool_matches(matches)
     return 100 * eleven_points(*recall_precision(outcomes, num_truths)) if num_truths else 0.0
 
 
 def bootstrap(matches: Sequence[Matches], resamples: int = 1000) -> tuple[float, float]:
-    """95 % percentile interval of the pooled AP50 over resampled tiles."""
+    """Compute a 95 % percentile interval of the pooled AP50 over resampled tiles."""
     draw = np.random.default_rng(0)
     count = len(matches)
     values = [ap50([matches[tile] for tile in draw.integers(0, count, count)]) for _ in range(resamples)]
@@ -104,5 +104,5 @@ def bootstrap(matches: Sequence[Matches], resamples: int = 1000) -> tuple[float,
 
 
 def boxes(scored: Scored) -> int:
-    """Labelled boxes that count."""
+    """Count the labelled boxes that are scored."""
     return int(sum((~record.difficult).sum() for dataset, _ in scored for record in dataset.records))

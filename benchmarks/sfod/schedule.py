@@ -30,12 +30,12 @@ STUDY = RESULTS / "sfod-schedule"
 
 
 def settings() -> list[dict[str, float]]:
-    """Every point of the grid."""
+    """List every point of the grid."""
     return [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
 
 
 def name_of(setting: dict[str, float]) -> str:
-    """A file name for a point."""
+    """Name the file of a point."""
     return "-".join(f"{key.rpartition('.')[2]}{value:g}" for key, value in setting.items())
 
 
@@ -61,7 +61,7 @@ def cell(setting: dict[str, float], shift: str) -> None:
 
 
 def table() -> str:
-    """Mean gain over the shifts by setting, best first."""
+    """Format the mean gain over the shifts by setting, best first."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(STUDY.glob("*.json"))]
     lines = []
     for setting in settings():

@@ -25,7 +25,7 @@ _TIE = 1.0  # points of AP50
 
 
 def cells() -> list[str]:
-    """Names of all cells: every source on every target, and adapted to those that are adapted to."""
+    """Name all cells: every source on every target, and adapted to those that are adapted to."""
     protocol = STUDY.protocol()
     alone = [f"{source}-{target}" for source in NAMES for target in ("clean", *protocol["targets"])]
     methods = [f"{source}+{method}" for source in NAMES for method in METHODS]
@@ -34,13 +34,13 @@ def cells() -> list[str]:
 
 
 def missing(rows: Rows) -> list[str]:
-    """Cells of the study without a result."""
+    """List the cells of the study without a result."""
     found = {f"{row['model']}-{row['target']}-{row['seed']}" for row in rows}
     return [name for name in cells() if name not in found]
 
 
 def best_epochs(source: str) -> int:
-    """What the search found for a source.
+    """Choose the epochs of a source by the search.
 
     Raises:
         LookupError: Runs of the search are missing.
@@ -52,7 +52,7 @@ def best_epochs(source: str) -> int:
 
 
 def label_gains() -> list[tuple[Setting, dict[str, float]]]:
-    """Points of the search of labels an image with their gain over the source on every shift, best mean first.
+    """List the points of the search of labels an image with their gain on every shift, best mean first.
 
     Raises:
         LookupError: Runs of the search are missing.
@@ -72,7 +72,7 @@ def label_gains() -> list[tuple[Setting, dict[str, float]]]:
 
 
 def scores_table() -> str:
-    """Mean and spread over seeds, by model and target."""
+    """Format mean and spread over seeds, by model and target."""
     rows = STUDY.rows()
     models = {source: name for source, name in NAMES.items()}
     for source, name in NAMES.items():
@@ -85,7 +85,7 @@ def scores_table() -> str:
 
 
 def paired_table() -> str:
-    """Differences within a seed with their 95 % t interval."""
+    """Format the differences within a seed with their 95 % t interval."""
     rows = STUDY.rows()
     pairs = [("ordinary+mt", "ordinary"), ("ordinary+lpld", "ordinary"), ("ordinary+lpld", "ordinary+mt")]
     pairs += [("strong", "ordinary"), ("strong+mt", "strong"), ("strong+lpld", "strong"), ("strong", "ordinary+lpld")]
@@ -101,7 +101,7 @@ def paired_table() -> str:
 
 
 def search_table() -> str:
-    """Both searches: AP50 on source_val by epochs, and the gain by labels an image and learning rate."""
+    """Format both searches: AP50 on source_val by epochs, and the gain by labels an image and rate."""
     shifts: list[str] = STUDY.protocol()["labels"]["shifts"]
     lines = ["| source | epochs | AP50 on source_val |", "|---|---|---|"]
     for row in sorted(read_results(SEARCH), key=lambda each: (each["source"], each["epochs"])):
@@ -115,13 +115,13 @@ def search_table() -> str:
 
 
 def differences(rows: Rows, first: str, second: str, target: str) -> list[float]:
-    """Differences of two models within each seed that has both."""
+    """Subtract two models' scores within each seed that has both."""
     one, other = _scores(rows, first, target), _scores(rows, second, target)
     return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
 
 
 def interval(values: Sequence[float]) -> str:
-    """Mean and 95 % t interval."""
+    """Format the mean and its 95 % t interval."""
     if len(values) < 2:
         return "n/a"
     mean, half = statistics.fmean(values), 0.0

@@ -67,7 +67,7 @@ SETUPS = (
 
 
 def make_detector(regions: int, proposals: int = 300) -> Detector:
-    """A C4-R50 whose random features stay bounded and whose head is sure of something."""
+    """Build a C4-R50 whose random features stay bounded and whose head is sure of something."""
     torch.manual_seed(0)
     settings = DetectorSettings(pixel_std=PIXEL_STD, roi_batch=regions, rpn_post_nms_test=proposals)
     detector = Detector(settings, CLASSES)
@@ -81,7 +81,7 @@ def make_detector(regions: int, proposals: int = 300) -> Detector:
 
 @torch.no_grad()
 def thresholds(detector: Detector, image: Tensor, kept: int) -> dict[str, float]:
-    """Settings under which random weights give five pseudo labels and about ``kept`` regions to distil."""
+    """Choose settings under which random weights give five pseudo labels and about ``kept`` regions."""
     frozen = copy.deepcopy(detector).freeze()
     features = frozen.features([image])
     proposals = frozen.propose(features)
@@ -96,7 +96,7 @@ def thresholds(detector: Detector, image: Tensor, kept: int) -> dict[str, float]
 
 
 def make_learner(method: str, detector: Detector, settings: dict[str, float]) -> MeanTeacherLearner:
-    """A learner of the method with the same weights; a memory is full."""
+    """Build a learner of the method with the same weights; a memory is full."""
     config = replace(SfodConfig(), {"method": method, **settings})
     learner = adaptation_learner(config, copy.deepcopy(detector), num_images=1000)
     if not isinstance(learner, MeanTeacherLearner):
@@ -109,14 +109,14 @@ def make_learner(method: str, detector: Detector, settings: dict[str, float]) ->
 
 
 def tiles(count: int) -> list[Tensor]:
-    """Tiles of tree crowns under the demo's fog, ``(3, 256, 256)``."""
+    """Make tiles of tree crowns under the demo's fog, ``(3, 256, 256)``."""
     scene = read_image(tree_crowns()["yell_small"].image_path)
     cut = [np.ascontiguousarray(scene[700:956, 900 + 256 * number :][:, :256]) for number in range(count)]
     return [torch.from_numpy(fog(each, 0)).permute(2, 0, 1) for each in cut]
 
 
 def prepare(setup: Setup, kept: int) -> tuple[dict[str, MeanTeacherLearner], Batch]:
-    """The mean teacher and the methods of a setup, and their batch."""
+    """Build the mean teacher and the methods of a setup, and their batch."""
     methods = ("mt", *setup.targets)
     if setup.name == "lite0":
         weak = tiles(2)
@@ -135,7 +135,7 @@ def prepare(setup: Setup, kept: int) -> tuple[dict[str, MeanTeacherLearner], Bat
 
 
 def step(learner: MeanTeacherLearner, batch: Batch) -> float:
-    """Seconds of the processor for one forward and backward pass."""
+    """Run one forward and backward pass; returns its processor seconds."""
     learner.zero_grad(set_to_none=True)
     start = time.process_time()
     torch.stack(list(learner(batch).values())).sum().backward()
@@ -143,7 +143,7 @@ def step(learner: MeanTeacherLearner, batch: Batch) -> float:
 
 
 def measure(setup: Setup, rounds: int, kept: int) -> dict[str, object]:
-    """Ratios of a setup; a first round warms up, unless steps are long."""
+    """Measure the ratios of a setup; a first round warms up, unless steps are long."""
     learners, batch = prepare(setup, kept)
     for learner in learners.values() if setup.name == "lite0" else ():
         step(learner, batch)

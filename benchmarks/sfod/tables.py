@@ -22,7 +22,7 @@ TITLES = {"night": "night", "fog": "fog", "osbs": "OSBS", "soap": "SOAP"}
 
 
 def missing(rows: Rows) -> list[str]:
-    """Cells of the study without a result."""
+    """List the cells of the study without a result."""
     protocol = STUDY.protocol()
     found = {(row["method"], row["target"], row["seed"]) for row in rows}
     return [
@@ -35,12 +35,12 @@ def missing(rows: Rows) -> list[str]:
 
 
 def trees_table() -> str:
-    """Mean and spread over seeds, by method and target."""
+    """Format mean and spread over seeds, by method and target."""
     return score_rows(NAMES, STUDY.rows())
 
 
 def score_rows(names: Mapping[str, str], rows: Rows) -> str:
-    """The table of mean and spread over seeds, a line for each method of ``names``."""
+    """Format mean and spread over seeds, a line for each method of ``names``."""
     boxes = {row["target"]: row["boxes"] for row in rows}
     head = [f"{title} ({boxes.get(target, 0)} boxes)" for target, title in TITLES.items()]
     lines = [f"| VOC-2007 AP50, % | {' | '.join(head)} |", f"|---|{'---|' * len(head)}"]
@@ -54,13 +54,13 @@ def score_rows(names: Mapping[str, str], rows: Rows) -> str:
 
 
 def paired_table() -> str:
-    """Differences within a seed, by target: what each step adds."""
+    """Format the differences within a seed, by target: what each step adds."""
     pairs = [("mt", "source"), ("mt", "source-strong"), ("lpld", "source"), ("lpld", "mt")]
     return paired_rows(pairs, NAMES, STUDY.rows())
 
 
 def paired_rows(pairs: Sequence[tuple[str, str]], names: Mapping[str, str], rows: Rows) -> str:
-    """The table of differences within a seed, a line for each pair of methods."""
+    """Format the differences within a seed, a line for each pair of methods."""
     scores = {(row["method"], row["target"], row["seed"]): row["ap50"] for row in rows}
     seeds = sorted({seed for _, _, seed in scores})
     lines = [f"| difference within a seed | {' | '.join(TITLES.values())} |", f"|---|{'---|' * len(TITLES)}"]
@@ -78,7 +78,7 @@ def paired_rows(pairs: Sequence[tuple[str, str]], names: Mapping[str, str], rows
 
 
 def interval_table() -> str:
-    """The bootstrap interval of every seed on the targets that count."""
+    """Format the bootstrap interval of every seed on the targets that count."""
     rows = {(row["method"], row["target"], row["seed"]): row for row in STUDY.rows()}
     seeds = sorted({seed for _, _, seed in rows})
     lines = [
@@ -94,7 +94,7 @@ def interval_table() -> str:
 
 
 def schedule_table() -> str:
-    """The search on other shifts: gain of the mean teacher by setting."""
+    """Format the search on other shifts: gain of the mean teacher by setting."""
     groups: dict[str, dict[str, float]] = {}
     for row in read_results("sfod-schedule"):
         settings = row["settings"]

@@ -26,7 +26,7 @@ _UNWATCHED = {"pseudo_labels.on_nothing": "continue", "verdict.images": 0}
 
 
 def source(seed: int) -> Path:
-    """The source model of a seed, trained unless it is there."""
+    """Train the source model of a seed, unless it is there."""
     words = [f"data.root={demo_data(WORK)}", f"train.seed={seed}"]
     return run(WORK / f"source-{seed}", words, Path("configs/sfod/demo_source.yaml"))
 

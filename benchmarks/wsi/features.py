@@ -45,7 +45,7 @@ SlideProcessor = Callable[[Path, Tiles, Encoder, int], dict[str, float]]
 
 
 def small_network() -> nn.Module:
-    """About 10 million operations at 224 px: 5 million multiply-adds."""
+    """Build a network of about 10 million operations at 224 px: 5 million multiply-adds."""
     layers: list[nn.Module] = [nn.Conv2d(3, 8, 4, stride=4), nn.ReLU()]
     for width in (8, 16, 32):
         layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.ReLU()]
@@ -53,7 +53,7 @@ def small_network() -> nn.Module:
 
 
 def make_encoder(name: str) -> Encoder:
-    """Random weights; bf16 where the processor has it."""
+    """Build an encoder with random weights; bf16 where the processor has it."""
     torch.manual_seed(0)
     return Encoder(EncoderNetwork(name=name, network=_NETWORKS[name](), weights="random"), 224)
 
@@ -75,20 +75,20 @@ class PilSlide:
         self._own = threading.local()
 
     def read(self, level: int, x: int, y: int, width: int, height: int, **_: bool) -> NDArray[np.uint8]:
-        """As ``Slide.read``."""
+        """Read as ``Slide.read``."""
         if not hasattr(self._own, "handle"):
             self._own.handle = openslide.OpenSlide(self.path)
         return np.asarray(self._own.handle.read_region((x, y), level, (width, height)).convert("RGB"))
 
 
 def ours(path: Path, tiles: Tiles, encoder: Encoder, threads: int) -> dict[str, float]:
-    """Ours on an open slide."""
+    """Extract features on an open slide with our reader."""
     with open_slide(path) as slide:
         return _extract(slide, tiles, encoder, threads)
 
 
 def through_pil(path: Path, tiles: Tiles, encoder: Encoder, threads: int) -> dict[str, float]:
-    """The same through OpenSlide and PIL."""
+    """Extract the same through OpenSlide and PIL."""
     return _extract(cast(Slide, PilSlide(path)), tiles, encoder, threads)
 
 
@@ -114,13 +114,13 @@ def compare(path: Path, tiles: Tiles, name: str, arguments: argparse.Namespace) 
 
 
 def find_tiles(path: Path) -> Tiles:
-    """The grid over the tissue found."""
+    """Lay the grid over the tissue found."""
     with open_slide(path) as slide:
         return _grid(slide)
 
 
 def tissue_seconds(path: Path, rounds: int) -> float:
-    """The median of the seconds that finding the tissue of an open slide and the grid over it takes."""
+    """Time how long an open slide's tissue and grid take; returns the median."""
     taken = []
     with open_slide(path) as slide:
         for _ in range(rounds):
@@ -131,7 +131,7 @@ def tissue_seconds(path: Path, rounds: int) -> float:
 
 
 def peak_mib(path: Path, threads: int) -> float:
-    """Of a process that processes a slide, once its encoder is small."""
+    """Measure the peak memory of a process that processes a slide with the small encoder."""
     words = [sys.executable, "-m", "benchmarks.wsi.features", "--memory-of", str(path), "--threads", str(threads)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     print(f"  '{path.name}': {done.stdout.strip()}")
@@ -148,7 +148,7 @@ def tell_memory(path: Path, threads: int) -> None:
 
 
 def made_slide(folder: Path, size: int) -> Path:
-    """The slide, made once."""
+    """Make the slide, once."""
     path = folder / f"made-{size}.svs"
     if not path.exists():
         print(f"making '{path}'")

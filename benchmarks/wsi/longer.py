@@ -17,7 +17,7 @@ WORKERS = 2
 
 
 def longer_cell(network: str, seed: int) -> None:
-    """All folds of a network, trained on from where the plain one ended, pooled."""
+    """Train all folds of a network on from where the plain one ended, and pool them."""
     path = RESULTS / STUDY.name / f"{network}-{seed}.json"
     if not path.exists():
         found, cost = train_folds((network, "plain", seed), "longer", goes_on=True)

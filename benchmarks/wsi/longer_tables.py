@@ -13,7 +13,7 @@ PROTOCOL = STUDY.protocol()
 
 
 def missing(rows: Rows) -> list[str]:
-    """Cells of the study without a result."""
+    """List the cells of the study without a result."""
     found = {(row["network"], row["seed"]) for row in rows}
     return [
         f"{name}-{seed}" for name in PROTOCOL["networks"] for seed in PROTOCOL["seeds"] if (name, seed) not in found
@@ -21,7 +21,7 @@ def missing(rows: Rows) -> list[str]:
 
 
 def table() -> str:
-    """Areas of the networks trained on, and what MHIM differs from them by, within a seed."""
+    """Format the areas of the networks trained on, and what MHIM differs from them by within a seed."""
     longer = {(row["network"], row["seed"]): row["auc"] for row in STUDY.rows()}
     areas = {(row["network"], row["method"], row["seed"]): row["auc"] for row in tables.STUDY.rows()}
     lines = ["| network | trained on, AUC, % | MHIM v1 − trained on | MHIM v2 − trained on |", "|---|---|---|---|"]

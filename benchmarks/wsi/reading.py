@@ -41,13 +41,13 @@ Read = Callable[[int, int, int], Pixels]
 
 
 def ours(path: Path, *, fast: bool = True) -> Callable[[], Read]:
-    """Our reader: one slide, which the threads share."""
+    """Read with our reader: one slide, which the threads share."""
     slide = open_slide(path, ReadSettings(fast=fast, mpp=0.5))
     return lambda: lambda x, y, side: slide.read(0, x, y, side, side)
 
 
 def through_pil(path: Path) -> Callable[[], Read]:
-    """OpenSlide as its users read: a PIL image a tile; a handle a thread."""
+    """Read with OpenSlide as its users do: a PIL image a tile, a handle a thread."""
 
     def reader() -> Read:
         slide = openslide.OpenSlide(path)
@@ -57,7 +57,7 @@ def through_pil(path: Path) -> Callable[[], Read]:
 
 
 def through_vips(path: Path) -> Callable[[], Read]:
-    """Pyvips: a region a thread."""
+    """Read with pyvips: a region a thread."""
 
     def reader() -> Read:
         region = pyvips.Region.new(pyvips.Image.new_from_file(str(path)))
@@ -67,7 +67,7 @@ def through_vips(path: Path) -> Callable[[], Read]:
 
 
 def through_tiatoolbox(path: Path) -> Callable[[], Read]:
-    """The tiatoolbox reader; a reader a thread."""
+    """Read with tiatoolbox: a reader a thread."""
     wsireader = importlib.import_module("tiatoolbox.wsicore.wsireader")
 
     def reader() -> Read:
@@ -78,7 +78,7 @@ def through_tiatoolbox(path: Path) -> Callable[[], Read]:
 
 
 def through_lazyslide(path: Path) -> Callable[[], Read]:
-    """The reader of wsidata, on which LazySlide stands; a reader a thread."""
+    """Read with wsidata, on which LazySlide stands: a reader a thread."""
     wsidata = importlib.import_module("wsidata")
 
     def reader() -> Read:
@@ -90,7 +90,7 @@ def through_lazyslide(path: Path) -> Callable[[], Read]:
 
 @cache
 def peers() -> dict[str, Callable[[Path], Callable[[], Read]]]:
-    """Those that are installed, by name and version."""
+    """List the peers that are installed, by name and version."""
     found: dict[str, Callable[[Path], Callable[[], Read]]] = {
         f"OpenSlide {openslide.__library_version__} through PIL": through_pil,
         f"pyvips {pyvips.__version__}": through_vips,
@@ -104,7 +104,7 @@ def peers() -> dict[str, Callable[[Path], Callable[[], Read]]]:
 
 
 def rate(reader: Callable[[], Read], corners: Corners, side: int, threads: int) -> float:
-    """Tiles a second, by wall time; threads take blocks of neighbours in turn."""
+    """Measure tiles a second, by wall time; threads take blocks of neighbours in turn."""
     blocks = iter([corners[first : first + BLOCK] for first in range(0, len(corners), BLOCK)])
     turn, readers = threading.Lock(), [reader() for _ in range(threads)]
     problems: list[BaseException] = []
@@ -120,7 +120,7 @@ def rate(reader: Callable[[], Read], corners: Corners, side: int, threads: int) 
 
 
 def tissue_corners(made: SyntheticSlide) -> list[tuple[int, int]]:
-    """Of the tiles whose centre lies in tissue, row after row."""
+    """List the corners of the tiles whose centre lies in tissue, row after row."""
     half = TILE_PX // 2
     return [
         (x, y)
@@ -194,7 +194,7 @@ def jpeg2000_rates(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def made_slide(folder: Path, size: int) -> tuple[Path, SyntheticSlide]:
-    """The slide, made once."""
+    """Make the slide, once; returns its path and what it was made of."""
     made = SyntheticSlide(width=size, height=size)
     path = folder / f"made-{size}.svs"
     if not path.exists():

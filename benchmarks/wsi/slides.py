@@ -47,14 +47,14 @@ Cell = tuple[str, str, int]
 
 
 def prepare() -> None:
-    """The slides and the features of their tiles, made once."""
+    """Make the slides and the features of their tiles, once."""
     if not (DATA / "ATTRIBUTION.txt").exists():
         make_demo_data(DATA)
     _run(["features", "--config", str(CONFIG), "--input", str(DATA / "slides"), "--out", str(DATA / "features")])
 
 
 def network_cell(cell: Cell) -> None:
-    """All folds of a network under a method, pooled; beside the teacher's runs where it has one."""
+    """Train all folds of a network under a method and pool them; beside its teacher's runs, if there are any."""
     network, method, seed = cell
     path = RESULTS / STUDY.name / f"{network}-{method}-{seed}.json"
     if path.exists():
@@ -64,7 +64,7 @@ def network_cell(cell: Cell) -> None:
 
 
 def colour_cell() -> None:
-    """What colour alone says, by logistic regression over the same folds."""
+    """Score by colour alone, by logistic regression over the same folds."""
     path = RESULTS / STUDY.name / f"{CONTROL}.json"
     if path.exists():
         return
@@ -92,7 +92,7 @@ def colour_cell() -> None:
 
 
 def colours_of(path: Path) -> NDArray[np.float64]:
-    """Mean and spread ``(6,)`` of red, green and blue over the pixels of the tiles of a slide."""
+    """Compute mean and spread ``(6,)`` of red, green and blue over the pixels of a slide's tiles."""
     with open_slide(path) as slide:
         tiles = tile_grid(slide, find_tissue(slide, PROTOCOL_CONFIG.tissue), PROTOCOL_CONFIG.tiles)
         pixels = [slide.read(tiles.level, int(x), int(y), tiles.read_px, tiles.read_px) for x, y in tiles.corners]

@@ -87,7 +87,7 @@ def main() -> int:
 
 
 def in_process(network: str, method: str, size: int, steps: int) -> Cost:
-    """The cost of a step, measured by a process of its own."""
+    """Measure the cost of a step in a process of its own."""
     words = ["-m", "benchmarks.wsi.step", "--steps", str(steps), "--cell", network, method, str(size)]
     run = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
     return Cost(**json.loads(run.stdout.splitlines()[-1]))
@@ -112,7 +112,7 @@ def tell(network: str, size: int, rounds: list[dict[str, Cost]]) -> int:
 
 
 def measure(network: str, method: str, size: int, steps: int) -> Cost:
-    """The cost of a step in this process."""
+    """Measure the cost of a step in this process."""
     import torch
 
     torch.set_num_threads(1)

@@ -24,7 +24,7 @@ METHODS = {"plain": "plain", "mhim_v1": "MHIM v1", "mhim_v2": "MHIM v2"}
 
 
 def missing(rows: Rows) -> list[str]:
-    """Cells of the study without a result."""
+    """List the cells of the study without a result."""
     protocol = STUDY.protocol()
     found = {(row["network"], row["method"], row["seed"]) for row in rows}
     wanted = [(network, method, seed) for network in NETWORKS for method in METHODS for seed in protocol["seeds"]]
@@ -33,7 +33,7 @@ def missing(rows: Rows) -> list[str]:
 
 
 def area_table() -> str:
-    """Area, its spread over seeds, seconds and memory, by network and method."""
+    """Format area, its spread over seeds, seconds and memory, by network and method."""
     rows = STUDY.rows()
     lines = ["| network | method | AUC, % | CPU seconds a fold | peak memory, MiB |", "|---|---|---|---|---|"]
     for network, title in NETWORKS.items():
@@ -48,7 +48,7 @@ def area_table() -> str:
 
 
 def paired_table() -> str:
-    """Differences within a seed: what masking adds to each network."""
+    """Format the differences within a seed: what masking adds to each network."""
     areas = {(row["network"], row["method"], row["seed"]): row["auc"] for row in STUDY.rows()}
     seeds = sorted({seed for *_, seed in areas if seed is not None})
     lines = ["| difference in AUC within a seed | MHIM v1 − plain | MHIM v2 − plain |", "|---|---|---|"]
