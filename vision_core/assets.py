@@ -40,7 +40,6 @@ class Origin:
 class TreeCrowns:
     """Aerial image of tree crowns, with its VOC annotation if it has one."""
 
-    site: Site
     image_path: Path
     annotation_path: Path | None
 
@@ -274,7 +273,7 @@ def tree_crowns() -> dict[Site, TreeCrowns]:
     Raises:
         MissingDependencyError: The package that carries them is not installed.
     """
-    return {site: _tree_crowns(site, image, annotation) for site, (image, annotation) in _TREES.items()}
+    return {site: _tree_crowns(image, annotation) for site, (image, annotation) in _TREES.items()}
 
 
 def tree_crowns_origin() -> Origin:
@@ -288,9 +287,8 @@ def tree_crowns_origin() -> Origin:
     )
 
 
-def _tree_crowns(site: Site, image: str, annotation: str | None) -> TreeCrowns:
+def _tree_crowns(image: str, annotation: str | None) -> TreeCrowns:
     return TreeCrowns(
-        site=site,
         image_path=_data_file(_TREES_PACKAGE, "deepforest", f"data/{image}"),
         annotation_path=_data_file(_TREES_PACKAGE, "deepforest", f"data/{annotation}") if annotation else None,
     )

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from vision_core.dicom.reader import (
     DICOM_SUFFIXES,
     is_dicom,
-    read_dicom_image,
     read_dicom_view,
     read_noted_dicom,
 )
@@ -20,7 +19,7 @@ from vision_core.dicom.view import GreyValues, ImageFacts, ImageView, Preset, ra
 from vision_core.errors import InputError
 from vision_core.images.folders import suffix_notes
 from vision_core.images.notes import tell
-from vision_core.images.reading import is_image_name, read_deep_grey, read_image, read_noted_image
+from vision_core.images.reading import is_image_name, read_deep_grey, read_noted_image
 from vision_core.sandbox import Limits, Sandbox
 
 _BYTES_PER_PIXEL = 3
@@ -191,11 +190,6 @@ def _told(view: ImageView, notes: tuple[str, ...]) -> tuple[Mapping[str, NDArray
     return arrays, {"notes": list(notes), "facts": asdict(view.facts), "values": grey}
 
 
-def read_any(path: Path) -> NDArray[np.uint8]:
-    """Read an image, or DICOM for any other suffix: ``(H, W, 3)`` uint8, RGB."""
-    return read_image(path) if is_image_name(path.name) else read_dicom_image(path)
-
-
 def read_any_noted(path: Path) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Read as ``read_any``; returns pixels and notes, which begin with the file's name."""
+    """Read an image, or DICOM for any other suffix: ``(H, W, 3)`` uint8, RGB, and notes that begin with its name."""
     return read_noted_image(path) if is_image_name(path.name) else read_noted_dicom(path)

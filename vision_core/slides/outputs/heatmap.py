@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_core.images.captions import Caption, add_caption
+from vision_core.images.captions import Caption
 from vision_core.images.drawing import OPACITY, ORANGE, Picture, blend
 from vision_core.results import DECLINED, SlideResult
 
@@ -129,30 +129,11 @@ def not_glass(picture: Picture) -> Mask:
     return np.asarray(picture.min(axis=2) < _GLASS)
 
 
-def draw_heatmap(
-    thumbnail: Picture, result: SlideResult, opacity: float = OPACITY, tissue: Mask | None = None
-) -> Picture:
-    """Draw the heatmap over the slide, with a caption.
-
-    The picture does not name the slide, since file names may hold names of patients.
-
-    Args:
-        thumbnail: ``(H, W, 3)`` uint8, of the whole slide.
-        result: Tiles, scores and category.
-        opacity: Of the hottest tiles over the thumbnail.
-        tissue: ``(H, W)``, where to colour tiles; None: all of them.
-
-    Returns:
-        ``(H + caption, W, 3)`` uint8, wider if the thumbnail is very narrow.
-    """
-    picture = thumbnail if len(result) == 0 else overlay_heatmap(thumbnail, result, opacity, tissue=tissue)
-    return add_caption(picture, heatmap_caption(result, thumbnail.shape[1]))
-
-
 def heatmap_caption(result: SlideResult, width: int) -> Caption:
     """Compose the caption of a heatmap that is ``width`` pixels wide: scale, result and colours.
 
-    Where no class may be spoken of, nothing is measured either: there is no scale bar.
+    Where no class may be spoken of, nothing is measured either: there is no scale bar. Nor is the slide named, since
+    file names may hold names of patients.
     """
     um_per_px = result.mpp * result.size[1] / width if result.classes else None
     if len(result) == 0:
@@ -174,7 +155,10 @@ def result_headline(result: SlideResult) -> str:
 
 
 def standing(result: SlideResult) -> str:
-    """Say whether tiles stand out, where a class is called; else empty, for they would speak for the one declined."""
+    """Say whether tiles stand out, where a class is called; else empty.
+
+    Beside a result that is declined, they would speak for a class.
+    """
     is_called = result.classes and result.category not in DECLINED
     return prominence(result) if is_called else ""
 

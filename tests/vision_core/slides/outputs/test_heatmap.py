@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 from PIL import ImageDraw
 
 from tests.vision_core.slides.outputs.scored import scored
+from vision_core.images.captions import add_caption
 from vision_core.images.drawing import blend
 from vision_core.results import RESEARCH_NOTICE, SlideResult
 from vision_core.slides.outputs.heatmap import (
     EVIDENCE_SCALE,
     colour_legend,
-    draw_heatmap,
     heat_map,
+    heatmap_caption,
     heatmap_layer,
     is_uniform,
     not_glass,
@@ -180,11 +181,11 @@ def test_overlay_heatmap__memory_is_little_more_than_the_picture() -> None:
     assert peak < picture.nbytes + 24e6
 
 
-def test_draw_heatmap__tiles_are_coloured_the_rest_is_the_thumbnail() -> None:
+def test_overlay_heatmap__tiles_are_coloured_the_rest_is_the_thumbnail() -> None:
     thumbnail = np.full((500, 1000, 3), 200, np.uint8)
-    drawn = draw_heatmap(thumbnail, speaking([5, -5]))
-    assert drawn.shape[1] == 1000 and drawn.shape[0] > 560
-    np.testing.assert_array_equal(drawn[:500, 500:], thumbnail[:, 500:])
+    drawn = overlay_heatmap(thumbnail, speaking([5, -5]))
+    assert drawn.shape == thumbnail.shape
+    np.testing.assert_array_equal(drawn[:, 500:], thumbnail[:, 500:])
     assert (drawn[:250, :250] != 200).any(axis=-1).all()
 
 
@@ -197,12 +198,13 @@ def texts(monkeypatch: pytest.MonkeyPatch, result: SlideResult, width: int = 100
         draw(self, xy, text, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", spy)
-    draw_heatmap(np.zeros((100, width, 3), np.uint8), result)
+    picture = np.zeros((100, width, 3), np.uint8)
+    assert add_caption(picture, heatmap_caption(result, width)).shape[0] > 160
     return " ".join(drawn)
 
 
 @pytest.mark.parametrize("width", [1000, 40])
-def test_draw_heatmap__says_result_scale_notice_and_model_but_no_name(
+def test_heatmap_caption__says_result_scale_notice_and_model_but_no_name(
     width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = texts(monkeypatch, speaking([80, -1]), width)
@@ -218,13 +220,13 @@ def test_draw_heatmap__says_result_scale_notice_and_model_but_no_name(
     assert "patient" not in said and "0.75" not in said
 
 
-def test_draw_heatmap__long_titles_are_cut_and_used_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heatmap_caption__long_titles_are_cut_and_used_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
     titles = {"tumour": "invasive carcinoma of no special type " * 3}
     said = texts(monkeypatch, speaking([1, 1], titles=titles))
     assert "for 'invasive carcinoma" in said and "…" in said and "Result: invasive carcinoma" in said
 
 
-def test_draw_heatmap__tiles_alike_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heatmap_caption__tiles_alike_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     said = texts(monkeypatch, scored([(0, 0), (10, 0)], [1.0, 1.0]))
     assert "looked at all tiles alike" in said
 
@@ -242,8 +244,5 @@ def test_prominence__attention_names_no_class() -> None:
     assert "attention to a tile" in colour_legend(result)
 
 
-def test_draw_heatmap__no_tissue_is_the_thumbnail_and_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = scored([], [])
-    assert "No tissue was found" in texts(monkeypatch, result)
-    thumbnail = noise(300, 600, 3)
-    np.testing.assert_array_equal(draw_heatmap(thumbnail, result)[:300], thumbnail)
+def test_heatmap_caption__no_tissue_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "No tissue was found" in texts(monkeypatch, scored([], []))

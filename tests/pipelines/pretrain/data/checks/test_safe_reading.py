@@ -13,7 +13,7 @@ from tests.bad_inputs import labelled_images as museum
 from tests.bad_inputs.dicoms import f06_crashing, ramp, still
 from tests.pipelines.pretrain.test_predict import write_bundle
 from vision_core.errors import DataError, InputError
-from vision_core.images.untrusted import UntrustedImages, read_any
+from vision_core.images.untrusted import UntrustedImages, read_any_noted
 
 
 def test_list_inputs__images_and_dicom_files_whatever_their_suffix(
@@ -50,7 +50,7 @@ def test_unknown_files__a_decoder_that_crashes_takes_nothing_with_it(
         np.testing.assert_array_equal(read(cine)[..., 0], ramp())
     assert "holds 2 frames; the first is used" in caplog.text
     museum.picture(tmp_path / "a.png", ())
-    np.testing.assert_array_equal(read(tmp_path / "a.png"), read_any(tmp_path / "a.png"))
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), read_any_noted(tmp_path / "a.png")[0])
 
 
 def test_predict__a_folder_of_dicom_files(tmp_path: Path) -> None:
