@@ -23,13 +23,9 @@ class CrossListFindings(Checked):
     """Findings between images and between lists; equal images are no faults.
 
     Attributes:
-        shared_patients: Number of patients that two lists share, by the names of the lists.
-        duplicates: Equal and constant images.
         list_path: List of the images that could be left out; None where it was not written.
     """
 
-    shared_patients: dict[tuple[str, str], int]
-    duplicates: Duplicates
     list_path: Path | None
 
     def lines(self) -> list[str]:
@@ -91,8 +87,6 @@ def _between(
         num_read=num_read,
         unit="images",
         findings=tuple(Finding(severity="note", text=text) for text in texts),
-        shared_patients=shared,
-        duplicates=duplicates,
         list_path=list_path,
     )
 
