@@ -6,7 +6,7 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,15 @@ class Study:
         """Read all results."""
         return read_results(self.name)
 
+    def cell_file(self, *cell: object) -> Path:
+        """Name the result file of a cell by what tells it from the others."""
+        return RESULTS / self.name / f"{'-'.join(map(str, cell))}.json"
+
+    def write_cell(self, cell: Mapping[str, object], **facts: object) -> None:
+        """Write the result file of a cell: what tells it from the others, in the order of its name, and the facts."""
+        path = self.cell_file(*cell.values())
+        write_result(path, study=self.name, protocol=self.protocol_hash(), **cell, **facts)
+
 
 def read_results(name: str) -> Rows:
     """Read all result files below ``results/<name>``."""
@@ -66,7 +75,7 @@ def read_results(name: str) -> Rows:
 
 
 def write_result(path: Path, **facts: object) -> None:
-    """One result file with commit and machine, whole or not at all."""
+    """Write one result file with commit and machine, whole or not at all."""
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     content = {**facts, "commit": commit.stdout.strip(), "machine": machine(), "written": time.strftime("%Y-%m-%d")}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +85,7 @@ def write_result(path: Path, **facts: object) -> None:
 
 
 def spread(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
-    """Mean ± standard deviation over seeds."""
+    """Format mean ± standard deviation over seeds."""
     if not values:
         return "n/a"
     mean = format(statistics.fmean(values), f"{sign}.{digits}f")

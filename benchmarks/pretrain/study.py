@@ -34,32 +34,27 @@ from pipelines.pretrain.demo.small_real import NOTICE
 
 
 def method_cell(method: str, seed: int) -> None:
-    """Both stages of a method on the 28 classes, and both transfers to the ten."""
+    """Train both stages of a method on the 28 classes, and transfer to the ten in both ways."""
     settings = method_settings(method, best_rate()) | {"transfer.data.root": str(HELD_OUT)}
     out = run(WORK / f"{method}-{seed}", DATA, seed, settings)
-    tuned, heated = (score(out / stage / "model", DATA, "test") for stage in ("finetune", "pretrain"))
+    heated = score(out / "pretrain" / "model", DATA, "test")
     linear, full = (score(out / f"transfer-{part}" / "model", HELD_OUT, "test") for part in ("linear", "full"))
     _write(
         method,
         seed,
         settings=settings,
-        images=tuned.images,
-        macro_f1=tuned.macro_f1,
-        accuracy=tuned.accuracy,
-        interval=tuned.interval,
+        **_tuned(out, DATA),
         heated_f1=heated.macro_f1,
         held_out_images=full.images,
         linear_f1=linear.macro_f1,
         full_f1=full.macro_f1,
         full_accuracy=full.accuracy,
         full_interval=full.interval,
-        is_stopped=is_stopped(out / "pretrain"),
-        policy_entropy=last_entropy(out / "pretrain"),
     )
 
 
 def scratch_cell(method: str, seed: int) -> None:
-    """The held-out classes from random weights, as long as a transfer takes."""
+    """Train on the held-out classes from random weights, as long as a transfer takes."""
     settings = {key: value for key, value in method_settings("none", best_rate()).items() if key.startswith("data.")}
     kept = {**PROTOCOL["settings"], "optim.lr": PROTOCOL["settings"]["transfer.optim.lr"]}
     chosen = (
@@ -87,38 +82,40 @@ def scratch_cell(method: str, seed: int) -> None:
 
 
 def input_cell(method: str, seed: int) -> None:
-    """A policy that sees so many pixels, at the published size of images and masks."""
+    """Train under a policy that sees so many pixels, at the published size of images and masks."""
     wanted = PROTOCOL["policy_input"]
     settings = method_settings("reinforce", best_rate()) | wanted["settings"] | wanted["methods"][method]
     out = run(WORK / f"{method}-{seed}", HELD_OUT, seed, settings)
-    found = score(out / "finetune" / "model", HELD_OUT, "test")
-    _write(
-        method,
-        seed,
-        settings=settings,
-        images=found.images,
-        macro_f1=found.macro_f1,
-        accuracy=found.accuracy,
-        interval=found.interval,
-        is_stopped=is_stopped(out / "pretrain"),
-        policy_entropy=last_entropy(out / "pretrain"),
-    )
+    _write(method, seed, settings=settings, **_tuned(out, HELD_OUT))
 
 
 def untrained_cell(method: str, seed: int) -> None:
-    """How far the masks of a policy get that is never trained; a second look that seed 0 of the study asked for."""
+    """Measure the masks of a policy that is never trained, which seed 0 of the study asked for."""
     settings = method_settings("reinforce", best_rate()) | {"then": ["finetune"]}
     _write(method, seed, settings=settings, policy_entropy=untrained_entropy(DATA, seed, settings))
 
 
 def identity_cell(method: str, _seed: None) -> None:
-    """How far the file alone gets."""
+    """Score by the file alone."""
     _write(method, None, **identity_scores(DATA))
 
 
 def _cell(kind: Callable[..., None], method: str, seed: int | None) -> None:
     if not _path(method, seed).exists():
         kind(method, seed)
+
+
+def _tuned(out: Path, data: Path) -> dict[str, object]:
+    """Score the classifier of both stages; with what became of the policy that it was pretrained under."""
+    found = score(out / "finetune" / "model", data, "test")
+    return {
+        "images": found.images,
+        "macro_f1": found.macro_f1,
+        "accuracy": found.accuracy,
+        "interval": found.interval,
+        "is_stopped": is_stopped(out / "pretrain"),
+        "policy_entropy": last_entropy(out / "pretrain"),
+    }
 
 
 def _write(method: str, seed: int | None, **facts: object) -> None:

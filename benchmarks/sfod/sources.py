@@ -9,10 +9,10 @@ import argparse
 import itertools
 import json
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from benchmarks.sfod.more_tables import name_of
 from benchmarks.sfod.runs import Scored, adapt, ap50, demo_data, detect, facts, match, run, run_cells
@@ -27,7 +27,7 @@ _UNWATCHED = {"pseudo_labels.on_nothing": "continue", "pseudo_labels.collapse_gu
 
 
 def train(source: str, seed: int, epochs: int) -> Path:
-    """A source model of a seed, trained unless it is there."""
+    """Train a source model of a seed, unless it is there."""
     words = [f"data.root={demo_data(WORK)}", f"train.seed={seed}", f"train.epochs={epochs}"]
     return run(WORK / f"{source}-{epochs}-{seed}", words, Path(PROTOCOL["sources"][source]))
 
@@ -61,7 +61,7 @@ def try_labels(setting: Setting, shift: str) -> None:
 def source_cells(source: str, seed: int) -> None:
     """Score a source model on clean tiles and on every target."""
     lists = {"clean": PROTOCOL["clean"], **PROTOCOL["targets"]}
-    wanted = {target: splits for target, splits in lists.items() if not _path(source, target, seed).exists()}
+    wanted = {target: splits for target, splits in lists.items() if not STUDY.cell_file(source, target, seed).exists()}
     bundle = train(source, seed, best_epochs(source))
     for target, splits in wanted.items():
         _write(source, target, seed, detect(bundle, demo_data(WORK), splits), {})
@@ -70,7 +70,7 @@ def source_cells(source: str, seed: int) -> None:
 def adapted_cell(source: str, method: str, target: str, seed: int) -> None:
     """Adapt to each half, score the other, and pool."""
     model = f"{source}+{method}"
-    if _path(model, target, seed).exists():
+    if STUDY.cell_file(model, target, seed).exists():
         return
     data, start = demo_data(WORK), train(source, seed, best_epochs(source))
     settings = {**PROTOCOL["schedule"], **label_gains()[0][0]}
@@ -103,22 +103,9 @@ def main() -> int:
     return 0
 
 
-def _write(model: str, target: str, seed: int, scored: Scored, settings: dict[str, Any]) -> None:
-    write_result(
-        _path(model, target, seed),
-        study=STUDY.name,
-        protocol=STUDY.protocol_hash(),
-        model=model,
-        target=target,
-        seed=seed,
-        settings=settings,
-        **facts(scored),
-        command=COMMAND,
-    )
-
-
-def _path(model: str, target: str, seed: int) -> Path:
-    return RESULTS / STUDY.name / f"{model}-{target}-{seed}.json"
+def _write(model: str, target: str, seed: int, scored: Scored, settings: Mapping[str, object]) -> None:
+    cell = {"model": model, "target": target, "seed": seed}
+    STUDY.write_cell(cell, settings=settings, **facts(scored), command=COMMAND)
 
 
 if __name__ == "__main__":

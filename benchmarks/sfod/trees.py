@@ -7,21 +7,21 @@ does is fixed in ``protocols/sfod_trees.yaml``.
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from benchmarks.sfod.runs import Scored, adapt, demo_data, detect, facts, run, run_cells
 from benchmarks.sfod.tables import STUDY
-from benchmarks.studies import RESULTS, write_result
+from benchmarks.studies import RESULTS
 
 PROTOCOL = STUDY.protocol()
 WORK = STUDY.work_folder()
 
 
 def train_source(name: str, seed: int) -> Path:
-    """A source model of a seed; trained unless it is there."""
+    """Train a source model of a seed, unless it is there."""
     words = [f"{key}={value}" for key, value in PROTOCOL["sources"][name].items()]
     data = demo_data(WORK)
     out = WORK / f"{name}-{seed}"
@@ -30,7 +30,7 @@ def train_source(name: str, seed: int) -> Path:
 
 def source_cells(name: str, seed: int) -> None:
     """Score a source model on every target."""
-    missing = [target for target in PROTOCOL["targets"] if not _path(name, target, seed).exists()]
+    missing = [target for target in PROTOCOL["targets"] if not STUDY.cell_file(name, target, seed).exists()]
     bundle = train_source(name, seed)
     for target in missing:
         scored = detect(bundle, demo_data(WORK), PROTOCOL["targets"][target])
@@ -39,8 +39,7 @@ def source_cells(name: str, seed: int) -> None:
 
 def adapted_cell(method: str, target: str, seed: int) -> None:
     """Adapt to each half, score the other, and pool."""
-    path = _path(method, target, seed)
-    if path.exists():
+    if STUDY.cell_file(method, target, seed).exists():
         return
     data = demo_data(WORK)
     settings = {**PROTOCOL["schedule"], **PROTOCOL["methods"][method]}
@@ -52,22 +51,9 @@ def adapted_cell(method: str, target: str, seed: int) -> None:
     _write(method, target, seed, scored, settings)
 
 
-def _write(method: str, target: str, seed: int, scored: Scored, settings: dict[str, Any]) -> None:
-    write_result(
-        _path(method, target, seed),
-        study=STUDY.name,
-        protocol=STUDY.protocol_hash(),
-        method=method,
-        target=target,
-        seed=seed,
-        settings=settings,
-        **facts(scored),
-        command="make bench-sfod-trees",
-    )
-
-
-def _path(method: str, target: str, seed: int) -> Path:
-    return RESULTS / STUDY.name / f"{method}-{target}-{seed}.json"
+def _write(method: str, target: str, seed: int, scored: Scored, settings: Mapping[str, object]) -> None:
+    cell = {"method": method, "target": target, "seed": seed}
+    STUDY.write_cell(cell, settings=settings, **facts(scored), command="make bench-sfod-trees")
 
 
 def main() -> int:

@@ -65,3 +65,16 @@ def test_restamp__other_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(restamp, "_make", make)
     with pytest.raises(RuntimeError, match=r"1 files differ, the first is 'tile\.png'"):
         restamp.restamp("toy", tmp_path / "old", tmp_path / "made")
+
+
+def test_write_cell__is_named_and_begins_with_what_tells_it_apart(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    monkeypatch.setattr(studies, "machine", dict)
+    STUDY.write_cell({"method": "mt", "seed": 0}, settings={"lr": 0.1}, ap50=50.0)
+    path = tmp_path / "toy" / "mt-0.json"
+    assert path == STUDY.cell_file("mt", 0)
+    [row] = STUDY.rows()
+    assert list(row)[:6] == ["study", "protocol", "method", "seed", "settings", "ap50"]
+    assert (row["study"], row["protocol"], row["ap50"]) == ("toy", STUDY.protocol_hash(), 50)
