@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
@@ -111,15 +111,18 @@ def check_repeated_files(paths: Iterable[tuple[str, Path]], report: ReaderReport
             report.refuse(f"'{path}' is listed twice, as '{other}' and as '{image_id}'. Keep one of them.")
 
 
-def check_class_names(classes: Sequence[str], found: Mapping[str, int], report: ReaderReport) -> None:
+def check_class_names(
+    classes: Sequence[str], found: Mapping[str, int], report: ReaderReport, known: Collection[str] = ()
+) -> None:
     """Refuse classes whose objects bear a near name in the files.
 
     Args:
         classes: Names that the data set is read with.
         found: Objects by name in the files.
         report: Receives the problems.
+        known: Names of other classes, which are misspellings of none.
     """
-    others = [name for name, count in found.items() if count and name not in classes]
+    others = [name for name, count in found.items() if count and name not in classes and name not in known]
     for name in classes:
         is_alike = are_variants if found.get(name) else are_near
         for other in (other for other in others if is_alike(name, other)):

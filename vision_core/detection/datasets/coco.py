@@ -1,7 +1,7 @@
 """COCO data sets: a JSON index of images, annotations and categories, and a folder of images."""
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -40,17 +40,20 @@ _Id = TypeVar("_Id", int | str, str)
 _MARKS = {"none": False, "": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
-def read_coco(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
+def read_coco(
+    root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False, known: Collection[str] = ()
+) -> DetectionDataset:
     """Read a split with its labels; the default classes are the categories, by number.
 
-    Annotations with ``iscrowd`` or ``ignore`` become crowd regions.
+    Annotations with ``iscrowd`` or ``ignore`` become crowd regions. Names that are ``known`` are of other classes, and
+    misspellings of none.
 
     Raises:
         DataError: The index cannot be read, or has problems; the message has the first five and their number.
     """
     report = ReaderReport(data.on_bad_box, data.on_missing, keeps_extras=keeps_extras)
     index = _Index.parse(index_path(root, split), report)
-    classes = _class_list(index, data.classes, report)
+    classes = _class_list(index, data.classes, report, known)
     names = {number: str(image["file_name"]) for number, image in index.images.items()}
     paths = _image_paths(root, split, names, report)
     check_repeated_files(((str(number), path) for number, path in paths.items()), report)
@@ -275,14 +278,14 @@ def _by_number(entries: Sequence[Entry], kind: str, needed: str, report: ReaderR
     return usable
 
 
-def _class_list(index: _Index, wanted: tuple[str, ...], report: ReaderReport) -> ClassList:
+def _class_list(index: _Index, wanted: tuple[str, ...], report: ReaderReport, known: Collection[str]) -> ClassList:
     names = list(index.names.values())
     repeated = [name for name, count in Counter(names).items() if count > 1]
     for name in repeated:
         report.refuse(f"category '{name}' has two ids. Merge them.")
     classes = wanted or tuple(names)
     if wanted:
-        check_class_names(classes, index.objects_by_name(), report)
+        check_class_names(classes, index.objects_by_name(), report, known)
     else:
         check_own_names(classes, index.objects_by_name(), report)
     if not set(classes) & set(names):

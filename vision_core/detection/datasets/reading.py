@@ -1,7 +1,7 @@
 """Reading of detection data sets of any format into records."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -39,7 +39,9 @@ _CLASS_LISTS = {
 }
 
 
-def read_dataset(data: DetectionData, split: str, *, with_labels: bool, keeps_extras: bool = False) -> DetectionDataset:
+def read_dataset(
+    data: DetectionData, split: str, *, with_labels: bool, keeps_extras: bool = False, known: Collection[str] = ()
+) -> DetectionDataset:
     """Read one split.
 
     Args:
@@ -48,6 +50,7 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool, keeps_ex
         split: Name of the list of images; the format ``images`` ignores it.
         with_labels: False, for adaptation: no annotation file is opened, except by ``data.filter_empty``.
         keeps_extras: Keep fields of boxes that detectors do not use, such as polygons.
+        known: Names of classes beside ``data.classes``, whose objects are dropped; of VOC and COCO.
 
     Raises:
         ConfigError: No root is given; no classes are given and labels are not read; the format has no labels, or no
@@ -61,7 +64,7 @@ def read_dataset(data: DetectionData, split: str, *, with_labels: bool, keeps_ex
         raise ConfigError(f"data.fog_beta is for data.format=foggy_cityscapes, and data.format is '{data.format}'.")
     _refuse_other_tree(root, data)
     if with_labels:
-        return _tell_copies(_read_labelled(root, split, data, keeps_extras=keeps_extras))
+        return _tell_copies(_read_labelled(root, split, data, keeps_extras=keeps_extras, known=known))
     data = data.model_copy(update={"classes": data.classes or _CLASS_LISTS.get(data.format, ())})
     if not data.classes:
         raise ConfigError("data.classes is empty, and labels are not read here. Give the classes of the detector.")
@@ -192,7 +195,9 @@ def _refuse_other_tree(root: Path, data: DetectionData) -> None:
         raise DataError(f"'{root}' has no '{mark}', and looks like '{others[0]}'. Correct data.format or data.root.")
 
 
-def _read_labelled(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
+def _read_labelled(
+    root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False, known: Collection[str] = ()
+) -> DetectionDataset:
     layout = _layout(root, data)
     if layout == "images":
         raise ConfigError(
@@ -201,10 +206,10 @@ def _read_labelled(root: Path, split: str, data: DetectionData, *, keeps_extras:
     if layout == "voc":
         own = CLASS_LISTS.get(data.format, ()) or (cityscapes.CLASSES if "cityscapes" in data.format else ())
         data = data.model_copy(update={"classes": data.classes or own})
-        dataset = read_voc(root, split, data, keeps_extras=keeps_extras)
+        dataset = read_voc(root, split, data, keeps_extras=keeps_extras, known=known)
         return cityscapes.of_fog(dataset, data)
     if layout == "coco":
-        return read_coco(root, split, data, keeps_extras=keeps_extras)
+        return read_coco(root, split, data, keeps_extras=keeps_extras, known=known)
     if layout == "yolo":
         return yolo.read_yolo(root, split, data)
     read = kitti.read_kitti if layout == "kitti" else cityscapes.read_cityscapes

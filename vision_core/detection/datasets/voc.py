@@ -6,7 +6,7 @@ the published detectors do, so that ``xmax - xmin`` is the width.
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, tostring
@@ -81,8 +81,12 @@ class VocAnnotation:
     others: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
-def read_voc(root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False) -> DetectionDataset:
+def read_voc(
+    root: Path, split: str, data: DetectionData, *, keeps_extras: bool = False, known: Collection[str] = ()
+) -> DetectionDataset:
     """Read a split with its labels; the default classes are all names, sorted.
+
+    Names that are ``known`` are of other classes, and misspellings of none.
 
     Raises:
         DataError: Folder, list or annotations have problems; the message has the first five and their number.
@@ -94,7 +98,7 @@ def read_voc(root: Path, split: str, data: DetectionData, *, keeps_extras: bool 
     found = Counter(item.name for item in objects)
     classes = ClassList(names=data.classes or tuple(sorted(found)))
     if data.classes:
-        check_class_names(classes.names, found, report)
+        check_class_names(classes.names, found, report, known)
     else:
         check_own_names(classes.names, found, report)
     if found and not found.keys() & set(classes.names):

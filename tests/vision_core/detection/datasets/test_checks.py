@@ -63,6 +63,12 @@ def test_check_class_names__near_names_are_refused(name: str, other: str) -> Non
     assert report.problems[0].startswith(f"'5' objects are of '{other}' and '0' of the class '{name}'")
 
 
+def test_check_class_names__names_of_other_classes_are_no_misspellings() -> None:
+    report = ReaderReport("refuse")
+    check_class_names(["cape"], {"crape": 5, "cappe": 1}, report, ("cape", "crape"))
+    assert [each.partition(" and ")[0] for each in report.problems] == ["'1' objects are of 'cappe'"]
+
+
 def test_check_class_names__a_plural_beside_the_class_is_another_class() -> None:
     report = ReaderReport("refuse")
     check_class_names(["car"], {"car": 3, "cars": 5}, report)
