@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from vision_core.detection.analysis.precision_recall import precision_recall, wr
 from vision_core.detection.average_precision import AveragePrecision, all_metrics, coco_ap_by_size
 from vision_core.detection.calibration import calibrate
 from vision_core.detection.datasets.reading import DetectionDataset, manifest
-from vision_core.detection.predictor import DRAWN_SCORE
+from vision_core.detection.predictor import DRAWN_SCORE, Read
+from vision_core.detection.settings import DetectionData
 from vision_core.errors import EnvironmentFault
 from vision_core.evaluation.rows import NUMBERS, Row
 from vision_core.files import write_atomic
@@ -24,6 +26,11 @@ from vision_core.results import Detections, label_texts
 _PICTURES = 6
 
 Predict = Callable[[Path], Detections]
+
+
+def list_reader(data: DetectionData) -> Read:
+    """Read the images of a list up to the size that its settings allow."""
+    return partial(read_noted_image, max_megapixels=data.max_megapixels, key="data.max_megapixels")
 
 
 def detect_all(predict: Predict, dataset: DetectionDataset, label: str) -> list[Detections]:
@@ -99,6 +106,7 @@ def draw_comparison(
     found: Mapping[str, Sequence[Detections]],
     folder: Path,
     classes: tuple[str, ...] | None = None,
+    read: Read = read_noted_image,
 ) -> None:
     """Draw precision-recall curves and evenly spaced images, all models side by side, with captions.
 
@@ -107,6 +115,7 @@ def draw_comparison(
         found: Detections by model, one per image.
         folder: Where to.
         classes: Classes that count; all that have labels if None.
+        read: Reads an image file and the notes on it.
     """
     count = len(dataset.records)
     chosen = sorted({round(position) for position in np.linspace(0, count - 1, min(_PICTURES, count))}) if count else []
@@ -116,7 +125,7 @@ def draw_comparison(
     captions = write_curves(folder, counted)
     for index in chosen:
         record = dataset.records[index]
-        image, _ = read_noted_image(record.path)  # notes were told by the check of the list
+        image, _ = read(record.path)  # notes were told by the check of the list
         shown = {model: detections[index].above(DRAWN_SCORE) for model, detections in found.items()}
         panels = [draw_boxes(image, each.boxes, label_texts(each)) for each in shown.values()]
         name = f"{index:04d}-{record.path.stem}.png"

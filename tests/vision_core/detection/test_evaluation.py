@@ -10,8 +10,9 @@ import pytest
 from tests.vision_core.detection.synthetic import SHAPES, make_voc
 from vision_core.detection.datasets.reading import DetectionDataset, read_dataset
 from vision_core.detection.datasets.records import ImageRecord
-from vision_core.detection.evaluation import detect_all, draw_comparison, score
+from vision_core.detection.evaluation import detect_all, draw_comparison, list_reader, score
 from vision_core.detection.settings import DetectionData
+from vision_core.errors import InputError
 from vision_core.images.reading import read_image
 from vision_core.results import Detections
 
@@ -84,6 +85,13 @@ def test_score__no_boxes_at_all_is_undefined(dataset: DetectionDataset) -> None:
 def test_detect_all__in_the_order_of_the_list(dataset: DetectionDataset) -> None:
     by_path = {record.path: _truth(record) for record in dataset.records}
     assert detect_all(by_path.__getitem__, dataset, "label") == list(by_path.values())
+
+
+def test_list_reader__images_above_the_limit_of_the_list_are_refused(dataset: DetectionDataset) -> None:
+    path = dataset.records[0].path
+    np.testing.assert_array_equal(list_reader(DetectionData())(path)[0], read_image(path))
+    with pytest.raises(InputError, match=r"0\.001 are allowed.*data\.max_megapixels"):
+        list_reader(DetectionData(max_megapixels=0.001))(path)
 
 
 def test_draw_comparison__six_evenly_spaced_pictures_side_by_side(dataset: DetectionDataset, tmp_path: Path) -> None:
