@@ -49,7 +49,7 @@ from vision_core.detection.datasets.reading import (
     shared_images,
 )
 from vision_core.detection.datasets.validation import SoundImages, check_dataset
-from vision_core.detection.evaluation import calibrate_bundle, detect_all, draw_comparison, score
+from vision_core.detection.evaluation import calibrate_bundle, detect_all, draw_comparison, list_reader, score
 from vision_core.detection.model.detector import Detector
 from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coco
 from vision_core.detection.settings import DetectionData, DetectorSettings
@@ -215,7 +215,8 @@ class SfodPipeline(Pipeline[SfodConfig]):
     def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``."""
         device = pick_device(config.train.device)
-        predictors = {model: SfodPredictor.from_checkpoint(path, device) for model, path in bundles.items()}
+        read = list_reader(config.data)
+        predictors = {model: SfodPredictor.from_checkpoint(path, device, read=read) for model, path in bundles.items()}
         for model, each in predictors.items():
             check_scored_classes(model, each.card.classes, config.data.classes)
         classes = next(iter(predictors.values())).card.classes
@@ -223,7 +224,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         self._tell([f"{dataset.name}: {note}" for note in dataset.notes])
         found = {model: detect_all(each, dataset, f"evaluate {model}") for model, each in predictors.items()}
         if folder:
-            draw_comparison(dataset, found, folder, config.data.eval_classes or None)
+            draw_comparison(dataset, found, folder, config.data.eval_classes or None, read)
             self._tell(write_results(folder, config.data, dataset, found))
         rows = []
         for model, detections in found.items():
@@ -336,7 +337,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
         card = save_detector(out, detector, self.card(config, "imported", trained_on=trained_on))
         if labelled is None:
             return foreign.notes
-        predictor = SfodPredictor(detector.freeze(), card, pick_device(config.train.device))
+        predictor = SfodPredictor(detector.freeze(), card, pick_device(config.train.device), list_reader(config.data))
         found = detect_all(predictor, labelled, "calibrate")
         return (*foreign.notes, *calibrate_bundle(out, labelled, found, "given with import-weights"))
 
