@@ -56,7 +56,8 @@ def read_base(data: OvdData) -> tuple[DetectionDataset, Split]:
         DataError: The list has problems, or a novel box among its labels.
     """
     split = class_split(data)
-    read = read_dataset(data.model_copy(update={"classes": split.base}), data.split, with_labels=True)
+    base = data.model_copy(update={"classes": split.base})
+    read = read_dataset(base, data.split, with_labels=True, known=split.novel)
     dataset = base_dataset(read, split)
     check_no_leak(dataset, split)
     return dataset, split

@@ -9,6 +9,7 @@ from pipelines.ovd.image_text.vocabulary import name_key
 from vision_core.detection.datasets.checks import near_name
 from vision_core.detection.datasets.records import DetectionDataset
 from vision_core.errors import ConfigError, DataError
+from vision_core.evaluation.class_names import variant_key
 
 _SHOWN = 5
 
@@ -49,12 +50,13 @@ def split_classes(classes: Sequence[str], novel: Sequence[str]) -> Split:
         if name not in classes
     ]
     split = Split(classes=tuple(classes), novel=tuple(name for name in classes if name in novel))
-    spelled = {name_key(name): name for name in split.base}
+    leaks: dict[str, str] = {}
+    for key in (name_key, variant_key):
+        spelled = {key(name): name for name in split.base}
+        leaks = {name: spelled[key(name)] for name in split.novel if key(name) in spelled} | leaks
     problems += [
-        f"data.novel names '{name}', and '{spelled[name_key(name)]}' is a base class: its boxes would be read. Take "
-        "one of the two out."
-        for name in split.novel
-        if name_key(name) in spelled
+        f"data.novel names '{name}', and '{base}' is a base class: its boxes would be read. Take one of the two out."
+        for name, base in leaks.items()
     ]
     if not problems and not (split.base and split.novel):
         missing = "novel" if split.base else "base"

@@ -1,6 +1,7 @@
 """Reading with the base classes alone, and the index that pseudo-labels are added to."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from pipelines.ovd.data.reading import (
 from pipelines.ovd.data.vocabulary_split import Split
 from tests.pipelines.ovd.tiny import CLASSES, NOVEL
 from tests.vision_core.detection.synthetic import make_coco, make_voc
-from vision_core.errors import ConfigError
+from vision_core.errors import ConfigError, DataError
 
 
 def _data(root: Path, **words: object) -> OvdData:
@@ -34,6 +35,20 @@ def test_base__novel_boxes_are_dropped_and_told(tmp_path: Path) -> None:
         assert few.labels.tolist() == [label for label in all_boxes.labels.tolist() if label < 2]
     dropped = sum(int((record.labels >= 2).sum()) for record in scored.records)
     assert dataset.left_out["objects of other classes"] == dropped > 0
+
+
+@pytest.mark.parametrize("make", [make_coco, make_voc])
+def test_base__a_class_without_objects_beside_a_novel_name_that_resembles_it(
+    make: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As LVIS has 'cape' and the rare 'crape': the novel one is no misspelling of it, any other name is."""
+    root = make(tmp_path, count=4, classes=("disc", "crape"))
+    data = _data(root, format=make.__name__.removeprefix("make_"), classes=("disc", "cape", "crape"), novel=("crape",))
+    dataset, _ = read_base(data)
+    assert {label for record in dataset.records for label in record.labels.tolist()} == {0}
+    assert dataset.left_out["objects of other classes"] > 0
+    with pytest.raises(DataError, match="objects are of 'crape' and '0' of the class 'cape'"):
+        read_base(data.model_copy(update={"classes": ("disc", "cape", "square"), "novel": ("square",)}))
 
 
 def test_index__of_coco_keeps_ids_and_fields(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def test_split__refused(novel: tuple[str, ...], told: str) -> None:
 def test_split__a_novel_class_in_another_spelling_among_the_base_classes() -> None:
     with pytest.raises(ConfigError, match="'Hair_drier', and 'hair drier' is a base class"):
         split_classes(("person", "hair drier", "Hair_drier"), ("Hair_drier",))
+    with pytest.raises(ConfigError, match="'T shirt', and 't-shirt' is a base class"):
+        split_classes(("person", "t-shirt", "T shirt"), ("T shirt",))
 
 
 def test_split__what_stands_in_brackets_tells_classes_apart() -> None:
