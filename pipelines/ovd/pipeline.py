@@ -22,6 +22,7 @@ from pipelines.ovd.data.reading import check_scored_classes, class_split, read_a
 from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.demo.demo_data import make_demo_data
 from pipelines.ovd.detector import ANYTHING, OpenDetector
+from pipelines.ovd.evaluation.overlap import note_seen_images
 from pipelines.ovd.evaluation.scores import score_federated, score_groups
 from pipelines.ovd.image_text.compact import METHOD as IMAGE_TEXT
 from pipelines.ovd.image_text.compact import CompactModel, load_compact, save_compact
@@ -50,14 +51,14 @@ from vision_core.detection.datasets.reading import (
     shared_images,
 )
 from vision_core.detection.datasets.validation import SoundImages, check_dataset
-from vision_core.detection.evaluation import detect_all, draw_comparison
+from vision_core.detection.evaluation import detect_all, draw_comparison, list_reader
 from vision_core.detection.model.detector import LOSS_NAMES, Detector
 from vision_core.detection.predictor import DRAWN_SCORE, RESULT_FILES, write_coco
 from vision_core.detection.weights.bundles import answer as detector_answer
 from vision_core.detection.weights.bundles import load_detector, save_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone
 from vision_core.detection.weights.export import exportable
-from vision_core.errors import Checked, ConfigError, DataError, UserError
+from vision_core.errors import Checked, ConfigError, DataError
 from vision_core.evaluation.overlaps import note_overlap
 from vision_core.evaluation.rows import Row
 from vision_core.files import sha256
@@ -128,7 +129,8 @@ class OvdPipeline(Pipeline[OvdConfig]):
         scored: tuple[str, ...] = ()
         found = read_scored(config.data, split) if config.data.eval_split else None
         if found:
-            scored = (*found.notes, *note_trained_images(config, found))
+            trained = shared_images(listed, found)
+            scored = (*found.notes, *note_overlap("TRAINED ON", trained, len(found), "images"))
         return Prepared(
             learner=learner,
             items=views,
@@ -204,10 +206,11 @@ class OvdPipeline(Pipeline[OvdConfig]):
         check_scored_classes(config.data, {model: each.split for model, each in contents.items()})
         for model, content in contents.items():
             dataset = readable(read_scored(config.data, content.split), config.data, self._seen)
-            found = detect_all(OvdPredictor(content, device), dataset, f"evaluate {model}")
+            read = list_reader(config.data)
+            found = detect_all(OvdPredictor(content, device, read), dataset, f"evaluate {model}")
             if folder:
-                draw_comparison(dataset, {model: found}, folder)
-            notes = note_trained_images(config, dataset)
+                draw_comparison(dataset, {model: found}, folder, read=read)
+            notes = note_seen_images(bundles[model], content.card, config.data, dataset)
             rows.append(
                 score_federated(model, config.data, dataset, found, notes)
                 if config.data.evaluator
@@ -282,15 +285,6 @@ class OvdPipeline(Pipeline[OvdConfig]):
 
 def _same_for_all(digest: str, path: Path) -> str:
     return digest
-
-
-def note_trained_images(config: OvdConfig, scored: DetectionDataset) -> tuple[str, ...]:
-    """Say which images of a list to score are among those of the training, as far as that list can be read."""
-    try:
-        trained, _ = read_base(config.data)
-    except (UserError, OSError):  # a list that is gone or has changed tells nothing
-        return ()
-    return note_overlap("TRAINED ON", shared_images(trained, scored), len(scored), "images")
 
 
 @torch.no_grad()

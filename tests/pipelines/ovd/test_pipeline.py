@@ -1,6 +1,7 @@
 """A run from data to bundle: what is read, what is refused, and that no novel box reaches a weight."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from pipelines.ovd.views import OpenViews
 from tests.pipelines.ovd.tiny import CLASSES, make_data, words
 from vision_core.config.loading import load
 from vision_core.detection.boxes import largest_iou
-from vision_core.errors import ConfigError, DataError
+from vision_core.errors import ConfigError, DataError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +167,36 @@ def test_deliver__a_bundle_with_background_and_fingerprint(data: Path, tmp_path:
     assert card.preprocessing["image_text"] == "by hand"
     [row] = pipeline.evaluate(config, {"trained": tmp_path / "model"}, None)
     assert set(row.metrics) == {"novel_ap50", "base_ap50", "all_ap50"}
+
+
+def test_evaluate__what_was_trained_on_is_asked_of_the_card(data: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(data, first)
+    pipeline, config = OvdPipeline(), _config(first)
+    pipeline.deliver(config, pipeline.prepare(config).learner, tmp_path / "model")
+    other = make_data(tmp_path / "other", count=2)
+    shutil.copy(first / "train" / "000.png", other / "test" / "000.png")
+
+    def told(root: Path, split: str) -> list[str]:
+        [row] = pipeline.evaluate(_config(root, f"data.eval_split={split}"), {"trained": tmp_path / "model"}, None)
+        return [note.partition(" of data")[0] for note in row.notes if note.startswith("TRAINED ON")]
+
+    assert told(first, "train") == ["TRAINED ON: 6 of the 6 images"]
+    assert told(first, "test") == []
+    assert told(other, "test") == ["TRAINED ON: 1 of the 2 images"]
+    (other / "train" / "000.png").write_bytes((other / "train" / "000.png").read_bytes() + b"0")
+    first.rename(tmp_path / "second")
+    assert told(other, "train") == []  # a list of that name, which nothing was trained on
+    assert told(tmp_path / "second", "train") == ["TRAINED ON: 6 of the 6 images"]
+
+
+def test_evaluate__images_above_the_limit_of_the_list_are_refused(data: Path, tmp_path: Path) -> None:
+    pipeline, config = OvdPipeline(), _config(data)
+    pipeline.deliver(config, pipeline.prepare(config).learner, tmp_path / "model")
+    bundles = {"trained": tmp_path / "model"}
+    pipeline.evaluate(config, bundles, tmp_path)  # which has found the files sound
+    with pytest.raises(InputError, match=r"or raise data\.max_megapixels"):
+        pipeline.evaluate(_config(data, "data.max_megapixels=0.001"), bundles, None)
 
 
 def test_stored__regions_are_of_images_all_over_the_list(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
