@@ -155,7 +155,7 @@ class Marvel(Section):
 class Predict(Section):
     """Settings of typed names."""
 
-    classes: str | None = Field(None, description="Names to detect, separated by commas; empty: those of the training.")
+    classes: str | None = Field(None, description="Names to detect, separated by commas; null: those of the training.")
     classes_file: Path | None = Field(None, description="List of names: a line each, synonyms behind commas.")
     negatives: str | None = Field(None, description="Names that compete, and are not shown.")
     vocabulary: Literal["open", "closed"] = Field(

@@ -196,9 +196,9 @@ def type_names(content: OpenBundle, config: OvdConfig) -> Typed | None:
 def _given(config: OvdConfig) -> tuple[Vocabulary, Vocabulary] | None:
     """Read the names and those that are not wanted; None without names."""
     settings = config.predict
-    if settings.classes and settings.classes_file:
+    if settings.classes is not None and settings.classes_file:
         raise ConfigError("predict.classes and predict.classes_file are both given. Give one of them.")
-    if not (settings.classes or settings.classes_file):
+    if settings.classes is None and settings.classes_file is None:
         if settings.negatives:
             raise ConfigError("predict.negatives names what is not wanted, and predict.classes is empty. Name both.")
         return None

@@ -240,6 +240,8 @@ def test_far__names_that_resemble_no_trained_one() -> None:
         (["predict.classes=a", "predict.classes_file=b.txt"], "both given"),
         (["predict.negatives=a"], "predict.classes is empty"),
         (['predict.classes=" , "'], "no name to detect"),
+        (['predict.classes=""'], "no name to detect"),  # as an unset variable behind --classes gives it
+        (['predict.classes=""', "predict.classes_file=b.txt"], "both given"),
         (["predict.classes=a"], "image_text.weights is empty"),
         (['predict.classes="a, Lamp"', "predict.negatives=lamp"], "'lamp' is to be detected, and is among"),
         (["predict.classes_file={folder}/names.txt", "predict.negatives=night_light"], "'night light' is to be"),
