@@ -16,6 +16,7 @@ from vision_core.errors import CheckpointError, ConfigError
 from vision_core.files import sha256
 from vision_core.optional import require
 
+_OF_NUMPY = (".npz", ".npy")  # which the library reads otherwise
 _OWN = "own"  # of weights without a tag of open_clip
 _WHY = "image–text models of the kind clip are built by it"
 
@@ -106,6 +107,7 @@ def _check_activation(library: Any, name: str, tag: str, is_quick: bool) -> None
 
 def _load(library: Any, network: torch.nn.Module, weights: Path) -> None:  # noqa: ANN401
     try:
+        stretched = _stretched(library, network, weights)
         library.load_checkpoint(network, str(weights), strict=True, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"image_text.weights: there is no file '{weights}'.") from error
@@ -115,7 +117,26 @@ def _load(library: Any, network: torch.nn.Module, weights: Path) -> None:  # noq
             f"image_text.weights: '{weights}' holds no weights of this configuration: {first[:160]}. TorchScript "
             "archives, as OpenAI gave them out, are not opened; take the safetensors file of the same weights."
         ) from error
+    if stretched:
+        raise CheckpointError(
+            f"image_text.weights: '{weights}' is for images of another size or sentences of another length: "
+            f"{stretched}. Stretched to fit they would change all scores. Give image_text.name the configuration of "
+            "these weights."
+        )
     if strange := [key for key, each in network.state_dict().items() if not each.isfinite().all()]:
         raise CheckpointError(
             f"image_text.weights: '{weights}' has numbers that are not finite, in '{strange[0]}'. Fetch it again."
         )
+
+
+def _stretched(library: Any, network: torch.nn.Module, weights: Path) -> str:  # noqa: ANN401
+    """Name a position embedding that the library would stretch without a word; empty where there is none."""
+    if weights.suffix in _OF_NUMPY:
+        return ""
+    read = library.factory.load_state_dict(str(weights), weights_only=True)
+    given = library.factory.convert_state_dict(network, read)
+    for name, ours in network.state_dict().items():
+        theirs = given.get(name, given.get(name.removeprefix("text.")))  # files of before have no prefix
+        if name.endswith("positional_embedding") and theirs is not None and len(theirs) != len(ours):
+            return f"'{name}' has {len(theirs)} places there and {len(ours)} here"
+    return ""

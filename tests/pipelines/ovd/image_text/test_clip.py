@@ -48,6 +48,18 @@ def test_weights__from_a_local_file(tmp_path: Path) -> None:
         OpenClipModel(weights=tmp_path / "other.safetensors")
 
 
+@pytest.mark.parametrize(("name", "told"), [("visual.positional_embedding", "145"), ("positional_embedding", "64")])
+def test_weights__of_another_image_size_or_length_of_sentences(name: str, told: str, tmp_path: Path) -> None:
+    """The library stretches both, and all scores change."""
+    small = "ViT-S-32-alt"
+    tensors = {key: each.contiguous() for key, each in OpenClipModel(small).network.state_dict().items()}
+    tensors[name] = torch.zeros(int(told), tensors[name].shape[1])
+    file = tmp_path / "clip.safetensors"
+    safetensors.save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=f"'{name}' has {told} places there"):
+        OpenClipModel(small, file, "own")
+
+
 def test_normalisation__is_that_of_the_weights() -> None:
     clip, mobile = OpenClipModel(), OpenClipModel("MobileCLIP-S1", tag="datacompdr")
     assert clip.pixel_mean == pytest.approx((0.4815, 0.4578, 0.4082), abs=1e-4)
