@@ -19,6 +19,7 @@ from vision_core.files import write_atomic
 
 _BRACKETED = re.compile(r"\s*\([^)]*\)")
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")  # and characters that are none
+_JOINING = re.compile(r"[;|]")  # in lists of other programs
 _KEY = "prompts"  # in the header of a file of embeddings
 _NAMES_AT_ONCE = 64  # of 63 prompts each
 _SHOWN = 5
@@ -202,6 +203,8 @@ def _vocabulary(lines: Sequence[Sequence[str]], where: str) -> Vocabulary:
     notes = [f"{where}: names that stand there more than once, merged: {_shown(merged)}."] if merged else []
     if blank := sum(not any(map(_plain, line)) for line in lines):
         notes.append(f"{where}: {blank} empty entries left out.")
+    if joined := [word for words in found.values() for word in words if _JOINING.search(word)]:
+        notes.append(f"warning: commas alone set names apart; read as one name each: {_shown(joined)}.")
     if strange := [word for words in found.values() for word in words if not word.isascii()]:
         notes.append(f"warning: the text model was trained on English; it may not know {_shown(strange)}.")
     return Vocabulary(

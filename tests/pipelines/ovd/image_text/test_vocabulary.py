@@ -53,6 +53,12 @@ def test_parse__words_that_an_english_model_may_not_know() -> None:
     assert note == "warning: the text model was trained on English; it may not know '猫', '🐈'."
 
 
+def test_parse__a_list_of_another_program_is_told() -> None:
+    found = parse_names("cat; dog, mouse")
+    assert found.names == ("cat; dog", "mouse")
+    assert found.notes == ("warning: commas alone set names apart; read as one name each: 'cat; dog'.",)
+
+
 def test_read__a_list_with_synonyms_and_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeffcouch, sofa, settee\r\n\r\ncup\r\nCouch,divan\r\n".encode())
