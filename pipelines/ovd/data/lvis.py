@@ -51,13 +51,6 @@ def lvis_split(categories: Sequence[Mapping[str, Any]]) -> Split:
     return split_classes(names, [name for name, each in zip(names, ordered, strict=True) if each["frequency"] == "r"])
 
 
-def without_rare(index: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the boxes of rare classes from an index; images and categories stay."""
-    rare = {each["id"] for each in index["categories"] if each.get("frequency") == "r"}
-    kept = [each for each in index["annotations"] if each["category_id"] not in rare]
-    return {**index, "annotations": kept}
-
-
 def check_index(index: Mapping[str, Any]) -> None:
     """Refuse an index without the federated labels of its images or the frequency of its classes.
 

@@ -1,14 +1,11 @@
 """OVD-COCO: the 65 classes of COCO that are kept, 17 of them novel.
 
 The division is the one of Bansal et al., "Zero-Shot Object Detection" (ECCV 2018), as open-vocabulary detection uses
-it. It is made by name; the order is that of COCO's own ids.
+it. ``configs/ovd`` names the classes in the order of COCO's own ids.
 """
 
-from collections.abc import Mapping
-
-from pipelines.ovd.data.vocabulary_split import Split, split_classes
+from pipelines.ovd.data.vocabulary_split import Split
 from vision_core.detection.datasets.records import DetectionDataset
-from vision_core.errors import DataError
 
 NOVEL = (
     *("airplane", "bus", "cat", "dog", "cow", "elephant", "umbrella", "tie", "snowboard", "skateboard", "cup"),
@@ -22,21 +19,6 @@ BASE = (
     *("clock", "vase", "toothbrush"),
 )
 TRAINING_IMAGES, VALIDATION_IMAGES = 107_761, 4_836  # with base boxes; as papers count them
-
-
-def coco_split(categories: Mapping[int, str]) -> Split:
-    """Divide the categories of a COCO index; the 15 dropped ones are left out.
-
-    Args:
-        categories: Names by COCO's id.
-
-    Raises:
-        DataError: A class of the division is missing.
-    """
-    kept = [name for _, name in sorted(categories.items()) if name in BASE or name in NOVEL]
-    if missing := [name for name in (*BASE, *NOVEL) if name not in kept]:
-        raise DataError(f"{len(missing)} classes of OVD-COCO are missing in the index, the first '{missing[0]}'.")
-    return split_classes(kept, NOVEL)
 
 
 def published_notes(training: DetectionDataset, scored: DetectionDataset | None, split: Split) -> tuple[str, ...]:

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from pipelines.ovd.config import OvdConfig
-from pipelines.ovd.data.ovd_coco import coco_split
-from tests.pipelines.ovd.data.test_ovd_coco import CATEGORIES
+from tests.pipelines.ovd.data.test_ovd_coco import published
 from vision_core.config.loading import load
 from vision_core.errors import ConfigError
 from vision_core.training.schedules import learning_rate
@@ -113,7 +112,7 @@ def test_load__refused(word: str, message: str) -> None:
 @pytest.mark.parametrize("name", ["coco_marvel", "coco_marvel_paper", "coco_vl_plm", "coco_proposals"])
 def test_published__classes_are_those_of_ovd_coco(name: str) -> None:
     config = load(OvdConfig, _CONFIGS / f"{name}.yaml")
-    split = coco_split(CATEGORIES)
+    split = published()
     assert (config.data.classes, config.data.novel) == (split.classes, split.novel)
     assert (config.train.batch_size, config.optim.lr) == (16, 0.02)
     assert (config.detector.backbone, config.detector.neck, config.detector.roi_batch) == ("r50", "fpn", 512)

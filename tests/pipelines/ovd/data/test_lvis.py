@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.ovd.data.lvis import MOST_DETECTIONS, lvis_scores, lvis_split, without_rare
+from pipelines.ovd.data.lvis import MOST_DETECTIONS, lvis_scores, lvis_split
 from vision_core.errors import DataError
 
 CATEGORIES: list[dict[str, Any]] = [
@@ -52,12 +52,6 @@ def test_split__rare_classes_are_novel_in_the_order_of_the_ids() -> None:
     assert lvis_split([*text, {"id": "b", "name": "cup", "frequency": "r"}]).classes == (*split.classes, "cup")
     with pytest.raises(DataError, match="'cat' has no frequency"):
         lvis_split([{"id": 1, "name": "cat"}])
-
-
-def test_without_rare__their_boxes_alone_go() -> None:
-    index = without_rare(_index(_image(1), _image(2)))
-    assert [each["id"] for each in index["annotations"]] == [1, 2, 3]
-    assert len(index["categories"]) == 3
 
 
 def test_scores__by_frequency() -> None:
