@@ -10,6 +10,7 @@ import torch
 from pipelines.ovd.bundles import load_generator
 from pipelines.ovd.config import OvdConfig
 from pipelines.ovd.data.reading import read_base, read_index
+from pipelines.ovd.data.vocabulary_split import Split
 from pipelines.ovd.image_text.loading import load_image_text
 from pipelines.ovd.image_text.model import ImageTextModel
 from pipelines.ovd.image_text.vocabulary import Vocabulary, check_memory, embed_vocabulary
@@ -21,6 +22,7 @@ from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import WEIGHTS_FILE
 from vision_core.console import say
 from vision_core.detection.datasets.readable import readable
+from vision_core.detection.datasets.records import DetectionDataset
 from vision_core.detection.model.detector import Detector
 from vision_core.errors import ConfigError, UsageError
 from vision_core.files import stamp
@@ -81,19 +83,22 @@ def make_labels(
     ids = [record.image_id for record in sound.records]
     stamps = [_stamped(record.path) for record in sound.records]
     count = write_shards(out / _SCORES, _header(config, split.novel, model), ids, score, shard_images, stamps)
+    told, *notes = _select(config, out, (dataset, split), model)
+    return [f"{count} of {len(ids)} images were scored now; the others were before.", told, *sound.notes, *notes]
+
+
+def _select(
+    config: OvdConfig, out: Path, listed: tuple[DetectionDataset, Split], model: ImageTextModel
+) -> tuple[str, ...]:
+    """Select the candidates of all scores, and write them; returns how many there are, and notes."""
+    dataset, split = listed
     header, scored = read_shards(out / _SCORES)
     classes = Vocabulary.of_classes(split.classes)
     embeddings = embed_vocabulary(model, classes, out / _EMBEDDINGS)
     path = out / LABELS_FILE
     index = read_index(config.data, dataset, split)
     candidates, notes = write_labels(path, index, scored, split, embeddings, config.candidates, header)
-    return [
-        f"{count} of {len(ids)} images were scored now; the others were before.",
-        f"{candidates} candidates of {len(split.novel)} novel classes: {path}",
-        *sound.notes,
-        *classes.notes,
-        *notes,
-    ]
+    return f"{candidates} candidates of {len(split.novel)} novel classes: {path}", *classes.notes, *notes
 
 
 def _score(
