@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.ovd.scenes.measures import drift
+from benchmarks.ovd.scenes.measures import Remembering, drift
 from benchmarks.ovd.scenes.tables import STUDY
 from benchmarks.repack_demos import CHECKPOINTS
 from benchmarks.studies import RESULTS, write_result
@@ -41,33 +41,6 @@ DEMO = CHECKPOINTS / "ovd-demo"
 MOST_FALSE, MOST_MEDIAN, MOST_P95 = 0.2, 0.02, 0.1
 _FOUND_IOU = 0.5
 _NOBODY = Vocabulary(names=(), synonyms=())
-
-
-class Remembering:
-    """Text model that embeds each sentence once."""
-
-    def __init__(self, model: TextModel) -> None:
-        self._model = model
-        self._known: dict[str, Tensor] = {}
-
-    @property
-    def embed_dim(self) -> int:
-        """As of the model."""
-        return self._model.embed_dim
-
-    def fingerprint(self) -> str:
-        """As of the model."""
-        return self._model.fingerprint()
-
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed what is new, and look the rest up."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        self._known |= dict(zip(new, self._model.encode_texts(new), strict=True))
-        return torch.stack([self._known[text] for text in texts])
-
-    def read_names(self, names: Sequence[str]) -> Tensor | None:
-        """As of the model."""
-        return self._model.read_names(names)
 
 
 @dataclass(frozen=True, kw_only=True)

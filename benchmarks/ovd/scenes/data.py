@@ -26,7 +26,6 @@ from vision_core.assets import clothing, sentence_encoder, stamps
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.detection.cut_outs import Pool, clothes, divide, photographs
 from vision_core.detection.datasets.reading import read_dataset
-from vision_core.detection.datasets.records import DetectionDataset
 from vision_core.detection.scenes import (
     CLOTHES_SCENES,
     PHOTOGRAPH_SCENES,
@@ -172,8 +171,3 @@ def _write_oracle(path: Path, none: Path, data: OvdData) -> None:
     dataset, _ = read_base(data)
     header = content["info"]["scored_with"]
     write_labels(path, read_index(data, dataset, split), scored, split, embeddings, Candidates(nms=1.0), header)
-
-
-def novel_truth(data: OvdData) -> DetectionDataset:
-    """Read the training scenes with the boxes of all classes, to score candidates by."""
-    return read_dataset(data, data.split, with_labels=True)

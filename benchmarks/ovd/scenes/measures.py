@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.ovd.bundles import OpenBundle
+from pipelines.ovd.detector import join_rivals
 from pipelines.ovd.image_text.model import TextModel
 from pipelines.ovd.image_text.vocabulary import Vocabulary
 from pipelines.ovd.predict import OvdPredictor, embed_names
@@ -43,6 +44,33 @@ class Matched:
     found: NDArray[np.int64]
     truth_scenes: NDArray[np.int64]
     instances: NDArray[np.int64]
+
+
+class Remembering:
+    """Text model that embeds each sentence once."""
+
+    def __init__(self, model: TextModel) -> None:
+        self._model = model
+        self._known: dict[str, torch.Tensor] = {}
+
+    @property
+    def embed_dim(self) -> int:
+        """As of the model."""
+        return self._model.embed_dim
+
+    def fingerprint(self) -> str:
+        """As of the model."""
+        return self._model.fingerprint()
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Embed what is new, and look the rest up."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known |= dict(zip(new, self._model.encode_texts(new), strict=True))
+        return torch.stack([self._known[text] for text in texts])
+
+    def read_names(self, names: Sequence[str]) -> torch.Tensor | None:
+        """As of the model."""
+        return self._model.read_names(names)
 
 
 def match_class(
@@ -134,7 +162,7 @@ def candidate_rates(labels: PseudoLabels, truth: DetectionDataset, novel: Sequen
     }
 
 
-def false_boxes(predictor: OvdPredictor, dataset: DetectionDataset, typed: Sequence[str]) -> tuple[float, int]:
+def false_boxes(predictor: OvdPredictor, dataset: DetectionDataset, typed: Sequence[str]) -> tuple[float | None, int]:
     """Count boxes an image, with typed names at their own thresholds, on scenes that hold none of them.
 
     Args:
@@ -143,11 +171,12 @@ def false_boxes(predictor: OvdPredictor, dataset: DetectionDataset, typed: Seque
         typed: The names.
 
     Returns:
-        Boxes an image, and the number of such scenes.
+        Boxes an image, None without such a scene, and the number of such scenes.
     """
     numbers = [dataset.classes.index(name) for name in typed]
     without = [record for record in dataset.records if not np.isin(record.labels, numbers).any()]
-    return sum(len(predictor(record.path)) for record in without) / max(len(without), 1), len(without)
+    counts = [len(predictor(record.path)) for record in without]
+    return float(np.mean(counts)) if counts else None, len(without)
 
 
 @torch.no_grad()
@@ -164,22 +193,21 @@ def drift(
         added: Names that are added, one at a time.
 
     Returns:
-        Median and 95th percentile of the moves of scores that are above 0.05 before or after, and their number.
+        Median and 95th percentile of the moves of scores that are above 0.05 before or after, of all names and of the
+        one that moves most; and the number of scores.
     """
     before = _scores(content, model, regions, names)
     moves = []
     for name in added:
         after = _scores(content, model, regions, [*names, name])[:, : len(names)]
         counted = (before > _SHOWN_SCORE) | (after > _SHOWN_SCORE)
-        moves.append((after - before).abs()[counted])
-    moved = torch.cat(moves).numpy()
-    if not len(moved):
-        return {"median": None, "p95": None, "scores": 0.0}
-    return {
-        "median": float(np.median(moved)),
-        "p95": float(np.percentile(moved, 95)),
-        "scores": float(len(moved)),
-    }
+        moves.append((after - before).abs()[counted].numpy())
+    moves = [each for each in moves if len(each)]
+    facts: Rates = {"scores": float(sum(map(len, moves)))}
+    for place, percent in (("median", 50), ("p95", 95)):
+        facts[place] = float(np.percentile(np.concatenate(moves), percent)) if moves else None
+        facts[f"worst_{place}"] = max((float(np.percentile(each, percent)) for each in moves), default=None)
+    return facts
 
 
 @torch.no_grad()
@@ -257,5 +285,4 @@ def _scores(content: OpenBundle, model: TextModel, regions: torch.Tensor, names:
     detector.set_vocabulary(typed.names, typed.embeddings, typed.rivals if len(typed.rivals) else None)
     logits = detector.classifier.compare(regions)
     detector.set_vocabulary(classes, embeddings)
-    shown = torch.cat([logits[:, : len(names)], logits[:, len(names) :].logsumexp(dim=1, keepdim=True)], dim=1)
-    return shown.softmax(dim=1)[:, : len(names)]
+    return join_rivals(logits, len(names)).softmax(dim=1)[:, :-1]

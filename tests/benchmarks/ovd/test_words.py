@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.ovd.words import Remembering, count, is_missed, look_for, measure, see
+from benchmarks.ovd.scenes.measures import Remembering
+from benchmarks.ovd.words import count, is_missed, look_for, measure, see
 from pipelines.ovd.bundles import load_open_detector
 from pipelines.ovd.image_text.vocabulary import Vocabulary
 from pipelines.ovd.predict import OvdPredictor, embed_names

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from benchmarks.ovd.scenes.measures import Remembering
 from benchmarks.ovd.scenes.tables import STUDY
-from benchmarks.ovd.words import Remembering, is_missed, measure
+from benchmarks.ovd.words import is_missed, measure
 from benchmarks.repack_demos import CHECKPOINTS
 from pipelines.ovd.__main__ import main
 from pipelines.ovd.bundles import load_open_detector
