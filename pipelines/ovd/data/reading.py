@@ -140,8 +140,8 @@ def federated_scores(data: OvdData, dataset: DetectionDataset, found: Sequence[D
     return lvis_scores(_part(content, shown, wanted), results)
 
 
-def read_lvis(data: OvdData) -> dict[str, Any]:
-    """Read the index of ``data.eval_split``, an index of LVIS, with all its classes.
+def read_lvis(data: OvdData) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Read the index of ``data.eval_split``, an index of LVIS, with all its classes; and notes on what is left out.
 
     Raises:
         ConfigError: No list is named.
@@ -151,7 +151,10 @@ def read_lvis(data: OvdData) -> dict[str, Any]:
         raise ConfigError("data.eval_split is empty: name the labelled list to evaluate on.")
     content = _index(data, data.eval_split)
     check_index(content)
-    return _part(content, content["images"], {each["id"] for each in content["categories"]})
+    index = _part(content, content["images"], {each["id"] for each in content["categories"]})
+    lost = len(content["annotations"]) - len(index["annotations"])
+    told = f"ANNOTATIONS LEFT OUT: '{lost}' of '{len(content['annotations'])}' are of an unlisted image or category."
+    return index, (told,) if lost else ()
 
 
 def _refuse_unread(data: OvdData) -> None:

@@ -1,13 +1,13 @@
 """Result files of any tool as COCO defines them: detections with boxes, with masks, or with both."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from faster_coco_eval.core import mask as masks
 
+from pipelines.ovd.data.lvis import are_numbers, is_box
 from vision_core.detection.datasets.coco import with_listed_ids
 from vision_core.detection.datasets.coco_checks import read_json
 from vision_core.errors import NUM_EXAMPLES, DataError
@@ -100,7 +100,7 @@ def _checked(entry: object, sizes: Mapping[Any, tuple[Any, Any]], categories: se
         raise ValueError(f"is of image '{image}', which the index does not have.")
     if _as_key(category) not in categories:
         raise ValueError(f"is of category '{category}', which the index does not have.")
-    if not _are_numbers([score]):
+    if not are_numbers([score]):
         raise ValueError(f"has the score '{score}': expected a number.")
     checked = {"image_id": image, "category_id": category, "score": score}
     if _has_mask(entry):
@@ -108,7 +108,7 @@ def _checked(entry: object, sizes: Mapping[Any, tuple[Any, Any]], categories: se
     box = entry.get("bbox")
     if box is None and "segmentation" in checked:
         box = [float(edge) for edge in masks.toBbox(checked["segmentation"])]
-    if not (isinstance(box, list) and len(box) == 4 and _are_numbers(box)):
+    if not is_box(box):
         raise ValueError(f"has the box '{box}': expected left, top, width and height.")
     return checked | {"bbox": box}
 
@@ -134,11 +134,7 @@ def _run_lengths(mask: object, size: tuple[Any, Any]) -> dict[str, Any]:
 
 
 def _is_polygon(points: object) -> bool:
-    return isinstance(points, list) and len(points) >= _LEAST_NUMBERS and not len(points) % 2 and _are_numbers(points)
-
-
-def _are_numbers(values: Sequence[object]) -> bool:
-    return all(isinstance(each, int | float) and not isinstance(each, bool) and math.isfinite(each) for each in values)
+    return isinstance(points, list) and len(points) >= _LEAST_NUMBERS and not len(points) % 2 and are_numbers(points)
 
 
 def _as_key(value: object) -> object:

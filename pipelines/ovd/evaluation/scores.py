@@ -65,7 +65,9 @@ def score_federated(
     )
 
 
-def score_result_file(model: str, split: str, index: Mapping[str, Any], found: ResultFile) -> Row:
+def score_result_file(
+    model: str, split: str, index: Mapping[str, Any], found: ResultFile, told: tuple[str, ...] = ()
+) -> Row:
     """Compute the federated AP of LVIS of predictions of another tool, by boxes and, where all have one, by masks.
 
     Args:
@@ -73,11 +75,12 @@ def score_result_file(model: str, split: str, index: Mapping[str, Any], found: R
         split: Name of the list.
         index: Index of LVIS.
         found: Its predictions.
+        told: What is to be said beside the scores.
 
     Raises:
         DataError: A mask of the index is damaged.
     """
-    named, notes = _named(lvis_scores(index, found.results)), []
+    named, notes = _named(lvis_scores(index, found.results)), list(told)
     masked = with_run_lengths(index) if found.has_masks else None
     if masked:
         named |= {f"mask_{name}": value for name, value in _named(lvis_scores(masked, found.results, "segm")).items()}

@@ -23,9 +23,9 @@ def run(arguments: argparse.Namespace, config_class: type[OvdConfig], build: Cal
     if arguments.out and arguments.out.exists():
         raise UsageError(f"--out '{arguments.out}' exists and is not replaced. Give another file.")
     config = configs.load(config_class, arguments.config, arguments.words)
-    index = read_lvis(config.data)
+    index, notes = read_lvis(config.data)
     found = read_result_file(arguments.predictions, index)
-    row = score_result_file(arguments.predictions.name, config.data.eval_split or "", index, found)
+    row = score_result_file(arguments.predictions.name, config.data.eval_split or "", index, found, notes)
     say(table([row]))
     for note in row.notes:
         say(one_line(note))

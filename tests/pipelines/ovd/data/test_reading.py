@@ -100,7 +100,7 @@ def test_lvis__ids_as_text_lose_no_object(name: str, tmp_path: Path) -> None:
     for each in content["categories"]:
         each["frequency"] = "f"
     (tmp_path / "train.json").write_text(json.dumps(content))
-    found = read_lvis(_data(tmp_path, eval_split="train"))
+    found, _ = read_lvis(_data(tmp_path, eval_split="train"))
     assert len(found["annotations"]) == len(content["annotations"]) > 0
 
 

@@ -60,6 +60,58 @@ def test_score__a_mask_of_two_thirds_counts_up_to_its_overlap(tmp_path: Path) ->
     assert metrics["mask_ap_c"] is None
 
 
+def _as_text(**entry: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {**entry, "id": f"{entry['id']:04d}"}
+
+
+@pytest.mark.parametrize("lists", [("images",), ("categories",), ("images", "categories")])
+def test_score__ids_as_text_on_either_side_are_those_of_numbers(lists: tuple[str, ...], tmp_path: Path) -> None:
+    """A sure bolt in the first image, which is said to have none, costs half of its class whatever the ids are."""
+    content = json.loads((_index(tmp_path) / "lvis_v1_val.json").read_text())
+    content |= {name: [_as_text(**each) for each in content[name]] for name in lists}
+    (tmp_path / "lvis_v1_val.json").write_text(json.dumps(content))
+    metrics = _score(tmp_path, _found(1, 1), _found(2, 1), _found(2, 3), _found(1, 3, score=0.95))["metrics"]
+    assert (metrics["ap_f"], metrics["ap_r"]) == (pytest.approx(1), pytest.approx(0.5))
+
+
+def test_score__text_in_the_lists_of_an_image_counts(tmp_path: Path) -> None:
+    content = json.loads((_index(tmp_path) / "lvis_v1_val.json").read_text())
+    images = [{**each, "neg_category_ids": ["3"]} for each in content["images"]]
+    _index(tmp_path, images=images)
+    assert _score(tmp_path, _found(2, 3), _found(1, 3, score=0.95))["metrics"]["ap_r"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "told"),
+    [
+        ("annotations", {"bbox": [10, 10, 30]}, "annotation '1' has the box '[10, 10, 30]'"),
+        ("annotations", {"bbox": ["10", "10", "30", "30"]}, "annotation '1' has the box"),
+        ("annotations", {"bbox": [10, 10, -30, 30]}, "annotation '1' has the box '[10, 10, -30, 30]'"),
+        ("annotations", {"bbox": None}, "annotation '1' has the box 'None'"),
+        ("images", {"id": 2}, "image id '2' occurs more than once"),
+        ("images", {"id": None}, "an entry of 'images' has no 'id'"),
+        ("categories", {"id": "2"}, "category id '2' occurs more than once"),
+    ],
+)
+def test_score__a_damaged_index_is_refused(
+    table: str, change: dict[str, object], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((_index(tmp_path) / "lvis_v1_val.json").read_text())
+    content[table][0] |= change
+    (tmp_path / "lvis_v1_val.json").write_text(json.dumps(content))
+    (tmp_path / "found.json").write_text(json.dumps([_found(2, 1)]))
+    words = [f"--predictions={tmp_path / 'found.json'}", f"data.root={tmp_path}", "data.eval_split=lvis_v1_val"]
+    assert main(["score-lvis", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_score__annotations_of_what_is_not_listed_are_counted(tmp_path: Path) -> None:
+    content = json.loads((_index(tmp_path) / "lvis_v1_val.json").read_text())
+    content["annotations"][0]["image_id"] = 77
+    (tmp_path / "lvis_v1_val.json").write_text(json.dumps(content))
+    assert "ANNOTATIONS LEFT OUT: '1' of '3'" in _score(tmp_path, _found(2, 1))["notes"][0]
+
+
 def test_score__masks_are_federated_as_boxes_are(tmp_path: Path) -> None:
     """A sure bolt in an image said to have none costs half; a sure mug, for which nobody looked, nothing."""
     _index(tmp_path)
