@@ -39,6 +39,7 @@ from vision_core.bundles.bundle import Tensors, load, read_card
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.bundles.export import Exportable
 from vision_core.config.loading import fingerprint
+from vision_core.console import say
 from vision_core.detection.boxes import largest_iou
 from vision_core.detection.datasets.readable import Seen, readable
 from vision_core.detection.datasets.reading import (
@@ -58,7 +59,7 @@ from vision_core.detection.weights.bundles import answer as detector_answer
 from vision_core.detection.weights.bundles import load_detector, save_detector
 from vision_core.detection.weights.detectron2_checkpoint import detector_on_backbone
 from vision_core.detection.weights.export import exportable
-from vision_core.errors import Checked, ConfigError, DataError
+from vision_core.errors import Checked, ConfigError, DataError, one_line
 from vision_core.evaluation.overlaps import note_overlap
 from vision_core.evaluation.rows import Row
 from vision_core.files import sha256
@@ -99,6 +100,7 @@ class OvdPipeline(Pipeline[OvdConfig]):
         self._seen: Seen = {}  # notes on the files that were found to be sound
         self._views: OpenViews | None = None  # of the run that was prepared last
         self._labels: PseudoLabels | None = None
+        self._told: set[str] = set()  # notes: a run is scored again and again on the same list
 
     def prepare(self, config: OvdConfig) -> Prepared:
         """Build the learner and the training views of a run.
@@ -131,12 +133,9 @@ class OvdPipeline(Pipeline[OvdConfig]):
         if found:
             trained = shared_images(listed, found)
             scored = (*found.notes, *note_overlap("TRAINED ON", trained, len(found), "images"))
-        return Prepared(
-            learner=learner,
-            items=views,
-            manifest=_manifest(views),
-            notes=(*dataset.notes, *notes, *scored, *published_notes(dataset, found, split)),
-        )
+        told = (*dataset.notes, *notes, *scored, *published_notes(dataset, found, split))
+        self._told.update(told)
+        return Prepared(learner=learner, items=views, manifest=_manifest(views), notes=told)
 
     def _image_text(self, config: OvdConfig) -> Prepared:
         self._labels = self._views = None
@@ -216,6 +215,10 @@ class OvdPipeline(Pipeline[OvdConfig]):
                 if config.data.evaluator
                 else score_groups(model, dataset, found, content.split, notes)
             )
+            for note in dict.fromkeys(rows[-1].notes):
+                if note not in self._told:
+                    say(one_line(note))
+            self._told.update(rows[-1].notes)
         return rows
 
     def predictor(self, bundle: Path, device: torch.device, config: OvdConfig | None = None) -> OvdPredictor:

@@ -169,7 +169,9 @@ def test_deliver__a_bundle_with_background_and_fingerprint(data: Path, tmp_path:
     assert set(row.metrics) == {"novel_ap50", "base_ap50", "all_ap50"}
 
 
-def test_evaluate__what_was_trained_on_is_asked_of_the_card(data: Path, tmp_path: Path) -> None:
+def test_evaluate__what_was_trained_on_is_asked_of_the_card(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = tmp_path / "first"
     shutil.copytree(data, first)
     pipeline, config = OvdPipeline(), _config(first)
@@ -181,7 +183,8 @@ def test_evaluate__what_was_trained_on_is_asked_of_the_card(data: Path, tmp_path
         [row] = pipeline.evaluate(_config(root, f"data.eval_split={split}"), {"trained": tmp_path / "model"}, None)
         return [note.partition(" of data")[0] for note in row.notes if note.startswith("TRAINED ON")]
 
-    assert told(first, "train") == ["TRAINED ON: 6 of the 6 images"]
+    assert told(first, "train") == told(first, "train") == ["TRAINED ON: 6 of the 6 images"]
+    assert capsys.readouterr().out.count("TRAINED ON: 6 of the 6 images") == 1
     assert told(first, "test") == []
     assert told(other, "test") == ["TRAINED ON: 1 of the 2 images"]
     (other / "train" / "000.png").write_bytes((other / "train" / "000.png").read_bytes() + b"0")
