@@ -1,6 +1,8 @@
 """What the tree-crown studies share: ordinary runs of ``pipelines.sfod`` on one thread, and detections of halves."""
 
 import json
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -53,9 +55,21 @@ def adapt(out: Path, data: Path, source: Path, split: str, settings: Mapping[str
 
 
 def run_cells(pool: Executor, task: Callable[..., object], cells: Iterable[tuple[Any, ...]]) -> None:
-    """Run a task on every cell; the first failure ends all."""
-    for future in [pool.submit(task, *arguments) for arguments in cells]:
-        future.result()
+    """Run a task on every cell; one that fails is told and stops no other.
+
+    Raises:
+        RuntimeError: Some failed.
+    """
+    failed = 0
+    for arguments, future in [(arguments, pool.submit(task, *arguments)) for arguments in cells]:
+        try:
+            future.result()
+        except Exception:  # of any kind: hours of other cells are not lost with it
+            traceback.print_exc()
+            print(f"{task.__name__} failed for {arguments}; the others go on", file=sys.stderr)
+            failed += 1
+    if failed:
+        raise RuntimeError(f"{task.__name__} failed for {failed} cells, see above")
 
 
 def detect(bundle: Path, data: Path, splits: Sequence[str]) -> Scored:

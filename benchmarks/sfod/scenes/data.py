@@ -41,8 +41,9 @@ def make_scenes(folder: Path, protocol: dict[str, Any]) -> Path:
             if rendered := settings.get("rendered"):
                 render(made, name, shift, _RENDERED[rendered])
                 continue
-            changed = replace(CLOTHES_SCENES, **{each: tuple(value) for each, value in settings.items()})
-            write_scenes(made, f"{shift}_{name}", pools[name], changed, count=protocol["scenes"][name])
+            changed: dict[str, Any] = {each: tuple(value) for each, value in settings.items()}
+            scenes = replace(CLOTHES_SCENES, **changed)
+            write_scenes(made, f"{shift}_{name}", pools[name], scenes, count=protocol["scenes"][name])
     for shift in protocol["search_shifts"]:
         for name in PARTS["search"]:
             render(made, name, shift, _RENDERED[shift])
