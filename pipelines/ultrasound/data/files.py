@@ -177,7 +177,7 @@ class _Hdf5Frames:
         self.count, self.notes = len(self.texts), self._frames.notes
 
     def read(self, frame: int) -> Grey:
-        return _plain(self._frames.read(frame).image)
+        return _plain(self._frames.image(frame)[0])
 
     def close(self) -> None:
         self._frames.close()

@@ -22,6 +22,8 @@ from vision_core.optional import require
 Layout = Literal["nested", "flat"]
 
 _KEY = re.compile(r"(?P<kind>frame|label)(?P<numbers>(_\d{1,9})+)", re.ASCII)
+_LIKE_A_KEY = re.compile(r"(?P<kind>frame|label)s?(?P<numbers>([\W_]*\d+)+)[\W_]*", re.ASCII)
+_NUMBER = re.compile(r"\d+", re.ASCII)
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py meets it with any of them
 _NUMBERS_OF: Mapping[Layout, int] = {"nested": 2, "flat": 1}  # of a frame's key; a label's has one more
 _EXAMPLES: Mapping[Layout, str] = {"nested": "frame_0000_000", "flat": "frame_00000"}
@@ -68,13 +70,18 @@ class H5Frames:
         Raises:
             InputError: It cannot be read, or a mask does not fit.
         """
+        image, white = self.image(index)
         key = self._frames[index]
-        image = self._values(key)
-        white = white_of(image, f"'{self.path}': '{key}'")
         labels = self._labels.get(key, {})
         masks = [self._mask(each, image.shape) for each in labels.values()]
         stacked = np.stack(masks) if masks else np.zeros((0, *image.shape), bool)
         return Frame(name=self.names[index], image=image, white=white, masks=stacked, observers=tuple(labels))
+
+    def image(self, index: int) -> tuple[Grey, float]:
+        """Read the grey of a frame and its value of white, without its masks; raises as ``read``."""
+        key = self._frames[index]
+        image = self._values(key)
+        return image, white_of(image, f"'{self.path}': '{key}'")
 
     def close(self) -> None:
         """Close the file in this process."""
@@ -96,18 +103,23 @@ class H5Frames:
         )
 
     def _mask(self, key: str, size: tuple[int, ...]) -> Mask:
-        mask, is_other = to_mask(self._values(key), size, f"'{self.path}': '{key}'")
+        mask, is_other = to_mask(self._values(key, is_label=True), size, f"'{self.path}': '{key}'")
         if is_other and not self.has_other_foreground:
             self.has_other_foreground = True
             self.notes += (f"'{self.path}': masks hold another value than 1 for the organ; all above 0 is taken.",)
         return mask
 
-    def _values(self, key: str) -> Grey:
+    def _values(self, key: str, *, is_label: bool = False) -> Grey:
         try:
             stored = self._file()[key]
             if np.prod(stored.shape, dtype=float) > MAX_MEGAPIXELS * 1e6:
                 raise InputError(
                     f"'{self.path}': '{key}' has shape '{stored.shape}', more than {MAX_MEGAPIXELS:g} million."
+                )
+            if is_label and stored.size and not stored.id.get_storage_size():  # it reads as a mask without the organ
+                raise InputError(
+                    f"'{self.path}': '{key}' was made and never written. Write the mask, zeros if nothing is marked, "
+                    "or remove the key."
                 )
             values: Grey = np.asarray(stored)
         except _DAMAGE as error:
@@ -166,10 +178,7 @@ def _sorted(path: Path, keys: list[str]) -> tuple[dict[_Numbers, str], dict[_Num
         found = _KEY.fullmatch(key)
         if found is None:
             if key.lower().startswith(("frame", "label")):
-                problems.append(
-                    f"'{path}': key '{key}' has no number where one is expected. Name it as frame_0000_000 and "
-                    "label_0000_000_00, or frame_00000 and label_00000_00."
-                )
+                problems.append(f"'{path}': key '{key}' {_why_no_key(key)}")
             other.append(key)
             continue
         numbers = tuple(map(int, found["numbers"][1:].split("_")))
@@ -179,6 +188,20 @@ def _sorted(path: Path, keys: list[str]) -> tuple[dict[_Numbers, str], dict[_Num
         kind[numbers] = key
     refuse(str(path), problems)
     return frames, labels, other
+
+
+def _why_no_key(key: str) -> str:
+    """Tell what keeps a key that begins as those of frames and labels from being one; the rest of a sentence."""
+    alike = _LIKE_A_KEY.fullmatch(key.lower())
+    if alike is None:
+        return (
+            "has no number where one is expected. Name it as frame_0000_000 and label_0000_000_00, or frame_00000 and "
+            "label_00000_00."
+        )
+    nearest = "_".join([alike["kind"], *_NUMBER.findall(alike["numbers"])])
+    if _KEY.fullmatch(nearest) is None:
+        return "has a number of more than 9 digits. Number subjects and frames from 0."
+    return f"is not written as keys are, in small letters and with one '_' before each number. Name it '{nearest}'."
 
 
 def _layout(path: Path, frames: Mapping[_Numbers, str]) -> Layout:

@@ -71,7 +71,11 @@ def test_read__flat_layout_with_and_without_subjects(write: Write, tmp_path: Pat
     ("changed", "told"),
     [
         ({"frame_one": IMAGE}, "key 'frame_one' has no number where one is expected"),
-        ({"frame_0001_001_": IMAGE}, "key 'frame_0001_001_' has no number"),
+        ({"frame_0001_001_": IMAGE}, "key 'frame_0001_001_' is not written as keys are, .* Name it 'frame_0001_001'"),
+        ({"Frame_0001_001": IMAGE}, "key 'Frame_0001_001' is not written as keys are, .* Name it 'frame_0001_001'"),
+        ({"LABEL_0000_000_02": MASK}, "Name it 'label_0000_000_02'"),
+        ({"frames-1.2": IMAGE}, "Name it 'frame_1_2'"),
+        ({"frame_20261201101530_001": IMAGE}, "key 'frame_20261201101530_001' has a number of more than 9 digits"),
         ({"label_0000_000": MASK}, "key 'label_0000_000' is the label of no frame"),
         ({"label_0000_004_00": MASK}, "key 'label_0000_004_00' is the label of no frame of this file"),
         ({"frame_0000_004": IMAGE}, "key 'frame_0000_004' has no label. Add 'label_0000_004_00'"),
@@ -198,6 +202,20 @@ def test_read__a_frame_of_absurd_size_is_refused_before_it_is_read(tmp_path: Pat
         file["label_00000_00"] = MASK
     with pytest.raises(InputError, match=r"has shape '\(200000, 200000\)', more than 100 million"):
         H5Frames(tmp_path / "huge.h5").read(0)
+
+
+@pytest.mark.parametrize("how", [{}, {"chunks": (5, 6)}, {"chunks": True, "compression": "gzip", "fillvalue": 0}])
+def test_read__a_label_that_was_made_and_never_written_is_no_empty_mask(how: dict[str, Any], write: Write) -> None:
+    path = write({"frame_00000": IMAGE, "frame_00001": IMAGE})
+    with h5py.File(path, "a") as file:
+        for number in (0, 1):
+            file.create_dataset(f"label_0000{number}_00", IMAGE.shape, "u1", **how)
+        file["label_00001_00"][...] = 0  # an observer who has marked nothing
+    frames = H5Frames(path)
+    assert not frames.read(1).masks.any()
+    with pytest.raises(InputError, match="'label_00000_00' was made and never written"):
+        frames.read(0)
+    assert np.array_equal(frames.image(0)[0], IMAGE)  # prediction reads no labels
 
 
 def test_read__sixteen_bits_are_kept(write: Write) -> None:
