@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipelines.ultrasound.data.formats.cines import stem_of
 from pipelines.ultrasound.data.formats.folders import read_grey
 from pipelines.ultrasound.data.frames import to_mask as read_mask
 from pipelines.ultrasound.weights.bundles import TASK, Frames, SegmentModel, load_network, quicken, raw_outputs
@@ -21,7 +22,7 @@ from vision_core.errors import InputError, UsageError
 from vision_core.images.reading import is_image_name
 from vision_core.segmentation.postprocess import mean_of_members, to_mask
 
-_FRAME = re.compile(r"(?P<stem>.+?)(\.[A-Za-z]\w*)?(#(?P<number>\d+))?", re.ASCII)
+_FRAME = re.compile(r"(?P<name>.+?)(#(?P<number>\d+))?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +90,15 @@ class FolderMasks:
         return Masks(masks=masks, confidence=np.full(len(masks), np.nan, np.float32))
 
     def _read(self, text: str, size: tuple[int, ...]) -> NDArray[np.bool_]:
-        path = self.folder / mask_name(text)
-        if not path.is_file():
-            raise InputError(f"segment='{self.folder}' has no '{mask_name(text)}', the mask of '{text}'. Add it.")
-        return read_mask(read_grey(path), size, f"'{path}'")[0]
+        names = mask_names(text)
+        there = [path for name in names if (path := self.folder / name).is_file()]
+        if not there:
+            raise InputError(f"segment='{self.folder}' has no '{names[0]}', the mask of '{text}'. Add it.")
+        if len(there) > 1:
+            raise InputError(
+                f"segment='{self.folder}' has '{names[0]}' and '{names[1]}' of '{text}'. Keep one of them."
+            )
+        return read_mask(read_grey(there[0]), size, f"'{there[0]}'")[0]
 
 
 def masks_of(probabilities: NDArray[np.float32]) -> Masks:
@@ -131,12 +137,19 @@ def _of_bundles(paths: Sequence[Path], device: torch.device) -> ModelMasks:
     )
 
 
-def mask_name(text: str) -> str:
-    """Name the mask of a frame: ``a/cine.dcm#3`` has ``a/cine_003.png``, ``frame_0001_002`` its own name."""
+def mask_names(text: str) -> list[str]:
+    """Name the mask of a frame as that of a training, but for the observer: ``a/cine.dcm#3`` has ``a/cine_003.png``.
+
+    ``frame_0001_002`` has its own name, and a first frame may go without its number, as in a training: prediction calls
+    that of a single one ``a/still.dcm``, a list ``a/still.dcm#0``.
+    """
     found = _FRAME.fullmatch(text)
     assert found is not None
-    number = f"_{int(found['number']):03d}" if found["number"] else ""
-    return f"{found['stem']}{number}.png"
+    folder, slash, name = found["name"].rpartition("/")
+    stem = f"{folder}{slash}{stem_of(name)}"
+    if found["number"] is None:
+        return [f"{stem}.png", *([] if is_image_name(name) or stem == text else [f"{stem}_000.png"])]
+    return [f"{stem}_{int(found['number']):03d}.png", *([] if int(found["number"]) else [f"{stem}.png"])]
 
 
 def _means(probabilities: NDArray[np.float32], masks: NDArray[np.bool_]) -> NDArray[np.float32]:

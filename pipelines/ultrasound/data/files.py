@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.ultrasound.data.formats.cines import HDF5_SUFFIXES, is_cine
 from pipelines.ultrasound.data.formats.folders import read_grey
 from pipelines.ultrasound.data.formats.hdf5 import H5Frames
 from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Grey, grey_of, has_flow, white_of
-from pipelines.ultrasound.data.lists import HDF5_SUFFIXES
-from vision_core.dicom.reader import DICOM_SUFFIXES, inspect_dicom, is_dicom, open_cine
+from vision_core.dicom.reader import inspect_dicom, open_cine
 from vision_core.errors import DataError, InputError
 from vision_core.images.nifti import MAX_EDGE, NIFTI_SUFFIXES, NiftiFrames
 from vision_core.images.reading import is_image_name, list_files, read_image
@@ -104,7 +104,7 @@ def list_inputs(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"--input '{folder}' is not a folder. Give a file, or a folder of files.")
-    found = [path for path in list_files(folder, lambda name: name.upper() != "DICOMDIR") if _is_input(path)]
+    found = [path for path in list_files(folder, lambda _: True) if _is_input(path)]
     if not found:
         names = [path.name for path in sorted(folder.iterdir())[:4]]
         raise DataError(
@@ -243,12 +243,7 @@ def _has_suffix(path: Path, suffixes: Iterable[str]) -> bool:
 
 
 def _is_input(path: Path) -> bool:
-    if is_image_name(path.name) or _has_suffix(path, (*_OTHERS, *DICOM_SUFFIXES)):
-        return True
-    try:
-        return is_dicom(path)  # files of series often have numbers for suffixes
-    except OSError:
-        return False
+    return is_image_name(path.name) or _has_suffix(path, HDF5_SUFFIXES) or is_cine(path)
 
 
 class _Reading:

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 from pipelines.ultrasound.config import UltrasoundData
-from pipelines.ultrasound.data.formats.cines import CINE_SUFFIXES, CineFrames
+from pipelines.ultrasound.data.formats.cines import HDF5_SUFFIXES, CineFrames, is_cine
 from pipelines.ultrasound.data.formats.folders import FolderFrames
 from pipelines.ultrasound.data.formats.hdf5 import H5Frames
 from pipelines.ultrasound.data.frames import Frame, FrameName, Frames, Grey, frames_of
@@ -19,7 +19,6 @@ from vision_core.errors import ConfigError, DataError
 from vision_core.images.reading import is_image_name
 
 SPLITS_FILE = "splits.json"
-HDF5_SUFFIXES = (".h5", ".hdf5")
 _DEPTH = 2  # of SUBJECT/FILE
 
 
@@ -181,7 +180,7 @@ def _kind_of(data: UltrasoundData) -> str:
 
 
 def _holds_cines(root: Path) -> bool:
-    return any(name.lower().endswith(CINE_SUFFIXES) for _, _, names in os.walk(root) for name in names)
+    return any(is_cine(Path(folder, name)) for folder, _, names in os.walk(root) for name in names)
 
 
 def _path_of_list(root: Path, name: str, kind: str) -> Path | None:
@@ -219,13 +218,12 @@ def _open(path: Path, kind: str, data: UltrasoundData, known: Sequence[Sector] =
 def _too_deep(root: Path, kind: str) -> tuple[str, ...]:
     """Tell of files below the folders of the subjects, which are not looked for."""
 
-    def is_wanted(name: str) -> bool:
-        return name.lower().endswith(CINE_SUFFIXES) if kind == "cines" else is_image_name(name)
+    def is_wanted(path: Path) -> bool:
+        return is_cine(path) if kind == "cines" else is_image_name(path.name)
 
-    paths = (
-        Path(folder, name).relative_to(root) for folder, _, names in os.walk(root) for name in filter(is_wanted, names)
-    )
-    found = sorted(path for path in paths if len(path.parts) > _DEPTH)
+    paths = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+    deep = (path for path in paths if len(path.relative_to(root).parts) > _DEPTH)
+    found = sorted(path.relative_to(root) for path in filter(is_wanted, deep))
     told = f"'{root}': {len(found)} files lie below the folders of the subjects and are left out"
     return (f"{told}, such as '{found[0]}'.",) if found else ()
 

@@ -2,8 +2,8 @@
 
 Masks of an observer are ``<cine>_000_obs00.png`` of the first frame and so on, ``<cine>_obs00.png`` of a file of one
 frame, or ``<cine>_obs00.nii.gz`` of all frames. A DICOM file may have labels of 3D Slicer's AnnotateUltrasound instead,
-``<cine>.<rater>.json``. Frames that nobody has marked are left out and counted. Cines may lie flat, where a file
-``subjects.csv`` (``file,subject``) may name the subjects.
+``<cine>.<rater>.json``, and any name: it is known by its content. Frames that nobody has marked are left out and
+counted. Cines may lie flat, where a file ``subjects.csv`` (``file,subject``) may name the subjects.
 """
 
 import re
@@ -35,13 +35,16 @@ from pipelines.ultrasound.data.frames import (
     white_of,
 )
 from pipelines.ultrasound.data.subjects import subjects_of_files
-from vision_core.dicom.reader import DICOM_SUFFIXES, DicomFacts, inspect_dicom, open_cine
+from vision_core.dicom.reader import DICOM_SUFFIXES, DicomFacts, inspect_dicom, is_dicom, open_cine
 from vision_core.errors import DataError
 from vision_core.images.nifti import NIFTI_SUFFIXES
-from vision_core.images.reading import is_image_name, list_files
+from vision_core.images.reading import IMAGE_SUFFIXES, is_image_name, list_files
 from vision_core.images.video import VIDEO_SUFFIXES
 
-CINE_SUFFIXES = (*sorted(DICOM_SUFFIXES), *NIFTI_SUFFIXES, *VIDEO_SUFFIXES)
+HDF5_SUFFIXES = (".h5", ".hdf5")
+_NO_DICOM = (*NIFTI_SUFFIXES, *VIDEO_SUFFIXES)
+_CINE_SUFFIXES = (*sorted(DICOM_SUFFIXES), *_NO_DICOM)
+_OTHER_SUFFIXES = (*HDF5_SUFFIXES, ".json", ".csv", ".txt")  # files that lie beside, not worth opening
 _SAME_PLACE_MM = 1e-3
 _MASK = re.compile(r"(?P<cine>.+?)(_(?P<frame>\d{3,6}))?_obs(?P<observer>\d{1,6})", re.ASCII)
 _VOLUME = re.compile(r"(?P<cine>.+)_obs(?P<observer>\d{1,6})", re.ASCII)
@@ -167,35 +170,54 @@ class CineFrames:
         )
 
 
-def stem_of(path: Path) -> str:
-    """Take the name of a cine without its ending, of which ``.nii.gz`` is one."""
-    name = path.name
-    ending = next((each for each in (".nii.gz", path.suffix) if name.lower().endswith(each.lower())), "")
-    return name[: len(name) - len(ending)]
+def stem_of(name: str) -> str:
+    """Take the name of a file of frames without its ending; DICOM without one of its own, as ``1.2.840.5``, is whole.
+
+    Masks are named after it, in a training and in a folder of another tool.
+    """
+    # The longest first, so that no ``.nii`` is left of ``.nii.gz``.
+    endings = sorted((*_CINE_SUFFIXES, *IMAGE_SUFFIXES), key=len, reverse=True)
+    return next((name[: -len(each)] for each in endings if name.lower().endswith(each)), name)
+
+
+def is_cine(path: Path) -> bool:
+    """Tell DICOM, NIfTI and videos: by the ending, and DICOM of other names, as files of series often have, by content.
+
+    ``DICOMDIR`` lists files and is none.
+    """
+    name = path.name.lower()
+    if name.startswith(".") or is_image_name(name) or name.endswith(_OTHER_SUFFIXES) or name == "dicomdir":
+        return False
+    if name.endswith(_CINE_SUFFIXES):
+        return True
+    try:
+        return path.is_file() and is_dicom(path)
+    except OSError:
+        return False
 
 
 def _cines_in(folder: Path) -> list[Path]:
     """List the cines of a folder."""
-    return list_files(folder, lambda name: name.lower().endswith(CINE_SUFFIXES) and not _is_mask(name))
+    named = list_files(folder, lambda name: not (is_image_name(name) or _is_mask(name)))
+    return [path for path in named if is_cine(path)]
 
 
 def _is_mask(name: str) -> bool:
     """Tell NIfTI and videos that are called masks; a DICOM file never is one."""
-    is_other = name.lower().endswith((*NIFTI_SUFFIXES, *VIDEO_SUFFIXES))
-    return is_other and _VOLUME.fullmatch(stem_of(Path(name))) is not None
+    return name.lower().endswith(_NO_DICOM) and _VOLUME.fullmatch(stem_of(name)) is not None
 
 
 def _read_folder(folder: Path) -> tuple[list[_Cine], list[str]]:
     """Open the cines of a folder with their masks; with problems."""
     paths = _cines_in(folder)
     images, volumes, ratings, problems = _labels_in(folder, paths)
-    if twice := [stem for stem, count in Counter(map(stem_of, paths)).items() if count > 1]:
+    if twice := [stem for stem, count in Counter(stem_of(path.name) for path in paths).items() if count > 1]:
         return [], [*problems, f"'{folder}' has two files called '{twice[0]}': their masks are the same. Rename one."]
     found = []
     for path in paths:
-        stem = stem_of(path)
+        stem = stem_of(path.name)
         try:
-            facts = inspect_dicom(path, MAX_MEGAPIXELS) if path.suffix.lower() in DICOM_SUFFIXES else None
+            facts = None if path.name.lower().endswith(_NO_DICOM) else inspect_dicom(path, MAX_MEGAPIXELS)
             stack = None if facts else Stack(path)
             cine = _Cine(
                 path=path,
@@ -229,18 +251,18 @@ def _labels_in(
         if named is None:
             problems.append(f"'{path}' is no mask of a cine. Name it CINE_000_obs00.png, or remove it.")
         else:
-            images[named["cine"]][int(named["frame"] or 0)][int(named["observer"])] = path
+            problems += _add(images[named["cine"]][int(named["frame"] or 0)], int(named["observer"]), path)
     for path in list_files(folder, _is_mask):
-        named = _VOLUME.fullmatch(stem_of(path))
+        named = _VOLUME.fullmatch(stem_of(path.name))
         assert named is not None
         if path.name.lower().endswith(NIFTI_SUFFIXES):
-            volumes[named["cine"]][int(named["observer"])] = path
+            problems += _add(volumes[named["cine"]], int(named["observer"]), path)
         else:
             problems.append(
                 f"'{path}' is a mask in a video, which changes its values. Save masks as "
                 f"{named['cine']}_obs00.nii.gz, or as {named['cine']}_000_obs00.png and so on."
             )
-    stems = sorted(map(stem_of, cines), key=len, reverse=True)
+    stems = sorted((stem_of(path.name) for path in cines), key=len, reverse=True)
     for path in list_files(folder, lambda name: name.lower().endswith(".json")):
         try:
             if holds_ratings(path):
@@ -249,6 +271,14 @@ def _labels_in(
         except DataError as error:
             problems += error.problems
     return images, volumes, ratings, problems
+
+
+def _add(masks: dict[int, Path], observer: int, path: Path) -> list[str]:
+    """Add the mask of an observer, unless there is one, which is a problem."""
+    if other := masks.get(observer):
+        return [f"'{path}' and '{other.name}' are of the same frame and observer. Keep one of them."]
+    masks[observer] = path
+    return []
 
 
 def _ratings(path: Path, stem: str, facts: DicomFacts | None, files: Sequence[Path]) -> tuple[Ratings, ...]:

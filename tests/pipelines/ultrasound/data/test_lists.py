@@ -78,10 +78,11 @@ def test_read_lists__files_below_the_folders_of_the_subjects_are_counted(kind: s
     assert f"'{tmp_path / 'train'}': {told}" in found.notes
 
 
-def test_read_lists__dicom_is_found_by_its_suffix(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.dcm", "a", "a.IMA"])
+def test_read_lists__dicom_is_found_by_its_suffix_or_its_content(name: str, tmp_path: Path) -> None:
     for subject in ("p1", "p2"):
         (tmp_path / subject).mkdir()
-        still(tmp_path / subject / "a.dcm")
+        still(tmp_path / subject / name)
         Image.fromarray(np.ones((16, 16), np.uint8)).save(tmp_path / subject / "a_obs00.png")
     data = UltrasoundData(root=tmp_path, shares=Shares(train=0.5, val=0.5, test=0))
     lists = read_lists(data, ["train", "val"])

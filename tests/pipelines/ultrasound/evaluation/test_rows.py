@@ -1,16 +1,23 @@
 from pathlib import Path
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.ultrasound.config import UltrasoundData
+from pipelines.ultrasound.data.files import open_file
+from pipelines.ultrasound.data.formats.cines import CineFrames
 from pipelines.ultrasound.data.lists import read_lists
 from pipelines.ultrasound.evaluation.rows import Models, gate_row, score_list, screen_row, segment_row
-from pipelines.ultrasound.segment import FolderMasks, mask_name
+from pipelines.ultrasound.segment import FolderMasks, mask_names
+from pipelines.ultrasound.weights.bundles import Frames
+from tests.bad_inputs.dicoms import still
 from tests.pipelines.ultrasound.published import found
 from tests.pipelines.ultrasound.tiny import FRAMES, frame, make_h5
+from vision_core.errors import InputError
+from vision_core.images.untrusted import UntrustedImages
 
 
 def test_score_list__masks_against_the_consensus(tmp_path: Path) -> None:
@@ -87,12 +94,38 @@ def test_rows__without_subjects_means_are_over_frames_without_an_interval() -> N
     assert row.metrics["pixel_precision"] is None
 
 
-def test_mask_name__of_a_frame_in_every_layout() -> None:
-    names = ["frame_0001_002", "0001/f.3.png", "a/cine.dcm#3", "IM0001#12", "f0.png"]
-    assert [mask_name(each) for each in names] == [
-        "frame_0001_002.png",
-        "0001/f.3.png",
-        "a/cine_003.png",
-        "IM0001_012.png",
-        "f0.png",
+def test_mask_names__of_a_frame_in_every_layout() -> None:
+    names = ["frame_0001_002", "0001/f.3.png", "a/cine.dcm#3", "IM0001#12", "f0.png", "a/cine.nii.gz#3", "1.2.840.5#3"]
+    assert [mask_names(each) for each in names] == [
+        ["frame_0001_002.png"],
+        ["0001/f.3.png"],
+        ["a/cine_003.png"],
+        ["IM0001_012.png"],
+        ["f0.png"],
+        ["a/cine_003.png"],
+        ["1.2.840.5_003.png"],
     ]
+
+
+def test_folder_masks__are_named_as_those_of_a_training(tmp_path: Path) -> None:
+    """But for the observer; prediction names a still by its file alone, a list with the number of its frame."""
+    for name in ("IM1", "still.dcm"):
+        still(tmp_path / name)
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 2), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")  # type: ignore[no-untyped-call]
+    trained = {"IM1_obs00.png": 16, "still_000_obs00.png": 16, "a_001_obs00.png": 4}
+    (tmp_path / "other").mkdir()
+    for name, side in trained.items():
+        for path in (tmp_path / name, tmp_path / "other" / name.replace("_obs00", "")):
+            Image.fromarray(np.ones((side, side), np.uint8)).save(path)
+    masks = FolderMasks(tmp_path / "other")
+    listed = CineFrames(tmp_path)
+    with UntrustedImages() as reader:
+        texts = [text for name in ("IM1", "still.dcm", "a.nii.gz") for text in open_file(tmp_path / name, reader).texts]
+    texts.remove("a.nii.gz#0")  # which has no mask
+    for text in [*(name.text for name in listed.names), *texts]:
+        side = 4 if text.startswith("a.") else 16
+        image = np.zeros((side, side), np.uint8)
+        assert masks(Frames(images=[image], white=[255.0]), [text]).masks.all()
+    Image.fromarray(np.ones((16, 16), np.uint8)).save(tmp_path / "other" / "still.png")
+    with pytest.raises(InputError, match=r"has 'still\.png' and 'still_000\.png' of 'still\.dcm'. Keep one"):
+        masks(Frames(images=[np.zeros((16, 16), np.uint8)], white=[255.0]), ["still.dcm"])

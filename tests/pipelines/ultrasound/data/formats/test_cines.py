@@ -40,6 +40,27 @@ def test_read__labelled_frames_of_cines_and_stills(root: Path) -> None:
     assert frames.notes == (f"'{root}': 1 frames have no mask and are left out.",)
 
 
+def test_read__dicom_of_any_name_is_found_by_its_content(root: Path) -> None:
+    """As prediction finds it: files of series have numbers for suffixes, or none."""
+    (root / "p2" / "loop.dcm").rename(root / "p2" / "1.2.840.5")
+    for path in (root / "p2").glob("loop_*.png"):
+        path.rename(root / "p2" / path.name.replace("loop", "1.2.840.5"))
+    for name in ("1.2.840.6", "DICOMDIR"):
+        still(root / "p2" / name)
+    mask(root / "p2" / "1.2.840.6_obs00.png")
+    (root / "p2" / "notes.bin").write_bytes(bytes(200))
+    frames = CineFrames(root)
+    assert [name.text for name in frames.names[1:]] == ["p2/1.2.840.5#0", "p2/1.2.840.5#2", "p2/1.2.840.6#0"]
+    assert np.array_equal(frames.read(2).image, CINE[2])
+
+
+@pytest.mark.parametrize("name", ["loop_0000_obs00.png", "loop_obs00.png", "loop_000_obs0.png"])
+def test_open__two_masks_of_one_frame_and_observer_are_refused(name: str, root: Path) -> None:
+    mask(root / "p2" / name)
+    with pytest.raises(DataError, match=r"png' and 'loop_.*png' are of the same frame and observer"):
+        CineFrames(root)
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
