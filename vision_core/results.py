@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 RESEARCH_NOTICE = "For research use. Not for diagnosis."
 NO_TISSUE = "no tissue"
 OUTSIDE = "outside what the model knows"
+AS_BEFORE = "as the frame before"  # of a frame that is there twice, which has the result of the first
 UNDECIDED = "undecided"
 NO_CLASS = "none of the classes"
 DECLINED = (NO_TISSUE, OUTSIDE, UNDECIDED, NO_CLASS)
@@ -287,7 +288,7 @@ class CineResult:
         confidence: ``(F,)`` float32 mean probability within the mask; NaN where it is not known.
         spacing_mm: Height and width of a pixel; None where it is not known.
         times_ms: ``(F,)`` when each frame begins, from the first; None where it is not known.
-        reasons: ``(F,)`` why a frame was turned away whatever its score, empty for others; may be empty.
+        reasons: ``(F,)`` why a frame was turned away whatever its score, or AS_BEFORE; empty for others; may be empty.
         notes: Remarks for the user, a sentence each.
         model: Models that made it: method, version, hash of the weights.
         titles: Words for people, by class; may be empty.
@@ -315,7 +316,7 @@ class CineResult:
 
     def __post_init__(self) -> None:
         count = len(self.frames)
-        if any(reason and accepted for reason, accepted in zip(self.reasons, self.accepted, strict=False)):
+        if any(why not in ("", AS_BEFORE) and passed for why, passed in zip(self.reasons, self.accepted, strict=False)):
             raise ValueError("accepted: expected no frame that was turned away, found one")
         _check("scores", self.scores, (count,), np.float32)
         _check("accepted", self.accepted, (count,), np.bool_)

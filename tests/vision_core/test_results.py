@@ -7,6 +7,7 @@ import pytest
 
 from tests.vision_core.slides.outputs.scored import scored
 from vision_core.results import (
+    AS_BEFORE,
     DECLINED,
     NO_CLASS,
     NO_TISSUE,
@@ -242,6 +243,7 @@ def test_cine__is_outside_where_all_frames_are() -> None:
 def test_cine__a_frame_that_was_turned_away_is_not_accepted() -> None:
     with pytest.raises(ValueError, match="expected no frame that was turned away"):
         cine(reasons=("", "a single value", ""))
+    assert cine(reasons=("", "", AS_BEFORE)).to_record()["frames"][2]["reason"] == AS_BEFORE
     with pytest.raises(ValueError, match="reasons: expected 3, found 1"):
         cine(reasons=("a single value",))
 
