@@ -20,7 +20,7 @@ from pydicom.uid import (
 from tests.bad_inputs import dicom_values as museum
 from tests.bad_inputs.dicoms import dataset, ramp, still
 from tests.vision_core.dicom.generated import write
-from vision_core.dicom.reader import inspect_dicom, read_dicom_image, read_noted_dicom
+from vision_core.dicom.reader import inspect_dicom, open_cine, read_dicom_image, read_noted_dicom
 from vision_core.errors import InputError
 from vision_core.images.reading import read_image
 
@@ -240,6 +240,8 @@ def test_read__frames_that_are_not_declared_are_told(tmp_path: Path) -> None:
     pixels, notes = read_noted_dicom(path)
     np.testing.assert_array_equal(pixels, museum.grey(ramp()))
     assert notes == ("holds the pixels of 3 frames and declares 1",)
+    with open_cine(path) as cine:  # for those who read frames without notes
+        assert cine.notes() == notes
 
 
 @pytest.mark.parametrize("declared", [None, 1, 2])

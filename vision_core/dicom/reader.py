@@ -172,6 +172,14 @@ class Cine:
             pixels, told = to_display(stored, header, frame)
         return pixels, (*stored.notes, *told, *_notes(path, header))
 
+    def notes(self) -> tuple[str, ...]:
+        """Tell what the pixels of the first frame show against the header, as frames that it does not declare.
+
+        Raises:
+            InputError: It cannot be decoded.
+        """
+        return _decode(self._opened, 0).notes
+
     def read_full(self, frame: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Read a frame for a network: grey of 9 to 16 bits as ``(H, W)`` by ``full_range``, others as ``read``."""
         path, header = self._opened.path, self._opened.header
