@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.ultrasound.data.formats.cines import stem_of
-from pipelines.ultrasound.data.formats.folders import read_grey
-from pipelines.ultrasound.data.frames import to_mask as read_mask
+from pipelines.ultrasound.data.formats.folders import read_mask
 from pipelines.ultrasound.weights.bundles import TASK, Frames, SegmentModel, load_network, quicken, raw_outputs
 from vision_core.bundles import bundle
 from vision_core.bundles.bundle import check_golden
@@ -98,7 +97,7 @@ class FolderMasks:
             raise InputError(
                 f"segment='{self.folder}' has '{names[0]}' and '{names[1]}' of '{text}'. Keep one of them."
             )
-        return read_mask(read_grey(there[0]), size, f"'{there[0]}'")[0]
+        return read_mask(there[0], size)
 
 
 def masks_of(probabilities: NDArray[np.float32]) -> Masks:

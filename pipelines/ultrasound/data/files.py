@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.ultrasound.data.formats.cines import HDF5_SUFFIXES, is_cine
-from pipelines.ultrasound.data.formats.folders import read_grey
+from pipelines.ultrasound.data.formats.folders import read_grey_and_flow
 from pipelines.ultrasound.data.formats.hdf5 import H5Frames
-from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Grey, grey_of, has_flow, white_of
+from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Grey, grey_and_flow, white_of
 from vision_core.dicom.reader import inspect_dicom, open_cine
 from vision_core.errors import DataError, InputError
 from vision_core.images.nifti import MAX_EDGE, NIFTI_SUFFIXES, NiftiFrames
-from vision_core.images.reading import is_image_name, list_files, read_image
+from vision_core.images.reading import inspect_image, is_image_name, list_files
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.images.video import VIDEO_SUFFIXES, VideoFrames
 from vision_core.sandbox import Sandbox
@@ -27,6 +27,7 @@ from vision_core.sandbox import Sandbox
 _GREY = "pipelines.ultrasound.data.files:grey_in_child"
 _GAP = 1.5
 _NO_SPACING = "states no size of its pixels; sizes are in pixels"
+_NOTES = "pipelines.ultrasound.data.files:notes_in_child"
 _FACTS = "pipelines.ultrasound.data.files:facts_in_child"
 _FRAME = "pipelines.ultrasound.data.files:frame_in_child"
 _OTHERS = (*HDF5_SUFFIXES, *NIFTI_SUFFIXES, *VIDEO_SUFFIXES)
@@ -70,7 +71,11 @@ def open_file(path: Path, reader: UntrustedImages) -> FrameFile:
     if is_image_name(path.name):
         read = _Reading(path, _GREY, reader)
         return FrameFile(
-            texts=(path.name,), read=lambda _: read(), has_flow=lambda _: read.has_flow(None), sandbox=reader.sandbox
+            texts=(path.name,),
+            read=lambda _: read(),
+            has_flow=lambda _: read.has_flow(None),
+            notes=tuple(f"The file {note}." for note in reader.sandbox.run(_NOTES, path).value),
+            sandbox=reader.sandbox,
         )
     answer = reader.sandbox.run(_FACTS, path)
     facts, place = answer.value, answer.arrays.get("place")
@@ -117,8 +122,13 @@ def list_inputs(folder: Path) -> list[Path]:
 
 def grey_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], bool]:
     """Read an image as the sandbox answers, and whether it has colours over grey."""
-    grey = read_grey(path)
-    return {"": grey}, grey.dtype == np.uint8 and has_flow(read_image(path, MAX_MEGAPIXELS))
+    grey, flow = read_grey_and_flow(path)
+    return {"": grey}, flow
+
+
+def notes_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], list[str]]:
+    """Read what the header of an image leaves open, as frames behind the first, as the sandbox answers."""
+    return {}, list(inspect_image(path, MAX_MEGAPIXELS)[0])
 
 
 def facts_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:
@@ -127,7 +137,10 @@ def facts_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, An
     if is_dicom_input(path):
         facts = inspect_dicom(path, MAX_MEGAPIXELS)
         told |= {"texts": _texts(path, facts.num_frames), "spacing_mm": facts.spacing.mm, "times_ms": facts.times_ms}
-        told |= {"notes": (*facts.notes, *filter(None, [facts.spacing.reason])), "machine": facts.machine}
+        open_frames = _opened(path)
+        assert isinstance(open_frames, _DicomFrames)
+        notes = dict.fromkeys((*facts.notes, *open_frames.notes(), *filter(None, [facts.spacing.reason])))
+        told |= {"notes": tuple(notes), "machine": facts.machine}
         return {} if facts.place is None else {"place": facts.place}, told
     found = _opened(path)
     told["texts"] = _texts(path, found.count)
@@ -142,10 +155,8 @@ def facts_in_child(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, An
 
 def frame_in_child(path: Path, *, frame: int) -> tuple[Mapping[str, NDArray[Any]], bool]:
     """Read a frame as ``grey_in_child``; the file stays open in this process for the next one."""
-    found = _opened(path).read(frame)
-    grey = grey_of(found)
-    is_grey = grey is found or grey.base is not None  # one channel of equal ones: most frames, and no time is lost
-    return {"": grey}, not is_grey and has_flow(found)
+    grey, flow = grey_and_flow(_opened(path).read(frame))
+    return {"": grey}, flow
 
 
 class _DicomFrames:
@@ -155,6 +166,9 @@ class _DicomFrames:
         self._stack = ExitStack()
         self._cine = self._stack.enter_context(open_cine(path, MAX_MEGAPIXELS))
         self.count = self._cine.num_frames
+
+    def notes(self) -> tuple[str, ...]:
+        return self._cine.notes()
 
     def read(self, frame: int) -> Grey:
         return self._cine.read_full(frame)

@@ -56,6 +56,7 @@ class Frame:
         masks: ``(k, H, W)``; ``k`` may differ between frames, and is 0 without labels.
         observers: Numbers of the observers, ``k`` of them.
     """
+        has_flow: Whether colours lay over its grey.
 
     name: FrameName
     image: Grey
@@ -63,6 +64,7 @@ class Frame:
     masks: Mask
     observers: tuple[int, ...]
 
+    has_flow: bool = False
 
 class Frames(Protocol):
     """Frames of a file or folder, read one at a time."""
@@ -115,6 +117,13 @@ def grey_of(rgb: Grey) -> Grey:
 
 
 def has_flow(rgb: Grey) -> bool:
+def grey_and_flow(rgb: Grey) -> tuple[Grey, bool]:
+    """Take the grey of an image as ``grey_of``, and whether colours lie over it as ``has_flow``."""
+    grey = grey_of(rgb)
+    is_grey = grey is rgb or grey.base is not None  # one channel of equal ones: most frames, and no time is lost
+    return grey, not is_grey and has_flow(rgb)
+
+
     """Tell whether colours lie over the grey of an RGB image ``(H, W, 3)`` of 8 bits, as those of Doppler do.
 
     A tint of the whole picture does not count, nor do letters, traces and small marks.

@@ -172,6 +172,8 @@ def _kind_of(data: UltrasoundData) -> str:
     assert root is not None
     if not root.exists():
         raise DataError(f"data.root '{root}' does not exist. Give a file or folder of frames.")
+    if root.is_file() and (is_image_name(root.name) or is_cine(root)):
+        raise DataError(f"data.root '{root}' is a file of frames, whose masks lie beside. Give the folder of subjects.")
     if data.format != "auto":
         return "cines" if data.format == "dicom" else data.format
     if root.is_file() or any(path.suffix.lower() in HDF5_SUFFIXES for path in root.iterdir()):

@@ -21,7 +21,7 @@ from pipelines.ultrasound.data.formats.annotate_ultrasound import (
     holds_ratings,
     read_ratings,
 )
-from pipelines.ultrasound.data.formats.folders import read_grey
+from pipelines.ultrasound.data.formats.folders import read_mask
 from pipelines.ultrasound.data.formats.stacks import Stack, place_of
 from pipelines.ultrasound.data.frames import (
     MAX_MEGAPIXELS,
@@ -29,7 +29,7 @@ from pipelines.ultrasound.data.frames import (
     FrameName,
     Grey,
     Mask,
-    grey_of,
+    grey_and_flow,
     refuse,
     to_mask,
     white_of,
@@ -68,23 +68,20 @@ class _Cine:
         rated = {frame for each in self.ratings for frame in each.lines}
         return list(range(self.count)) if self.volumes else sorted({*self.images, *rated})
 
-    def read(self, number: int) -> Grey:
-        """Read the grey of a frame."""
+    def read(self, number: int) -> tuple[Grey, bool]:
+        """Read the grey of a frame, and whether colours lie over it."""
         if self.stack is not None:
             return self.stack.read(number, self.labelled)
         with open_cine(self.path, MAX_MEGAPIXELS) as cine:
-            return grey_of(cine.read_full(number))
+            return grey_and_flow(cine.read_full(number))
 
     def masks(
         self, number: int, size: tuple[int, ...], finding: Finding | None, raters: Sequence[str]
     ) -> dict[int, Mask]:
         """Read the masks of a frame by observer."""
-        found = {
-            observer: to_mask(read_grey(path), size, f"'{path}'")[0]
-            for observer, path in self.images.get(number, {}).items()
-        }
+        found = {observer: read_mask(path, size) for observer, path in self.images.get(number, {}).items()}
         for observer, volume in self.volumes.items():
-            values = volume.read(number, range(self.count))
+            values, _ = volume.read(number, range(self.count))
             found[observer] = to_mask(values, size, f"'{volume.path}' at frame {number}")[0]
         for each in self.ratings:
             if finding and number in each.lines:
@@ -159,7 +156,7 @@ class CineFrames:
             InputError: A file cannot be read, or a mask does not fit.
         """
         cine, number = self._places[index]
-        image = cine.read(number)
+        image, flow = cine.read(number)
         masks = cine.masks(number, image.shape, self._finding, self._raters)
         return Frame(
             name=self.names[index],
@@ -167,6 +164,7 @@ class CineFrames:
             white=white_of(image, f"'{cine.path}'"),
             masks=np.stack(list(masks.values())),
             observers=tuple(masks),
+            has_flow=flow,
         )
 
 

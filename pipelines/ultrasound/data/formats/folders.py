@@ -10,12 +10,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Frame, FrameName, Grey, grey_of, refuse, to_mask, white_of
+from pipelines.ultrasound.data.frames import (
+    MAX_MEGAPIXELS,
+    Frame,
+    FrameName,
+    Grey,
+    Mask,
+    grey_and_flow,
+    refuse,
+    to_mask,
+    white_of,
+)
 from pipelines.ultrasound.data.subjects import subjects_of_files
 from vision_core.errors import DataError, InputError
-from vision_core.images.reading import is_image_name, list_files, read_image
+from vision_core.images.notes import tell
+from vision_core.images.reading import inspect_image, is_image_name, list_files, read_deep_grey, read_image
 
 _MASK = re.compile(r"(?P<frame>.+)_obs(?P<observer>\d{1,6})", re.ASCII)
+_OPAQUE = 255
 _NUMBER = re.compile(r"\d+", re.ASCII)
 
 
@@ -74,15 +86,16 @@ class FolderFrames:
             InputError: A file cannot be read, or a mask does not fit.
         """
         path = self._images[index]
-        image = read_grey(path)
+        image, flow = read_grey_and_flow(path)
         masks = self._masks.get(path, {})
-        stacked = [to_mask(read_grey(each), image.shape, f"'{each}'")[0] for each in masks.values()]
+        stacked = [read_mask(each, image.shape) for each in masks.values()]
         return Frame(
             name=self.names[index],
             image=image,
             white=white_of(image, f"'{path}'"),
             masks=np.stack(stacked) if stacked else np.zeros((0, *image.shape), bool),
             observers=tuple(masks),
+            has_flow=flow,
         )
 
 
@@ -92,13 +105,32 @@ def read_grey(path: Path) -> Grey:
     Raises:
         InputError: It cannot be read.
     """
-    rgb = read_image(path, MAX_MEGAPIXELS)  # refuses what cannot be read, with its reason
+    return read_grey_and_flow(path)[0]
+
+
+def read_grey_and_flow(path: Path) -> tuple[Grey, bool]:
+    """Read an image as ``read_grey``, and whether colours lie over its grey, as those of Doppler."""
+    deep = read_deep_grey(path, MAX_MEGAPIXELS)
+    if deep is None:
+        return grey_and_flow(read_image(path, MAX_MEGAPIXELS))
     with Image.open(path) as image:
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # PGM of 16 bits
-            return np.asarray(image, np.uint16)
-        if image.mode in {"I", "F"}:
+        if image.mode in {"I", "F"} and image.format != "PPM":  # PGM of 16 bits
             raise InputError(f"'{path}' holds 32 bits a pixel. Save it with 8 or 16 bits of grey.")
-    return grey_of(rgb)
+    tell(path, inspect_image(path, MAX_MEGAPIXELS)[0])  # without its bits in use: they are kept as stored
+    return np.uint16(2**deep.bits - 1) - deep.values if deep.is_inverted else deep.values, False
+
+
+def read_mask(path: Path, size: tuple[int, ...]) -> Mask:
+    """Read the mask ``(H, W)`` of an image of a size.
+
+    Raises:
+        InputError: It cannot be read, does not fit, or has transparent pixels, which over white would be the organ.
+    """
+    grey = read_grey(path)
+    with Image.open(path) as image:
+        if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < _OPAQUE:
+            raise InputError(f"'{path}' is a mask with transparent pixels. Save it opaque, of 0 and 255.")
+    return to_mask(grey, size, f"'{path}'")[0]
 
 
 def _sorted(files: list[Path]) -> tuple[list[Path], dict[Path, dict[int, Path]], list[str]]:

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from pipelines.ultrasound.config import UltrasoundConfig
-from pipelines.ultrasound.data.formats.folders import read_grey
-from pipelines.ultrasound.data.frames import Frame, Grey, refuse, to_mask
+from pipelines.ultrasound.data.formats.folders import read_grey, read_mask
+from pipelines.ultrasound.data.frames import Frame, Grey, refuse
 from pipelines.ultrasound.data.lists import SPLITS_FILE, read_lists
 from pipelines.ultrasound.data.observers import vote
 from pipelines.ultrasound.data.subjects import Splits, hash_keys, refuse_shared
@@ -103,7 +103,7 @@ def from_nnunet(config: UltrasoundConfig, folder: Path) -> list[str]:
                 unlabelled += 1
                 continue
             image = read_grey(root / f"images{ending}" / f"{case}{_CHANNEL}{_ENDING}")
-            mask, _ = to_mask(read_grey(label), image.shape, f"'{label}'")
+            mask = read_mask(label, image.shape)
             subject, number = _named(root, case)
             _write(folder / subject / f"{number}{_ENDING}", image)
             _write(folder / subject / f"{number}_obs00{_ENDING}", mask.astype(np.uint8) * 255)

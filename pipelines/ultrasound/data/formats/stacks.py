@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Grey, grey_of
+from pipelines.ultrasound.data.frames import MAX_MEGAPIXELS, Grey, grey_and_flow
 from vision_core.errors import InputError
 from vision_core.images.nifti import MASK_TYPES, MAX_EDGE, NIFTI_SUFFIXES, NiftiFrames
 from vision_core.images.video import VideoFrames
@@ -40,8 +40,8 @@ class Stack:
         self.path, self.is_mask = path, is_mask
         self.count = _count(_identity(path, is_mask=is_mask))
 
-    def read(self, number: int, wanted: Collection[int]) -> Grey:
-        """Read the grey ``(H, W)`` of a frame.
+    def read(self, number: int, wanted: Collection[int]) -> tuple[Grey, bool]:
+        """Read the grey ``(H, W)`` of a frame, and whether colours lie over it, as those of Doppler.
 
         Args:
             number: Which.
@@ -51,14 +51,15 @@ class Stack:
             InputError: The file cannot be read.
         """
         if self.path.suffix.lower() == ".nii":
-            return _frames_of(self.path, is_mask=self.is_mask).read(number)
+            return _frames_of(self.path, is_mask=self.is_mask).read(number), False
         identity = _identity(self.path, is_mask=self.is_mask)
         stored = next((each for each in _stores if each.holds(identity, number)), None)
         if stored is None:
             stored = _own_store()
             frames = _frames_of(self.path, is_mask=self.is_mask)
             for each in sorted({number, *wanted}):
-                stored.add(identity, each, frames.read(each) if self.is_mask else grey_of(frames.read(each)))
+                found = frames.read(each)
+                stored.add(identity, each, *((found, False) if self.is_mask else grey_and_flow(found)))
             frames.close()
         return stored.read(identity, number)
 
@@ -76,22 +77,22 @@ class _Store:
     def __init__(self) -> None:
         self.process = os.getpid()
         self._file = tempfile.TemporaryFile(prefix="domainsight-frames-")  # noqa: SIM115 (it lives as long as this)
-        self._places: dict[tuple[_Identity, int], tuple[int, int, tuple[int, ...], np.dtype[Any]]] = {}
+        self._places: dict[tuple[_Identity, int], tuple[int, int, tuple[int, ...], np.dtype[Any], bool]] = {}
         self._end = 0
 
     def holds(self, identity: _Identity, number: int) -> bool:
         return (identity, number) in self._places
 
-    def add(self, identity: _Identity, number: int, frame: Grey) -> None:
+    def add(self, identity: _Identity, number: int, frame: Grey, flow: bool) -> None:
         content = zlib.compress(np.ascontiguousarray(frame).tobytes(), level=1)
         os.pwrite(self._file.fileno(), content, self._end)
-        self._places[identity, number] = (self._end, len(content), frame.shape, frame.dtype)
+        self._places[identity, number] = (self._end, len(content), frame.shape, frame.dtype, flow)
         self._end += len(content)
 
-    def read(self, identity: _Identity, number: int) -> Grey:
-        start, length, shape, dtype = self._places[identity, number]
+    def read(self, identity: _Identity, number: int) -> tuple[Grey, bool]:
+        start, length, shape, dtype, flow = self._places[identity, number]
         content = zlib.decompress(os.pread(self._file.fileno(), length, start))
-        return np.frombuffer(content, dtype).reshape(shape)
+        return np.frombuffer(content, dtype).reshape(shape), flow
 
 
 _stores: list[_Store] = []

@@ -35,6 +35,18 @@ def test_open_file__sixteen_bits_of_an_image_are_kept(tmp_path: Path, reader: Un
     assert np.array_equal(file.read(0), values)
 
 
+def test_open_file__frames_that_are_left_out_are_told(tmp_path: Path, reader: UntrustedImages) -> None:
+    """Those behind the first of an image, and those that DICOM holds and does not declare."""
+    pages = [Image.fromarray(np.full((16, 16), each, np.uint8)) for each in (3, 5, 7)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert open_file(tmp_path / "a.tif", reader).notes == ("The file holds 3 frames; the first is used.",)
+    cine = np.stack([np.asarray(each) for each in pages])
+    still(tmp_path / "a.dcm", cine, NumberOfFrames=2)
+    file = open_file(tmp_path / "a.dcm", reader)
+    assert len(file.texts) == 2
+    assert "The file holds the pixels of 3 frames and declares 2." in file.notes
+
+
 def test_open_file__frames_of_a_cine_and_of_hdf5(tmp_path: Path, reader: UntrustedImages) -> None:
     cine = np.stack([np.full((16, 16), each, np.uint8) for each in (3, 5)])
     still(tmp_path / "a.dcm", cine, NumberOfFrames=2)

@@ -122,6 +122,13 @@ def test_read_lists__what_is_not_there_is_named(change: dict[str, str | None], t
         read_lists(data, [change.get("split") or "train"])
 
 
+@pytest.mark.parametrize("name", ["a.dcm", "a.nii.gz", "a.png"])
+def test_read_lists__a_file_of_frames_is_no_folder_of_subjects(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"0")
+    with pytest.raises(DataError, match=r"is a file of frames, whose masks lie beside. Give the folder of subjects"):
+        read_lists(UltrasoundData(root=tmp_path / name), ["train"])
+
+
 def test_read_lists__flat_frames_without_subjects_cannot_be_split(tmp_path: Path) -> None:
     make_h5(tmp_path, {"frames": 2}, layout="flat")
     with pytest.raises(DataError, match=r"names no subjects, .* Add subjects\.csv, or give a file for each list"):

@@ -64,6 +64,25 @@ def test_read_grey__sixteen_bits_in_pgm_are_kept(tmp_path: Path) -> None:
         read_grey(tmp_path / "b.tif")
 
 
+def test_read_grey__sixteen_bits_of_a_tiff_that_calls_small_values_white(tmp_path: Path) -> None:
+    """Pillow inverts 8 bits of such a file by itself, and not 16."""
+    pixels = (IMAGE.astype(np.uint16) * 2000) | 1
+    pixels[0, 0] = 65535
+    for photometric, expected in ((1, pixels), (0, 65535 - pixels)):
+        Image.fromarray(pixels).save(tmp_path / "a.tif", tiffinfo={262: photometric})
+        assert np.array_equal(read_grey(tmp_path / "a.tif"), expected)
+
+
+def test_read__a_mask_with_transparent_pixels_is_refused(tmp_path: Path) -> None:
+    """Over white, as images are read, it would be the organ everywhere."""
+    write(tmp_path / "a.png", IMAGE)
+    write(tmp_path / "a_obs00.png", np.dstack([MASK] * 4))
+    with pytest.raises(InputError, match=r"a_obs00\.png' is a mask with transparent pixels"):
+        FolderFrames(tmp_path).read(0)
+    write(tmp_path / "a_obs00.png", np.dstack([MASK] * 3 + [np.full_like(MASK, 255)]))
+    assert np.array_equal(FolderFrames(tmp_path).read(0).masks[0], MASK > 0)
+
+
 def test_read_grey__colour_becomes_its_luminance(tmp_path: Path) -> None:
     write(tmp_path / "a.png", np.full((4, 4, 3), (200, 100, 50), np.uint8))
     assert read_grey(tmp_path / "a.png")[0, 0] == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
