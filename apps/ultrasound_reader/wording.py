@@ -7,7 +7,7 @@ import numpy as np
 
 from apps.cine import Mark
 from vision_core.images.drawing import ORANGE, SKY_BLUE
-from vision_core.results import OUTSIDE, CineResult
+from vision_core.results import AS_BEFORE, OUTSIDE, CineResult
 from vision_core.segmentation.metrics import size_of
 
 NOT_CALLED = "not called, since the model has only seen made images"
@@ -46,7 +46,7 @@ class Reading:
             return SILENT
         if self.gated.present[number]:
             return PRESENT
-        if self.gated.reasons and self.gated.reasons[number]:
+        if self.gated.reasons and self.gated.reasons[number] not in ("", AS_BEFORE):
             return TURNED_AWAY
         return REMOVED if self.removed(number) else ABSENT
 

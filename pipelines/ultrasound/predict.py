@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.files import FrameFile, open_file
-from pipelines.ultrasound.data.frames import Grey, grey_of, has_flow, repeats, white_of
+from pipelines.ultrasound.data.frames import MOST_REPEATS, Grey, grey_of, has_flow, repeats, white_of
 from pipelines.ultrasound.data.sector.known import KnownSectors, sectors_of_card
 from pipelines.ultrasound.result_files import write_result
 from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
@@ -28,7 +28,7 @@ from vision_core.errors import InputError, UsageError
 from vision_core.files import hash_digits
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.pipeline import Predictor
-from vision_core.results import CineResult
+from vision_core.results import AS_BEFORE, CineResult
 from vision_core.segmentation.stored_masks import StoredMasks
 from vision_core.training.runtime import pick_device
 
@@ -132,10 +132,9 @@ class UltrasoundPredictor(Predictor[CineResult]):
             InputError: As for a file.
         """
         file = self._sectors.applied(open_file(Path(path), self._reader))
-        before: Grey | None = None
+        before: _Part | None = None
         for number, image, began in _ahead(file, rate):
-            part = self._part([image], [file.texts[number]], [file.has_flow(number)], before)
-            before = image
+            before = part = self._part([image], [file.texts[number]], [file.has_flow(number)], before)
             yield StreamedFrame(
                 number=number,
                 image=image,
@@ -165,7 +164,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
 
     def _predict(self, name: str, file: FrameFile) -> CineResult:
         began, stored, parts = time.perf_counter(), StoredMasks(), []
-        before: Grey | None = None
+        before: _Part | None = None
         with closing(Progress(len(file.texts), name, "frame", is_passing=True)) as bar:
             for numbers in _chunks(len(file.texts)):
                 images = [file.read(number) for number in numbers]
@@ -175,8 +174,9 @@ class UltrasoundPredictor(Predictor[CineResult]):
                     raise InputError(f"'{name}' holds frames of several sizes. Give a file for each.")
                 for mask in found.masks:
                     stored.append(mask)
-                parts.append(replace(found, masks=_NO_MASKS))  # an empty slice of its masks would keep them all
-                before = images[-1]
+                # An empty slice of its masks would keep them all.
+                parts.append(replace(found, masks=_NO_MASKS, last=_NO_MASKS))
+                before = found
                 bar.reach(numbers.stop)
         _, height, width = stored.shape
         models = [self.card.identity(), *([self._masking.identity] if self.threshold and self._masking else [])]
@@ -186,8 +186,11 @@ class UltrasoundPredictor(Predictor[CineResult]):
         told = []
         if blank := counts[_BLANK]:
             told.append(f"{blank} frames hold a single value, black or saturated: not segmented.")
-        if repeated := counts[_FROZEN]:
-            told.append(f"{repeated} frames repeat the one before (a frozen cine, or stored twice): not segmented.")
+        times = np.concatenate([each.repeats for each in parts]).tolist()
+        if copied := sum(each > 0 and why not in (_BLANK, _FROZEN) for each, why in zip(times, reasons, strict=True)):
+            told.append(f"{copied} frames repeat the one before (another rate, or stored twice) and have its result.")
+        if frozen := counts[_FROZEN]:
+            told.append(f"{frozen} frames repeat more than {MOST_REPEATS} before (a frozen cine): not segmented.")
         if flow_frames := counts[_FLOW]:
             told.append(f"{flow_frames} frames have colours over grey, as Doppler: no B-mode frames, not segmented.")
         if outside.sum() > flow_frames:
@@ -212,21 +215,23 @@ class UltrasoundPredictor(Predictor[CineResult]):
         )
 
     def _part(
-        self, images: Sequence[Grey], texts: Sequence[str], flow: Sequence[bool] = (), before: Grey | None = None
+        self, images: Sequence[Grey], texts: Sequence[str], flow: Sequence[bool] = (), before: "_Part | None" = None
     ) -> "_Part":
-        """Compute scope, scores, acceptance and masks of a few frames; ``before`` is the one before the first."""
+        """Compute scope, scores, acceptance and masks of a few frames; ``before`` are the ones before."""
         if len({each.shape for each in images}) > 1:
             raise InputError(f"'{texts[0]}' and the frames after it differ in size. Give a file for each size.")
         white = [white_of(each, f"'{text}'") for each, text in zip(images, texts, strict=True)]
         frames = Frames(images=images, white=white)
         # A frame of one value, black or saturated, shows nothing, whatever a network makes of it.
         is_blank = np.array([each.min() == each.max() for each in images])
-        is_frozen, has_colours = repeats(images, before) & ~is_blank, np.array(flow or [False] * len(images))
+        times = repeats(images, before.last, int(before.repeats[-1])) if before else repeats(images)
+        is_frozen, has_colours = (times > MOST_REPEATS) & ~is_blank, np.array(flow or [False] * len(images))
         outputs, features = self._model.with_features(frames)
         outside = outside_frames(self._guard, features) & ~is_blank | has_colours
         whys = {_BLANK: is_blank, _FLOW: has_colours, _FROZEN: is_frozen, _OUTSIDE: outside}
         reasons = [next((why for why in whys if whys[why][each]), "") for each in range(len(images))]
         scores, passed = np.full(len(images), np.nan, np.float32), np.array([not each for each in reasons])
+        passed &= times == 0  # the others have a result already
         masks = np.zeros((len(images), *images[0].shape), bool)
         confidence = np.full(len(images), np.nan, np.float32)
         if self.threshold:
@@ -238,7 +243,9 @@ class UltrasoundPredictor(Predictor[CineResult]):
             names = [texts[each] for each in chosen]
             found = self._masking(some, names) if self.threshold else masks_of(outputs[chosen])
             masks[chosen], confidence[chosen] = found.masks, found.confidence
-        return _Part(
+        part = _Part(
+            last=images[-1],
+            repeats=times,
             scores=scores,
             accepted=passed,
             outside=outside,
@@ -246,18 +253,30 @@ class UltrasoundPredictor(Predictor[CineResult]):
             confidence=confidence,
             reasons=reasons,
         )
+        for place in np.flatnonzero((times > 0) & ~is_frozen & ~is_blank).tolist():
+            part.copy(place, part if place else before)
+        return part
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A few frames, as in ``CineResult``."""
+    """A few frames, as in ``CineResult``, with the pixels of the last and how often each repeats the one before."""
 
+    last: Grey
+    repeats: NDArray[np.int64]
     scores: NDArray[np.float32]
     accepted: NDArray[np.bool_]
     outside: NDArray[np.bool_]
     masks: NDArray[np.bool_]
     confidence: NDArray[np.float32]
     reasons: list[str]
+
+    def copy(self, place: int, source: "_Part | None") -> None:
+        """Give a frame the result of the one before it, which is the last of ``source`` for the first."""
+        assert source is not None  # a frame that repeats another has one before it
+        for name in ("scores", "accepted", "outside", "masks", "confidence"):
+            getattr(self, name)[place] = getattr(source, name)[place - 1]
+        self.reasons[place] = source.reasons[place - 1] or AS_BEFORE
 
 
 def refuse_gate(config: UltrasoundConfig) -> None:

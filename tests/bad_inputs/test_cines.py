@@ -26,7 +26,7 @@ from vision_core.errors import InputError
 from vision_core.images.drawing import write_png
 from vision_core.images.untrusted import UntrustedImages
 from vision_core.images.video import VideoFrames
-from vision_core.results import OUTSIDE
+from vision_core.results import AS_BEFORE, OUTSIDE
 from vision_core.segmentation.networks import ResidualUNet
 from vision_core.segmentation.settings import Segmenter
 
@@ -130,21 +130,57 @@ def test_f15__uneven_frames_keep_their_times_and_the_video_its_length(
     assert np.diff(video.times_ms) == pytest.approx([40] * 5, abs=0.1)  # five steps in 200 ms
 
 
-def test_f18__frames_that_are_there_twice_are_turned_away(predictor: UltrasoundPredictor, tmp_path: Path) -> None:
-    cine = np.stack([frame(0, number // 2)[0] for number in range(40)])  # over the end of a chunk, too
-    cine[4:6] = 0
-    path = still(tmp_path / "a.dcm", cine, NumberOfFrames=40, FrameTime=40)
+@pytest.mark.parametrize("ending", ["dcm", "avi"])
+def test_f15__frames_that_are_there_twice_have_the_mask_of_the_first(ending: str, tmp_path: Path) -> None:
+    """As of a video that was brought to another rate: masks that come and go would be none of the organ's."""
+    torch.manual_seed(0)
+    network = ResidualUNet(Segmenter(layers=2, first=4))
+    torch.nn.init.constant_(network.get_parameter("head.bias"), 0.1)
+    predictor = UltrasoundPredictor.from_checkpoint(make_bundle(tmp_path / "model", network), "cpu")
+    cine = np.stack([frame(0, (number + 1) // 3)[0] for number in range(24)])  # over the end of a chunk, too
+    cine[5:8] = 0
+    path = still(tmp_path / "a.dcm", cine, NumberOfFrames=24, FrameTime=40)
+    if ending == "avi":
+        path = tmp_path / "a.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 25, cine.shape[:0:-1])  # type: ignore[attr-defined]
+        for image in cine:
+            writer.write(np.repeat(image[..., None], 3, axis=2))
+        writer.release()
     found = predictor(path)
-    assert "19 frames repeat the one before (a frozen cine, or stored twice): not segmented." in found.notes
+    copied, blank = AS_BEFORE, "a single value"
+    assert found.reasons == ("", copied, "", copied, copied, *[blank] * 3, *["", copied, copied] * 5, "")
+    assert found.accepted.tolist() == [reason != blank for reason in found.reasons]
+    masks = np.asarray(found.masks)
+    assert masks[[0, 2, 14, 17]].any(axis=(1, 2)).all()
+    for number in np.flatnonzero([reason == copied for reason in found.reasons]):
+        assert np.array_equal(masks[number], masks[number - 1])
+        assert np.array_equal(found.confidence[number], found.confidence[number - 1], equal_nan=True)
+    assert "13 frames repeat the one before (another rate, or stored twice) and have its result." in found.notes
+    streamed = list(predictor.stream(path))
+    assert [each.is_accepted for each in streamed] == found.accepted.tolist()
+    shown = [np.asarray(each.mask) for each in streamed]
+    assert all(np.array_equal(shown[each], shown[each - 1]) for each in (1, 4, 15, 16))
+
+
+def test_f18__frozen_frames_are_turned_away(predictor: UltrasoundPredictor, tmp_path: Path) -> None:
+    cine = np.stack([frame(0, max(number, 7))[0] for number in range(40)][::-1])  # frozen from the 33rd on
+    cine = np.concatenate([cine, cine[-1:].repeat(20, axis=0)])
+    cine[4:6] = 0
+    path = still(tmp_path / "a.dcm", cine, NumberOfFrames=60, FrameTime=40)
+    found = predictor(path)
+    assert "12 frames repeat more than 15 before (a frozen cine): not segmented." in found.notes
+    assert "15 frames repeat the one before (another rate, or stored twice) and have its result." in found.notes
     assert "2 frames hold a single value, black or saturated: not segmented." in found.notes
     repeated = "repeats the frame before"
-    assert found.reasons == ("", repeated) * 2 + ("a single value",) * 2 + ("", repeated) * 17
-    assert not found.accepted[[bool(reason) for reason in found.reasons]].any()
+    copied = (AS_BEFORE,) * 15
+    assert found.reasons == ("",) * 4 + ("a single value",) * 2 + ("",) * 27 + copied + (repeated,) * 12
+    found_away = [reason not in ("", AS_BEFORE) for reason in found.reasons]
+    assert not found.accepted[found_away].any()
     assert [each.is_accepted for each in predictor.stream(path)] == found.accepted.tolist()
     predictor.write(found, path, tmp_path)
     table = list(csv.DictReader((tmp_path / "a.frames.csv").open()))
     assert tuple(row["reason"] for row in table) == found.reasons
-    assert json.loads((tmp_path / "a.json").read_text())["frames"][1]["reason"] == repeated
+    assert json.loads((tmp_path / "a.json").read_text())["frames"][-1]["reason"] == repeated
 
 
 @pytest.mark.parametrize("shape", [(8, 6, 3, 4), (8, 6, 3, 1, 2)])

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol
 
 import cv2
@@ -16,6 +15,7 @@ Mask = NDArray[np.bool_]
 Grey = NDArray[Any]
 
 MAX_MEGAPIXELS = 100.0
+MOST_REPEATS = 15  # 60 frames a second of a machine that makes 4
 _WHITE_OF = {"u1": 255.0, "u2": 65535.0}
 _FOREGROUND = (1.0, 255.0, 65535.0)
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
@@ -55,16 +55,16 @@ class Frame:
         white: Value of white: 255, or 65535 for 16 bits.
         masks: ``(k, H, W)``; ``k`` may differ between frames, and is 0 without labels.
         observers: Numbers of the observers, ``k`` of them.
-    """
         has_flow: Whether colours lay over its grey.
+    """
 
     name: FrameName
     image: Grey
     white: float
     masks: Mask
     observers: tuple[int, ...]
-
     has_flow: bool = False
+
 
 class Frames(Protocol):
     """Frames of a file or folder, read one at a time."""
@@ -116,7 +116,6 @@ def grey_of(rgb: Grey) -> Grey:
     return np.asarray(np.rint(rgb @ _LUMINANCE), np.uint8)
 
 
-def has_flow(rgb: Grey) -> bool:
 def grey_and_flow(rgb: Grey) -> tuple[Grey, bool]:
     """Take the grey of an image as ``grey_of``, and whether colours lie over it as ``has_flow``."""
     grey = grey_of(rgb)
@@ -124,6 +123,7 @@ def grey_and_flow(rgb: Grey) -> tuple[Grey, bool]:
     return grey, not is_grey and has_flow(rgb)
 
 
+def has_flow(rgb: Grey) -> bool:
     """Tell whether colours lie over the grey of an RGB image ``(H, W, 3)`` of 8 bits, as those of Doppler do.
 
     A tint of the whole picture does not count, nor do letters, traces and small marks.
@@ -139,19 +139,25 @@ def grey_and_flow(rgb: Grey) -> tuple[Grey, bool]:
     return bool((cv2.blur(coloured.astype(np.float32), (side, side)) >= _DENSE_FLOW).mean() >= _LEAST_FLOW)
 
 
-def repeats(images: Sequence[Grey], before: Grey | None = None) -> NDArray[np.bool_]:
-    """Find frames that repeat the one before, pixel by pixel, as those of a frozen cine do.
+def repeats(images: Sequence[Grey], before: Grey | None = None, count: int = 0) -> NDArray[np.int64]:
+    """Count for each frame how often in a row it repeats the one before, pixel by pixel; 0 where it differs.
+
+    A few times are those of a video that was brought to another rate; above ``MOST_REPEATS`` a cine is frozen.
 
     Args:
         images: ``(H, W)`` each, in the order of the cine.
         before: The frame before the first; None at the start.
+        count: That of the frame before.
 
     Returns:
         ``(F,)``.
     """
-    pairs = pairwise(images) if before is None else pairwise([before, *images])
-    found = [np.array_equal(first, second) for first, second in pairs]
-    return np.array(found if before is not None else [False, *found], bool)[: len(images)]
+    found = []
+    for image in images:
+        count = count + 1 if before is not None and np.array_equal(before, image) else 0
+        found.append(count)
+        before = image
+    return np.array(found, np.int64)
 
 
 def white_of(image: Grey, where: str) -> float:
