@@ -14,7 +14,7 @@ from pipelines.ultrasound.data.formats.nnunet import from_nnunet, to_nnunet
 from pipelines.ultrasound.data.items import TrainingFrames
 from pipelines.ultrasound.data.lists import SPLITS_FILE, FrameList, Lists, read_lists
 from pipelines.ultrasound.data.sector.known import SECTORS, write_sectors
-from pipelines.ultrasound.data.survey import Survey, refuse_shared_frames, survey
+from pipelines.ultrasound.data.survey import Survey, refuse_dark, refuse_shared_frames, survey
 from pipelines.ultrasound.evaluation.gate_report import report_gates
 from pipelines.ultrasound.evaluation.list_report import write_list_report
 from pipelines.ultrasound.evaluation.rows import (
@@ -163,7 +163,7 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
             found = load_network(path, device)
             if isinstance(found.model, SegmentModel):
                 refuse_gate(config)
-                models = Models(masking=ModelMasks(found.model, identity=found.card.identity()))
+                models = Models(segmenter=found.model, guard=guard_of(found.card))
                 lists[model] = score_list(frames, rule, models, f"evaluate {model}")
                 row = segment_row(model, lists[model])
             else:
@@ -258,7 +258,11 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
                 num_items=len(lists[name]),
                 num_read=len(found.names) + len(found.faults),
                 unit="frames",
-                findings=tuple(Finding(severity="note", text=note) for note in found.notes),
+                findings=tuple(
+                    Finding(severity="note", text=note)
+                    for note in found.notes
+                    if not (config.is_screen and note in found.dark)
+                ),
                 faults=found.faults,
             )
             for name, found in surveys.items()
@@ -269,6 +273,9 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
             refuse_shared_frames(surveys, str(config.data.root))
         except DataError as error:
             between += [Finding(severity="refuse", text=text) for text in error.problems]
+        if config.is_screen:
+            dark = [text for found in surveys.values() for text in found.dark]
+            between += [Finding(severity="refuse", text=text) for text in dark]
         if between:
             checked.append(Checked(name="between the lists", unit="frames", findings=tuple(between)))
         return checked
@@ -287,6 +294,8 @@ class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
                 each.refuse_faults(name)
             refuse_shared_frames(surveys, str(config.data.root))
             self._surveyed[known] = surveys
+        if config.is_screen:
+            refuse_dark(self._surveyed[known], str(config.data.root))
         return lists, self._surveyed[known]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.files import FrameFile, open_file
-from pipelines.ultrasound.data.frames import MOST_REPEATS, Grey, grey_of, has_flow, repeats, white_of
+from pipelines.ultrasound.data.frames import MOST_REPEATS, Grey, Ranges, grey_of, has_flow, repeats, white_of
 from pipelines.ultrasound.data.sector.known import KnownSectors, sectors_of_card
 from pipelines.ultrasound.result_files import write_result
 from pipelines.ultrasound.screening.calibration import Chosen, chosen_threshold
@@ -107,7 +107,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
         """Screen and segment the frames of a file, or an ``(H, W, 3)`` RGB array.
 
         Raises:
-            InputError: The file cannot be read, its frames differ in size, or are too small.
+            InputError: The file cannot be read, its frames differ in size, are too small, or of 16 bits and too dark.
         """
         if isinstance(item, str | Path):
             file = self._sectors.applied(open_file(Path(item), self._reader))
@@ -129,11 +129,13 @@ class UltrasoundPredictor(Predictor[CineResult]):
                 counted from when it came. None: each is read as soon as the one before is taken.
 
         Raises:
-            InputError: As for a file.
+            InputError: As for a file; of one that is too dark behind its last frame.
         """
         file = self._sectors.applied(open_file(Path(path), self._reader))
         before: _Part | None = None
+        ranges = Ranges()
         for number, image, began in _ahead(file, rate):
+            ranges.add("", file.texts[number], image)
             before = part = self._part([image], [file.texts[number]], [file.has_flow(number)], before)
             yield StreamedFrame(
                 number=number,
@@ -144,6 +146,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
                 score=float(part.scores[0]),
                 seconds=time.perf_counter() - began,
             )
+        self._refuse_dark(ranges, Path(path).name)
 
     def write(self, result: CineResult, path: str | Path, folder: str | Path) -> list[Path]:
         """Write the files of a result, see ``result_files``."""
@@ -165,10 +168,13 @@ class UltrasoundPredictor(Predictor[CineResult]):
     def _predict(self, name: str, file: FrameFile) -> CineResult:
         began, stored, parts = time.perf_counter(), StoredMasks(), []
         before: _Part | None = None
+        ranges = Ranges()
         with closing(Progress(len(file.texts), name, "frame", is_passing=True)) as bar:
             for numbers in _chunks(len(file.texts)):
                 images = [file.read(number) for number in numbers]
                 flow = [file.has_flow(number) for number in numbers]
+                for number, image in zip(numbers, images, strict=True):
+                    ranges.add("", file.texts[number], image)
                 found = self._part(images, [file.texts[number] for number in numbers], flow, before)
                 if len(stored) and found.masks.shape[1:] != stored.shape[1:]:
                     raise InputError(f"'{name}' holds frames of several sizes. Give a file for each.")
@@ -178,6 +184,7 @@ class UltrasoundPredictor(Predictor[CineResult]):
                 parts.append(replace(found, masks=_NO_MASKS, last=_NO_MASKS))
                 before = found
                 bar.reach(numbers.stop)
+        dark = self._refuse_dark(ranges, name)
         _, height, width = stored.shape
         models = [self.card.identity(), *([self._masking.identity] if self.threshold and self._masking else [])]
         outside = np.concatenate([each.outside for each in parts])
@@ -208,11 +215,20 @@ class UltrasoundPredictor(Predictor[CineResult]):
             spacing_mm=file.spacing_mm,
             times_ms=file.times_ms,
             reasons=reasons,
-            notes=(*file.notes, *(self.threshold.notes if self.threshold else ()), *told),
+            notes=(*file.notes, *dark, *(self.threshold.notes if self.threshold else ()), *told),
             model=" + ".join(models),
             titles=self.card.class_titles,
             seconds=time.perf_counter() - began,
         )
+
+    def _refuse_dark(self, ranges: Ranges, name: str) -> list[str]:
+        """Refuse a file of 16 bits that is as good as black, for a screen; returns it as a note for a segmenter alone.
+
+        A z-score is the same at any brightness, so masks do not depend on it.
+        """
+        if (dark := ranges.dark(name)) and self.threshold:
+            raise InputError(dark)
+        return [f"{each} Masks of a segmenter do not depend on it; pictures are dark." for each in dark]
 
     def _part(
         self, images: Sequence[Grey], texts: Sequence[str], flow: Sequence[bool] = (), before: "_Part | None" = None

@@ -20,6 +20,7 @@ _WHITE_OF = {"u1": 255.0, "u2": 65535.0}
 _FOREGROUND = (1.0, 255.0, 65535.0)
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _SHOWN = 4
+_LEAST_USED = 1 / 16  # of 16 bits: 12 in use of 16, or 8 of 12
 _COLOURED = 60  # difference of channels: more than the usual tints of grey
 _LEAST_FLOW, _LEAST_GREY, _DENSE_FLOW, _AROUND = 0.005, 0.2, 0.5, 40  # shares; the longer side over the surroundings
 
@@ -158,6 +159,28 @@ def repeats(images: Sequence[Grey], before: Grey | None = None, count: int = 0) 
         found.append(count)
         before = image
     return np.array(found, np.int64)
+
+
+class Ranges:
+    """Ranges of files whose frames have 16 bits: their largest value, which is near white unless bits are unused."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[str, int, float]] = {}
+
+    def add(self, file: str, text: str, image: Grey) -> None:
+        """Add a frame ``(H, W)`` of a file; one of 8 bits, or of a single value, tells nothing."""
+        if image.dtype.str[1:] == "u2" and image.min() < image.max():
+            first, count, largest = self._of.get(file, (text, 0, 0.0))
+            self._of[file] = first, count + 1, max(largest, float(image.max()) / _WHITE_OF["u2"])
+
+    def dark(self, source: str) -> list[str]:
+        """List the files that are as good as black for a network that knows frames from black to white."""
+        return [
+            f"'{source}': {count} frames of 16 bits, from '{first}' on, reach '{largest:.1%}' of white at most: black "
+            "for a screen. Save them with 8 bits, or over all 16 (in DICOM, state the bits in use as BitsStored)."
+            for first, count, largest in self._of.values()
+            if largest < _LEAST_USED
+        ]
 
 
 def white_of(image: Grey, where: str) -> float:

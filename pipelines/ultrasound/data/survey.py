@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.ultrasound.config import FrameLabel
-from pipelines.ultrasound.data.frames import Frame, FrameName, refuse
+from pipelines.ultrasound.data.frames import Frame, FrameName, Ranges, refuse
 from pipelines.ultrasound.data.lists import FrameList
 from pipelines.ultrasound.data.observers import has_empty_consensus, is_present
 from pipelines.ultrasound.data.subjects import hash_keys
@@ -30,6 +30,7 @@ class Survey:
         manifest: Hash of names, pixels and masks.
         notes: Remarks for the user.
         faults: A line for each frame that cannot be used.
+        dark: A line for each file of 16 bits that is as good as black for a screen; a segmenter sees no difference.
     """
 
     names: tuple[FrameName, ...]
@@ -39,6 +40,7 @@ class Survey:
     manifest: str
     notes: tuple[str, ...]
     faults: tuple[str, ...]
+    dark: tuple[str, ...] = ()
 
     def refuse_faults(self, source: str) -> None:
         """Refuse a list with frames that cannot be used.
@@ -68,7 +70,7 @@ def survey(
     places = range(count) if sample is None else sorted({each * count // sample for each in range(sample)})
     read: list[tuple[FrameName, bool, tuple[int, int], bytes, str]] = []
     faults: list[str] = []
-    without_consensus, observers = 0, Counter[int]()
+    without_consensus, observers, ranges = 0, Counter[int](), Ranges()
     for place in places:
         try:
             frame = frames.read(place)
@@ -79,6 +81,7 @@ def survey(
             read.append((frame.name, is_present(frame.masks, rule), (height, width), *_hashes(frame)))
             without_consensus += has_empty_consensus(frame.masks)
             observers[len(frame.masks)] += 1
+            ranges.add(frame.name.file, frame.name.text, frame.image)
         on_item()
     present = np.array([each[1] for each in read], bool)
     numbers = ", ".join(f"{number} on {each}" for number, each in sorted(observers.items()))
@@ -87,15 +90,26 @@ def survey(
         notes.append(
             f"{frames.name}: on {without_consensus} frames most observers see the organ and agree on no pixel of it."
         )
+    dark = tuple(ranges.dark(frames.name))
     return Survey(
         names=tuple(each[0] for each in read),
         present=present,
         sizes=tuple(each[2] for each in read),
         pixels=tuple(each[3] for each in read),
         manifest=hash_keys(f"{name.text} {content}" for name, _, _, _, content in read),
-        notes=(*frames.notes, *notes),
+        notes=(*frames.notes, *notes, *dark),
         faults=tuple(faults),
+        dark=dark,
     )
+
+
+def refuse_dark(surveys: Mapping[str, Survey], source: str) -> None:
+    """Refuse lists with files of 16 bits that are as good as black, for a screen.
+
+    Raises:
+        DataError: There are some.
+    """
+    refuse(source, [line for each in surveys.values() for line in each.dark])
 
 
 def refuse_shared_frames(surveys: Mapping[str, Survey], source: str) -> None:

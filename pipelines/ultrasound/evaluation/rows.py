@@ -1,21 +1,23 @@
 """Scores of screen, segmenter and gate on a list, each frame read once."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.ultrasound.config import FrameLabel
-from pipelines.ultrasound.data.frames import Frame
+from pipelines.ultrasound.data.frames import MOST_REPEATS, Frame, Ranges, refuse, repeats
 from pipelines.ultrasound.data.lists import FrameList
 from pipelines.ultrasound.data.observers import is_present, vote
 from pipelines.ultrasound.evaluation.band import LEVEL, Bands, compare_bands
 from pipelines.ultrasound.evaluation.scores import Segmented, by_subject, interval_over_subjects
 from pipelines.ultrasound.screening.gate import FrameCounts, accepted, count_frames
 from pipelines.ultrasound.screening.scope_guard import Guard, outside_frames
-from pipelines.ultrasound.segment import Masking, Masks
-from pipelines.ultrasound.weights.bundles import Frames, ScreenModel
+from pipelines.ultrasound.segment import Masking, Masks, masks_of
+from pipelines.ultrasound.weights.bundles import Frames, ScreenModel, SegmentModel
 from vision_core.console import track
 from vision_core.evaluation.classification import binary_auc
 from vision_core.evaluation.rows import Row
@@ -46,7 +48,8 @@ class ListScores:
         true_areas: Pixels of the consensus.
         bands: Of the model and the observers; None where distances are not compared.
         outside: Whether the frame lies outside the scope of the screen; None without a guard.
-        unjudged: Whether it holds a single value or repeats the one before, as frames that predict turns away.
+        unjudged: Whether it holds a single value or is of a frozen cine, as frames that predict turns away.
+        coloured: Whether colours lie over its grey, likewise.
     """
 
     name: str
@@ -65,6 +68,22 @@ class ListScores:
     bands: Bands | None = None
     outside: Flags | None = None
     unjudged: Flags | None = None
+    coloured: Flags | None = None
+
+    @property
+    def turned_away(self) -> Flags:
+        """Tell which frames predict turns away, whatever their score."""
+        known = [each for each in (self.outside, self.unjudged, self.coloured) if each is not None]
+        return np.asarray(np.any([np.zeros(len(self.present), bool), *known], axis=0))
+
+    def judged(self) -> "ListScores":
+        """Return the frames that predict does not turn away, to which a threshold is applied; of some without bands."""
+        kept = ~self.turned_away
+        if kept.all():
+            return self
+        some: dict[str, Any] = {name: each[kept] for name, each in vars(self).items() if isinstance(each, np.ndarray)}
+        subjects = None if self.subjects is None else tuple(compress(self.subjects, kept))
+        return replace(self, subjects=subjects, bands=None, **some)
 
     @property
     def segmented(self) -> Segmented:
@@ -81,11 +100,13 @@ class Models:
     Attributes:
         screen: Scores the frames, if any.
         masking: Makes the masks of all frames, whatever their score, if any.
-        guard: Scope of the screen, if it has one.
+        segmenter: Makes the masks by itself, without a screen, in place of ``masking``.
+        guard: Scope of the screen, or of such a segmenter, if it has one.
     """
 
     screen: ScreenModel | None = None
     masking: Masking | None = None
+    segmenter: SegmentModel | None = None
     guard: Guard = ()
 
 
@@ -102,34 +123,45 @@ def score_list(
         with_distances: Whether outlines and bands are compared too, which takes longest.
 
     Raises:
+        DataError: Frames of 16 bits are too dark for the screen.
         InputError: A frame cannot be read, or is too small.
     """
     rows: list[dict[str, float]] = []
     bands: list[dict[str, float]] = []
     outside: list[Flags] = []
-    unjudged: list[bool] = []
     before: Frame | None = None
+    times, ranges = 0, Ranges()
     for some in track(_alike(frames), _num_parts(frames), label, "part"):
         seen = Frames(images=[each.image for each in some], white=[each.white for each in some])
         scores = np.full(len(some), np.nan, np.float32)
-        if models.screen:
-            scores, features = models.screen.with_features(seen)
-            outside.append(outside_frames(models.guard, features))
         masks = models.masking(seen, [each.name.text for each in some]) if models.masking else None
+        if own := models.screen or models.segmenter:
+            outputs, features = own.with_features(seen)
+            outside.append(outside_frames(models.guard, features))
+            if models.screen:
+                scores = outputs
+            else:
+                masks = masks_of(outputs)
         for place, frame in enumerate(some):
-            unjudged.append(_is_unjudged(frame, before))
+            is_next = before is not None and frame.name.file != "" and frame.name.file == before.name.file
+            times = int(repeats([frame.image], before.image if before and is_next else None, times)[0])
             before = frame
+            ranges.add(frame.name.file, frame.name.text, frame.image)
             true_area = float(vote(frame.masks).sum())
             row = {
                 "present": is_present(frame.masks, rule),
                 "has_consensus": true_area > 0,
                 "true_areas": true_area,
                 "scores": float(scores[place]),
+                "unjudged": times > MOST_REPEATS or bool(frame.image.min() == frame.image.max()),
+                "coloured": frame.has_flow,
             }
             if masks and with_distances:
                 known = masks.probabilities
                 bands.append(compare_bands(None if known is None else known[place], frame.masks))
             rows.append(row | _compared(frame, masks, place, with_distances=with_distances))
+    if models.screen:
+        refuse(frames.name, ranges.dark(frames.name))
     columns = {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
     return ListScores(
         name=frames.name,
@@ -139,7 +171,8 @@ def score_list(
         scores=columns.pop("scores").astype(np.float32),
         bands=Bands(**{name: np.array([each[name] for each in bands]) for name in bands[0]}) if bands else None,
         outside=np.concatenate(outside) if models.guard and outside else None,
-        unjudged=np.array(unjudged, bool),
+        unjudged=columns.pop("unjudged") > 0,
+        coloured=columns.pop("coloured") > 0,
         **columns,
     )
 
@@ -171,7 +204,7 @@ def screen_row(model: str, found: ListScores, threshold: float) -> Row:
         "frame_accuracy": counts.accuracy,
         **_decisions(counts),
     }
-    return _row(model, found, metrics, {}, _turned_away(found))
+    return _row(model, found, metrics, {}, turned_away_notes(found))
 
 
 def segment_row(model: str, found: ListScores) -> Row:
@@ -186,7 +219,7 @@ def segment_row(model: str, found: ListScores) -> Row:
     }
     if found.bands:
         chosen |= {"band_coverage": found.bands.coverage, "observers_band_coverage": found.bands.observers_coverage}
-    notes = (_distances(found), *_band_widths(found), *_turned_away(found))
+    notes = (_distances(found), *_band_widths(found), *turned_away_notes(found))
     return _row(model, found, _decisions(count_frames(has_mask, found.present)), chosen, notes)
 
 
@@ -205,7 +238,7 @@ def gate_row(model: str, found: ListScores, threshold: float) -> Row:
     both = {key: value for name in gated for key, value in ((name, gated[name]), (f"alone_{name}", alone[name]))}
     share = {"accepted_share": float(passed.mean())}
     note = f"Threshold {threshold:g}. {_distances(found, passed)}"
-    return _row(model, found, {**both, **share}, chosen, (note, *_turned_away(found)))
+    return _row(model, found, {**both, **share}, chosen, (note, *turned_away_notes(found)))
 
 
 def end_to_end_dice(found: ListScores, threshold: float) -> Floats:
@@ -250,21 +283,17 @@ def _decisions(counts: FrameCounts) -> dict[str, float]:
     }
 
 
-def _turned_away(found: ListScores) -> tuple[str, ...]:
-    """Tell how many frames predict would not segment, whatever their score; here they are scored."""
+def turned_away_notes(found: ListScores, here: str = "they are scored here") -> tuple[str, ...]:
+    """Tell how many frames predict would not segment, whatever their score, and what is done with them ``here``."""
+    whose = "segmenter" if np.isnan(found.scores).all() else "screen"
     kinds = {
-        "lie outside the scope of the screen: predict does not segment them": found.outside,
-        "hold a single value or repeat the one before: predict does not segment such frames of a cine": found.unjudged,
+        f"lie outside the scope of the {whose}: predict does not segment them": found.outside,
+        "hold a single value or are of a frozen cine: predict does not segment them": found.unjudged,
+        "have colours over grey, as Doppler: predict does not segment them": found.coloured,
     }
     counts = {told: int(each.sum()) for told, each in kinds.items() if each is not None}
     of = len(found.present)
-    return tuple(f"{count} of {of} frames {told}; they are scored here." for told, count in counts.items() if count)
-
-
-def _is_unjudged(frame: Frame, before: Frame | None) -> bool:
-    is_next = before is not None and frame.name.file != "" and frame.name.file == before.name.file
-    is_repeat = before is not None and is_next and np.array_equal(frame.image, before.image)
-    return is_repeat or bool(frame.image.min() == frame.image.max())
+    return tuple(f"{count} of {of} frames {told}; {here}." for told, count in counts.items() if count)
 
 
 def _distances(found: ListScores, passed: Flags | None = None) -> str:

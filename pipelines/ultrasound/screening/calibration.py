@@ -1,7 +1,7 @@
 """Calibration of the gate: the threshold chosen on validation subjects, as the screen's card keeps it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 
 from pipelines.ultrasound.config import Calibrate, Gate, UltrasoundConfig
 from pipelines.ultrasound.data.lists import read_lists
-from pipelines.ultrasound.data.survey import refuse_shared_frames, survey
-from pipelines.ultrasound.evaluation.rows import ListScores, Models, score_list
+from pipelines.ultrasound.data.survey import refuse_dark, refuse_shared_frames, survey
+from pipelines.ultrasound.evaluation.rows import ListScores, Models, score_list, turned_away_notes
 from pipelines.ultrasound.screening.presence_rule import tuned_rule
+from pipelines.ultrasound.screening.scope_guard import guard_of
 from pipelines.ultrasound.screening.threshold import CurvePoint, cheapest, curve, risk_controlled
 from pipelines.ultrasound.segment import Masking, ModelMasks, open_masking
 from pipelines.ultrasound.weights.bundles import ScreenModel, load_network
@@ -45,8 +46,11 @@ def calibrate(config: UltrasoundConfig, screen: Path, device: torch.device) -> l
     data = config.data
     wanted = [data.split, data.val_split, *([data.calibration_split] if data.calibration_split else [])]
     lists = read_lists(data, wanted)
-    refuse_shared_frames({name: survey(each) for name, each in lists.by_name.items()}, str(data.root))
-    both, alone = Models(screen=loaded.model, masking=masking), Models(screen=loaded.model)
+    surveys = {name: survey(each) for name, each in lists.by_name.items()}
+    refuse_dark(surveys, str(data.root))
+    refuse_shared_frames(surveys, str(data.root))
+    alone = Models(screen=loaded.model, guard=guard_of(loaded.card))
+    both = replace(alone, masking=masking)
     found = score_list(lists[data.val_split], config.labels.presence, both, "calibrate", with_distances=False)
     apart = None
     if data.calibration_split:
@@ -54,13 +58,27 @@ def calibrate(config: UltrasoundConfig, screen: Path, device: torch.device) -> l
     seen = {each for name in (data.split, data.val_split) for each in lists[name].subjects or ()}
     record = calibration_of(found, config.calibrate, masking.identity, apart, seen)
     amend(screen, calibration=record)
-    return [*lists.notes, *_curve_lines(record), *_other_training(loaded.card, masking)]
+    left_out = [
+        f"note: '{each.name}': {note}"
+        for each in (found, apart)
+        if each
+        for note in turned_away_notes(each, "they choose no threshold")
+    ]
+    shown, of = int(found.judged().present.sum()), len(found.judged().present)
+    if shown in (0, of):
+        left_out.append(
+            f"note: '{found.name}' shows the organ on '{shown}' of {of} frames: the threshold weighs one kind of error "
+            "alone. Choose it on frames with the organ and without."
+        )
+    return [*lists.notes, *left_out, *_curve_lines(record), *_other_training(loaded.card, masking)]
 
 
 def calibration_of(
     found: ListScores, costs: Calibrate, identity: str, apart: ListScores | None = None, seen: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Choose the threshold of least cost on validation frames, and one that controls the share of missed frames.
+
+    Frames that predict turns away whatever their score are left out: no threshold is applied to them.
 
     Args:
         found: Scores and masks on the validation list.
@@ -70,8 +88,10 @@ def calibration_of(
         seen: Subjects that have trained or chosen anything.
 
     Raises:
-        DataError: The subjects of ``apart`` are too few, unknown, or among ``seen``; or a score is no number.
+        DataError: The subjects of ``apart`` are too few, unknown, or among ``seen``; a score is no number; or predict
+            would turn every frame away.
     """
+    found, num_away = _judged(found)
     points = curve(found.scores, found.segmented)
     best = cheapest(points, false_positive=costs.false_positive, false_negative=costs.false_negative)
     rule = None
@@ -88,6 +108,7 @@ def calibration_of(
             "list": found.name,
             "subjects": len(set(found.subjects)) if found.subjects else None,
             "frames": len(found.present),
+            **({"frames_turned_away": num_away} if num_away else {}),
         },
         "cost": {"false_positive": costs.false_positive, "false_negative": costs.false_negative},
         "segment": identity,
@@ -143,8 +164,21 @@ def _risk(apart: ListScores, alpha: float, seen: Iterable[str]) -> dict[str, Any
         raise DataError(
             f"The list '{apart.name}' names no subjects, over which missed frames are controlled. Add subjects.csv."
         )
+    apart, num_away = _judged(apart)
+    assert apart.subjects is not None
     found = risk_controlled(apart.scores, apart.present, apart.subjects, alpha, chosen_on=seen)
-    return {"list": apart.name, **asdict(found)}
+    return {"list": apart.name, **({"frames_turned_away": num_away} if num_away else {}), **asdict(found)}
+
+
+def _judged(found: ListScores) -> tuple[ListScores, int]:
+    """Leave out the frames that predict turns away; returns the others, and the number left out."""
+    some = found.judged()
+    if not len(some.present):
+        raise DataError(
+            f"'{found.name}': predict would turn all '{len(found.present)}' frames away, so that no threshold is "
+            "applied to any. Calibrate on frames like those of the training."
+        )
+    return some, len(found.present) - len(some.present)
 
 
 def _point(point: CurvePoint) -> Mapping[str, Any]:

@@ -9,12 +9,14 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel
 import nrrd
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
@@ -28,6 +30,7 @@ from tests.bad_inputs.dicoms import still
 from tests.pipelines.ultrasound.tiny import frame, make_bundle
 from tests.vision_core.dicom.test_spacing import region
 from vision_core.config.loading import load
+from vision_core.errors import InputError
 from vision_core.images.video import VideoFrames
 from vision_core.results import OUTSIDE
 from vision_core.segmentation.networks import ResidualUNet
@@ -189,6 +192,38 @@ def test_predict__frames_of_one_value_show_nothing_whatever_the_network_says(
         found = UltrasoundPredictor.from_checkpoint(bundle, "cpu")(tmp_path / "a.dcm")
         assert not found.accepted[[0, 2]].any()
         assert "2 frames hold a single value, black or saturated: not segmented." in found.notes
+
+
+@pytest.mark.parametrize("kind", ["png", "dcm", "twelve", "h5", "nii"])
+def test_predict__sixteen_bits_of_which_few_are_used_are_refused_before_a_screen(
+    kind: str, segmenter: Path, screen: Path, tmp_path: Path
+) -> None:
+    """They would be black for it. A segmenter sees no difference, and says why its pictures are dark."""
+    cine = np.stack([frame(0, number)[0] for number in range(2)]).astype(np.uint16)
+    path = tmp_path / f"a.{'dcm' if kind == 'twelve' else kind}"
+
+    def write(values: NDArray[np.uint16]) -> None:
+        if kind == "png":
+            Image.fromarray(values[1]).save(path)
+        elif kind == "h5":
+            with h5py.File(path, "w") as file:
+                file["frame_0000_000"], file["frame_0000_001"] = values
+        elif kind == "nii":
+            nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), np.eye(4)), path)  # type: ignore[no-untyped-call]
+        else:
+            bits = {"BitsStored": 12, "HighBit": 11} if kind == "twelve" else {}
+            still(path, values, NumberOfFrames=2, **bits)
+
+    write(cine)
+    with pytest.raises(InputError, match=r"frames of 16 bits, from '.*' on, reach '.*%' of white at most: black"):
+        UltrasoundPredictor.from_checkpoint(screen, "cpu")(path)
+    found = UltrasoundPredictor.from_checkpoint(segmenter, "cpu")(path)
+    assert any("Masks of a segmenter do not depend on it; pictures are dark." in note for note in found.notes)
+    largest = 4095 if kind == "twelve" else 65535
+    for brightest in (largest, largest // 4):
+        write((cine * np.float64(brightest / cine.max())).astype(np.uint16))
+        bright = UltrasoundPredictor.from_checkpoint(screen, "cpu")(path)
+        assert not any("of white at most" in note for note in bright.notes)
 
 
 def test_stream__every_frame_comes_once_with_the_mask_of_the_whole_file(segmenter: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.ultrasound.config import UltrasoundData
 from pipelines.ultrasound.data.lists import read_lists
-from pipelines.ultrasound.data.survey import refuse_shared_frames, survey
+from pipelines.ultrasound.data.survey import refuse_dark, refuse_shared_frames, survey
 from tests.pipelines.ultrasound.tiny import FRAMES, SIZE, SUBJECTS, make_h5
 from vision_core.errors import DataError, InputError
 
@@ -24,6 +24,23 @@ def test_survey__presence_sizes_and_a_hash_of_all_that_is_trained_on(tmp_path: P
     with h5py.File(tmp_path / "frames.h5", "a") as file:
         file["label_0000_001_02"][...] = 0
     assert survey(read_lists(data, ["train"])["train"]).manifest != found.manifest
+
+
+def test_survey__sixteen_bits_of_which_few_are_used_are_told_and_refused_for_a_screen(tmp_path: Path) -> None:
+    data = UltrasoundData(root=make_h5(tmp_path))
+    with h5py.File(tmp_path / "frames.h5", "a") as file:
+        for subject in range(3):
+            for number in range(FRAMES):
+                name = f"frame_{subject:04d}_{number:03d}"
+                values = file[name][...].astype(np.uint16)
+                del file[name]
+                file[name] = values * np.uint16({0: 1, 1: 1 if number else 257, 2: 257}[subject])
+    found = survey(read_lists(data, ["train"])["train"])
+    assert len(found.dark) == 1  # the second subject has a bright frame among dark ones
+    assert found.dark[0].startswith("'train': 4 frames of 16 bits, from 'frame_0000_000' on, reach '0.3%' of white")
+    assert found.dark[0] in found.notes
+    with pytest.raises(DataError, match=r"black for a screen. Save them with 8 bits"):
+        refuse_dark({"train": found}, "frames.h5")
 
 
 def test_survey__a_sample_is_spread_and_faults_hide_no_other_frame(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -59,16 +58,32 @@ def test_score_list__masks_against_the_consensus(tmp_path: Path) -> None:
 
 
 def test_score_list__frames_that_predict_turns_away_are_told(tmp_path: Path) -> None:
-    root = make_h5(tmp_path)
-    with h5py.File(root / "frames.h5", "a") as file:
-        file["frame_0009_001"][...] = file["frame_0009_000"][...]
-        file["frame_0009_003"][...] = 7
-        file["frame_0010_000"][...] = 7  # of another subject
-    scored = score_list(read_lists(UltrasoundData(root=root), ["test"])["test"], "observer_majority", Models(), "test")
-    assert scored.unjudged is not None
-    assert np.flatnonzero(scored.unjudged).tolist() == [1, 3, 4]
-    told = "3 of 8 frames hold a single value or repeat the one before: predict does not segment such frames of a cine;"
-    assert f"{told} they are scored here." in segment_row("m", scored).notes
+    """Those of a single value, of a frozen cine, and with colours over grey; not the copies of another rate."""
+    masks = frame(1, 1, (64, 64))[1]
+    for number in range(22):
+        image = np.repeat(frame(1, min(number, 3), (64, 64))[0][..., None], 3, axis=2)
+        if number == 1:
+            image[:] = 7
+        if number == 2:
+            image[20:40, 20:40] = (220, 60, 0)
+        path = tmp_path / "test" / "p" / f"f{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+        Image.fromarray(masks[0].astype(np.uint8)).save(path.with_stem(f"f{number}_obs00"))
+    frames = read_lists(UltrasoundData(root=tmp_path), ["test"])["test"]
+    scored = score_list(frames, "observer_majority", Models(), "test")
+    assert scored.unjudged is not None and scored.coloured is not None
+    # The last ones repeat frame 3 for the 16th time and more.
+    assert np.flatnonzero(scored.unjudged).tolist() == [1, 19, 20, 21]
+    assert np.flatnonzero(scored.coloured).tolist() == [2]
+    assert np.flatnonzero(scored.turned_away).tolist() == [1, 2, 19, 20, 21]
+    notes = segment_row("m", scored).notes
+    told = "predict does not segment them; they are scored here."
+    assert f"4 of 22 frames hold a single value or are of a frozen cine: {told}" in notes
+    assert f"1 of 22 frames have colours over grey, as Doppler: {told}" in notes
+    judged = scored.judged()
+    assert (len(judged.present), len(judged.subjects or ())) == (17, 17)
+    assert not judged.turned_away.any()
 
 
 def test_rows__published_decisions_of_screen_segmenter_and_gate() -> None:

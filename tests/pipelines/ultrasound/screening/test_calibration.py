@@ -55,6 +55,29 @@ def test_calibration__missed_frames_are_controlled_on_other_subjects_alone() -> 
         calibration_of(found(), Calibrate(), "x", few)
 
 
+def test_calibration__frames_that_predict_turns_away_choose_nothing() -> None:
+    """A threshold is never applied to them; each kind changes the choice by itself here."""
+    plain = found()
+    for kind, worst in {"outside": 1, "unjudged": 6, "coloured": 6}.items():
+        away = np.arange(8) == worst  # a false frame with a mask
+        record = calibration_of(found(**{kind: away}), Calibrate(), "x")
+        others = {name: values[~away] for name, values in vars(plain).items() if isinstance(values, np.ndarray)}
+        fewer = found(subjects=tuple(np.array(plain.subjects)[~away]), **others)
+        expected = calibration_of(fewer, Calibrate(), "x")
+        assert record["chosen_on"] == expected["chosen_on"] | {"frames_turned_away": 1}
+        assert {**record, "chosen_on": 0} == {**expected, "chosen_on": 0}
+    subjects = tuple("efghijklmn")
+    scores = np.linspace(0.2, 0.9, 10, dtype=np.float32)
+    given = {"name": "more", "subjects": subjects, "present": np.ones(10, bool), "scores": scores}
+    sizes = dict.fromkeys(("has_consensus", "dice", "precision", "recall", "areas", "confidence"), np.ones(10))
+    sizes |= dict.fromkeys(("hausdorff_95", "surface"), np.ones(10))
+    apart = found(**given, **sizes, outside=np.arange(10) == 0)
+    record = calibration_of(found(), Calibrate(), "x", apart, seen=set("abcd"))
+    assert (record["risk"]["num_subjects"], record["risk"]["frames_turned_away"]) == (9, 1)
+    with pytest.raises(DataError, match="'val': predict would turn all '8' frames away"):
+        calibration_of(found(unjudged=np.ones(8, bool)), Calibrate(), "x")
+
+
 def test_threshold__stated_then_calibrated_then_one_half() -> None:
     record = calibration_of(found(), Calibrate(), "mine")
     assert chosen_threshold(card(record), Gate(threshold=0.3)).value == 0.3

@@ -7,21 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipelines.ultrasound.__main__ import main
 from pipelines.ultrasound.config import UltrasoundConfig
 from pipelines.ultrasound.data.lists import read_lists
 from pipelines.ultrasound.evaluation.rows import Models, score_list, screen_row
+from pipelines.ultrasound.pipeline import UltrasoundPipeline
 from pipelines.ultrasound.predict import UltrasoundPredictor
 from pipelines.ultrasound.screening.scope_guard import guard_of, guard_record, outside_frames
-from pipelines.ultrasound.weights.bundles import ScreenModel, load_network
-from tests.pipelines.ultrasound.tiny import SIZE, Pair, frame
+from pipelines.ultrasound.segment import ModelMasks
+from pipelines.ultrasound.weights.bundles import ScreenModel, SegmentModel, load_network, save_networks
+from tests.pipelines.ultrasound.tiny import SIZE, Pair, frame, make_bundle, make_h5
 from vision_core.bundles.bundle import read_card
 from vision_core.config.loading import load
 from vision_core.errors import CheckpointError
 from vision_core.evaluation.scope import Scope
 from vision_core.results import OUTSIDE
+from vision_core.segmentation.networks import ResidualUNet
+from vision_core.segmentation.settings import Segmenter
 
 
 def stripes() -> np.ndarray:
@@ -87,6 +92,27 @@ def test_evaluate__tells_how_many_frames_predict_would_leave_out(pair: Pair) -> 
     assert notes(replace(scope, threshold=0.0)) == (
         "8 of 8 frames lie outside the scope of the screen: predict does not segment them; they are scored here.",
     )
+
+
+def test_evaluate__a_segmenter_alone_tells_of_its_own_scope(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = ResidualUNet(Segmenter(layers=2, first=4))
+    path = make_bundle(tmp_path / "model", network)
+    words = [f"data.root={make_h5(tmp_path / 'data')}", "data.eval_split=val", "train.device=cpu"]
+    config = load(UltrasoundConfig, None, words)
+    lists = read_lists(config.data, ["train", "val"])
+    found = {}
+    for name, threshold in {"all inside": 1e9, "all outside": 0.0}.items():
+        model = SegmentModel(network, size_px=None)
+        scope = {**guard_record(model, lists["train"], lists["val"]), "threshold": threshold}
+        card = read_card(path).model_copy(update={"scope": scope})
+        save_networks(tmp_path / name, [network], card)
+        [found[name]] = UltrasoundPipeline().evaluate(config, {"a": tmp_path / name}, None)
+    told = "8 of 8 frames lie outside the scope of the segmenter: predict does not segment them; they are scored here."
+    assert [told in each.notes for each in found.values()] == [False, True]
+    assert found["all inside"].metrics == found["all outside"].metrics
+    masking = score_list(lists["val"], "observer_majority", Models(masking=ModelMasks(model)), "test")
+    assert found["all inside"].metrics["dice"] == pytest.approx(masking.dice.mean(), abs=1e-3)
 
 
 def test_guard__older_bundles_have_none_and_a_damaged_one_is_refused(pair: Pair) -> None:
