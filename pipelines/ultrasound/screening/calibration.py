@@ -64,13 +64,13 @@ def calibrate(config: UltrasoundConfig, screen: Path, device: torch.device) -> l
         if each
         for note in turned_away_notes(each, "they choose no threshold")
     ]
-    shown, of = int(found.judged().present.sum()), len(found.judged().present)
-    if shown in (0, of):
-        left_out.append(
-            f"note: '{found.name}' shows the organ on '{shown}' of {of} frames: the threshold weighs one kind of error "
-            "alone. Choose it on frames with the organ and without."
-        )
-    return [*lists.notes, *left_out, *_curve_lines(record), *_other_training(loaded.card, masking)]
+    return [
+        *lists.notes,
+        *left_out,
+        *one_kind_note(found),
+        *_curve_lines(record),
+        *_other_training(loaded.card, masking),
+    ]
 
 
 def calibration_of(
@@ -117,6 +117,17 @@ def calibration_of(
         "presence_rule": asdict(rule) if rule else None,
         "risk": None if apart is None else _risk(apart, costs.alpha, seen),
     }
+
+
+def one_kind_note(found: ListScores) -> list[str]:
+    """Tell of a list whose frames all show the organ, or none: one kind of error alone chooses the threshold then."""
+    present = found.judged().present
+    if 0 < present.sum() < len(present):
+        return []
+    return [
+        f"note: '{found.name}' shows the organ on '{int(present.sum())}' of {len(present)} frames: one kind of error "
+        "alone chooses the threshold. Choose it on frames with the organ and without."
+    ]
 
 
 def curve_record(found: ListScores) -> list[Mapping[str, Any]]:

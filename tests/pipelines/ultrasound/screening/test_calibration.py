@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.ultrasound.config import Calibrate, Gate
-from pipelines.ultrasound.screening.calibration import calibration_of, chosen_threshold
+from pipelines.ultrasound.screening.calibration import calibration_of, chosen_threshold, one_kind_note
 from tests.pipelines.ultrasound.published import found
 from vision_core.bundles.card import Card, TrainedOn
 from vision_core.errors import CheckpointError, ConfigError, DataError
@@ -76,6 +76,16 @@ def test_calibration__frames_that_predict_turns_away_choose_nothing() -> None:
     assert (record["risk"]["num_subjects"], record["risk"]["frames_turned_away"]) == (9, 1)
     with pytest.raises(DataError, match="'val': predict would turn all '8' frames away"):
         calibration_of(found(unjudged=np.ones(8, bool)), Calibrate(), "x")
+
+
+def test_calibration__a_list_of_one_kind_is_told() -> None:
+    """All thresholds that accept nothing are the best of a list without the organ."""
+    assert one_kind_note(found()) == []
+    for present, shown in ((np.ones(8, bool), 8), (np.zeros(8, bool), 0)):
+        [told] = one_kind_note(found(present=present))
+        assert told.startswith(f"note: 'val' shows the organ on '{shown}' of 8 frames: one kind of error alone")
+    [told] = one_kind_note(found(outside=~found().present))  # of those that are left
+    assert "on '4' of 4 frames" in told
 
 
 def test_threshold__stated_then_calibrated_then_one_half() -> None:
