@@ -23,6 +23,7 @@ from torch import Tensor
 from vision_core.bundles.file_faults import find_fault
 from vision_core.bundles.unpickling import read_pickled_arrays
 from vision_core.bundles.weight_sets import WeightSets, find_sets
+from vision_core.console import command_line
 from vision_core.errors import CheckpointError, UserError
 
 _NOT_WEIGHTS = ("num_batches_tracked", "pixel_mean", "pixel_std")
@@ -84,7 +85,7 @@ def read_weights(path: Path, *, trust: bool = False, key: str | None = None) -> 
     """
     convert = (
         "If you know where it comes from, convert it once with the verb import-weights: … import-weights "
-        f"{path} --out BUNDLE --i-trust-this-file; or save its state dict alone with torch 2."
+        f"{command_line([str(path)])} --out BUNDLE --i-trust-this-file; or save its state dict alone with torch 2."
     )
     if path.suffix == ".pkl" and path.is_file():
         _check_file(path)

@@ -51,8 +51,10 @@ def test_read__old_file_format(tmp_path: Path) -> None:
 
 
 def test_read__unknown_class_is_refused_with_the_command(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.pth", {"model": {"a": torch.ones(2)}, "args": argparse.Namespace(lr=0.1)})
-    with pytest.raises(CheckpointError, match=r"argparse.Namespace.*import-weights .*--i-trust-this-file"):
+    path = saved(tmp_path / "my a.pth", {"model": {"a": torch.ones(2)}, "args": argparse.Namespace(lr=0.1)})
+    with pytest.raises(
+        CheckpointError, match=r"argparse.Namespace.*import-weights '.*' --out BUNDLE --i-trust-this-file"
+    ):
         read_weights(path)
 
 

@@ -7,8 +7,8 @@ from vision_core.bundles.bundle import read_card
 from vision_core.bundles.card import CARD_FILE
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
-from vision_core.console import say
-from vision_core.errors import CheckpointError, UsageError
+from vision_core.console import command_line, say
+from vision_core.errors import CheckpointError, UsageError, one_line
 from vision_core.pipeline import Build
 
 
@@ -22,7 +22,8 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     config = configs.load(config_class, None, arguments.words)
     for line in build().import_weights(arguments.file, config, out, trusted=arguments.i_trust_this_file):
         say(line)
-    say(f"Bundle: {out}. Check it: python -m pipelines.{config_class.task} verify {out}")
+    check = command_line(["python", "-m", f"pipelines.{config_class.task}", "verify", str(out)])
+    say(f"Bundle: {one_line(str(out))}. Check it: {check}")
     return 0
 
 

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from vision_core.config.schema import Config
-from vision_core.console import say
-from vision_core.errors import UsageError
+from vision_core.console import command_line, say
+from vision_core.errors import UsageError, one_line
 from vision_core.pipeline import Build
 
 
@@ -18,6 +18,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         raise UsageError(f"{folder} is not empty; give a new folder.")
     say(build().demo_data(folder))
     task = config_class.task
-    say(f"Written to {folder}. Train on it:")
-    say(f"  python -m pipelines.{task} train --config configs/{task}/demo.yaml data.root={folder}")
+    start = ["python", "-m", f"pipelines.{task}", "train", "--config", f"configs/{task}/demo.yaml"]
+    say(f"Written to {one_line(str(folder))}. Train on it:")
+    say(f"  {command_line([*start, f'data.root={folder}'])}")
     return 0

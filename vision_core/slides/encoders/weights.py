@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vision_core.bundles.bundle import Tensors, check_finite
 from vision_core.bundles.foreign_weights import read_state_dict
+from vision_core.console import command_line
 from vision_core.errors import CheckpointError
 
 _IN_FOLDER = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
@@ -37,7 +38,7 @@ def read_tensors(path: Path) -> Tensors:
     """
     unsafe = (
         "Save its state dict alone with torch 2; or, if you know where it comes from, convert it once: "
-        f"python -m pipelines.pretrain import-weights {path} --out BUNDLE --i-trust-this-file."
+        f"python -m pipelines.pretrain import-weights {command_line([str(path)])} --out BUNDLE --i-trust-this-file."
     )
     tensors = read_state_dict(path, unsafe=unsafe)
     for wrapper in _WRAPPERS:

@@ -315,10 +315,10 @@ class Running:
 
 def test_weights__a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"conv1.weight": torch.ones(1), "x": Running()}, tmp_path / "new.pth")
-    (tmp_path / "old.pth").write_bytes(pickle.dumps(Running(), protocol=2))
-    for name in ("new.pth", "old.pth"):
-        with pytest.raises(CheckpointError, match=r"could run code .* import-weights .* --i-trust-this-file"):
+    torch.save({"conv1.weight": torch.ones(1), "x": Running()}, tmp_path / "my new.pth")
+    (tmp_path / "my old.pth").write_bytes(pickle.dumps(Running(), protocol=2))
+    for name in ("my new.pth", "my old.pth"):
+        with pytest.raises(CheckpointError, match=r"could run code .* import-weights '.*' .* --i-trust-this-file"):
             build_encoder(settings("resnet50", tmp_path / name))
     assert not (tmp_path / "ran").exists()
 
