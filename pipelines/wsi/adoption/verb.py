@@ -12,7 +12,7 @@ from pipelines.wsi.adoption.split_lists import LABELS
 from pipelines.wsi.cohort.csv_table import read_table
 from pipelines.wsi.config import WsiConfig
 from vision_core.config import loading as configs
-from vision_core.console import say
+from vision_core.console import command_line, say
 from vision_core.errors import ConfigError, InputError, UsageError
 from vision_core.slides.encoders.encoder import Encoder
 from vision_core.slides.encoders.networks import build_encoder
@@ -105,7 +105,7 @@ class _OriginalSlides:
 
 def _training_settings(out: Path) -> str:
     """Format the settings of a training on the written files."""
-    words = f"data.root={out} data.format=features"
+    words = f"{command_line([f'data.root={out}'])} data.format=features"
     if not (out / LABELS).is_file():
         return f"{words} data.labels=LABELS.csv"
     columns = read_table(out / LABELS).columns

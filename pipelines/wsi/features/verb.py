@@ -1,7 +1,6 @@
 """The verb ``features``: extraction of the feature files of slides, with resume."""
 
 import argparse
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from vision_core.batch.plan import output_names
 from vision_core.batch.progress import BatchProgress
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
-from vision_core.console import say
+from vision_core.console import command_line, say
 from vision_core.errors import DataError
 from vision_core.pipeline import Pipeline
 from vision_core.training.runtime import launch
@@ -37,7 +36,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     inputs = [slides] if slides.is_file() and not is_list else pipeline.inputs(slides)
     paths = [f"--input={slides}", f"--out={arguments.out}"]
     settings = [f"--config={arguments.config}"] if arguments.config else []
-    arguments.resume_command = shlex.join(
+    arguments.resume_command = command_line(
         ["python", "-m", "pipelines.wsi", "features", *paths, *settings, *arguments.words]
     )
     processor = SlideProcessor(
@@ -49,9 +48,10 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         summary = run_batch(replace(job, notes=notes), shown)
     for line in (*summary.lines(), *_renamed(inputs)):
         say(line)
+    written = command_line([f"data.root={arguments.out}", f"data.features={arguments.out}"])
     say(
-        f"Train on them: python -m pipelines.wsi train data.root={arguments.out} data.features={arguments.out} "
-        "data.format=features data.labels=LABELS.csv data.protocol=stratified"
+        f"Train on them: python -m pipelines.wsi train {written} data.format=features data.labels=LABELS.csv "
+        "data.protocol=stratified"
     )
     return summary.exit_code
 

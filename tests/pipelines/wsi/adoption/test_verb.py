@@ -1,5 +1,6 @@
 """The command, on features of a real slide by the shipped encoder, written as CLAM writes them."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,11 +93,13 @@ def test_adopt__trident_with_a_list(tmp_path: Path, capsys: pytest.CaptureFixtur
     folder = make_trident(tmp_path / "trident", {"a": 2, "b": 2})
     labels = write_list(tmp_path, ["slide;label", "a;0", "b;1"])
     words = [f"data.labels={labels}", "data.classes=[normal, tumor]"]
-    assert _main("--trident", folder, "--out", tmp_path / "ours", *words) == 0
-    assert [each.label for each in read_labels(tmp_path / "ours" / "labels.csv", ("normal", "tumor")).slides] == [0, 1]
+    assert _main("--trident", folder, "--out", tmp_path / "our files", *words) == 0
+    labels = tmp_path / "our files" / "labels.csv"
+    assert [each.label for each in read_labels(labels, ("normal", "tumor")).slides] == [0, 1]
     told = capsys.readouterr().out
     assert "Not checked by encoding tiles again" in told
-    assert told.endswith(f"train data.root={tmp_path / 'ours'} data.format=features data.protocol=stratified\n")
+    quoted = shlex.quote(f"data.root={tmp_path / 'our files'}")
+    assert told.endswith(f"train {quoted} data.format=features data.protocol=stratified\n")
 
 
 def test_adopt__how_to_go_on_follows_from_what_was_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -46,21 +47,22 @@ def test_features__one_bad_slide_never_stops_the_rest(tmp_path: Path, capsys: py
         write_pyramid(tmp_path / "slides" / f"s{number}.tif", picture(number))
     write_pyramid(tmp_path / "slides" / "glass.tif", np.full((SIDE_PX, SIDE_PX, 3), 243, np.uint8))
     (tmp_path / "slides" / "bad.svs").write_text("nothing")
-    assert _features(tmp_path / "slides", tmp_path / "out") == 4
+    assert _features(tmp_path / "slides", tmp_path / "my features") == 4
     told = capsys.readouterr().out
     assert "3 of 4 inputs done" in told
+    assert shlex.quote(f"data.features={tmp_path / 'my features'}") in told
     assert "a second)" in told  # where the time went
-    made = {path.stem: read_features(path) for path in (tmp_path / "out" / "outputs").iterdir()}
+    made = {path.stem: read_features(path) for path in (tmp_path / "my features" / "outputs").iterdir()}
     assert {name: len(features) > 0 for name, features in made.items()} == {"s0": True, "s1": True, "glass": False}
     assert made["s0"].dim == 1280
     assert made["s0"].attributes["encoder"]["name"] == "lite0"
-    with (tmp_path / "out" / "results.csv").open() as file:
+    with (tmp_path / "my features" / "results.csv").open() as file:
         rows = {Path(row["input"]).stem: row for row in csv.DictReader(file)}
     assert rows["glass"]["tiles"] == "0"
-    before = _snapshot(tmp_path / "out" / "outputs")
-    assert _features(tmp_path / "slides", tmp_path / "out") == 4
-    assert _snapshot(tmp_path / "out" / "outputs") == before
-    assert not list((tmp_path / "out").glob(".unfinished*"))
+    before = _snapshot(tmp_path / "my features" / "outputs")
+    assert _features(tmp_path / "slides", tmp_path / "my features") == 4
+    assert _snapshot(tmp_path / "my features" / "outputs") == before
+    assert not list((tmp_path / "my features").glob(".unfinished*"))
 
 
 def test_features__other_settings_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
