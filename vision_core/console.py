@@ -69,11 +69,8 @@ class Progress:
     def _tell(self, now: float, note: str) -> None:
         rate = (self._done - self._first) / max(now - self._start, 1e-9)
         left = (self._total - self._done) / rate if rate else 0
-        sys.stderr.write(
-            f"{self._label}: {self._done}/{self._total} {self._unit}, {rate:.2f} {self._unit}/s, "
-            f"{_clock(left)} left {note}".rstrip()
-            + "\n"
-        )
+        told = f"{self._label}: {self._done}/{self._total} {self._unit}, {rate:.2f} {self._unit}/s, {_clock(left)} left"
+        sys.stderr.write(", ".join(filter(None, (told, note))) + "\n")
         sys.stderr.flush()
 
 

@@ -71,7 +71,7 @@ def test_c04_on_request_the_run_goes_on_and_everything_says_so(data: Path, tmp_p
 
 def test_c04_boxes_an_image_stand_in_the_progress(data: Path, tmp_path: Path, capsys: Capture) -> None:
     assert adapt(tmp_path, data, *STEPS) == 0
-    assert re.search(r"train: 2/2 step, .* left loss \S+, \d\.\d pseudo labels an image", capsys.readouterr().err)
+    assert re.search(r"train: 2/2 step, .* left, loss \S+, \d\.\d pseudo labels an image", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("flags", [(), ("--dry-run",)])

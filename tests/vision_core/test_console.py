@@ -81,7 +81,7 @@ def test_progress__plain_lines_tell_rate_and_time_left(
     for _ in range(12):
         now += 1.0
         progress.advance("loss 0.5")
-    assert capsys.readouterr().err == "train: 1010/4000 step, 1.00 step/s, 49:50 left loss 0.5\n"
+    assert capsys.readouterr().err == "train: 1010/4000 step, 1.00 step/s, 49:50 left, loss 0.5\n"
 
 
 def test_progress__the_wall_clock_does_not_matter(
@@ -118,7 +118,7 @@ def test_say__control_characters_become_escapes_line_feeds_stay(
 def test_progress__label_and_note_stay_on_their_line(capsys: pytest.CaptureFixture[str]) -> None:
     Progress(1, "read a\nb").advance("c\x1bd")
     told = capsys.readouterr().err
-    assert told.startswith(r"read a\nb: 1/1 it, ") and told.endswith("left c\\x1bd\n")
+    assert told.startswith(r"read a\nb: 1/1 it, ") and told.endswith("left, c\\x1bd\n")
 
 
 def test_log__warnings_are_escaped(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from vision_core.config.schema import ConfigT
 from vision_core.config.strict_yaml import Keys, load_yaml, read_yaml
-from vision_core.errors import ConfigError
+from vision_core.errors import ConfigError, one_line
 
 _COMMAND_LINE = "command line"
 _RUN_NAME = re.compile(r"\w[\w.-]*")
@@ -107,6 +108,15 @@ def fingerprint(settings: object) -> str:
     return blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
+def _remedy(before: str, word: str) -> str:
+    """Say what a word that is no setting may have been meant as: the end of the one before, or a folder."""
+    if not word or "=" in word:
+        return ""
+    if "=" in before:
+        return f"; a value with a space stands in quotes: '{one_line(before)} {one_line(word)}'"
+    return f"; a folder of data is given as data.root={shlex.quote(one_line(word))}" if Path(word).exists() else ""
+
+
 def nearest_key(config_class: type[BaseModel], name: str) -> str:
     """Find the dotted key whose last part resembles ``name``; empty without one."""
     keys: dict[str, str] = {}
@@ -119,11 +129,11 @@ def nearest_key(config_class: type[BaseModel], name: str) -> str:
 def _from_words(words: Sequence[str]) -> Keys:
     keys: Keys = {}
     problems = []
-    for word in words:
+    for before, word in zip(("", *words), words, strict=False):
         dotted, equals, text = word.partition("=")
         parts = dotted.split(".")
         if not equals or not all(parts):
-            problems.append(f"{_short(word)}: expected key=value  [{_COMMAND_LINE}]")
+            problems.append(f"{_short(word)}: expected key=value{_remedy(before, word)}  [{_COMMAND_LINE}]")
             continue
         try:
             _put(keys, parts, load_yaml(text))

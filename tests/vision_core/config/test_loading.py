@@ -87,6 +87,7 @@ def test_load__all_problems_at_once_each_with_its_origin(tmp_path: Path) -> None
         ("train.seed=" + "9" * 5000, "train.seed: cannot read the value '9999"),
         ("folder=2021-99-99", "folder: cannot read the value"),
         ("=3", "'=3': expected key=value"),
+        ("/", "'/': expected key=value; a folder of data is given as data.root=/ "),
         ("train.epochs", "'train.epochs': expected key=value"),
         ("train..epochs=3", "'train..epochs=3': expected key=value"),
         ("train.=3", "'train.=3': expected key=value"),
@@ -96,6 +97,11 @@ def test_load__all_problems_at_once_each_with_its_origin(tmp_path: Path) -> None
 def test_load__word_is_refused(word: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told + r".*\[command line\]$"):
         load(DeepConfig, None, [word])
+
+
+def test_load__a_value_with_a_space_stands_in_quotes() -> None:
+    with pytest.raises(ConfigError, match=r"'images': .* stands in quotes: 'folder=my images'  "):
+        load(DeepConfig, None, ["folder=my", "images"])
 
 
 def test_load__long_values_are_cut_in_the_message() -> None:
