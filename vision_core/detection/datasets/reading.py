@@ -1,5 +1,7 @@
 """Reading of detection data sets of any format into records."""
 
+import difflib
+import os
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -11,7 +13,7 @@ from vision_core.detection.datasets import cityscapes, kitti, yolo
 from vision_core.detection.datasets.coco import read_coco, read_coco_images
 from vision_core.detection.datasets.formats import MARKS, coco_indexes, detect_format, places
 from vision_core.detection.datasets.records import DetectionDataset, ImageRecord, RefusedDataset, unlabelled
-from vision_core.detection.datasets.voc import CLASS_LISTS, read_voc, read_voc_images
+from vision_core.detection.datasets.voc import CLASS_LISTS, VOC_FOLDERS, read_voc, read_voc_images
 from vision_core.detection.settings import DetectionData
 from vision_core.errors import ConfigError, DataError
 from vision_core.files import sha256, stamp
@@ -183,16 +185,19 @@ def _refuse_other_tree(root: Path, data: DetectionData) -> None:
     """Refuse a folder that lacks the mark of its format and has that of another one.
 
     Raises:
-        DataError: The message names the other.
+        DataError: The message names the other; or the folder holds no image.
     """
     layout = _layout(root, data)
     if layout == "images" or (coco_indexes(root) if layout == "coco" else (root / MARKS[layout]).exists()):
         return
-    others = [name for name, mark in MARKS.items() if (root / mark).exists()]
-    others += ["coco"] if not others and coco_indexes(root) else []
+    others = [f"'{name}'" for name, mark in MARKS.items() if (root / mark).exists()]
+    others += ["'coco'"] if not others and coco_indexes(root) else []
+    if not others and layout == "voc" and not any((root / name).exists() for name in VOC_FOLDERS):
+        list_images(root)  # where there is none, what the folder holds says more than what it lacks
+        others = ["'images', a plain folder without labels"]
     if others:
         mark = MARKS.get(layout, "<split>.json")
-        raise DataError(f"'{root}' has no '{mark}', and looks like '{others[0]}'. Correct data.format or data.root.")
+        raise DataError(f"'{root}' has no '{mark}', and looks like {others[0]}. Correct data.format or data.root.")
 
 
 def _read_labelled(
@@ -259,4 +264,17 @@ def existing_root(data: DetectionData) -> Path:
     for folder in tried:
         if folder.is_dir():
             return folder
-    raise DataError(f"'{data.root}' is not a folder (looked at {' and '.join(map(str, tried))}). Correct data.root.")
+    near = _alike(data.root)
+    meant = f"Did you mean '{near}'?" if near else "Correct data.root."
+    looked = f" (nor is '{tried[1]}')" if len(tried) > 1 else ""
+    raise DataError(f"'{data.root}' is not a folder{looked}. {meant}")
+
+
+def _alike(folder: Path) -> Path | None:
+    """Find the folder beside a missing one whose name resembles it."""
+    if not folder.parent.is_dir():
+        return None
+    with os.scandir(folder.parent) as entries:
+        names = [entry.name for entry in entries if entry.is_dir()]
+    near = difflib.get_close_matches(folder.name, names, n=1)
+    return folder.with_name(near[0]) if near else None

@@ -55,6 +55,7 @@ CLASS_LISTS = {
     "sim10k": ("car",),
 }
 
+VOC_FOLDERS = ("JPEGImages", "ImageSets", "Annotations")
 _WORDS = {"": False, "false": False, "no": False, "unspecified": False, "true": True, "yes": True}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _ONCE = {"bndbox": "boxes", "name": "names", **{f"bndbox/{corner}": f"numbers {corner}" for corner in _CORNERS}}

@@ -55,6 +55,32 @@ def test_detect_format__of_the_settings_unless_one_is_given(tmp_path: Path, file
     assert DetectionData(root=tmp_path, format="sim10k").format == "sim10k"
 
 
+@pytest.mark.parametrize(("files", "told"), [([], ". Give"), (["notes.txt"], r"; 1 \.txt")])
+def test_read_dataset__of_a_folder_without_images_what_it_holds_is_said(
+    tmp_path: Path, files: list[str], told: str
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    for with_labels in (True, False):
+        with pytest.raises(DataError, match=f"holds 0 images{told}"):
+            read_dataset(DetectionData(root=tmp_path, classes=SHAPES), "train", with_labels=with_labels)
+
+
+def test_read_dataset__a_folder_of_images_read_as_a_labelled_one_is_told(tmp_path: Path) -> None:
+    root = make_coco(tmp_path) / "train"
+    data = DetectionData(root=root, format="voc", classes=SHAPES)
+    with pytest.raises(DataError, match="has no 'ImageSets/Main', and looks like 'images', a plain folder without lab"):
+        read_dataset(data, "test", with_labels=True)
+
+
+def test_read_dataset__a_folder_that_is_not_there_is_taken_for_its_like(tmp_path: Path) -> None:
+    (tmp_path / "my images").mkdir()
+    with pytest.raises(DataError, match=r"is not a folder\. Did you mean '.*/my images'"):
+        read_dataset(DetectionData(root=tmp_path / "my imagse", classes=SHAPES), "train", with_labels=False)
+    with pytest.raises(DataError, match=r"is not a folder\. Correct data\.root\."):
+        read_dataset(DetectionData(root=tmp_path / "elsewhere" / "a", classes=SHAPES), "train", with_labels=False)
+
+
 def test_format_note__counts_files_by_kind(tmp_path: Path) -> None:
     root = make_coco(tmp_path) / "train"
     data = DetectionData(root=root, classes=SHAPES)
@@ -86,7 +112,7 @@ def test_read_dataset__root_is_looked_for_among_published_sets(tmp_path: Path, m
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "published"))
     monkeypatch.chdir(tmp_path)
     assert len(read_dataset(DetectionData(root=Path("clipart")), "train", with_labels=True)) == 4
-    with pytest.raises(DataError, match=r"'watercolor' is not a folder \(looked at watercolor and .*watercolor\)"):
+    with pytest.raises(DataError, match=r"'watercolor' is not a folder \(nor is '.*published/watercolor'\)\. Correct"):
         read_dataset(DetectionData(root=Path("watercolor")), "train", with_labels=True)
 
 
