@@ -59,12 +59,12 @@ def layout_curve(name: str, points: Sequence[tuple[float, float]], names: Mappin
         name=title,
         points=laid(values),
         smooth=laid(_smoothed(values)) if len(values) >= _SMOOTHED_FROM and high > low else "",
-        low=f"{low:.3g}",
-        high=f"{high:.3g}" if high > low else "",
+        low=_text(low),
+        high=_text(high) if high > low else "",
         first_step=int(steps[0]),
         last_step=int(steps[-1]),
-        words=f"{title}: {values[0]:.3g} at step {steps[0]:.0f}, {values[-1]:.3g} at step {steps[-1]:.0f}, "
-        f"between {low:.3g} and {high:.3g}",
+        words=f"{title}: {_text(values[0])} at step {steps[0]:.0f}, {_text(values[-1])} at step {steps[-1]:.0f}, "
+        f"between {_text(low)} and {_text(high)}",
     )
 
 
@@ -78,6 +78,11 @@ def name_of(metric: str, names: Mapping[str, str]) -> str:
         return f"Score between epochs: {scored[1]}"
     loss = re.fullmatch(r"loss_(.+)", metric)
     return f"Loss: {loss[1].replace('_', ' ')}" if loss else metric
+
+
+def _text(value: float) -> str:
+    """Write a value to three digits, a large one whole: memory is ``1,210``, not ``1.21e+03``."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:

@@ -217,9 +217,12 @@ def _headlines(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 def _notes(run: RunRecord) -> list[str]:
-    """List the notes of a run and those of the lists that it was scored on, each once."""
+    """List the notes of a run and those of the lists that it was scored on, each once; none that its summary says."""
     notes = run.facts.get("notes") or []
     told = [str(note) for note in notes] if isinstance(notes, list) else [str(notes)]
+    summary = run.summary
+    said = tuple(filter(None, (summary.headline, *summary.lines))) if summary else ()
+    told = [note for note in told if not note.startswith(said)]
     return list(dict.fromkeys([*told, *(f"{row.split}: {note}" for row in run.evaluations for note in row.notes)]))
 
 

@@ -9,6 +9,9 @@ def test_layout_curve__corners_of_the_box() -> None:
     curve = layout_curve("loss", [(10, 4.0), (20, 2.0), (30, 3.0)], {})
     assert curve.points == "0.0,5.0 150.0,105.0 300.0,55.0"
     assert curve.words == "loss: 4 at step 10, 3 at step 30, between 2 and 4"
+    memory = layout_curve("peak_memory_mib", [(1, 1110.4), (2, 1212.6)], {})
+    assert (memory.low, memory.high) == ("1,110", "1,213")
+    assert "1,110 at step 1" in memory.words
 
 
 def test_layout_curve__one_point_and_long_curves() -> None:

@@ -13,6 +13,7 @@ from vision_core.images.drawing import write_png
 from vision_core.results import RESEARCH_NOTICE
 from vision_core.runs.record import RunRecord
 from vision_core.runs.report import compare, embed, in_points, write_report
+from vision_core.runs.summary import Summary, write_summary
 
 
 def _run(name: str = "night", seed: int = 0, boxes: int = 141, **scores: float | None) -> RunRecord:
@@ -116,6 +117,20 @@ def test_write_report__stands_alone_and_escapes_text(tmp_path: Path) -> None:
     assert "<script" not in text and "&lt;script&gt;" in text
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:)|url\(|https?:""", text)
     assert RESEARCH_NOTICE in text and "rose from 32.0 to 43.0" in text
+
+
+def test_write_report__what_its_task_says_stands_once_and_whole_commands_are_shown(tmp_path: Path) -> None:
+    run = _write_run(
+        tmp_path / "run", {"notes": ["Unclear. No rule.", "3 found now. One moved.", "The teacher moved."]}
+    )
+    steps = (("Find out:", "python -m task compare 'my run/model' --out a-long-name"),)
+    (run / "evaluation.json").unlink()  # of a list without labels there is none
+    write_summary(run, Summary(headline="Unclear.", lines=("3 found now.", ""), next_steps=steps))
+    page = write_report(run, {}).read_text(encoding="utf-8")
+    assert page.count("Unclear.") == page.count("3 found now.") == 1
+    assert "<li>The teacher moved.</li>" in page
+    assert "Scores</h2>" not in page and "No scores: nothing was evaluated" in page
+    assert "white-space: pre-wrap" in page and "a-long-name</code>" in page
 
 
 def test_write_report__parent_of_runs_gives_one_page(tmp_path: Path) -> None:
