@@ -11,7 +11,8 @@ from vision_core.bundles.card import Card
 from vision_core.config import loading as configs
 from vision_core.config.schema import Config
 from vision_core.console import say
-from vision_core.errors import UsageError, one_line
+from vision_core.environment import datasets_root
+from vision_core.errors import DataError, UsageError, one_line
 from vision_core.evaluation.rows import Row, details_table, table, write_rows
 from vision_core.files import write_readme, writing
 from vision_core.pipeline import Build, load_proven
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
     else:
         origin = f"{arguments.checkpoint}/card.json"
         config = configs.of_bundle(config_class, card.config, arguments.words, origin)
+        _refuse_data_of_elsewhere(config, arguments.checkpoint, arguments.words)
     pipeline = build()
     compared = {card.method: arguments.checkpoint}
     if arguments.beside:
@@ -57,6 +59,17 @@ def run(arguments: argparse.Namespace, config_class: type[Config], build: Build)
         write_readme(arguments.out, f"Scores of the bundle {card.identity()} on a labelled list.", _FILES)
         say(one_line(f"Written to {arguments.out}."))
     return 0
+
+
+def _refuse_data_of_elsewhere(config: Config, bundle: Path, words: Sequence[str]) -> None:
+    """Refuse the folder that a bundle of another place was made of, where nobody named one."""
+    root = config.data.root
+    is_named = any(word.startswith("data.root=") for word in words)
+    if root and not is_named and not any((place / root).exists() for place in (Path(), datasets_root())):
+        raise DataError(
+            f"The data that '{bundle}' was made of are not here: its card names '{root}'. Give those to score on: "
+            "data.root=FOLDER data.eval_split=LIST."
+        )
 
 
 def _source_on_card(card: Card, rows: Sequence[Row]) -> str:
