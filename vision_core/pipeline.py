@@ -87,8 +87,6 @@ class Pipeline(ABC, Generic[ConfigT]):
     """Task as the verbs use it: five abstract methods, defaults for all others.
 
     Attributes:
-        own_data: Arguments of ``train`` for a user's own data, printed at the end of a run.
-        own_source: Verbs that make the bundle which these start from; empty where they start from none.
         limits: Limits of use, written on every card of this task.
         can_check: Whether its ``validate`` follows ``checking``.
         checking: How ``validate`` reads.
@@ -96,8 +94,6 @@ class Pipeline(ABC, Generic[ConfigT]):
         curve_names: Names for people of what its learners log, by key, for the curves of the report.
     """
 
-    own_data: ClassVar[str]
-    own_source: ClassVar[str] = ""
     limits: ClassVar[str]
     can_check: ClassVar[bool] = False
     checking: Checking = Checking()

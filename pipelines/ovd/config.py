@@ -173,6 +173,9 @@ class OvdConfig(Config):
 
     task: ClassVar[str] = "ovd"
     at_inference: ClassVar[tuple[str, ...]] = ("predict.", "image_text.")
+    own_data: ClassVar[str] = (
+        "data.root=YOUR_IMAGES 'data.classes=[...]' 'data.novel=[...]' candidates.file=pseudo_labels.json"
+    )
     predict_options: ClassVar[Mapping[str, tuple[str, str]]] = {
         "--classes": ("predict.classes", "names to detect, separated by commas"),
         "--classes-file": ("predict.classes_file", "list of names: a line each, synonyms behind commas"),

@@ -79,7 +79,6 @@ _FREE_OVERLAP = 0.3  # of a background region with any labelled box or candidate
 class OvdPipeline(Pipeline[OvdConfig]):
     """Pipeline of detectors of what words name."""
 
-    own_data = "data.root=YOUR_IMAGES data.classes=[...] data.novel=[...] candidates.file=pseudo_labels.json"
     can_check = True
     result_files = RESULT_FILES
     curve_names = LOSS_NAMES
@@ -94,7 +93,8 @@ class OvdPipeline(Pipeline[OvdConfig]):
         weights[IMAGE_TEXT] = f"image_text.kind=compact image_text.weights={bundle} proposals.weights=GENERATOR"
         if method not in weights:
             return super().next_command(method, bundle)
-        return f"pseudo-label --out labels data.root=YOUR_IMAGES data.classes=[...] data.novel=[...] {weights[method]}"
+        data = "data.root=YOUR_IMAGES 'data.classes=[...]' 'data.novel=[...]'"
+        return f"pseudo-label --out labels {data} {weights[method]}"
 
     def __init__(self) -> None:
         self._seen: Seen = {}  # notes on the files that were found to be sound

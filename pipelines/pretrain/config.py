@@ -153,6 +153,7 @@ class PretrainConfig(Config):
     """Configuration of classifier pretraining."""
 
     task: ClassVar[str] = "pretrain"
+    own_data: ClassVar[str] = "data.root=YOUR_IMAGES data.format=folders"
     method: Literal["pretrain", "finetune", "transfer"] = Field(
         "pretrain",
         description="Stage of the run. pretrain: from random weights, under masks. finetune: a pretrained classifier "

@@ -69,7 +69,6 @@ from vision_core.training.runtime import pick_device
 class PretrainPipeline(Pipeline[PretrainConfig]):
     """Pretraining of classifiers, with or without a learned noise mask."""
 
-    own_data = "data.root=YOUR_IMAGES data.format=folders"
     result_files = RESULT_FILES
     limits = (
         "Trained on the images named here; elsewhere its scores are not known. Images of one patient or one scanner "

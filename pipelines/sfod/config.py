@@ -166,6 +166,11 @@ class SfodConfig(Config):
     at_inference: ClassVar[tuple[str, ...]] = ("results.",)
     by_name: ClassVar[tuple[str, ...]] = ("results.index",)
     demo_format: ClassVar[str] = "voc"
+    own_data: ClassVar[str] = "data.root=YOUR_IMAGES source.weights=BUNDLE preset=small"
+    own_source: ClassVar[tuple[str, ...]] = (
+        "import-weights CHECKPOINT.pth --out BUNDLE 'data.classes=[...]'",
+        "train method=source data.root=LABELLED data.eval_split=val --out SOURCE   # BUNDLE is then SOURCE/model",
+    )
     method: Method = Field(
         "lpld",
         description="source: train a detector on labels. bn: re-estimate normalisation statistics. mt: mean teacher. "

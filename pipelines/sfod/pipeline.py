@@ -75,10 +75,6 @@ _EPOCH = "epoch"  # name of the bundle of an epoch that is scored during trainin
 class SfodPipeline(Pipeline[SfodConfig]):
     """Pipeline of source-free adaptation of detectors."""
 
-    own_data = "data.root=YOUR_IMAGES source.weights=BUNDLE preset=small"
-    own_source = (
-        "import-weights CHECKPOINT.pth --out BUNDLE; or train method=source data.root=LABELLED, whose model it is"
-    )
     result_files = RESULT_FILES
     curve_names = CURVE_NAMES
     can_check = True

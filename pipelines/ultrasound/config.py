@@ -150,6 +150,7 @@ class UltrasoundConfig(Config):
 
     task: ClassVar[str] = "ultrasound"
     at_inference: ClassVar[tuple[str, ...]] = ("segment", "gate.", "results.", "data.outside")
+    own_data: ClassVar[str] = "data.root=YOUR_FRAMES.h5 method=segment"
 
     method: Literal["screen", "segment", "segment_frame_aware"] = Field(
         "segment",

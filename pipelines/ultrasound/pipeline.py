@@ -67,7 +67,6 @@ from vision_core.training.runtime import pick_device
 class UltrasoundPipeline(Pipeline[UltrasoundConfig]):
     """Screens and segmenters of ultrasound frames, and the gate that joins them."""
 
-    own_data = "data.root=YOUR_FRAMES.h5 method=segment"
     result_files = RESULT_FILES
     limits = (
         "Trained on the frames named here; on other probes, settings and organs its scores are not known. Observers "

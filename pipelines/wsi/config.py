@@ -199,6 +199,7 @@ class WsiConfig(Config):
 
     task: ClassVar[str] = "wsi"
     at_inference: ClassVar[tuple[str, ...]] = ("read.", "results.", "tissue.regions", "encoder.batch_size")
+    own_data: ClassVar[str] = "data.root=YOUR_SLIDES data.labels=LABELS.csv data.protocol=stratified"
     by_name: ClassVar[tuple[str, ...]] = ("tissue.regions",)
     input_list: ClassVar[str] = "data.labels"
     data_keys: ClassVar[tuple[frozenset[str], ...]] = (

@@ -85,7 +85,6 @@ _ALSO_SELECTED = " (epoch and threshold chosen on it)"
 class WsiPipeline(Pipeline[WsiConfig]):
     """Classification of whole slides."""
 
-    own_data = "data.root=YOUR_SLIDES data.labels=LABELS.csv data.protocol=stratified"
     limits = LIMITS
     result_files = RESULT_FILES
     curve_names = CURVE_NAMES

@@ -42,7 +42,6 @@ class BadItems(ToyItems):
 class ToyPipeline(Pipeline[ToyConfig]):
     """The five abstract methods, and nothing else."""
 
-    own_data = "data.root=NUMBERS"
     limits = "Doubles numbers."
 
     def __init__(self, items: ToyItems | None = None) -> None:

@@ -23,6 +23,8 @@ _FOLDERS = {"bundles": ("export", "import-weights", "verify"), "data": ("demo-da
 _EXAMPLES = """\
 examples:
   python -m pipelines.{task} train                                the demo: no download, ten minutes at most
+  python -m pipelines.{task} train {own_data}
+                                                          your own data; train --help says more
   python -m pipelines.{task} train --show-config                  every setting with its description
   python -m pipelines.{task} train --config FILE train.epochs=5   your own settings; words win over the file
   python -m pipelines.{task} train --out DIR --resume             continue a stopped run
@@ -75,12 +77,13 @@ def make_parser(config_class: type[Config], own: Sequence[OwnVerb] = ()) -> argp
     parser = _Parser(
         prog=f"python -m pipelines.{task}",
         description=_first_lines(config_class),
-        epilog=_EXAMPLES.format(task=task),
+        epilog=_EXAMPLES.format(task=task, own_data=config_class.own_data),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
     predict = partial(_predict, config_class=config_class)
-    for add in (_train, _demo_data, _validate, _evaluate, predict, _export, _report, _verify, _import_weights):
+    train = partial(_train, config_class=config_class)
+    for add in (train, _demo_data, _validate, _evaluate, predict, _export, _report, _verify, _import_weights):
         add(verbs)
     for each in own:
         each.add(_verb(verbs, each.name, each.text, has_words=each.has_words))
@@ -100,8 +103,10 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}. See: {self.prog} --help")
 
 
-def _train(verbs: Any) -> None:  # noqa: ANN401 (argparse keeps its type private)
+def _train(verbs: Any, *, config_class: type[Config]) -> None:  # noqa: ANN401 (argparse keeps its type private)
     parser = _verb(verbs, "train", "Train or adapt; without arguments, the demo.", has_words=True)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _own_data(config_class)
     parser.add_argument("--config", type=path, metavar="FILE", help="YAML file; its 'runs' may describe several runs")
     parser.add_argument("--out", type=path, metavar="DIR", help="folder of the run (default: runs/<task>-<time>)")
     again = parser.add_mutually_exclusive_group()
@@ -283,6 +288,15 @@ def positive(text: str) -> int:
 def _first_lines(config_class: type[Config]) -> str:
     module = sys.modules[config_class.__module__.rpartition(".")[0]]
     return textwrap.dedent(module.__doc__ or "").strip()
+
+
+def _own_data(config_class: type[Config]) -> str:
+    """Tell how to train on a person's own data, and which commands make what such a run starts from."""
+    command = f"  python -m pipelines.{config_class.task} "
+    told = ["your own data:", f"{command}train {config_class.own_data} --out runs/mine"]
+    if config_class.own_source:
+        told += ["the BUNDLE to start from is made by one of:", *(command + words for words in config_class.own_source)]
+    return "\n".join(told)
 
 
 def _remedy(word: str, arguments: argparse.Namespace, config_class: type[Config]) -> str:

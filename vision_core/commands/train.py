@@ -20,6 +20,7 @@ from vision_core.runs.folder import RunFolder
 from vision_core.runs.planned import Runs, describe_runs, output_folder, refuse_data_without_root
 from vision_core.runs.repeats import SPREAD, find_repeats, headlines, refuse_foreign_spread, write_repeats
 from vision_core.runs.report import refuse_foreign_report, write_report
+from vision_core.runs.summary import read_summary
 from vision_core.training import distributed
 from vision_core.training.runtime import Runtime, launch
 
@@ -65,7 +66,7 @@ def _run(arguments: argparse.Namespace, runs: Runs, runtimes: Mapping[str, Runti
         raise
     if is_first:
         _compare(pipeline, out, rows, folders)
-        _conclude(pipeline, task, [folder.model for folder in folders.values()])
+        _conclude(pipeline, type(next(iter(runs.values()))), list(folders.values()))
         say(f"\nReport:    {write_report(out, pipeline.curve_names)}")
     return 0
 
@@ -162,13 +163,17 @@ def _compare(
         say(line)
 
 
-def _conclude(pipeline: Pipeline[Any], task: str, models: Sequence[Path]) -> None:
+def _conclude(pipeline: Pipeline[Any], config_class: type[Config], folders: Sequence[RunFolder]) -> None:
     """Name every model that was made, and what to do with the last of them."""
-    quoted = [command_line([str(model)]) for model in models]
+    quoted, task, last = [command_line([str(each.model)]) for each in folders], config_class.task, folders[-1]
     say("")
     for each in quoted:
         say(f"Model:     {each}")
-    say(f"Use it:    python -m pipelines.{task} {pipeline.next_command(read_card(models[-1]).method, quoted[-1])}")
-    say(f"Own data:  python -m pipelines.{task} train {pipeline.own_data}")
-    if pipeline.own_source:
-        say(f"BUNDLE:    python -m pipelines.{task} {pipeline.own_source}")
+    summary = read_summary(last.path)
+    for why, command in summary.next_steps if summary else ():
+        say(f"{why}\n           {command}")
+    if not (summary and summary.next_steps):
+        say(f"Use it:    python -m pipelines.{task} {pipeline.next_command(read_card(last.model).method, quoted[-1])}")
+    say(f"Own data:  python -m pipelines.{task} train {config_class.own_data}")
+    for name, words in zip(("BUNDLE:   ", "or:       "), config_class.own_source, strict=False):
+        say(f"{name}  python -m pipelines.{task} {words}")

@@ -233,6 +233,9 @@ class Config(Section):
         input_list: Key that takes a CSV given as ``predict --input``; empty: the task takes none.
         data_keys: Sets of keys of which one names a person's own data.
         demo_format: Value of ``data.format`` that the demo's own settings may give; empty: its default alone.
+        own_data: Words of ``train`` for a person's own data, shown by ``--help`` and at the end of a run.
+        own_source: Commands that make the BUNDLE that these start from: the words behind ``python -m
+            pipelines.<task>``; empty where they start from none.
     """
 
     task: ClassVar[str]
@@ -248,6 +251,8 @@ class Config(Section):
     input_list: ClassVar[str] = ""
     data_keys: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"data.root"}),)
     demo_format: ClassVar[str] = ""
+    own_data: ClassVar[str] = ""
+    own_source: ClassVar[tuple[str, ...]] = ()
 
     def has_data(self) -> bool:
         """Tell whether the settings name a person's own data; else the demo's are made."""
