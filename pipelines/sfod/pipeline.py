@@ -19,7 +19,7 @@ from pipelines.sfod.initial_weights import (
     load_source_detector,
     new_detector,
 )
-from pipelines.sfod.learners.adaptation import CURVE_NAMES, adaptation_learner, warnings_of
+from pipelines.sfod.learners.adaptation import CURVE_NAMES, adaptation_learner, few_images_note, warnings_of
 from pipelines.sfod.learners.source import SourceLearner
 from pipelines.sfod.methods.thresholds import resolve_threshold, threshold_of_images
 from pipelines.sfod.outcome.conclusion import conclude_run
@@ -154,6 +154,7 @@ class SfodPipeline(Pipeline[SfodConfig]):
                 *start.notes,
                 *told,
                 *from_images,
+                *few_images_note(config, len(items)),
                 *warnings_of(config),
                 *dataset.notes,
                 *self._split.notes,
@@ -210,6 +211,8 @@ class SfodPipeline(Pipeline[SfodConfig]):
 
     def evaluate(self, config: SfodConfig, bundles: Mapping[str, Path], folder: Path | None) -> list[Row]:
         """Score bundles on ``data.eval_split``."""
+        if config.data.format == "images":  # as the run of a bundle found its own folder; what is scored has labels
+            config = replace(config, {"data.format": "auto"})
         device = pick_device(config.train.device)
         read = list_reader(config.data)
         predictors = {model: SfodPredictor.from_checkpoint(path, device, read=read) for model, path in bundles.items()}

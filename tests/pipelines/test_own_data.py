@@ -20,8 +20,7 @@ TASKS = {
 
 @pytest.fixture(params=TASKS)
 def config_class(request: pytest.FixtureRequest) -> type[Config]:
-    found = getattr(importlib.import_module(f"pipelines.{request.param}.config"), TASKS[request.param])
-    assert issubclass(found, Config)
+    found: type[Config] = getattr(importlib.import_module(f"pipelines.{request.param}.config"), TASKS[request.param])
     return found
 
 

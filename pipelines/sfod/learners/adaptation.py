@@ -37,6 +37,7 @@ _LOOKS = 20  # at the teacher in a run, at most
 _LOOK_EVERY = 20  # updates at least: a look costs as much as two steps of two images
 _LOOKED_AT = 8  # images
 _LABELS_UNREAD = "Adaptation reads images alone; annotation files beside them are not opened."
+_FEW_IMAGES = 100
 _ORACLE = "oracle trains on labels of the target: an upper bound for tables, no adaptation without labels."
 
 
@@ -97,6 +98,17 @@ def _looks(detector: Detector, source: Path | None, images: Sequence[Path], upda
         operating_score=known.operating_score,
         noise_floor=known.noise_floor,
     )
+
+
+def few_images_note(config: SfodConfig, num_images: int) -> list[str]:
+    """Point to the short settings where a few images meet those that were published for thousands."""
+    is_few = num_images < _FEW_IMAGES and config.method in TEACHING and config.teacher.every == "epoch"
+    if not is_few or config.preset:
+        return []
+    return [
+        f"{num_images} images under settings that were published for thousands: the teacher moves once an epoch, "
+        f"{config.train.epochs} times at most. preset=small is a short run for a few dozen images."
+    ]
 
 
 def warnings_of(config: SfodConfig) -> list[str]:

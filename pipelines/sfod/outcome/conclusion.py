@@ -16,6 +16,7 @@ from vision_core.bundles.bundle import read_card
 from vision_core.console import command_line, track
 from vision_core.files import to_json, write_atomic
 from vision_core.images.reading import read_noted_image
+from vision_core.runs.report import count
 from vision_core.runs.summary import Summary, Table, write_summary
 from vision_core.training.runtime import pick_device
 
@@ -44,10 +45,10 @@ def conclude_run(config: SfodConfig, run: Path, start: Path, split: Split) -> tu
     images = _evenly(split.compared, config.verdict.images)
     if config.data.eval_split or not images:
         return told
-    return *told, *_summarise(run, start, images, config, _KEPT_OUT if split.is_kept_out else _FLATTERED)
+    return *told, *_summarise(run, start, images, config, split)
 
 
-def _summarise(run: Path, start: Path, images: Sequence[Path], config: SfodConfig, about: str) -> tuple[str, ...]:
+def _summarise(run: Path, start: Path, images: Sequence[Path], config: SfodConfig, split: Split) -> tuple[str, ...]:
     """Write pictures and summary into the folder of a run; returns the verdict and what changed, in words."""
     device = pick_device(config.train.device)
     before, after = (load_model(path, device) for path in (start, run / "model"))
@@ -55,7 +56,9 @@ def _summarise(run: Path, start: Path, images: Sequence[Path], config: SfodConfi
     comparison = compare(before, after, shown, read_noted_image, read_rule(before.card))
     captions = draw_most_different(run / "pictures", comparison.images, read_noted_image)
     write_atomic(run / "pictures" / "captions.json", to_json(captions))
-    headline, lines = HEADLINES[comparison.verdict.kind], _lines(comparison, about)
+    kind = comparison.verdict.kind
+    headline, lines = HEADLINES[kind], _lines(comparison, _KEPT_OUT if split.is_kept_out else _FLATTERED)
+    paths = sorted({*split.compared, *(record.path for record in split.adapted.records)})
     write_summary(
         run,
         Summary(
@@ -63,15 +66,15 @@ def _summarise(run: Path, start: Path, images: Sequence[Path], config: SfodConfi
             lines=(*lines, *comparison.notes),
             legend=tuple(legend()),
             tables=tuple(_tables(comparison)),
-            next_steps=tuple(_next_steps(run, start, images, config, comparison.verdict.kind)),
+            next_steps=tuple(_next_steps(run, start, paths, config, kind)),
         ),
     )
     return f"{headline} {' '.join(comparison.verdict.reasons)}", f"{lines[0]} {lines[1]}"
 
 
 def _evenly(images: Sequence[Path], most: int) -> list[Path]:
-    count = min(most, len(images))
-    return [images[int(at)] for at in np.linspace(0, len(images) - 1, count).round()] if count else []
+    shown = min(most, len(images))
+    return [images[int(at)] for at in np.linspace(0, len(images) - 1, shown).round()] if shown else []
 
 
 def _lines(comparison: Comparison, about: str) -> list[str]:
@@ -116,27 +119,26 @@ def _tables(comparison: Comparison) -> list[Table]:
     ]
 
 
-def _next_steps(run: Path, start: Path, images: Sequence[Path], config: SfodConfig, kind: str) -> list[tuple[str, str]]:
-    """List what can be done now: why, and a command that runs where the run was started."""
-    folder = str(common_folder(images))
-    model, beside = str(run / "model"), str(run.parent / run.name)
-    compared = ["compare", str(start), model, "--input", folder]
-    label = ["--suggest", str(_TO_LABEL), "--out", f"{beside}-to-label"]
-    used = str(start) if kind == "harmful" else model
-    steps = [
-        (
-            f"Find out: this names {_TO_LABEL} images that tell most and {_TO_LABEL} at random, and prints the command "
-            "that takes them back with boxes.",
-            [*compared, *label],
-        ),
-        (
-            "Keep the detector you had, on other images too:" if kind == "harmful" else "Use the adapted detector:",
-            ["predict", "--checkpoint", used, "--input", folder, "--out", f"{beside}-found"],
-        ),
-    ]
+def _next_steps(run: Path, start: Path, paths: Sequence[Path], config: SfodConfig, kind: str) -> list[tuple[str, str]]:
+    """List what can be done now with these images: why, and a command that runs where the run was started."""
+    folder, beside, is_harmful = common_folder(paths), f"{run.parent / run.name}", kind == "harmful"
+    model, used = run / "model", start if is_harmful else run / "model"
+    most = min(_TO_LABEL, (len(paths) + 1) // 2)
+    rest = min(most, len(paths) - most)
+    find_out = (
+        f"Find out: this names {count(most, 'image')} that tell{'s' if most == 1 else ''} most"
+        f"{f' and {rest} at random' if rest else ''}, and prints the command that takes them back with boxes.",
+        ["compare", start, model, "--input", folder, "--suggest", most, "--out", f"{beside}-to-label"],
+    )
+    use = (
+        "Keep the detector you had, on other images too:" if is_harmful else "Use the adapted detector:",
+        ["predict", "--checkpoint", used, "--input", folder, "--out", f"{beside}-found"],
+    )
+    steps: list[tuple[str, Sequence[object]]] = [use, find_out] if is_harmful else [find_out, use]
+    if any(path.parent != folder for path in paths):
+        steps = []  # both take the images of one folder alone
     if config.preset != "small":
         data = [f"data.root={config.data.root}", f"data.format={config.data.format}", f"data.split={config.data.split}"]
         again = ["train", *data, f"source.weights={start}", "preset=small", "--out", f"{beside}-small"]
         steps.append(("Adapt again with the short settings for a few dozen images:", again))
-    steps = steps if kind != "harmful" else [*steps[1:], steps[0]]
-    return [(why, command_line(["python", "-m", "pipelines.sfod", *words])) for why, words in steps]
+    return [(why, command_line(["python", "-m", "pipelines.sfod", *map(str, words)])) for why, words in steps]

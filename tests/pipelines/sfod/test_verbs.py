@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipelines.sfod.__main__ import main
+from pipelines.sfod.initial_weights import DEMO_BUNDLE
 from tests.pipelines.sfod.tiny import SUPERVISED, source_bundle
 from tests.vision_core.detection.datasets.published import make_cityscapes
 from tests.vision_core.detection.synthetic import make_voc
-from vision_core.bundles.bundle import amend
+from vision_core.bundles.bundle import amend, read_card
 
 
 def test_convert_data__published_trees_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,9 +52,18 @@ def test_evaluate__two_bundles_side_by_side(tmp_path: Path, capsys: pytest.Captu
     assert f"detections-{alone['model']}.json" in pictures
     copy = tmp_path / "copy"
     shutil.copytree(bundle, copy)
-    amend(copy, metrics={alone["split"]: {**alone["counts"], "source": {"voc07_ap50": 0.125}}})
-    assert main(["evaluate", "--checkpoint", str(copy), *words]) == 0
+    adapted = read_card(copy).config  # to a plain folder: the labels of another one are found all the same
+    config = {**adapted, "data": {**adapted["data"], "format": "images"}}
+    amend(copy, config=config, metrics={alone["split"]: {**alone["counts"], "source": {"voc07_ap50": 0.125}}})
+    assert main(["evaluate", "--checkpoint", str(copy), words[0], words[2]]) == 0
     assert "The source on data:test, as the card tells: voc07_ap50 12.5" in capsys.readouterr().out
+
+
+def test_evaluate__data_of_another_place_are_not_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    named = read_card(DEMO_BUNDLE).config["data"]["root"]
+    assert main(["evaluate", "--checkpoint", str(DEMO_BUNDLE)]) == 2
+    told = f"are not here: its card names '{named}'. Give those to score on: data.root=FOLDER data.eval_split=LIST."
+    assert told in capsys.readouterr().err
 
 
 def test_validate__a_report_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.sfod.__main__ import main
+from pipelines.sfod.config import SfodConfig
+from pipelines.sfod.outcome.conclusion import _next_steps
 from tests.pipelines.sfod.outcome.adapted import adapted_run
 from tests.pipelines.sfod.tiny import adapt
 from tests.vision_core.detection.synthetic import make_voc
+from vision_core.config.loading import load
 from vision_core.runs.report import write_report
 from vision_core.runs.summary import read_summary
 
@@ -45,6 +48,12 @@ def test_report__of_a_run_without_labels_says_what_changed() -> None:
     assert "images: 2 PNG, read as data.format=images." in told
     assert "Model:     run/model\n" in told
     assert "BUNDLE:    python -m pipelines.sfod import-weights" in told
+    summary = read_summary(adapted_run() / "run")
+    assert summary is not None
+    assert "names 1 image that tells most and 1 at random, and" in told  # of two images no more can be named
+    assert "--suggest 1 " in summary.next_steps[0][1] or "It did harm" in page
+    assert all(f"{why}\n           {command}\n" in told for why, command in summary.next_steps)
+    assert "Use it:" not in told
 
 
 @pytest.mark.slow
@@ -62,6 +71,23 @@ def test_report__its_commands_run(work: Path) -> None:
             words = [*words, "--dry-run"]
         assert main(words) == 0, command
     assert (work / "run-to-label" / "to_label.coco.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a.png"], "names 1 image that tells most, and"),
+        ([f"{number}.png" for number in range(5)], "names 3 images that tell most and 2 at random, and"),
+        ([f"{number}.png" for number in range(40)], "names 10 images that tell most and 10 at random, and"),
+        (["a/0.png", "b/1.png"], ""),
+    ],
+)
+def test_next_steps__name_no_more_images_than_there_are(tmp_path: Path, names: list[str], told: str) -> None:
+    paths = [tmp_path / "my images" / name for name in names]
+    config = load(SfodConfig, None, ["preset=small"])
+    steps = _next_steps(tmp_path / "run", tmp_path / "source", paths, config, "unclear")
+    assert [told in why for why, _ in steps[:1]] == ([True] if told else [])  # one folder alone can be compared on
+    assert [shlex.split(command)[3] for _, command in steps] == (["compare", "predict"] if told else [])
 
 
 def test_report__damage_to_the_summary_is_told_on_the_page(work: Path) -> None:
