@@ -175,5 +175,5 @@ def _conclude(pipeline: Pipeline[Any], config_class: type[Config], folders: Sequ
     if not (summary and summary.next_steps):
         say(f"Use it:    python -m pipelines.{task} {pipeline.next_command(read_card(last.model).method, quoted[-1])}")
     say(f"Own data:  python -m pipelines.{task} train {config_class.own_data}")
-    for name, words in zip(("BUNDLE:   ", "or:       "), config_class.own_source, strict=False):
+    for name, words in zip(("BUNDLE:  ", "or:      "), config_class.own_source, strict=False):
         say(f"{name}  python -m pipelines.{task} {words}")
