@@ -119,8 +119,10 @@ class CollapseGuard(nn.Module):
 
     def look(self, teacher: MeanTeacher) -> str:
         """Compare the teacher with the source; describe what speaks against it the first time."""
+        if self.looks is None or not self.is_healthy:
+            return ""
         *counts, agreement = self.source.tolist()
-        if self.looks is None or not self.is_healthy or counts[0] < 0:
+        if counts[0] < 0:
             return ""
         try:
             glances = self.looks.at(teacher.module)  # type: ignore[arg-type]

@@ -177,7 +177,11 @@ def _risk(apart: ListScores, alpha: float, seen: Iterable[str]) -> dict[str, Any
         )
     apart, num_away = _judged(apart)
     assert apart.subjects is not None
-    found = risk_controlled(apart.scores, apart.present, apart.subjects, alpha, chosen_on=seen)
+    try:
+        found = risk_controlled(apart.scores, apart.present, apart.subjects, alpha, chosen_on=seen)
+    except DataError as error:
+        also = f" '{num_away}' frames that predict turns away do not count." if num_away else ""
+        raise DataError(f"{error}{also}") from error
     return {"list": apart.name, **({"frames_turned_away": num_away} if num_away else {}), **asdict(found)}
 
 
