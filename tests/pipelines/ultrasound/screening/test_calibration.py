@@ -75,7 +75,7 @@ def test_calibration__frames_that_predict_turns_away_choose_nothing() -> None:
     record = calibration_of(found(), Calibrate(), "x", apart, seen=set("abcd"))
     assert (record["risk"]["num_subjects"], record["risk"]["frames_turned_away"]) == (9, 1)
     fewer = found(**given, **sizes, outside=np.arange(10) < 2)
-    with pytest.raises(DataError, match="needs 9.*'2' frames that predict turns away do not count"):
+    with pytest.raises(DataError, match=r"needs 9.*'2' frames that predict turns away do not count"):
         calibration_of(found(), Calibrate(), "x", fewer, seen=set("abcd"))
     with pytest.raises(DataError, match="'val': predict would turn all '8' frames away"):
         calibration_of(found(unjudged=np.ones(8, bool)), Calibrate(), "x")
