@@ -1,6 +1,6 @@
 """Scores of screen, segmenter and gate on a list, each frame read once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any
@@ -132,16 +132,8 @@ def score_list(
     before: Frame | None = None
     times, ranges = 0, Ranges()
     for some in track(_alike(frames), _num_parts(frames), label, "part"):
-        seen = Frames(images=[each.image for each in some], white=[each.white for each in some])
-        scores = np.full(len(some), np.nan, np.float32)
-        masks = models.masking(seen, [each.name.text for each in some]) if models.masking else None
-        if own := models.screen or models.segmenter:
-            outputs, features = own.with_features(seen)
-            outside.append(outside_frames(models.guard, features))
-            if models.screen:
-                scores = outputs
-            else:
-                masks = masks_of(outputs)
+        scores, masks, beyond = _outputs(models, some)
+        outside += [beyond] if beyond is not None else []
         for place, frame in enumerate(some):
             is_next = before is not None and frame.name.file != "" and frame.name.file == before.name.file
             times = int(repeats([frame.image], before.image if before and is_next else None, times)[0])
@@ -175,6 +167,19 @@ def score_list(
         coloured=columns.pop("coloured") > 0,
         **columns,
     )
+
+
+def _outputs(models: Models, some: Sequence[Frame]) -> tuple[NDArray[np.float32], Masks | None, Flags | None]:
+    """Compute scores, NaN without a screen, masks, and which frames lie outside the scope of the network that tells."""
+    seen = Frames(images=[each.image for each in some], white=[each.white for each in some])
+    scores = np.full(len(some), np.nan, np.float32)
+    masks = models.masking(seen, [each.name.text for each in some]) if models.masking else None
+    own = models.screen or models.segmenter
+    if own is None:
+        return scores, masks, None
+    outputs, features = own.with_features(seen)
+    outside = outside_frames(models.guard, features)
+    return (outputs, masks, outside) if models.screen else (scores, masks_of(outputs), outside)
 
 
 def validation_scores(frames: FrameList, rule: FrameLabel, models: Models) -> dict[str, float]:
