@@ -45,9 +45,14 @@ def best_epochs(source: str) -> int:
     Raises:
         LookupError: Runs of the search are missing.
     """
-    scores: dict[int, float] = {row["epochs"]: row["ap50"] for row in read_results(SEARCH) if row["source"] == source}
-    if len(scores) < len(STUDY.protocol()["search"]["train.epochs"]):
-        raise LookupError(f"{SEARCH}: runs of the {source} source are missing")
+    return fewest_epochs(SEARCH, source, STUDY.protocol()["search"]["train.epochs"])
+
+
+def fewest_epochs(search: str, source: str, tried: Sequence[int]) -> int:
+    """Choose the fewest epochs within a point of AP50 of the best of a search; raises as ``best_epochs``."""
+    scores: dict[int, float] = {row["epochs"]: row["ap50"] for row in read_results(search) if row["source"] == source}
+    if len(scores) < len(tried):
+        raise LookupError(f"{search}: runs of the {source} source are missing")
     return min(epochs for epochs, ap50 in scores.items() if ap50 >= max(scores.values()) - _TIE)
 
 

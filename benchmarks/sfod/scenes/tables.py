@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ovd.scenes import tables as ovd_tables
-from benchmarks.sfod.sources_tables import interval
+from benchmarks.sfod.sources_tables import fewest_epochs, interval
 from benchmarks.studies import Rows, Study, read_results, spread
 from pipelines.sfod.verdict.numbers import BASELINES, NUMBERS
 
@@ -38,7 +38,6 @@ NAMES = {
     "lpld_ordinary": "LPLD, from the ordinary source",
 }
 SOURCES = {"source_ordinary": "ordinary source", "source_strong": "strong source"}
-_TIE = 1.0  # points of AP50
 _SEARCHED = ("optim.lr", "pseudo_labels.per_image")
 
 
@@ -81,10 +80,7 @@ def best_epochs(kind: str) -> int:
     Raises:
         LookupError: Runs of the search are missing.
     """
-    scores: dict[int, float] = {row["epochs"]: row["ap50"] for row in read_results(SEARCH) if row["source"] == kind}
-    if len(scores) < len(STUDY.protocol()["source_search"]["train.epochs"]):
-        raise LookupError(f"{SEARCH}: runs of the {kind} source are missing")
-    return min(epochs for epochs, ap50 in scores.items() if ap50 >= max(scores.values()) - _TIE)
+    return fewest_epochs(SEARCH, kind, STUDY.protocol()["source_search"]["train.epochs"])
 
 
 def best_setting() -> dict[str, float]:

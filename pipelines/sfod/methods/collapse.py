@@ -17,6 +17,7 @@ from vision_core.errors import NotFiniteError
 from vision_core.training.mean_teacher import MeanTeacher
 
 _COLLAPSE_FACTOR = 10
+_FEWEST_BOXES = 10  # of the source on the images that are looked at: fewer come and go by chance
 _NOT_KNOWN = -1.0  # as no number of boxes and no agreement is
 _NOT_LOOKED_AT = -2.0  # nor will be: the run began before there were looks
 
@@ -129,6 +130,8 @@ class CollapseGuard(nn.Module):
         except NotFiniteError:
             return self._fail("its outputs are not finite")
         before, after = np.array(counts), boxes_per_image(glances)
+        if before.sum() * len(glances) < _FEWEST_BOXES:
+            return ""
         agreements = None if agreement == _NOT_KNOWN else agreement, mirror_agreement(glances)
         return self._fail(" ".join(signs_of_harm((before, after), agreements, self.looks.noise_floor)).rstrip("."))
 

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_describe_collapse(first: list[int], now: list[int], told: str) -> None:
 
 def pictures() -> list[tuple[str, Tensor]]:
     """Images that the tiny source has learned."""
-    paths = sorted((source_bundle().parents[1] / "data" / "JPEGImages").glob("train_*.png"))[:3]
+    paths = sorted((source_bundle().parents[1] / "data" / "JPEGImages").glob("train_*.png"))
     return [(path.name, torch.from_numpy(read_image(path, 1).copy()).permute(2, 0, 1)) for path in paths]
 
 
@@ -84,10 +85,23 @@ def test_look__one_class_and_no_number_are_signs_too() -> None:
     assert "not finite" in guard.look(teacher)
 
 
+def test_look__few_boxes_of_the_source_judge_nothing_but_numbers() -> None:
+    guard, teacher, scores = guarded()
+    guard.source[:-1] *= 9 / (len(pictures()) * guard.source[:-1].sum())
+    with torch.no_grad():
+        scores.bias[-1] += 50
+    assert guard.look(teacher) == ""
+    with torch.no_grad():
+        scores.bias[-1] = torch.nan
+    assert "not finite" in guard.look(teacher)
+
+
 def test_look__more_boxes_are_no_sign() -> None:
     """A source that finds little in a new domain finds more where adaptation helps."""
     guard, teacher, _ = guarded()
-    guard.source[:-1] /= 10
+    guard.source[:-1] /= 3.5
+    assert guard.looks is not None
+    guard.looks = replace(guard.looks, load=lambda: pictures() * 4)  # enough boxes to judge by
     assert guard.look(teacher) == ""
 
 
